@@ -1,0 +1,202 @@
+"""The gateway: an OpenAI-compatible API with keys, tiers, prepaid credit and video jobs, before a model backend.
+
+The endpoints say what they refuse by raising flexmw's errors, and know nothing of envelopes, limits or retries;
+`build` puts those around them in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flexmw
+import httpx2
+from starlette.applications import Starlette
+from starlette.middleware.opentelemetry import OpenTelemetryMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from examples.gateway.accounts import DOLLAR, TIERS, Account, Accounts, account_id
+from examples.gateway.admin import admin_routes
+from examples.gateway.catalogue import PLAYGROUND, Catalogue, Model, Usage
+from examples.gateway.faults import HEADER as FAULT_HEADER
+from examples.gateway.fields import BadField, Fields
+from examples.gateway.jobs import Clock, Jobs
+from examples.gateway.model import count_tokens
+from examples.gateway.store import open_store
+from examples.gateway.upstream import MeteredStream, Upstream
+
+__all__ = ["Gateway", "Settings", "build"]
+
+AUTH_DOCS = "https://docs.flex.ai/authentication"
+OUTPUT_CAP = 2_048  # tokens of an answer that is not streamed
+MAX_BODY = 8_000_000  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    upstream: str  # the base URL of an OpenAI-compatible server, without /v1
+    admin_token: str
+    upstream_key: str | None = None
+    storage: str = "sqlite:///gateway.db"
+    timeout: float = 30.0  # seconds for the upstream to connect, and between two pieces of its answer
+    demo_key: str | None = None  # an account of the free tier that is opened at the start
+    faults: bool = False  # let callers order the embedded backend's faults
+
+
+@dataclass(frozen=True)
+class Work:
+    """One route that the backend does the work of. `field` is what fills the model's context window."""
+
+    path: str
+    kind: str
+    field: str
+    texts: Callable[[Fields], list[str]]
+    writes: bool = False  # its answer is text, which takes room in the context window and may be streamed
+
+
+WORK = (
+    Work("/v1/chat/completions", "chat", "messages", Fields.messages, writes=True),
+    Work("/v1/completions", "chat", "prompt", lambda fields: [fields.text("prompt")], writes=True),
+    Work("/v1/embeddings", "embedding", "input", lambda fields: fields.texts("input")),
+    Work("/v1/audio/speech", "speech", "input", lambda fields: [fields.text("input")]),
+    Work("/v1/images/generations", "image", "prompt", lambda fields: [fields.text("prompt")]),
+    Work("/v1/videos/generations", "video", "prompt", lambda fields: [fields.text("prompt")]),
+)
+
+
+class Gateway:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = Clock()
+
+    @asynccontextmanager
+    async def open(self, app: object = None) -> AsyncIterator[None]:
+        """Hold the store and the upstream open; also the lifespan of the app. Raises StoreError and APIError."""
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            store = await open_store(settings.storage)
+            stack.push_async_callback(store.close)
+            self.upstream = Upstream(settings.upstream, key=settings.upstream_key, timeout=settings.timeout)
+            stack.push_async_callback(self.upstream.close)
+            self.accounts, self.catalogue, self.jobs = Accounts(store), Catalogue(store), Jobs(store, self.clock)
+            self.catalogue.stock((await self.upstream.get("/v1/models", f"The upstream {settings.upstream}"))["data"])
+            if settings.demo_key:
+                await self.accounts.create(key=settings.demo_key)
+            yield
+
+    async def caller(self, request: Request) -> Account:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        account = await self.accounts.of_key(key.strip()) if scheme.lower() == "bearer" else None
+        if account is None:
+            raise flexmw.InvalidAPIKey(doc_url=AUTH_DOCS)
+        return account
+
+    async def payer(self, request: Request) -> Account:
+        account = await self.caller(request)
+        if account.balance <= 0:
+            raise flexmw.InsufficientCredit()
+        return account
+
+    async def list_models(self, request: Request) -> Response:
+        await self.caller(request)
+        return JSONResponse({"object": "list", "data": [model.card() for model in self.catalogue.models.values()]})
+
+    async def get_model(self, request: Request) -> Response:
+        await self.caller(request)
+        id = request.path_params["id"]
+        if id not in self.catalogue.models:
+            raise flexmw.ModelNotFound(id, status=404)
+        return JSONResponse(self.catalogue.models[id].card())
+
+    def do(self, work: Work) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            account = await self.payer(request)
+            fields = Fields.read(await request.body())
+            model = await self.catalogue.pick(fields.text("model"), work.kind)
+            fields.whole("n", 1, most=1)
+            read = sum(map(count_tokens, work.texts(fields)))
+            room = model.window - read
+            if room < (1 if work.writes else 0):
+                message = f"The input has {read} tokens; the context window of {model.id!r} holds {model.window}."
+                raise flexmw.InvalidRequest(message, param=work.field, code="context_length_exceeded")
+            stream = work.writes and fields.flag("stream")
+            body = _limited(fields, room, stream) if work.writes else fields.body
+            answer = await self._post(request, model, stream=stream, json=body)
+            bill = self._bill(account, model, read)
+            if stream:
+                show = fields.inner("stream_options").flag("include_usage")
+                return MeteredStream(answer, bill=bill, show_usage=show, said=_said(model))
+            await bill(_usage(answer), 0)
+            if work.kind == "video":
+                return JSONResponse(await self.jobs.open(account.id, answer.json()))
+            return _passed_on(answer)
+
+        return endpoint
+
+    async def transcribe(self, request: Request) -> Response:
+        account = await self.payer(request)
+        raw = await request.body()
+        async with request.form(max_files=1, max_part_size=MAX_BODY) as form:
+            model = await self.catalogue.pick(Fields(dict(form)).text("model"), "transcription")
+        headers = {"content-type": request.headers["content-type"]}
+        answer = await self._post(request, model, content=raw, headers=headers)
+        await self._bill(account, model, 0)(_usage(answer), 0)
+        return _passed_on(answer)
+
+    async def get_video(self, request: Request) -> Response:
+        account = await self.caller(request)
+        id = request.path_params["id"]
+        job = await self.jobs.get(account.id, id)
+        if job is None:
+            raise flexmw.JobNotFound()
+        if job["status"] != "completed":
+            seen = await self.upstream.get(f"/v1/videos/generations/{id}", f"The model {job['model']!r}")
+            job = await self.jobs.update(id, seen)
+        return JSONResponse(job)
+
+    async def playground(self, request: Request) -> Response:
+        await self.catalogue.must_be_online(PLAYGROUND, "The playground")
+        return FileResponse(Path(__file__).with_name("playground.html"))
+
+    async def _post(
+        self, request: Request, model: Model, *, stream: bool = False, headers: dict[str, str] | None = None, **content: Any
+    ) -> httpx2.Response:
+        fault = request.headers.get(FAULT_HEADER) if self.settings.faults else None
+        headers = {**(headers or {}), **({FAULT_HEADER: fault} if fault else {})}
+        return await self.upstream.post(request.url.path, _said(model), stream=stream, headers=headers, **content)
+
+    def _bill(self, account: Account, model: Model, read: int) -> Callable[[Usage | None, int], Awaitable[None]]:
+        async def bill(usage: Usage | None, written: int) -> None:
+            used = usage or Usage(read, written)
+            await self.accounts.charge(account.id, model.cost(used), used.read + used.written)
+
+        return bill
+
+
+def _limited(fields: Fields, room: int, stream: bool) -> dict[str, Any]:
+    """The body for the backend: its output capped, and the usage asked for, which the bill needs."""
+    name = "max_completion_tokens" if "max_completion_tokens" in fields.body else "max_tokens"
+    cap = room if stream else min(room, OUTPUT_CAP)
+    body = {**fields.body, name: min(fields.whole(name, cap), cap)}
+    if stream:
+        body["stream_options"] = {**fields.inner("stream_options").body, "include_usage": True}
+    return body
+
+
+def _usage(answer: httpx2.Response) -> Usage | None:
+    is_json = answer.headers.get("content-type", "").startswith("application/json")
+    return Usage.of(answer.json()) if is_json else None
+
+
+def _passed_on(answer: httpx2.Response) -> Response:
+    return Response(answer.content, media_type=answer.headers.get("content-type"))
+
+
+def _said(model: Model) -> str:
+    return f"The model {model.id!r}"

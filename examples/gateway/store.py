@@ -1,0 +1,141 @@
+"""Where the gateway's state lives: small records, in one sqlite file or in redis.
+
+A record is a kind, an id and named fields of text. Two stores with the same five methods keep it; the one
+arithmetic that money needs, `add`, is atomic in both.
+
+    store = await open_store("sqlite:///gateway.db")      # relative; four slashes for an absolute path
+    store = await open_store("redis://localhost:6379/0")
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+__all__ = ["RedisStore", "SqliteStore", "Store", "StoreError", "open_store"]
+
+Record = dict[str, str]
+
+
+class StoreError(Exception):
+    """The storage URL cannot be used; the message says why and what would do."""
+
+
+class Store(Protocol):
+    async def read(self, kind: str, id: str) -> Record:
+        """The fields of a record; none, where there is no such record."""
+
+    async def write(self, kind: str, id: str, fields: Record) -> None:
+        """Set these fields and leave the others as they are."""
+
+    async def add(self, kind: str, id: str, amounts: dict[str, int]) -> None:
+        """Add to fields that hold whole numbers, all of them or none."""
+
+    async def delete(self, kind: str, id: str) -> None: ...
+
+    async def ids(self, kind: str) -> list[str]: ...
+
+    async def close(self) -> None: ...
+
+
+async def open_store(url: str) -> Store:
+    """Open the store that `url` names and see that it answers. Raises StoreError."""
+    parts = urlsplit(url)
+    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without the password
+    if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
+        return SqliteStore(parts.path[1:], shown)
+    if parts.scheme in ("redis", "rediss"):
+        return await RedisStore.connect(url, shown)
+    raise StoreError(f"storage {shown}: expected sqlite:///gateway.db, sqlite:////var/gateway.db or redis://host:6379/0")
+
+
+class SqliteStore:
+    """One file. A statement takes microseconds, so it runs on the event loop and needs no thread."""
+
+    def __init__(self, path: str, shown: str) -> None:
+        try:
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
+            self.db.execute("PRAGMA journal_mode = WAL")  # readers never wait for the writer
+            self.db.execute("PRAGMA synchronous = NORMAL")  # safe in WAL against a killed process
+            self.db.execute(
+                "CREATE TABLE IF NOT EXISTS record (kind TEXT, id TEXT, field TEXT, value TEXT NOT NULL,"
+                " PRIMARY KEY (kind, id, field)) WITHOUT ROWID"
+            )
+        except sqlite3.Error as exc:
+            raise StoreError(f"storage {shown}: {exc}; expected a file that can be written") from exc
+
+    async def read(self, kind: str, id: str) -> Record:
+        return dict(self.db.execute("SELECT field, value FROM record WHERE kind = ? AND id = ?", (kind, id)))
+
+    async def write(self, kind: str, id: str, fields: Record) -> None:
+        rows = [(kind, id, field, value) for field, value in fields.items()]
+        self._all_or_none("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)", rows)
+
+    async def add(self, kind: str, id: str, amounts: dict[str, int]) -> None:
+        rows = [(kind, id, field, str(amount)) for field, amount in amounts.items()]
+        self._all_or_none(
+            "INSERT INTO record VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET value = CAST(value AS INTEGER) + CAST(excluded.value AS INTEGER)",
+            rows,
+        )
+
+    async def delete(self, kind: str, id: str) -> None:
+        self.db.execute("DELETE FROM record WHERE kind = ? AND id = ?", (kind, id))
+
+    async def ids(self, kind: str) -> list[str]:
+        return [id for (id,) in self.db.execute("SELECT DISTINCT id FROM record WHERE kind = ?", (kind,))]
+
+    async def close(self) -> None:
+        self.db.close()
+
+    def _all_or_none(self, statement: str, rows: list[tuple[str, str, str, str]]) -> None:
+        with self.db, closing(self.db.cursor()) as cursor:  # the connection's block ends in COMMIT or ROLLBACK
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.executemany(statement, rows)
+
+
+class RedisStore:
+    """One hash per record, shared by any number of gateways."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self.client = client
+
+    @classmethod
+    async def connect(cls, url: str, shown: str) -> RedisStore:
+        try:
+            client = redis.asyncio.from_url(url, decode_responses=True, socket_timeout=2.0, socket_connect_timeout=2.0)
+            await client.ping()
+        except (RedisError, OSError, ValueError) as exc:
+            raise StoreError(f"storage {shown}: {exc}; expected the URL of a redis server that runs") from exc
+        return cls(client)
+
+    async def read(self, kind: str, id: str) -> Record:
+        return await self.client.hgetall(_name(kind, id))
+
+    async def write(self, kind: str, id: str, fields: Record) -> None:
+        await self.client.hset(_name(kind, id), mapping=fields)
+
+    async def add(self, kind: str, id: str, amounts: dict[str, int]) -> None:
+        async with self.client.pipeline(transaction=True) as pipe:
+            for field, amount in amounts.items():
+                pipe.hincrby(_name(kind, id), field, amount)
+            await pipe.execute()
+
+    async def delete(self, kind: str, id: str) -> None:
+        await self.client.delete(_name(kind, id))
+
+    async def ids(self, kind: str) -> list[str]:
+        prefix = _name(kind, "")
+        return [name.removeprefix(prefix) async for name in self.client.scan_iter(match=f"{prefix}*")]
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+
+def _name(kind: str, id: str) -> str:
+    return f"gateway:{kind}:{id}"

@@ -1,0 +1,134 @@
+"""The way to the model backend: one wrapped httpx2 client, and what each of its failures means to a caller.
+
+The client's Retry repeats what provably did no work (a refused connection, 429, 503 with Retry-After) and nothing
+else; it says in `exc.flexmw` how a call ended. What is left is turned into the contract's words here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import Any
+
+import anyio
+import flexmw
+import httpx2
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from examples.gateway.catalogue import Usage
+
+__all__ = ["MeteredStream", "Upstream"]
+
+Bill = Callable[[Usage | None, int], Awaitable[None]]
+
+
+class Upstream:
+    def __init__(self, url: str, *, key: str | None = None, timeout: float = 30.0) -> None:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        client = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout)
+        self.client = flexmw.wrap_client(client)
+
+    async def get(self, path: str, said: str) -> Any:
+        return (await self._send(self.client.build_request("GET", path), said)).json()
+
+    async def post(self, path: str, said: str, *, stream: bool = False, **content: Any) -> httpx2.Response:
+        """Send the work on and give the answer of a backend that did it; everything else is raised.
+
+        `said` is what to call the subsystem in an error. With `stream`, the body is still to be read.
+        """
+        return await self._send(self.client.build_request("POST", path, **content), said, stream=stream)
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+    async def _send(self, request: httpx2.Request, said: str, *, stream: bool = False) -> httpx2.Response:
+        try:
+            response = await self.client.send(request, stream=stream)
+            if not response.is_success:
+                await response.aread()
+        except httpx2.TransportError as exc:
+            raise broken(exc, said) from exc
+        if not response.is_success:
+            raise refused(response, said)
+        return response
+
+
+def broken(exc: httpx2.TransportError, said: str) -> flexmw.APIError:
+    """No answer. Where it is certain that nothing was sent, nothing was done: that is 503, and safe to try again."""
+    ending = getattr(exc, "flexmw", None)
+    if ending is not None and ending.outcome == "unsent":
+        return flexmw.SubsystemOffline(said)
+    if isinstance(exc, httpx2.TimeoutException):
+        return flexmw.UpstreamTimeout()
+    return flexmw.APIError("The model backend broke off; it may have done the work.", status=500)
+
+
+def refused(response: httpx2.Response, said: str) -> flexmw.APIError:
+    """An answer that is an error: the caller's fault is passed on, the backend's is not blamed on the caller."""
+    status = response.status_code
+    if status in (400, 413, 422):
+        error = _error(response)
+        fields = {"code": error["code"]} if isinstance(error.get("code"), str) else {}
+        return flexmw.InvalidRequest(error.get("message"), error.get("param"), **fields)
+    wait = response.headers.get("retry-after", "")
+    if status == 429 or (status == 503 and wait):  # a refusal; a 503 without Retry-After may have worked first
+        return flexmw.SubsystemOffline(said, retry_after=float(wait) if wait.isdecimal() else None)
+    if status == 404:
+        path = response.request.url.path
+        return flexmw.SubsystemOffline(path, message=f"{path} is not served by this gateway's model backend.")
+    return flexmw.APIError("The model backend failed; it may have done the work.", status=500)
+
+
+def _error(response: httpx2.Response) -> dict[str, Any]:
+    with suppress(ValueError, KeyError, TypeError):
+        return dict(response.json()["error"])
+    return {}
+
+
+class MeteredStream(StreamingResponse):
+    """Server-sent events, passed on and billed at their end, whatever end it is.
+
+    It does not listen for the caller's leaving: the model generates to the end all the same, and the bill is for all
+    generated tokens.
+    """
+
+    def __init__(self, answer: httpx2.Response, *, bill: Bill, show_usage: bool, said: str) -> None:
+        super().__init__(self._events(answer, bill, show_usage, said), media_type="text/event-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_anyway(message: Message) -> None:
+            with suppress(OSError):  # how some servers say that the caller has gone
+                await send(message)
+
+        async with aclosing(self.body_iterator):
+            await self.stream_response(send_anyway)
+
+    async def _events(self, answer: httpx2.Response, bill: Bill, show_usage: bool, said: str) -> AsyncIterator[str]:
+        usage, pieces, ended = None, 0, False
+        try:
+            async for line in answer.aiter_lines():
+                data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+                if data == "[DONE]":
+                    ended = True
+                elif data:
+                    event = json.loads(data)
+                    usage = Usage.of(event) or usage
+                    pieces += any(map(_says_something, event.get("choices", ())))
+                    if not event.get("choices") and "error" not in event and not show_usage:
+                        continue  # the gateway asked for the usage; the caller did not
+                if data:
+                    yield f"data: {data}\n\n"
+            if not ended:
+                raise flexmw.APIError("The model backend broke off before the end of the stream.", status=500)
+        except httpx2.TransportError as exc:
+            raise broken(exc, said) from exc
+        finally:
+            with anyio.CancelScope(shield=True):
+                await answer.aclose()
+                await bill(usage, pieces)
+
+
+def _says_something(choice: dict[str, Any]) -> bool:
+    return bool(choice.get("text") or (choice.get("delta") or {}).get("content"))

@@ -1,0 +1,111 @@
+"""flexmw: one error contract around any ASGI app, and one safe retry inside any httpx or httpx2 client.
+
+>>> import flexmw, httpx
+>>> async def app(scope, receive, send): ...
+>>> app = flexmw.wrap_app(app)
+>>> client = flexmw.wrap_client(httpx.Client())
+>>> client.close()
+
+Importing it imports neither httpx nor httpx2, no storage driver and no OpenTelemetry SDK: names are looked up when
+they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from flexmw.errors import (
+    APIError,
+    ConfigError,
+    FlexmwError,
+    InsufficientCredit,
+    InvalidAPIKey,
+    InvalidRequest,
+    JobNotFound,
+    ModelNotFound,
+    PluginError,
+    RateLimitExceeded,
+    SubsystemOffline,
+    UpstreamTimeout,
+)
+
+if TYPE_CHECKING:
+    from flexmw import httpx, httpx2
+    from flexmw.envelope import Envelope
+    from flexmw.idempotency import Idempotency, execution
+    from flexmw.kit.component import Order
+    from flexmw.kit.effects import Discard, Flow, Request, Response, Send, Sleep
+    from flexmw.ratelimit import Pace, RateLimit
+    from flexmw.registry import Plugin, component, installed, sort
+    from flexmw.retry import Outcome, Retry, retry_options
+    from flexmw.stack import Stack, wrap_app, wrap_client
+    from flexmw.tagging import Tagging
+
+__version__: Final = "0.1.0"
+
+__all__ = [
+    "APIError",
+    "ConfigError",
+    "Discard",
+    "Envelope",
+    "FlexmwError",
+    "Flow",
+    "Idempotency",
+    "InsufficientCredit",
+    "InvalidAPIKey",
+    "InvalidRequest",
+    "JobNotFound",
+    "ModelNotFound",
+    "Order",
+    "Outcome",
+    "Pace",
+    "Plugin",
+    "PluginError",
+    "RateLimit",
+    "RateLimitExceeded",
+    "Request",
+    "Response",
+    "Retry",
+    "Send",
+    "Sleep",
+    "Stack",
+    "SubsystemOffline",
+    "Tagging",
+    "UpstreamTimeout",
+    "component",
+    "execution",
+    "httpx",
+    "httpx2",
+    "installed",
+    "retry_options",
+    "sort",
+    "wrap_app",
+    "wrap_client",
+]
+
+_HOMES: Final = {
+    "envelope": ("Envelope",),
+    "idempotency": ("Idempotency", "execution"),
+    "kit.component": ("Order",),
+    "kit.effects": ("Discard", "Flow", "Request", "Response", "Send", "Sleep"),
+    "ratelimit": ("Pace", "RateLimit"),
+    "registry": ("Plugin", "component", "installed", "sort"),
+    "retry": ("Outcome", "Retry", "retry_options"),
+    "stack": ("Stack", "wrap_app", "wrap_client"),
+    "tagging": ("Tagging",),
+}
+_HOME: Final = {name: f"flexmw.{home}" for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("httpx", "httpx2"):
+        return import_module(f"flexmw.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'flexmw' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

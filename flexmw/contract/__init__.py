@@ -1,0 +1,34 @@
+"""The wire contract as values: error object, status table, waits and rate-limit headers. Pure; imports no framework.
+
+>>> from flexmw.contract import PAGE, ErrorBody
+>>> row = PAGE["invalid_api_key"]
+>>> ErrorBody(message=row.message, type=row.type, code=row.code).as_dict()["error"]["code"]
+'invalid_api_key'
+"""
+
+from __future__ import annotations
+
+from flexmw.contract.error import ErrorBody
+from flexmw.contract.quota import Dialect, Quota, Seen, read, render, retry_headers
+from flexmw.contract.redact import redact
+from flexmw.contract.table import PAGE, STATUS, Row, for_status
+from flexmw.contract.waits import Wait, http_date, reset_seconds, wait_of
+
+__all__ = [
+    "PAGE",
+    "STATUS",
+    "Dialect",
+    "ErrorBody",
+    "Quota",
+    "Row",
+    "Seen",
+    "Wait",
+    "for_status",
+    "http_date",
+    "read",
+    "redact",
+    "render",
+    "reset_seconds",
+    "retry_headers",
+    "wait_of",
+]

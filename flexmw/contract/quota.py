@@ -1,0 +1,154 @@
+"""Rate-limit headers: one quota in three dialects, and back.
+
+>>> quota = Quota(limit=10, remaining=0, reset_at=1034.2, wait=34.2, window=60)
+>>> for name, value in render(quota, now=1000.0): print(f"{name}: {value}")
+Retry-After: 35
+retry-after-ms: 34200
+x-ratelimit-limit-requests: 10
+x-ratelimit-remaining-requests: 0
+x-ratelimit-reset-requests: 1035
+>>> read({"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": "3",
+...       "x-ratelimit-reset-requests": "12ms"}, now=1000.0)
+Seen(limit=10, remaining=3, reset_after=0.012)
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from flexmw.contract.waits import reset_seconds
+
+__all__ = ["DIALECTS", "Dialect", "Quota", "Seen", "read", "render", "retry_headers"]
+
+Dialect = Literal["seed", "openai", "ietf"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What a limiter decided about one request, as far as the wire needs it.
+
+    ``reset_at`` is in Unix seconds. ``wait`` is the time in seconds after which the same request would be admitted,
+    exact to the millisecond; ``None`` when it was admitted. ``window`` is in seconds. ``policy`` names the window.
+    """
+
+    limit: int
+    remaining: int
+    reset_at: float
+    window: int
+    wait: float | None = None
+    policy: str = "requests"
+
+
+def retry_headers(wait: float) -> list[tuple[str, str]]:
+    """``Retry-After`` in whole seconds (at least 1) and ``retry-after-ms``, both rounded up: whoever obeys either
+    comes back when the wait is over, never before."""
+    milliseconds = max(1, math.ceil(round(wait * 1e3, 6)))
+    return [("Retry-After", str(max(1, math.ceil(milliseconds / 1e3)))), ("retry-after-ms", str(milliseconds))]
+
+
+def render(quota: Quota, *, now: float, dialects: Sequence[Dialect] = ("seed",)) -> list[tuple[str, str]]:
+    """The headers of one quota, retry headers first. Where two dialects claim one name, the first named wins.
+
+    On a refusal the reset moment is the moment at which a retry is admitted, in every dialect
+    (draft-ietf-httpapi-ratelimit-headers: both SHOULD be the same point). ``now`` is in Unix seconds.
+    """
+    headers = [] if quota.wait is None else retry_headers(quota.wait)
+    taken: set[str] = set()
+    for dialect in dialects:
+        for name, value in DIALECTS[dialect](quota, now):
+            if name not in taken:
+                taken.add(name)
+                headers.append((name, value))
+    return headers
+
+
+def _reset_after(quota: Quota, now: float) -> float:
+    return max(0.0, quota.reset_at - now) if quota.wait is None else quota.wait
+
+
+def _seed(quota: Quota, now: float) -> Iterator[tuple[str, str]]:
+    yield from _counts(quota)
+    yield "x-ratelimit-reset-requests", str(math.ceil(round(now + _reset_after(quota, now), 6)))
+
+
+def _openai(quota: Quota, now: float) -> Iterator[tuple[str, str]]:
+    yield from _counts(quota)
+    yield "x-ratelimit-reset-requests", _go_duration(_reset_after(quota, now))
+
+
+def _ietf(quota: Quota, now: float) -> Iterator[tuple[str, str]]:
+    seconds = math.ceil(round(_reset_after(quota, now), 6))
+    yield "RateLimit-Policy", f'"{quota.policy}";q={quota.limit};w={quota.window}'
+    yield "RateLimit", f'"{quota.policy}";r={quota.remaining};t={seconds}'
+
+
+def _counts(quota: Quota) -> Iterator[tuple[str, str]]:
+    yield "x-ratelimit-limit-requests", str(quota.limit)
+    yield "x-ratelimit-remaining-requests", str(quota.remaining)
+
+
+def _go_duration(seconds: float) -> str:
+    """``12ms``, ``1s``, ``6m0s``: the form OpenAI sends, rounded up to the millisecond."""
+    milliseconds = max(0, math.ceil(round(seconds * 1e3, 6)))
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    whole, rest = divmod(milliseconds, 1000)
+    minutes, whole = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{whole}.{rest:03d}".rstrip("0") if rest else str(whole)
+    return f"{hours}h{minutes}m{tail}s" if hours else f"{minutes}m{tail}s" if minutes else f"{tail}s"
+
+
+DIALECTS: Final[Mapping[Dialect, Callable[[Quota, float], Iterator[tuple[str, str]]]]] = {
+    "seed": _seed,
+    "openai": _openai,
+    "ietf": _ietf,
+}
+"""``seed``: the provider's page (reset as Unix seconds, rounded up). ``openai``: reset as a duration.
+``ietf``: ``RateLimit`` and ``RateLimit-Policy`` structured fields (draft-ietf-httpapi-ratelimit-headers-10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A quota as a client reads it: ``reset_after`` in seconds from now; unknown parts are ``None``."""
+
+    limit: int | None
+    remaining: int
+    reset_after: float | None
+
+
+_IETF_ITEM: Final = re.compile(r'"[^"]{0,100}"((?:;[a-z]{1,8}=[^;,]{1,64}){1,8})')
+
+
+def read(headers: Mapping[str, str], *, now: float) -> Seen | None:
+    """The tightest quota that a response tells of, in any dialect; ``None`` where it tells of none.
+
+    :param headers: names in lower case. :param now: Unix seconds by the response's own ``Date`` where it has one.
+    """
+    seen = [*_read_counts(headers, now), *_read_ietf(headers)]
+    return min(seen, key=lambda quota: quota.remaining / max(1, quota.limit or 1)) if seen else None
+
+
+def _read_counts(headers: Mapping[str, str], now: float) -> Iterator[Seen]:
+    for suffix in ("-requests", "-tokens", ""):
+        remaining = _whole(headers.get(f"x-ratelimit-remaining{suffix}", ""))
+        if remaining is not None:
+            limit = _whole(headers.get(f"x-ratelimit-limit{suffix}", ""))
+            yield Seen(limit, remaining, reset_seconds(headers.get(f"x-ratelimit-reset{suffix}", ""), now=now))
+
+
+def _read_ietf(headers: Mapping[str, str]) -> Iterator[Seen]:
+    for parameters in _IETF_ITEM.findall(headers.get("ratelimit", "")):
+        fields = dict(item.split("=", 1) for item in parameters[1:].split(";"))
+        remaining, after = _whole(fields.get("r", "")), _whole(fields.get("t", ""))
+        if remaining is not None:
+            yield Seen(None, remaining, None if after is None else float(after))
+
+
+def _whole(value: str) -> int | None:
+    value = value.strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= 18 else None

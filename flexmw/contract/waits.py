@@ -1,0 +1,111 @@
+"""How long a response asks its client to wait, in every form that is seen in the wild.
+
+>>> wait_of({"retry-after": "34"}, now=0.0)
+Wait(seconds=34.0, source='retry-after')
+>>> wait_of({"x-ratelimit-reset-requests": "6m0s"}, now=0.0)
+Wait(seconds=360.0, source='reset')
+>>> wait_of({}, now=0.0) is None
+True
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final, Literal
+
+__all__ = ["Wait", "http_date", "reset_seconds", "wait_of"]
+
+_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_DURATION: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")
+_NUMBER: Final = re.compile(r"\d{1,20}(?:\.\d{1,9})?", re.ASCII)
+_UNIX_SECONDS: Final = 1e9
+_UNIX_MILLISECONDS: Final = 1e12
+_RESETS: Final = ("x-ratelimit-reset-requests", "x-ratelimit-reset-tokens", "x-ratelimit-reset", "ratelimit-reset")
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """``seconds`` to wait (0 or more) and the header that said so."""
+
+    seconds: float
+    source: Literal["retry-after-ms", "retry-after", "reset"]
+
+
+def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
+    """The wait a response asks for; ``None`` where it asks for none that can be read.
+
+    Precedence: ``retry-after-ms``, then ``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date; fractions are
+    understood too), then a reset header. A header that came several times counts with its longest wait. A date is
+    measured against the response's own ``Date``, so that a wrong clock on either side does not matter; ``now`` (Unix
+    seconds) serves where there is none. Negative, infinite and unreadable values are no answer.
+
+    :param headers: names in lower case; several lines of one name joined by ``", "``, as httpx's ``Headers`` does.
+    """
+    date = http_date(headers.get("date", "")) or now
+    milliseconds = [seconds / 1e3 for seconds in map(_number, _split(headers.get("retry-after-ms"))) if seconds]
+    if milliseconds:
+        return Wait(max(milliseconds), "retry-after-ms")
+    value = headers.get("retry-after")
+    waits = [wait for wait in (_retry_after(part, date) for part in _split(value)) if wait is not None]
+    if waits:
+        return Wait(max(waits), "retry-after")
+    resets = [wait for wait in (reset_seconds(headers.get(name, ""), now=date) for name in _RESETS) if wait is not None]
+    return Wait(max(resets), "reset") if resets else None
+
+
+def reset_seconds(value: str, *, now: float) -> float | None:
+    """Seconds until a limit resets, from any dialect's value.
+
+    A value with a unit is a duration (``12ms``, ``6m0s``); a number above 1e9 is a Unix time (above 1e12 in
+    milliseconds); a smaller one is seconds. A moment in the past is 0.
+    """
+    value = value.strip()
+    if (number := _number(value)) is not None:
+        if number >= _UNIX_MILLISECONDS:
+            return max(0.0, number / 1e3 - now)
+        return max(0.0, number - now) if number >= _UNIX_SECONDS else number
+    parts = _DURATION.findall(value)
+    if not parts or "".join(amount + unit for amount, unit in parts) != value:
+        return None
+    return sum(float(amount) * _UNITS[unit] for amount, unit in parts)
+
+
+def http_date(value: str) -> float | None:
+    """An HTTP date (RFC 9110 section 5.6.7) as Unix seconds; ``None`` when it is not one."""
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return (moment if moment.tzinfo else datetime.combine(moment.date(), moment.time(), UTC)).timestamp()
+
+
+def _retry_after(value: str, date: float) -> float | None:
+    if (seconds := _number(value)) is not None:
+        return seconds or None
+    moment = http_date(value)
+    return moment - date if moment is not None and moment > date else None
+
+
+def _number(value: str) -> float | None:
+    if not _NUMBER.fullmatch(value):
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _split(value: str | None) -> list[str]:
+    """The lines of a header that came several times; a date's own comma is no separator."""
+    if not value:
+        return []
+    parts: list[str] = []
+    for part in value.split(","):
+        if parts and parts[-1].strip().isalpha():
+            parts[-1] += "," + part
+        else:
+            parts.append(part)
+    return [part.strip() for part in parts]

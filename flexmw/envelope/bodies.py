@@ -1,0 +1,347 @@
+"""Read the error bodies that hosts, middleware and proxies write: what they say, in the contract's terms. Pure.
+
+>>> recognise({"detail": "Video job not found."}, 404)
+Draft(message='Video job not found.', type=None, code=None, param=None, doc_url=None)
+>>> recognise({"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": "Method not found"}}, 404) is FOREIGN
+True
+>>> recognise({"rows": 3}, 500) is None
+True
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from http import HTTPStatus
+from typing import Any, Final, Literal, TypeAlias
+
+from flexmw.contract import ErrorBody, for_status, redact
+
+__all__ = [
+    "FOREIGN",
+    "Draft",
+    "Found",
+    "complete",
+    "decompress",
+    "is_envelope",
+    "of_text",
+    "one_line",
+    "parse",
+    "recognise",
+    "validation",
+]
+
+MESSAGE_LIMIT: Final = 2000
+"""Characters of a message on the wire: enough for any sentence, too little for a document."""
+
+LISTED: Final = 3
+"""Validation errors that a message spells out before it only counts them."""
+
+
+class _Foreign(Enum):
+    FOREIGN = "foreign"
+
+
+FOREIGN: Final = _Foreign.FOREIGN
+"""An error of another protocol, which its own clients must get as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a body says, as far as it says anything; ``None`` parts are filled from the status."""
+
+    message: str | None = None
+    type: str | None = None
+    code: str | None = None
+    param: str | None = None
+    doc_url: str | None = None
+
+
+Found: TypeAlias = Draft | Literal[_Foreign.FOREIGN] | None
+
+_PHRASES: Final = {_phrase: status for status in HTTPStatus for _phrase in (status.phrase.lower(),)}
+_GENERIC: Final = frozenset({"error", "server error", "unknown error", "an error occurred", "none", "null", ""})
+_SLUG: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+_CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+_TRACE: Final = re.compile(r"Traceback \(most recent call last\)|\n\s*File \"[^\"\n]{1,400}\", line \d")
+_HTML: Final = re.compile(r"\s*(?:<!doctype html|<html|<head|<body|<h1|<title|<\?xml)", re.IGNORECASE)
+_SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f]+")
+_OAUTH: Final = frozenset(
+    "invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope"
+    " access_denied unsupported_response_type temporarily_unavailable authorization_pending slow_down expired_token"
+    " invalid_token insufficient_scope invalid_redirect_uri invalid_client_metadata invalid_software_statement"
+    " unapproved_software_statement unsupported_token_type invalid_target login_required consent_required"
+    " interaction_required account_selection_required invalid_request_uri invalid_request_object"
+    " request_not_supported request_uri_not_supported registration_not_supported invalid_dpop_proof"
+    " use_dpop_nonce insufficient_user_authentication".split()
+)
+"""The IANA registry of OAuth extension errors, RFC 6749, 6750, 7009, 7591, 8628, 8707, 9449, 9470 and OpenID Connect."""
+
+
+def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """A text that is safe to show: one line, bounded, without secrets."""
+    return redact(_SPACE.sub(" ", text[: limit + 1]).strip(), limit=limit)
+
+
+def is_envelope(value: object) -> bool:
+    """Whether a JSON value keeps the contract already, and needs nothing."""
+    body = ErrorBody.from_json(value)
+    if body is None or "None" in (body.code, body.type, body.param):
+        return False
+    return redact(body.message, limit=len(body.message)) == body.message
+
+
+def recognise(value: object, status: int) -> Found:
+    """What a JSON value says as an error body; ``None`` when nothing can be made of it."""
+    for reader in _READERS:
+        found = reader(value, status)
+        if found is not None:
+            return found
+    return None
+
+
+def _foreign(value: Any, status: int) -> Found:
+    if isinstance(value, list):
+        ours = bool(value) and all(isinstance(item, dict) and "jsonrpc" in item for item in value)
+        return FOREIGN if ours else None
+    if not isinstance(value, dict):
+        return None
+    errors, error = value.get("errors"), value.get("error")
+    graphql = (
+        isinstance(errors, list)
+        and value.keys() <= {"errors", "data", "extensions"}
+        and all(isinstance(item, dict) and isinstance(item.get("message"), str) for item in errors)
+    )
+    oauth = isinstance(error, str) and (error in _OAUTH or "error_description" in value)
+    return FOREIGN if "jsonrpc" in value or graphql or oauth else None
+
+
+def _nested(value: Any, status: int) -> Found:
+    """``{"error": {...}}`` of OpenAI, vLLM, Google, Anthropic; Google also sends a list of one."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    error = value.get("error") if isinstance(value, dict) else None
+    return _flat(error, status) if isinstance(error, dict) else None
+
+
+def _flat(value: Any, status: int) -> Found:
+    """``{"message", "type", "code", "param"}`` of older vLLM and SGLang, and most hand-written ones."""
+    if not isinstance(value, dict):
+        return None
+    message = next((text for key in _MESSAGES if (text := _message(value.get(key))) is not None), None)
+    if message is None and isinstance(value.get("message"), list):
+        message = _message("; ".join(str(item)[:200] for item in value["message"][:LISTED]))
+    code = _code(value.get("code"), status) or _code(value.get("error_code"), status)
+    kind, param = value.get("type"), value.get("param")
+    if not (message or code):
+        return None
+    own_code = code or _slug(_lower(value.get("status"))) or _slug(_text(value.get("error")))
+    return Draft(message, _slug(kind), own_code, _param(param), _text(value.get("doc_url")))
+
+
+def _detail(value: Any, status: int) -> Found:
+    """FastAPI's and REST framework's ``{"detail": ...}``; Litestar adds ``extra``."""
+    if not isinstance(value, dict) or "detail" not in value:
+        return None
+    detail = value["detail"]
+    if isinstance(detail, list):
+        return validation(detail)
+    if isinstance(detail, dict):
+        inner = recognise(detail, status)
+        return inner if inner is not FOREIGN else _flat(detail, status)
+    extra = value.get("extra")
+    if isinstance(extra, list) and extra and isinstance(extra[0], dict):
+        listed = validation([{"loc": ("body", item.get("key") or ""), "msg": item.get("message")} for item in extra])
+        if listed is not None and listed.param:
+            return listed
+    code = _code(value.get("code"), status)
+    message = _message(detail) or _message(value.get("title"))
+    return Draft(message, code=code) if message or code else None
+
+
+def _text_error(value: Any, status: int) -> Found:
+    """``{"error": "text"}``, and ``{"error": true, "message": ...}`` through the reader after it."""
+    error = value.get("error") if isinstance(value, dict) else None
+    if not isinstance(error, str):
+        return None
+    longer = _flat(value, status)
+    if isinstance(longer, Draft) and longer.message:
+        return longer
+    if _SLUG.fullmatch(error) and "_" in error:
+        return Draft(code=error)
+    return Draft(_message(error))
+
+
+def _listed(value: Any, status: int) -> Found:
+    """``{"errors": [...]}`` of texts or objects."""
+    errors = value.get("errors") if isinstance(value, dict) else value
+    if isinstance(errors, dict):
+        return _fields(errors, status)
+    if not isinstance(errors, list) or not errors:
+        return None
+    texts = [
+        text
+        for item in errors
+        if (text := _message(item) or _message(_first(item, ("message", "detail", "msg", "title"))))
+    ]
+    return Draft(_listing(texts, len(errors))) if texts else None
+
+
+def _titled(value: Any, status: int) -> Found:
+    """Falcon's ``{"title", "description"}``, and problems without a detail."""
+    text = _message(_first(value, ("description", "title", "reason")))
+    return Draft(text, code=_code(value.get("code"), status)) if text else None
+
+
+def _fields(value: Any, status: int) -> Found:
+    """REST framework's ``{"field": ["message"]}``."""
+    if not isinstance(value, dict) or not value:
+        return None
+    if not all(isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts) for texts in value.values()):
+        return None
+    return validation([{"loc": ("body", name), "msg": text} for name, texts in value.items() for text in texts])
+
+
+_MESSAGES: Final = ("message", "msg", "error_message", "errorMessage", "Message")
+_READERS: Final[tuple[Callable[[Any, int], Found], ...]] = (
+    _foreign,
+    _nested,
+    _detail,
+    _text_error,
+    _flat,
+    _listed,
+    _titled,
+    _fields,
+)
+
+
+def validation(errors: Sequence[Any]) -> Draft | None:
+    """Validation errors as pydantic lists them: where and what, never the input. JSON that does not parse says so."""
+    items = [item for item in errors[:50] if isinstance(item, Mapping)]
+    if not items:
+        texts = [text for item in errors[:LISTED] if (text := _message(item))]
+        return Draft(_listing(texts, len(errors)), code="validation_error") if texts else None
+    if len(items) == 1 and items[0].get("type") == "json_invalid":
+        return Draft("The request body is not valid JSON.", code="invalid_json")
+    places = [_place(item.get("loc")) for item in items]
+    lines = []
+    for item, place in zip(items[:LISTED], places, strict=False):
+        text = _message(item.get("msg")) or "Invalid value."
+        lines.append(f"{place}: {text}" if place else text)
+    return Draft(
+        one_line(_listing(lines, len(errors))), code="validation_error", param=next((p for p in places if p), None)
+    )
+
+
+def _place(loc: object) -> str | None:
+    """``("body", "messages", 0, "content")`` as ``messages[0].content``."""
+    parts = list(loc) if isinstance(loc, (tuple, list)) else [loc] if isinstance(loc, str) else []
+    if parts and parts[0] in ("body", "query", "path", "header", "cookie"):
+        parts = parts[1:]
+    path = ""
+    for part in parts[:12]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return one_line(path, 120) or None
+
+
+def _listing(texts: Sequence[str], total: int) -> str:
+    shown = "; ".join(text[:200] for text in texts[:LISTED])
+    return shown if total <= LISTED else f"{shown} (+{total - LISTED} more)"
+
+
+def _text(value: object) -> str | None:
+    return one_line(value) or None if isinstance(value, str) else None
+
+
+def _message(value: object) -> str | None:
+    """A text that says more than the status does."""
+    text = _text(value)
+    if text is None:
+        return None
+    plain = re.sub(r"^\d{3}\s*[:-]?\s*", "", text).rstrip(".!").lower()
+    return None if plain in _PHRASES or plain in _GENERIC or text.startswith(("{", "<")) else text
+
+
+def _first(value: object, names: Sequence[str]) -> object:
+    mapping = value if isinstance(value, dict) else {}
+    return next((mapping[name] for name in names if mapping.get(name)), None)
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else None
+
+
+def _slug(value: object) -> str | None:
+    return value if isinstance(value, str) and _SLUG.fullmatch(value) and value not in ("none", "null") else None
+
+
+def _code(value: object, status: int) -> str | None:
+    """A code that says more than the status does."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return None
+    code = str(value)
+    return code if _CODE.fullmatch(code) and code not in ("None", "null", str(status)) else None
+
+
+def _param(value: object) -> str | None:
+    text = _text(value)
+    return None if text in ("None", "null") else text
+
+
+def of_text(text: str) -> Draft | None:
+    """A plain text as an error: its words, unless it is a page, a traceback or binary."""
+    if _HTML.match(text) or "\0" in text or _TRACE.search(text):
+        return None
+    message = _message(text)
+    return Draft(message) if message else None
+
+
+def complete(draft: Draft | None, status: int) -> ErrorBody:
+    """A draft with its gaps filled from the status."""
+    row = for_status(status)
+    draft = draft or Draft()
+    return ErrorBody(
+        message=draft.message or row.message,
+        type=draft.type or row.type,
+        code=draft.code or row.code,
+        param=draft.param,
+        doc_url=draft.doc_url,
+    )
+
+
+def parse(body: bytes, content_type: str) -> tuple[object, str]:
+    """The body as a JSON value (``None`` when it is none) and as text, whatever its declared type says."""
+    charset = re.search(r"charset=[\"']?([A-Za-z0-9_.:-]{1,40})", content_type)
+    try:
+        text = body.decode(charset[1] if charset else "utf-8", "replace")
+    except (LookupError, ValueError):
+        text = body.decode("utf-8", "replace")
+    if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"'):
+        try:
+            return json.loads(text.lstrip("\ufeff")), text
+        except (ValueError, RecursionError):
+            pass
+    return None, text
+
+
+def decompress(body: bytes, encoding: str, limit: int) -> bytes | None:
+    """The body without its content coding, at most ``limit`` bytes of it; ``None`` where it cannot be read whole."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        return None
+    reader = zlib.decompressobj(47 if encoding != "deflate" else 15)
+    try:
+        plain = reader.decompress(body, limit)
+    except zlib.error:
+        return None
+    return plain if reader.eof else None
+
+
+def with_fields(draft: Draft | None, **fields: str | None) -> Draft:
+    """A draft with the given fields in place of its own, where they say anything."""
+    return replace(draft or Draft(), **{name: value for name, value in fields.items() if value is not None})

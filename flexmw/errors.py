@@ -1,0 +1,274 @@
+"""Everything flexmw raises, and the errors a host raises to answer by the contract.
+
+::
+
+    FlexmwError
+     ├── ConfigError             an option, a rate, a URL or a file that cannot work
+     ├── PluginError             an entry point that is missing, broken, outdated or claimed twice
+     │    └── UnknownComponent   (also a ConfigError) a name that nothing provides
+     └── APIError                an answer: any status in the contract's shape
+          ├── InvalidRequest     400        ├── JobNotFound        404
+          ├── ModelNotFound      400        ├── RateLimitExceeded  429
+          ├── InvalidAPIKey      401        ├── UpstreamTimeout    500
+          └── InsufficientCredit 402        └── SubsystemOffline   503
+
+>>> error = ModelNotFound("foo")
+>>> error.status, error.code, error.param
+(400, 'model_not_found', 'model')
+>>> JobNotFound(message="No such job.").body.as_dict()["error"]["message"]
+'No such job.'
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, ClassVar, Self, TypedDict, Unpack
+
+from starlette.exceptions import HTTPException
+
+from flexmw.contract import PAGE, ErrorBody, Row, for_status, redact, retry_headers
+
+__all__ = [
+    "APIError",
+    "ConfigError",
+    "Fields",
+    "FlexmwError",
+    "InsufficientCredit",
+    "InvalidAPIKey",
+    "InvalidRequest",
+    "JobNotFound",
+    "ModelNotFound",
+    "Overrides",
+    "PluginError",
+    "RateLimitExceeded",
+    "SubsystemOffline",
+    "UnknownComponent",
+    "UpstreamTimeout",
+    "raised",
+]
+
+raised: ContextVar[Callable[[APIError], None] | None] = ContextVar("flexmw.raised", default=None)
+"""Where an APIError reports that it was made: hosts that swallow exceptions would otherwise lose it."""
+
+
+class FlexmwError(Exception):
+    """The root of everything flexmw raises."""
+
+
+class ConfigError(FlexmwError, ValueError):
+    """Something in the configuration cannot work.
+
+    ``option`` names it, ``value`` is what was given (secrets masked) and ``expected`` says what would be right.
+    ``where`` is the file, line or table it came from, when it came from one.
+    """
+
+    def __init__(self, option: str, value: object, expected: str, *, where: str | None = None) -> None:
+        self.option = option
+        self.value = redact(repr(value), limit=300)
+        self.expected = expected
+        self.where = where
+        super().__init__(f"{f'{where}: ' if where else ''}{option} = {self.value}: expected {expected}")
+
+    def at(self, where: str) -> Self:
+        """The same fault, with the place it was found at."""
+        twin = copy.copy(self)
+        twin.where = where
+        twin.args = (f"{where}: {self}",)
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revive, (type(self), self.args, self.__dict__)
+
+
+class PluginError(FlexmwError):
+    """An entry point cannot be used. The message names it, its target, its distribution and what to do.
+
+    ``name`` is the component's name; ``target`` (``module:attribute``) and ``distribution`` are ``None`` where no
+    entry point carries that name.
+    """
+
+    def __init__(
+        self, name: str, problem: str, *, target: str | None = None, distribution: str | None = None, fix: str
+    ) -> None:
+        self.name, self.target, self.distribution, self.fix = name, target, distribution, fix
+        origin = f" ({target}, from {distribution})" if target else ""
+        super().__init__(f"plugin {name!r}{origin}: {problem}. {fix}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revive, (type(self), self.args, self.__dict__)
+
+
+class UnknownComponent(PluginError, ConfigError):
+    """A component was named that nothing provides: a misspelling, or a distribution that is not installed."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=1)
+        guess = f"did you mean {close[0]!r}? " if close else ""
+        self.option, self.value, self.where = "component", repr(name), None
+        self.expected = f"{guess}one of {', '.join(names)}"
+        PluginError.__init__(
+            self,
+            name,
+            "no component has this name",
+            fix=f"{guess[:1].upper()}{guess[1:]}Known: {', '.join(names)}. Install the distribution that provides it",
+        )
+
+
+class Fields(TypedDict, total=False):
+    """The fields of an error that a keyword can replace, whatever its kind."""
+
+    status: int
+    type: str
+    code: str
+    doc_url: str
+    headers: Mapping[str, str]
+
+
+class Overrides(Fields, total=False):
+    """The same for kinds that write their own message."""
+
+    message: str
+    param: str
+
+
+class APIError(HTTPException, FlexmwError):
+    """An answer by the contract, raised from anywhere in a host: an endpoint, a dependency, a sub-app, a thread.
+
+    It is an answer and no crash: it is neither logged nor recorded as an exception, whatever its status; what it was
+    raised ``from`` is. Being a Starlette ``HTTPException``, it also answers sensibly where no Envelope is installed.
+
+    :param message: safe to show to a user; the status' own words when left out.
+    :param param: the request field that is at fault. :param doc_url: documentation of this error.
+    :param headers: sent with the answer, as they are.
+    """
+
+    row: ClassVar[Row | None] = None
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        status: int | None = None,
+        type: str | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        doc_url: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        row = self.row or for_status(status or 0)
+        self.status = row.status if status is None else status
+        if not 400 <= self.status <= 599:
+            raise ConfigError(f"{self.__class__.__name__}(status=...)", status, "an HTTP error status, 400 to 599")
+        self.message = row.message if message is None else message
+        self.type = row.type if type is None else type
+        self.code = row.code if code is None else code
+        self.param, self.doc_url = param, doc_url
+        super().__init__(self.status, self.message, dict(headers) if headers else None)
+        if (report := raised.get()) is not None:
+            report(self)
+
+    @property
+    def body(self) -> ErrorBody:
+        """The error object that goes on the wire."""
+        return ErrorBody(message=self.message, type=self.type, code=self.code, param=self.param, doc_url=self.doc_url)
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.code}: {self.message}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revive, (type(self), self.args, self.__dict__)
+
+
+class InvalidRequest(APIError):
+    """400: a malformed body, a value that is not allowed, a required field that is missing."""
+
+    row = PAGE["invalid_request"]
+
+    def __init__(self, message: str | None = None, param: str | None = None, **fields: Unpack[Fields]) -> None:
+        super().__init__(message, param=param, **fields)
+
+
+class ModelNotFound(APIError):
+    """400: the model does not exist or the caller may not use it."""
+
+    row = PAGE["model_not_found"]
+
+    def __init__(self, model: str, **fields: Unpack[Overrides]) -> None:
+        super().__init__(**_with(fields, message=PAGE["model_not_found"].message.format(model=model), param="model"))
+
+
+class InvalidAPIKey(APIError):
+    """401: the key is missing, malformed or revoked. Challenges with ``Bearer`` (RFC 6750), as RFC 9110 requires."""
+
+    row = PAGE["invalid_api_key"]
+
+    def __init__(self, **fields: Unpack[Overrides]) -> None:
+        super().__init__(**_with(fields, headers={"WWW-Authenticate": "Bearer"}))
+
+
+class InsufficientCredit(APIError):
+    """402: the key's credit is exhausted; the same key works again after a top-up."""
+
+    row = PAGE["insufficient_credit"]
+
+    def __init__(self, **fields: Unpack[Overrides]) -> None:
+        super().__init__(**fields)
+
+
+class JobNotFound(APIError):
+    """404: a stale or unknown job id."""
+
+    row = PAGE["job_not_found"]
+
+    def __init__(self, **fields: Unpack[Overrides]) -> None:
+        super().__init__(**fields)
+
+
+class RateLimitExceeded(APIError):
+    """429: come back after ``retry_after`` seconds; sent rounded up as ``Retry-After`` and ``retry-after-ms``."""
+
+    row = PAGE["rate_limit_exceeded"]
+
+    def __init__(self, retry_after: float, **fields: Unpack[Overrides]) -> None:
+        headers = dict(retry_headers(retry_after))
+        seconds = headers["Retry-After"]
+        message = PAGE["rate_limit_exceeded"].message.format(seconds=seconds, s="" if seconds == "1" else "s")
+        super().__init__(**_with(fields, message=message, headers=headers))
+
+
+class UpstreamTimeout(APIError):
+    """500: the model backend did not answer in time. Whether it worked is unknown."""
+
+    row = PAGE["upstream_timeout"]
+
+    def __init__(self, **fields: Unpack[Overrides]) -> None:
+        super().__init__(**fields)
+
+
+class SubsystemOffline(APIError):
+    """503: one subsystem, ``name``, is offline; the message names it. ``retry_after`` in seconds, when known."""
+
+    row = PAGE["subsystem_offline"]
+
+    def __init__(self, name: str, retry_after: float | None = None, **fields: Unpack[Overrides]) -> None:
+        headers = None if retry_after is None else dict(retry_headers(retry_after))
+        super().__init__(**_with(fields, message=PAGE["subsystem_offline"].message.format(name=name), headers=headers))
+
+
+def _with(fields: Overrides, **own: Any) -> Any:
+    """A kind's own values under the caller's; headers are merged, the caller's winning."""
+    merged = {**own, **fields}
+    if own.get("headers") and fields.get("headers"):
+        merged["headers"] = {**own["headers"], **fields["headers"]}
+    return merged
+
+
+def _revive(cls: type[FlexmwError], args: tuple[Any, ...], state: dict[str, Any]) -> FlexmwError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    error.args = args
+    return error

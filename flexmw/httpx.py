@@ -1,0 +1,37 @@
+"""Transports for httpx: the same components, run in a thread or in a task.
+
+>>> import httpx, flexmw
+>>> client = httpx.Client(transport=flexmw.httpx.Transport(flexmw.Retry()))
+>>> client.close()
+"""
+
+from __future__ import annotations
+
+import httpx
+
+from flexmw.kit.transport import AsyncFace, AsyncFollowed, Followed, SyncFace
+
+__all__ = ["AsyncStream", "AsyncTransport", "Stream", "Transport"]
+
+
+class Stream(Followed, httpx.SyncByteStream):
+    """A body that tells how it ends."""
+
+
+class AsyncStream(AsyncFollowed, httpx.AsyncByteStream):
+    """A body that tells how it ends."""
+
+
+class Transport(SyncFace[httpx.Request, httpx.Response], httpx.BaseTransport):
+    """``Transport(*components, transport=None)``: components, outermost first, around a blocking transport
+    (``httpx.HTTPTransport()`` if none is given)."""
+
+    _default = httpx.HTTPTransport
+    _followed = Stream
+
+
+class AsyncTransport(AsyncFace[httpx.Request, httpx.Response], httpx.AsyncBaseTransport):
+    """The same around an async transport (``httpx.AsyncHTTPTransport()`` if none is given)."""
+
+    _default = httpx.AsyncHTTPTransport
+    _followed = AsyncStream

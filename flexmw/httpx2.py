@@ -1,0 +1,37 @@
+"""Transports for httpx2: the same components, run in a thread or in a task.
+
+>>> import httpx2, flexmw
+>>> client = httpx2.Client(transport=flexmw.httpx2.Transport(flexmw.Retry()))
+>>> client.close()
+"""
+
+from __future__ import annotations
+
+import httpx2
+
+from flexmw.kit.transport import AsyncFace, AsyncFollowed, Followed, SyncFace
+
+__all__ = ["AsyncStream", "AsyncTransport", "Stream", "Transport"]
+
+
+class Stream(Followed, httpx2.SyncByteStream):
+    """A body that tells how it ends."""
+
+
+class AsyncStream(AsyncFollowed, httpx2.AsyncByteStream):
+    """A body that tells how it ends."""
+
+
+class Transport(SyncFace[httpx2.Request, httpx2.Response], httpx2.BaseTransport):
+    """``Transport(*components, transport=None)``: components, outermost first, around a blocking transport
+    (``httpx2.HTTPTransport()`` if none is given)."""
+
+    _default = httpx2.HTTPTransport
+    _followed = Stream
+
+
+class AsyncTransport(AsyncFace[httpx2.Request, httpx2.Response], httpx2.AsyncBaseTransport):
+    """The same around an async transport (``httpx2.AsyncHTTPTransport()`` if none is given)."""
+
+    _default = httpx2.AsyncHTTPTransport
+    _followed = AsyncStream

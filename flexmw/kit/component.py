@@ -1,0 +1,58 @@
+"""What a component is: a frozen options object with a server face, a client face, or both.
+
+>>> Order(after=("envelope",), before=("ratelimit",))
+Order(after=('envelope',), before=('ratelimit',))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Protocol, TypeAlias, runtime_checkable
+
+from flexmw.kit.effects import Flow, Request
+
+__all__ = ["API", "OLDEST_API", "ClientComponent", "Component", "Order", "ServerComponent"]
+
+API: Final = 1
+"""The version of the component interface that this flexmw speaks."""
+
+OLDEST_API: Final = 1
+"""The oldest version that it still accepts: a window, so that a plugin need not follow every release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Where a component belongs among others, by their names. ``after=("envelope",)`` means inside it, ``before``
+    means outside. Names that are not in a stack are ignored."""
+
+    after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+
+
+class Component(Protocol):
+    """What every component says of itself, as class attributes."""
+
+    name: ClassVar[str]
+    api: ClassVar[int]
+    order: ClassVar[Order]
+
+
+_Scope: TypeAlias = MutableMapping[str, Any]
+_ASGIApp: TypeAlias = Callable[
+    [_Scope, Callable[[], Awaitable[_Scope]], Callable[[_Scope], Awaitable[None]]], Awaitable[None]
+]
+
+
+@runtime_checkable
+class ServerComponent(Protocol):
+    """A component that wraps an ASGI app."""
+
+    def asgi(self, app: _ASGIApp) -> _ASGIApp: ...
+
+
+@runtime_checkable
+class ClientComponent(Protocol):
+    """A component that takes part in a client's calls."""
+
+    def flow(self, request: Request) -> Flow: ...

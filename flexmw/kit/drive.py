@@ -1,0 +1,128 @@
+"""Run flows: ``chain`` nests the components of a client into one flow, and the two drivers perform its effects.
+
+>>> class Twice:
+...     def flow(self, request):
+...         yield Discard((yield Send(request)))
+...         return (yield Send(request))
+>>> effects = chain([Twice()], "request")
+>>> [type(next(effects)).__name__, type(effects.send("answer")).__name__, type(effects.send(None)).__name__]
+['Send', 'Discard', 'Send']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from flexmw.errors import ConfigError
+from flexmw.kit.effects import Discard, Effect, Flow, Observer, Request, Response, Send, Tell
+
+__all__ = ["Sends", "adrive", "chain", "drive"]
+
+
+class Sends(Protocol):
+    """A component with a client face."""
+
+    def flow(self, request: Request) -> Flow: ...
+
+
+def chain(components: Sequence[Sends], request: Request, watching: tuple[Observer, ...] = ()) -> Flow:
+    """One flow out of many: each component's ``Send`` runs the rest inward; what is left are the transport's effects.
+
+    An answer that a component was given and neither returned nor discarded is discarded for it, also when it raises.
+    """
+    if not components:
+        response: Response = yield Send(request, _all_of(watching))
+        return response
+    flow = components[0].flow(request)
+    if not isinstance(flow, Generator):
+        raise ConfigError(f"{type(components[0]).__name__}.flow()", flow, "a generator: flow() must yield its effects")
+    held: list[Response] = []
+    advance: Callable[[], Effect] = partial(next, flow)
+    while True:
+        try:
+            effect = advance()
+        except StopIteration as done:
+            answer: Response = done.value
+            yield from _discard(response for response in held if response is not answer)
+            return answer
+        except BaseException:
+            yield from _discard(held)
+            raise
+        try:
+            outcome: Any = None
+            match effect:
+                case Send():
+                    seen = (*watching, effect.observe) if effect.observe else watching
+                    outcome = yield from chain(components[1:], effect.request, seen)
+                    held.append(outcome)
+                case Tell():
+                    for observe in watching:
+                        observe(effect.event, effect.details)
+                case Discard():
+                    held = [response for response in held if response is not effect.response]
+                    yield effect
+                case _:
+                    outcome = yield effect
+        except GeneratorExit:
+            flow.close()
+            raise
+        except BaseException as error:
+            advance = partial(flow.throw, error)
+        else:
+            advance = partial(flow.send, outcome)
+
+
+def drive(flow: Flow, perform: Callable[[Effect], Response | None]) -> Response:
+    """Run a flow in this thread: ``perform`` does what each effect asks for. Returns the flow's answer.
+
+    Whatever ``perform`` raises is thrown into the flow, KeyboardInterrupt and cancellation included, so that a flow
+    can put things in order; one that catches ``Exception`` does not hold them up.
+    """
+    advance: Callable[[], Effect] = partial(next, flow)
+    while True:
+        try:
+            effect = advance()
+        except StopIteration as done:
+            answer: Response = done.value
+            return answer
+        try:
+            outcome = perform(effect)
+        except BaseException as error:
+            advance = partial(flow.throw, error)
+        else:
+            advance = partial(flow.send, outcome)
+
+
+async def adrive(flow: Flow, perform: Callable[[Effect], Awaitable[Response | None]]) -> Response:
+    """The same in this task. The two stand side by side: nothing else of a client is written twice."""
+    advance: Callable[[], Effect] = partial(next, flow)
+    while True:
+        try:
+            effect = advance()
+        except StopIteration as done:
+            answer: Response = done.value
+            return answer
+        try:
+            outcome = await perform(effect)
+        except BaseException as error:
+            advance = partial(flow.throw, error)
+        else:
+            advance = partial(flow.send, outcome)
+
+
+def _discard(responses: Any) -> Generator[Effect, Any, None]:
+    for response in responses:
+        yield Discard(response)
+
+
+def _all_of(watching: tuple[Observer, ...]) -> Observer | None:
+    if len(watching) < 2:
+        return watching[0] if watching else None
+
+    def observe(event: str, details: Mapping[str, Any]) -> None:
+        for each in watching:
+            each(event, details)
+
+    return observe

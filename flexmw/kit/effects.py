@@ -1,0 +1,109 @@
+"""What a client component may ask for, and what it is handed: the vocabulary of a flow.
+
+A flow is one generator per call. It yields effects and is sent their outcomes; it knows neither threads nor event
+loops, neither httpx nor httpx2, so that the same one runs on four transports and in tests without a network.
+
+>>> def once_more(request: Request) -> Flow:
+...     response = yield Send(request)
+...     if response.status_code == 503:
+...         yield Discard(response)
+...         yield Sleep(1.0)
+...         response = yield Send(request)
+...     return response
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+__all__ = ["Discard", "Effect", "Flow", "Follow", "Observer", "Request", "Response", "Send", "Sleep", "Tell"]
+
+
+class URL(Protocol):
+    """The part of httpx's ``URL`` that flows use."""
+
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int | None: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def query(self) -> bytes: ...
+
+
+class Request(Protocol):
+    """A request on its way out: the client library's own object. Headers and extensions may be changed."""
+
+    method: str
+    extensions: MutableMapping[str, Any]
+    stream: Any
+
+    @property
+    def url(self) -> URL: ...
+    @property
+    def headers(self) -> MutableMapping[str, str]: ...
+
+
+class Response(Protocol):
+    """An answer whose head has arrived: the client library's own object. Its body is not read yet."""
+
+    status_code: int
+    extensions: MutableMapping[str, Any]
+    stream: Any
+
+    @property
+    def headers(self) -> MutableMapping[str, str]: ...
+
+
+Observer: TypeAlias = Callable[[str, Mapping[str, Any]], None]
+"""Is told each event with its details, as it happens: the transport's own (httpcore's ``trace`` extension, such as
+``http11.send_request_headers.started``) and those that components further inward tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a request to the next component inward, at last to the transport. Its outcome is a :class:`Response`; a
+    transport error is thrown in instead. ``observe`` is told what happens further inward meanwhile."""
+
+    request: Request
+    observe: Observer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Give an answer up: a small body is read so that its connection can be used again, any other is closed."""
+
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Be told, once, how the body of an answer ends: ``watch(None)`` when it was read to its end, ``watch(error)`` with
+    what broke it, ``watch(GeneratorExit())`` when the caller closed it early. Its outcome is the same answer."""
+
+    response: Response
+    watch: Callable[[BaseException | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the observers further outward of an event, such as ``flexmw.retry.scheduled``. Costs nothing unheard."""
+
+    event: str
+    details: Mapping[str, Any]
+
+
+Effect: TypeAlias = Send | Sleep | Discard | Follow | Tell
+Flow: TypeAlias = Generator[Effect, Any, Response]

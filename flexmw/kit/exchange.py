@@ -1,0 +1,113 @@
+"""One request on the server, as the components around it share it.
+
+>>> exchange = Exchange.of(scope := {"type": "http"})
+>>> exchange.headers.append((b"x-ratelimit-limit-requests", b"10"))
+>>> Exchange.of(scope) is exchange
+True
+>>> exchange.complete([(b"allow", b"GET")])
+[(b'allow', b'GET'), (b'x-ratelimit-limit-requests', b'10')]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from contextvars import Token
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+from flexmw.errors import APIError, raised
+
+__all__ = ["KEY", "Answer", "Exchange", "Header"]
+
+KEY: Final = "flexmw"
+"""The scope key of the exchange. It is the only thing that flexmw adds to a scope."""
+
+Header = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a request was answered, as far as an error is concerned: the facts that a span and a metric want.
+
+    ``source`` is one of ``passthrough``, ``http_exception``, ``unhandled_exception``, ``validation``,
+    ``foreign_body``, ``rate_limiting``, ``idempotency``. ``exception`` is what the host raised, if it did.
+    """
+
+    status: int
+    type: str | None = None
+    code: str | None = None
+    source: str = "passthrough"
+    exception: BaseException | None = None
+
+
+Listener = Callable[[str, Mapping[str, Any]], None]
+
+
+class Exchange:
+    """What the components of one request share. The outermost one makes it; it lives in ``scope["flexmw"]``.
+
+    ``headers`` are to be on the response whoever makes it, as raw pairs with lower-case names; ``facts`` are values
+    for the span, by attribute name; ``remembered`` is the last ``APIError`` that the host made, for hosts that swallow
+    exceptions; ``answer`` is set by whoever decided on the answer.
+
+    Entering it (``with exchange:``) is what makes it remember.
+    """
+
+    __slots__ = ("_depth", "_listeners", "_token", "answer", "facts", "headers", "remembered")
+
+    def __init__(self) -> None:
+        self.headers: list[Header] = []
+        self.facts: dict[str, str | int | float | bool] = {}
+        self.remembered: APIError | None = None
+        self.answer: Answer | None = None
+        self._listeners: list[Listener] = []
+        self._depth = 0
+        self._token: Token[Any] | None = None
+
+    @classmethod
+    def of(cls, scope: MutableMapping[str, Any]) -> Self:
+        """The exchange of this request, made if it is not there yet."""
+        exchange = scope.get(KEY)
+        if exchange is None:
+            exchange = scope[KEY] = cls()
+        return exchange
+
+    def listen(self, listener: Listener) -> None:
+        """Be told every event of this request. Only telemetry should."""
+        self._listeners.append(listener)
+
+    def tell(self, event: str, details: Mapping[str, Any]) -> None:
+        """Tell of an event, such as ``flexmw.rate_limiting.decided``. Costs nothing unheard."""
+        for listener in self._listeners:
+            listener(event, details)
+
+    def settle(self, answer: Answer) -> None:
+        """Say how the request is answered, while the host's span is still open if it can be helped."""
+        self.answer = answer
+        self.tell("flexmw.answer", {"answer": answer})
+
+    def complete(self, headers: Iterable[Header]) -> list[Header]:
+        """``headers`` and those of the exchange whose names they lack."""
+        own = list(headers)
+        if self.headers:
+            names = {name.lower() for name, _ in own}
+            own.extend(pair for pair in self.headers if pair[0] not in names)
+        return own
+
+    def _remember(self, error: APIError) -> None:
+        self.remembered = error
+
+    def __enter__(self) -> Self:
+        self._depth += 1
+        if self._depth == 1:
+            self._token = raised.set(self._remember)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if self._depth == 0 and self._token is not None:
+            raised.reset(self._token)
+            self._token = None

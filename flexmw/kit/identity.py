@@ -1,0 +1,167 @@
+"""Who calls: a keyed hash of the bearer token, else of the client's address. Never the token itself.
+
+>>> callers = Callers(pepper="a secret of this deployment")
+>>> scope = {"type": "http", "headers": [(b"authorization", b"Bearer sk-live-1")], "client": ("192.0.2.7", 50000)}
+>>> callers(scope).kind, len(callers(scope).digest)
+('key', 32)
+>>> callers({"type": "http", "headers": [], "client": ("192.0.2.7", 50000)}).kind
+'address'
+
+The address is taken through trusted proxies only: ``X-Forwarded-For`` is walked from the right, and the first hop that
+is not one of ``trusted_proxies`` is the client. An IPv6 caller is its /64, because one host owns all of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, MutableMapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, Final, NamedTuple
+
+from flexmw.errors import ConfigError
+
+__all__ = ["PEPPER_VARIABLE", "Callers", "Identity", "bearer_token", "header", "networks"]
+
+PEPPER_VARIABLE: Final = "FLEXMW_PEPPER"
+"""The environment variable that the pepper is read from when no option gives it."""
+
+_LABEL: Final = b"flexmw: callers without a pepper of their own"
+_HOPS: Final = 64
+_UNIX: Final = "unix"
+
+Network = IPv4Network | IPv6Network
+
+
+class Identity(NamedTuple):
+    """One caller as stores, spans and logs may know it.
+
+    ``kind`` is ``"key"`` (a credential), ``"address"`` or ``"shared"`` (neither is known: one bucket for all such
+    callers). ``digest`` is 32 hexadecimal digits, different for every kind, credential and pepper.
+    """
+
+    kind: str
+    digest: str
+
+
+class Callers:
+    """Tells callers apart. Holds no state of any request.
+
+    :param pepper: the key of the hash. Left out, it is read from ``FLEXMW_PEPPER``, else it is a fixed label: enough
+        for long random API keys, too little for credentials that can be guessed.
+    :param trusted_proxies: networks (CIDR) whose ``X-Forwarded-For`` is believed; ``"unix"`` stands for a peer without
+        an address, as behind a unix socket.
+    :raises ConfigError: for a pepper or a network that is none; ``option`` prefixes the name in the message.
+    """
+
+    __slots__ = ("_key", "_trusted", "_unix")
+
+    def __init__(
+        self, *, pepper: str | bytes | None = None, trusted_proxies: Sequence[str] = (), option: str = ""
+    ) -> None:
+        if pepper is not None and (not isinstance(pepper, (str, bytes)) or not pepper):
+            raise ConfigError(f"{option}pepper", "***", "a text or bytes that are not empty, or None")
+        secret = pepper if pepper is not None else os.environ.get(PEPPER_VARIABLE) or _LABEL
+        raw = secret.encode() if isinstance(secret, str) else secret
+        self._key = raw if len(raw) <= 64 else blake2b(raw).digest()
+        self._unix = _UNIX in trusted_proxies
+        self._trusted = networks([each for each in trusted_proxies if each != _UNIX], f"{option}trusted_proxies")
+
+    def __call__(self, scope: MutableMapping[str, Any]) -> Identity:
+        """The caller of a request: by bearer token, else by address."""
+        token = bearer_token(scope)
+        return self.of_address(scope) if token is None else self.of_key(token)
+
+    def of_key(self, credential: bytes) -> Identity:
+        """The holder of a credential."""
+        return Identity("key", blake2b(credential, key=self._key, digest_size=16, person=b"key").hexdigest())
+
+    def of_address(self, scope: MutableMapping[str, Any]) -> Identity:
+        """The client's address, or the bucket that callers without one share."""
+        address = self.address(scope)
+        if address is None:
+            return Identity("shared", blake2b(b"", key=self._key, digest_size=16, person=b"shared").hexdigest())
+        digest = blake2b(address.encode(), key=self._key, digest_size=16, person=b"address").hexdigest()
+        return Identity("address", digest)
+
+    def address(self, scope: MutableMapping[str, Any]) -> str | None:
+        """The client's IPv4 address or IPv6 /64 as text; ``None`` when it is unknown."""
+        client = scope.get("client")
+        peer = _parse(client[0]) if client and client[0] else None
+        if peer is None:
+            if not self._unix or client and client[0]:
+                return None
+        elif not self._is_trusted(peer):
+            return _group(peer)
+        for hop in reversed(_forwarded_for(scope)[-_HOPS:]):
+            address = _parse(hop)
+            if address is None:
+                break
+            peer = address
+            if not self._is_trusted(address):
+                break
+        return None if peer is None else _group(peer)
+
+    def _is_trusted(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+
+def bearer_token(scope: MutableMapping[str, Any]) -> bytes | None:
+    """The token of ``Authorization: Bearer`` (RFC 6750; the scheme in any case); ``None`` without one."""
+    value = header(scope, b"authorization")
+    if value is None or value[:6].lower() != b"bearer" or value[6:7] not in (b" ", b"\t"):
+        return None
+    return value[7:].strip() or None
+
+
+def header(scope: MutableMapping[str, Any], name: bytes) -> bytes | None:
+    """The first value of a request header; ``name`` in lower case, as ASGI sends it."""
+    for key, value in scope.get("headers") or ():
+        if key == name:
+            return value  # type: ignore[no-any-return]
+    return None
+
+
+def networks(values: Iterable[str], option: str) -> tuple[Network, ...]:
+    """Networks from CIDR texts; a single address is a network of one.
+
+    :raises ConfigError: naming ``option`` and the value that is no network.
+    """
+    found: list[Network] = []
+    for value in values:
+        try:
+            if not isinstance(value, str):
+                raise TypeError
+            found.append(ip_network(value))
+        except (ValueError, TypeError):
+            expected = "networks such as '10.0.0.0/8', '2001:db8::/32' or '192.0.2.7' (no host bits set), or 'unix'"
+            raise ConfigError(option, value, expected) from None
+    return tuple(found)
+
+
+def _forwarded_for(scope: MutableMapping[str, Any]) -> list[str]:
+    lines = [value for name, value in scope.get("headers") or () if name == b"x-forwarded-for"]
+    return b",".join(lines).decode("latin-1").split(",") if lines else []
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    """An address with or without a port, brackets or a zone; an IPv4 address mapped into IPv6 is an IPv4 address."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+
+
+@lru_cache(maxsize=4096)
+def _group(address: IPv4Address | IPv6Address) -> str:
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return str(IPv6Network((address, 64), strict=False))

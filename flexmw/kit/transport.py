@@ -1,0 +1,236 @@
+"""What the transports of httpx and httpx2 have in common: flows in, effects performed, bodies followed.
+
+The class statements in ``flexmw/httpx.py`` and ``flexmw/httpx2.py`` add each library's own base classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
+
+from flexmw.errors import ConfigError
+from flexmw.kit.clock import SYSTEM, Clock
+from flexmw.kit.drive import Sends, adrive, chain, drive
+from flexmw.kit.effects import Discard, Effect, Follow, Observer, Response, Send, Sleep
+
+__all__ = ["DRAIN_BYTES", "DRAIN_SECONDS", "AsyncFace", "AsyncFollowed", "Followed", "SyncFace", "copy_request"]
+
+DRAIN_BYTES: Final = 64 * 1024
+DRAIN_SECONDS: Final = 1.0
+"""Reading a discarded body to its end saves its connection; above these bounds a new connection is cheaper."""
+
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+Watch = Callable[[BaseException | None], None]
+
+
+def copy_request(request: Any, **extensions: Any) -> Any:
+    """The same request with headers and extensions of its own, so that an attempt can change them.
+
+    A request's state is its instance dictionary, in httpx and in httpx2 alike; constructors would parse all again and
+    ``copy.copy`` drops the stream.
+    """
+    twin = object.__new__(type(request))
+    twin.__dict__.update(request.__dict__)
+    twin.headers = request.headers.copy()
+    twin.extensions = {**request.extensions, **extensions}
+    return twin
+
+
+class _Face(Generic[RequestT, ResponseT]):
+    """Holds the components (outermost first) around an inner transport."""
+
+    _default: ClassVar[Callable[[], Any]]
+    _followed: ClassVar[type]
+
+    def __init__(self, *components: Sends, transport: Any = None, clock: Clock = SYSTEM) -> None:
+        for component in components:
+            if not hasattr(component, "flow"):
+                raise ConfigError(
+                    f"{type(self).__name__}(*components)", component, "components with a client face: a `flow` method"
+                )
+        self.components = components
+        self.wrapped = type(self)._default() if transport is None else transport
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})"
+
+    def _follow(self, effect: Follow) -> Response:
+        effect.response.stream = self._followed(effect.response.stream, effect.watch)
+        return effect.response
+
+
+class SyncFace(_Face[RequestT, ResponseT]):
+    """The blocking transport."""
+
+    def handle_request(self, request: RequestT) -> ResponseT:
+        return drive(chain(self.components, request), self._perform)  # type: ignore[arg-type,return-value]
+
+    def _perform(self, effect: Effect) -> Response | None:
+        match effect:
+            case Send(request, observe):
+                return self.wrapped.handle_request(_watched(request, observe))  # type: ignore[no-any-return]
+            case Follow():
+                return self._follow(effect)
+            case Sleep(seconds):
+                self._clock.sleep(seconds)
+            case Discard(response):
+                self._discard(response)
+            case _:
+                raise _unknown(effect)
+        return None
+
+    def _discard(self, response: Any) -> None:
+        size, ends = 0, self._clock.monotonic() + DRAIN_SECONDS
+        with contextlib.suppress(Exception):
+            for chunk in response.stream:
+                size += len(chunk)
+                if size > DRAIN_BYTES or self._clock.monotonic() > ends:
+                    break
+        response.close()
+
+    def close(self) -> None:
+        self.wrapped.close()
+
+    def __enter__(self) -> Self:
+        self.wrapped.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self.wrapped.__exit__(exc_type, exc_value, traceback)
+
+
+class AsyncFace(_Face[RequestT, ResponseT]):
+    """The same transport under asyncio and trio."""
+
+    async def handle_async_request(self, request: RequestT) -> ResponseT:
+        return await adrive(chain(self.components, request), self._perform)  # type: ignore[arg-type,return-value]
+
+    async def _perform(self, effect: Effect) -> Response | None:
+        match effect:
+            case Send(request, observe):
+                return await self.wrapped.handle_async_request(_awatched(request, observe))  # type: ignore[no-any-return]
+            case Follow():
+                return self._follow(effect)
+            case Sleep(seconds):
+                await self._clock.asleep(seconds)
+            case Discard(response):
+                await self._discard(response)
+            case _:
+                raise _unknown(effect)
+        return None
+
+    async def _discard(self, response: Any) -> None:
+        size, ends = 0, self._clock.monotonic() + DRAIN_SECONDS
+        try:
+            with contextlib.suppress(Exception):
+                async for chunk in response.stream:
+                    size += len(chunk)
+                    if size > DRAIN_BYTES or self._clock.monotonic() > ends:
+                        break
+        finally:
+            await response.aclose()
+
+    async def aclose(self) -> None:
+        await self.wrapped.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.wrapped.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.wrapped.__aexit__(exc_type, exc_value, traceback)
+
+
+class _Ending:
+    """Tells how a body ended, once."""
+
+    def __init__(self, stream: Any, watch: Watch) -> None:
+        self._stream = stream
+        self._watch: Watch | None = watch
+
+    def _end(self, error: BaseException | None = None) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch(error)
+
+
+class Followed(_Ending):
+    """A body that tells how it ends, for the blocking client."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._stream
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._end()
+
+    def close(self) -> None:
+        self._stream.close()
+        self._end(GeneratorExit())
+
+
+class AsyncFollowed(_Ending):
+    """A body that tells how it ends, for the async client."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._stream:
+                yield chunk
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._end()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+        self._end(GeneratorExit())
+
+
+def _watched(request: Any, observe: Observer | None) -> Any:
+    if observe is None:
+        return request
+    own = request.extensions.get("trace")
+
+    def trace(event: str, details: dict[str, Any]) -> None:
+        if own is not None:
+            own(event, details)
+        observe(event, details)
+
+    return copy_request(request, trace=trace)
+
+
+def _awatched(request: Any, observe: Observer | None) -> Any:
+    if observe is None:
+        return request
+    own = request.extensions.get("trace")
+
+    async def trace(event: str, details: dict[str, Any]) -> None:
+        if own is not None:
+            await own(event, details)
+        observe(event, details)
+
+    return copy_request(request, trace=trace)
+
+
+def _unknown(effect: object) -> ConfigError:
+    return ConfigError("flow()", effect, "to yield flexmw.Send, flexmw.Sleep or flexmw.Discard")
+
+
+def components_of(transport: Any) -> Sequence[Sends]:
+    """The components around a transport; empty for a foreign one."""
+    return transport.components if isinstance(transport, _Face) else ()

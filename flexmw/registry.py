@@ -1,0 +1,194 @@
+"""Components by name: the built-in ones, and those that installed distributions declare as entry points.
+
+An entry point is a name, nothing more: listing imports no plugin, and only what the application names is loaded.
+
+>>> component("retry", attempts=2).attempts
+2
+>>> [each.name for each in sort([component("envelope"), component("tagging")])]
+['tagging', 'envelope']
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
+from importlib import import_module, metadata
+from typing import Any, Final, TypeVar, cast
+
+from flexmw.errors import ConfigError, PluginError, UnknownComponent
+from flexmw.kit.component import API, OLDEST_API, Component, Order
+
+__all__ = ["BUILT_IN", "GROUP", "Plugin", "check_order", "component", "installed", "resolve", "sort"]
+
+GROUP: Final = "flexmw.components"
+
+BUILT_IN: Final = {
+    "tagging": "flexmw.tagging:Tagging",
+    "envelope": "flexmw.envelope:Envelope",
+    "ratelimit": "flexmw.ratelimit:RateLimit",
+    "idempotency": "flexmw.idempotency:Idempotency",
+    "pace": "flexmw.ratelimit:Pace",
+    "retry": "flexmw.retry:Retry",
+}
+"""Resolved without a scan, and never shadowed by an entry point."""
+
+C = TypeVar("C", bound=Component)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """What one entry point declares. ``target`` is ``module:attribute``."""
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+
+
+@lru_cache(maxsize=1)
+def installed() -> tuple[Plugin, ...]:
+    """All entry points of the group ``flexmw.components``, sorted by name. Imports none of them; scans once."""
+    found = {
+        Plugin(
+            entry.name, entry.value, entry.dist.name if entry.dist else "?", entry.dist.version if entry.dist else "?"
+        )
+        for entry in metadata.entry_points(group=GROUP)
+    }
+    return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.distribution)))
+
+
+def resolve(name: str) -> type[Component]:
+    """The class behind a name.
+
+    :raises UnknownComponent: nothing provides it (a :class:`PluginError` and a :class:`ConfigError`).
+    :raises PluginError: two distributions claim it, it does not import, or it is no component of a supported version.
+    """
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        return cast("type[Component]", getattr(import_module(module), attribute))
+    claims = [plugin for plugin in installed() if plugin.name == name]
+    if not claims:
+        raise UnknownComponent(name, [*BUILT_IN, *(plugin.name for plugin in installed())])
+    if len(claims) > 1:
+        owners = " and ".join(f"{plugin.distribution} {plugin.version} ({plugin.target})" for plugin in claims)
+        raise PluginError(name, f"claimed by {owners}", fix="Uninstall one of them")
+    return _load(claims[0])
+
+
+def _load(plugin: Plugin) -> type[Component]:
+    origin = f"{plugin.distribution} {plugin.version}"
+
+    def fault(problem: str, fix: str) -> PluginError:
+        return PluginError(plugin.name, problem, target=plugin.target, distribution=origin, fix=fix)
+
+    module, _, attribute = plugin.target.partition(":")
+    try:
+        loaded: Any = import_module(module)
+        for part in filter(None, attribute.split(".")):
+            loaded = getattr(loaded, part)
+    except Exception as error:
+        problem = f"failed to import: {type(error).__name__}: {error}"
+        raise fault(problem, f"Repair or uninstall {plugin.distribution}, or do not name it") from error
+    faults = _faults(loaded)
+    if faults:
+        raise fault(*faults)
+    return cast("type[Component]", loaded)
+
+
+def _faults(loaded: Any) -> tuple[str, str] | None:
+    """What keeps an object from being a component class, and what its author should do."""
+    if not isinstance(loaded, type):
+        return "is no class", "Its author should let the entry point name the component's class"
+    api = getattr(loaded, "api", None)
+    if not isinstance(api, int):
+        return f"has no `api` version (api = {api!r})", f"Its author should declare `api: ClassVar[int] = {API}`"
+    if api > API:
+        return f"needs component API {api}; this flexmw speaks {OLDEST_API} to {API}", "Upgrade flexmw"
+    if api < OLDEST_API:
+        return f"speaks component API {api}; this flexmw needs at least {OLDEST_API}", "Upgrade the plugin"
+    if not isinstance(getattr(loaded, "name", None), str):
+        return "has no `name`", "Its author should declare `name: ClassVar[str]`"
+    if not (callable(getattr(loaded, "asgi", None)) or callable(getattr(loaded, "flow", None))):
+        return "has neither face", "Its author should give it an `asgi` or a `flow` method"
+    return None
+
+
+def component(name: str, /, **options: Any) -> Component:
+    """The component of that name with those options: ``component("acme.quota", limit=5)``.
+
+    :raises ConfigError: an option that it does not have, or a value that it does not take.
+    :raises PluginError: as :func:`resolve`.
+    """
+    cls = resolve(name)
+    parameters = inspect.signature(cls).parameters.values()
+    valid = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    for option in options:
+        if option not in valid and not open_ended:
+            choices = f"one of {', '.join(sorted(valid))}" if valid else "no options"
+            raise ConfigError(f"{name}: option", option, choices)
+    try:
+        return cls(**options)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}(...)", options, f"options that {cls.__name__} takes ({error})") from error
+
+
+def check_order(components: Sequence[Component]) -> None:
+    """Hold the components' order, outermost first, against what each asks for.
+
+    :raises ConfigError: naming the two that are the wrong way round and the order that would be right.
+    """
+    places = {_name(each): place for place, each in reversed(list(enumerate(components)))}
+    for outer, inner in _constraints(components):
+        if places[outer] > places[inner]:
+            right = ", ".join(_name(each) for each in sort(components))
+            given = ", ".join(_name(each) for each in components)
+            raise ConfigError(
+                "order of components (outermost first)", given, f"{outer!r} outside {inner!r}; right is: {right}"
+            )
+
+
+def sort(components: Iterable[C]) -> list[C]:
+    """The same components, outermost first, in an order that satisfies each one's ``order``; otherwise unchanged.
+
+    :raises ConfigError: they ask for a cycle, which is named.
+    """
+    given = list(components)
+    graph: dict[str, set[str]] = {_name(each): set() for each in given}
+    for outer, inner in _constraints(given):
+        graph[inner].add(outer)
+    sorter = TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        cycle = " outside ".join(error.args[1])
+        raise ConfigError("order of components", cycle, "no cycle: change the `order` of one of them") from None
+    first = {name: place for place, name in reversed(list(enumerate(map(_name, given))))}
+    ready, names = list(sorter.get_ready()), list[str]()
+    while ready:
+        name = min(ready, key=first.__getitem__)
+        ready.remove(name)
+        names.append(name)
+        sorter.done(name)
+        ready.extend(sorter.get_ready())
+    return [each for name in names for each in given if _name(each) == name]
+
+
+def _constraints(components: Sequence[Component]) -> list[tuple[str, str]]:
+    """Pairs (outer, inner) that are both there."""
+    there = {_name(each) for each in components}
+    pairs = []
+    for each in components:
+        order: Order = getattr(each, "order", Order())
+        pairs += [(outer, _name(each)) for outer in order.after if outer in there]
+        pairs += [(_name(each), inner) for inner in order.before if inner in there]
+    return [(outer, inner) for outer, inner in pairs if outer != inner]
+
+
+def _name(each: Component) -> str:
+    return getattr(each, "name", type(each).__name__)

@@ -1,0 +1,14 @@
+"""Retry: recover everything that is provably safe, execute nothing twice.
+
+>>> import httpx, flexmw
+>>> from flexmw.retry import Retry
+>>> with flexmw.wrap_client(httpx.Client(), Retry(attempts=3, max_retry_after=10.0)) as client:
+...     pass
+"""
+
+from __future__ import annotations
+
+from flexmw.retry.core import Outcome
+from flexmw.retry.policy import Retry, retry_options
+
+__all__ = ["Outcome", "Retry", "retry_options"]

@@ -1,0 +1,246 @@
+"""One call as a flow: send, look at what happened, ask the table, wait, send again or give back.
+
+Nothing here knows a thread, an event loop or a client library; :mod:`flexmw.kit.transport` runs it on all four.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from flexmw.contract import Wait, wait_of
+from flexmw.kit.effects import Discard, Flow, Follow, Request, Response, Send, Sleep, Tell
+from flexmw.kit.transport import copy_request
+from flexmw.retry.body import body_bytes, rewinder
+from flexmw.retry.core import (
+    SAFE_METHODS,
+    Licence,
+    Outcome,
+    Verdict,
+    backoff,
+    judge,
+    of_error,
+    of_status,
+    parse_count,
+    shrink,
+)
+from flexmw.retry.state import State
+
+if TYPE_CHECKING:
+    from flexmw.retry.policy import Retry
+
+__all__ = ["Call"]
+
+_log = logging.getLogger("flexmw")
+
+KEY: Final = "idempotency-key"
+KEY_TTL: Final = "idempotency-key-ttl"
+SDK_COUNT: Final = "x-stainless-retry-count"
+SHOULD_RETRY: Final = "x-should-retry"
+DEADLINE: Final = 90.0
+_REFUSED_STREAM: Final = 7
+
+
+class Evidence:
+    """What the transport reported of one attempt (httpcore's ``trace`` events)."""
+
+    __slots__ = ("body", "head", "seen")
+
+    def __init__(self) -> None:
+        self.seen = self.head = self.body = False
+
+    def observe(self, event: str, details: Mapping[str, Any]) -> None:
+        self.seen = True
+        if event.endswith(".send_request_headers.started"):
+            method = getattr(details.get("request"), "method", b"")
+            self.head = self.head or method != b"CONNECT"
+        elif event.endswith(".send_request_body.started"):
+            self.body = True
+
+    @property
+    def sent(self) -> bool | None:
+        return self.head if self.seen else None
+
+
+class Call:
+    """The state of one logical call."""
+
+    def __init__(self, policy: Retry, state: State, request: Request) -> None:
+        self.policy, self.state, self.request = policy, state, request
+        self.clock = policy.clock
+        self.began = self.clock.monotonic()
+        self.sdk_count = parse_count(request.headers.get(SDK_COUNT))
+        self.most = 1 if self.sdk_count else policy.attempts
+        self.sent = 0
+        self.waited = 0.0
+        self.rewind: Callable[[], None] | None = None
+        url = request.url
+        self.origin = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
+        self.place = f"{request.method} {self.origin}{url.path}"
+        self.key: str | None = request.headers.get(KEY)
+        self.keyed = self.origin in policy.key_origins or state.honours(self.place, now=self.began)
+        self.fresh_key = self.key is None and policy.auto_key and self.keyed and request.method not in SAFE_METHODS
+        if self.fresh_key:
+            self.key = str(uuid.uuid4())
+
+    @property
+    def licence(self) -> Licence:
+        if self.request.method in SAFE_METHODS:
+            return "safe_method"
+        if self.key and self.keyed:
+            return "idempotency_key"
+        return "opt_in" if self.policy.idempotent else "none"
+
+    def flow(self) -> Flow:
+        if self.sdk_count:
+            self._refuse_repetition()
+        self.state.deposit(self.policy.budget_ratio, self.policy.budget_per_second, self.began)
+        self.rewind = rewinder(self.request.stream)
+        while True:
+            evidence = Evidence()
+            self.sent += 1
+            try:
+                response: Response = yield Send(self._attempt(), evidence.observe)
+            except Exception as error:
+                event, helps = of_error(
+                    frozenset(cls.__name__ for cls in type(error).__mro__),
+                    sent=evidence.sent,
+                    refused_stream=_refused_stream(error),
+                )
+                verdict, wait, kind = judge(event, self.licence), None, type(error).__name__
+                reason = None if helps else "local_error"
+                reason, delay = self._plan(verdict, wait, reason, untouched=evidence.seen and not evidence.body)
+                if reason is not None:
+                    self._lost(error, verdict, reason)
+                    yield from self._stopped(verdict, reason, kind)
+                    raise
+            else:
+                verdict, wait = self._read(response)
+                kind = str(response.status_code)
+                reason, delay = self._plan(verdict, wait, None)
+                if reason is not None:
+                    if verdict.retry or response.status_code >= 400:
+                        yield from self._stopped(verdict, reason, kind)
+                    return (yield from self._answer(response, verdict, reason))
+                yield Discard(response)
+            source = "retry_after" if wait else "backoff"
+            yield Tell(
+                "flexmw.retry.scheduled",
+                {"attempt": self.sent, "delay": delay, "delay_source": source, "error_type": kind},
+            )
+            yield Sleep(delay)
+            self.waited += delay
+            if self.rewind is not None:
+                self.rewind()
+
+    def _attempt(self) -> Request:
+        """This attempt's own copy: instruments and inner components may change its headers."""
+        attempt: Request = copy_request(self.request)
+        if self.fresh_key and self.key:
+            attempt.headers[KEY] = self.key
+        hard = self.policy.deadline is not None
+        if hard or self.sent > 1:
+            attempt.extensions["timeout"] = shrink(self.request.extensions.get("timeout") or {}, self._remaining())
+        return attempt
+
+    def _remaining(self) -> float:
+        return self.began + (self.policy.deadline or DEADLINE) - self.clock.monotonic()
+
+    def _read(self, response: Response) -> tuple[Verdict, Wait | None]:
+        headers = response.headers
+        wait = wait_of(headers, now=self.clock.now()) if response.status_code >= 400 else None
+        explicit = wait is not None and wait.source != "reset"
+        asked = {"true": True, "false": False}.get(headers.get(SHOULD_RETRY, "").strip().lower())
+        if (ttl := parse_count(headers.get(KEY_TTL))) is not None:
+            self.state.allow(self.place, ttl=float(ttl), now=self.clock.monotonic())
+            self.keyed = True
+        event = of_status(response.status_code, retry_after=explicit, asked=asked)
+        return judge(event, self.licence, asked=asked), wait if explicit or response.status_code == 429 else None
+
+    def _plan(
+        self, verdict: Verdict, wait: Wait | None, reason: str | None, *, untouched: bool = False
+    ) -> tuple[str | None, float]:
+        """Why there is no further attempt (``None``: there is), and after how many seconds it comes."""
+        policy, chance = self.policy, self.policy.random()
+        delay = backoff(self.sent, chance) if wait is None else wait.seconds + policy.jitter * chance
+        if reason is None and not verdict.retry:
+            reason = "unsafe_method" if verdict.row == "ambiguous" else "status"
+        stops: tuple[tuple[str, Callable[[], bool]], ...] = (
+            ("attempts_exhausted", lambda: self.sent >= self.most),
+            ("body_not_replayable", lambda: self.rewind is None and not untouched),
+            ("retry_after_too_long", lambda: wait is not None and wait.seconds > policy.max_retry_after),
+            ("deadline", lambda: delay >= self._remaining()),
+            ("budget", lambda: not self.state.withdraw(policy.budget_per_second, self.clock.monotonic())),
+        )
+        return reason or next((name for name, holds in stops if holds()), None), delay
+
+    def _answer(self, response: Response, verdict: Verdict, reason: str) -> Flow:
+        """Hand an answer up, with what is known about it."""
+        told = None if response.status_code < 400 else reason
+        response.extensions["flexmw"] = self._outcome(verdict, told)
+        if self.sdk_count is not None and response.status_code >= 400:
+            response.headers[SHOULD_RETRY] = "false"
+        if self.licence == "none":
+            response = yield Follow(response, self._body_ended)
+        return response
+
+    def _body_ended(self, error: BaseException | None) -> None:
+        if isinstance(error, Exception):
+            self._lost(error, judge("ambiguous", self.licence), "unsafe_method")
+
+    def _lost(self, error: Exception, verdict: Verdict, reason: str) -> None:
+        """Say on an error what is known; remember it if the request must not be repeated above us either."""
+        error.flexmw = self._outcome(verdict, reason)  # type: ignore[attr-defined]
+        if self.sdk_count is not None and verdict.outcome == "ambiguous" and self.licence == "none":
+            self.state.remember(self._print(), error, self.clock.monotonic())
+
+    def _refuse_repetition(self) -> None:
+        """An SDK above retries by itself: no multiplication, and never a second execution of what was given back."""
+        if self.state.first_warning():
+            _log.warning(
+                "an SDK retries above flexmw (%s: %s): its repetitions get one attempt each; "
+                "build it with max_retries=0 and leave retrying to flexmw.Retry",
+                SDK_COUNT,
+                self.sdk_count,
+            )
+        if self.licence == "none":
+            error = self.state.given_back(self._print(), self.clock.monotonic())
+            if error is not None:
+                again = copy.copy(error)
+                again.flexmw = self._outcome(judge("ambiguous", "none"), "given_back_before")  # type: ignore[attr-defined]
+                raise again
+
+    def _outcome(self, verdict: Verdict, reason: str | None) -> Outcome:
+        return Outcome(verdict.outcome, self.sent, self.waited, self.key, reason, verdict.row)
+
+    def _stopped(self, verdict: Verdict, reason: str, kind: str) -> Iterator[Tell]:
+        safety = "not_sent" if verdict.outcome == "unsent" else self.licence
+        yield Tell("flexmw.retry.stopped", {"stop_reason": reason, "safety": safety, "error_type": kind})
+
+    def _print(self) -> bytes:
+        """Equal requests of one caller have equal prints; a body that is not held in memory counts as equal."""
+        parts = (
+            self.place,
+            self.request.url.query.decode("ascii", "replace"),
+            self.request.headers.get("authorization", ""),
+            self.request.headers.get("x-api-key", ""),
+        )
+        digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=16)
+        digest.update(body_bytes(self.request.stream) or b"")
+        return digest.digest()
+
+
+def _refused_stream(error: BaseException) -> bool:
+    """Whether an HTTP/2 server reset the stream before processing it."""
+    cause: BaseException | None = error
+    for _ in range(4):
+        if cause is None:
+            return False
+        if any(getattr(arg, "error_code", None) == _REFUSED_STREAM for arg in cause.args):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

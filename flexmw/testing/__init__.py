@@ -1,0 +1,15 @@
+"""Tools for those who test with flexmw: a server that misbehaves on order, and a clock that only a test moves.
+
+>>> import httpx
+>>> from flexmw.testing import HostileServer
+>>> with HostileServer(["503", "200"]) as server, httpx.Client() as client:
+...     [client.post(server.url, json={}).status_code for _ in range(2)]
+[503, 200]
+"""
+
+from __future__ import annotations
+
+from flexmw.testing.clock import FakeClock
+from flexmw.testing.hostile import HostileServer
+
+__all__ = ["FakeClock", "HostileServer"]

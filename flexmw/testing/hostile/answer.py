@@ -1,0 +1,111 @@
+"""What a fault is, and the first of them: a whole answer.
+
+>>> Answer(503, retry="seconds", wait=2.0)
+Answer(status=503, headers=(), body=None, retry='seconds', wait=2.0, executes=None)
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, Final
+
+from flexmw.contract import ErrorBody, for_status
+from flexmw.errors import ConfigError
+from flexmw.testing.hostile.exchange import Exchange, Protocol
+from flexmw.testing.hostile.waits import WAITS, Headers, render
+from flexmw.testing.hostile.wire import Wire
+
+__all__ = ["Answer", "ConnectionFault", "Fault"]
+
+_REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 405, 407, 413, 415, 422, 425, 429})
+
+
+class Fault(ABC):
+    """What happens to one request."""
+
+    protocol: ClassVar[Protocol | None] = None
+    """The only protocol over which this fault exists; ``None`` for both."""
+
+    @property
+    def share(self) -> float:
+        """How much of the request's body is read before :meth:`run`: 0.0 nothing, 1.0 all of it."""
+        return 1.0
+
+    @abstractmethod
+    def run(self, exchange: Exchange) -> None:
+        """Misbehave. Call ``exchange.execute()`` where the work counts as done."""
+
+
+class ConnectionFault(ABC):
+    """What happens to a connection before anything is read from it, TLS handshake included."""
+
+    @abstractmethod
+    def run(self, wire: Wire) -> None:
+        """Misbehave; the connection is closed afterwards."""
+
+
+@dataclass(frozen=True)
+class Answer(Fault):
+    """A whole answer: good, or an error in OpenAI's envelope.
+
+    ``body`` is bytes, a text, or a value that is sent as JSON; ``None`` is the good answer of the path below 400, the
+    envelope from 400 on. ``retry`` names the headers of :data:`~flexmw.testing.hostile.waits.WAITS`, ``wait`` is their
+    seconds. ``executes`` says whether the work was done; left out, it was, except for a refusal: 400 to 405, 407, 413,
+    415, 422, 425, 429, and 503 with a Retry-After.
+    """
+
+    status: int = 200
+    _: KW_ONLY
+    headers: Headers = ()
+    body: bytes | str | Mapping[str, Any] | Sequence[Any] | None = None
+    retry: str = "none"
+    wait: float = 1.0
+    executes: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not 200 <= self.status <= 599:
+            raise ConfigError("Answer(status=...)", self.status, "a final HTTP status, 200 to 599")
+        if self.retry not in WAITS:
+            raise ConfigError("Answer(retry=...)", self.retry, f"one of {', '.join(WAITS)}")
+
+    def run(self, exchange: Exchange) -> None:
+        if exchange.request.method == "CONNECT" and self.status < 300:
+            exchange.tunnel()
+            return
+        body = self.begin(exchange)
+        exchange.send(body)
+        exchange.end()
+
+    def begin(self, exchange: Exchange, *, chunked: bool = False) -> bytes:
+        """Do the work if it is to be done, send the head, and hand back the body that it promises."""
+        headers = (*self.headers, *render(self.retry, wait=self.wait, now=exchange.now))
+        if self._executes(headers):
+            exchange.execute()
+        body, content_type = self._body(exchange)
+        if not any(name.lower() == "content-type" for name, _ in headers):
+            headers = (("Content-Type", content_type), *headers)
+        exchange.start(self.status, headers, None if chunked else len(body))
+        return body
+
+    def _executes(self, headers: Headers) -> bool:
+        if self.executes is not None:
+            return self.executes
+        told_to_wait = any(name.lower() in ("retry-after", "retry-after-ms") for name, _ in headers)
+        return self.status not in _REFUSALS and not (self.status == 503 and told_to_wait)
+
+    def _body(self, exchange: Exchange) -> tuple[bytes, str]:
+        match self.body:
+            case None if self.status < 400:
+                return exchange.good.body, exchange.good.content_type
+            case None:
+                row = for_status(self.status)
+                return ErrorBody(message=row.message, type=row.type, code=row.code).encode(), "application/json"
+            case bytes():
+                return self.body, "application/octet-stream"
+            case str():
+                return self.body.encode(), "text/plain; charset=utf-8"
+            case _:
+                return json.dumps(self.body).encode(), "application/json"

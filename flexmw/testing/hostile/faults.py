@@ -1,0 +1,264 @@
+"""Every way to misbehave towards one request or one connection, one frozen dataclass each, and their names.
+
+>>> fault("429:date-skewed=2")
+Answer(status=429, headers=(), body=None, retry='date-skewed', wait=2.0, executes=None)
+>>> fault("rst") == Drop(when="read", how="rst")
+True
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal
+
+from flexmw.errors import ConfigError
+from flexmw.testing.hostile.answer import Answer, ConnectionFault, Fault
+from flexmw.testing.hostile.exchange import Exchange
+from flexmw.testing.hostile.wire import How, Wire
+
+__all__ = [
+    "FAULTS",
+    "Cut",
+    "CutHead",
+    "Drip",
+    "Drop",
+    "Garbage",
+    "GoAway",
+    "Hang",
+    "PlainText",
+    "ResetConnection",
+    "ResetStream",
+    "Silence",
+    "Stale",
+    "Stall",
+    "fault",
+]
+
+_EARLY: Final = {"unread": 0.0, "reading": 0.5, "read": 1.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drop(Fault):
+    """No answer at all: the connection ends with the request unread, half read, or read and executed."""
+
+    when: Literal["unread", "reading", "read"] = "read"
+    how: How = "rst"
+
+    @property
+    def share(self) -> float:
+        return _EARLY[self.when]
+
+    def run(self, exchange: Exchange) -> None:
+        if self.when == "read":
+            exchange.execute()
+        exchange.close(self.how)
+
+
+@dataclass(frozen=True)
+class Hang(Fault):
+    """Executes and never answers: the client's read timeout."""
+
+    def run(self, exchange: Exchange) -> None:
+        exchange.execute()
+        exchange.pause(None)
+
+
+@dataclass(frozen=True)
+class CutHead(Fault):
+    """Executes and ends the connection in the middle of the answer's headers."""
+
+    protocol = "http1"
+
+    def run(self, exchange: Exchange) -> None:
+        exchange.execute()
+        exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Type: applica")
+        exchange.close("fin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garbage(Fault):
+    """Executes and answers with something that is not HTTP."""
+
+    protocol = "http1"
+    data: bytes = b"\x00\x01 this is not HTTP\r\n\r\n"
+
+    def run(self, exchange: Exchange) -> None:
+        exchange.execute()
+        exchange.raw(self.data)
+        exchange.close("fin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut(Fault):
+    """Begins ``answer`` and ends the connection ``at`` this share of its body (0.0 to 1.0)."""
+
+    answer: Answer = field(default_factory=Answer)
+    at: float = 0.5
+    how: How = "fin"
+    chunked: bool = False
+
+    def run(self, exchange: Exchange) -> None:
+        body = self.answer.begin(exchange, chunked=self.chunked)
+        exchange.send(body[: int(len(body) * self.at)])
+        exchange.close(self.how)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stall(Fault):
+    """Begins ``answer`` and falls silent ``at`` this share of its body: the client's read timeout, in the body."""
+
+    answer: Answer = field(default_factory=Answer)
+    at: float = 0.5
+
+    def run(self, exchange: Exchange) -> None:
+        body = self.answer.begin(exchange)
+        exchange.send(body[: int(len(body) * self.at)])
+        exchange.pause(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drip(Fault):
+    """Sends ``answer``'s body in pieces of ``size`` bytes, ``interval`` seconds apart: no read timeout ever fires."""
+
+    answer: Answer = field(default_factory=Answer)
+    size: int = 16
+    interval: float = 0.02
+
+    def run(self, exchange: Exchange) -> None:
+        body = self.answer.begin(exchange)
+        for start in range(0, len(body), self.size):
+            exchange.pause(self.interval)
+            exchange.send(body[start : start + self.size])
+        exchange.end()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stale(Fault):
+    """Answers well, promising to keep the connection, and closes it: at once (``fin``), or in a race (``rst``).
+
+    The race is lost by the client: its next request on the connection meets a reset, unread, not executed, not in
+    ``requests``, and not counted in the script.
+    """
+
+    protocol = "http1"
+    how: How = "fin"
+
+    def run(self, exchange: Exchange) -> None:
+        Answer().run(exchange)
+        if self.how == "rst":
+            exchange.drop_next("rst")
+        else:
+            exchange.close("fin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResetStream(Fault):
+    """HTTP/2 RST_STREAM. Code 7, REFUSED_STREAM, before any work; every other code (2, INTERNAL_ERROR) after it."""
+
+    protocol = "http2"
+    code: int = 2
+
+    @property
+    def share(self) -> float:
+        return 0.0 if self.code == 7 else 1.0
+
+    def run(self, exchange: Exchange) -> None:
+        if self.code != 7:
+            exchange.execute()
+        exchange.reset_stream(self.code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoAway(Fault):
+    """HTTP/2 GOAWAY and the end of the connection: before this stream was looked at, or after it was executed.
+
+    httpcore itself repeats what a GOAWAY did not cover, unless it is the connection's first stream; so use it in a
+    list: on every request it never ends.
+    """
+
+    protocol = "http2"
+    processed: bool = False
+
+    def run(self, exchange: Exchange) -> None:
+        if self.processed:
+            exchange.execute()
+        exchange.go_away(processed=self.processed)
+
+
+@dataclass(frozen=True)
+class ResetConnection(ConnectionFault):
+    """Accepts the connection and resets it."""
+
+    def run(self, wire: Wire) -> None:
+        wire.close("rst")
+
+
+@dataclass(frozen=True)
+class Silence(ConnectionFault):
+    """Accepts the connection and says nothing: with TLS, a handshake that hangs."""
+
+    def run(self, wire: Wire) -> None:
+        wire.pause(None)
+
+
+@dataclass(frozen=True)
+class PlainText(ConnectionFault):
+    """Answers the first bytes, whatever they are, with HTTP in plain text: to a TLS client, a port without TLS."""
+
+    def run(self, wire: Wire) -> None:
+        wire.fill()
+        wire.buffer.clear()
+        wire.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+
+
+FAULTS: Final[Mapping[str, Fault | ConnectionFault]] = MappingProxyType(
+    {
+        "ok": Answer(),
+        # before there is a request
+        "rst-on-connect": ResetConnection(),
+        "handshake-hang": Silence(),
+        "plain-text": PlainText(),
+        "proxy-407": Answer(407, headers=(("Proxy-Authenticate", 'Basic realm="hostile"'),)),
+        # while it comes in
+        "rst-unread": Drop(when="unread"),
+        "rst-reading": Drop(when="reading"),
+        "refused-stream": ResetStream(code=7),
+        "goaway": GoAway(),
+        # after it was executed
+        "rst": Drop(),
+        "fin": Drop(how="fin"),
+        "hang": Hang(),
+        "cut-head": CutHead(),
+        "garbage": Garbage(),
+        "cut-body": Cut(),
+        "cut-chunk": Cut(chunked=True),
+        "rst-body": Cut(how="rst"),
+        "stall-body": Stall(),
+        "slow-body": Drip(),
+        "reset-stream": ResetStream(),
+        "goaway-late": GoAway(processed=True),
+        "slow-error": Drip(answer=Answer(503)),
+        "big-error": Answer(500, body=b"x" * 1_048_576),
+        # after the answer
+        "stale": Stale(),
+        "stale-race": Stale(how="rst"),
+    }
+)
+"""The faults by name. Beside them every status is a name (``"503"``), alone, with the headers of a form
+(``"429:ms"``), or with its seconds too (``"429:date=2"``)."""
+
+_STATUS: Final = re.compile(r"([2-5]\d\d)(?::([a-z-]+)(?:=(\d+(?:\.\d+)?))?)?")
+
+
+def fault(name: str) -> Fault | ConnectionFault:
+    """The fault of this name. Raises :class:`~flexmw.errors.ConfigError` where there is none."""
+    if name in FAULTS:
+        return FAULTS[name]
+    if (match := _STATUS.fullmatch(name)) is not None:
+        status, form, wait = match.groups()
+        return Answer(int(status), retry=form or "none", wait=float(wait or 1.0))
+    known = ", ".join(FAULTS)
+    raise ConfigError("fault", name, f"a status such as '503' or '429:seconds=2', or one of {known}")

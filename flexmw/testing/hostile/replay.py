@@ -1,0 +1,36 @@
+"""The answer of a server that honours ``Idempotency-Key`` to a key that it knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flexmw.contract import ErrorBody
+from flexmw.testing.hostile.answer import Answer, Fault
+from flexmw.testing.hostile.exchange import Exchange
+from flexmw.testing.hostile.good import Good
+from flexmw.testing.hostile.received import Received
+
+__all__ = ["Replay"]
+
+_REUSED = ErrorBody(
+    message="This Idempotency-Key was used for another request.",
+    type="invalid_request_error",
+    code="idempotency_key_reused",
+)
+
+
+@dataclass(frozen=True)
+class Replay(Fault):
+    """The stored answer again, or 422 where the request is another one (draft-ietf-httpapi-idempotency-key-header)."""
+
+    first: Received
+    good: Good
+
+    def run(self, exchange: Exchange) -> None:
+        again, first = exchange.request, self.first
+        if (again.method, again.target, again.body) != (first.method, first.target, first.body):
+            answer = Answer(422, headers=(("Content-Type", "application/json"),), body=_REUSED.encode(), executes=False)
+        else:
+            headers = (("Content-Type", self.good.content_type), ("Idempotent-Replayed", "true"))
+            answer = Answer(200, headers=headers, body=self.good.body, executes=False)
+        answer.run(exchange)

@@ -1,0 +1,88 @@
+"""What to do next: a fault for every request, a list of them, or a function that chooses.
+
+>>> script = Script(["503", "rst"], then="ok")
+>>> script.for_request(), script.for_request(), script.for_request()
+(Answer(status=503, headers=(), body=None, retry='none', wait=1.0, executes=None), Drop(when='read', how='rst'), \
+Answer(status=200, headers=(), body=None, retry='none', wait=1.0, executes=None))
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import TypeAlias
+
+from flexmw.errors import ConfigError
+from flexmw.testing.hostile.answer import ConnectionFault, Fault
+from flexmw.testing.hostile.faults import fault
+from flexmw.testing.hostile.received import Received
+
+__all__ = ["Chooser", "Plan", "Script", "ScriptLike", "request_fault"]
+
+Plan: TypeAlias = "str | Fault | ConnectionFault"
+Chooser: TypeAlias = Callable[[Received], "str | Fault | None"]
+ScriptLike: TypeAlias = "Plan | Sequence[Plan] | Chooser"
+
+
+class Script:
+    """A plan that connections and requests of any thread take their faults from.
+
+    A list is followed in order: a request takes the next entry that concerns a request, a new connection takes the
+    next entry if that one concerns connections. After a list comes ``then``.
+    """
+
+    def __init__(self, script: ScriptLike, *, then: Plan) -> None:
+        self._lock = Lock()
+        self._then = _plan(then)
+        self._always: Fault | ConnectionFault | Chooser | None = None
+        self._queue: deque[Fault | ConnectionFault] = deque()
+        if isinstance(script, (str, Fault, ConnectionFault)):
+            self._always = _plan(script)
+        elif callable(script):
+            self._always = script
+        else:
+            self._queue.extend(map(_plan, script))
+
+    @property
+    def plans(self) -> list[Fault | ConnectionFault]:
+        """Every fault that is known in advance."""
+        always = self._always if isinstance(self._always, (Fault, ConnectionFault)) else self._then
+        return [*self._queue, always, self._then]
+
+    def for_connection(self) -> ConnectionFault | None:
+        """What happens to a new connection; ``None``: it is served."""
+        with self._lock:
+            if self._queue:
+                if not isinstance(plan := self._queue[0], ConnectionFault):
+                    return None
+                self._queue.popleft()
+                return plan
+        last = self._always or self._then
+        return last if isinstance(last, ConnectionFault) else None
+
+    def for_request(self) -> Fault | Chooser:
+        """What happens to a request whose head was read."""
+        with self._lock:
+            for index, plan in enumerate(self._queue):
+                if isinstance(plan, Fault):
+                    del self._queue[index]
+                    return plan
+        last = self._always or self._then
+        return request_fault("ok") if isinstance(last, ConnectionFault) else last
+
+
+def request_fault(choice: str | Fault | ConnectionFault | None) -> Fault:
+    """What a chooser returned, as a fault; ``None`` is a good answer. Raises ConfigError for anything else."""
+    plan = _plan("ok" if choice is None else choice)
+    if isinstance(plan, ConnectionFault):
+        raise ConfigError("script", choice, "a fault of a request: connection faults can only be named in advance")
+    return plan
+
+
+def _plan(value: Plan) -> Fault | ConnectionFault:
+    if isinstance(value, str):
+        return fault(value)
+    if isinstance(value, (Fault, ConnectionFault)):
+        return value
+    raise ConfigError("script", value, "names of faults, faults, a list of both, or a function from a request to one")

@@ -1,0 +1,151 @@
+"""One accepted connection: a blocking socket that can be cut in any way, and woken from another thread.
+
+>>> import socket
+>>> ours, theirs = socket.socketpair()
+>>> wire = Wire(ours)
+>>> theirs.sendall(b"GET")
+>>> wire.take(3)
+b'GET'
+>>> wire.close("fin"); theirs.recv(1); theirs.close()
+b''
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import struct
+import sys
+import time
+from threading import Lock
+from typing import Final, Literal, TypeAlias
+
+__all__ = ["Gone", "How", "Wire"]
+
+How: TypeAlias = Literal["fin", "rst"]
+"""How a connection ends: orderly, or with a reset that throws away what is under way."""
+
+_BLOCK: Final = 65536
+_INSTANT: Final = 1e-6  # a timeout of zero would mean non-blocking
+# SO_LINGER with zero seconds makes close() send RST instead of FIN; winsock has shorts where POSIX has ints.
+_RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+class Gone(Exception):
+    """The client has left, or the server is being stopped: there is nobody to answer. Faults let it pass."""
+
+
+class Wire:
+    """A connection with what was read ahead of need in ``buffer``. One thread reads; any thread may :meth:`wake`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.buffer = bytearray()
+        self._sock = sock
+        self._lock = Lock()
+        self._closed = False
+        with contextlib.suppress(OSError):  # no TCP in a socketpair
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def fill(self) -> None:
+        """Wait for more bytes. Raises :class:`Gone` at the end of the stream."""
+        self._receive(None)
+
+    def take(self, size: int) -> bytes:
+        """Exactly ``size`` bytes. Raises :class:`Gone` where fewer come; these stay in ``buffer``."""
+        while len(self.buffer) < size:
+            self.fill()
+        data = bytes(self.buffer[:size])
+        del self.buffer[:size]
+        return data
+
+    def pause(self, seconds: float | None) -> None:
+        """Let time pass, for ever when ``None``. Raises :class:`Gone` as soon as the client leaves."""
+        end = None if seconds is None else time.monotonic() + seconds
+        while self._receive(None if end is None else max(end - time.monotonic(), _INSTANT)):
+            pass
+
+    def send(self, data: bytes) -> None:
+        """Write all of it. Raises :class:`Gone` where the client takes no more."""
+        try:
+            self._sock.sendall(data)
+        except OSError as error:
+            raise Gone from error
+
+    def wait_readable(self) -> None:
+        """Wait until :meth:`drain` has something to say, without touching the TLS state."""
+        with selectors.DefaultSelector() as selector:
+            try:
+                selector.register(self._sock, selectors.EVENT_READ)
+            except (OSError, ValueError) as error:
+                raise Gone from error
+            selector.select()
+
+    def drain(self) -> bytes:
+        """Everything that is there now, without waiting. Raises :class:`Gone` where that is the end of the stream."""
+        data = bytes(self.buffer)
+        self.buffer.clear()
+        try:
+            self._sock.settimeout(0.0)
+            while block := self._sock.recv(_BLOCK):
+                data += block
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return data
+        except OSError as error:
+            raise Gone from error
+        finally:
+            self._block()
+        if data:
+            return data  # the end shows again at the next call
+        raise Gone
+
+    def secure(self, context: ssl.SSLContext) -> str | None:
+        """Answer a TLS handshake; the protocol that ALPN chose. Raises :class:`Gone` where it fails."""
+        try:
+            with self._lock:
+                secured = context.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
+                self._sock = secured
+            secured.do_handshake()
+            return secured.selected_alpn_protocol()
+        except (OSError, ValueError) as error:
+            raise Gone from error
+
+    def close(self, how: How) -> None:
+        """End the connection. Only the reading thread may: a read that is under way would keep the socket open."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            # Plain socket's own methods: those of SSLSocket would drop the TLS state or wait for the other side.
+            with contextlib.suppress(OSError):
+                if how == "rst":
+                    socket.socket.setsockopt(self._sock, socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                else:
+                    socket.socket.shutdown(self._sock, socket.SHUT_WR)
+            self._sock.close()
+
+    def wake(self, *, reading_only: bool = False) -> None:
+        """From any thread: make whoever is blocked on this connection raise :class:`Gone`."""
+        with self._lock, contextlib.suppress(OSError):
+            if not self._closed:
+                socket.socket.shutdown(self._sock, socket.SHUT_RD if reading_only else socket.SHUT_RDWR)
+
+    def _receive(self, timeout: float | None) -> bool:
+        try:
+            self._sock.settimeout(timeout)
+            block = self._sock.recv(_BLOCK)
+        except TimeoutError:
+            return False
+        except OSError as error:
+            raise Gone from error
+        finally:
+            self._block()
+        if not block:
+            raise Gone
+        self.buffer += block
+        return True
+
+    def _block(self) -> None:
+        with contextlib.suppress(OSError):
+            self._sock.settimeout(None)
