@@ -37,17 +37,19 @@ def read(path: str | PathLike[str], make: Callable[..., Component]) -> list[Comp
     file = Path(path)
     try:
         text = file.read_text("utf-8")
-        tables = tomllib.loads(text)
+        tables: Any = tomllib.loads(text)
     except OSError as error:
         raise ConfigError("configuration file", str(file), f"a readable file ({error.strerror})") from error
     except ValueError as error:
         raise ConfigError("configuration file", str(file), f"valid TOML in UTF-8 ({error})") from error
     prefix = ""
     if file.name == "pyproject.toml":
-        tables, prefix = tables.get("tool", {}).get("flexmw", {}), "tool.flexmw."
-    if not tables:
+        tool = tables.get("tool")
+        tables, prefix = tool.get("flexmw", {}) if isinstance(tool, dict) else {}, "tool.flexmw."
+    if not (isinstance(tables, dict) and tables):
         raise ConfigError("configuration file", str(file), "one table per component, such as [envelope]")
-    return [_build(make, name, table, _Place(file, text, prefix)) for name, table in _tables(tables, file, text)]
+    place = _Place(file, text, prefix)
+    return [_build(make, name, table, nth, place) for name, table, nth in _tables(tables, place)]
 
 
 class _Place:
@@ -56,46 +58,48 @@ class _Place:
     def __init__(self, file: Path, text: str, prefix: str) -> None:
         self.file, self.lines, self.prefix = file, text.splitlines(), prefix
 
-    def of(self, table: str, key: str | None = None) -> str:
-        names = (f"{self.prefix}{table}", f'{self.prefix}"{table}"', f"{self.prefix}'{table}'")
-        headers = {f"[{name}]" for name in names} | {f"[[{name}]]" for name in names}
-        line = next((n for n, text in enumerate(self.lines, 1) if text.split("#")[0].strip() in headers), 1)
+    def of(self, table: str, key: str | None = None, nth: int = 0) -> str:
+        """File and line of a table, of its ``nth`` one where there are several, or of a key in it."""
+        name = rf"""["']?{re.escape(table)}["']?\s*"""
+        line = self._line(rf"\s*\[\[?\s*{re.escape(self.prefix)}{name}[].]", nth=nth) or self._line(rf"\s*{name}[.=]")
         if key is not None:
-            pattern = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*=""")
-            line = next((n for n, text in enumerate(self.lines, 1) if n > line and pattern.match(text)), line)
-        return f"{self.file}, line {line}"
+            line = self._line(rf"""(?:[^#]*[.{{,])?\s*["']?{re.escape(key)}["']?\s*=""", after=line - 1) or line
+        return f"{self.file}, line {line or 1}"
+
+    def _line(self, pattern: str, *, after: int = 0, nth: int = 0) -> int:
+        found = [n for n, text in enumerate(self.lines, 1) if n > after and re.match(pattern, text)]
+        return found[min(nth, len(found) - 1)] if found else 0
 
 
-def _tables(tables: dict[str, Any], file: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _tables(tables: dict[str, Any], place: _Place) -> Iterator[tuple[str, dict[str, Any], int]]:
     for name, value in tables.items():
-        for table in value if isinstance(value, list) else [value]:
+        for nth, table in enumerate(value if isinstance(value, list) else [value]):
             if not isinstance(table, dict):
-                line = next((n for n, row in enumerate(text.splitlines(), 1) if row.lstrip().startswith(name)), 1)
-                raise ConfigError(name, value, f"a table: [{name}]", where=f"{file}, line {line}")
-            yield name, table
+                raise ConfigError(name, value, f"a table: [{place.prefix}{name}]", where=place.of(name))
+            yield name, table, nth
 
 
-def _build(make: Callable[..., Component], name: str, table: dict[str, Any], place: _Place) -> Component:
-    options = {key: _value(name, key, value, place) for key, value in table.items()}
+def _build(make: Callable[..., Component], name: str, table: dict[str, Any], nth: int, place: _Place) -> Component:
+    options = {key: _value(name, key, value, nth, place) for key, value in table.items()}
     try:
         return make(name, **options)
     except ConfigError as error:
         key = next(
             (key for key in table if key in (error.option, error.value.strip("'")) or f"({key}=" in error.option), None
         )
-        raise error.at(place.of(name, key)) from error
+        raise error.at(place.of(name, key, nth)) from error
     except PluginError as error:
-        error.add_note(f"named in {place.of(name)}")
+        error.add_note(f"named in {place.of(name, nth=nth)}")
         raise
 
 
-def _value(table: str, key: str, value: Any, place: _Place) -> Any:
+def _value(table: str, key: str, value: Any, nth: int, place: _Place) -> Any:
     """A value, or what the environment holds for ``{ env = "NAME" }``."""
     if not (isinstance(value, dict) and set(value) == {"env"}):
         return tuple(value) if isinstance(value, list) else value
     found = os.environ.get(str(value["env"]))
     if found is None:
         raise ConfigError(
-            f"{table}.{key}", value["env"], "an environment variable that is set", where=place.of(table, key)
+            f"{table}.{key}", value["env"], "an environment variable that is set", where=place.of(table, key, nth)
         )
     return found

@@ -95,7 +95,7 @@ class PluginError(FlexmwError):
     ) -> None:
         self.name, self.target, self.distribution, self.fix = name, target, distribution, fix
         origin = f" ({target}, from {distribution})" if target else ""
-        super().__init__(f"plugin {name!r}{origin}: {problem}. {fix}")
+        Exception.__init__(self, f"plugin {name!r}{origin}: {redact(problem)}. {fix}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _revive, (type(self), self.args, self.__dict__)
@@ -159,10 +159,11 @@ class APIError(HTTPException, FlexmwError):
         doc_url: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        row = self.row or for_status(status or 0)
-        self.status = row.status if status is None else status
-        if not 400 <= self.status <= 599:
+        row = self.row or for_status(status if isinstance(status, int) else 0)
+        given: Any = row.status if status is None else status
+        if not (isinstance(given, int) and 400 <= given <= 599):
             raise ConfigError(f"{self.__class__.__name__}(status=...)", status, "an HTTP error status, 400 to 599")
+        self.status = int(given)
         self.message = row.message if message is None else message
         self.type = row.type if type is None else type
         self.code = row.code if code is None else code
@@ -262,8 +263,11 @@ class SubsystemOffline(APIError):
 def _with(fields: Overrides, **own: Any) -> Any:
     """A kind's own values under the caller's; headers are merged, the caller's winning."""
     merged = {**own, **fields}
-    if own.get("headers") and fields.get("headers"):
-        merged["headers"] = {**own["headers"], **fields["headers"]}
+    given = fields.get("headers")
+    if own.get("headers") and given:
+        names = {name.lower() for name in given}
+        kept = {name: value for name, value in own["headers"].items() if name.lower() not in names}
+        merged["headers"] = {**kept, **given}
     return merged
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module, metadata
 from typing import Any, Final, TypeVar, cast
 
+from flexmw.contract import redact
 from flexmw.errors import ConfigError, PluginError, UnknownComponent
 from flexmw.kit.component import API, OLDEST_API, Component, Order
 
@@ -57,7 +58,7 @@ def installed() -> tuple[Plugin, ...]:
         )
         for entry in metadata.entry_points(group=GROUP)
     }
-    return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.distribution)))
+    return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.distribution, plugin.target)))
 
 
 def resolve(name: str) -> type[Component]:
@@ -111,6 +112,8 @@ def _faults(loaded: Any) -> tuple[str, str] | None:
         return f"speaks component API {api}; this flexmw needs at least {OLDEST_API}", "Upgrade the plugin"
     if not isinstance(getattr(loaded, "name", None), str):
         return "has no `name`", "Its author should declare `name: ClassVar[str]`"
+    if not isinstance(getattr(loaded, "order", Order()), Order):
+        return "has an `order` that is none", "Its author should declare `order: ClassVar[flexmw.Order]`"
     if not (callable(getattr(loaded, "asgi", None)) or callable(getattr(loaded, "flow", None))):
         return "has neither face", "Its author should give it an `asgi` or a `flow` method"
     return None
@@ -135,7 +138,12 @@ def component(name: str, /, **options: Any) -> Component:
     except ConfigError:
         raise
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{name}(...)", options, f"options that {cls.__name__} takes ({error})") from error
+        shown = {option: "***" if option in _secrets(cls) else value for option, value in options.items()}
+        raise ConfigError(f"{name}(...)", shown, f"options that {cls.__name__} takes ({redact(str(error))})") from error
+
+
+def _secrets(cls: Any) -> set[str]:
+    return {each.name for each in fields(cls) if each.metadata.get("secret")} if is_dataclass(cls) else set()
 
 
 def check_order(components: Sequence[Component]) -> None:
@@ -159,24 +167,25 @@ def sort(components: Iterable[C]) -> list[C]:
     :raises ConfigError: they ask for a cycle, which is named.
     """
     given = list(components)
-    graph: dict[str, set[str]] = {_name(each): set() for each in given}
+    names = [_name(each) for each in given]
+    sorter = TopologicalSorter({place: set[int]() for place in range(len(given))})
     for outer, inner in _constraints(given):
-        graph[inner].add(outer)
-    sorter = TopologicalSorter(graph)
+        for place, name in enumerate(names):
+            if name == inner:
+                sorter.add(place, names.index(outer))
     try:
         sorter.prepare()
     except CycleError as error:
-        cycle = " outside ".join(error.args[1])
+        cycle = " outside ".join(names[place] for place in error.args[1])
         raise ConfigError("order of components", cycle, "no cycle: change the `order` of one of them") from None
-    first = {name: place for place, name in reversed(list(enumerate(map(_name, given))))}
-    ready, names = list(sorter.get_ready()), list[str]()
+    ready, places = list(sorter.get_ready()), list[int]()
     while ready:
-        name = min(ready, key=first.__getitem__)
-        ready.remove(name)
-        names.append(name)
-        sorter.done(name)
+        place = min(ready)
+        ready.remove(place)
+        places.append(place)
+        sorter.done(place)
         ready.extend(sorter.get_ready())
-    return [each for name in names for each in given if _name(each) == name]
+    return [given[place] for place in places]
 
 
 def _constraints(components: Sequence[Component]) -> list[tuple[str, str]]:

@@ -121,7 +121,7 @@ class Stack:
         return chosen
 
     def __repr__(self) -> str:
-        return f"Stack({', '.join(map(repr, self.components))})"
+        return redact(f"Stack({', '.join(map(repr, self.components))})")
 
 
 def _components(given: Sequence[Component | str]) -> tuple[Component, ...]:
@@ -177,4 +177,4 @@ def _shown(value: Any) -> Any:
         return redact(value)
     if isinstance(value, (tuple, list)):
         return [_shown(item) for item in value]
-    return value if isinstance(value, (int, float, bool, type(None))) else repr(value)
+    return value if isinstance(value, (int, float, bool, type(None))) else redact(repr(value))

@@ -1,12 +1,12 @@
 """The administrator's switches: keys and credit, what is offline, and the clock. All amounts in millionths of a dollar.
 
-    POST   /admin/keys                    {"tier": "paid", "credit": 5000000}     a new key, shown this once
-    GET    /admin/accounts/{id}
-    POST   /admin/accounts/{id}/credit    {"amount": 1000000}                     top up
-    DELETE /admin/accounts/{id}                                                   revoke its key
-    PUT    /admin/offline/{subsystem}                                             a model id, or "playground"
-    DELETE /admin/offline/{subsystem}
-    POST   /admin/clock                   {"seconds": 86400}                      let the video jobs grow old
+POST   /admin/keys                    {"tier": "paid", "credit": 5000000}     a new key, shown this once
+GET    /admin/accounts/{id}
+POST   /admin/accounts/{id}/credit    {"amount": 1000000}                     top up
+DELETE /admin/accounts/{id}                                                   revoke its key
+PUT    /admin/offline/{subsystem}                                             a model id, or "playground"
+DELETE /admin/offline/{subsystem}
+POST   /admin/clock                   {"seconds": 86400}                      let the video jobs grow old
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import asdict
 from secrets import compare_digest
 from typing import TYPE_CHECKING
 
-import flexmw
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
+import flexmw
 from examples.gateway.accounts import DOLLAR, TIERS
 from examples.gateway.fields import Fields
 
@@ -37,7 +37,7 @@ class Admin:
         self.gateway = gateway
 
     async def create_key(self, request: Request) -> Response:
-        fields = Fields.read(await request.body())
+        fields = Fields.read(await request.body(), flexmw.InvalidRequest)
         tier = fields.text("tier", "free", among=TIERS)
         credit = fields.whole("credit", DOLLAR, least=0, most=1_000 * DOLLAR)
         key, account = await self.gateway.accounts.create(tier=tier, credit=credit)
@@ -47,7 +47,7 @@ class Admin:
         return await self._account(request)
 
     async def top_up(self, request: Request) -> Response:
-        amount = Fields.read(await request.body()).whole("amount", most=1_000 * DOLLAR)
+        amount = Fields.read(await request.body(), flexmw.InvalidRequest).whole("amount", most=1_000 * DOLLAR)
         await self._account(request)
         await self.gateway.accounts.top_up(request.path_params["id"], amount)
         return await self._account(request)
@@ -66,7 +66,8 @@ class Admin:
         return JSONResponse({"subsystem": subsystem, "online": online})
 
     async def move_clock(self, request: Request) -> Response:
-        self.gateway.clock.move(Fields.read(await request.body()).whole("seconds", most=10_000_000))
+        fields = Fields.read(await request.body(), flexmw.InvalidRequest)
+        self.gateway.clock.move(fields.whole("seconds", most=10_000_000))
         return JSONResponse({"now": self.gateway.clock()})
 
     def guarded(self, endpoint: Endpoint) -> Endpoint:

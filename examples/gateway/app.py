@@ -6,13 +6,12 @@ The endpoints say what they refuse by raising flexmw's errors, and know nothing 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flexmw
 import httpx2
 from starlette.applications import Starlette
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware
@@ -21,21 +20,25 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from examples.gateway.accounts import DOLLAR, TIERS, Account, Accounts, account_id
+import flexmw
+from examples.gateway.accounts import TIERS, Account, Accounts
 from examples.gateway.admin import admin_routes
 from examples.gateway.catalogue import PLAYGROUND, Catalogue, Model, Usage
 from examples.gateway.faults import HEADER as FAULT_HEADER
-from examples.gateway.fields import BadField, Fields
+from examples.gateway.fields import Fields
 from examples.gateway.jobs import Clock, Jobs
 from examples.gateway.model import count_tokens
 from examples.gateway.store import open_store
 from examples.gateway.upstream import MeteredStream, Upstream
+from flexmw.ratelimit import Caller
 
 __all__ = ["Gateway", "Settings", "build"]
 
 AUTH_DOCS = "https://docs.flex.ai/authentication"
 OUTPUT_CAP = 2_048  # tokens of an answer that is not streamed
 MAX_BODY = 8_000_000  # bytes
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,21 +106,26 @@ class Gateway:
             raise flexmw.InsufficientCredit()
         return account
 
+    async def rate_of(self, caller: Caller) -> str:
+        """The requests that a caller has; whoever shows no key of ours has those of the free tier."""
+        account = await self.accounts.of_key(caller.value)
+        return TIERS[account.tier if account else "free"]
+
     async def list_models(self, request: Request) -> Response:
         await self.caller(request)
         return JSONResponse({"object": "list", "data": [model.card() for model in self.catalogue.models.values()]})
 
     async def get_model(self, request: Request) -> Response:
         await self.caller(request)
-        id = request.path_params["id"]
-        if id not in self.catalogue.models:
-            raise flexmw.ModelNotFound(id, status=404)
-        return JSONResponse(self.catalogue.models[id].card())
+        name = request.path_params["id"]
+        if name not in self.catalogue.models:
+            raise flexmw.ModelNotFound(name, status=404)
+        return JSONResponse(self.catalogue.models[name].card())
 
     def do(self, work: Work) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             account = await self.payer(request)
-            fields = Fields.read(await request.body())
+            fields = Fields.read(await request.body(), flexmw.InvalidRequest)
             model = await self.catalogue.pick(fields.text("model"), work.kind)
             fields.whole("n", 1, most=1)
             read = sum(map(count_tokens, work.texts(fields)))
@@ -143,7 +151,7 @@ class Gateway:
         account = await self.payer(request)
         raw = await request.body()
         async with request.form(max_files=1, max_part_size=MAX_BODY) as form:
-            model = await self.catalogue.pick(Fields(dict(form)).text("model"), "transcription")
+            model = await self.catalogue.pick(Fields(dict(form), flexmw.InvalidRequest).text("model"), "transcription")
         headers = {"content-type": request.headers["content-type"]}
         answer = await self._post(request, model, content=raw, headers=headers)
         await self._bill(account, model, 0)(_usage(answer), 0)
@@ -151,24 +159,23 @@ class Gateway:
 
     async def get_video(self, request: Request) -> Response:
         account = await self.caller(request)
-        id = request.path_params["id"]
-        job = await self.jobs.get(account.id, id)
+        job_id = request.path_params["id"]
+        job = await self.jobs.get(account.id, job_id)
         if job is None:
             raise flexmw.JobNotFound()
         if job["status"] != "completed":
-            seen = await self.upstream.get(f"/v1/videos/generations/{id}", f"The model {job['model']!r}")
-            job = await self.jobs.update(id, seen)
+            seen = await self.upstream.get(f"/v1/videos/generations/{job_id}", f"The model {job['model']!r}")
+            job = await self.jobs.update(job_id, seen)
         return JSONResponse(job)
 
     async def playground(self, request: Request) -> Response:
         await self.catalogue.must_be_online(PLAYGROUND, "The playground")
         return FileResponse(Path(__file__).with_name("playground.html"))
 
-    async def _post(
-        self, request: Request, model: Model, *, stream: bool = False, headers: dict[str, str] | None = None, **content: Any
-    ) -> httpx2.Response:
-        fault = request.headers.get(FAULT_HEADER) if self.settings.faults else None
-        headers = {**(headers or {}), **({FAULT_HEADER: fault} if fault else {})}
+    async def _post(self, request: Request, model: Model, *, stream: bool = False, **content: Any) -> httpx2.Response:
+        headers = content.pop("headers", {})
+        if self.settings.faults and (fault := request.headers.get(FAULT_HEADER)):
+            headers = {**headers, FAULT_HEADER: fault}
         return await self.upstream.post(request.url.path, _said(model), stream=stream, headers=headers, **content)
 
     def _bill(self, account: Account, model: Model, read: int) -> Callable[[Usage | None, int], Awaitable[None]]:
@@ -200,3 +207,30 @@ def _passed_on(answer: httpx2.Response) -> Response:
 
 def _said(model: Model) -> str:
     return f"The model {model.id!r}"
+
+
+def build(gateway: Gateway) -> ASGIApp:
+    """The gateway's app with everything around it, outermost first."""
+    table: list[tuple[str, str, Endpoint]] = [
+        *(("POST", work.path, gateway.do(work)) for work in WORK),
+        ("POST", "/v1/audio/transcriptions", gateway.transcribe),
+        ("GET", "/v1/videos/generations/{id}", gateway.get_video),
+        ("GET", "/v1/models", gateway.list_models),
+        ("GET", "/v1/models/{id:path}", gateway.get_model),
+        ("GET", "/playground", gateway.playground),
+    ]
+    routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
+    app = Starlette(routes=[*routes, admin_routes(gateway)], lifespan=gateway.open, max_body_size=MAX_BODY)
+    storage = gateway.settings.storage
+    guarded = flexmw.wrap_app(
+        app,
+        flexmw.Tagging(),
+        flexmw.Envelope(),
+        flexmw.RateLimit(
+            limit=gateway.rate_of,
+            storage="memory://" if storage.startswith("sqlite:") else storage,  # one process counts for itself
+            exempt=["/admin/*", "/playground"],
+        ),
+        flexmw.Idempotency(storage=storage, sdk_retries=True),
+    )
+    return OpenTelemetryMiddleware(guarded)  # the server span that Tagging writes on, where a provider is configured

@@ -69,6 +69,7 @@ async def _generate(request: Request, fields: Fields, texts: list[str], kind: st
     room = MODELS[name]["context_window"] - prompt_tokens
     if room < 1:
         raise BadField(f"The input of {prompt_tokens} tokens fills the context window of {name!r}.", "messages")
+    stream, usage = fields.flag("stream"), fields.inner("stream_options").flag("include_usage")
     limit = fields.whole("max_completion_tokens", fields.whole("max_tokens", 256))
     generation = model.load(MODELS[name]["order"]).generate(
         texts[-1],
@@ -80,8 +81,7 @@ async def _generate(request: Request, fields: Fields, texts: list[str], kind: st
     )
     _worked(request)
     answer = Answer(kind, name, prompt_tokens, generation)
-    if fields.flag("stream"):
-        usage = fields.inner("stream_options").flag("include_usage")
+    if stream:
         return StreamingResponse(answer.events(usage), media_type="text/event-stream")
     return JSONResponse(answer.whole())
 
@@ -108,16 +108,18 @@ class Answer:
 
     async def events(self, with_usage: bool) -> AsyncIterator[str]:
         if self.chat:
-            yield self._event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+            yield self._piece({"role": "assistant", "content": ""}, "")
         for piece in self.generation:
-            said = {"delta": {"content": piece}} if self.chat else {"text": piece}
-            yield self._event([{"index": 0, "finish_reason": None, **said}])
+            yield self._piece({"content": piece}, piece)
             await asyncio.sleep(0)  # lets the other streams have their turn
-        said = {"delta": {}} if self.chat else {"text": ""}
-        yield self._event([{"index": 0, "finish_reason": self.generation.finish_reason, **said}])
+        yield self._piece({}, "", self.generation.finish_reason)
         if with_usage:
             yield self._event([], usage=self.usage())
         yield "data: [DONE]\n\n"
+
+    def _piece(self, delta: dict[str, str], text: str, finish_reason: str | None = None) -> str:
+        said: dict[str, Any] = {"delta": delta} if self.chat else {"text": text}
+        return self._event([{"index": 0, "finish_reason": finish_reason, **said}])
 
     def _event(self, choices: Sequence[dict[str, Any]], **extra: Any) -> str:
         kind = "chat.completion.chunk" if self.chat else self.kind
@@ -177,7 +179,8 @@ async def images(request: Request) -> Response:
     fields.whole("n", 1, most=1)
     fields.text("response_format", "b64_json", among=("b64_json",))
     _worked(request)
-    picture = await to_thread.run_sync(media.paint, prompt, *map(int, size.split("x")))
+    width, height = map(int, size.split("x"))
+    picture = await to_thread.run_sync(media.paint, prompt, width, height)
     used = model.count_tokens(prompt)
     usage = {"input_tokens": used, "output_tokens": 64, "total_tokens": used + 64}  # a picture has 64 tiles
     data = [{"b64_json": base64.b64encode(picture).decode()}]
@@ -262,12 +265,16 @@ def app() -> Starlette:
     return backend
 
 
+def announce(url: str) -> None:
+    print(f"backend ready at {url}", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser("python -m examples.gateway.backend", description="A small OpenAI-compatible server.")
+    parser = argparse.ArgumentParser("python -m examples.gateway.backend", description="A small model server.")
     parser.add_argument("--port", type=port_number, default=0, help="0, the default, takes any free port")
-    parser.add_argument("--child", action="store_true", help="stop when standard input closes, as it does with a parent")
+    parser.add_argument("--child", action="store_true", help="stop when standard input closes, as with a parent")
     options = parser.parse_args(arguments)
-    server = Server(app(), bind(options.port), ready=lambda url: print(f"backend ready at {url}", flush=True), http=WiredProtocol)
+    server = Server(app(), bind(options.port), ready=announce, http=WiredProtocol)
     if options.child:
         until_stdin_closes(server)
     server.run()

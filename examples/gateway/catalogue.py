@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import flexmw
-
 from examples.gateway.store import Store
 
 __all__ = ["PLAYGROUND", "Catalogue", "Model", "Usage"]
@@ -40,8 +39,8 @@ class Usage:
         usage = answer.get("usage") if isinstance(answer, dict) else None
         if not isinstance(usage, dict):
             return None
-        read = usage.get("prompt_tokens", usage.get("input_tokens", 0))
-        return cls(read, usage.get("completion_tokens", usage.get("output_tokens", 0)))
+        read = usage.get("prompt_tokens") or usage.get("input_tokens") or 0
+        return cls(read, usage.get("completion_tokens") or usage.get("output_tokens") or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +67,17 @@ class Catalogue:
     def stock(self, listing: Iterable[dict[str, Any]]) -> None:
         """Sell what an upstream lists. vLLM calls the context window `max_model_len`."""
         for entry in listing:
-            id, window = entry["id"], entry.get("context_window") or entry.get("max_model_len") or OTHER_WINDOW
-            self.models[id] = Model(id, entry.get("kind", ""), window, PRICES.get(id, OTHER_PRICE))
+            name, window = entry["id"], entry.get("context_window") or entry.get("max_model_len") or OTHER_WINDOW
+            self.models[name] = Model(name, entry.get("kind", ""), window, PRICES.get(name, OTHER_PRICE))
 
-    async def pick(self, id: str, kind: str) -> Model:
+    async def pick(self, name: str, kind: str) -> Model:
         """The model of that name, if it does this kind of work and is not offline."""
-        model = self.models.get(id)
+        model = self.models.get(name)
         if model is None:
-            raise flexmw.ModelNotFound(id)
+            raise flexmw.ModelNotFound(name)
         if model.kind not in ("", kind):
-            raise flexmw.InvalidRequest(f"The model {id!r} does {model.kind}, not {kind}.", param="model")
-        await self.must_be_online(id, f"The model {id!r}")
+            raise flexmw.InvalidRequest(f"The model {name!r} does {model.kind}, not {kind}.", param="model")
+        await self.must_be_online(name, f"The model {name!r}")
         return model
 
     async def must_be_online(self, subsystem: str, said: str) -> None:

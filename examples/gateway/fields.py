@@ -11,7 +11,7 @@ examples.gateway.fields.BadField: 'n' must be 1, not 2.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 __all__ = ["BadField", "Fields"]
@@ -26,27 +26,30 @@ class BadField(ValueError):
 
 
 class Fields:
-    """The fields of one request body. A method's `default` makes its field optional; `null` counts as absent."""
+    """The fields of one request body. A method's `default` makes its field optional; `null` counts as absent.
 
-    def __init__(self, body: dict[str, Any]) -> None:
-        self.body = body
+    What is wrong is raised as `error`, which is given the message and the name of the field.
+    """
+
+    def __init__(self, body: dict[str, Any], error: Callable[[str, str | None], Exception] = BadField) -> None:
+        self.body, self.error = body, error
 
     @classmethod
-    def read(cls, raw: bytes) -> Fields:
+    def read(cls, raw: bytes, error: Callable[[str, str | None], Exception] = BadField) -> Fields:
         try:
             body = json.loads(raw)
         except (ValueError, RecursionError):
-            raise BadField("The request body is not valid JSON.") from None
+            raise error("The request body is not valid JSON.", None) from None
         if not isinstance(body, dict):
-            raise BadField("The request body must be a JSON object.")
-        return cls(body)
+            raise error("The request body must be a JSON object.", None)
+        return cls(body, error)
 
     def text(self, name: str, default: str | None = None, *, among: Collection[str] = (), most: int = 1_000_000) -> str:
         value = self._get(name, default)
         if not isinstance(value, str) or not value or len(value) > most:
-            raise BadField(f"{name!r} must be a text of 1 to {most} characters.", name)
+            raise self.error(f"{name!r} must be a text of 1 to {most} characters.", name)
         if among and value not in among:
-            raise BadField(f"{name!r} must be one of {', '.join(map(repr, among))}.", name)
+            raise self.error(f"{name!r} must be one of {', '.join(map(repr, among))}.", name)
         return value
 
     def texts(self, name: str, default: list[str] | None = None) -> list[str]:
@@ -54,7 +57,7 @@ class Fields:
         value = self._get(name, default)
         values = [value] if isinstance(value, str) else value
         if not isinstance(values, list) or not all(isinstance(item, str) and item for item in values):
-            raise BadField(f"{name!r} must be a text or a list of texts, none of them empty.", name)
+            raise self.error(f"{name!r} must be a text or a list of texts, none of them empty.", name)
         return values
 
     def whole(self, name: str, default: int | None = None, *, least: int = 1, most: int = 1_000_000) -> int:
@@ -66,28 +69,28 @@ class Fields:
     def flag(self, name: str) -> bool:
         value = self._get(name, False)
         if not isinstance(value, bool):
-            raise BadField(f"{name!r} must be true or false.", name)
+            raise self.error(f"{name!r} must be true or false.", name)
         return value
 
     def inner(self, name: str) -> Fields:
         """The fields of an object inside this one; none, where it is absent."""
         value = self._get(name, {})
         if not isinstance(value, dict):
-            raise BadField(f"{name!r} must be an object.", name)
-        return Fields(value)
+            raise self.error(f"{name!r} must be an object.", name)
+        return Fields(value, self.error)
 
     def messages(self) -> list[str]:
         """The text of each chat message."""
         value = self._get("messages", None)
         if not isinstance(value, list) or not value:
-            raise BadField("'messages' must be a list of at least one message.", "messages")
+            raise self.error("'messages' must be a list of at least one message.", "messages")
         return [self._content(message) for message in value]
 
     def refuse(self, *names: str) -> None:
         """Say no to what would otherwise be silently ignored."""
         for name in names:
             if self.body.get(name):
-                raise BadField(f"{name!r} is not supported by this model.", name)
+                raise self.error(f"{name!r} is not supported by this model.", name)
 
     def _content(self, message: Any) -> str:
         content = message.get("content") if isinstance(message, dict) and isinstance(message.get("role"), str) else None
@@ -96,16 +99,22 @@ class Fields:
             isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
             for part in parts
         ):
-            raise BadField("Each message needs a 'role' and a 'content' of text.", "messages")
+            raise self.error("Each message needs a 'role' and a 'content' of text.", "messages")
         return "\n".join(part["text"] for part in parts)
 
     def _number(
-        self, name: str, default: float | None, least: float, most: float, kind: type | tuple[type, ...], noun: str
+        self,
+        name: str,
+        default: float | None,
+        least: float,
+        most: float,
+        kind: type[int] | tuple[type[int], type[float]],
+        noun: str,
     ) -> float:
-        value = self._get(name, default)
+        value: Any = self._get(name, default)
         if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
             wanted = f"a {noun} from {least} to {most}" if least < most else str(least)
-            raise BadField(f"{name!r} must be {wanted}, not {str(value)[:40]}.", name)
+            raise self.error(f"{name!r} must be {wanted}, not {str(value)[:40]}.", name)
         return value
 
     def _get(self, name: str, default: Any) -> Any:
@@ -113,5 +122,5 @@ class Fields:
         if value is not None:
             return value
         if default is None:
-            raise BadField(f"Missing required parameter: {name!r}.", name)
+            raise self.error(f"Missing required parameter: {name!r}.", name)
         return default

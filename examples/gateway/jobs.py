@@ -36,8 +36,8 @@ class Jobs:
 
     async def open(self, owner: str, job: dict[str, Any]) -> dict[str, Any]:
         """Keep a job that the backend has accepted, and let go of those whose time is over."""
-        for id in await self.store.ids(KIND):
-            await self._unless_expired(id)
+        for known in await self.store.ids(KIND):
+            await self._unless_expired(known)
         job = {**job, "created_at": int(self.clock())}
         await self.store.write(KIND, job["id"], {"owner": owner, "job": json.dumps(job)})
         return job

@@ -14,9 +14,10 @@ import math
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +26,7 @@ __all__ = ["Generation", "NGram", "count_tokens", "embed", "load", "tokenize"]
 FinishReason = Literal["stop", "length"]
 
 TOKEN = re.compile(r"[^\W_]{1,24}(?:['’-][^\W_]{1,24})*|[^\w\s]|_")
-SPOKEN = re.compile(r"[^\W_]{1,24}(?:['’-][^\W_]{1,24})*|[.,;:!?]")  # what the model learns: quotes and brackets never pair
+SPOKEN = re.compile(r"[^\W_]{1,24}(?:['’-][^\W_]{1,24})*|[.,;:!?]")  # to learn: quotes and brackets never pair
 END = ""  # the end of a paragraph, drawn like a word
 
 
@@ -42,7 +43,7 @@ def embed(words: list[str], dimensions: int) -> list[float]:
     """A vector of length one: every word and every pair of words adds or takes one at the place its hash names."""
     vector = [0.0] * dimensions
     lowered = [word.lower() for word in words]
-    for gram in [*lowered, *(" ".join(pair) for pair in zip(lowered, lowered[1:], strict=False))]:
+    for gram in [*lowered, *(" ".join(pair) for pair in pairwise(lowered))]:
         digest = int.from_bytes(blake2b(gram.encode(), digest_size=8).digest())
         vector[(digest >> 1) % dimensions] += 1 if digest & 1 else -1
     length = math.hypot(*vector) or 1.0
@@ -97,7 +98,7 @@ class NGram:
     def _weights(self, context: Sequence[str], *, may_end: bool) -> dict[str, int]:
         """What followed the longest known end of `context`; at last, how often each word occurs at all."""
         for start in range(len(context) + 1):
-            seen = self.followers.get(tuple(context[start:]), {})
+            seen: Mapping[str, int] = self.followers.get(tuple(context[start:]), {})
             if known := {word: count for word, count in seen.items() if may_end or word != END}:
                 return known
         raise ValueError("the model was given no text to learn from")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -25,9 +26,16 @@ ROOT = Path(__file__).parents[2]
 class Server(uvicorn.Server):
     """uvicorn on a bound socket; it calls `ready` with its URL once it answers."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, *, ready: Callable[[str], object], **options: Any) -> None:
-        options = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 5} | options
-        super().__init__(uvicorn.Config(app, lifespan="on", **options))
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        *,
+        ready: Callable[[str], object],
+        http: type[asyncio.Protocol] | Literal["auto"] = "auto",
+    ) -> None:
+        quiet: dict[str, Any] = {"log_config": None, "log_level": "warning", "access_log": False}
+        super().__init__(uvicorn.Config(app, http=http, timeout_graceful_shutdown=5, **quiet))
         self.listener, self.ready = listener, ready
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -92,10 +100,10 @@ def child(module: str, *arguments: str) -> Iterator[str]:
 
 
 @contextmanager
-def in_thread(app: ASGIApp, **options: Any) -> Iterator[str]:
+def in_thread(app: ASGIApp) -> Iterator[str]:
     """Serve `app` from a thread of this process for as long as the block runs. Gives its URL."""
     ready: Future[str] = Future()
-    server = Server(app, bind(0), ready=ready.set_result, **options)
+    server = Server(app, bind(0), ready=ready.set_result)
 
     def serve() -> None:
         try:

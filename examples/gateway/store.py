@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import redis.asyncio
@@ -51,7 +51,9 @@ async def open_store(url: str) -> Store:
         return SqliteStore(parts.path[1:], shown)
     if parts.scheme in ("redis", "rediss"):
         return await RedisStore.connect(url, shown)
-    raise StoreError(f"storage {shown}: expected sqlite:///gateway.db, sqlite:////var/gateway.db or redis://host:6379/0")
+    raise StoreError(
+        f"storage {shown}: expected sqlite:///gateway.db, sqlite:////var/gateway.db or redis://host:6379/0"
+    )
 
 
 class SqliteStore:
@@ -88,7 +90,7 @@ class SqliteStore:
         self.db.execute("DELETE FROM record WHERE kind = ? AND id = ?", (kind, id))
 
     async def ids(self, kind: str) -> list[str]:
-        return [id for (id,) in self.db.execute("SELECT DISTINCT id FROM record WHERE kind = ?", (kind,))]
+        return [known for (known,) in self.db.execute("SELECT DISTINCT id FROM record WHERE kind = ?", (kind,))]
 
     async def close(self) -> None:
         self.db.close()
@@ -102,7 +104,7 @@ class SqliteStore:
 class RedisStore:
     """One hash per record, shared by any number of gateways."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: Any) -> None:  # redis-py's own types and its stub package disagree
         self.client = client
 
     @classmethod
@@ -115,7 +117,8 @@ class RedisStore:
         return cls(client)
 
     async def read(self, kind: str, id: str) -> Record:
-        return await self.client.hgetall(_name(kind, id))
+        record: Record = await self.client.hgetall(_name(kind, id))
+        return record
 
     async def write(self, kind: str, id: str, fields: Record) -> None:
         await self.client.hset(_name(kind, id), mapping=fields)

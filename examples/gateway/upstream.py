@@ -7,16 +7,16 @@ else; it says in `exc.flexmw` how a call ended. What is left is turned into the 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
-import flexmw
 import httpx2
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+import flexmw
 from examples.gateway.catalogue import Usage
 
 __all__ = ["MeteredStream", "Upstream"]
@@ -59,7 +59,7 @@ def broken(exc: httpx2.TransportError, said: str) -> flexmw.APIError:
     """No answer. Where it is certain that nothing was sent, nothing was done: that is 503, and safe to try again."""
     ending = getattr(exc, "flexmw", None)
     if ending is not None and ending.outcome == "unsent":
-        return flexmw.SubsystemOffline(said)
+        return flexmw.SubsystemOffline(said, retry_after=1)
     if isinstance(exc, httpx2.TimeoutException):
         return flexmw.UpstreamTimeout()
     return flexmw.APIError("The model backend broke off; it may have done the work.", status=500)
@@ -95,17 +95,18 @@ class MeteredStream(StreamingResponse):
     """
 
     def __init__(self, answer: httpx2.Response, *, bill: Bill, show_usage: bool, said: str) -> None:
-        super().__init__(self._events(answer, bill, show_usage, said), media_type="text/event-stream")
+        self.events = self._events(answer, bill, show_usage, said)
+        super().__init__(self.events, media_type="text/event-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_anyway(message: Message) -> None:
             with suppress(OSError):  # how some servers say that the caller has gone
                 await send(message)
 
-        async with aclosing(self.body_iterator):
+        async with aclosing(self.events):
             await self.stream_response(send_anyway)
 
-    async def _events(self, answer: httpx2.Response, bill: Bill, show_usage: bool, said: str) -> AsyncIterator[str]:
+    async def _events(self, answer: httpx2.Response, bill: Bill, show_usage: bool, said: str) -> AsyncGenerator[str]:
         usage, pieces, ended = None, 0, False
         try:
             async for line in answer.aiter_lines():

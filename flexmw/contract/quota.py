@@ -121,7 +121,7 @@ class Seen:
     reset_after: float | None
 
 
-_IETF_ITEM: Final = re.compile(r'"[^"]{0,100}"((?:;[a-z]{1,8}=[^;,]{1,64}){1,8})')
+_IETF_ITEM: Final = re.compile(r'"[^"]{0,100}"((?:; {0,8}[a-z]{1,8}=[^;,]{1,64}){1,8})')
 
 
 def read(headers: Mapping[str, str], *, now: float) -> Seen | None:
@@ -143,7 +143,7 @@ def _read_counts(headers: Mapping[str, str], now: float) -> Iterator[Seen]:
 
 def _read_ietf(headers: Mapping[str, str]) -> Iterator[Seen]:
     for parameters in _IETF_ITEM.findall(headers.get("ratelimit", "")):
-        fields = dict(item.split("=", 1) for item in parameters[1:].split(";"))
+        fields = dict(item.strip().split("=", 1) for item in parameters[1:].split(";"))
         remaining, after = _whole(fields.get("r", "")), _whole(fields.get("t", ""))
         if remaining is not None:
             yield Seen(None, remaining, None if after is None else float(after))

@@ -13,30 +13,40 @@ from typing import Final
 
 __all__ = ["redact"]
 
+_NAMES: Final = (
+    r"(?i)(?<![a-z0-9])((?:x[_-])?api[_-]?key|(?:access|secret|private)[_-]?key|client[_-]?secret"
+    r"|(?:access|auth|refresh|session|id)[_-]?token|password|passwd|secret|signature|sig)"
+)
 _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^\s/@?#]{1,512}@"), r"\1***@"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,4096}"), r"\1 ***"),
-    (re.compile(r"\b(sk|pk|rk|ghp|gho|xox[abp]|glpat)([-_])[A-Za-z0-9_-]{6,512}"), r"\1\2***"),
-    (re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{12,20}\b"), r"\1***"),
-    (re.compile(r"\bAIza[A-Za-z0-9_-]{20,64}"), "AIza***"),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{8,4096}(\.[A-Za-z0-9_-]{0,1024})?"), "eyJ***"),
+    (re.compile(r"(://)[^\s/?#]+@"), r"\1***@"),
+    # A password may hold an unescaped slash. `host:8080/...@...` is no password.
+    (re.compile(r"(://)[^\s/?#@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s\"'<>]{1,512}@"), r"\1***@"),
+    # Prose about the scheme ("Bearer authentication is required") holds no token.
+    (re.compile(r"(?i)\b(bearer|basic)\s+(?!(?:auth[a-z]*|tokens?|credentials?)\b)[^\s\"',;*]{6,}"), r"\1 ***"),
     (
         re.compile(
-            r"(?i)\b(api[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret|password|passwd|secret|signature|sig)"
-            r"(\s{0,3}[\"']?\s{0,3}[=:]\s{0,3}[\"']?)[^\s&\"',;}]{1,1024}"
+            r"(?<![A-Za-z0-9])(sk|pk|rk|gsk|xai|hf|gh[opsur]|github_pat|xox[abeprs]|glpat)([-_])"
+            r"[A-Za-z0-9_-]{6,}"
         ),
         r"\1\2***",
     ),
+    (re.compile(r"(?<![A-Za-z0-9])(AKIA|ASIA)[A-Z0-9]{12,}"), r"\1***"),
+    (re.compile(r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{20,}"), "AIza***"),
+    (re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"), "eyJ***"),
+    # In quotes, as in JSON, a repr or ASGI's header pairs: the value ends with its quote, not with a blank.
+    (re.compile(_NAMES + r"([\"']?\s{0,3}[=:,]\s{0,3}b?)([\"'])(?:(?!\3)[^\\]|\\.)+"), r"\1\2\3***"),
+    (re.compile(_NAMES + r"([\"']?\s{0,3}[=:]\s{0,3})(?!b[\"'])[^\s&\"',;}]+"), r"\1\2***"),
 )
+_CUT_URL: Final = re.compile(r"://\S*\Z")
 
 
 def redact(text: str, *, limit: int = 2048) -> str:
     """``text`` with URL user info, bearer tokens, API keys and cloud credentials replaced by ``***``.
 
-    Looks at the first ``limit`` characters and cuts the rest, so that the cost is bounded whatever the input. Every
-    pattern is bounded too: none can backtrack without end.
+    Looks at the first ``limit`` characters and cuts the rest, so that the cost is bounded whatever the input. A URL
+    that the cut goes through is dropped, because its password may stand before the cut and the ``@`` behind it.
     """
-    cut = text[:limit]
+    cut = text if len(text) <= limit else _CUT_URL.sub("://***", text[:limit])
     for pattern, replacement in _RULES:
         cut = pattern.sub(replacement, cut)
     return cut if len(text) <= limit else f"{cut}..."

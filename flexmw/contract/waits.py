@@ -10,7 +10,6 @@ True
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +20,10 @@ from typing import Final, Literal
 __all__ = ["Wait", "http_date", "reset_seconds", "wait_of"]
 
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_DURATION: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")
-_NUMBER: Final = re.compile(r"\d{1,20}(?:\.\d{1,9})?", re.ASCII)
+_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,18})?)(h|ms|m|s|us|µs|ns)")
+_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_DAY: Final = re.compile(r"\s*(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*", re.IGNORECASE)
+_LONGEST: Final = 1e18
 _UNIX_SECONDS: Final = 1e9
 _UNIX_MILLISECONDS: Final = 1e12
 _RESETS: Final = ("x-ratelimit-reset-requests", "x-ratelimit-reset-tokens", "x-ratelimit-reset", "ratelimit-reset")
@@ -42,11 +43,13 @@ def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
     Precedence: ``retry-after-ms``, then ``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date; fractions are
     understood too), then a reset header. A header that came several times counts with its longest wait. A date is
     measured against the response's own ``Date``, so that a wrong clock on either side does not matter; ``now`` (Unix
-    seconds) serves where there is none. Negative, infinite and unreadable values are no answer.
+    seconds) serves where there is none. Zero, negative and unreadable values are no answer; a number of any length is
+    one.
 
     :param headers: names in lower case; several lines of one name joined by ``", "``, as httpx's ``Headers`` does.
     """
-    date = http_date(headers.get("date", "")) or now
+    date = http_date(headers.get("date", ""))
+    date = now if date is None else date
     milliseconds = [seconds / 1e3 for seconds in map(_number, _split(headers.get("retry-after-ms"))) if seconds]
     if milliseconds:
         return Wait(max(milliseconds), "retry-after-ms")
@@ -92,10 +95,7 @@ def _retry_after(value: str, date: float) -> float | None:
 
 
 def _number(value: str) -> float | None:
-    if not _NUMBER.fullmatch(value):
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None
+    return min(float(value), _LONGEST) if _NUMBER.fullmatch(value) else None
 
 
 def _split(value: str | None) -> list[str]:
@@ -104,7 +104,7 @@ def _split(value: str | None) -> list[str]:
         return []
     parts: list[str] = []
     for part in value.split(","):
-        if parts and parts[-1].strip().isalpha():
+        if parts and _DAY.fullmatch(parts[-1]):
             parts[-1] += "," + part
         else:
             parts.append(part)

@@ -71,15 +71,15 @@ _TRACE: Final = re.compile(r"Traceback \(most recent call last\)|\n\s*File \"[^\
 _HTML: Final = re.compile(r"\s*(?:<!doctype html|<html|<head|<body|<h1|<title|<\?xml)", re.IGNORECASE)
 _SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f]+")
 _OAUTH: Final = frozenset(
-    "invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope"
-    " access_denied unsupported_response_type temporarily_unavailable authorization_pending slow_down expired_token"
-    " invalid_token insufficient_scope invalid_redirect_uri invalid_client_metadata invalid_software_statement"
-    " unapproved_software_statement unsupported_token_type invalid_target login_required consent_required"
-    " interaction_required account_selection_required invalid_request_uri invalid_request_object"
-    " request_not_supported request_uri_not_supported registration_not_supported invalid_dpop_proof"
-    " use_dpop_nonce insufficient_user_authentication".split()
+    """invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope
+    access_denied unsupported_response_type temporarily_unavailable authorization_pending slow_down expired_token
+    invalid_token insufficient_scope invalid_redirect_uri invalid_client_metadata invalid_software_statement
+    unapproved_software_statement unsupported_token_type invalid_target login_required consent_required
+    interaction_required account_selection_required invalid_request_uri invalid_request_object request_not_supported
+    request_uri_not_supported registration_not_supported invalid_dpop_proof use_dpop_nonce
+    insufficient_user_authentication""".split()  # noqa: SIM905
 )
-"""The IANA registry of OAuth extension errors, RFC 6749, 6750, 7009, 7591, 8628, 8707, 9449, 9470 and OpenID Connect."""
+"""The registered OAuth error codes: RFC 6749, 6750, 7009, 7591, 8628, 8707, 9449, 9470, OpenID Connect Core."""
 
 
 def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
@@ -201,7 +201,9 @@ def _fields(value: Any, status: int) -> Found:
     """REST framework's ``{"field": ["message"]}``."""
     if not isinstance(value, dict) or not value:
         return None
-    if not all(isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts) for texts in value.values()):
+    if not all(
+        isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts) for texts in value.values()
+    ):
         return None
     return validation([{"loc": ("body", name), "msg": text} for name, texts in value.items() for text in texts])
 
@@ -232,9 +234,8 @@ def validation(errors: Sequence[Any]) -> Draft | None:
     for item, place in zip(items[:LISTED], places, strict=False):
         text = _message(item.get("msg")) or "Invalid value."
         lines.append(f"{place}: {text}" if place else text)
-    return Draft(
-        one_line(_listing(lines, len(errors))), code="validation_error", param=next((p for p in places if p), None)
-    )
+    param = next((place for place in places if place), None)
+    return Draft(_listing(lines, len(errors)), code="validation_error", param=param)
 
 
 def _place(loc: object) -> str | None:
@@ -249,7 +250,7 @@ def _place(loc: object) -> str | None:
 
 
 def _listing(texts: Sequence[str], total: int) -> str:
-    shown = "; ".join(text[:200] for text in texts[:LISTED])
+    shown = "; ".join(text[:320] for text in texts[:LISTED])
     return shown if total <= LISTED else f"{shown} (+{total - LISTED} more)"
 
 

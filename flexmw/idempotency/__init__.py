@@ -1,0 +1,29 @@
+"""One POST, one execution: ``Idempotency-Key`` on the server, also for SDKs that send none.
+
+>>> from starlette.applications import Starlette
+>>> from starlette.responses import JSONResponse
+>>> from starlette.routing import Route
+>>> from starlette.testclient import TestClient
+>>> from flexmw.idempotency import Idempotency
+>>> runs = []
+>>> async def order(request):
+...     runs.append(await request.json())
+...     return JSONResponse({"order": len(runs)}, status_code=201)
+>>> app = Idempotency().asgi(Starlette(routes=[Route("/orders", order, methods=["POST"])]))
+>>> client = TestClient(app)
+>>> for _ in range(2):
+...     answer = client.post("/orders", json={"item": 1}, headers={"Idempotency-Key": "8e03978e"})
+...     print(answer.status_code, answer.json(), answer.headers.get("Idempotent-Replayed"))
+201 {'order': 1} None
+201 {'order': 1} true
+>>> client.post("/orders", json={"item": 2}, headers={"Idempotency-Key": "8e03978e"}).json()["error"]["code"]
+'idempotency_key_reused'
+"""
+
+from __future__ import annotations
+
+from flexmw.idempotency.component import Idempotency
+from flexmw.idempotency.execution import Execution, execution
+from flexmw.idempotency.store import Held, Store, open_store
+
+__all__ = ["Execution", "Held", "Idempotency", "Store", "execution", "open_store"]

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, runtime_checkable
 
+from flexmw.errors import ConfigError
 from flexmw.kit.effects import Flow, Request
 
 __all__ = ["API", "OLDEST_API", "ClientComponent", "Component", "Order", "ServerComponent"]
@@ -28,6 +29,12 @@ class Order:
 
     after: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for side in ("after", "before"):
+            names = getattr(self, side)
+            if not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
+                raise ConfigError(f"Order({side}=...)", names, 'a tuple of component names, such as ("envelope",)')
 
 
 class Component(Protocol):

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -35,8 +35,10 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
     if not components:
         response: Response = yield Send(request, _all_of(watching))
         return response
-    flow = components[0].flow(request)
+    flow: Any = components[0].flow(request)
     if not isinstance(flow, Generator):
+        if isinstance(flow, Coroutine):
+            flow.close()
         raise ConfigError(f"{type(components[0]).__name__}.flow()", flow, "a generator: flow() must yield its effects")
     held: list[Response] = []
     advance: Callable[[], Effect] = partial(next, flow)
@@ -44,8 +46,11 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
         try:
             effect = advance()
         except StopIteration as done:
-            answer: Response = done.value
-            yield from _discard(response for response in held if response is not answer)
+            answer: Response | None = done.value
+            if answer is None:
+                yield from _discard(held)
+                raise ConfigError(f"{type(components[0]).__name__}.flow()", None, "to return an answer") from None
+            yield from _discard([response for response in held if response is not answer], answer)
             return answer
         except BaseException:
             yield from _discard(held)
@@ -56,7 +61,8 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
                 case Send():
                     seen = (*watching, effect.observe) if effect.observe else watching
                     outcome = yield from chain(components[1:], effect.request, seen)
-                    held.append(outcome)
+                    if all(response is not outcome for response in held):
+                        held.append(outcome)
                 case Tell():
                     for observe in watching:
                         observe(effect.event, effect.details)
@@ -112,9 +118,16 @@ async def adrive(flow: Flow, perform: Callable[[Effect], Awaitable[Response | No
             advance = partial(flow.send, outcome)
 
 
-def _discard(responses: Any) -> Generator[Effect, Any, None]:
-    for response in responses:
-        yield Discard(response)
+def _discard(responses: Sequence[Response], answer: Response | None = None) -> Generator[Effect, Any, None]:
+    """Discard them all, also when one discarding is cancelled; then nobody gets the ``answer``, and it goes too."""
+    for place, response in enumerate(responses, 1):
+        try:
+            yield Discard(response)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield from _discard([*responses[place:], *([] if answer is None else [answer])])
+            raise
 
 
 def _all_of(watching: tuple[Observer, ...]) -> Observer | None:

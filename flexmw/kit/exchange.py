@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextvars import Token
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
+from flexmw.contract import ErrorBody
 from flexmw.errors import APIError, raised
 
-__all__ = ["KEY", "Answer", "Exchange", "Header"]
+__all__ = ["KEY", "Answer", "Exchange", "Header", "Judged"]
 
 KEY: Final = "flexmw"
 """The scope key of the exchange. It is the only thing that flexmw adds to a scope."""
@@ -41,6 +42,17 @@ class Answer:
     exception: BaseException | None = None
 
 
+class Judged(Protocol):
+    """What an exception of the host is answered with."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def error(self) -> ErrorBody: ...
+    @property
+    def headers(self) -> Iterable[tuple[str, str]]: ...
+
+
 Listener = Callable[[str, Mapping[str, Any]], None]
 
 
@@ -49,18 +61,20 @@ class Exchange:
 
     ``headers`` are to be on the response whoever makes it, as raw pairs with lower-case names; ``facts`` are values
     for the span, by attribute name; ``remembered`` is the last ``APIError`` that the host made, for hosts that swallow
-    exceptions; ``answer`` is set by whoever decided on the answer.
+    exceptions; ``answer`` is set by whoever decided on the answer. ``judge``, where a component that answers exceptions
+    has set it, says what it will answer to one.
 
     Entering it (``with exchange:``) is what makes it remember.
     """
 
-    __slots__ = ("_depth", "_listeners", "_token", "answer", "facts", "headers", "remembered")
+    __slots__ = ("_depth", "_listeners", "_token", "answer", "facts", "headers", "judge", "remembered")
 
     def __init__(self) -> None:
         self.headers: list[Header] = []
         self.facts: dict[str, str | int | float | bool] = {}
         self.remembered: APIError | None = None
         self.answer: Answer | None = None
+        self.judge: Callable[[BaseException], Judged] | None = None
         self._listeners: list[Listener] = []
         self._depth = 0
         self._token: Token[Any] | None = None

@@ -60,7 +60,7 @@ class Callers:
     def __init__(
         self, *, pepper: str | bytes | None = None, trusted_proxies: Sequence[str] = (), option: str = ""
     ) -> None:
-        if pepper is not None and (not isinstance(pepper, (str, bytes)) or not pepper):
+        if not _may_be_pepper(pepper):
             raise ConfigError(f"{option}pepper", "***", "a text or bytes that are not empty, or None")
         secret = pepper if pepper is not None else os.environ.get(PEPPER_VARIABLE) or _LABEL
         raw = secret.encode() if isinstance(secret, str) else secret
@@ -90,7 +90,7 @@ class Callers:
         client = scope.get("client")
         peer = _parse(client[0]) if client and client[0] else None
         if peer is None:
-            if not self._unix or client and client[0]:
+            if not self._unix or (client and client[0]):
                 return None
         elif not self._is_trusted(peer):
             return _group(peer)
@@ -138,6 +138,10 @@ def networks(values: Iterable[str], option: str) -> tuple[Network, ...]:
             expected = "networks such as '10.0.0.0/8', '2001:db8::/32' or '192.0.2.7' (no host bits set), or 'unix'"
             raise ConfigError(option, value, expected) from None
     return tuple(found)
+
+
+def _may_be_pepper(value: object) -> bool:
+    return value is None or (isinstance(value, (str, bytes)) and bool(value))
 
 
 def _forwarded_for(scope: MutableMapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ flexmw.errors.ConfigError: Audit(header=...) = 3: expected a text that is not em
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Final, Protocol
@@ -68,7 +69,7 @@ def check(self: _Dataclass) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def seconds(*, above: float | None = None, least: float = 0.0) -> Rule:

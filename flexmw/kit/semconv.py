@@ -101,7 +101,11 @@ ATTRIBUTES: Final = {
     each.name: each
     for each in (
         Attribute(
-            "flexmw.error.type", "string", "The envelope's `type`; declared ones beside the contract's.", _EVERYWHERE, TYPES
+            "flexmw.error.type",
+            "string",
+            "The envelope's `type`: the contract's and declared ones.",
+            _EVERYWHERE,
+            TYPES,
         ),
         Attribute(
             "flexmw.error.code",
@@ -187,6 +191,7 @@ ATTRIBUTES: Final = {
                 "retry_after_too_long",
                 "body_not_replayable",
                 "budget",
+                "local_error",
                 OTHER,
             ),
         ),
@@ -194,20 +199,16 @@ ATTRIBUTES: Final = {
         Attribute(
             "error.type",
             "string",
-            "Status as text, exception type, or `incomplete_response`.",
+            "Status as text, exception class, `incomplete_response` or `client_disconnected`.",
             _EVERYWHERE,
             bound=60,
         ),
         Attribute("exception.type", "string", "The exception's class.", ("event",)),
         Attribute("exception.message", "string", "Its text, secrets taken out.", ("event",)),
         Attribute("exception.stacktrace", "string", "Its stack, secrets taken out.", ("event",)),
-        Attribute(
-            "http.request.method", "string", "The method.", ("server span", "event", "metric"), _METHODS
-        ),
+        Attribute("http.request.method", "string", "The method.", ("server span", "event", "metric"), _METHODS),
         Attribute("http.request.method_original", "string", "A method the conventions do not know.", _S),
-        Attribute(
-            "http.request.resend_count", "int", "1, 2, ... on resends only.", ("client span", "event")
-        ),
+        Attribute("http.request.resend_count", "int", "1, 2, ... on resends only.", ("client span", "event")),
         Attribute(
             "http.response.status_code",
             "int",

@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
+import anyio
+
+from flexmw.contract import redact
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.drive import Sends, adrive, chain, drive
@@ -40,23 +43,31 @@ def copy_request(request: Any, **extensions: Any) -> Any:
 
 
 class _Face(Generic[RequestT, ResponseT]):
-    """Holds the components (outermost first) around an inner transport."""
+    """Holds the components (outermost first) around an inner transport.
+
+    One that is a transport itself (``around(transport)``) takes the components further inward inside it.
+    """
 
     _default: ClassVar[Callable[[], Any]]
     _followed: ClassVar[type]
 
     def __init__(self, *components: Sends, transport: Any = None, clock: Clock = SYSTEM) -> None:
         for component in components:
-            if not hasattr(component, "flow"):
+            if isinstance(component, type) or not hasattr(component, "flow"):
                 raise ConfigError(
-                    f"{type(self).__name__}(*components)", component, "components with a client face: a `flow` method"
+                    f"{type(self).__name__}(*components)", component, "objects with a client face: a `flow` method"
                 )
-        self.components = components
+        self.components = self._own = components
         self.wrapped = type(self)._default() if transport is None else transport
         self._clock = clock
+        for place, component in enumerate(components):
+            if around := getattr(component, "around", None):
+                self._own = components[:place]
+                self.wrapped = around(type(self)(*components[place + 1 :], transport=self.wrapped, clock=clock))
+                break
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})"
+        return redact(f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})")
 
     def _follow(self, effect: Follow) -> Response:
         effect.response.stream = self._followed(effect.response.stream, effect.watch)
@@ -67,7 +78,7 @@ class SyncFace(_Face[RequestT, ResponseT]):
     """The blocking transport."""
 
     def handle_request(self, request: RequestT) -> ResponseT:
-        return drive(chain(self.components, request), self._perform)  # type: ignore[arg-type,return-value]
+        return drive(chain(self._own, request), self._perform)  # type: ignore[arg-type,return-value]
 
     def _perform(self, effect: Effect) -> Response | None:
         match effect:
@@ -85,12 +96,15 @@ class SyncFace(_Face[RequestT, ResponseT]):
 
     def _discard(self, response: Any) -> None:
         size, ends = 0, self._clock.monotonic() + DRAIN_SECONDS
-        with contextlib.suppress(Exception):
-            for chunk in response.stream:
-                size += len(chunk)
-                if size > DRAIN_BYTES or self._clock.monotonic() > ends:
-                    break
-        response.close()
+        try:
+            with contextlib.suppress(Exception):
+                for chunk in response.stream:
+                    size += len(chunk)
+                    if size > DRAIN_BYTES or self._clock.monotonic() > ends:
+                        break
+        finally:
+            with contextlib.suppress(Exception):
+                response.close()
 
     def close(self) -> None:
         self.wrapped.close()
@@ -112,7 +126,7 @@ class AsyncFace(_Face[RequestT, ResponseT]):
     """The same transport under asyncio and trio."""
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
-        return await adrive(chain(self.components, request), self._perform)  # type: ignore[arg-type,return-value]
+        return await adrive(chain(self._own, request), self._perform)  # type: ignore[arg-type,return-value]
 
     async def _perform(self, effect: Effect) -> Response | None:
         match effect:
@@ -129,15 +143,18 @@ class AsyncFace(_Face[RequestT, ResponseT]):
         return None
 
     async def _discard(self, response: Any) -> None:
-        size, ends = 0, self._clock.monotonic() + DRAIN_SECONDS
+        size = 0
         try:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), anyio.move_on_after(DRAIN_SECONDS):
                 async for chunk in response.stream:
                     size += len(chunk)
-                    if size > DRAIN_BYTES or self._clock.monotonic() > ends:
-                        break
+                    if size > DRAIN_BYTES:
+                        # Closed while it is read: the next step fails and unwinds every generator inside. Leaving the
+                        # loop would leave them to the garbage collector, which trio rightly complains about.
+                        await response.aclose()
         finally:
-            await response.aclose()
+            with contextlib.suppress(Exception):
+                await response.aclose()
 
     async def aclose(self) -> None:
         await self.wrapped.aclose()
@@ -180,8 +197,10 @@ class Followed(_Ending):
         self._end()
 
     def close(self) -> None:
-        self._stream.close()
-        self._end(GeneratorExit())
+        try:
+            self._stream.close()
+        finally:
+            self._end(GeneratorExit())
 
 
 class AsyncFollowed(_Ending):
@@ -197,8 +216,10 @@ class AsyncFollowed(_Ending):
         self._end()
 
     async def aclose(self) -> None:
-        await self._stream.aclose()
-        self._end(GeneratorExit())
+        try:
+            await self._stream.aclose()
+        finally:
+            self._end(GeneratorExit())
 
 
 def _watched(request: Any, observe: Observer | None) -> Any:

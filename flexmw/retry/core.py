@@ -16,6 +16,8 @@ from typing import Final, Literal
 
 __all__ = [
     "CERTAIN",
+    "HOPELESS",
+    "SAFE_METHODS",
     "TABLE",
     "Event",
     "Licence",
@@ -29,6 +31,7 @@ __all__ = [
     "of_status",
     "parse_count",
     "shrink",
+    "unprocessed",
 ]
 
 Result = Literal["unsent", "refused", "ambiguous", "answered"]
@@ -125,26 +128,36 @@ def of_status(status: int, *, retry_after: bool, asked: bool | None = None) -> E
     return "conflict" if status == 409 and retry_after else "answered"
 
 
+REFUSED_STREAM: Final = 7
+
 CERTAIN: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 """Exceptions that mean "never left" by their class alone, for transports that report no events."""
 
-_LOCAL: Final = frozenset({"UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "TooManyRedirects"})
+HOPELESS: Final = frozenset({"UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "SSLCertVerificationError"})
 """Exceptions that would come again however often one tried."""
 
 
-def of_error(classes: frozenset[str], *, sent: bool | None, refused_stream: bool) -> tuple[Event, bool]:
-    """What a transport error means, and whether trying again could help at all.
+def of_error(classes: frozenset[str], *, sent: bool | None, refused: bool = False) -> Event:
+    """What a transport error means.
 
     :param classes: names of the exception's class and its bases; httpx and httpx2 name them alike.
     :param sent: whether the transport reported that the request's head went out; ``None`` if it reports nothing.
-    :param refused_stream: an HTTP/2 RST_STREAM with REFUSED_STREAM (RFC 9113 section 8.7: not processed).
+    :param refused: an HTTP/2 server said that it did not process the request, see :func:`unprocessed`.
     """
-    helps = not classes & _LOCAL
-    if refused_stream or not helps:
-        return "unsent", helps
     if sent is None:
         sent = not classes & CERTAIN
-    return ("ambiguous" if sent else "unsent"), helps
+    return "ambiguous" if sent and not refused else "unsent"
+
+
+def unprocessed(detail: object, stream: int | None) -> bool:
+    """Whether an HTTP/2 event (of the ``h2`` package, as httpcore hands it on) proves that a stream was not processed.
+
+    RFC 9113 section 8.7: a RST_STREAM with REFUSED_STREAM, or a GOAWAY whose last stream is an earlier one.
+    """
+    last = getattr(detail, "last_stream_id", None)
+    if isinstance(last, int):
+        return stream is not None and stream > last
+    return getattr(detail, "error_code", None) == REFUSED_STREAM and hasattr(detail, "stream_id")
 
 
 def backoff(attempt: int, chance: float, *, base: float = 0.5, top: float = 8.0) -> float:

@@ -9,14 +9,15 @@ import copy
 import hashlib
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from flexmw.contract import Wait, wait_of
 from flexmw.kit.effects import Discard, Flow, Follow, Request, Response, Send, Sleep, Tell
-from flexmw.kit.transport import copy_request
+from flexmw.kit.transport import DRAIN_SECONDS, copy_request
 from flexmw.retry.body import body_bytes, rewinder
 from flexmw.retry.core import (
+    HOPELESS,
     SAFE_METHODS,
     Licence,
     Outcome,
@@ -27,6 +28,7 @@ from flexmw.retry.core import (
     of_status,
     parse_count,
     shrink,
+    unprocessed,
 )
 from flexmw.retry.state import State
 
@@ -42,22 +44,23 @@ KEY_TTL: Final = "idempotency-key-ttl"
 SDK_COUNT: Final = "x-stainless-retry-count"
 SHOULD_RETRY: Final = "x-should-retry"
 DEADLINE: Final = 90.0
-_REFUSED_STREAM: Final = 7
 
 
 class Evidence:
     """What the transport reported of one attempt (httpcore's ``trace`` events)."""
 
-    __slots__ = ("body", "head", "seen")
+    __slots__ = ("body", "head", "seen", "stream")
 
     def __init__(self) -> None:
         self.seen = self.head = self.body = False
+        self.stream: int | None = None
 
     def observe(self, event: str, details: Mapping[str, Any]) -> None:
         self.seen = True
         if event.endswith(".send_request_headers.started"):
             method = getattr(details.get("request"), "method", b"")
             self.head = self.head or method != b"CONNECT"
+            self.stream = details.get("stream_id")
         elif event.endswith(".send_request_body.started"):
             self.body = True
 
@@ -104,28 +107,27 @@ class Call:
             evidence = Evidence()
             self.sent += 1
             try:
-                response: Response = yield Send(self._attempt(), evidence.observe)
+                attempt = self._attempt()
+                response: Response = yield Send(attempt, evidence.observe)
             except Exception as error:
-                event, helps = of_error(
-                    frozenset(cls.__name__ for cls in type(error).__mro__),
-                    sent=evidence.sent,
-                    refused_stream=_refused_stream(error),
-                )
-                verdict, wait, kind = judge(event, self.licence), None, type(error).__name__
-                reason = None if helps else "local_error"
-                reason, delay = self._plan(verdict, wait, reason, untouched=evidence.seen and not evidence.body)
+                verdict, kind, wait = self._examine(error, evidence), type(error).__name__, None
+                if _class_names(*_causes(error)).isdisjoint(HOPELESS):
+                    reason, delay = self._plan(verdict, None, untouched=evidence.seen and not evidence.body)
+                else:
+                    reason, delay = "local_error", 0.0
                 if reason is not None:
                     self._lost(error, verdict, reason)
-                    yield from self._stopped(verdict, reason, kind)
+                    yield self._stopped(verdict, reason, kind)
                     raise
             else:
                 verdict, wait = self._read(response)
                 kind = str(response.status_code)
-                reason, delay = self._plan(verdict, wait, None)
+                reason, delay = self._plan(verdict, wait)
                 if reason is not None:
-                    if verdict.retry or response.status_code >= 400:
-                        yield from self._stopped(verdict, reason, kind)
+                    if verdict.row != "answered":
+                        yield self._stopped(verdict, reason, kind)
                     return (yield from self._answer(response, verdict, reason))
+                _hurry(attempt)
                 yield Discard(response)
             source = "retry_after" if wait else "backoff"
             yield Tell(
@@ -139,12 +141,13 @@ class Call:
 
     def _attempt(self) -> Request:
         """This attempt's own copy: instruments and inner components may change its headers."""
-        attempt: Request = copy_request(self.request)
+        timeout = dict(self.request.extensions.get("timeout") or {})
+        attempt: Request = copy_request(self.request, timeout=timeout)
         if self.fresh_key and self.key:
             attempt.headers[KEY] = self.key
         hard = self.policy.deadline is not None
         if hard or self.sent > 1:
-            attempt.extensions["timeout"] = shrink(self.request.extensions.get("timeout") or {}, self._remaining())
+            timeout.update(shrink(timeout, self._remaining()))
         return attempt
 
     def _remaining(self) -> float:
@@ -161,14 +164,16 @@ class Call:
         event = of_status(response.status_code, retry_after=explicit, asked=asked)
         return judge(event, self.licence, asked=asked), wait if explicit or response.status_code == 429 else None
 
-    def _plan(
-        self, verdict: Verdict, wait: Wait | None, reason: str | None, *, untouched: bool = False
-    ) -> tuple[str | None, float]:
+    def _examine(self, error: Exception, evidence: Evidence) -> Verdict:
+        refused = any(unprocessed(detail, evidence.stream) for cause in _causes(error) for detail in cause.args)
+        return judge(of_error(_class_names(error), sent=evidence.sent, refused=refused), self.licence)
+
+    def _plan(self, verdict: Verdict, wait: Wait | None, *, untouched: bool = False) -> tuple[str | None, float]:
         """Why there is no further attempt (``None``: there is), and after how many seconds it comes."""
         policy, chance = self.policy, self.policy.random()
         delay = backoff(self.sent, chance) if wait is None else wait.seconds + policy.jitter * chance
-        if reason is None and not verdict.retry:
-            reason = "unsafe_method" if verdict.row == "ambiguous" else "status"
+        if not verdict.retry:
+            return ("unsafe_method" if verdict.row == "ambiguous" else "status"), delay
         stops: tuple[tuple[str, Callable[[], bool]], ...] = (
             ("attempts_exhausted", lambda: self.sent >= self.most),
             ("body_not_replayable", lambda: self.rewind is None and not untouched),
@@ -176,7 +181,7 @@ class Call:
             ("deadline", lambda: delay >= self._remaining()),
             ("budget", lambda: not self.state.withdraw(policy.budget_per_second, self.clock.monotonic())),
         )
-        return reason or next((name for name, holds in stops if holds()), None), delay
+        return next((name for name, holds in stops if holds()), None), delay
 
     def _answer(self, response: Response, verdict: Verdict, reason: str) -> Flow:
         """Hand an answer up, with what is known about it."""
@@ -217,9 +222,9 @@ class Call:
     def _outcome(self, verdict: Verdict, reason: str | None) -> Outcome:
         return Outcome(verdict.outcome, self.sent, self.waited, self.key, reason, verdict.row)
 
-    def _stopped(self, verdict: Verdict, reason: str, kind: str) -> Iterator[Tell]:
+    def _stopped(self, verdict: Verdict, reason: str, kind: str) -> Tell:
         safety = "not_sent" if verdict.outcome == "unsent" else self.licence
-        yield Tell("flexmw.retry.stopped", {"stop_reason": reason, "safety": safety, "error_type": kind})
+        return Tell("flexmw.retry.stopped", {"stop_reason": reason, "safety": safety, "error_type": kind})
 
     def _print(self) -> bytes:
         """Equal requests of one caller have equal prints; a body that is not held in memory counts as equal."""
@@ -234,13 +239,19 @@ class Call:
         return digest.digest()
 
 
-def _refused_stream(error: BaseException) -> bool:
-    """Whether an HTTP/2 server reset the stream before processing it."""
-    cause: BaseException | None = error
-    for _ in range(4):
-        if cause is None:
-            return False
-        if any(getattr(arg, "error_code", None) == _REFUSED_STREAM for arg in cause.args):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
+def _hurry(attempt: Request) -> None:
+    """Reading what is left of an answer that is given up may not block for as long as a wanted answer may."""
+    timeout = attempt.extensions["timeout"]
+    timeout["read"] = min(timeout.get("read") or DRAIN_SECONDS, DRAIN_SECONDS)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and what it was made from: the client library's, the transport's, the protocol's."""
+    causes = [error]
+    while len(causes) < 5 and (below := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(below)
+    return causes
+
+
+def _class_names(*errors: BaseException) -> frozenset[str]:
+    return frozenset(cls.__name__ for error in errors for cls in type(error).__mro__)

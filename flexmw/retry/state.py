@@ -19,6 +19,9 @@ __all__ = ["State"]
 _BURST_SECONDS: Final = 10.0
 """How many seconds of the floor rate the budget can save up (Finagle's window)."""
 
+_WHOLE: Final = 1.0 - 1e-9
+"""Five fifths make one retry, whatever floating point says."""
+
 _REMEMBERED: Final = 4096
 _GIVEN_BACK_SECONDS: Final = 120.0
 """How long an SDK that retries above us may keep trying the same request."""
@@ -45,7 +48,7 @@ class State:
         """Take one retry out of the budget; False when it is spent."""
         with self._lock:
             self._refill(floor, now)
-            if (self._tokens or 0.0) < 1.0:
+            if (self._tokens or 0.0) < _WHOLE:
                 return False
             self._tokens = (self._tokens or 0.0) - 1.0
             return True

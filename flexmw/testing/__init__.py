@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
+from flexmw.testing.app import check_app
 from flexmw.testing.clock import FakeClock
 from flexmw.testing.hostile import HostileServer
 
-__all__ = ["FakeClock", "HostileServer"]
+__all__ = ["FakeClock", "HostileServer", "check_app"]

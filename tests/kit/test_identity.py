@@ -100,7 +100,7 @@ def test_a_network_that_is_none_is_refused_by_name(value: object) -> None:
     assert caught.value.option == "RateLimit(trusted_proxies"
 
 
-@pytest.mark.parametrize("pepper", ["", b"", 7])
+@pytest.mark.parametrize("pepper", ["", b"", 7], ids=repr)
 def test_a_pepper_that_is_none_is_refused_without_being_shown(pepper: object) -> None:
     with pytest.raises(ConfigError, match=r"pepper = '\*\*\*'"):
         Callers(pepper=pepper)  # type: ignore[arg-type]

@@ -100,7 +100,7 @@ def test_a_store_that_is_not_there_is_named_with_its_address_and_the_remedy(tmp_
     with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{port}: .*on_store_failure") as caught:
         probe(parse(f"redis://:hunter2@127.0.0.1:{port}", OPTION), OPTION)
     assert "hunter2" not in str(caught.value)
-    with pytest.raises(ConfigError, match="none.sock"):
+    with pytest.raises(ConfigError, match=r"none\.sock"):
         probe(parse(f"redis+unix://{tmp_path}/none.sock", OPTION), OPTION)
 
 

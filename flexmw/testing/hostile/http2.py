@@ -68,7 +68,8 @@ class Http2Connection:
             while not self.gone:
                 self._wire.wait_readable()
                 with self.changed:
-                    self._take(self._wire.drain())
+                    if not self.gone:
+                        self._take(self._wire.drain())
         except Gone:
             pass
         finally:
@@ -161,8 +162,8 @@ class Http2Exchange(Exchange):
             try:
                 self._until(lambda: self.ended or share == 0 or (share < 1 and len(self.body) >= target))
             finally:
-                body = bytes(self.body) if self.ended or share >= 1 else bytes(self.body[:target])
-                self.request = dataclasses.replace(self.request, body=body, complete=self.ended and share > 0)
+                body = bytes(self.body if share >= 1 else self.body[:target])
+                self.request = dataclasses.replace(self.request, body=body, complete=self.ended and share >= 1)
 
     def start(self, status: int, headers: Headers, length: int | None) -> None:
         lines = [(":status", str(status)), *((name.lower(), value) for name, value in self.headers(headers))]
@@ -193,8 +194,9 @@ class Http2Exchange(Exchange):
 
     def go_away(self, *, processed: bool) -> None:
         last = self._number if processed else max(0, self._number - 2)
-        self._do(lambda h2: h2.close_connection(ErrorCodes.NO_ERROR, last_stream_id=last))
-        self.close("fin")
+        with self._connection.changed:  # nothing may be read in between: h2 would answer it with another GOAWAY
+            self._do(lambda h2: h2.close_connection(ErrorCodes.NO_ERROR, last_stream_id=last))
+            self._connection.end("fin")
 
     def _send_some(self, data: bytes) -> int:
         """As much as the client's flow-control window takes now; waits until that is something."""

@@ -26,6 +26,7 @@ HOST: Final = "127.0.0.1"
 class Port:
     """A free TCP port of 127.0.0.1, kept by a socket that is bound and never listens, so that no one else gets it.
 
+    A child process that sets SO_REUSEADDR or SO_REUSEPORT, as servers do, can listen on it meanwhile.
     Where the system has no SO_REUSEPORT (Windows) the port is only kept while something listens on it.
     """
 
@@ -95,6 +96,7 @@ def _bound(number: int) -> socket.socket:
     try:
         if hasattr(socket, "SO_REUSEPORT"):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for those who listen without SO_REUSEPORT
         sock.bind((HOST, number))
     except OSError:
         sock.close()

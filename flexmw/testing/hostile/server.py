@@ -15,7 +15,8 @@ from flexmw.testing.hostile.ledger import Count, Ledger
 from flexmw.testing.hostile.ports import HOST, Listener, Port
 from flexmw.testing.hostile.received import Received
 from flexmw.testing.hostile.script import Plan, Script, ScriptLike
-from flexmw.testing.hostile.service import Encryption, Service
+from flexmw.testing.hostile.service import Service
+from flexmw.testing.hostile.tls import Encryption
 
 __all__ = ["HostileServer"]
 
@@ -58,7 +59,7 @@ class HostileServer:
             raise ConfigError("HostileServer(http2=...)", http2, "the package 'h2' to be installed, or http2=False")
         self._then = then
         self._http2 = http2
-        self._encryption = Encryption(tls, http2)
+        self._encryption = Encryption(tls, http2=http2)
         self._scheme = "http" if self._encryption.context is None else "https"
         self._ledger = Ledger(dedup=dedup)
         self._service = Service(
@@ -126,8 +127,6 @@ class HostileServer:
 
     def client_context(self) -> ssl.SSLContext:
         """What a client needs to trust this server, also as the host behind a ``CONNECT``: for ``verify=``."""
-        if isinstance(self._encryption.given, ssl.SSLContext):
-            raise ConfigError("HostileServer(tls=...)", self._encryption.given, "True: a certificate that is made here")
         return self._encryption.authority.client_context()
 
     @contextmanager

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from threading import Lock, Thread
 from typing import Final
 
@@ -16,43 +13,15 @@ from flexmw.testing.hostile.answer import Fault
 from flexmw.testing.hostile.exchange import Exchange
 from flexmw.testing.hostile.http1 import Http1Exchange, Malformed, read_head, speaks_http2
 from flexmw.testing.hostile.ledger import Ledger
-from flexmw.testing.hostile.ports import HOST
 from flexmw.testing.hostile.replay import Replay
 from flexmw.testing.hostile.script import Script, request_fault
-from flexmw.testing.hostile.tls import Authority
+from flexmw.testing.hostile.tls import Encryption
 from flexmw.testing.hostile.waits import Headers
 from flexmw.testing.hostile.wire import Gone, Wire
 
-__all__ = ["Encryption", "Service"]
+__all__ = ["Service"]
 
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-
-
-@dataclass(frozen=True)
-class Encryption:
-    """Which contexts a server speaks TLS with. ``given`` is the caller's own; ``False`` is none."""
-
-    given: bool | ssl.SSLContext
-    http2: bool
-
-    @cached_property
-    def authority(self) -> Authority:
-        """Made at the first use: certificates are needed for TLS and behind a ``CONNECT`` only."""
-        return Authority()
-
-    @cached_property
-    def context(self) -> ssl.SSLContext | None:
-        """The server's own context."""
-        if isinstance(self.given, ssl.SSLContext):
-            return self.given
-        protocols = ("h2", "http/1.1") if self.http2 else ("http/1.1",)
-        return self.authority.server_context(HOST, "localhost", protocols=protocols) if self.given else None
-
-    def tunnel(self, wire: Wire, target: str) -> None:
-        """Speak TLS as ``target``, ``host:port``, on a connection that was plain until now."""
-        if self.given:
-            raise ConfigError("HostileServer(tls=...)", self.given, "False for a proxy: TLS inside of TLS is not built")
-        wire.secure(self.authority.server_context(target.rpartition(":")[0].strip("[]")))
 
 
 class Service:

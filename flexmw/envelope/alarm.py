@@ -1,0 +1,67 @@
+"""Do one thing after a while, beside the running task, under asyncio and trio: nothing is set up until it is needed.
+
+A task group around every request would do the same and cost every request that never fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import anyio
+
+__all__ = ["Alarm"]
+
+
+class Alarm:
+    """Runs ``action`` once after ``seconds``, unless it is stopped before."""
+
+    __slots__ = ("_action", "_cancel", "_done", "_fired", "_task")
+
+    def __init__(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        self._action = action
+        self._fired = False
+        self._done = anyio.Event()
+        self._task: Any = None
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._cancel: Callable[[], Any] = self._under_trio(seconds)
+        else:
+            self._cancel = loop.call_later(seconds, self._begin, loop).cancel
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._fired = True
+        self._task = loop.create_task(self._run())
+
+    def _under_trio(self, seconds: float) -> Callable[[], Any]:
+        import trio
+
+        scope = trio.CancelScope()
+
+        async def wait() -> None:
+            with scope:
+                await trio.sleep(seconds)
+                scope.shield = True
+                self._fired = True
+                await self._run()
+
+        trio.lowlevel.spawn_system_task(wait)
+        return scope.cancel
+
+    async def _run(self) -> None:
+        try:
+            # a connection that is gone is the server's to notice
+            with suppress(Exception):
+                await self._action()
+        finally:
+            self._done.set()
+
+    async def stop(self) -> None:
+        """Cancel it, or wait until it has done what it had begun."""
+        if self._fired:
+            await self._done.wait()
+        else:
+            self._cancel()

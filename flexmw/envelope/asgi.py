@@ -1,0 +1,399 @@
+"""The server face: one wrapper around a whole ASGI app, outside everything that may answer.
+
+A good answer passes at once. An error is collected, decided by :mod:`flexmw.envelope.core` and sent; where the host
+has said nothing but 500, the exception decides, which Starlette raises after it has answered.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from flexmw.contract import ErrorBody
+from flexmw.envelope.alarm import Alarm
+from flexmw.envelope.core import Header, Reply, Rules, Seen, decide, error_status, fresh_headers, reply_to, should_retry
+from flexmw.envelope.dialect import Dialect, OpenAI, choose
+from flexmw.envelope.faults import GONE, Verdict, judge
+from flexmw.envelope.hosts import answers_crashes_itself, through_cors, unrouted
+from flexmw.envelope.stream import EVENTS, LINES, Framing, Stream
+from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, raw_headers
+from flexmw.kit.exchange import Answer, Exchange
+from flexmw.kit.ids import request_id
+
+__all__ = ["EnvelopeApp", "Plan", "Responder"]
+
+_STREAMS: Final = {b"text/event-stream": EVENTS}
+_LINES: Final = dict.fromkeys((b"application/x-ndjson", b"application/jsonl", b"application/x-jsonlines"), LINES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The options of an Envelope, resolved once for an app."""
+
+    rules: Rules
+    dialects: tuple[Dialect, ...]
+    default: OpenAI
+    passthrough: tuple[str, ...]
+    unless: Callable[[Scope, int], bool] | None
+    request_id: str | None
+    should_retry: bool
+    max_wait: float
+    streams: dict[bytes, Framing]
+
+
+class EnvelopeApp:
+    """An ASGI app whose errors keep the contract. Holds no state of any request."""
+
+    def __init__(self, app: ASGIApp, plan: Plan) -> None:
+        self.app = app
+        self._plan = plan
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await Responder(self._plan, scope, receive, send).run(self.app)
+        elif kind == "websocket":
+            from flexmw.envelope.websocket import Socket
+
+            await Socket(self._plan, scope, receive, send).run(self.app)
+        else:
+            await self.app(scope, receive, send)
+
+
+_NO_START: Final[Message] = {}
+
+
+class _State(IntEnum):
+    WAITING = 0  # nothing has come from the host
+    PASSING = 1  # a good answer, forwarded as it comes
+    STREAMING = 2  # events
+    COLLECTING = 3  # an error whose body is still coming
+    HELD = 4  # a 500 that says nothing, until the host returns or raises
+    DONE = 5
+
+
+class Responder:
+    """One request: takes the host's messages, sends at most one answer."""
+
+    __slots__ = (
+        "_alarm",
+        "_answered",
+        "_before",
+        "_chunks",
+        "_gone",
+        "_guard",
+        "_plan",
+        "_receive",
+        "_scope",
+        "_seen",
+        "_send",
+        "_size",
+        "_start",
+        "_state",
+        "_stream",
+        "exchange",
+    )
+
+    def __init__(self, plan: Plan, scope: Scope, receive: Receive, send: Send) -> None:
+        self.exchange = Exchange.of(scope)
+        self._plan = plan
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._state = _State.WAITING
+        self._start: Message = _NO_START
+        self._before: BaseException | None = None
+        self._gone = False
+        self._alarm: Alarm | None = None
+        self._answered: BaseException | None = None
+
+    async def run(self, app: ASGIApp) -> None:
+        """Run the host and see to it that its request is answered once."""
+        self._before = sys.exception()
+        self._guard = self._scope.get("app")
+        try:
+            with self.exchange:
+                await app(self._scope, self.receive, self.send)
+        except Exception as error:
+            if not await self._raised(error):
+                raise
+        else:
+            if self._state is not _State.DONE and self._state is not _State.PASSING:
+                await self.finish()
+        finally:
+            if self._alarm is not None:
+                await self._alarm.stop()
+
+    async def receive(self) -> Message:
+        """The host's ``receive``."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._gone = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """The host's ``send``."""
+        state = self._state
+        kind = message["type"]
+        if kind == "http.response.body":
+            if state is _State.PASSING:
+                if not message.get("more_body", False):
+                    self._state = _State.DONE
+                await self._send(message)
+            elif state is _State.STREAMING:
+                await self._stream.body(message)
+            elif state is _State.COLLECTING:
+                await self._collect(message)
+        elif kind == "http.response.start":
+            if state is _State.WAITING:
+                await self._begin(message)
+        elif kind in _FILES:
+            if state is _State.PASSING:
+                await self._send(message)
+            elif state is _State.COLLECTING and not message.get("more_body", False):
+                await self._collect({"type": "http.response.body", "body": b""})
+        elif kind != "http.response.trailers" or self._start.get("trailers"):
+            await self._send(message)
+
+    async def _begin(self, message: Message) -> None:
+        self._start = message
+        status = message.get("status")
+        if type(status) is int and 100 <= status < 400:
+            framing = self._framing(message)
+            if self.exchange.headers:
+                message = {**message, "headers": self.exchange.complete(message.get("headers", ()))}
+            if framing is None:
+                self._state = _State.PASSING
+                await self._send(message)
+            else:
+                self._state = _State.STREAMING
+                self._stream = Stream(self._send, message, framing, self._dialect().finished)
+        elif self._passes(error_status(status)):
+            self._state = _State.PASSING
+            await self._send({**message, "headers": self.exchange.complete(message.get("headers", ()))})
+        else:
+            self._state = _State.COLLECTING
+            self._chunks: list[bytes] = []
+            self._size = 0
+
+    def _framing(self, message: Message) -> Framing | None:
+        framing = None
+        for name, value in message.get("headers", ()):
+            if len(name) == 12 and name.lower() == b"content-type":
+                if value[:4] != b"text" and value[:4] != b"appl":
+                    return None
+                framing = self._plan.streams.get(value.partition(b";")[0].strip().lower())
+                if framing is None:
+                    return None
+            elif len(name) in (14, 16) and _is_fixed(name.lower(), value):
+                return None
+        return framing
+
+    def _passes(self, status: int) -> bool:
+        path: str = self._scope.get("path", "")
+        if self._plan.passthrough and path.startswith(self._plan.passthrough):
+            return True
+        return self._plan.unless is not None and self._plan.unless(self._scope, status)
+
+    async def _collect(self, message: Message) -> None:
+        body = message.get("body", b"")
+        self._size += len(body)
+        if self._size > self._plan.rules.max_body:
+            await self._decide(None)
+        elif message.get("more_body", False):
+            self._chunks.append(body)
+            if self._alarm is None:
+                self._alarm = Alarm(self._plan.max_wait, self._too_late)
+        else:
+            self._chunks.append(body)
+            await self._decide(b"".join(self._chunks))
+
+    async def _decide(self, body: bytes | None, *, last: bool = False) -> None:
+        """Answer an error of the host; or hold it, when it says nothing and its exception is still to come."""
+        start = self._start
+        seen = Seen(error_status(start.get("status")), tuple(start.get("headers", ())), body, unrouted(self._scope))
+        error = sys.exception()
+        verdict = self._judge(error) if error is not None and error is not self._before else None
+        if verdict is not None and verdict.status == GONE:
+            self._state, self._gone, self._answered = _State.DONE, True, error
+            return
+        remembered = self.exchange.remembered
+        reply = decide(seen, self._plan.rules, verdict=verdict, remembered=remembered)
+        if verdict is None and not last and seen.status == 500 and not reply.kept and self._says_nothing(seen):
+            self._state, self._seen = _State.HELD, seen
+            if self._alarm is None:
+                self._alarm = Alarm(self._plan.max_wait, self._too_late)
+            return
+        self._answered = error
+        await self.answer(reply, seen.headers, body if reply.kept else None)
+
+    def _says_nothing(self, seen: Seen) -> bool:
+        return decide(seen, self._plan.rules).generic
+
+    async def _too_late(self) -> None:
+        if self._state is _State.HELD:
+            await self._release(None)
+        elif self._state is _State.COLLECTING:
+            await self._decide(b"".join(self._chunks), last=True)
+
+    async def _release(self, verdict: Verdict | None) -> None:
+        seen = self._seen
+        reply = decide(seen, self._plan.rules, verdict=verdict, remembered=self.exchange.remembered)
+        await self.answer(reply, seen.headers, None)
+
+    async def _raised(self, error: Exception) -> bool:
+        """See an exception through. Whether it is answered by that, and not to be raised again."""
+        verdict = self._judge(error)
+        state = self._state
+        if verdict.status == GONE:
+            self._state = _State.DONE
+            return True
+        if state is _State.DONE or self._gone:
+            return error is self._answered and verdict.meant
+        with suppress(OSError):
+            if state is _State.WAITING:
+                if not verdict.meant and answers_crashes_itself(self._guard):
+                    return False
+                await self._crash(verdict, ())
+            elif state is _State.HELD:
+                await self._crash(verdict, self._seen.headers)
+            elif state is _State.COLLECTING:
+                await self._decide(b"".join(self._chunks), last=True)
+            elif state is _State.STREAMING:
+                return await self._broken(verdict)
+            else:
+                self.settle(reply_to(verdict), status=self._start["status"])
+                self.exchange.facts["flexmw.response.outcome"] = "failed"
+                return False
+        return verdict.meant
+
+    async def _broken(self, verdict: Verdict) -> bool:
+        """A stream whose host has raised."""
+        stream, start = self._stream, self._start
+        if stream.start is not None:
+            await self.answer(reply_to(verdict), tuple(start.get("headers", ())), None)
+            return verdict.meant
+        self.exchange.facts["flexmw.response.outcome"] = "failed"
+        self.settle(reply_to(verdict), status=start["status"])
+        dialect, path = self._dialect(), self._scope.get("path", "")
+        self._state = _State.DONE
+        if stream.framing is LINES:
+            said = await stream.fail(
+                lambda last: dialect.render(verdict.error, status=verdict.status, request_id=None) + b"\n"
+            )
+        else:
+            said = await stream.fail(
+                lambda last: dialect.event(verdict.error, status=verdict.status, path=path, last=last)
+            )
+        return said and verdict.meant
+
+    async def _crash(self, verdict: Verdict, headers: tuple[Header, ...]) -> None:
+        reply = reply_to(verdict)
+        await through_cors(
+            self._scope, headers, self._receive, self._send, lambda send: self.answer(reply, headers, None, send)
+        )
+
+    async def finish(self) -> None:
+        """The host has returned: whatever is still open is closed."""
+        state = self._state
+        if self._gone and state is not _State.STREAMING:
+            self._state = _State.DONE
+        elif state is _State.STREAMING:
+            if self._stream.held:
+                await self._stream.end()
+        elif state is _State.HELD:
+            await self._release(None)
+        elif state is _State.COLLECTING:
+            await self._decide(b"".join(self._chunks), last=True)
+        else:
+            await self.answer(reply_to(self._judge(RuntimeError("no response"))), (), None)
+
+    def _judge(self, error: BaseException) -> Verdict:
+        rules = self._plan.rules
+        return judge(error, timeout_status=rules.timeout_status, validation_status=rules.validation_status)
+
+    def _dialect(self) -> Dialect:
+        plan = self._plan
+        if not plan.dialects:
+            return plan.default
+        return choose(plan.dialects, self._scope.get("path", ""), self._header(b"accept") or "", plan.default)
+
+    def _header(self, name: bytes) -> str | None:
+        return next((value.decode("latin-1") for key, value in self._scope.get("headers", ()) if key == name), None)
+
+    async def answer(
+        self, reply: Reply, headers: Iterable[Header], kept: bytes | None, send: Send | None = None
+    ) -> None:
+        """Send a whole error. ``headers`` are the host's; ``kept`` is its body, where that goes out as it came."""
+        self._state = _State.DONE
+        send = send or self._send
+        status, head = reply.status, self._scope.get("method") == "HEAD"
+        identity = self._identity(headers)
+        if kept is None:
+            dialect = self._dialect()
+            body = dialect.render(reply.error, status=status, request_id=identity)
+            sent = fresh_headers(headers, status=status, media_type=dialect.media_type, length=len(body))
+            _fill(sent, raw_headers(reply.headers))
+        else:
+            body = kept
+            sent = [
+                (name, str(len(body)).encode() if name.lower() == b"content-length" and not head else value)
+                for name, value in headers
+            ]
+        sent = self.exchange.complete(sent)
+        self._stamp(sent, reply.error, status, identity)
+        self.settle(reply)
+        start = {**self._start, "type": "http.response.start", "status": status, "headers": sent}
+        if kept is None:
+            start.pop("trailers", None)
+        self._start = start
+        await send(start)
+        await send({"type": "http.response.body", "body": b"" if head else body, "more_body": False})
+
+    def _identity(self, headers: Iterable[Header]) -> str | None:
+        name = self._plan.request_id
+        if name is None:
+            return None
+        raw = name.encode("latin-1")
+        own = next((value.decode("latin-1") for key, value in headers if key.lower() == raw), None)
+        return own or request_id(self._header(raw))
+
+    def _stamp(self, headers: list[Header], error: ErrorBody, status: int, identity: str | None) -> None:
+        if identity is not None and self._plan.request_id is not None:
+            _fill(headers, raw_headers([(self._plan.request_id, identity)]))
+        if self._plan.should_retry:
+            waits = any(name.lower() == b"retry-after" for name, _ in headers)
+            keyed = self._header(b"idempotency-key") is not None
+            method = self._scope.get("method", "GET")
+            again = should_retry(error, status, method=method, keyed=keyed, waits=waits)
+            if again is not None:
+                _fill(headers, [(b"x-should-retry", b"true" if again else b"false")])
+
+    def settle(self, reply: Reply, *, status: int | None = None) -> None:
+        """Tell the request's exchange how it is answered, unless another room has said so already."""
+        answer, error = self.exchange.answer, reply.error
+        if answer is None or answer.status != reply.status or answer.exception is not reply.exception:
+            self.exchange.settle(Answer(status or reply.status, error.type, error.code, reply.source, reply.exception))
+
+
+_FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+
+def _is_fixed(name: bytes, value: bytes) -> bool:
+    """Whether a header says that nothing can be added to a body: it has a length, or is compressed."""
+    return name == b"content-length" or (name == b"content-encoding" and value != b"identity")
+
+
+def _fill(headers: list[Header], more: Iterable[Header]) -> None:
+    """Add those headers whose names are missing."""
+    names = {name.lower() for name, _ in headers}
+    headers.extend(pair for pair in more if pair[0] not in names)
+
+
+def streams(*, lines: bool) -> dict[bytes, Framing]:
+    """The media types that are streams of events."""
+    return {**_STREAMS, **_LINES} if lines else dict(_STREAMS)

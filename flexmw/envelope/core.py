@@ -1,0 +1,169 @@
+"""What becomes of an error response: kept, or written anew. Pure: values in, decision out.
+
+>>> rules = Rules()
+>>> seen = Seen(404, ((b"content-type", b"text/plain"),), b"Not Found")
+>>> reply = decide(seen, rules)
+>>> reply.status, reply.error.code, reply.kept
+(404, 'not_found', False)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from flexmw.contract import PAGE, STATUS, ErrorBody, for_status
+from flexmw.envelope.bodies import FOREIGN, Draft, complete, decompress, is_envelope, of_text, parse, recognise
+from flexmw.envelope.faults import Verdict
+from flexmw.errors import APIError
+
+__all__ = ["Header", "Reply", "Rules", "Seen", "decide", "error_status", "fresh_headers", "reply_to", "should_retry"]
+
+Header = tuple[bytes, bytes]
+
+_BODY_HEADERS: Final = frozenset(
+    b"content-length content-type content-encoding content-language content-md5 content-digest repr-digest digest"
+    b" content-disposition content-location transfer-encoding etag last-modified accept-ranges content-range"
+    b" trailer".split()
+)
+"""Headers that describe a body, and are wrong once it is another (RFC 9110 section 8, RFC 9530)."""
+
+_FOREIGN_TYPES: Final = ("application/grpc", "application/vnd.api+json", "application/graphql", "application/soap")
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+"""RFC 9110 section 9.2.2."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The options that the decision depends on; see :class:`flexmw.envelope.Envelope`."""
+
+    keeps: Callable[[object], bool] = is_envelope
+    max_body: int = 65536
+    timeout_status: int = 500
+    validation_status: int | None = None
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An error response of the host. ``body`` is ``None`` when it was larger than may be read; ``unrouted`` says that
+    no route has matched the request."""
+
+    status: int
+    headers: tuple[Header, ...] = ()
+    body: bytes | None = b""
+    unrouted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The decision. ``kept``: the body goes out as it came. ``generic``: nothing but the status was known."""
+
+    status: int
+    error: ErrorBody
+    source: str
+    kept: bool = False
+    generic: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    exception: BaseException | None = field(default=None, compare=False)
+
+
+def error_status(status: Any) -> int:
+    """A status as HTTP knows it: what no server can send is a fault of the host, 500."""
+    return status if isinstance(status, int) and not isinstance(status, bool) and 100 <= status <= 599 else 500
+
+
+def decide(seen: Seen, rules: Rules, *, verdict: Verdict | None = None, remembered: APIError | None = None) -> Reply:
+    """What an error response becomes.
+
+    :param verdict: of the exception that is being answered, where it is known. It decides when the host's answer says
+        nothing but 500; otherwise the host's own words stand.
+    :param remembered: the last ``APIError`` that the host made, for hosts that swallow exceptions.
+    """
+    kind = _value_of(seen.headers, b"content-type").decode("latin-1").lower()
+    encoding = _value_of(seen.headers, b"content-encoding").decode("latin-1").strip().lower()
+    plain = None if seen.body is None else decompress(seen.body, encoding, rules.max_body)
+    value, text = parse(plain or b"", kind)
+    if kind.startswith(_FOREIGN_TYPES):
+        return _kept(seen, None)
+    if rules.keeps(value) or (value is not None and is_envelope(value)):
+        return _kept(seen, value, kept=rules.keeps(value))
+    if rules.debug and seen.status == 500 and "Traceback" in text:
+        return _kept(seen, None)
+    found = recognise(value, seen.status) if value is not None else of_text(text)
+    if found is FOREIGN:
+        return _kept(seen, None)
+    draft = found if isinstance(found, Draft) else None
+    return _rewritten(seen, draft, rules, verdict, remembered)
+
+
+def _rewritten(
+    seen: Seen, draft: Draft | None, rules: Rules, verdict: Verdict | None, remembered: APIError | None
+) -> Reply:
+    says_nothing = draft is None or draft == Draft()
+    if says_nothing and seen.status == 500 and verdict is not None:
+        return reply_to(verdict)
+    if remembered is not None and (remembered.status == seen.status or (says_nothing and seen.status == 500)):
+        headers = tuple((remembered.headers or {}).items())
+        return Reply(remembered.status, remembered.body, "http_exception", False, False, headers, remembered.__cause__)
+    if draft is not None and verdict is not None and not verdict.meant and _tells(verdict.exception, draft):
+        draft = None
+    source, exception = (verdict.source, verdict.exception) if verdict is not None else ("foreign_body", None)
+    status = seen.status
+    if draft is not None and draft.code in ("invalid_json", "validation_error"):
+        source = "validation"
+        if status == 422:
+            status = 400 if draft.code == "invalid_json" else rules.validation_status or 422
+        elif draft.code == "validation_error":
+            draft = replace(draft, code=None)
+    if says_nothing and seen.unrouted and status == 404:
+        draft = Draft("Unknown URL: no route has this path.", code="unknown_url")
+    return Reply(status, complete(draft, status), source, generic=says_nothing, exception=exception)
+
+
+def reply_to(verdict: Verdict) -> Reply:
+    """An exception's own answer."""
+    return Reply(verdict.status, verdict.error, verdict.source, headers=verdict.headers, exception=verdict.exception)
+
+
+def _kept(seen: Seen, value: object, *, kept: bool = True) -> Reply:
+    error = ErrorBody.from_json(value)
+    return Reply(seen.status, error or complete(None, seen.status), "passthrough", kept=kept)
+
+
+def _tells(exception: BaseException | None, draft: Draft) -> bool:
+    """Whether a message carries the text of an exception that nobody meant to show."""
+    text = " ".join(str(exception).split())[:200] if exception is not None else ""
+    return len(text) >= 4 and draft.message is not None and text in draft.message
+
+
+def fresh_headers(headers: Iterable[Header], *, status: int, media_type: str, length: int) -> list[Header]:
+    """The headers of an answer whose body was replaced: all others stay, in order, duplicates included."""
+    kept = [
+        (name, value)
+        for name, value in headers
+        if (lower := name.lower()) not in _BODY_HEADERS or (status == 416 and lower == b"content-range")
+    ]
+    return [(b"content-type", media_type.encode("latin-1")), (b"content-length", str(length).encode()), *kept]
+
+
+def should_retry(error: ErrorBody, status: int, *, method: str, keyed: bool, waits: bool) -> bool | None:
+    """The value of ``x-should-retry``, which OpenAI's SDKs obey; ``None`` says nothing.
+
+    An ambiguous failure of a request that is neither idempotent nor carries a key must not be sent again: the work
+    may have been done. :param waits: whether the answer names a time to come back; a conflict that does will pass.
+    """
+    row = next(
+        (row for row in (*PAGE.values(), *STATUS.values()) if (row.code, row.status) == (error.code, status)), None
+    )
+    rule = (row or for_status(status)).retry
+    if "insufficient_quota" in (error.type, error.code):
+        return False
+    if rule == "never":
+        return None if waits and status == 409 else False
+    return False if rule == "keyed" and method not in _IDEMPOTENT and not keyed else None
+
+
+def _value_of(headers: Iterable[Header], name: bytes) -> bytes:
+    return next((value for key, value in headers if key.lower() == name), b"")

@@ -1,0 +1,139 @@
+"""What an error looks like on the wire: the dialect. OpenAI's is built in, others are plugins.
+
+A dialect is chosen per request, by path or by ``Accept``; the first that serves it writes its errors.
+
+>>> error = ErrorBody(message="Not found.", type="invalid_request_error", code="not_found")
+>>> OpenAI().event(error, status=404, path="/v1/chat/completions", last=b"")
+b'data: {"error":{"message":"Not found.","type":"invalid_request_error","code":"not_found"}}\\n\\n'
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Final, Protocol, runtime_checkable
+
+from flexmw.contract import ErrorBody
+from flexmw.envelope.bodies import is_envelope
+from flexmw.errors import PluginError
+
+__all__ = ["GROUP", "Dialect", "OpenAI", "choose", "load"]
+
+GROUP: Final = "flexmw.dialects"
+"""The entry-point group of dialects: each entry is a class that is made without arguments."""
+
+
+@runtime_checkable
+class Dialect(Protocol):
+    """How errors are written and read. A dialect keeps no state of a request."""
+
+    @property
+    def media_type(self) -> str:
+        """The ``Content-Type`` of a whole error."""
+        ...
+
+    def serves(self, path: str, accept: str) -> bool:
+        """Whether this request's errors are to be written in this dialect."""
+        ...
+
+    def keeps(self, value: object) -> bool:
+        """Whether a JSON value is an error of this dialect already, so that it passes byte for byte."""
+        ...
+
+    def render(self, error: ErrorBody, *, status: int, request_id: str | None) -> bytes:
+        """The body of a whole error."""
+        ...
+
+    def event(self, error: ErrorBody, *, status: int, path: str, last: bytes) -> bytes:
+        """The server-sent event that ends a stream that has failed. ``last`` is what was sent before it."""
+        ...
+
+    def finished(self, last: bytes) -> bool:
+        """Whether a stream was complete with ``last``, so that nothing may follow."""
+        ...
+
+
+_DONE: Final = re.compile(rb"(?m)^data: ?\[DONE\]")
+_ENDED: Final = re.compile(rb"(?m)^event: ?response\.(?:completed|failed|incomplete)\s*$")
+_SEQUENCE: Final = re.compile(rb'"sequence_number": ?(\d{1,15})')
+_RESPONSES: Final = re.compile(r"/responses(?:/|$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAI:
+    """The contract's own shape, as OpenAI's SDKs read it.
+
+    ``null_param`` writes ``"param": null`` where the field is unknown, as OpenAI's schema requires of ``Error``.
+    """
+
+    null_param: bool = False
+
+    media_type = "application/json"
+
+    def serves(self, path: str, accept: str) -> bool:
+        return True
+
+    def keeps(self, value: object) -> bool:
+        return is_envelope(value)
+
+    def render(self, error: ErrorBody, *, status: int, request_id: str | None) -> bytes:
+        return error.encode(null_param=self.null_param)
+
+    def event(self, error: ErrorBody, *, status: int, path: str, last: bytes) -> bytes:
+        """``data: {"error": ...}``; on the Responses API its ``error`` event with the same object inside, because
+        OpenAI's SDKs raise only on a key named ``error``."""
+        value = error.as_dict(null_param=self.null_param)
+        if not _RESPONSES.search(path):
+            return b"data: " + error.encode(null_param=self.null_param) + b"\n\n"
+        seen = _SEQUENCE.findall(last)
+        number = int(seen[-1]) + 1 if seen else 0
+        flat = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+        text = json.dumps({**flat, "sequence_number": number, **value}, ensure_ascii=False, separators=(",", ":"))
+        return b"event: error\ndata: " + text.encode("utf-8", "replace") + b"\n\n"
+
+    def finished(self, last: bytes) -> bool:
+        return bool(_DONE.search(last) or _ENDED.search(last))
+
+
+def choose(dialects: Iterable[Dialect], path: str, accept: str, default: Dialect) -> Dialect:
+    """The first dialect that serves a request."""
+    return next((dialect for dialect in dialects if dialect.serves(path, accept)), default)
+
+
+def load(dialect: Dialect | str) -> Dialect:
+    """A dialect by the name of its entry point, made without arguments; one that is an object already stays as it is.
+
+    :raises PluginError: when the name is missing, claimed twice, or does not lead to a dialect.
+    """
+    if not isinstance(dialect, str):
+        return dialect
+    found = list(entry_points(group=GROUP, name=dialect))
+    if len(found) != 1:
+        known = ", ".join(sorted({entry.name for entry in entry_points(group=GROUP)})) or "none is installed"
+        problem = "is declared more than once" if found else f"no entry point of {GROUP} has this name ({known})"
+        raise PluginError(dialect, problem, fix="Install the distribution that declares it, and only that one")
+    entry = found[0]
+    origin = entry.dist.name if entry.dist else None
+    try:
+        made = entry.load()()
+    except Exception as error:
+        raise PluginError(
+            dialect, f"cannot be made: {error}", target=entry.value, distribution=origin, fix="Repair or upgrade it"
+        ) from error
+    if not isinstance(made, Dialect):
+        raise PluginError(
+            dialect,
+            "is no dialect: it lacks a method of flexmw.envelope.Dialect",
+            target=entry.value,
+            distribution=origin,
+            fix="Repair or upgrade it",
+        )
+    return made
+
+
+def check_dialects(value: object) -> bool:
+    """Whether an option's value is a tuple or list of dialects and names."""
+    return isinstance(value, (tuple, list)) and all(isinstance(each, (str, Dialect)) for each in value)

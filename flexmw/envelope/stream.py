@@ -1,0 +1,121 @@
+"""Streams of events: forward whole ones only, and keep the end back until the host has ended well.
+
+A stream whose end went out could not tell any more that it failed: FastAPI's own event streams end cleanly before they
+raise, and a client would take half an answer for the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from flexmw.kit.asgi import Message, Send
+
+__all__ = ["EVENTS", "LINES", "Framing", "Stream"]
+
+LONGEST: Final = 1024 * 1024
+"""Bytes of an event that never ends, after which the stream is forwarded as it comes and can only be cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """Where a unit of a stream ends."""
+
+    ends: tuple[bytes, ...]
+
+    def cut(self, data: bytes) -> int:
+        """The length of the whole units at the front of ``data``."""
+        return max((at + len(end) if (at := data.rfind(end)) >= 0 else 0) for end in self.ends)
+
+
+EVENTS: Final = Framing((b"\n\n", b"\r\n\r\n", b"\r\r"))
+"""Server-sent events (WHATWG HTML section 9.2): an empty line ends each."""
+
+LINES: Final = Framing((b"\n",))
+"""Newline-delimited JSON."""
+
+
+class Stream:
+    """One response that is a stream. ``start`` is sent with the first byte, so that a failure before it can still be
+    answered with its own status."""
+
+    __slots__ = ("_ends", "_finished", "_loose", "_rest", "_send", "_start", "ended", "framing", "held", "last")
+
+    def __init__(self, send: Send, start: Message, framing: Framing, finished: Callable[[bytes], bool]) -> None:
+        self._send = send
+        self._start: Message | None = start
+        self.framing = framing
+        self._ends = framing.ends
+        self._finished = finished
+        self._rest = b""
+        self._loose = False
+        self.last = b""
+        self.held = self.ended = False
+
+    @property
+    def started(self) -> bool:
+        return self._start is None
+
+    @property
+    def start(self) -> Message | None:
+        """The start that was not sent yet."""
+        return self._start
+
+    async def body(self, message: Message) -> None:
+        """Take a body message from the host."""
+        data: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            if self._start is None and not self._rest and data.endswith(self._ends):
+                if data[:1] != b":":
+                    self.last = data
+                await self._send(message)
+            elif data and not self.held:
+                await self._forward(data)
+            return
+        if self.held or self.ended:
+            return
+        self.held = True
+        if data:
+            await self._forward(data)
+        if not self._rest and self._finished(self.last):
+            await self.end()
+
+    async def _forward(self, data: bytes) -> None:
+        data = self._rest + data
+        cut = len(data) if self._loose else self.framing.cut(data)
+        if len(data) - cut > LONGEST:
+            self._loose, cut = True, len(data)
+        self._rest = data[cut:]
+        if cut:
+            await self._emit(data[:cut])
+
+    async def _emit(self, data: bytes) -> None:
+        await self.begin()
+        if data[:1] != b":":
+            self.last = data
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def begin(self) -> None:
+        """Send the start, unless it is out."""
+        start, self._start = self._start, None
+        if start is not None:
+            await self._send(start)
+
+    async def end(self) -> None:
+        """Send what is left and the end: the host has ended well."""
+        if not self.ended:
+            self.ended = True
+            await self.begin()
+            await self._send({"type": "http.response.body", "body": self._rest, "more_body": False})
+
+    async def fail(self, event: Callable[[bytes], bytes]) -> bool:
+        """End the stream with an error in it; half a unit is dropped. ``False``: it can only be cut."""
+        if self.ended:
+            return True
+        if self._loose:
+            return False
+        self.ended = True
+        last = b"" if self._finished(self.last) else event(self.last)
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        return True

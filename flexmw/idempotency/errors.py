@@ -1,0 +1,112 @@
+"""The refusals of this room: errors of the contract with codes of their own.
+
+>>> KeyInProgress(1.0).code, KeyInProgress(1.0).headers
+('idempotency_in_progress', {'Retry-After': '1', 'retry-after-ms': '1000', 'x-should-retry': 'true'})
+>>> KeyReused().status
+422
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flexmw.contract import Row, for_status, retry_headers
+from flexmw.errors import APIError
+
+__all__ = [
+    "AnswerNotKept",
+    "BodyTooLarge",
+    "KeyInProgress",
+    "KeyInvalid",
+    "KeyRequired",
+    "KeyReused",
+    "KeyUnknown",
+    "StoreOffline",
+]
+
+_STOP: Final = {"x-should-retry": "false"}
+
+
+def _row(status: int, code: str, message: str) -> Row:
+    return Row(status, for_status(status).type, code, message)
+
+
+class KeyRequired(APIError):
+    """400: the route wants a key and the request has none."""
+
+    row = _row(400, "idempotency_key_required", "This request needs an Idempotency-Key header.")
+
+    def __init__(self) -> None:
+        super().__init__(param="Idempotency-Key", headers=_STOP)
+
+
+class KeyInvalid(APIError):
+    """400: the key cannot be read; ``why`` says what is wrong with it."""
+
+    row = _row(400, "idempotency_key_invalid", "The Idempotency-Key header is not valid")
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The Idempotency-Key header is not valid: {why}.", param="Idempotency-Key", headers=_STOP)
+
+
+class BodyTooLarge(APIError):
+    """413: the request is larger than one that can be told from others."""
+
+    row = _row(413, "request_too_large", "The request body is too large to be sent with an Idempotency-Key.")
+
+    def __init__(self) -> None:
+        super().__init__(headers=_STOP)
+
+
+class KeyInProgress(APIError):
+    """409: the first request with this key still runs. Come back after ``retry_after`` seconds."""
+
+    row = _row(409, "idempotency_in_progress", "A request with this idempotency key is still in progress.")
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(headers={**dict(retry_headers(retry_after)), "x-should-retry": "true"})
+
+
+class KeyUnknown(APIError):
+    """409: the first request with this key was cut off; nobody knows what it did."""
+
+    row = _row(409, "idempotency_unknown", "The outcome of the first request is unknown.")
+
+    def __init__(self, key: str | None) -> None:
+        named = "this request" if key is None else f"the idempotency key '{key}'"
+        super().__init__(
+            f"The first attempt of {named} was interrupted and its outcome is unknown; it was not run again. Check "
+            "whether it took effect, then ask for the key to be resolved, or send the request with a new key.",
+            headers=_STOP,
+        )
+
+
+class KeyReused(APIError):
+    """422: another request has this key."""
+
+    row = _row(422, "idempotency_key_reused", "This idempotency key was already used with a different request.")
+
+    def __init__(self) -> None:
+        super().__init__(param="Idempotency-Key", headers=_STOP)
+
+
+class AnswerNotKept(APIError):
+    """409: the request was carried out with ``status``, and its answer of ``size`` bytes was too large to keep."""
+
+    row = _row(409, "idempotency_answer_not_kept", "The answer was too large to keep.")
+
+    def __init__(self, status: int, size: int) -> None:
+        super().__init__(
+            f"This request was already carried out with status {status}; its answer of {size} bytes was too large to "
+            "keep. It was not run again.",
+            headers={**_STOP, "Idempotent-Replayed": "true"},
+        )
+
+
+class StoreOffline(APIError):
+    """503: keys cannot be honoured now, so the request was not run."""
+
+    row = _row(503, "service_unavailable", "The idempotency store is temporarily offline; the request was not run.")
+
+    def __init__(self) -> None:
+        super().__init__(headers=dict(retry_headers(1.0)))

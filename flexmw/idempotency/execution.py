@@ -1,0 +1,104 @@
+"""What a handler can know of its own execution, so that it can be taken up again where it was cut off.
+
+>>> import anyio
+>>> async def pay() -> str:
+...     return "charge-1"
+>>> async def handler() -> str:
+...     run = execution()
+...     return await run.step("charge", pay)      # not paid again when the key is run again
+>>> anyio.run(handler)
+'charge-1'
+
+Recovery points as in Brandur Leach's "Implementing Stripe-like Idempotency Keys in Postgres".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+from flexmw.errors import ConfigError
+
+__all__ = ["Execution", "Recorder", "current", "execution"]
+
+T = TypeVar("T")
+
+Recorder = Callable[[dict[str, Any]], Awaitable[None]]
+MOST_STEPS: Final = 64 * 1024
+"""The steps of one execution as JSON, in characters, at most."""
+
+
+class Execution:
+    """One attempt at carrying out a request. Made by the component, found with :func:`execution`.
+
+    ``key`` is the caller's idempotency key, ``None`` without one; ``attempt`` counts from 1 and is above 1 when an
+    earlier attempt was refused (a 429, say) or its outcome was unknown and the key was run again.
+    """
+
+    __slots__ = ("_record", "_steps", "attempt", "key", "owner")
+
+    def __init__(
+        self,
+        key: str | None = None,
+        *,
+        attempt: int = 1,
+        steps: Mapping[str, Any] | None = None,
+        record: Recorder | None = None,
+        owner: object = None,
+    ) -> None:
+        self.key, self.attempt, self.owner = key, attempt, owner
+        self._steps = dict(steps or {})
+        self._record = record
+
+    @property
+    def steps(self) -> Mapping[str, Any]:
+        """What this and earlier attempts recorded, by name."""
+        return MappingProxyType(self._steps)
+
+    async def record(self, name: str, value: Any = True) -> None:
+        """Keep ``value`` (anything JSON can hold) under ``name`` for later attempts; it is stored when this returns.
+
+        From a sync handler: ``anyio.from_thread.run(execution().record, name, value)``.
+
+        :raises ConfigError: for a value that JSON cannot hold or steps of more than 64 KiB together.
+        :raises RuntimeError: when another attempt has taken the key over, so that this one must stop.
+        """
+        steps = {**self._steps, name: value}
+        try:
+            size = len(json.dumps(steps))
+        except (TypeError, ValueError):
+            raise ConfigError(f"execution().record({name!r}, ...)", value, "a value that JSON can hold") from None
+        if size > MOST_STEPS:
+            raise ConfigError(
+                f"execution().record({name!r}, ...)", f"{size} characters", f"at most {MOST_STEPS} in all"
+            )
+        if self._record is not None:
+            await self._record(steps)
+        self._steps = steps
+
+    async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """What an earlier attempt recorded under ``name``, else the result of ``work()``, recorded.
+
+        Between the end of the work and the record lies a moment: give the work a key of its own where it takes one,
+        such as ``f"{run.key}:{name}"``.
+        """
+        if name in self._steps:
+            return self._steps[name]  # type: ignore[no-any-return]
+        result = await work()
+        await self.record(name, result)
+        return result
+
+    def __repr__(self) -> str:
+        return f"Execution(key={self.key!r}, attempt={self.attempt}, steps={list(self._steps)})"
+
+
+current: ContextVar[Execution | None] = ContextVar("flexmw.execution", default=None)
+
+
+def execution() -> Execution:
+    """The execution that this code runs in. Outside one (no key, no component) a fresh one that stores nothing, so that
+    a handler needs no second way."""
+    return current.get() or Execution()

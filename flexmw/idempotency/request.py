@@ -1,0 +1,190 @@
+"""One protected request, from its first byte to the last of its answer."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from hashlib import sha256
+from math import inf
+from typing import Final
+
+import anyio
+
+from flexmw.errors import APIError
+from flexmw.idempotency import errors
+from flexmw.idempotency.claim import Claim, StoreFailed
+from flexmw.idempotency.core import Ask, Kept, Reason, Refuse, Replay
+from flexmw.idempotency.key import fingerprint, parse_key, retry_count
+from flexmw.idempotency.run import RESULT, Mark, Plan, Running
+from flexmw.idempotency.shield import finish
+from flexmw.kit.asgi import Message, Receive, Scope, Send, refuse
+from flexmw.kit.exchange import Answer, Exchange
+from flexmw.kit.identity import header
+
+__all__ = ["ProtectedRequest"]
+
+_RETRY_AFTER: Final = 1.0
+_FIRST_LOOK: Final = 0.01
+_LAST_LOOK: Final = 0.25
+"""Seconds between two looks at a key that another process may be working on: they grow from the one to the other."""
+
+_RESULTS: Final = {"reused": "conflict", "in_progress": "in_progress", "unknown": "unknown"}
+
+
+class ProtectedRequest:
+    """Reads the request, claims its key, and runs, replays or refuses."""
+
+    def __init__(self, plan: Plan, scope: Scope, receive: Receive, send: Send) -> None:
+        self._plan, self._scope, self._receive, self._send = plan, scope, receive, send
+        self._exchange = Exchange.of(scope)
+        self._gone = False
+        self._body = b""
+
+    async def run(self, prefix: str) -> None:
+        """Answer the request. ``prefix`` begins the store keys of its caller."""
+        self._exchange.headers.append((b"idempotency-key-ttl", self._plan.ttl_header))
+        options, scope = self._plan.options, self._scope
+        try:
+            key = parse_key([value for name, value in scope["headers"] if name == b"idempotency-key"])
+        except ValueError as problem:
+            await self._refuse(errors.KeyInvalid(str(problem)), "invalid")
+            return
+        count = retry_count(header(scope, b"x-stainless-retry-count")) if options.sdk_retries else None
+        if key is None and (options.required(scope) if callable(options.required) else options.required):
+            await self._refuse(errors.KeyRequired(), "required")
+        elif key is None and count is None:
+            await self._plan.app(scope, self._receive, self._complete)
+        else:
+            await self._protect(prefix, key, count)
+
+    async def _protect(self, prefix: str, key: str | None, count: int | None) -> None:
+        whole = await self._read()
+        if self._gone:
+            return
+        if not whole:
+            if key is not None:
+                await self._refuse(errors.BodyTooLarge(), "invalid")
+            else:
+                await self._plan.app(self._scope, self._resumed, self._complete)
+            return
+        scope = self._scope
+        kind = header(scope, b"content-type") or b""
+        print_ = fingerprint(scope["method"], scope["path"], scope.get("query_string", b""), self._body, kind)
+        await finish(partial(self._work, prefix, key, count or 0, print_), self._leave)
+
+    async def _work(self, prefix: str, key: str | None, count: int, print_: str) -> None:
+        """The part that goes on when the client is gone."""
+        options = self._plan.options
+        try:
+            mark, outcome = await self._claimed(prefix, key, count, print_)
+        except StoreFailed as failure:
+            self._exchange.tell("flexmw.idempotency.store_failed", {"exception": failure.__cause__})
+            if options.on_store_failure != "run":
+                await self._refuse(errors.StoreOffline(), "store_error")
+                return
+            mark, outcome = None, None
+        if outcome is None:
+            self._exchange.facts[RESULT] = "store_error"
+            await self._plan.app(self._scope, self._resumed, self._complete)
+        elif isinstance(outcome, Claim):
+            running = Running(self._plan, outcome, self._scope, self._body, self._receive, self._send)
+            await running.run(key, mark)
+        elif isinstance(outcome, Replay):
+            if not self._gone:
+                await self._replay(outcome.kept)
+            if mark is not None:
+                await mark(refused=self._gone)
+        elif not self._gone:
+            await self._refuse(self._error(outcome.reason, key), _RESULTS[outcome.reason])
+
+    async def _claimed(
+        self, prefix: str, key: str | None, count: int, print_: str
+    ) -> tuple[Mark | None, Claim | Replay | Refuse]:
+        """Find the key and claim it, waiting for another request's answer where that is wanted."""
+        claims, options = self._plan.claims, self._plan.options
+        what = f"{self._scope['method']} {self._scope['path']}"[:200]
+        if key is not None:
+            name = f"{prefix}:k:{sha256(key.encode()).hexdigest()[:40]}"
+            ask = Ask(key=key, fingerprint=print_, now=options.clock.now(), what=what)
+            return None, await self._patiently(name, ask, ttl=options.ttl, patience=options.wait)
+        calls = f"{prefix}:f:{print_[:40]}"
+        call = await claims.call_of(calls, count)
+        ask = Ask(key=call, fingerprint=print_, now=options.clock.now(), what=what)
+        ttl = max(options.sdk_window, options.lease)
+        outcome = await self._patiently(f"{prefix}:r:{call}", ask, ttl=ttl, patience=inf, look_first=count > 0)
+        return partial(claims.mark, calls, call), outcome
+
+    async def _patiently(
+        self, name: str, ask: Ask, *, ttl: float, patience: float, look_first: bool = False
+    ) -> Claim | Replay | Refuse:
+        claims, clock = self._plan.claims, self._plan.options.clock
+        outcome = await claims.claim(name, ask, ttl=ttl, look_first=look_first)
+        if outcome != Refuse("in_progress") or patience <= 0:
+            return outcome
+        ends, pause = clock.monotonic() + patience, _FIRST_LOOK
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch)
+            while outcome == Refuse("in_progress") and not self._gone and clock.monotonic() < ends:
+                await clock.asleep(min(pause, max(0.0, ends - clock.monotonic())))
+                pause = min(pause * 1.5, _LAST_LOOK)
+                outcome = await claims.claim(name, ask, ttl=ttl, look_first=True)
+            group.cancel_scope.cancel()
+        return outcome
+
+    async def _watch(self) -> None:
+        """Notice that the client has left: nobody waits for the answer then."""
+        with suppress(Exception):
+            await self._receive()
+        self._gone = True
+
+    def _error(self, reason: Reason, key: str | None) -> APIError:
+        if reason == "reused":
+            return errors.KeyReused()
+        return errors.KeyInProgress(_RETRY_AFTER) if reason == "in_progress" else errors.KeyUnknown(key)
+
+    async def _read(self) -> bool:
+        """Read the body. ``False``: it is larger than what is held in memory, or the client left."""
+        chunks: list[bytes] = []
+        size, more = 0, True
+        while more and size <= self._plan.options.max_request:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                self._gone = True
+                return False
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            chunks.append(chunk)
+            size += len(chunk)
+        self._body = b"".join(chunks)
+        return size <= self._plan.options.max_request
+
+    async def _resumed(self) -> Message:
+        """``receive`` for a request that was read in part and is not protected."""
+        if self._body:
+            body, self._body = self._body, b""
+            return {"type": "http.request", "body": body, "more_body": True}
+        return await self._receive()
+
+    async def _complete(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": self._exchange.complete(message.get("headers", ()))}
+        await self._send(message)
+
+    def _leave(self) -> None:
+        self._gone = True
+
+    async def _refuse(self, error: APIError, result: str) -> None:
+        self._exchange.facts[RESULT] = result
+        self._exchange.settle(Answer(error.status, error.type, error.code, source="idempotency"))
+        await refuse(self._scope, self._send, error)
+
+    async def _replay(self, kept: Kept) -> None:
+        if kept.body is None:
+            await self._refuse(errors.AnswerNotKept(kept.status, kept.size), "replayed")
+            return
+        self._exchange.facts[RESULT] = "replayed"
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept.headers]
+        headers.append((b"idempotent-replayed", b"true"))
+        if kept.status >= 500:
+            headers.append((b"x-should-retry", b"false"))
+        await self._complete({"type": "http.response.start", "status": kept.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": kept.body})

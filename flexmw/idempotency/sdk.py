@@ -1,0 +1,78 @@
+"""Which earlier request a retry of an SDK without keys belongs to.
+
+The openai and anthropic SDKs send no key, but number their attempts: ``x-stainless-retry-count`` is 0 on the first.
+All equal requests of one caller stand in one list. A request with count 0 is a call of its own, always. One with a
+higher count takes up the call that is most likely its own: seen with a lower count, not longer ago than the window,
+best one that was refused (a 429, say), then one whose answer was not handed over whole.
+
+>>> runs = (Call(id="a", count=0, at=100.0, sent=True), Call(id="b", count=0, at=101.0))
+>>> match(runs, count=1, now=103.0, window=60.0).id
+'b'
+>>> match(runs, count=0, now=103.0, window=60.0) is None
+True
+>>> match(runs, count=1, now=999.0, window=60.0) is None
+True
+
+What remains: when a first attempt never arrived and an equal call of the same caller was answered inside the window,
+its retry is taken for that call and gets its answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Final
+
+__all__ = ["MOST_CALLS", "Call", "decode", "encode", "mark", "match", "prune", "taken"]
+
+MOST_CALLS: Final = 64
+"""Equal calls of one caller that are remembered; the oldest answered one goes first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One of several equal calls: ``count`` is the highest retry count it was seen with, ``at`` when (Unix seconds),
+    ``sent`` whether its answer was handed to the server whole while the client was still there, ``refused`` whether
+    it was told that nothing was done."""
+
+    id: str
+    count: int
+    at: float
+    sent: bool = False
+    refused: bool = False
+
+
+def match(calls: Sequence[Call], *, count: int, now: float, window: float) -> Call | None:
+    """The call that a request with this count repeats; ``None``: it is a call of its own."""
+    open_to = [call for call in calls if call.count < count and now - call.at <= window]
+    return min(open_to, key=lambda call: (not call.refused, call.sent, -call.count, call.at), default=None)
+
+
+def taken(calls: Sequence[Call], call: Call, *, count: int, now: float) -> tuple[Call, ...]:
+    """The list after a retry took ``call`` up: a second retry with the same count belongs to another call."""
+    seen = replace(call, count=count, at=now, sent=False, refused=False)
+    return tuple(seen if each.id == call.id else each for each in calls)
+
+
+def mark(calls: Sequence[Call], id: str, *, refused: bool) -> tuple[Call, ...]:
+    """The list after the answer of a call was handed over, or the call was refused."""
+    return tuple(replace(each, sent=not refused, refused=refused) if each.id == id else each for each in calls)
+
+
+def prune(calls: Sequence[Call], *, now: float, window: float) -> tuple[Call, ...]:
+    """The list without what is too old or too many."""
+    fresh = [call for call in calls if now - call.at <= window]
+    while len(fresh) >= MOST_CALLS:
+        fresh.remove(min(fresh, key=lambda call: (not call.sent, call.at)))
+    return tuple(fresh)
+
+
+def encode(calls: Sequence[Call]) -> bytes:
+    """The list as JSON."""
+    return json.dumps([asdict(call) for call in calls], separators=(",", ":")).encode()
+
+
+def decode(entry: bytes) -> tuple[Call, ...]:
+    """The inverse of :func:`encode`."""
+    return tuple(Call(**each) for each in json.loads(entry))

@@ -1,0 +1,250 @@
+"""What a rate limit decides: four algorithms as pure functions over one caller's state, a limit and a moment.
+
+Every time in here is an int of microseconds; a state means nothing to anyone but its own algorithm. ``None`` is the
+state of a caller who was never seen.
+
+>>> rate = rates_of("2/minute")[0]
+>>> strategy, state, now = STRATEGIES["sliding-window-counter"], None, 0
+>>> for _ in range(3):
+...     wait = strategy.wait(state, now, rate, 1)
+...     if not wait:
+...         state = strategy.take(state, now, rate, 1)
+...     print(wait, strategy.remaining(state, now, rate))
+0 1
+0 0
+60000001 0
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from math import ceil
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from flexmw.ratelimit.values import SECOND, Decision, Rate, Verdict, rates_of
+
+__all__ = ["SECOND", "STRATEGIES", "Decision", "Log", "Rate", "Strategy", "Verdict", "admit", "rates_of", "verdict"]
+
+State: TypeAlias = Any
+
+
+class Strategy(NamedTuple):
+    """One algorithm. ``wait`` is the time after which ``cost`` would be admitted (0: now), ``take`` the state after it
+    was, ``give`` the state after ``cost`` was given back (or, negative, was charged after the fact), ``reset`` the time
+    until the window ends, ``lives`` how long after its last use a state still matters, in windows."""
+
+    name: str
+    wait: Callable[[State, int, Rate, int], int]
+    take: Callable[[State, int, Rate, int], State]
+    give: Callable[[State, int, Rate, int], State]
+    remaining: Callable[[State, int, Rate], int]
+    reset: Callable[[State, int, Rate], int]
+    lives: int
+
+
+def admit(
+    strategy: Strategy, rates: Sequence[Rate], states: Sequence[State], now: int, cost: int, *, take: bool = True
+) -> tuple[bool, Sequence[State]]:
+    """Check all windows, then take from all of them or from none: what is refused consumes nothing."""
+    for rate, state in zip(rates, states, strict=True):
+        if strategy.wait(state, now, rate, cost):
+            return False, states
+    if not (take and cost):
+        return True, states
+    return True, [strategy.take(state, now, rate, cost) for rate, state in zip(rates, states, strict=True)]
+
+
+def verdict(
+    strategy: Strategy, rates: Sequence[Rate], states: Sequence[State], now: int, cost: int, admitted: bool
+) -> Verdict:
+    """What to say, from the states as :func:`admit` left them: when admitted of the tightest window, else of the one
+    that denies for longest."""
+    pairs = zip(rates, states, strict=True)
+    if admitted:
+        return min(
+            (
+                Verdict(rate, strategy.remaining(state, now, rate), 0, strategy.reset(state, now, rate))
+                for rate, state in pairs
+            ),
+            key=_tightness,
+        )
+    waits = ((max(1, strategy.wait(state, now, rate, cost)), rate, state) for rate, state in pairs)
+    wait, rate, state = max(waits, key=itemgetter(0))
+    return Verdict(rate, strategy.remaining(state, now, rate), wait, wait)
+
+
+def _tightness(each: Verdict) -> tuple[float, int]:
+    return each.remaining / each.rate.limit, -each.reset
+
+
+def _fixed_wait(state: State, now: int, rate: Rate, cost: int) -> int:
+    end, count = state if state and now < state[0] else (now + rate.window, 0)
+    return 0 if count + cost <= rate.limit else end - now
+
+
+def _fixed_take(state: State, now: int, rate: Rate, cost: int) -> State:
+    return (state[0], state[1] + cost) if state and now < state[0] else (now + rate.window, cost)
+
+
+def _fixed_give(state: State, now: int, rate: Rate, cost: int) -> State:
+    return (state[0], max(0, state[1] - cost)) if state and now < state[0] else None
+
+
+def _fixed_remaining(state: State, now: int, rate: Rate) -> int:
+    return max(0, rate.limit - state[1]) if state and now < state[0] else rate.limit
+
+
+def _fixed_reset(state: State, now: int, rate: Rate) -> int:
+    return state[0] - now if state and now < state[0] else rate.window
+
+
+def _shift(state: State, now: int, window: int) -> tuple[int, int, int]:
+    """(end of the current window, its count, the count of the one before), rolled on to this moment."""
+    if state:
+        end, current, _ = state
+        if now < end:
+            return state  # type: ignore[no-any-return]
+        if now < end + window:
+            return end + window, 0, current
+    return now + window, 0, 0
+
+
+def _sliding_wait(state: State, now: int, rate: Rate, cost: int) -> int:
+    window = rate.window
+    end, current, previous = _shift(state, now, window)
+    left = end - now
+    room = rate.limit - cost - current
+    if previous * left // window <= room:
+        return 0
+    if room >= 0:
+        # The previous window's part shrinks as time passes; this is the last moment at which it is one too many.
+        return left - ((room + 1) * window - 1) // previous
+    return left + max(0, window - max(0, (rate.limit - cost + 1) * window - 1) // max(1, current))
+
+
+def _sliding_take(state: State, now: int, rate: Rate, cost: int) -> State:
+    end, current, previous = _shift(state, now, rate.window)
+    return end, current + cost, previous
+
+
+def _sliding_give(state: State, now: int, rate: Rate, cost: int) -> State:
+    end, current, previous = _shift(state, now, rate.window)
+    return end, max(0, current - cost), previous
+
+
+def _sliding_remaining(state: State, now: int, rate: Rate) -> int:
+    end, current, previous = _shift(state, now, rate.window)
+    return max(0, rate.limit - current - previous * (end - now) // rate.window)
+
+
+def _sliding_reset(state: State, now: int, rate: Rate) -> int:
+    return _shift(state, now, rate.window)[0] - now
+
+
+class Log:
+    """The moments of one caller's admitted requests, oldest first. What has left the window is cut off lazily."""
+
+    __slots__ = ("_first", "_times")
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+        self._first = 0
+
+    def used(self, now: int, window: int) -> int:
+        """How many are still inside the window."""
+        times = self._times
+        self._first = bisect_left(times, now - window, self._first)
+        if self._first > 64 and self._first * 2 > len(times):
+            del times[: self._first]
+            self._first = 0
+        return len(times) - self._first
+
+    def oldest(self, number: int) -> int:
+        """The moment of the ``number``-th oldest one still inside, from 0."""
+        return self._times[self._first + number]
+
+    def add(self, now: int, cost: int) -> None:
+        self._times.extend([now] * cost)
+
+    def drop(self, cost: int) -> None:
+        """Forget the newest ones."""
+        del self._times[max(self._first, len(self._times) - cost) :]
+
+
+def _moving_wait(state: State, now: int, rate: Rate, cost: int) -> int:
+    used = state.used(now, rate.window) if state else 0
+    over = used + cost - rate.limit
+    if over <= 0:
+        return 0
+    if not used:
+        return rate.window
+    return state.oldest(min(over, used) - 1) + rate.window - now + 1  # type: ignore[no-any-return]
+
+
+def _moving_take(state: State, now: int, rate: Rate, cost: int) -> State:
+    log = state or Log()
+    log.add(now, cost)
+    return log
+
+
+def _moving_give(state: State, now: int, rate: Rate, cost: int) -> State:
+    if cost < 0:
+        return _moving_take(state, now, rate, -cost)
+    if state:
+        state.drop(cost)
+    return state
+
+
+def _moving_remaining(state: State, now: int, rate: Rate) -> int:
+    return max(0, rate.limit - state.used(now, rate.window)) if state else rate.limit
+
+
+def _moving_reset(state: State, now: int, rate: Rate) -> int:
+    return state.oldest(0) + rate.window - now + 1 if state and state.used(now, rate.window) else rate.window
+
+
+def _gcra_wait(state: State, now: int, rate: Rate, cost: int) -> int:
+    over = max(0.0, (state or 0.0) - now) + cost * rate.window / rate.limit - rate.window
+    return 0 if over <= _ROUNDING else ceil(over)
+
+
+def _gcra_take(state: State, now: int, rate: Rate, cost: int) -> State:
+    return max(state or 0.0, float(now)) + cost * rate.window / rate.limit
+
+
+def _gcra_give(state: State, now: int, rate: Rate, cost: int) -> State:
+    return _gcra_take(state, now, rate, -cost)
+
+
+def _gcra_remaining(state: State, now: int, rate: Rate) -> int:
+    room = rate.window - max(0.0, (state or 0.0) - now)
+    return max(0, int(room * rate.limit / rate.window + 1e-6))
+
+
+def _gcra_reset(state: State, now: int, rate: Rate) -> int:
+    return ceil(max(0.0, (state or 0.0) - now))
+
+
+_ROUNDING: Final = 0.5
+"""Microseconds that adding up fractions may be wrong by; the smallest interval that is told apart is one."""
+
+STRATEGIES: Final[dict[str, Strategy]] = {
+    strategy.name: strategy
+    for strategy in (
+        Strategy(
+            "sliding-window-counter",
+            _sliding_wait,
+            _sliding_take,
+            _sliding_give,
+            _sliding_remaining,
+            _sliding_reset,
+            lives=2,
+        ),
+        Strategy("fixed-window", _fixed_wait, _fixed_take, _fixed_give, _fixed_remaining, _fixed_reset, lives=1),
+        Strategy("moving-window", _moving_wait, _moving_take, _moving_give, _moving_remaining, _moving_reset, lives=1),
+        Strategy("gcra", _gcra_wait, _gcra_take, _gcra_give, _gcra_remaining, _gcra_reset, lives=1),
+    )
+}
+"""The names are those of ``limits``; ``gcra`` (ITU-T I.371) is the one that ``limits`` lacks."""

@@ -1,0 +1,140 @@
+"""Who is limited: the forms that ``RateLimit(key=...)`` takes, and what an address may bring.
+
+>>> await_it = keyed("header:x-api-key", Callers(), "RateLimit(key=...)")
+>>> import asyncio
+>>> scope = {"type": "http", "headers": [(b"x-api-key", b"k-1")], "client": ("192.0.2.7", 1)}
+>>> asyncio.run(await_it(scope)).kind
+'key'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from inspect import isawaitable
+from typing import Any, Final, TypeAlias
+
+from flexmw.errors import ConfigError
+from flexmw.kit.asgi import Scope
+from flexmw.kit.identity import Callers, bearer_token, header
+from flexmw.ratelimit.core import SECOND
+from flexmw.ratelimit.memory import Table
+
+__all__ = ["Caller", "Keyed", "NewKeys", "keyed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One caller, as the host's own functions are told of it.
+
+    ``kind`` is ``"key"``, ``"address"`` or ``"shared"``; ``digest`` is the keyed hash that stores know. ``value`` is
+    what the caller was told apart by, in the clear, so that a table of tiers can be asked; it is in no ``repr``, and
+    flexmw never stores or records it. ``proven`` says that the host named the caller (a user, a state, a function),
+    not the request.
+    """
+
+    kind: str
+    digest: str
+    value: str = field(default="", repr=False, compare=False)
+    proven: bool = False
+
+
+Keyed: TypeAlias = Callable[[Scope], Awaitable[Caller]]
+_WORDS: Final = "'bearer', 'address', 'user', 'header:<name>', 'state:<name>' or a function of the scope"
+
+
+def keyed(key: object, callers: Callers, option: str) -> Keyed:
+    """The function behind a ``key`` option: the caller of a request, by address where the key is not there.
+
+    :raises ConfigError: for a form that does not exist.
+    """
+    find = _finder(key)
+    if find is None:
+        raise ConfigError(option, key, _WORDS)
+    proven = callable(key) or key == "user" or (isinstance(key, str) and key.startswith("state:"))
+
+    async def caller(scope: Scope) -> Caller:
+        value = find(scope)
+        if isawaitable(value):
+            value = await value
+        if value is None or value in ("", b""):
+            kind, digest = callers.of_address(scope)
+            return Caller(kind, digest, callers.address(scope) or "")
+        raw = value if isinstance(value, bytes) else str(value).encode()
+        kind, digest = callers.of_key(raw)
+        return Caller(kind, digest, raw.decode("latin-1") if isinstance(value, bytes) else str(value), proven)
+
+    return caller
+
+
+def _finder(key: object) -> Callable[[Scope], Any] | None:
+    if callable(key):
+        return key
+    if not isinstance(key, str):
+        return None
+    if key in _NAMED:
+        return _NAMED[key]
+    kind, _, name = key.partition(":")
+    if kind == "header" and name:
+        raw = name.lower().encode("latin-1", "replace")
+        return lambda scope: header(scope, raw)
+    if kind == "state" and name:
+        return lambda scope: _item(scope.get("state"), name)
+    return None
+
+
+def _user(scope: Scope) -> Any:
+    """The user that an authentication middleware left in the scope (Starlette's ``AuthenticationMiddleware``, Django):
+    its ``identity``, ``id`` or ``username``, or the value itself when it is a plain one."""
+    user = scope.get("user")
+    if user is None or isinstance(user, (str, bytes, int)):
+        return user
+    if getattr(user, "is_authenticated", True) is False:
+        return None
+    for name in ("identity", "id", "pk", "username"):
+        try:
+            value = getattr(user, name, None)
+        except NotImplementedError:  # Starlette's BaseUser declares `identity` without having one
+            continue
+        if value is not None:
+            return value
+    return None
+
+
+def _item(state: Any, name: str) -> Any:
+    return state.get(name) if isinstance(state, dict) else getattr(state, name, None)
+
+
+_NAMED: Final[dict[str, Callable[[Scope], Any]]] = {
+    "bearer": bearer_token,
+    "user": _user,
+    "address": lambda scope: None,
+}
+
+
+class NewKeys:
+    """Keeps an address from minting buckets: it may bring ``most`` keys that nobody has seen in each window, further
+    ones are charged to the address itself. Known keys behind it are not touched.
+
+    Counted in this process, in bounded memory.
+    """
+
+    def __init__(self, most: int, window: int, monotonic: Callable[[], float]) -> None:
+        self._most = most
+        self._window = min(window, 3600 * SECOND)
+        self._monotonic = monotonic
+        self._seen = Table(self._window)
+        self._brought = Table(self._window, shards=16)
+
+    def admits(self, caller: Caller, address: str) -> bool:
+        """Whether the caller's key gets a bucket of its own."""
+        now = int(self._monotonic() * SECOND)
+        if self._seen.get(caller.digest) is None:
+            ends, count = self._brought.get(address) or (now + self._window, 0)
+            if now >= ends:
+                ends, count = now + self._window, 0
+            if count >= self._most:
+                return False
+            self._brought.put(address, (ends, count + 1), now)
+        self._seen.put(caller.digest, True, now)
+        return True

@@ -1,0 +1,83 @@
+"""One limiter: the ladder over its store, what it remembers of refusals, and the decision as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flexmw.kit.clock import Clock
+from flexmw.kit.storage import StorageURL
+from flexmw.ratelimit.core import SECOND, STRATEGIES, Decision, Rate, Verdict
+from flexmw.ratelimit.ladder import Ladder, Policy, Store
+from flexmw.ratelimit.memory import Memory, Table
+from flexmw.ratelimit.stores import store_of
+
+__all__ = ["Limiter"]
+
+
+class Limiter:
+    """Decides for a caller's digest. ``remembers`` refusals until they are over: right only where nothing is ever given
+    back, because another process may be the one that gives it."""
+
+    def __init__(
+        self, strategy: str, url: StorageURL, *, policy: Policy, timeout: float, clock: Clock, remembers: bool
+    ) -> None:
+        self._clock = clock
+        store: Store = store_of(url, STRATEGIES[strategy], clock)
+        self._memory = store if isinstance(store, Memory) else None
+        self._ladder = Ladder(store, STRATEGIES[strategy], policy, timeout, clock)
+        self._denied = Table(60 * SECOND, most=262_144, shards=64) if remembers and self._memory is None else None
+
+    async def decide(
+        self, digest: str, rates: Sequence[Rate], cost: int, failed: Callable[[Exception], None]
+    ) -> Decision | None:
+        """Take ``cost`` from all rates or from none. ``None``: nobody counted."""
+        if self._memory is not None:
+            return self._decision(self._memory.decide_now(digest, rates, cost))
+        start = int(self._clock.monotonic() * SECOND)
+        if self._denied is not None and cost:
+            held = self._denied.get(digest)
+            if held is not None and start < held[0] and held[2] == rates and held[3] <= cost:
+                until, verdict = held[1], held[4]
+                wait = until - start
+                return self._decision(Verdict(verdict.rate, verdict.remaining, wait, wait))
+        found, degraded = await self._ladder.decide(digest, rates, cost, failed)
+        if found is None:
+            return None
+        if found.wait and self._denied is not None and not degraded:
+            # The store refuses until `wait` after its own decision, which lies between the two moments: it is asked
+            # again from the earlier one on, and callers are told the later one.
+            now = int(self._clock.monotonic() * SECOND)
+            self._denied.put(digest, (start + found.wait, now + found.wait, rates, cost, found), now)
+        return self._decision(found, degraded)
+
+    async def look(self, digest: str, rates: Sequence[Rate], cost: int) -> Decision | None:
+        """What :meth:`decide` would say; takes nothing. ``None`` also where the store does not answer."""
+        if self._memory is not None:
+            return self._decision(self._memory.decide_now(digest, rates, cost, take=False))
+        found, degraded = await self._ladder.look(digest, rates, cost)
+        return None if found is None else self._decision(found, degraded)
+
+    async def give(self, digest: str, rates: Sequence[Rate], cost: int, failed: Callable[[Exception], None]) -> None:
+        """Give back what was taken too much; a negative ``cost`` is charged."""
+        if self._memory is not None:
+            self._memory.give_now(digest, rates, cost)
+        else:
+            await self._ladder.give(digest, rates, cost, failed)
+
+    @property
+    def retry_in(self) -> float:
+        """Seconds until a store that does not answer is asked again."""
+        return self._ladder.breaker.retry_in
+
+    def _decision(self, found: Verdict, degraded: bool = False) -> Decision:
+        rate = found.rate
+        return Decision(
+            allowed=not found.wait,
+            limit=rate.limit,
+            remaining=found.remaining,
+            retry_after=found.wait / SECOND,
+            reset_at=self._clock.now() + found.reset / SECOND,
+            policy=rate.name,
+            window=rate.seconds,
+            degraded=degraded,
+        )

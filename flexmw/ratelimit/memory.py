@@ -1,0 +1,131 @@
+"""The limiter's store inside one process: no thread, no task, no scan, whatever the number of callers.
+
+>>> from flexmw.ratelimit.core import STRATEGIES, rates_of
+>>> store = Memory(STRATEGIES["fixed-window"], SYSTEM)
+>>> [store.decide_now("caller", rates_of("2/minute"), 1).wait > 0 for _ in range(3)]
+[False, False, True]
+
+States lie in many small tables of two generations each. A state that is used moves to the young generation; one that
+was not used for a whole generation means nothing any more and goes with the old one. So a decision never costs more
+than one small table, neither when a table grows nor when its callers expire (``limits``' own memory storage scans every
+key on a timer or on every hit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any, Final
+
+from flexmw.kit.clock import SYSTEM, Clock
+from flexmw.ratelimit.core import SECOND, Rate, Strategy, Verdict, admit, verdict
+
+__all__ = ["MAX_KEYS", "Memory", "Table"]
+
+_SHARDS: Final = 512
+MAX_KEYS: Final = 4_194_304
+"""States that one window holds at most. Above it the ones that were not used for longest are forgotten."""
+
+
+class _Shard:
+    __slots__ = ("old", "turns_at", "young")
+
+    def __init__(self) -> None:
+        self.young: dict[str, Any] = {}
+        self.old: dict[str, Any] = {}
+        self.turns_at = 0
+
+
+class Table:
+    """Values by key that are forgotten when they were not written for ``life`` to three times ``life`` microseconds."""
+
+    __slots__ = ("_life", "_next", "_shards", "_size")
+
+    def __init__(self, life: int, *, most: int = MAX_KEYS, shards: int = _SHARDS) -> None:
+        self._life = life
+        self._shards = tuple(_Shard() for _ in range(shards))
+        self._size = max(1, most // shards // 2)
+        self._next = 0
+
+    def get(self, key: str) -> Any:
+        shard = self._shards[hash(key) % len(self._shards)]
+        found = shard.young.get(key)
+        return shard.old.get(key) if found is None else found
+
+    def put(self, key: str, value: Any, now: int) -> None:
+        shards = self._shards
+        shard = shards[hash(key) % len(shards)]
+        if now >= shard.turns_at or len(shard.young) >= self._size:
+            self._turn(shard, now)
+        shard.young[key] = value
+        if shard.old:
+            shard.old.pop(key, None)
+        # One more table is looked at each time, so that those that nobody uses are emptied too.
+        self._next = (self._next + 1) % len(shards)
+        shard = shards[self._next]
+        if now >= shard.turns_at and (shard.young or shard.old):
+            self._turn(shard, now)
+
+    def _turn(self, shard: _Shard, now: int) -> None:
+        shard.old = shard.young if now < shard.turns_at + self._life else {}
+        shard.young = {}
+        shard.turns_at = now + self._life
+
+    def held(self) -> int:
+        """How many values there are, the forgotten ones that still lie about included."""
+        return sum(len(shard.young) + len(shard.old) for shard in self._shards)
+
+
+class Memory:
+    """Decides at once, by the monotonic clock. Safe to use from several threads."""
+
+    def __init__(self, strategy: Strategy, clock: Clock = SYSTEM) -> None:
+        self._strategy = strategy
+        self._monotonic = clock.monotonic
+        self._tables: dict[str, Table] = {}
+        self._lock = Lock()
+
+    async def decide(self, digest: str, rates: Sequence[Rate], cost: int, *, take: bool = True) -> Verdict:
+        return self.decide_now(digest, rates, cost, take=take)
+
+    async def give(self, digest: str, rates: Sequence[Rate], cost: int) -> None:
+        self.give_now(digest, rates, cost)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def decide_now(self, digest: str, rates: Sequence[Rate], cost: int, *, take: bool = True) -> Verdict:
+        """Check all windows and take ``cost`` from all or none."""
+        strategy, now = self._strategy, int(self._monotonic() * SECOND)
+        with self._lock:
+            if len(rates) == 1:
+                rate = rates[0]
+                table = self._table(rate)
+                state = table.get(digest)
+                if wait := strategy.wait(state, now, rate, cost):
+                    return Verdict(rate, strategy.remaining(state, now, rate), wait, wait)
+                if take and cost:
+                    state = strategy.take(state, now, rate, cost)
+                    table.put(digest, state, now)
+                return Verdict(rate, strategy.remaining(state, now, rate), 0, strategy.reset(state, now, rate))
+            tables = [self._table(rate) for rate in rates]
+            before = [table.get(digest) for table in tables]
+            admitted, states = admit(strategy, rates, before, now, cost, take=take)
+            if admitted and take:
+                for table, state in zip(tables, states, strict=True):
+                    table.put(digest, state, now)
+            return verdict(strategy, rates, states, now, cost, admitted)
+
+    def give_now(self, digest: str, rates: Sequence[Rate], cost: int) -> None:
+        """Give ``cost`` back; a negative one is charged without asking."""
+        now = int(self._monotonic() * SECOND)
+        with self._lock:
+            for rate in rates:
+                table = self._table(rate)
+                table.put(digest, self._strategy.give(table.get(digest), now, rate, cost), now)
+
+    def _table(self, rate: Rate) -> Table:
+        table = self._tables.get(rate.tail)
+        if table is None:
+            table = self._tables[rate.tail] = Table(rate.window * self._strategy.lives)
+        return table

@@ -1,0 +1,123 @@
+"""The values of the room: rates, decisions and what lies between. Pure.
+
+>>> [rate.name for rate in rates_of(["10/minute", "1000 per 1 day"])]
+['10/minute', '1000/day']
+>>> rates_of("10/fortnight", "RateLimit(*rates)")
+Traceback (most recent call last):
+    ...
+flexmw.errors.ConfigError: RateLimit(*rates) = '10/fortnight': expected rates such as '10/minute', '5 per 2 hour' or \
+['10/minute', '1000/day']
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from limits import RateLimitItem, parse_many
+
+from flexmw.errors import ConfigError
+
+__all__ = ["SECOND", "Decision", "Rate", "Verdict", "rates_of"]
+
+SECOND: Final = 1_000_000
+"""Microseconds in a second."""
+
+
+class Rate(NamedTuple):
+    """``limit`` requests per ``window`` microseconds.
+
+    ``name`` is the rate as a text and its policy's name on the wire and in telemetry. ``tail`` is where its counters
+    lie under a caller's part of a store key: the layout of ``limits``' ``RateLimitItem.key_for``.
+    """
+
+    limit: int
+    window: int
+    name: str
+    tail: str
+
+    @property
+    def seconds(self) -> int:
+        """The window in seconds."""
+        return self.window // SECOND
+
+    def key(self, digest: str, strategy: str) -> str:
+        """The store key of a caller, as ``limits`` makes it of the identifiers ``{digest}`` and ``strategy``.
+
+        The braces are what Redis Cluster hashes, so that all windows of a caller lie on one node.
+        """
+        return f"LIMITER/{{{digest}}}/{strategy}/{self.tail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was decided about one request.
+
+    Of several windows it is the one that denies, else the tightest. ``retry_after`` is in seconds, exact to the
+    microsecond, and 0.0 when the request was allowed; ``reset_at`` is Unix seconds: when the request would be admitted,
+    or, when it was, when the window ends. ``policy`` names the window, ``window`` is its length in seconds.
+    ``degraded`` says that the store did not answer and this process decided alone: exactness is promised while it is
+    false. ``limit`` 0 means that nobody counted (``on_store_failure="open"``).
+    """
+
+    allowed: bool
+    limit: int
+    remaining: int
+    retry_after: float
+    reset_at: float
+    policy: str
+    window: int
+    degraded: bool = False
+
+
+class Verdict(NamedTuple):
+    """The same relative to the moment of decision, in microseconds: ``wait`` 0 means allowed."""
+
+    rate: Rate
+    remaining: int
+    wait: int
+    reset: int
+
+
+def rates_of(value: object, option: str = "rates", *, group: str = "", any_limit: bool = False) -> tuple[Rate, ...]:
+    """Rates from ``"10/minute"``, ``"10/minute; 1000/day"``, a ``limits`` item or a list of them.
+
+    :param group: counts them apart from the same rates of other groups.
+    :param any_limit: leaves the limit out of the store key, so that a caller whose limit changes keeps their usage.
+
+    :raises ConfigError: naming ``option``, the value and what would be right: a text that is no rate, an amount of 0,
+        two rates over one window (the smaller would decide alone).
+    """
+    expected = "rates such as '10/minute', '5 per 2 hour' or ['10/minute', '1000/day']"
+    items: list[RateLimitItem] = []
+    for each in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(each, RateLimitItem):
+            items.append(each)
+            continue
+        try:
+            items.extend(parse_many(each))  # type: ignore[arg-type]
+        except ValueError:
+            raise ConfigError(option, each, expected) from None
+    if not items:
+        raise ConfigError(option, value, expected)
+    rates = tuple(_rate(item, group, any_limit) for item in items)
+    for rate in rates:
+        if rate.limit < 1 or rate.window < 1:
+            raise ConfigError(option, rate.name, f"an amount and a window of at least 1: {expected}")
+        if sum(other.window == rate.window for other in rates) > 1:
+            raise ConfigError(
+                option, value, f"one rate per window; several take {rate.seconds} s and the smallest rules"
+            )
+    return rates
+
+
+def _rate(item: RateLimitItem, group: str, any_limit: bool) -> Rate:
+    multiples = "" if item.multiples == 1 else f"{item.multiples} "
+    unit = item.GRANULARITY.name
+    tail = f"{'*' if any_limit else item.amount}/{item.multiples}/{unit}"
+    return Rate(
+        item.amount,
+        item.get_expiry() * SECOND,
+        f"{item.amount}/{multiples}{unit}",
+        f"{group}/{tail}" if group else tail,
+    )

@@ -1,0 +1,140 @@
+"""The client face: attempts on the spans of whatever instruments the transport, and one measure of the whole call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from opentelemetry.trace import Span
+
+from flexmw.kit.effects import Flow, Follow, Request, Response, Send
+from flexmw.kit.semconv import ATTRIBUTES, OTHER
+from flexmw.tagging.core import Attributes, error_type, exception_attributes, resend_count, secrets_in
+from flexmw.tagging.otel import current_span, is_http_client
+from flexmw.tagging.settings import Settings, some
+
+__all__ = ["tagged"]
+
+_METHODS: Final = frozenset(ATTRIBUTES["http.request.method"].values)
+_HEAD_SENT: Final = "send_request_headers.started"
+
+
+def tagged(settings: Settings, request: Request) -> Flow:
+    """Send once, listening."""
+    otel = settings.otel
+    if not (otel.live or otel.due()):
+        plain: Response = yield Send(request)
+        return plain
+    call = Call(settings, request)
+    try:
+        response: Response = yield Send(request, call.hear)
+    except BaseException as error:
+        call.finish(error)
+        raise
+    call.status = response.status_code
+    followed: Response = yield Follow(response, call.finish)
+    return followed
+
+
+class Call:
+    """One logical call: all its attempts."""
+
+    __slots__ = ("_last", "_parent", "_request", "_safety", "_scheduled", "_sent", "_settings", "_started", "status")
+
+    def __init__(self, settings: Settings, request: Request) -> None:
+        self._settings, self._request = settings, request
+        self._started = settings.clock.monotonic()
+        self._parent = current_span()
+        self._last: Span | None = None
+        self._scheduled = self._sent = 0
+        self._safety: str | None = None
+        self.status: int | None = None
+
+    def hear(self, event: str, details: Mapping[str, Any]) -> None:
+        """The transport's trace events, and what a Retry further inward tells."""
+        match event:
+            case "flexmw.retry.scheduled":
+                self._scheduled_retry(details)
+            case "flexmw.retry.stopped":
+                self._stopped(details)
+            case _ if not event.startswith("flexmw."):
+                self._attempt(event, details)
+
+    def _attempt(self, event: str, details: Mapping[str, Any]) -> None:
+        head = event.endswith(_HEAD_SENT) and getattr(details.get("request"), "method", b"") != b"CONNECT"
+        resend = resend_count(scheduled=self._scheduled, sent=self._sent)
+        self._sent += head
+        span = current_span()
+        if span is self._last or not span.is_recording():
+            return
+        self._settings.otel.live = True
+        if span is self._parent:
+            if is_http_client(span):
+                self._settings.warn(
+                    "order",
+                    "the client was instrumented after it was wrapped: one span covers all attempts of a call, and "
+                    "retries are hidden. Call instrument_client(client) before flexmw.wrap_client(client)",
+                )
+            return
+        if (resend and head) or self._scheduled:
+            self._last = span
+            span.set_attribute("http.request.resend_count", resend)
+            if self._safety is not None:
+                span.set_attribute("flexmw.retry.safety", self._safety)
+
+    def _scheduled_retry(self, details: Mapping[str, Any]) -> None:
+        otel, name = self._settings.otel, "flexmw.retry.scheduled"
+        self._scheduled += 1
+        safety = some(("flexmw.retry.safety", details.get("safety")))
+        self._safety = str(safety["flexmw.retry.safety"]) if safety else None
+        source = some(
+            ("flexmw.retry.delay_source", details.get("delay_source")), ("error.type", details.get("error_type"))
+        )
+        otel.count("flexmw.client.retries", source)
+        if otel.logs(name):
+            delay = some(("http.request.resend_count", self._scheduled), ("flexmw.retry.delay", details.get("delay")))
+            otel.emit(name, {**source, **delay, **safety})
+
+    def _stopped(self, details: Mapping[str, Any]) -> None:
+        otel, name = self._settings.otel, "flexmw.retry.stopped"
+        reason = some(
+            ("flexmw.retry.stop_reason", details.get("stop_reason")), ("flexmw.retry.safety", details.get("safety"))
+        )
+        otel.count("flexmw.client.retry_stops", reason)
+        quiet = details.get("stop_reason") == "unsafe_method"
+        if otel.logs(name, quiet=quiet):
+            otel.emit(name, {**reason, **some(("error.type", details.get("error_type")))}, quiet=quiet)
+
+    def finish(self, error: BaseException | None) -> None:
+        """The call is over: with an answer whose body was read or given up, or with an error in either phase."""
+        settings = self._settings
+        failure = error if isinstance(error, Exception) else None
+        attributes = self._attributes()
+        if self.status is not None:
+            attributes["http.response.status_code"] = self.status
+        kind = error_type(self.status or 200, failure, server=False)
+        if kind is not None:
+            attributes["error.type"] = kind
+        settings.otel.record("flexmw.client.operation.duration", settings.clock.monotonic() - self._started, attributes)
+        if failure is not None:
+            self._record(failure)
+
+    def _record(self, error: Exception) -> None:
+        settings, name = self._settings, "http.client.request.exception"
+        if settings.otel.logs(name):
+            request = self._request
+            secrets = secrets_in(
+                ((key.lower(), value) for key, value in request.headers.items()),
+                request.url.query.decode("latin-1"),
+            )
+            settings.otel.emit(
+                name,
+                {**exception_attributes(error, secrets, text=settings.exception_text), **self._attributes()},
+            )
+
+    def _attributes(self) -> Attributes:
+        request = self._request
+        attributes: Attributes = {"http.request.method": request.method if request.method in _METHODS else OTHER}
+        if self._settings.server_address:
+            attributes["server.address"] = request.url.host
+        return attributes

@@ -1,0 +1,135 @@
+"""Checks of what becomes of an answer: its form, its headers, its stream, its failure, its time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import anyio
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from flexmw.testing.checks import LATENCY, PATIENCE, Boom, Headers, Wrap, fine, visited
+from flexmw.testing.visit import Visit, grammar, http_scope
+
+__all__ = ["header_forms", "latency", "plain", "raise_after", "raise_before", "streaming"]
+
+ROUNDS: Final = 5
+
+
+async def plain(wrap: Wrap, headers: Headers) -> list[str]:
+    visit = await visited(wrap, fine, headers)
+    faults = list(grammar(visit.sent))
+    if visit.starts and not visit.complete:
+        faults.append("the answer was not completed")
+    if (visit.status, visit.body, visit.error) != (200, b"fine", None):
+        faults.append(
+            f"a plain GET that the app answers with 200 'fine' ended as {visit.status} {visit.body[:200]!r} "
+            f"(raised: {visit.error!r}); give it options, or check_app headers=, that let it through"
+        )
+    return faults
+
+
+async def header_forms(wrap: Wrap, headers: Headers) -> list[str]:
+    forms: dict[str, dict[str, Any]] = {
+        "without `headers`": {},
+        "with headers as a tuple of lists": {"headers": ([b"set-cookie", b"a=1"], [b"set-cookie", b"b=2"])},
+        "with headers that can be read once": {"headers": iter([(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")])},
+    }
+    faults = []
+    for form, fields in forms.items():
+        cookies = [b"a=1", b"b=2"] if fields else []
+
+        async def app(scope: Scope, receive: Receive, send: Send, fields: dict[str, Any] = fields) -> None:
+            await send({"type": "http.response.start", "status": 200, **fields})
+            await send({"type": "http.response.body"})
+
+        visit = await visited(wrap, app, headers)
+        seen = [value for name, value in visit.headers if name == b"set-cookie"]
+        if visit.error is not None or visit.status != 200:
+            faults.append(f"a start message {form} ended as {visit.status} (raised: {visit.error!r})")
+        elif seen != cookies:
+            faults.append(f"a start message {form} came out with set-cookie {seen}, not {cookies}")
+    return faults
+
+
+async def streaming(wrap: Wrap, headers: Headers) -> list[str]:
+    faults = []
+    for media, parts in {
+        "application/octet-stream": [b"first", b"second", b"third"],
+        "text/event-stream": [b"data: 1\n\n", b"data: 2\n\n", b"data: [DONE]\n\n"],
+    }.items():
+        turn = [anyio.Event() for _ in parts]
+
+        async def app(
+            scope: Scope,
+            receive: Receive,
+            send: Send,
+            media: str = media,
+            parts: list[bytes] = parts,
+            turn: list[anyio.Event] = turn,
+        ) -> None:
+            start = {"status": 200, "headers": [(b"content-type", media.encode())]}
+            await send({"type": "http.response.start", **start})
+            for part, go in zip(parts, turn, strict=True):
+                await go.wait()
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body"})
+
+        visit = Visit(http_scope(headers=headers))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(visit.run, wrap(app))
+            for count, go in enumerate(turn[:-1], 1):
+                go.set()
+                with anyio.move_on_after(PATIENCE / 4) as waiting:
+                    await visit.until(len(b"".join(parts[:count])))
+                if waiting.cancelled_caught:
+                    faults.append(f"{media}: a part of the body is held back until the next one is there")
+                    break
+            for go in turn:
+                go.set()
+        if visit.body != b"".join(parts):
+            faults.append(f"{media}: the body came out as {visit.body!r}, not {b''.join(parts)!r}")
+    return faults
+
+
+async def raise_before(wrap: Wrap, headers: Headers) -> list[str]:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Boom("before the start")
+
+    visit = await visited(wrap, app, headers)
+    faults = list(grammar(visit.sent))
+    if visit.error is None and not visit.starts:
+        faults.append("an exception of the app was swallowed, and nobody was answered")
+    elif visit.starts and not visit.complete:
+        faults.append("it began an answer to an exception of the app and did not complete it")
+    return faults
+
+
+async def raise_after(wrap: Wrap, headers: Headers) -> list[str]:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise Boom("after the start")
+
+    visit = await visited(wrap, app, headers)
+    faults = list(grammar(visit.sent))
+    if not isinstance(visit.error, Boom):
+        faults.append(
+            "an exception that the app raised after the start did not reach the server "
+            f"(raised: {visit.error!r}): a broken answer then looks whole"
+        )
+    return faults
+
+
+async def latency(wrap: Wrap, headers: Headers) -> list[str]:
+    async def best(app: ASGIApp) -> float:
+        times = []
+        for _ in range(ROUNDS):
+            visit = Visit(http_scope(headers=headers))
+            began = time.perf_counter()
+            await visit.run(app)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    added = await best(wrap(fine)) - await best(fine)
+    return [] if added < LATENCY else [f"every request takes {added * 1e3:.0f} ms longer although nothing else runs"]

@@ -1,0 +1,32 @@
+"""Both hosts with everything that fails, wrapped, on real sockets; started once for each worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+import flexmw
+from tests.envelope.apps import fastapi_app, starlette_app
+from tests.servers import ASGIApp, Served, uvicorn_server
+
+MAKERS = {"starlette": starlette_app, "fastapi": fastapi_app}
+
+
+def wrapped(host: str) -> ASGIApp:
+    """A host in the Envelope alone, patient enough for a busy machine and no more."""
+    return flexmw.Envelope(max_wait=0.3).asgi(MAKERS[host]())
+
+
+@pytest.fixture(scope="session")
+def hosts() -> Iterator[dict[str, Served]]:
+    """Each host's server."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(uvicorn_server(wrapped(name))) for name in MAKERS}
+
+
+@pytest.fixture(params=sorted(MAKERS))
+def host(request: pytest.FixtureRequest, hosts: dict[str, Served]) -> tuple[str, str]:
+    """The name of a host and its URL."""
+    return request.param, hosts[request.param].url

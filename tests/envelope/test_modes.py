@@ -1,0 +1,82 @@
+"""Every failure mode, on real sockets: the answer is the contract's, and the openai SDK reads it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from flexmw.contract import ErrorBody
+from tests.envelope.apps import SECRET
+from tests.envelope.modes import MODES, Mode
+
+HEX = re.compile(r"[0-9a-f]{32}")
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.id)
+def test_the_answer_keeps_the_contract(mode: Mode, host: tuple[str, str]) -> None:
+    name, url = host
+    if mode.only not in (None, name):
+        return
+    with httpx.Client(base_url=url, timeout=10) as client:
+        answer = client.request(mode.method, mode.path, content=mode.send, headers=dict(mode.headers))
+    assert answer.status_code == mode.status
+    assert SECRET not in answer.text
+    for header, value in mode.back.items():
+        assert header in answer.headers
+        assert value in ("*", answer.headers[header])
+    assert not [header for header in mode.gone if header in answer.headers]
+    if mode.status < 400:
+        assert answer.content == mode.raw
+        assert "x-request-id" not in answer.headers
+        return
+    assert HEX.fullmatch(answer.headers["x-request-id"])
+    if mode.method != "HEAD":
+        assert answer.headers.get("content-length", "chunked") in ("chunked", str(len(answer.content)))
+    if mode.raw is not None:
+        assert answer.content == mode.raw
+        return
+    assert answer.headers["content-type"] == "application/json"
+    error = ErrorBody.decode(answer.content)
+    assert error is not None
+    assert len(answer.content) < 4096
+    assert mode.code in (None, error.code)
+    assert mode.type in (None, error.type)
+    assert error.param == mode.param or mode.param is None
+    if mode.says is not None:
+        assert mode.says in error.message
+    assert error.code is not None
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode.sdk], ids=lambda mode: mode.id)
+def test_the_openai_sdk_raises_its_class_with_code_and_request_id(mode: Mode, host: tuple[str, str]) -> None:
+    name, url = host
+    if mode.only not in (None, name):
+        return
+    with openai.OpenAI(api_key="k", base_url=url, max_retries=0, timeout=10) as client:
+        headers = {**mode.headers, **({"authorization": openai.Omit()} if mode.path == "/bearer" else {})}
+        with pytest.raises(openai.APIStatusError) as caught:
+            _call(client, mode, headers)
+    error = caught.value
+    assert type(error).__name__ == mode.sdk
+    assert error.status_code == mode.status
+    if mode.status >= 400:
+        assert error.request_id is not None
+        assert error.type is not None
+        assert error.code == mode.code or mode.code is None
+        assert error.message != f"Error code: {mode.status}"
+
+
+def _call(client: openai.OpenAI, mode: Mode, headers: Any) -> None:
+    match mode.method:
+        case "GET":
+            client.get(mode.path, cast_to=object, options={"headers": headers})
+        case "POST":
+            client.post(mode.path, cast_to=object, content=mode.send, options={"headers": headers})
+        case "DELETE":
+            client.delete(mode.path, cast_to=object, options={"headers": headers})
+        case _:
+            raise AssertionError(mode.method)

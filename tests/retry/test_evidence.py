@@ -1,0 +1,80 @@
+"""Proof that a request never left, over TLS, HTTP/2, proxies and transports that tell nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import flexmw
+from flexmw.testing import FakeClock, HostileServer
+from tests.clients.wires import WIRES, Wire
+from tests.retry.outcomes import outcome
+
+pytestmark = pytest.mark.parametrize("wire", WIRES, ids=str)
+
+
+def post(wire: Wire, server: HostileServer, url: str | None = None, **client: Any) -> Any:
+    clock = FakeClock()
+    [result] = wire.call("POST", url or server.url, flexmw.Retry(clock=clock), clock=clock, client=client, json={})
+    return result
+
+
+@pytest.mark.parametrize(
+    ("fault", "executions", "recovers"),
+    [("refused-stream", 1, True), ("goaway", 1, True), ("reset-stream", 1, False), ("goaway-late", 1, False)],
+)
+def test_an_http2_server_that_did_not_process_the_stream(
+    wire: Wire, fault: str, executions: int, recovers: bool
+) -> None:
+    with HostileServer([fault], tls=True, http2=True) as server:
+        result = post(wire, server, http2=True, verify=server.client_context())
+        assert server.executions == executions
+    assert outcome(result).outcome == ("answered" if recovers else "ambiguous")
+    assert outcome(result).attempts == (2 if recovers else 1)
+
+
+@pytest.mark.parametrize("fault", ["rst-on-connect", "handshake-hang", "plain-text"])
+def test_a_tls_handshake_that_fails_has_sent_nothing(wire: Wire, fault: str) -> None:
+    with HostileServer([fault], tls=True) as server:
+        result = post(wire, server, verify=server.client_context())
+        assert (result.status_code, server.executions) == (200, 1)
+
+
+def test_a_certificate_that_is_not_trusted_is_not_tried_again(wire: Wire) -> None:
+    with HostileServer(tls=True) as server:
+        result = post(wire, server)
+        assert server.connections == 1
+    assert type(result).__name__ == "ConnectError"
+    assert (outcome(result).outcome, outcome(result).reason) == ("unsent", "local_error")
+
+
+def test_a_proxy_that_refuses_the_tunnel_has_sent_nothing(wire: Wire) -> None:
+    with HostileServer(["proxy-407"] * 3) as server:
+        result = post(wire, server, "https://origin.invalid/v1", proxy=server.url)
+        assert [request.method for request in server.requests] == ["CONNECT"] * 3
+    assert type(result).__name__ == "ProxyError"
+    assert (outcome(result).outcome, outcome(result).attempts) == ("unsent", 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [("ConnectTimeout", "unsent"), ("PoolTimeout", "unsent"), ("ReadError", "ambiguous")]
+)
+def test_a_transport_that_tells_nothing_is_judged_by_the_class_of_its_error(wire: Wire, error: str, said: str) -> None:
+    def fail(request: Any) -> Any:
+        raise getattr(wire.library, error)("no", request=request)
+
+    clock = FakeClock()
+    options = {"transport": wire.library.MockTransport(fail)}
+    [result] = wire.call("POST", "http://test", flexmw.Retry(clock=clock), clock=clock, client=options)
+    assert type(result).__name__ == error
+    assert outcome(result).outcome == said
+    assert outcome(result).attempts == (3 if said == "unsent" else 1)
+
+
+def test_a_url_that_nothing_can_fetch_is_not_tried_again(wire: Wire) -> None:
+    clock = FakeClock()
+    [result] = wire.call("GET", "gopher://test", flexmw.Retry(clock=clock), clock=clock)
+    assert type(result).__name__ == "UnsupportedProtocol"
+    assert outcome(result).reason == "local_error"
+    assert clock.slept == []

@@ -1,0 +1,110 @@
+"""SDKs that retry by themselves, over a wrapped client: one POST stays one execution."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import anyio
+import httpx
+import httpx2
+import openai
+import pytest
+
+import flexmw
+from flexmw.testing import HostileServer
+
+MESSAGES: Any = [{"role": "user", "content": "hello"}]
+
+
+def call_openai(server: HostileServer, http: Any, retries: int) -> Any:
+    sdk = openai.OpenAI(api_key="k", base_url=f"{server.url}/v1", http_client=http, max_retries=retries, timeout=0.4)
+    with sdk:
+        return sdk.chat.completions.create(model="m", messages=MESSAGES)
+
+
+def call_anthropic(server: HostileServer, http: Any, retries: int) -> Any:
+    sdk = anthropic.Anthropic(api_key="k", base_url=server.url, http_client=http, max_retries=retries, timeout=0.4)
+    with sdk:
+        return sdk.messages.create(model="m", max_tokens=9, messages=MESSAGES)
+
+
+def call_openai_async(server: HostileServer, http: Any, retries: int) -> Any:
+    async def run() -> Any:
+        client = flexmw.wrap_client(httpx2.AsyncClient(timeout=0.4, trust_env=False))
+        async with openai.AsyncOpenAI(
+            api_key="k", base_url=f"{server.url}/v1", http_client=client, max_retries=retries
+        ) as sdk:
+            return await sdk.chat.completions.create(model="m", messages=MESSAGES)
+
+    return anyio.run(run)
+
+
+def new(library: Any) -> Any:
+    return flexmw.wrap_client(library.Client(timeout=0.4, trust_env=False))
+
+
+SDKS: dict[str, tuple[Callable[..., Any], Any]] = {
+    "openai": (call_openai, httpx2),
+    "openai-over-httpx": (call_openai, httpx),
+    "openai-async": (call_openai_async, None),
+    "anthropic": (call_anthropic, httpx2),
+}
+
+sdks = pytest.mark.parametrize("sdk", list(SDKS))
+
+
+def run(sdk: str, server: HostileServer, retries: int) -> Any:
+    call, library = SDKS[sdk]
+    return call(server, new(library) if library else None, retries)
+
+
+@sdks
+@pytest.mark.parametrize("fault", ["rst", "hang", "cut-body", "500", "503", "504", "409", "408"])
+def test_an_sdk_with_its_own_two_retries_executes_once(sdk: str, fault: str) -> None:
+    with HostileServer(then=fault) as server:
+        with pytest.raises((openai.APIError, anthropic.APIError)):
+            run(sdk, server, retries=2)
+        assert server.executions == 1
+        assert len(server.requests) == 1, "what was given back as ambiguous is not even sent again"
+
+
+@sdks
+@pytest.mark.parametrize("fault", ["429:ms=0.01", "503:ms=0.01", "425"])
+def test_an_sdk_without_retries_of_its_own_recovers(sdk: str, fault: str) -> None:
+    with HostileServer([fault]) as server:
+        run(sdk, server, retries=0)
+        assert (server.executions, len(server.requests)) == (1, 2)
+
+
+@sdks
+def test_two_retriers_do_not_multiply(sdk: str) -> None:
+    with HostileServer(then="429:ms=0.01") as server:
+        with pytest.raises((openai.RateLimitError, anthropic.RateLimitError)):
+            run(sdk, server, retries=2)
+        assert len(server.requests) == 3
+
+
+def test_a_retrying_sdk_is_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
+    with HostileServer(then="rst-unread") as server, caplog.at_level(logging.WARNING, logger="flexmw"):
+        with openai.OpenAI(
+            api_key="k", base_url=f"{server.url}/v1", http_client=new(httpx2), max_retries=1, timeout=0.4
+        ) as sdk:
+            for _ in range(2):
+                with pytest.raises(openai.APIConnectionError):
+                    sdk.chat.completions.create(model="m", messages=MESSAGES)
+    assert len([record for record in caplog.records if "max_retries=0" in record.message]) == 1
+
+
+def test_the_same_question_asked_anew_is_a_new_call() -> None:
+    http = new(httpx2)
+    with (
+        HostileServer(["rst"]) as server,
+        openai.OpenAI(api_key="k", base_url=f"{server.url}/v1", http_client=http, max_retries=1) as sdk,
+    ):
+        with pytest.raises(openai.APIConnectionError):
+            sdk.chat.completions.create(model="m", messages=MESSAGES)
+        assert sdk.chat.completions.create(model="m", messages=MESSAGES).choices
+        assert server.executions == 2
