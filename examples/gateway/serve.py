@@ -91,9 +91,9 @@ def backend() -> Iterator[Backend]:
 
 @contextmanager
 def gateway(
-    upstream: str, *, storage: str | None = None, timeout: float = 30.0, process: bool = False
+    upstream: str, *, storage: str | None = None, timeout: float = 30.0, key: str = "", process: bool = False
 ) -> Iterator[Running]:
-    """A gateway before the backend at `upstream`, its state in a temporary file unless `storage` is given."""
+    """A gateway before the backend at `upstream`, which may ask for a `key`; its state in a temporary file."""
     token = secrets.token_urlsafe()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))

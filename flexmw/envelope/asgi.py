@@ -229,7 +229,10 @@ class Responder:
                 self._alarm = Alarm(self._plan.max_wait, self._too_late)
             return
         self._answered = error
-        await self.answer(reply, seen.headers, body if reply.kept else None)
+        if verdict is not None and seen.status == 500 and not reply.kept:
+            await self._crash(reply, seen.headers)
+        else:
+            await self.answer(reply, seen.headers, body if reply.kept else None)
 
     def _says_nothing(self, seen: Seen) -> bool:
         return decide(seen, self._plan.rules).generic
@@ -258,9 +261,9 @@ class Responder:
             if state is _State.WAITING:
                 if not verdict.meant and answers_crashes_itself(self._guard):
                     return False
-                await self._crash(verdict, ())
+                await self._crash(reply_to(verdict), ())
             elif state is _State.HELD:
-                await self._crash(verdict, self._seen.headers)
+                await self._crash(reply_to(verdict), self._seen.headers)
             elif state is _State.COLLECTING:
                 await self._decide(b"".join(self._chunks), last=True)
             elif state is _State.STREAMING:
@@ -291,11 +294,11 @@ class Responder:
             )
         return said and verdict.meant
 
-    async def _crash(self, verdict: Verdict, headers: tuple[Header, ...]) -> None:
-        reply = reply_to(verdict)
-        await through_cors(
-            self._scope, headers, self._receive, self._send, lambda send: self.answer(reply, headers, None, send)
-        )
+    async def _crash(self, reply: Reply, headers: tuple[Header, ...]) -> None:
+        async def answer(send: Send) -> None:
+            await self.answer(reply, headers, None, send)
+
+        await through_cors(self._scope, headers, self._receive, self._send, answer)
 
     async def finish(self) -> None:
         """The host has returned: whatever is still open is closed."""

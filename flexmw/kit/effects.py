@@ -91,10 +91,13 @@ class Discard:
 @dataclass(frozen=True, slots=True)
 class Follow:
     """Be told, once, how the body of an answer ends: ``watch(None)`` when it was read to its end, ``watch(error)`` with
-    what broke it, ``watch(GeneratorExit())`` when the caller closed it early. Its outcome is the same answer."""
+    what broke it, ``watch(GeneratorExit())`` when the caller closed it early. Its outcome is the same answer.
+
+    ``tap`` is shown each piece of the body as the caller reads it; nothing is read that the caller does not."""
 
     response: Response
     watch: Callable[[BaseException | None], None]
+    tap: Callable[[bytes], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

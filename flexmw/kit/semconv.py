@@ -213,7 +213,7 @@ ATTRIBUTES: Final = {
             "http.response.status_code",
             "int",
             "The status, if one was sent or received.",
-            ("server span", "call span", "metric"),
+            ("server span", "metric"),
             bound=60,
         ),
         Attribute("http.route", "string", "The matched route.", ("server span", "event", "metric"), bound=200),

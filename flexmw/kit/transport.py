@@ -70,7 +70,7 @@ class _Face(Generic[RequestT, ResponseT]):
         return redact(f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})")
 
     def _follow(self, effect: Follow) -> Response:
-        effect.response.stream = self._followed(effect.response.stream, effect.watch)
+        effect.response.stream = self._followed(effect.response.stream, effect.watch, effect.tap)
         return effect.response
 
 
@@ -175,9 +175,10 @@ class AsyncFace(_Face[RequestT, ResponseT]):
 class _Ending:
     """Tells how a body ended, once."""
 
-    def __init__(self, stream: Any, watch: Watch) -> None:
+    def __init__(self, stream: Any, watch: Watch, tap: Callable[[bytes], None] | None = None) -> None:
         self._stream = stream
         self._watch: Watch | None = watch
+        self._tap = tap
 
     def _end(self, error: BaseException | None = None) -> None:
         watch, self._watch = self._watch, None
@@ -189,8 +190,14 @@ class Followed(_Ending):
     """A body that tells how it ends, for the blocking client."""
 
     def __iter__(self) -> Iterator[bytes]:
+        tap = self._tap
         try:
-            yield from self._stream
+            if tap is None:
+                yield from self._stream
+            else:
+                for chunk in self._stream:
+                    tap(chunk)
+                    yield chunk
         except BaseException as error:
             self._end(error)
             raise
@@ -207,8 +214,11 @@ class AsyncFollowed(_Ending):
     """A body that tells how it ends, for the async client."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        tap = self._tap
         try:
             async for chunk in self._stream:
+                if tap is not None:
+                    tap(chunk)
                 yield chunk
         except BaseException as error:
             self._end(error)

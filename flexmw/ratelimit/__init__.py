@@ -15,6 +15,7 @@ from __future__ import annotations
 from flexmw.ratelimit.asgi import settle
 from flexmw.ratelimit.component import RateLimit
 from flexmw.ratelimit.core import Decision
+from flexmw.ratelimit.flow import Pace
 from flexmw.ratelimit.keys import Caller
 
-__all__ = ["Caller", "Decision", "RateLimit", "settle"]
+__all__ = ["Caller", "Decision", "Pace", "RateLimit", "settle"]

@@ -4,8 +4,9 @@ The first three keep their counters where ``limits`` keeps them and in its forma
 write the same ones. Unlike its scripts they take nothing from a window when another one refuses, tell the state in the
 same command, and use the server's clock everywhere.
 
-``ARGV``: the cost, then the limit and the window in milliseconds of each rate; a 0 after them means only to look. A negative limit means that the cost is
-given back (or charged, when it is negative) without asking. The answer: 1 or 0, then each window's state.
+``ARGV``: the cost, then the limit and the window in milliseconds of each rate; a 0 after them means only to look. A
+negative limit means that the cost is given back (or charged, when it is negative) without asking. The answer: 1 or 0,
+then each window's state.
 """
 
 from __future__ import annotations

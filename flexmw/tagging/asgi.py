@@ -16,6 +16,7 @@ from flexmw.kit.exchange import Answer, Exchange
 from flexmw.tagging.core import DISCONNECTED, INCOMPLETE, Attributes, Ending, ending, error_type, retry_count
 from flexmw.tagging.host import Mark, handled, mark_of
 from flexmw.tagging.otel import current_span, fail, is_server
+from flexmw.tagging.own import OwnSpan, instrumented
 from flexmw.tagging.record import Recording
 from flexmw.tagging.settings import Settings
 
@@ -34,13 +35,24 @@ class Tagged:
         if not (otel.live or otel.due()) or scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        watch = Watch(self._settings, scope, receive, send)
+        own = self._open(scope)
+        watch = Watch(self._settings, scope, receive, send, own)
         try:
             await self.app(scope, watch.receive, watch.send)
         except BaseException as error:
             watch.finish(error)
             raise
-        watch.finish(None)
+        else:
+            watch.finish(None)
+        finally:
+            if own is not None:
+                own.leave()
+
+    def _open(self, scope: Scope) -> OwnSpan | None:
+        """A server span where one is wanted and nothing else makes one."""
+        if not self._settings.server_span or scope["type"] != "http" or current_span().is_recording():
+            return None
+        return None if mark_of(scope).fastapi or instrumented(self.app) else OwnSpan(self._settings, scope)
 
 
 class Watch:
@@ -60,6 +72,7 @@ class Watch:
         "held_back",
         "mark",
         "outer",
+        "own",
         "recording",
         "scope",
         "settings",
@@ -70,7 +83,10 @@ class Watch:
         "written",
     )
 
-    def __init__(self, settings: Settings, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, settings: Settings, scope: Scope, receive: Receive, send: Send, own: OwnSpan | None = None
+    ) -> None:
+        self.own = own
         self.settings, self.scope = settings, scope
         self._receive, self._send = receive, send
         self.websocket = scope["type"] == "websocket"
@@ -138,8 +154,8 @@ class Watch:
         span = self.tag()
         if span is not None and status >= 500:
             fail(span)
-            if not is_server(span):
-                span.set_attribute("error.type", str(status))
+            if not is_server(span) or self.own is not None:
+                self.write(span, {"error.type": str(status)})
 
     def body(self, *, more: bool) -> None:
         if more:
@@ -233,6 +249,9 @@ class Watch:
         self.recording.finish(error, how)
         self.settings.count_request(self)
         self.settings.doctor(self)
+        if self.own is not None:
+            kind = self.written.get("error.type")
+            self.own.end(self.status, None if kind is None else str(kind))
 
     def how(self, error: BaseException | None) -> Ending:
         return ending(error, complete=self.complete, disconnected=self.disconnected)

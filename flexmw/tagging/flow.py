@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from opentelemetry.trace import Span
 
 from flexmw.kit.effects import Flow, Follow, Request, Response, Send
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
+from flexmw.tagging.call_span import CallSpan, Taster, readable
 from flexmw.tagging.core import Attributes, error_type, exception_attributes, resend_count, secrets_in
 from flexmw.tagging.otel import current_span, is_http_client
 from flexmw.tagging.settings import Settings, some
@@ -26,29 +27,62 @@ def tagged(settings: Settings, request: Request) -> Flow:
         plain: Response = yield Send(request)
         return plain
     call = Call(settings, request)
+    call.enter()
     try:
         response: Response = yield Send(request, call.hear)
     except BaseException as error:
+        call.leave(error)
         call.finish(error)
         raise
+    call.leave(None)
     call.status = response.status_code
-    followed: Response = yield Follow(response, call.finish)
+    followed: Response = yield Follow(response, call.finish, call.tap(response))
     return followed
 
 
 class Call:
     """One logical call: all its attempts."""
 
-    __slots__ = ("_last", "_parent", "_request", "_safety", "_scheduled", "_sent", "_settings", "_started", "status")
+    __slots__ = (
+        "_last",
+        "_parent",
+        "_request",
+        "_safety",
+        "_scheduled",
+        "_sent",
+        "_settings",
+        "_span",
+        "_started",
+        "_taster",
+        "status",
+    )
 
     def __init__(self, settings: Settings, request: Request) -> None:
         self._settings, self._request = settings, request
         self._started = settings.clock.monotonic()
+        self._span = CallSpan(settings.otel) if settings.call_span else None
         self._parent = current_span()
         self._last: Span | None = None
         self._scheduled = self._sent = 0
         self._safety: str | None = None
+        self._taster: Taster | None = None
         self.status: int | None = None
+
+    def enter(self) -> None:
+        if self._span is not None:
+            self._span.enter()
+            self._parent = current_span()
+
+    def leave(self, error: BaseException | None) -> None:
+        if self._span is not None:
+            self._span.leave(error)
+
+    def tap(self, response: Response) -> Callable[[bytes], None] | None:
+        """Read an error's body along with the caller, where there is a span of ours to put it on."""
+        if self._span is None or response.status_code < 400 or not readable(response.headers):
+            return None
+        self._taster = Taster()
+        return self._taster.taste
 
     def hear(self, event: str, details: Mapping[str, Any]) -> None:
         """The transport's trace events, and what a Retry further inward tells."""
@@ -101,6 +135,8 @@ class Call:
             ("flexmw.retry.stop_reason", details.get("stop_reason")), ("flexmw.retry.safety", details.get("safety"))
         )
         otel.count("flexmw.client.retry_stops", reason)
+        if self._span is not None:
+            self._span.write(reason)
         quiet = details.get("stop_reason") == "unsafe_method"
         if otel.logs(name, quiet=quiet):
             otel.emit(name, {**reason, **some(("error.type", details.get("error_type")))}, quiet=quiet)
@@ -116,6 +152,9 @@ class Call:
         if kind is not None:
             attributes["error.type"] = kind
         settings.otel.record("flexmw.client.operation.duration", settings.clock.monotonic() - self._started, attributes)
+        if self._span is not None:
+            told = {} if self._taster is None else self._taster.facts(settings.vocabulary)
+            self._span.end(max(1, self._sent, self._scheduled + 1), kind, told)
         if failure is not None:
             self._record(failure)
 

@@ -90,7 +90,7 @@ class Recording:
             return False
         if watch.entry_mark.fastapi:
             return watch.entry_mark.logs
-        return watch.entry.is_recording()
+        return watch.own is None and watch.entry.is_recording()
 
     def _add_event(self, span: Span, error: Exception) -> None:
         self._on_span = error

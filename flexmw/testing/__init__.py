@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from flexmw.testing.app import check_app
 from flexmw.testing.clock import FakeClock
+from flexmw.testing.flow import check_flow
 from flexmw.testing.hostile import HostileServer
+from flexmw.testing.played import Played, play
 
-__all__ = ["FakeClock", "HostileServer", "check_app"]
+__all__ = ["FakeClock", "HostileServer", "Played", "check_app", "check_flow", "play"]

@@ -20,6 +20,7 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.exceptions import WebSocketException
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -330,7 +331,6 @@ def _middleware() -> list[Middleware]:
     return [
         Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
         Middleware(CORSMiddleware, allow_origins=["https://ui.example"], expose_headers=["x-request-id"]),
-        Middleware(GZipMiddleware, minimum_size=100_000),
     ]
 
 
@@ -339,7 +339,12 @@ async def _handled(request: Request, error: Exception) -> Response:
 
 
 def _mounted() -> Starlette:
-    return Starlette(routes=[Route("/crash", SHARED["crash"]), Route("/kind", SHARED["kind"])])
+    names = ("crash", "kind", "text", "timeout", "envelope")
+    return Starlette(routes=[Route(f"/{name}", SHARED[name]) for name in names])
+
+
+async def _through(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    return await call_next(request)
 
 
 def starlette_app() -> Starlette:
@@ -351,6 +356,8 @@ def starlette_app() -> Starlette:
     routes += [
         Mount("/sub", _mounted()),
         Mount("/raw", raising_app),
+        Mount("/zip", GZipMiddleware(_mounted(), minimum_size=10)),
+        Mount("/base", BaseHTTPMiddleware(_mounted(), dispatch=_through)),
         Mount("/static", StaticFiles(directory=Path(__file__).parent)),
     ]
     return Starlette(routes=routes, middleware=_middleware(), exception_handlers={KeyError: _handled})
@@ -378,13 +385,15 @@ def fastapi_app() -> FastAPI:
         app.add_api_websocket_route(f"/ws/{name}", socket)
     app.mount("/sub", _mounted())
     app.mount("/raw", raising_app)
+    app.mount("/zip", GZipMiddleware(_mounted(), minimum_size=10))
+    app.mount("/base", BaseHTTPMiddleware(_mounted(), dispatch=_through))
     app.mount("/static", StaticFiles(directory=Path(__file__).parent))
 
     @app.post("/validate")
     async def validate(order: Order) -> None: ...
 
     @app.post("/validate-number")
-    async def validate_number(n: int = Body(embed=True, le=10, allow_inf_nan=True)) -> None: ...
+    async def validate_number(n: int = Body(embed=True)) -> None: ...
 
     @app.get("/bearer")
     async def bearer(key: str = Depends(_bearer)) -> None: ...

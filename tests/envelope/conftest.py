@@ -24,9 +24,3 @@ def hosts() -> Iterator[dict[str, Served]]:
     """Each host's server."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(uvicorn_server(wrapped(name))) for name in MAKERS}
-
-
-@pytest.fixture(params=sorted(MAKERS))
-def host(request: pytest.FixtureRequest, hosts: dict[str, Served]) -> tuple[str, str]:
-    """The name of a host and its URL."""
-    return request.param, hosts[request.param].url

@@ -181,6 +181,11 @@ MODES = [
         gone=("etag", "repr-digest", "content-range", "accept-ranges"), sdk="BadRequestError",
     ),
     Mode(number=53, what="background task fails after an error", path="/background", status=400, says="Answered.", sdk="BadRequestError"),
+    Mode(number=33, what="text through GZipMiddleware", path="/zip/text", status=503, says="The queue is full. Come back later.", gone=("content-encoding",), sdk="InternalServerError"),
+    Mode(number=54, what="text through BaseHTTPMiddleware", path="/base/text", status=503, says="The queue is full. Come back later.", sdk="InternalServerError"),
+    Mode(number=54, what="crash through BaseHTTPMiddleware", path="/base/crash", status=500, code="internal_error", sdk="InternalServerError"),
+    Mode(number=54, what="timeout through BaseHTTPMiddleware", path="/base/timeout", status=500, code="upstream_timeout", sdk="InternalServerError"),
+    Mode(number=54, what="a kind through BaseHTTPMiddleware", path="/base/kind", status=400, code="model_not_found", sdk="BadRequestError"),
     Mode(
         number=55, what="untrusted host", path="/ok", headers={"host": "evil.example"}, status=400,
         says="Invalid host header",

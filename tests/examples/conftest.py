@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +9,8 @@ import openai
 import pytest
 
 from examples.gateway.serve import Backend, Running, backend, gateway
+
+TLS = ssl.create_default_context()  # nothing here is encrypted, but making one per client takes longer than a call
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +54,12 @@ class Caller:
     def __call__(self, work: Callable[[Any], Any], *, max_retries: int = 0, **options: Any) -> Any:
         options = {"base_url": f"{self.url}/v1", "api_key": self.key, "max_retries": max_retries, **options}
         if self.colour == "sync":
-            with openai.OpenAI(**options) as client:
+            with openai.OpenAI(http_client=openai.DefaultHttpxClient(verify=TLS), **options) as client:
                 return work(client)
 
         async def call() -> Any:
-            async with openai.AsyncOpenAI(**options) as client:
+            http_client = openai.DefaultAsyncHttpxClient(verify=TLS)
+            async with openai.AsyncOpenAI(http_client=http_client, **options) as client:
                 return await work(client)
 
         return anyio.run(call)

@@ -16,6 +16,14 @@ import pytest
 import flexmw
 from flexmw.testing import HostileServer
 
+
+@pytest.fixture(autouse=True)
+def _sdks_wait_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDKs' own backoff, a hundredth of it: what they do stays, how long they wait before it does not matter."""
+    for sdk in (openai, anthropic):
+        monkeypatch.setattr(f"{sdk.__name__}._base_client.INITIAL_RETRY_DELAY", 0.005)
+
+
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 
 
@@ -88,13 +96,16 @@ def test_two_retriers_do_not_multiply(sdk: str) -> None:
 
 
 def test_a_retrying_sdk_is_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
-    with HostileServer(then="rst-unread") as server, caplog.at_level(logging.WARNING, logger="flexmw"):
-        with openai.OpenAI(
+    with (
+        HostileServer(then="rst-unread") as server,
+        caplog.at_level(logging.WARNING, logger="flexmw"),
+        openai.OpenAI(
             api_key="k", base_url=f"{server.url}/v1", http_client=new(httpx2), max_retries=1, timeout=0.4
-        ) as sdk:
-            for _ in range(2):
-                with pytest.raises(openai.APIConnectionError):
-                    sdk.chat.completions.create(model="m", messages=MESSAGES)
+        ) as sdk,
+    ):
+        for _ in range(2):
+            with pytest.raises(openai.APIConnectionError):
+                sdk.chat.completions.create(model="m", messages=MESSAGES)
     assert len([record for record in caplog.records if "max_retries=0" in record.message]) == 1
 
 

@@ -25,7 +25,7 @@ class Seen:
 
 SEEN: dict[str, Seen] = {
     "ok": Seen((200,), 100, 1),
-    "rst-on-connect": Seen(RESET, None, 0),
+    "rst-on-connect": Seen((*RESET, "ConnectError"), None, 0),
     "handshake-hang": Seen(("ConnectTimeout",), None, 0, hangs="connect", tls=True),
     "plain-text": Seen(("ConnectError",), None, 0, tls=True),
     "proxy-407": Seen((407,), 100, 0),

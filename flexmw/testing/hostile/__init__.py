@@ -26,12 +26,12 @@ The faults by name. Each is a frozen dataclass of this package with options of i
 =======================  =  =========================================================  ==========================
 name                     E  what happens                                               what a plain client sees
 =======================  =  =========================================================  ==========================
-``rst-on-connect``       0  accepted, then reset                                       ReadError, WriteError
+``rst-on-connect``       0  accepted, then reset                                       ConnectError, ReadError
 ``handshake-hang``       0  accepted, then silence, before any TLS                     ConnectTimeout (https)
 ``plain-text``           0  a TLS client meets a port without TLS                      ConnectError (https)
 ``proxy-407``            0  a proxy wants credentials, for a ``CONNECT`` too           ProxyError (https), 407
-``rst-unread``           0  reset with the body unread                                 ReadError, WriteError
-``rst-reading``          0  reset with half of the body read                           ReadError, WriteError
+``rst-unread``           0  reset with the body unread                                 one of three, see below
+``rst-reading``          0  reset with half of the body read                           one of three, see below
 ``refused-stream``       0  HTTP/2 RST_STREAM 7, REFUSED_STREAM                        RemoteProtocolError
 ``goaway``               0  HTTP/2 GOAWAY that does not cover the request              see :class:`GoAway`
 ``rst``, ``fin``         1  the answer is lost: by a reset, by an orderly end          ReadError, RemoteProtocolError
@@ -50,6 +50,7 @@ name                     E  what happens                                        
 ``stale-race``           1  the same, when the next request is already under way       200, then ReadError
 =======================  =  =========================================================  ==========================
 
+A reset that meets a client which is still writing shows as ReadError, WriteError or RemoteProtocolError, run by run.
 A port that refuses connections is :func:`closed_port`, or ``server.refusing()`` for a while. Every status is a name
 too: ``"503"``, ``"429:seconds=2"``, ``"429:date-skewed"``, ``"500:should-not-retry"``; the words after the colon are
 the keys of :data:`WAITS`.

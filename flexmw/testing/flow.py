@@ -1,0 +1,196 @@
+"""Does a component behave inside a client? One plain function, for any test runner.
+
+>>> import flexmw
+>>> check_flow(flexmw.Retry())
+
+Its flow is played in memory first, then run by the real transports of httpx and httpx2, blocking and async, against a
+server on the loopback interface. Every fault that is found is named in one AssertionError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final
+
+from flexmw.errors import ConfigError
+from flexmw.kit.effects import Send, Sleep
+from flexmw.testing.declared import declaration, face, report, watch
+from flexmw.testing.played import Played, play, request_of, response_of
+from flexmw.testing.transports import compare
+
+__all__ = ["FLOW_CHECKS", "check_flow"]
+
+_LIBRARIES: Final = ("httpx", "httpx2")
+_ERRORS: Final = ("ConnectError", "ReadTimeout", "ReadError", "RemoteProtocolError")
+_STATUSES: Final = (400, 401, 409, 429, 500, 503)
+_ENDS: Final = (KeyboardInterrupt, asyncio.CancelledError)
+
+Make = Callable[[], Any]
+Check = Callable[[Make, Any], list[str]]
+
+
+def check_flow(component: Any) -> None:
+    """Hold a component's client face against what a caller and a server may rely on.
+
+    Each check works on a fresh copy of the component. The real transports are those of httpx and httpx2, as far as
+    they are installed. It may be called from anywhere, also from a running event loop.
+
+    :raises AssertionError: naming every fault.
+    :raises ConfigError: the component has no client face, or neither library is installed.
+    """
+    face(component, "flow", "client")
+    libraries = [import_module(name) for name in _LIBRARIES if find_spec(name) is not None]
+    if not libraries:
+        raise ConfigError("check_flow()", component, "httpx or httpx2 to be installed")
+    faults = list(declaration(component))
+
+    def make() -> Any:
+        fresh: Any = replace(component) if is_dataclass(component) else copy.copy(component)  # type: ignore[type-var]
+        return fresh
+
+    if not hasattr(component, "around"):
+        for library in libraries:
+            with watch() as blocking:
+                for what, check in FLOW_CHECKS.items():
+                    faults += [f"{what}: {fault}" for fault in check(make, library)]
+            faults += [f"blocks: flow() calls {call}; yield flexmw.Sleep or flexmw.Send instead" for call in blocking]
+    if not faults:
+        faults += [f"transports: {fault}" for fault in compare(make, libraries)]
+    report(component, faults)
+
+
+def _good_answer(make: Make, library: Any) -> list[str]:
+    faults = []
+    for method in ("GET", "POST"):
+        played = play(make(), [200], request_of(library, method))
+        faults += played.faults or _given(played)
+        if not played.faults and played.count(Send) != 1:
+            faults.append(f"a {method} that is answered with 200 was sent {played.count(Send)} times")
+    return faults
+
+
+def _error_answers(make: Make, library: Any) -> list[str]:
+    faults = []
+    for status in _STATUSES:
+        for headers in ((), (("retry-after", "1"),)):
+            request = request_of(library, "GET")
+            answer = response_of(request, status, headers)
+            played = play(make(), [answer, status], request)
+            faults += [f"on a {status}: {fault}" for fault in played.faults or _given(played)]
+    return faults
+
+
+def _transport_errors(make: Make, library: Any) -> list[str]:
+    faults = []
+    for name in _ERRORS:
+        error = getattr(library, name)("broken")
+        played = play(make(), [error], request_of(library, "GET"))
+        if played.faults:
+            faults += played.faults
+        elif played.error is None:
+            faults.append(f"a transport that always raises {name} ended with the answer {played.answer!r}")
+        elif not _is_from(played.error, error):
+            faults.append(
+                f"{name} of the transport became an unrelated {played.error!r}; raise it, or raise ... from it"
+            )
+    return faults
+
+
+def _one_execution(make: Make, library: Any) -> list[str]:
+    faults = []
+    for outcome in (500, library.ReadTimeout("no answer"), library.ReadError("lost")):
+        played = play(make(), [outcome], request_of(library, "POST"))
+        if (sent := played.count(Send)) > 1:
+            what = outcome if isinstance(outcome, int) else type(outcome).__name__
+            faults.append(f"a POST without a key was sent {sent} times on {what}: it may be executed as often")
+    return faults
+
+
+def _cancellation(make: Make, library: Any) -> list[str]:
+    faults = []
+    for end in _ENDS:
+        for script in ([end()], [429, end()]):
+            played = play(make(), script, request_of(library, "GET"))
+            sends = played.count(Send)
+            if sends < len(script):
+                continue
+            after = played.effects[_last_send(played, len(script)) + 1 :]
+            if played.error is not script[-1]:
+                faults.append(f"{end.__name__} did not come out of the flow (raised: {played.error!r})")
+            if any(isinstance(effect, (Send, Sleep)) for effect in after):
+                faults.append(f"it went on after {end.__name__}")
+    return faults
+
+
+def _closing(make: Make, library: Any) -> list[str]:
+    flow = make().flow(request_of(library, "GET"))
+    next(flow)
+    try:
+        flow.close()
+    except RuntimeError as error:
+        return [f"it cannot be closed while it waits ({error}): do not catch BaseException around a yield"]
+    return []
+
+
+def _interleaved(make: Make, library: Any) -> list[str]:
+    component = make()
+    requests = [request_of(library, "GET", f"{host}.test") for host in ("a", "b")]
+    answers = [response_of(request, 200) for request in requests]
+    flows = [component.flow(request) for request in requests]
+    sends = [next(flow) for flow in flows]
+    faults = []
+    for request, send in zip(requests, sends, strict=True):
+        if not isinstance(send, Send) or send.request.url.host != request.url.host:
+            faults.append(f"with two calls at once, the call to {request.url.host} yielded {send!r}")
+    for flow, answer in reversed(list(zip(flows, answers, strict=True))):
+        try:
+            effect = flow.send(answer)
+            while True:
+                effect = flow.send(effect.response if hasattr(effect, "watch") else None)
+        except StopIteration as done:
+            if done.value is not answer:
+                faults.append("with two calls at once, one got the other's answer: keep state in the flow, not on self")
+    return faults
+
+
+def _given(played: Played) -> list[str]:
+    """An answer must be one that the transport gave and that was not discarded; raising is an answer, too."""
+    if played.error is not None:
+        return []
+    if not any(played.answer is response for response in played.responses):
+        return [f"the flow returned {played.answer!r}, not an answer that it was given"]
+    if any(played.answer is response for response in played.discarded):
+        return ["the answer that it returned was discarded before"]
+    return []
+
+
+def _is_from(error: BaseException, cause: BaseException) -> bool:
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        if current is cause:
+            return True
+        seen.append(current)
+        current = current.__cause__ or current.__context__
+    return False
+
+
+def _last_send(played: Played, number: int) -> int:
+    return [place for place, effect in enumerate(played.effects) if isinstance(effect, Send)][number - 1]
+
+
+FLOW_CHECKS: Final[Mapping[str, Check]] = {
+    "good answer": _good_answer,
+    "error answers": _error_answers,
+    "transport errors": _transport_errors,
+    "one execution": _one_execution,
+    "cancellation": _cancellation,
+    "closing": _closing,
+    "interleaved calls": _interleaved,
+}
+"""Each check by the name that its faults carry."""

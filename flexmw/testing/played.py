@@ -1,0 +1,120 @@
+"""A flow played in memory: outcomes in, effects out, no clock and no network.
+
+>>> import flexmw, httpx
+>>> played = play(flexmw.Retry(), [503, 200], httpx.Request("GET", "https://api.test/"))
+>>> played.answer.status_code, played.count(flexmw.Send), played.count(flexmw.Sleep)
+(200, 2, 1)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Final, TypeAlias, get_args
+
+from flexmw.errors import ConfigError
+from flexmw.kit.effects import Discard, Effect, Send, Sleep
+
+__all__ = ["MOST", "Outcome", "Played", "play", "request_of"]
+
+MOST: Final = 1000
+"""Effects after which a flow is taken to have no end."""
+
+Outcome: TypeAlias = "int | Any | BaseException"
+"""A status, a response of the request's own library, or an exception that the transport raises."""
+
+_EFFECTS: Final = get_args(Effect)
+
+
+@dataclass(slots=True)
+class Played:
+    """What a flow did: its ``effects`` in order, the ``responses`` it was handed, its ``answer`` or ``error``.
+
+    ``faults`` are what it did against the rules, in words.
+    """
+
+    effects: list[Any] = field(default_factory=list)
+    responses: list[Any] = field(default_factory=list)
+    answer: Any = None
+    error: BaseException | None = None
+    faults: list[str] = field(default_factory=list)
+
+    def count(self, kind: type) -> int:
+        """How many effects of one kind there were."""
+        return sum(isinstance(effect, kind) for effect in self.effects)
+
+    @property
+    def discarded(self) -> list[Any]:
+        return [effect.response for effect in self.effects if isinstance(effect, Discard)]
+
+
+def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
+    """Run a component's flow on a request of httpx or httpx2, answering each of its sends with the next outcome; the
+    last one stands for all that follow. Sleeps take no time.
+
+    :raises ConfigError: no outcomes.
+    """
+    played = Played()
+    script = list(outcomes)
+    if not script:
+        raise ConfigError("play(outcomes=...)", outcomes, "at least one outcome")
+    flow = component.flow(request)
+    if not isinstance(flow, Generator):
+        played.faults.append(f"flow() returned {type(flow).__name__}, not a generator: it must yield its effects")
+        return played
+    outcome: Any = None
+    step: Any = flow.send
+    while True:
+        try:
+            effect = step(outcome)
+        except StopIteration as done:
+            played.answer = done.value
+            return played
+        except BaseException as error:
+            played.error = error
+            return played
+        played.effects.append(effect)
+        if len(played.effects) > MOST:
+            played.faults.append(f"it asked for more than {MOST} effects: it has no end")
+            flow.close()
+            return played
+        _judge(effect, played)
+        step, outcome = flow.send, None
+        if isinstance(effect, Send):
+            outcome = script.pop(0) if len(script) > 1 else script[0]
+            if isinstance(outcome, int):
+                outcome = response_of(effect.request, outcome)
+            if isinstance(outcome, BaseException):
+                step = flow.throw
+            else:
+                played.responses.append(outcome)
+        elif hasattr(effect, "watch"):
+            outcome = effect.response
+
+
+def _judge(effect: Any, played: Played) -> None:
+    if not isinstance(effect, _EFFECTS):
+        known = "flexmw.Send, flexmw.Sleep or flexmw.Discard"
+        played.faults.append(f"it yielded {effect!r}, which is no effect: yield {known}")
+    elif isinstance(effect, Sleep) and not _is_wait(effect.seconds):
+        played.faults.append(f"it asked to sleep for {effect.seconds!r} seconds")
+    elif isinstance(effect, Send) and not (hasattr(effect.request, "url") and hasattr(effect.request, "headers")):
+        played.faults.append(f"it sent {effect.request!r}, which is no request")
+
+
+def _is_wait(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
+
+
+def response_of(request: Any, status: int, headers: Sequence[tuple[str, str]] = ()) -> Any:
+    """An answer of the library that the request belongs to."""
+    library = import_module(type(request).__module__.partition(".")[0])
+    return library.Response(status, headers=list(headers), content=b'{"ok":true}', request=request)
+
+
+def request_of(library: Any, method: str, host: str = "api.test") -> Any:
+    """A request with a small JSON body where the method takes one."""
+    body = {"json": {"n": 1}} if method == "POST" else {}
+    return library.Request(method, f"https://{host}/v1/things", **body)

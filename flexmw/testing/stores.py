@@ -1,0 +1,230 @@
+"""Hold a store of idempotency keys against what :class:`flexmw.idempotency.Store` promises.
+
+>>> from flexmw.idempotency import open_store
+>>> from flexmw.testing.stores import check_store
+>>> check_store(lambda: open_store("memory://"))
+('reads_what_was_written', 'refuses_a_wrong_expectation', 'repeats_without_harm', 'keeps_bytes', 'tells_keys_apart', \
+'renews_a_lease', 'drops', 'lets_a_lease_run_out', 'expires', 'has_one_winner', 'loses_no_change', 'scans', \
+'works_after_it_was_closed')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from secrets import token_hex
+from typing import Final
+
+import anyio
+
+from flexmw.idempotency.store import Held, Store
+
+__all__ = ["check_store"]
+
+_LONG: Final = 30.0
+_SHORT: Final = 0.05
+_PATIENCE: Final = 5.0
+_CROWD: Final = 24
+
+
+def check_store(factory: Callable[[], Store], *, backend: str = "asyncio") -> tuple[str, ...]:
+    """Run every check, each on a store that ``factory`` makes, and return their names.
+
+    Keys are random and removed or short-lived, so that a store with other contents serves too. Takes about a second.
+
+    :param backend: ``"asyncio"`` or ``"trio"``.
+    :raises AssertionError: naming the first promise that is not kept.
+    """
+    for check in _CHECKS:
+        try:
+            anyio.run(partial(_run, check, factory), backend=backend)
+        except AssertionError as broken:
+            raise AssertionError(f"{check.__name__.strip('_')}: {broken}") from None
+    return tuple(check.__name__.strip("_") for check in _CHECKS)
+
+
+async def _run(check: Callable[[Store, str], Awaitable[None]], factory: Callable[[], Store]) -> None:
+    store = factory()
+    try:
+        await check(store, f"check:{{{token_hex(8)}}}:")
+    finally:
+        await store.aclose()
+
+
+def _demand(kept: bool, promise: str) -> None:
+    if not kept:
+        raise AssertionError(promise)
+
+
+def _by(held: Held | None, writer: str) -> bool:
+    return held is not None and held.token == writer
+
+
+async def _until(condition: Callable[[], Awaitable[bool]], promise: str) -> None:
+    with anyio.move_on_after(_PATIENCE):
+        while not await condition():  # noqa: ASYNC110 - no store tells when time has passed
+            await anyio.sleep(0.01)
+        return
+    raise AssertionError(promise)
+
+
+async def _put(store: Store, key: str, token: str = "a", entry: bytes = b"x", ttl: float = _LONG) -> Held | None:  # noqa: S107
+    return await store.swap(key, "", token, entry, lease=_LONG, ttl=ttl)
+
+
+async def _reads_what_was_written(store: Store, key: str) -> None:
+    _demand(await store.load(key) is None, "load() of a key that was never written must be None")
+    written = await _put(store, key)
+    _demand(written is not None and written[:2] == ("a", b"x"), "swap() must return what it wrote")
+    held = await store.load(key)
+    _demand(held is not None and held[:2] == ("a", b"x"), "load() must return token and entry as written")
+    _demand(held is not None and 0 < held.lease <= _LONG, "a fresh lease must have time left, and not more than given")
+
+
+async def _refuses_a_wrong_expectation(store: Store, key: str) -> None:
+    absent = await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
+    _demand(absent is None, "swap() that expects a token must not write where nothing is held, and return None")
+    await _put(store, key)
+    for expected in ("", "z"):
+        held = await store.swap(key, expected, "b", b"y", lease=_LONG, ttl=_LONG)
+        _demand(held is not None and held[:2] == ("a", b"x"), "swap() must return what is held instead of writing")
+    held = await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
+    _demand(held is not None and held[:2] == ("b", b"y"), "swap() must write where the expected token is held")
+
+
+async def _repeats_without_harm(store: Store, key: str) -> None:
+    await _put(store, key)
+    again = await _put(store, key)
+    _demand(_by(again, "a"), "a repeated swap() must report the success of the first")
+    await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
+    again = await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
+    _demand(again is not None and again[:2] == ("b", b"y"), "a repeated swap() must report the success of the first")
+
+
+async def _keeps_bytes(store: Store, key: str) -> None:
+    for number, entry in enumerate((b"", bytes(range(256)), b"\r\n\0" * 100_000)):
+        await _put(store, f"{key}{number}", entry=entry)
+        held = await store.load(f"{key}{number}")
+        _demand(held is not None and held.entry == entry, f"an entry of {len(entry)} bytes must come back as it was")
+
+
+async def _tells_keys_apart(store: Store, key: str) -> None:
+    names = [f"{key}{tail}" for tail in ("", "*", "?", "[a]", "a b", "é", "A", "a", "\\", "%", "_")]
+    for name in names:
+        await _put(store, name, entry=name.encode())
+    for name in names:
+        held = await store.load(name)
+        _demand(held is not None and held.entry == name.encode(), f"key {name!r} must not be taken for another")
+
+
+async def _renews_a_lease(store: Store, key: str) -> None:
+    _demand(not await store.extend(key, "a", lease=_LONG, ttl=_LONG), "extend() of nothing must be False")
+    await store.swap(key, "", "a", b"x", lease=1.0, ttl=_LONG)
+    _demand(not await store.extend(key, "b", lease=_LONG, ttl=_LONG), "extend() by another token must be False")
+    held = await store.load(key)
+    _demand(held is not None and held.lease <= 1.0, "extend() by another token must change nothing")
+    _demand(await store.extend(key, "a", lease=_LONG, ttl=_LONG), "extend() by the holder must be True")
+    held = await store.load(key)
+    _demand(held is not None and held.lease > 1.0 and held.entry == b"x", "extend() must renew the lease alone")
+
+
+async def _drops(store: Store, key: str) -> None:
+    _demand(not await store.drop(key, "a"), "drop() of nothing must be False")
+    await _put(store, key)
+    _demand(not await store.drop(key, "b"), "drop() by another token must be False")
+    _demand(await store.load(key) is not None, "drop() by another token must change nothing")
+    _demand(await store.drop(key, "a"), "drop() by the holder must be True")
+    _demand(await store.load(key) is None, "a dropped key must be gone")
+
+
+async def _lets_a_lease_run_out(store: Store, key: str) -> None:
+    await store.swap(key, "", "a", b"x", lease=_SHORT, ttl=_LONG)
+
+    async def over() -> bool:
+        held = await store.load(key)
+        _demand(held is not None, "an entry must outlast its lease")
+        return held is not None and held.lease <= 0
+
+    await _until(over, "a lease must run out")
+    held = await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
+    _demand(_by(held, "b"), "an entry whose lease ran out can be swapped")
+
+
+async def _expires(store: Store, key: str) -> None:
+    await store.swap(key, "", "a", b"x", lease=0.0, ttl=_SHORT)
+
+    async def gone() -> bool:
+        return await store.load(key) is None
+
+    await _until(gone, "an entry must not outlive its time to live")
+    _demand([name async for name, _ in store.scan(key)] == [], "scan() must not show an expired entry")
+    _demand(not await store.extend(key, "a", lease=1.0, ttl=1.0), "extend() must not revive an expired entry")
+    held = await _put(store, key, "b")
+    _demand(_by(held, "b"), "an expired key is free")
+
+
+async def _has_one_winner(store: Store, key: str) -> None:
+    won: list[str] = []
+
+    async def claim(token: str) -> None:
+        held = await store.swap(key, "", token, token.encode(), lease=_LONG, ttl=_LONG)
+        if _by(held, token):
+            won.append(token)
+
+    async with anyio.create_task_group() as group:
+        for number in range(_CROWD):
+            group.start_soon(claim, f"t{number}")
+    held = await store.load(key)
+    _demand(len(won) == 1, f"of {_CROWD} claims at once exactly one must win, not {len(won)}")
+    _demand(held is not None and held[:2] == (won[0], won[0].encode()), "what is held must be the winner's")
+
+
+async def _loses_no_change(store: Store, key: str) -> None:
+    async def add(name: str) -> None:
+        held = await store.load(key)
+        while True:
+            expected, entry = ("", b"") if held is None else (held.token, held.entry)
+            token = token_hex(4)
+            held = await store.swap(key, expected, token, entry + name.encode(), lease=0.0, ttl=_LONG)
+            if _by(held, token):
+                return
+
+    async with anyio.create_task_group() as group:
+        for number in range(10):
+            group.start_soon(add, str(number))
+    held = await store.load(key)
+    _demand(held is not None and sorted(held.entry.decode()) == list("0123456789"), "no successful swap() may be lost")
+
+
+async def _scans(store: Store, key: str) -> None:
+    for number in range(30):
+        await _put(store, f"{key}{number}", f"t{number}")
+    await _put(store, f"other:{key}", ttl=5.0)
+    found = [(name, held.token) async for name, held in store.scan(key)]
+    _demand(
+        sorted(found) == sorted((f"{key}{n}", f"t{n}") for n in range(30)),
+        "scan() must show every key with the prefix once, and no other",
+    )
+
+
+async def _works_after_it_was_closed(store: Store, key: str) -> None:
+    await store.aclose()
+    held = await _put(store, key)
+    _demand(_by(held, "a"), "a closed store must open itself again")
+
+
+_CHECKS: Final = (
+    _reads_what_was_written,
+    _refuses_a_wrong_expectation,
+    _repeats_without_harm,
+    _keeps_bytes,
+    _tells_keys_apart,
+    _renews_a_lease,
+    _drops,
+    _lets_a_lease_run_out,
+    _expires,
+    _has_one_winner,
+    _loses_no_change,
+    _scans,
+    _works_after_it_was_closed,
+)

@@ -1,0 +1,102 @@
+"""The same calls on every real transport: what comes back and what the server saw must be the same on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from threading import Thread
+from typing import Any, Final
+
+import anyio
+
+from flexmw.kit.clock import Clock
+from flexmw.testing.clock import FakeClock
+from flexmw.testing.hostile import HostileServer
+
+__all__ = ["SCRIPTS", "compare"]
+
+SCRIPTS: Final[tuple[tuple[str, list[str]], ...]] = (
+    ("POST", ["ok"]),
+    ("GET", ["429:seconds=2", "ok"]),
+    ("GET", ["503", "ok"]),
+    ("POST", ["rst"]),
+    ("POST", ["500"]),
+)
+"""Calls, and what the server does to them."""
+
+_BODY: Final = {"stream": True, "n": 1}
+_SECONDS: Final = 10.0
+
+Seen = tuple[object, ...]
+
+
+def compare(make: Callable[[], Any], libraries: Sequence[Any]) -> list[str]:
+    """Where the transports do not agree, or the caller's body does not arrive as it was sent."""
+    kinds = [(library, asynchronous) for library in libraries for asynchronous in (False, True)]
+    kinds = [(library, asynchronous) for library, asynchronous in kinds if _takes(make, library, asynchronous)]
+    faults = []
+    for method, script in SCRIPTS:
+        seen: dict[str, Seen] = {}
+        for library, asynchronous in kinds:
+            label = f"{library.__name__}.{'AsyncClient' if asynchronous else 'Client'}"
+            with HostileServer(script, then="500") as server:
+                seen[label] = _call(make(), library, asynchronous, method, server)
+                bodies = {request.body for request in server.executed}
+                if method == "POST" and len(bodies) > 1:
+                    faults.append(f"{label}: the body of one POST arrived in {len(bodies)} forms")
+                if method == "POST" and server.executions > 1:
+                    faults.append(f"{label}: one POST was executed {server.executions} times on {script[0]}")
+        if len(set(seen.values())) > 1:
+            each = "; ".join(f"{label} {result}" for label, result in seen.items())
+            faults.append(f"{method} answered with {', '.join(script)} ends differently: {each}")
+    return faults
+
+
+def _takes(make: Callable[[], Any], library: Any, asynchronous: bool) -> bool:
+    """Every flow runs everywhere; an adopted transport only where it belongs."""
+    component = make()
+    if not hasattr(component, "around"):
+        return True
+    try:
+        _transport(component, library, asynchronous, FakeClock())
+    except ValueError:
+        return False
+    return True
+
+
+def _transport(component: Any, library: Any, asynchronous: bool, clock: Clock) -> Any:
+    binding = import_module(f"flexmw.{library.__name__}")
+    return (binding.AsyncTransport if asynchronous else binding.Transport)(component, clock=clock)
+
+
+def _call(component: Any, library: Any, asynchronous: bool, method: str, server: HostileServer) -> Seen:
+    """One call: the status and whether its body was whole, or the error; how often the server executed it."""
+    clock = FakeClock()
+    transport = _transport(component, library, asynchronous, clock)
+    arguments: dict[str, Any] = {"json": _BODY} if method == "POST" else {}
+    url = f"{server.url}/v1/chat/completions"
+    results: list[Seen] = []
+
+    def blocking() -> None:
+        with library.Client(transport=transport, timeout=_SECONDS) as client:
+            try:
+                answer = client.request(method, url, **arguments)
+            except Exception as error:
+                results.append((type(error).__name__,))
+            else:
+                results.append((answer.status_code, len(answer.content) > 0))
+
+    async def waiting() -> None:
+        async with library.AsyncClient(transport=transport, timeout=_SECONDS) as client:
+            try:
+                answer = await client.request(method, url, **arguments)
+            except Exception as error:
+                results.append((type(error).__name__,))
+            else:
+                results.append((answer.status_code, len(answer.content) > 0))
+
+    thread = Thread(target=(lambda: anyio.run(waiting)) if asynchronous else blocking, name="flexmw.check_flow")
+    thread.start()
+    thread.join()
+    result = results[0] if results else ("no result",)
+    return (*result, f"{server.executions} executed", f"{len(clock.slept)} sleeps")

@@ -1,0 +1,282 @@
+"""check_flow passes what behaves, and finds each thing that does not."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import httpx
+import httpx2
+import pytest
+
+import flexmw
+from flexmw.adopted import adopt
+from flexmw.testing import check_flow, play
+from flexmw.testing.flow import FLOW_CHECKS
+
+Steps = Generator[Any, Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A component out of a generator function."""
+
+    name: ClassVar[str] = "acme.test"
+    api: ClassVar[int] = 1
+    order: ClassVar[flexmw.Order] = flexmw.Order()
+    steps: Callable[..., Any]
+    memory: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def flow(self, request: Any) -> Any:
+        return self.steps(self, request)
+
+
+def stamp(self: Component, request: Any) -> Steps:
+    request.headers["x-stamp"] = "1"
+    return (yield flexmw.Send(request))
+
+
+def once_more(self: Component, request: Any) -> Steps:
+    response = yield flexmw.Send(request)
+    if response.status_code == 429:
+        yield flexmw.Discard(response)
+        yield flexmw.Sleep(1.0)
+        response = yield flexmw.Send(request)
+    return response
+
+
+def no_generator(self: Component, request: Any) -> Any:
+    return None
+
+
+def always_twice(self: Component, request: Any) -> Steps:
+    yield flexmw.Discard((yield flexmw.Send(request)))
+    return (yield flexmw.Send(request))
+
+
+def forgets_the_answer(self: Component, request: Any) -> Steps:
+    yield flexmw.Send(request)
+
+
+def returns_the_discarded(self: Component, request: Any) -> Steps:
+    response = yield flexmw.Send(request)
+    if response.status_code == 500:
+        yield flexmw.Discard(response)
+    return response
+
+
+def retries_for_ever(self: Component, request: Any) -> Steps:
+    while True:
+        response = yield flexmw.Send(request)
+        if response.status_code < 500:
+            return response
+        yield flexmw.Discard(response)
+        yield flexmw.Sleep(1.0)
+
+
+def sleeps_backwards(self: Component, request: Any) -> Steps:
+    response = yield flexmw.Send(request)
+    if response.status_code == 429:
+        yield flexmw.Sleep(-1.0)
+    return response
+
+
+def yields_the_request(self: Component, request: Any) -> Steps:
+    return (yield request)
+
+
+def sends_an_url(self: Component, request: Any) -> Steps:
+    return (yield flexmw.Send("https://api.test/"))
+
+
+def hides_errors(self: Component, request: Any) -> Steps:
+    try:
+        return (yield flexmw.Send(request))
+    except Exception:
+        return None
+
+
+def changes_errors(self: Component, request: Any) -> Steps:
+    broken = False
+    try:
+        return (yield flexmw.Send(request))
+    except Exception:
+        broken = True
+    if broken:
+        raise RuntimeError("upstream is broken")
+
+
+def repeats_posts(self: Component, request: Any) -> Steps:
+    response = yield flexmw.Send(request)
+    if response.status_code == 500:
+        yield flexmw.Discard(response)
+        response = yield flexmw.Send(request)
+    return response
+
+
+def repeats_lost_posts(self: Component, request: Any) -> Steps:
+    try:
+        return (yield flexmw.Send(request))
+    except Exception:
+        return (yield flexmw.Send(request))
+
+
+def tries_again_when_cancelled(self: Component, request: Any) -> Steps:
+    try:
+        return (yield flexmw.Send(request))
+    except BaseException:
+        return (yield flexmw.Send(request))
+
+
+def replaces_cancellation(self: Component, request: Any) -> Steps:
+    try:
+        return (yield flexmw.Send(request))
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError("interrupted") from error
+
+
+def remembers_the_answer_on_self(self: Component, request: Any) -> Steps:
+    self.memory["answer"] = yield flexmw.Send(request)
+    yield flexmw.Sleep(0)
+    return self.memory["answer"]
+
+
+def remembers_the_request_on_self(self: Component, request: Any) -> Steps:
+    self.memory.setdefault("request", request)
+    return (yield flexmw.Send(self.memory["request"]))
+
+
+def blocks(self: Component, request: Any) -> Steps:
+    time.sleep(0)
+    return (yield flexmw.Send(request))
+
+
+def connects(self: Component, request: Any) -> Steps:
+    with socket.socket() as own:
+        own.connect_ex(("127.0.0.1", 9))
+        try:
+            own.connect(("127.0.0.1", 9))
+        except OSError:
+            pass
+    return (yield flexmw.Send(request))
+
+
+WRONG = [
+    (no_generator, "good answer", "not a generator"),
+    (always_twice, "good answer", "a POST that is answered with 200 was sent 2 times"),
+    (forgets_the_answer, "good answer", "returned None, not an answer that it was given"),
+    (returns_the_discarded, "error answers", "on a 500: the answer that it returned was discarded"),
+    (retries_for_ever, "error answers", "on a 503: it asked for more than 1000 effects"),
+    (sleeps_backwards, "error answers", "on a 429: it asked to sleep for -1.0 seconds"),
+    (yields_the_request, "good answer", "which is no effect"),
+    (sends_an_url, "good answer", "which is no request"),
+    (hides_errors, "transport errors", "ended with the answer None"),
+    (changes_errors, "transport errors", "became an unrelated RuntimeError"),
+    (repeats_posts, "one execution", "was sent 2 times on 500"),
+    (repeats_lost_posts, "one execution", "was sent 2 times on ReadTimeout"),
+    (tries_again_when_cancelled, "cancellation", "it went on after KeyboardInterrupt"),
+    (tries_again_when_cancelled, "closing", "do not catch BaseException"),
+    (replaces_cancellation, "cancellation", "CancelledError did not come out"),
+    (remembers_the_answer_on_self, "interleaved calls", "one got the other's answer"),
+    (remembers_the_request_on_self, "interleaved calls", "the call to b.test yielded"),
+    (blocks, "blocks", "flow() calls time.sleep"),
+    (connects, "blocks", "flow() calls socket.connect"),
+]
+
+
+@pytest.mark.parametrize("steps", [stamp, once_more])
+def test_a_flow_that_behaves_passes(steps: Any) -> None:
+    check_flow(Component(steps=steps))
+
+
+@pytest.mark.parametrize(("steps", "check", "words"), WRONG, ids=lambda value: getattr(value, "__name__", None))
+def test_each_misbehaviour_is_named(steps: Any, check: str, words: str) -> None:
+    with pytest.raises(AssertionError, match=r"'acme\.test' does not conform") as caught:
+        check_flow(Component(steps=steps))
+    lines = [line for line in str(caught.value).splitlines() if line.startswith(f"  - {check}: ")]
+    assert any(words in line for line in lines), str(caught.value)
+
+
+def test_every_check_has_a_component_that_fails_it() -> None:
+    assert {check for _, check, _ in WRONG} >= set(FLOW_CHECKS)
+
+
+def only_for_httpx(self: Component, request: Any) -> Steps:
+    response = yield flexmw.Send(request)
+    if response.status_code == 503 and isinstance(response, httpx.Response):
+        yield flexmw.Discard(response)
+        response = yield flexmw.Send(request)
+    return response
+
+
+def empties_the_second_body(self: Component, request: Any) -> Steps:
+    response = yield flexmw.Send(request)
+    if "stream" in response.extensions or not hasattr(response, "is_stream_consumed"):
+        return response
+    if not response.is_stream_consumed and response.status_code == 500:
+        request.stream = type(request.stream)(b"{}")
+        return (yield flexmw.Send(request))
+    return response
+
+
+def test_transports_that_do_not_agree_are_named() -> None:
+    with pytest.raises(AssertionError, match=r"transports: GET answered with 503, ok ends differently: httpx\.Client"):
+        check_flow(Component(steps=only_for_httpx))
+
+
+def test_a_body_that_changes_on_the_wire_is_named() -> None:
+    with pytest.raises(AssertionError, match=r"transports: httpx\.Client: one POST was executed 2 times on 500"):
+        check_flow(Component(steps=empties_the_second_body))
+
+
+class Wrapper(httpx2.BaseTransport):
+    """A transport wrapper as others write it."""
+
+    def __init__(self, transport: httpx2.BaseTransport, *, again_on: int = 429) -> None:
+        self.transport, self.again_on = transport, again_on
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = self.transport.handle_request(request)
+        if response.status_code == self.again_on:
+            response.close()
+            response = self.transport.handle_request(request)
+        return response
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+def test_an_adopted_transport_is_run_where_it_belongs() -> None:
+    check_flow(adopt(Wrapper))
+
+
+def test_an_adopted_transport_that_repeats_posts_is_found() -> None:
+    with pytest.raises(AssertionError, match=r"httpx2\.Client: one POST was executed 2 times on 500"):
+        check_flow(adopt(Wrapper, again_on=500))
+
+
+@pytest.mark.anyio
+async def test_it_runs_inside_an_event_loop_too() -> None:
+    check_flow(Component(steps=stamp))
+
+
+def test_a_component_without_a_client_face_is_refused() -> None:
+    with pytest.raises(flexmw.ConfigError, match="a client face: a method `flow`"):
+        check_flow(object())
+
+
+def test_play_shows_the_effects_of_a_flow() -> None:
+    played = play(flexmw.Retry(attempts=2), [429, 200], httpx2.Request("GET", "https://api.test/"))
+    assert [type(effect).__name__ for effect in played.effects] == ["Send", "Discard", "Tell", "Sleep", "Send"]
+    assert played.answer is played.responses[1]
+    assert played.discarded == [played.responses[0]]
+
+
+def test_play_without_outcomes_is_refused() -> None:
+    with pytest.raises(flexmw.ConfigError, match="at least one outcome"):
+        play(flexmw.Retry(), [], httpx.Request("GET", "https://api.test/"))
