@@ -6,7 +6,7 @@
         print(models.work(), running.admin.account(account))
 
 Both listen on free loopback ports and are ready when the block begins. The backend has a process of its own; the
-gateway runs in a thread, so that its spans can be read here, or with `process=True` as `python -m examples.gateway`.
+gateway runs in a thread of this one, so that its spans can be read here.
 """
 
 from __future__ import annotations
@@ -91,19 +91,20 @@ def backend() -> Iterator[Backend]:
 
 @contextmanager
 def gateway(
-    upstream: str, *, storage: str | None = None, timeout: float = 30.0, key: str = "", process: bool = False
+    upstream: str, *, key: str | None = None, storage: str | None = None, timeout: float = 30.0
 ) -> Iterator[Running]:
-    """A gateway before the backend at `upstream`, which may ask for a `key`; its state in a temporary file."""
+    """A gateway before `upstream`, which may ask for a `key`. Its state is in a temporary file, unless `storage` says."""
     token = secrets.token_urlsafe()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        storage = storage or f"sqlite:///{folder}/gateway.db"
-        if process:
-            options = {"port": "0", "upstream": upstream, "storage": storage, "timeout": timeout, "admin-token": token}
-            given = [f"--{name}={value}" for name, value in options.items()]
-            url = stack.enter_context(child("examples.gateway", *given))
-        else:
-            settings = Settings(upstream=upstream, storage=storage, timeout=timeout, admin_token=token, faults=True)
-            url = stack.enter_context(in_thread(build(Gateway(settings))))
+        settings = Settings(
+            upstream=upstream,
+            upstream_key=key,
+            storage=storage or f"sqlite:///{folder}/gateway.db",
+            timeout=timeout,
+            admin_token=token,
+            faults=True,
+        )
+        url = stack.enter_context(in_thread(build(Gateway(settings))))
         headers = {"authorization": f"Bearer {token}"}
         yield Running(url, AdminClient(stack.enter_context(httpx2.Client(base_url=url, headers=headers))))

@@ -32,7 +32,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     ),
     (re.compile(r"(?<![A-Za-z0-9])(AKIA|ASIA)[A-Z0-9]{12,}"), r"\1***"),
     (re.compile(r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{20,}"), "AIza***"),
-    (re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"), "eyJ***"),
+    (re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,512}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"), "eyJ***"),
     # In quotes, as in JSON, a repr or ASGI's header pairs: the value ends with its quote, not with a blank.
     (re.compile(_NAMES + r"([\"']?\s{0,3}[=:,]\s{0,3}b?)([\"'])(?:(?!\3)[^\\]|\\.)+"), r"\1\2\3***"),
     (re.compile(_NAMES + r"([\"']?\s{0,3}[=:]\s{0,3})(?!b[\"'])[^\s&\"',;}]+"), r"\1\2***"),

@@ -30,6 +30,7 @@ __all__ = [
     "Attribute",
     "Event",
     "Metric",
+    "Place",
 ]
 
 SCOPE: Final = "flexmw"
@@ -38,7 +39,7 @@ OTHER: Final = "_OTHER"
 """What a value outside a closed set becomes (the semantic conventions' own word)."""
 
 SERIES: Final = 500
-"""The most attribute sets that one instrument may have in one process; the SDK's own limit is 2000."""
+"""The attribute sets after which an instrument drops its open attributes; the SDK's own limit is 2000."""
 
 DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """The conventions' advice for HTTP durations, in seconds."""

@@ -52,7 +52,8 @@ class Pace:
     max_wait: float = option(120.0, seconds())
     clock: Clock = option(SYSTEM, hidden=True)
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
     def flow(self, request: Request) -> Flow:
         """Wait for a turn, send, and note what the answer says."""
@@ -103,6 +104,6 @@ class Pace:
 
 
 def _server_now(headers: Mapping[str, str], sent: float, received: float) -> float:
-    """The server's clock as a response shows it: our own where the two agree, because ``Date`` has whole seconds only."""
+    """The server's clock as a response shows it; our own where the two agree: ``Date`` has whole seconds only."""
     date = http_date(headers.get("date", ""))
     return received if date is None or sent - 1.0 < date <= received else date

@@ -13,7 +13,7 @@ from typing import Any, Final
 from opentelemetry import metrics, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from flexmw.kit.semconv import DURATION_BUCKETS, EVENTS, METRICS, SCHEMA_URL, SCOPE
+from flexmw.kit.semconv import ATTRIBUTES, DURATION_BUCKETS, EVENTS, METRICS, OTHER, SCHEMA_URL, SCOPE, SERIES
 from flexmw.tagging.core import Attributes, Mode, mode_of
 
 _logs: Any
@@ -53,6 +53,8 @@ class Otel:
         self._tracer: trace.Tracer | None = None
         self._logger: Any = None
         self._instruments: dict[str, Any] = {}
+        self._values: dict[str, set[Any]] = {}
+        self._sets: dict[str, set[tuple[Any, ...]]] = {}
         self.live = False
         """Something records: seen once, believed for good."""
 
@@ -85,11 +87,32 @@ class Otel:
 
     def count(self, name: str, attributes: Attributes) -> None:
         """Add one to a counter of the table."""
-        self._instrument(name).add(1, attributes)
+        self._instrument(name).add(1, self._bounded(name, attributes))
 
     def record(self, name: str, seconds: float, attributes: Attributes) -> None:
         """Give a histogram of the table a value."""
-        self._instrument(name).record(max(0.0, seconds), attributes)
+        self._instrument(name).record(max(0.0, seconds), self._bounded(name, attributes))
+
+    def _bounded(self, instrument: str, attributes: Attributes) -> Attributes:
+        """Open attributes of metrics held to the number of values, and of sets, that the table allows them."""
+        bounded: Attributes = {}
+        for name, value in attributes.items():
+            most = ATTRIBUTES[name].bound
+            if most is not None:
+                seen = self._values.setdefault(name, set())
+                if value not in seen and len(seen) < most:
+                    seen.add(value)
+                if value not in seen:
+                    if not isinstance(value, str):
+                        continue
+                    value = OTHER
+            bounded[name] = value
+        sets, key = self._sets.setdefault(instrument, set()), tuple(bounded.items())
+        if key not in sets:
+            if len(sets) >= SERIES:
+                return {name: value for name, value in bounded.items() if ATTRIBUTES[name].bound is None}
+            sets.add(key)
+        return bounded
 
     def _instrument(self, name: str) -> Any:
         instrument = self._instruments.get(name)

@@ -45,7 +45,11 @@ class Settings:
 
     def route_of(self, scope: MutableMapping[str, Any]) -> Attributes:
         """``http.route``, where the router has said it; never the path."""
-        route = self._route(scope) if self._route is not None else _starlette_route(scope)
+        try:
+            route = _starlette_route(scope) if self._route is None else self._route(scope)
+        except Exception:
+            self.warn("route", "Tagging(route=...) raised: requests are told about without http.route")
+            route = None
         return {} if route is None else {"http.route": route}
 
     def count_request(self, watch: Watch) -> None:

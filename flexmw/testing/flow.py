@@ -56,12 +56,23 @@ def check_flow(component: Any) -> None:
     if not hasattr(component, "around"):
         for library in libraries:
             with watch() as blocking:
-                for what, check in FLOW_CHECKS.items():
-                    faults += [f"{what}: {fault}" for fault in check(make, library)]
+                faults += _play_all(make, library)
             faults += [f"blocks: flow() calls {call}; yield flexmw.Sleep or flexmw.Send instead" for call in blocking]
     if not faults:
         faults += [f"transports: {fault}" for fault in compare(make, libraries)]
     report(component, faults)
+
+
+def _play_all(make: Make, library: Any) -> list[str]:
+    faults: list[str] = []
+    for what, check in FLOW_CHECKS.items():
+        try:
+            faults += [f"{what}: {fault}" for fault in check(make, library)]
+        except Exception as error:
+            faults.append(f"{what}: {type(error).__name__}: {error}")
+        if faults and check is _good_answer:
+            break
+    return faults
 
 
 def _good_answer(make: Make, library: Any) -> list[str]:
@@ -147,14 +158,16 @@ def _interleaved(make: Make, library: Any) -> list[str]:
     for request, send in zip(requests, sends, strict=True):
         if not isinstance(send, Send) or send.request.url.host != request.url.host:
             faults.append(f"with two calls at once, the call to {request.url.host} yielded {send!r}")
-    for flow, answer in reversed(list(zip(flows, answers, strict=True))):
+    waiting: list[tuple[int, Any]] = [(1, answers[1]), (0, answers[0])]
+    while waiting:
+        place, outcome = waiting.pop(0)
         try:
-            effect = flow.send(answer)
-            while True:
-                effect = flow.send(effect.response if hasattr(effect, "watch") else None)
+            effect = flows[place].send(outcome)
         except StopIteration as done:
-            if done.value is not answer:
+            if done.value is not answers[place]:
                 faults.append("with two calls at once, one got the other's answer: keep state in the flow, not on self")
+        else:
+            waiting.append((place, getattr(effect, "response", None) if hasattr(effect, "watch") else None))
     return faults
 
 

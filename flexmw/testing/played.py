@@ -76,12 +76,11 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
             played.error = error
             return played
         played.effects.append(effect)
-        if len(played.effects) > MOST:
-            played.faults.append(f"it asked for more than {MOST} effects: it has no end")
-            flow.close()
-            return played
         _judge(effect, played)
         step, outcome = flow.send, None
+        if played.faults:
+            flow.close()
+            return played
         if isinstance(effect, Send):
             outcome = script.pop(0) if len(script) > 1 else script[0]
             if isinstance(outcome, int):
@@ -95,7 +94,9 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
 
 
 def _judge(effect: Any, played: Played) -> None:
-    if not isinstance(effect, _EFFECTS):
+    if len(played.effects) > MOST:
+        played.faults.append(f"it asked for more than {MOST} effects: it has no end")
+    elif not isinstance(effect, _EFFECTS):
         known = "flexmw.Send, flexmw.Sleep or flexmw.Discard"
         played.faults.append(f"it yielded {effect!r}, which is no effect: yield {known}")
     elif isinstance(effect, Sleep) and not _is_wait(effect.seconds):

@@ -59,7 +59,7 @@ def test_a_param_that_is_unknown_is_null_only_when_asked_for() -> None:
 def test_a_lone_surrogate_never_breaks_an_answer(text: str) -> None:
     decoded = ErrorBody.decode(ErrorBody(message=text, type="t").encode())
     assert decoded is not None
-    assert [seen for seen in decoded.message] == ["?" if 0xD800 <= ord(c) < 0xE000 else c for c in text]
+    assert list(decoded.message) == ["?" if 0xD800 <= ord(c) < 0xE000 else c for c in text]
 
 
 @given(error=st.dictionaries(st.sampled_from(["message", "type", "code", "param", "doc_url", "x"]), JSON))

@@ -69,8 +69,11 @@ def test_retry_after_in_seconds(value: str, expected: float) -> None:
         "5s",
         "5.",
         ".5",
-    ]
-    + ["1 2", "Mon", "Mon, ", "\x00"],
+        "1 2",
+        "Mon",
+        "Mon, ",
+        "\x00",
+    ],
 )
 def test_zero_and_garbage_are_no_answer(value: str) -> None:
     assert wait_of({"retry-after": value}, now=NOW) is None

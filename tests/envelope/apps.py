@@ -404,6 +404,7 @@ def fastapi_app() -> FastAPI:
     @app.post("/native/chat/completions", response_class=fastapi.sse.EventSourceResponse)
     async def native() -> AsyncIterable[dict[str, Any]]:
         yield {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+        await asyncio.sleep(0.05)  # FastAPI drops what it has not sent when the generator raises
         raise ValueError(SECRET)
 
     @app.post("/native-first/chat/completions", response_class=fastapi.sse.EventSourceResponse)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 import redis
 
@@ -248,7 +249,7 @@ async def test_a_store_that_blocks_holds_up_no_event_loop(tmp_path: Path) -> Non
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: store.swap("k", "", "t", b"", lease=1.0, ttl=60.0))
         for _ in range(50):
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         assert other.execute("select count(*) from flexmw_keys").fetchone() == (0,)
         other.execute("rollback")
         other.close()

@@ -29,7 +29,9 @@ class Answer:
     @property
     def quota(self) -> tuple[int, int, int]:
         """limit, remaining, reset of the seed dialect."""
-        limit, remaining, reset = (int(self[f"x-ratelimit-{part}-requests"]) for part in ("limit", "remaining", "reset"))
+        limit, remaining, reset = (
+            int(self[f"x-ratelimit-{part}-requests"]) for part in ("limit", "remaining", "reset")
+        )
         return limit, remaining, reset
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import socket
-import threading
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,32 +136,32 @@ async def test_async_tests_run_on_both_backends(anyio_backend_name: str) -> None
     assert sniffio.current_async_library() == anyio_backend_name
 
 
-def test_a_skip_is_counted_by_its_reason_and_a_thread_that_stays_fails_its_test(pytester: pytest.Pytester) -> None:
-    conftest = Path(__file__).parent.parent / "conftest.py"
-    pytester.makepyprojecttoml(f"[tool.pytest]\npythonpath = ['{conftest.parent.parent.as_posix()}']\n")
-    pytester.makeconftest("from tests.conftest import _no_thread_is_left, pytest_terminal_summary")
-    pytester.makepyfile(
-        """
-        import threading
-        from tests.servers import skip_unless
+CHILD = """
+import threading
+from tests.servers import skip_unless
 
-        def test_one():
-            skip_unless(None, "a dragon")
+def test_one():
+    skip_unless(None, "a dragon")
 
-        def test_two():
-            skip_unless(False, "a dragon")
+def test_two():
+    skip_unless(False, "a dragon")
 
-        def test_there():
-            skip_unless("here", "nothing")
+def test_there():
+    skip_unless("here", "nothing")
 
-        def test_leaves_a_thread():
-            threading.Thread(target=threading.Event().wait, args=(4,), name="forgotten").start()
-        """
-    )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
-    result.assert_outcomes(passed=2, skipped=2, errors=1)
-    result.stdout.fnmatch_lines(["*threads that the test left behind: forgotten*", "skipped 2: needs a dragon"])
+def test_leaves_a_thread():
+    threading.Thread(target=threading.Event().wait, args=(4,), name="forgotten").start()
+"""
 
 
-def test_no_thread_of_a_test_is_there_now() -> None:
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith(("hostile", "test-"))] == []
+def test_skips_are_counted_by_reason_and_a_thread_that_stays_fails_its_test(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent.parent
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {root}\n")
+    (tmp_path / "conftest.py").write_text("from tests.conftest import _no_thread_is_left, pytest_terminal_summary\n")
+    (tmp_path / "test_child.py").write_text(CHILD)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    lines = run.stdout.splitlines()
+    assert "skipped 2: needs a dragon" in lines
+    assert any("threads that the test left behind: forgotten" in line for line in lines)
+    assert "2 passed, 2 skipped, 1 error" in lines[-1]

@@ -1,0 +1,86 @@
+"""``python -m examples.tour``: the contract's page, row by row, played against the gateway with the real openai SDK.
+
+Starts the model backend and the gateway on loopback, plays each scene with the blocking and with the async SDK, and
+shows what was sent, what was raised, how often the backend worked and what the span says. Ends with one POST whose
+answer is lost. Exits with 1 if anything is not as the contract says.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from examples.gateway.serve import backend, gateway
+from examples.tour.acts import Note, Spans, play
+from examples.tour.lost import Loss, lose_answers
+from examples.tour.scenes import SCENES, Scene
+
+__all__ = ["main"]
+
+WIDTH = 190
+EXPECTED = {(False, False): 3, (False, True): 1, (True, False): 1, (True, True): 1}
+
+
+def main() -> int:
+    """Play everything; the number of things that are not right."""
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH, no_color=True)
+    logging.disable(logging.ERROR)  # the hosts report the failures that are ordered here; the tables show them
+    spans = Spans()
+    faults = 0
+    with backend() as models, gateway(models.url, timeout=0.5) as running:
+        console.print(f"gateway {running.url}, its model backend {models.url}\n")
+        rows = table("The contract, row by row", *ROW_COLUMNS)
+        with console.status("starting") as status:
+            for number, scene in enumerate(SCENES, 1):
+                status.update(f"scene {number} of {len(SCENES)}: {scene.what}")
+                note, twin = (play(scene, running, models, spans, use_async=use) for use in (False, True))
+                faults += (note.sent, note.raised) != (twin.sent, twin.raised)
+                rows.add_row(*row(scene, note, twin))
+        console.print(rows)
+        losses = table("One POST whose answer is lost twice", "client", "server", "executions", "ended")
+        with console.status("losing answers"):
+            for number, loss in enumerate(lose_answers(running, models)):
+                expected = tuple(EXPECTED.values())[number]
+                faults += loss.executions != expected
+                losses.add_row(*lost_row(loss, expected))
+        console.print(losses)
+    console.print(f"{faults} things are not as they should be." if faults else "All as the contract says.")
+    return min(faults, 1)
+
+
+ROW_COLUMNS = ("row", "what", "sent: status type code", "headers", "SDK raised", "work", "took", "span", "async")
+
+
+def table(title: str, *columns: str) -> Table:
+    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def row(scene: Scene, note: Note, twin: Note) -> tuple[str, ...]:
+    sent = f"{note.status} {note.type}\n{note.code}{f' (param {note.param})' if note.param else ''}"
+    return (
+        scene.row,
+        scene.what,
+        sent if note.type else str(note.status),
+        "\n".join(note.headers),
+        note.raised or "-",
+        str(note.worked),
+        f"{note.waited:.2f} s",
+        note.span,
+        "same" if twin.sent == note.sent and twin.raised == note.raised else f"differs: {twin.sent}",
+    )
+
+
+def lost_row(loss: Loss, expected: int) -> tuple[str, ...]:
+    mark = "" if loss.executions == expected else f" (expected {expected})"
+    return loss.client, loss.server, f"{loss.executions}{mark}", loss.ended
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,85 @@
+"""The same errors on every host leave in the same shape, over real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import httpx
+import openai
+import pytest
+
+import flexmw
+from flexmw.contract import ErrorBody
+from tests.hosts.apps import HOSTS, SECRET
+from tests.servers import Served, uvicorn_server
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@dataclass(frozen=True)
+class Case:
+    what: str
+    method: str
+    path: str
+    status: int
+    code: str
+    header: tuple[str, str] | None = None
+    send: bytes | None = None
+
+
+CASES = [
+    Case("unknown route", "GET", "/nowhere", 404, "not_found"),
+    Case("wrong method", "DELETE", "/ok", 405, "method_not_allowed", ("allow", "GET")),
+    Case("malformed JSON", "POST", "/validate", 400, "", None, b"{"),
+    Case("failed validation", "POST", "/validate", 400, "", None, b'{"n": "x"}'),
+    Case("HTTP error with headers", "GET", "/limited", 429, "rate_limit_exceeded", ("retry-after", "7")),
+    Case("unhandled exception", "GET", "/crash", 500, "internal_error"),
+    Case("a raised kind", "GET", "/kind", 400, "model_not_found", ("x-kind", "1")),
+    Case("a raised kind that is a 500", "GET", "/kind-500", 500, "upstream_timeout"),
+    Case("a kind raised in a thread", "GET", "/thread", 402, "402"),
+]
+
+OTHERWISE: dict[tuple[str, str], str] = {}
+"""What a host cannot do, by host and case, in words for the docs."""
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[dict[str, Served]]:
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(uvicorn_server(flexmw.Envelope(max_wait=0.5).asgi(make())))
+            for name, make in HOSTS.items()
+        }
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
+def test_the_error_keeps_the_contract(host: str, case: Case, served: dict[str, Served]) -> None:
+    answer = httpx.request(
+        case.method, served[host].url + case.path, content=case.send, headers={"content-type": "application/json"}
+    )
+    print(host, case.what, answer.status_code, answer.text, dict(answer.headers))
+    assert answer.status_code == case.status
+    error = ErrorBody.decode(answer.content)
+    assert error is not None
+    assert error.code == (case.code or error.code)
+    assert SECRET not in answer.text
+    assert answer.headers["x-request-id"]
+    if case.header is not None:
+        assert case.header[1] in answer.headers[case.header[0]]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_the_openai_sdk_reads_a_raised_kind(host: str, served: dict[str, Served]) -> None:
+    with (
+        openai.OpenAI(api_key="k", base_url=served[host].url, max_retries=0) as client,
+        pytest.raises(openai.BadRequestError) as caught,
+    ):
+        client.get("/kind", cast_to=object)
+    assert (caught.value.code, caught.value.param, caught.value.type) == (
+        "model_not_found",
+        "model",
+        "invalid_request_error",
+    )

@@ -1,0 +1,576 @@
+"""What a caller meets, under asyncio and trio."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+import flexmw
+from flexmw.errors import ConfigError, InsufficientCredit, JobNotFound, RateLimitExceeded, SubsystemOffline
+from flexmw.idempotency import Idempotency
+from flexmw.idempotency.core import Record
+from flexmw.idempotency.memory import MemoryStore
+from flexmw.kit.exchange import Exchange
+from flexmw.testing import FakeClock
+from tests.idempotency.calls import KEYED, Caller, Host
+
+pytestmark = pytest.mark.anyio
+
+
+async def call(app: Any, headers: dict[str, str] | None = None, **options: Any) -> Caller:
+    return await Caller(app, headers=KEYED if headers is None else headers, **options)()
+
+
+def code(caller: Caller) -> str:
+    return str(json.loads(caller.answer)["error"]["code"])
+
+
+async def test_a_retry_gets_the_answer_of_the_first_call_and_runs_nothing() -> None:
+    host = Host(status=201, headers=[(b"content-type", b"text/plain"), (b"location", b"/orders/1")])
+    app = Idempotency().asgi(host)
+    first, second = await call(app), await call(app)
+    assert (first.status, first.answer, first.replayed) == (201, b"run 1", False)
+    assert (second.status, second.answer, second.replayed) == (201, b"run 1", True)
+    assert second.answer_headers["location"] == "/orders/1"
+    assert host.runs == 1
+
+
+async def test_a_key_in_quotes_is_the_same_key() -> None:
+    host = Host()
+    app = Idempotency().asgi(host)
+    await call(app, {"Idempotency-Key": '"8e03"'})
+    assert (await call(app, {"Idempotency-Key": "8e03"})).replayed
+
+
+async def test_the_same_key_of_another_caller_is_another_key() -> None:
+    host = Host()
+    app = Idempotency().asgi(host)
+    await call(app, token="sk-one")
+    for other in (
+        {"token": "sk-two"},
+        {"token": None},
+        {"token": None, "client": ("192.0.2.8", 1)},
+        {"token": None, "headers": {**KEYED, "x-api-key": "a"}},
+        {"token": None, "headers": {**KEYED, "x-api-key": "b"}},
+        {"token": None, "headers": {**KEYED, "authorization": "Basic YTpi"}},
+        {"token": None, "headers": {**KEYED, "cookie": "session=1"}},
+    ):
+        assert not (await call(app, **other)).replayed
+    assert host.runs == 8
+
+
+async def test_a_caller_can_be_named_by_the_host() -> None:
+    host = Host()
+    app = Idempotency(caller=lambda scope: scope["path"].split("/")[1]).asgi(host)
+    await call(app, token="sk-one", path="/acme/x")
+    assert (await call(app, token="sk-two", path="/acme/x")).replayed
+    assert not (await call(app, token="sk-two", path="/other/x")).replayed
+
+
+@pytest.mark.parametrize(
+    "change", [{"body": b'{"other": 1}'}, {"path": "/refunds"}, {"query": b"a=1"}, {"method": "PATCH"}]
+)
+async def test_a_key_that_another_request_has_is_refused(change: dict[str, Any]) -> None:
+    host = Host()
+    app = Idempotency().asgi(host)
+    await call(app)
+    refused = await call(app, **change)
+    assert (refused.status, code(refused), host.runs) == (422, "idempotency_key_reused", 1)
+    assert refused.answer_headers["x-should-retry"] == "false"
+
+
+async def test_a_multipart_body_is_the_same_under_another_boundary() -> None:
+    host = Host()
+    app = Idempotency().asgi(host)
+    for boundary in ("aaa", "bbb"):
+        body = f'--{boundary}\r\ncontent-disposition: form-data; name="f"\r\n\r\n1\r\n--{boundary}--\r\n'.encode()
+        last = await call(app, {**KEYED, "content-type": f"multipart/form-data; boundary={boundary}"}, body=body)
+    assert last.replayed
+
+
+async def test_a_missing_key_is_refused_only_where_one_is_required() -> None:
+    host = Host()
+    app = Idempotency(required=lambda scope: scope["path"] == "/orders").asgi(host)
+    refused = await call(app, {})
+    assert (refused.status, code(refused), host.runs) == (400, "idempotency_key_required", 0)
+    assert (await call(app, {}, path="/free")).status == 200
+
+
+@pytest.mark.parametrize("key", ["", '""', "a,b", '"a', "a b", "ä", "x" * 256])
+async def test_a_key_that_cannot_be_read_is_refused(key: str) -> None:
+    host = Host()
+    refused = await call(Idempotency().asgi(host), {"Idempotency-Key": key})
+    assert (refused.status, code(refused), host.runs) == (400, "idempotency_key_invalid", 0)
+
+
+async def test_a_duplicate_is_told_to_come_back_while_the_first_runs() -> None:
+    host = Host().hold()
+    app = Idempotency().asgi(host)
+    first = Caller(app, headers=KEYED)
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        await host.started.wait()
+        second = await call(app)
+        assert (second.status, code(second)) == (409, "idempotency_in_progress")
+        assert second.answer_headers["retry-after"] == "1"
+        assert second.answer_headers["x-should-retry"] == "true"
+        host.proceed.set()
+    assert (await call(app)).answer == first.answer == b"run 1"
+
+
+async def test_a_duplicate_can_wait_for_the_first_ones_answer() -> None:
+    host = Host().hold()
+    app = Idempotency(wait=30.0).asgi(host)
+    first, second = Caller(app, headers=KEYED), Caller(app, headers=KEYED)
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        await host.started.wait()
+        group.start_soon(second)
+        await anyio.wait_all_tasks_blocked()
+        host.proceed.set()
+    assert (first.answer, second.answer, second.replayed, host.runs) == (b"run 1", b"run 1", True, 1)
+
+
+async def test_a_duplicate_waits_no_longer_than_it_should() -> None:
+    host = Host().hold()
+    clock = FakeClock()
+    app = Idempotency(wait=5.0, lease=3600.0, clock=clock).asgi(host)
+    async with anyio.create_task_group() as group:
+        group.start_soon(Caller(app, headers=KEYED))
+        await host.started.wait()
+        slept = sum(clock.slept)
+        assert (await call(app)).status == 409
+        assert sum(clock.slept) - slept >= 5.0
+        group.cancel_scope.cancel()
+        host.proceed.set()
+
+
+@pytest.mark.parametrize("status", [401, 402, 409, 425, 429, 400, 422])
+async def test_a_refusal_is_not_kept(status: int) -> None:
+    host = Host(status=status)
+    app = Idempotency().asgi(host)
+    await call(app)
+    host.status = 200
+    second = await call(app)
+    assert (second.status, second.answer, second.replayed) == (200, b"run 2", False)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 302, 403, 404, 410, 500, 502, 503, 504])
+async def test_every_other_answer_is_kept(status: int) -> None:
+    host = Host(status=status)
+    app = Idempotency().asgi(host)
+    first, second = await call(app), await call(app)
+    assert (second.status, second.answer, second.replayed, host.runs) == (status, first.answer, True, 1)
+    for answer in (first, second):
+        assert answer.answer_headers.get("x-should-retry") == ("false" if status >= 500 else None)
+
+
+async def test_a_503_that_says_when_to_return_is_not_kept() -> None:
+    host = Host(status=503, headers=[(b"retry-after", b"3")])
+    app = Idempotency().asgi(host)
+    first = await call(app)
+    assert first.answer_headers.get("x-should-retry") is None
+    host.status, host.headers = 200, []
+    assert (await call(app)).answer == b"run 2"
+
+
+async def test_a_conflict_of_the_host_is_not_to_be_sent_again_by_itself() -> None:
+    assert (await call(Idempotency().asgi(Host(status=409)))).answer_headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "expected"),
+    [
+        (ValueError("secret"), 500, "internal_error"),
+        (TimeoutError(), 500, "upstream_timeout"),
+        (JobNotFound(), 404, "job_not_found"),
+        (ExceptionGroup("several", [ValueError("secret")]), 500, "internal_error"),
+    ],
+)
+async def test_an_exception_is_raised_once_and_its_answer_replayed(
+    error: Exception, status: int, expected: str
+) -> None:
+    host = Host(error=error)
+    app = Idempotency().asgi(host)
+    first, second = await call(app), await call(app)
+    assert first.raised is error
+    assert first.sent == []
+    assert (second.raised, second.status, code(second), host.runs) == (None, status, expected, 1)
+    assert b"secret" not in second.answer
+
+
+@pytest.mark.parametrize(
+    "error", [RateLimitExceeded(2.0), InsufficientCredit(), SubsystemOffline("Playground", retry_after=3.0)]
+)
+async def test_a_refusal_that_is_raised_frees_the_key(error: Exception) -> None:
+    host = Host(error=error)
+    app = Idempotency().asgi(host)
+    assert (await call(app)).raised is error
+    host.error = None
+    assert (await call(app)).answer == b"run 2"
+
+
+async def test_an_app_that_never_answers_has_answered_500() -> None:
+    async def silent(scope: Any, receive: Any, send: Any) -> None: ...
+
+    app = Idempotency().asgi(silent)
+    assert (await call(app)).sent == []
+    assert (await call(app)).status == 500
+
+
+async def test_volatile_headers_are_not_replayed() -> None:
+    stale = {"date": "x", "X-Request-ID": "1", "x-ratelimit-remaining-requests": "3", "set-cookie": "a=b"}
+    host = Host(headers=[(b"x-kept", b"1"), *((n.encode(), v.encode()) for n, v in stale.items())])
+    app = Idempotency().asgi(host)
+    await call(app)
+    assert set((await call(app)).answer_headers) == {"x-kept", "idempotent-replayed", "idempotency-key-ttl"}
+
+
+async def test_every_answer_of_a_protected_route_says_how_long_keys_are_kept() -> None:
+    app = Idempotency(ttl=3600.0).asgi(Host())
+    for headers in (KEYED, KEYED, {}, {"Idempotency-Key": ""}):
+        assert (await call(app, headers)).answer_headers["idempotency-key-ttl"] == "3600"
+    assert "idempotency-key-ttl" not in (await call(app, method="GET")).answer_headers
+
+
+@pytest.mark.parametrize("options", [{"method": "GET"}, {"path": "/health"}, {"headers": {}}])
+async def test_what_is_not_protected_runs_every_time(options: dict[str, Any]) -> None:
+    host = Host()
+    app = Idempotency(exempt=lambda scope: scope["path"] == "/health").asgi(host)
+    for _ in range(2):
+        assert not (await call(app, **options)).replayed
+    assert host.runs == 2
+
+
+async def test_other_kinds_of_connection_pass() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def nothing(message: Any = None) -> Any: ...
+
+    wrapped = Idempotency().asgi(app)
+    for kind in ("lifespan", "websocket"):
+        await wrapped({"type": kind, "headers": []}, nothing, nothing)
+    assert seen == ["lifespan", "websocket"]
+
+
+async def test_the_app_gets_the_whole_body_however_it_came() -> None:
+    host = Host()
+    body = bytes(range(256)) * 40
+    await call(Idempotency().asgi(host), body=body, chunks=7)
+    assert host.seen == [body]
+
+
+async def test_a_client_that_leaves_while_it_sends_has_asked_nothing() -> None:
+    host = Host()
+    caller = Caller(Idempotency().asgi(host), headers=KEYED)
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    await caller()
+    caller.scope["headers"] = [(b"idempotency-key", b"other")]
+    del caller.scope["flexmw"]
+    await caller.app(caller.scope, receive, send)
+    assert host.runs == 1
+
+
+async def test_a_request_too_large_to_compare_is_refused_with_a_key_and_passed_on_without() -> None:
+    host = Host()
+    app = Idempotency(max_request=10, sdk_retries=True).asgi(host)
+    refused = await call(app, body=b"x" * 11)
+    assert (refused.status, code(refused), host.runs) == (413, "request_too_large", 0)
+    passed = await call(app, {"x-stainless-retry-count": "0"}, body=b"y" * 50, chunks=5)
+    assert (passed.status, host.seen) == (200, [b"y" * 50])
+
+
+async def test_an_answer_too_large_to_keep_is_reported_instead_of_repeated() -> None:
+    host = Host(parts=(b"x" * 6, b"x" * 6))
+    app = Idempotency(max_body=10).asgi(host)
+    first, second = await call(app), await call(app)
+    assert first.answer == b"x" * 12
+    assert (second.status, code(second), host.runs) == (409, "idempotency_answer_not_kept", 1)
+    assert "status 200" in second.answer.decode()
+    assert "12 bytes" in second.answer.decode()
+
+
+async def test_a_stream_flows_while_it_is_kept_and_its_replay_has_the_same_events() -> None:
+    host = Host()
+    caller = Caller(Idempotency().asgi(host), headers=KEYED)
+    events = tuple(b"data: %d\n\n" % number for number in range(5))
+    flowed: list[int] = []
+
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+        await send(start)
+        for event in events[:-1]:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            flowed.append(len(caller.sent))
+        await send({"type": "http.response.body", "body": events[-1]})
+
+    async def streaming(scope: Any, receive: Any, send: Any) -> None:
+        host.runs += 1
+        await work(scope, receive, send)
+
+    caller.app = Idempotency().asgi(streaming)
+    await caller()
+    assert flowed == [2, 3, 4, 5]
+    replay = await call(caller.app)
+    assert (replay.answer, replay.replayed, host.runs) == (b"".join(events), True, 1)
+
+
+async def test_a_stream_that_breaks_is_replayed_with_its_error_as_the_last_event() -> None:
+    host = Host(
+        headers=[(b"content-type", b"text/event-stream")],
+        parts=(b"data: 1\n\n", b"data: 2\n\n"),
+        error=ValueError("secret"),
+        error_after=1,
+    )
+    app = Idempotency().asgi(host)
+    first, second = await call(app), await call(app)
+    assert first.raised is host.error
+    assert second.answer.startswith(b'data: 1\n\ndata: {"error":')
+    assert second.answer.endswith(b"}\n\n")
+    assert b"secret" not in second.answer
+    assert host.runs == 1
+
+
+async def test_a_body_that_breaks_is_never_replayed_as_whole() -> None:
+    host = Host(parts=(b"half", b"rest"), error=ValueError(), error_after=1)
+    app = Idempotency().asgi(host)
+    await call(app)
+    assert (await call(app)).status == 500
+
+
+async def test_a_client_that_leaves_does_not_stop_the_work() -> None:
+    host = Host().hold()
+    app = Idempotency().asgi(host)
+    caller = Caller(app, headers=KEYED)
+    async with anyio.create_task_group() as group:
+        group.start_soon(caller)
+        await host.started.wait()
+        caller.gone.set()
+        await anyio.wait_all_tasks_blocked()
+        host.proceed.set()
+    assert caller.raised is None
+    assert (await call(app)).answer == b"run 1"
+
+
+async def test_the_app_hears_of_no_disconnect_before_it_has_answered() -> None:
+    heard: list[str] = []
+
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        with anyio.move_on_after(0.05):
+            heard.append((await receive())["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+        heard.append((await receive())["type"])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await work(scope, receive, send)
+
+    caller = Caller(Idempotency().asgi(app), headers=KEYED)
+    caller.gone.set()
+    await caller()
+    assert heard == ["http.disconnect"]
+
+
+async def test_a_cancelled_request_is_finished_and_kept_before_the_cancellation_goes_on() -> None:
+    host = Host().hold()
+    app = Idempotency().asgi(host)
+    caller = Caller(app, headers=KEYED)
+    async with anyio.create_task_group() as outer:
+
+        async def cancelled() -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(caller)
+                await host.started.wait()
+                group.cancel_scope.cancel()
+
+        outer.start_soon(cancelled)
+        await host.started.wait()
+        await anyio.wait_all_tasks_blocked()
+        host.proceed.set()
+    assert (await call(app)).answer == b"run 1"
+    assert host.runs == 1
+
+
+async def test_a_duplicate_that_waits_can_be_cancelled() -> None:
+    host = Host().hold()
+    app = Idempotency(wait=3600.0).asgi(host)
+    async with anyio.create_task_group() as group:
+        group.start_soon(Caller(app, headers=KEYED))
+        await host.started.wait()
+        with anyio.move_on_after(0.05) as scope:
+            await Caller(app, headers=KEYED)()
+        assert scope.cancelled_caught
+        host.proceed.set()
+
+
+async def test_an_execution_whose_process_vanished_is_unknown_and_never_run_again_by_itself() -> None:
+    clock, host = FakeClock(), Host()
+    store = MemoryStore(clock=clock)
+    app = Idempotency(storage=store, lease=60.0, clock=clock).asgi(host)
+    await vanished(app, store)
+    in_lease = await call(app)
+    assert code(in_lease) == "idempotency_in_progress"
+    clock.advance(61.0)
+    unknown = await call(app)
+    assert (unknown.status, code(unknown), host.runs) == (409, "idempotency_unknown", 1)
+    assert "8e03978e" in unknown.answer.decode()
+    assert unknown.answer_headers["x-should-retry"] == "false"
+
+
+async def vanished(app: Any, store: MemoryStore) -> None:
+    """Leave the key as a process leaves it that was killed in the middle: claimed, and never heard of again."""
+    await call(app)
+    (name, held), *_ = [item async for item in store.scan()]
+    record = Record.decode(held.entry)
+    running = replace(record, phase="running", kept=None)
+    await store.swap(name, held.token, "vanished", running.encode(), lease=60.0, ttl=3600.0)
+
+
+async def test_an_unknown_execution_is_run_again_where_the_host_wants_that() -> None:
+    clock, host, attempts = FakeClock(), Host(), []
+    store = MemoryStore(clock=clock)
+
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        attempts.append(flexmw.execution().attempt)
+
+    host.work = work
+    app = Idempotency(storage=store, on_unknown="run", clock=clock).asgi(host)
+    await vanished(app, store)
+    clock.advance(61.0)
+    assert (await call(app)).answer == b"run 2"
+    assert attempts == [1, 2]
+    assert (await call(app)).replayed
+
+
+async def test_heartbeats_keep_a_long_execution_alive() -> None:
+    host = Host().hold()
+    app = Idempotency(lease=0.15).asgi(host)
+    async with anyio.create_task_group() as group:
+        group.start_soon(Caller(app, headers=KEYED))
+        await host.started.wait()
+        await anyio.sleep(0.5)
+        assert code(await call(app)) == "idempotency_in_progress"
+        host.proceed.set()
+
+
+async def test_a_key_is_free_again_when_its_time_is_over() -> None:
+    clock, host = FakeClock(), Host()
+    app = Idempotency(ttl=100.0, clock=clock).asgi(host)
+    await call(app)
+    clock.advance(99.0)
+    assert (await call(app)).replayed
+    clock.advance(2.0)
+    assert not (await call(app)).replayed
+
+
+async def test_the_outcome_is_told_as_a_fact_of_the_exchange() -> None:
+    host = Host()
+    app = Idempotency().asgi(host)
+
+    async def fact(**options: Any) -> Any:
+        caller = await call(app, **options)
+        exchange = Exchange.of(caller.scope)
+        return exchange.facts["flexmw.idempotency.result"], exchange.answer and exchange.answer.source
+
+    assert await fact() == ("stored", None)
+    assert await fact() == ("replayed", None)
+    assert await fact(body=b"other") == ("conflict", "idempotency")
+    host.status = 429
+    assert await fact(headers={"Idempotency-Key": "new"}) == ("released", None)
+
+
+async def test_two_of_them_around_one_request_are_one() -> None:
+    host = Host()
+    app = Idempotency().asgi(Idempotency().asgi(host))
+    assert (await call(app)).status == 200
+    assert (await call(app)).replayed
+    assert host.runs == 1
+
+
+async def test_a_body_sent_as_a_file_is_kept_too() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert "http.response.pathsend" not in scope["extensions"]
+        assert "http.response.debug" in scope["extensions"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"file"})
+
+    wrapped = Idempotency().asgi(app)
+    extensions = {"http.response.pathsend": {}, "http.response.debug": {}}
+    await call(wrapped, extensions=extensions)
+    assert (await call(wrapped, extensions=extensions)).answer == b"file"
+
+
+class _Broken(MemoryStore):
+    """A store that can be taken away."""
+
+    away = False
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Any:
+        if self.away:
+            raise ConnectionError("the store is away")
+        return await super().swap(key, expected, token, entry, lease=lease, ttl=ttl)
+
+
+async def test_without_its_store_a_keyed_request_is_refused_and_not_run() -> None:
+    store, host = _Broken(), Host()
+    store.away = True
+    refused = await call(Idempotency(storage=store).asgi(host))
+    assert (refused.status, code(refused), host.runs) == (503, "service_unavailable", 0)
+    assert refused.answer_headers["retry-after"] == "1"
+    passed = await call(Idempotency(storage=store, on_store_failure="run").asgi(host))
+    assert (passed.status, host.runs) == (200, 1)
+
+
+async def test_an_answer_is_stored_when_the_store_comes_back() -> None:
+    clock, host = FakeClock(), Host().hold()
+    store = _Broken(clock=clock)
+    app = Idempotency(storage=store, clock=clock, lease=3600.0).asgi(host)
+    first = Caller(app, headers=KEYED)
+
+    async def back() -> None:
+        await first.complete.wait()
+        store.away = False
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        group.start_soon(back)
+        await host.started.wait()
+        store.away = True
+        host.proceed.set()
+    assert first.answer == b"run 1"
+    assert (await call(app)).answer == b"run 1"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"storage": "redsi://x"}, "storage"),
+        ({"storage": 3}, "storage"),
+        ({"storage": "sqlite://keys.db"}, "storage"),
+        ({"ttl": 0}, "ttl"),
+        ({"lease": -1.0}, "lease"),
+        ({"methods": ("post",)}, "methods"),
+        ({"on_unknown": "guess"}, "on_unknown"),
+        ({"required": "yes"}, "required"),
+        ({"on_store_failure": "hope"}, "on_store_failure"),
+        ({"pepper": ""}, "pepper"),
+    ],
+)
+async def test_an_option_that_cannot_work_is_named(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=rf"Idempotency\({named}=\.\.\.\)"):
+        Idempotency(**options)

@@ -1,0 +1,50 @@
+"""The table of names is whole, and the page is what it says."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from flexmw.kit.semconv import ATTRIBUTES, EVENTS, METRICS, OTHER
+from flexmw.tagging.page import page
+
+
+def test_the_page_is_made_from_the_table() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text("utf-8")
+    assert written == page(), "run: python -m flexmw.tagging.page > docs/telemetry.md"
+
+
+def test_every_name_on_an_event_or_a_metric_is_an_attribute_that_may_be_there() -> None:
+    for event in EVENTS.values():
+        assert all("event" in ATTRIBUTES[name].places for name in event.attributes), event.name
+    for metric in METRICS.values():
+        assert all("metric" in ATTRIBUTES[name].places for name in metric.attributes), metric.name
+
+
+def test_no_metric_attribute_is_unbounded() -> None:
+    for metric in METRICS.values():
+        for name in metric.attributes:
+            attribute = ATTRIBUTES[name]
+            assert attribute.values or attribute.bound, f"{metric.name}: {name}"
+
+
+def test_the_attributes_that_every_series_keeps_are_few_enough_to_be_listed() -> None:
+    """Where an instrument has its fill of series, its open attributes go: what is left must be bounded by itself."""
+    for metric in METRICS.values():
+        closed = [len(ATTRIBUTES[name].values) for name in metric.attributes if ATTRIBUTES[name].values]
+        assert math.prod(closed) <= 2000, metric.name
+
+
+def test_names_and_units_follow_the_conventions() -> None:
+    for name in (*ATTRIBUTES, *EVENTS, *METRICS):
+        assert re.fullmatch(r"[a-z]+(\.[a-z][a-z_]*)+", name), name
+        assert not name.endswith("_total"), name
+    for metric in METRICS.values():
+        assert re.fullmatch(r"s|\{[a-z]+\}", metric.unit), metric.name
+        assert metric.kind == "histogram" or metric.unit.startswith("{"), metric.name
+
+
+def test_closed_sets_that_others_can_extend_have_a_place_for_the_rest() -> None:
+    for name in ("flexmw.error.type", "flexmw.error.code", "flexmw.error.source", "flexmw.retry.stop_reason"):
+        assert OTHER in ATTRIBUTES[name].values

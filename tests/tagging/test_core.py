@@ -1,0 +1,188 @@
+"""What telemetry says, without telemetry."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flexmw.tagging.core import (
+    Ending,
+    Vocabulary,
+    Who,
+    ending,
+    error_type,
+    exception_attributes,
+    mode_of,
+    pick,
+    recorder,
+    resend_count,
+    retry_count,
+    safe_query,
+    secrets_in,
+    status_of,
+)
+
+VOCABULARY = Vocabulary(frozenset({"server_error"}), frozenset({"internal_error"}))
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@given(st.integers(100, 599), st.booleans())
+def test_a_status_is_an_error_from_500_on_the_server_and_from_400_on_the_client(status: int, server: bool) -> None:
+    failed = status >= (500 if server else 400)
+    assert (status_of(status, server=server) == "error") is failed
+    assert error_type(status, None, server=server) == (str(status) if failed else None)
+
+
+def test_an_exception_names_a_failure_before_the_status_does() -> None:
+    assert error_type(200, Odd()) == f"{__name__}.Odd"
+    assert error_type(200, Odd(), server=False) == "Odd"
+    assert error_type(None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "complete", "disconnected", "expected"),
+    [
+        (None, True, True, "complete"),
+        (ValueError(), True, False, "complete"),
+        (None, False, False, "failed"),
+        (ValueError(), False, False, "failed"),
+        (OSError(), False, True, "client_disconnected"),
+        (asyncio.CancelledError(), False, True, "cancelled"),
+        (GeneratorExit(), False, False, "cancelled"),
+    ],
+)
+def test_endings_are_told_apart(
+    error: BaseException | None, complete: bool, disconnected: bool, expected: Ending
+) -> None:
+    assert ending(error, complete=complete, disconnected=disconnected) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "mode"),
+    [
+        (None, "auto"),
+        ("", "auto"),
+        ("http", "auto"),
+        ("logs", "logs"),
+        ("http, logs", "logs"),
+        ("logs/dup", "logs/dup"),
+        ("logs,logs/dup", "logs/dup"),
+    ],
+)
+def test_the_opt_in_variable_is_read_as_a_list(value: str | None, mode: str) -> None:
+    assert mode_of(value) == mode
+
+
+RECORDERS: dict[tuple[str, bool, bool], Who] = {
+    ("auto", True, True): "log",
+    ("auto", True, False): "log",
+    ("auto", False, True): "span",
+    ("auto", False, False): "nobody",
+    ("logs", True, True): "log",
+    ("logs", True, False): "log",
+    ("logs", False, True): "nobody",
+    ("logs", False, False): "nobody",
+    ("logs/dup", True, True): "both",
+    ("logs/dup", True, False): "log",
+    ("logs/dup", False, True): "span",
+    ("logs/dup", False, False): "nobody",
+}
+
+
+def test_exceptions_go_to_one_signal_unless_two_are_asked_for() -> None:
+    for mode, log, span in itertools.product(("auto", "logs", "logs/dup"), (True, False), (True, False)):
+        assert recorder(host=False, mode=mode, log=log, span=span) == RECORDERS[mode, log, span]  # type: ignore[arg-type]
+        assert recorder(host=True, mode=mode, log=log, span=span) == "host"  # type: ignore[arg-type]
+
+
+@given(st.text(), st.text(), st.sampled_from(["passthrough", "validation"]))
+def test_what_is_in_no_set_becomes_other(type: str, code: str, source: str) -> None:
+    facts = VOCABULARY.facts(type, code, source)
+    assert facts["flexmw.error.type"] in ("server_error", "_OTHER")
+    assert facts["flexmw.error.source"] == source
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [("internal_error", "internal_error"), ("http_418", "http_418"), ("http_200", "_OTHER"), ("sk-secret", "_OTHER")],
+)
+def test_codes_are_those_of_the_page_and_bare_statuses(code: str, told: str) -> None:
+    assert VOCABULARY.facts(None, code, None) == {"flexmw.error.code": told}
+
+
+@pytest.mark.parametrize(
+    ("value", "count"), [(None, None), ("", None), ("x", None), ("-1", None), ("²", None), ("3", 3), ("99999", 100)]
+)
+def test_an_sdks_retry_count_is_held_to_a_hundred(value: str | None, count: int | None) -> None:
+    assert retry_count(value) == count
+
+
+@given(st.text())
+def test_any_retry_count_is_read_without_an_exception(value: str) -> None:
+    count = retry_count(value)
+    assert count is None or 0 <= count <= 100
+
+
+def test_a_resend_is_known_by_whoever_announced_it() -> None:
+    assert resend_count(scheduled=0, sent=0) == 0
+    assert resend_count(scheduled=2, sent=0) == 2
+    assert resend_count(scheduled=0, sent=1) == 1
+
+
+def test_credentials_of_the_request_are_found_wherever_they_travel() -> None:
+    headers = [
+        ("authorization", "Bearer tok-123456"),
+        ("x-api-key", "plain-key-1"),
+        ("idempotency-key", '"quoted-key"'),
+        ("accept", "application/json"),
+    ]
+    found = secrets_in(headers, "api_key=query-key&page=1234567&sig=abc")
+    assert {"tok-123456", "Bearer tok-123456", "plain-key-1", "quoted-key", "query-key"} <= set(found)
+    assert not {"application/json", "1234567", "abc"} & set(found)
+    assert list(found) == sorted(found, key=len, reverse=True)
+
+
+def test_a_query_keeps_its_shape_and_loses_its_secrets() -> None:
+    assert safe_query("api_key=sk-1&page=2&flag&X-Amz-Signature=ff") == (
+        "api_key=REDACTED&page=2&flag&X-Amz-Signature=REDACTED"
+    )
+
+
+@given(st.text(alphabet=st.characters(codec="ascii", exclude_characters="&="), min_size=12, max_size=40))
+def test_no_secret_of_the_request_survives_in_message_or_stack(secret: str) -> None:
+    try:
+        raise ValueError(f"cannot use {secret} here")
+    except ValueError as error:
+        attributes = exception_attributes(error, secrets_in([("x-api-key", secret)]))
+    assert secret not in str(attributes["exception.message"])
+
+
+def test_a_long_stack_keeps_its_end() -> None:
+    def deep(n: int) -> None:
+        if n == 0:
+            raise ValueError("the end " + "x" * 3000)
+        exec(f"def f{n}(g, m):\n    g(m)\nf{n}(deep, {n - 1})", {"deep": deep})
+
+    with pytest.raises(ValueError, match="the end") as caught:
+        deep(300)
+    attributes = exception_attributes(caught.value)
+    assert len(str(attributes["exception.stacktrace"])) <= 16 * 1024 + 3
+    assert "the end" in str(attributes["exception.stacktrace"])
+    assert len(str(attributes["exception.message"])) <= 2048 + 3
+
+
+def test_text_that_cannot_be_made_or_is_not_wanted_is_left_out() -> None:
+    assert exception_attributes(Odd())["exception.message"] == "<unprintable>"
+    assert exception_attributes(ValueError("text"), text=False) == {"exception.type": "ValueError"}
+
+
+def test_pick_takes_what_is_known() -> None:
+    assert pick({"a": 1, "b": 2}, ("b", "c")) == {"b": 2}
