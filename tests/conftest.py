@@ -205,7 +205,7 @@ def _no_thread_is_left() -> Generator[None]:
     yield
     own = [thread for thread in threading.enumerate() if thread not in before and not _POOLED.match(thread.name)]
     for thread in own:
-        thread.join(2.0)
+        thread.join(1.0)
     left = [thread.name for thread in own if thread.is_alive()]
     assert not left, f"threads that the test left behind: {', '.join(left)}"
 

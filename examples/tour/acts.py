@@ -47,7 +47,7 @@ class Note:
 
 
 class Spans(SpanExporter):
-    """The server's spans, as they end: a little after the client has its answer."""
+    """The spans of the API, as they end: a little after the client has its answer."""
 
     def __init__(self) -> None:
         self.ended: Queue[ReadableSpan] = Queue()
@@ -57,7 +57,9 @@ class Spans(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         for span in spans:
-            if span.kind is trace.SpanKind.SERVER:
+            said = span.attributes or {}
+            path = str(said.get("url.path", said.get("http.target", "")))
+            if span.kind is trace.SpanKind.SERVER and path.startswith("/v1/"):
                 self.ended.put(span)
         return SpanExportResult.SUCCESS
 

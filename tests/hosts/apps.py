@@ -5,50 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel
-
 import flexmw
 from tests.servers import ASGIApp
 
 SECRET = "sk-canary-0123456789abcdef"
 
 
-class Order(BaseModel):
-    n: int
-
-
 def litestar() -> ASGIApp:
-    from litestar import Litestar, get, post
-    from litestar.exceptions import TooManyRequestsException
+    from tests.hosts.litestar_app import make
 
-    @get("/ok", sync_to_thread=False)
-    def ok() -> str:
-        return "fine"
-
-    @post("/validate")
-    async def validate(data: Order) -> None: ...
-
-    @get("/limited")
-    async def limited() -> None:
-        raise TooManyRequestsException("Slow down, please.", headers={"Retry-After": "7"})
-
-    @get("/crash")
-    async def crash() -> None:
-        raise ValueError(SECRET)
-
-    @get("/kind")
-    async def kind() -> None:
-        raise flexmw.ModelNotFound("foo", headers={"x-kind": "1"})
-
-    @get("/kind-500")
-    async def kind_500() -> None:
-        raise flexmw.UpstreamTimeout()
-
-    @get("/thread", sync_to_thread=True)
-    def thread() -> None:
-        raise flexmw.InsufficientCredit()
-
-    return Litestar([ok, validate, limited, crash, kind, kind_500, thread])  # type: ignore[return-value]
+    return make()
 
 
 def quart() -> ASGIApp:
@@ -156,43 +122,9 @@ def _raises_in_thread() -> None:
 
 
 def blacksheep() -> ASGIApp:
-    import asyncio
+    from tests.hosts.blacksheep_app import make
 
-    from blacksheep import Application, Request, Response, TextContent
-    from blacksheep.exceptions import BadRequest
-
-    app = Application()
-
-    async def ok(request: Request) -> Response:
-        return Response(200, content=TextContent("fine"))
-
-    async def validate(request: Request) -> Response:
-        if not isinstance((await request.json()).get("n"), int):
-            raise BadRequest("n: Input should be a valid integer")
-        return await ok(request)
-
-    async def limited(request: Request) -> Response:
-        return Response(429, [(b"Retry-After", b"7")], TextContent("Slow down, please."))
-
-    async def crash(request: Request) -> Response:
-        raise ValueError(SECRET)
-
-    async def kind(request: Request) -> Response:
-        raise flexmw.ModelNotFound("foo", headers={"x-kind": "1"})
-
-    async def kind_500(request: Request) -> Response:
-        raise flexmw.UpstreamTimeout()
-
-    async def thread(request: Request) -> Response:
-        await asyncio.to_thread(_raises_in_thread)
-        raise AssertionError
-
-    for name, endpoint in {
-        "ok": ok, "limited": limited, "crash": crash, "kind": kind, "kind-500": kind_500, "thread": thread,
-    }.items():  # fmt: skip
-        app.router.add_get(f"/{name}", endpoint)
-    app.router.add_post("/validate", validate)
-    return app  # type: ignore[return-value]
+    return make()
 
 
 HOSTS: dict[str, Callable[[], ASGIApp]] = {

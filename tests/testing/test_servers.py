@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 import subprocess
 import sys
@@ -150,7 +151,7 @@ def test_there():
     skip_unless("here", "nothing")
 
 def test_leaves_a_thread():
-    threading.Thread(target=threading.Event().wait, args=(4,), name="forgotten").start()
+    threading.Thread(target=threading.Event().wait, name="forgotten", daemon=True).start()
 """
 
 
@@ -160,7 +161,8 @@ def test_skips_are_counted_by_reason_and_a_thread_that_stays_fails_its_test(tmp_
     (tmp_path / "conftest.py").write_text("from tests.conftest import _no_thread_is_left, pytest_terminal_summary\n")
     (tmp_path / "test_child.py").write_text(CHILD)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    bare = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the plugins of other packages take seconds to load
+    run = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=60, check=False)
     lines = run.stdout.splitlines()
     assert "skipped 2: needs a dragon" in lines
     assert any("threads that the test left behind: forgotten" in line for line in lines)

@@ -1,0 +1,48 @@
+"""The errors on Litestar."""
+
+from __future__ import annotations
+
+from litestar import Litestar, get, post
+from litestar.exceptions import TooManyRequestsException
+from litestar.params import JSONBody
+from pydantic import BaseModel
+
+import flexmw
+from tests.servers import ASGIApp
+
+SECRET = "sk-canary-0123456789abcdef"
+
+
+class Order(BaseModel):
+    n: int
+
+
+def make() -> ASGIApp:
+    @get("/ok", sync_to_thread=False)
+    def ok() -> str:
+        return "fine"
+
+    @post("/validate")
+    async def validate(data: JSONBody[Order]) -> None: ...
+
+    @get("/limited")
+    async def limited() -> None:
+        raise TooManyRequestsException("Slow down, please.", headers={"Retry-After": "7"})
+
+    @get("/crash")
+    async def crash() -> None:
+        raise ValueError(SECRET)
+
+    @get("/kind")
+    async def kind() -> None:
+        raise flexmw.ModelNotFound("foo", headers={"x-kind": "1"})
+
+    @get("/kind-500")
+    async def kind_500() -> None:
+        raise flexmw.UpstreamTimeout()
+
+    @get("/thread", sync_to_thread=True)
+    def thread() -> None:
+        raise flexmw.InsufficientCredit()
+
+    return Litestar([ok, validate, limited, crash, kind, kind_500, thread])  # type: ignore[return-value]
