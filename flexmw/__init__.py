@@ -100,7 +100,10 @@ _HOME: Final = {name: f"flexmw.{home}" for home, names in _HOMES.items() for nam
 
 def __getattr__(name: str) -> Any:
     if name in ("httpx", "httpx2"):
-        return import_module(f"flexmw.{name}")
+        try:
+            return import_module(f"flexmw.{name}")
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"flexmw.{name} needs {name}: pip install 'flexmw[{name}]'") from error
     if name not in _HOME:
         raise AttributeError(f"module 'flexmw' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)

@@ -37,7 +37,6 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(_NAMES + r"([\"']?\s{0,3}[=:,]\s{0,3}b?)([\"'])(?:(?!\3)[^\\]|\\.)+"), r"\1\2\3***"),
     (re.compile(_NAMES + r"([\"']?\s{0,3}[=:]\s{0,3})(?!b[\"'])[^\s&\"',;}]+"), r"\1\2***"),
 )
-_CUT_URL: Final = re.compile(r"://\S*\Z")
 
 
 def redact(text: str, *, limit: int = 2048) -> str:
@@ -46,7 +45,13 @@ def redact(text: str, *, limit: int = 2048) -> str:
     Looks at the first ``limit`` characters and cuts the rest, so that the cost is bounded whatever the input. A URL
     that the cut goes through is dropped, because its password may stand before the cut and the ``@`` behind it.
     """
-    cut = text if len(text) <= limit else _CUT_URL.sub("://***", text[:limit])
+    cut = text if len(text) <= limit else _cut(text[:limit])
     for pattern, replacement in _RULES:
         cut = pattern.sub(replacement, cut)
     return cut if len(text) <= limit else f"{cut}..."
+
+
+def _cut(text: str) -> str:
+    last = text.split()[-1] if text.strip() and not text[-1].isspace() else ""
+    _, mark, rest = last.partition("://")
+    return f"{text[: len(text) - len(rest)]}***" if mark else text

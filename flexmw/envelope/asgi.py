@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final
 
 from flexmw.contract import ErrorBody
@@ -26,7 +25,6 @@ from flexmw.kit.ids import request_id
 
 __all__ = ["EnvelopeApp", "Plan", "Responder"]
 
-_STREAMS: Final = {b"text/event-stream": EVENTS}
 _LINES: Final = dict.fromkeys((b"application/x-ndjson", b"application/jsonl", b"application/x-jsonlines"), LINES)
 
 
@@ -42,7 +40,7 @@ class Plan:
     request_id: str | None
     should_retry: bool
     max_wait: float
-    streams: dict[bytes, Framing]
+    lines: bool
 
 
 class EnvelopeApp:
@@ -67,13 +65,12 @@ class EnvelopeApp:
 _NO_START: Final[Message] = {}
 
 
-class _State(IntEnum):
-    WAITING = 0  # nothing has come from the host
-    PASSING = 1  # a good answer, forwarded as it comes
-    STREAMING = 2  # events
-    COLLECTING = 3  # an error whose body is still coming
-    HELD = 4  # a 500 that says nothing, until the host returns or raises
-    DONE = 5
+_WAITING: Final = 0  # nothing has come from the host
+_PASSING: Final = 1  # a good answer, forwarded as it comes
+_STREAMING: Final = 2  # events
+_COLLECTING: Final = 3  # an error whose body is still coming
+_HELD: Final = 4  # a 500 that says nothing, until the host returns or raises
+_DONE: Final = 5
 
 
 class Responder:
@@ -104,7 +101,7 @@ class Responder:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._state = _State.WAITING
+        self._state = _WAITING
         self._start: Message = _NO_START
         self._before: BaseException | None = None
         self._gone = False
@@ -122,7 +119,7 @@ class Responder:
             if not await self._raised(error):
                 raise
         else:
-            if self._state is not _State.DONE and self._state is not _State.PASSING:
+            if self._state != _DONE and self._state != _PASSING:
                 await self.finish()
         finally:
             if self._alarm is not None:
@@ -140,21 +137,21 @@ class Responder:
         state = self._state
         kind = message["type"]
         if kind == "http.response.body":
-            if state is _State.PASSING:
+            if state == _PASSING:
                 if not message.get("more_body", False):
-                    self._state = _State.DONE
+                    self._state = _DONE
                 await self._send(message)
-            elif state is _State.STREAMING:
+            elif state == _STREAMING:
                 await self._stream.body(message)
-            elif state is _State.COLLECTING:
+            elif state == _COLLECTING:
                 await self._collect(message)
         elif kind == "http.response.start":
-            if state is _State.WAITING:
+            if state == _WAITING:
                 await self._begin(message)
         elif kind in _FILES:
-            if state is _State.PASSING:
+            if state == _PASSING:
                 await self._send(message)
-            elif state is _State.COLLECTING and not message.get("more_body", False):
+            elif state == _COLLECTING and not message.get("more_body", False):
                 await self._collect({"type": "http.response.body", "body": b""})
         elif kind != "http.response.trailers" or self._start.get("trailers"):
             await self._send(message)
@@ -167,16 +164,16 @@ class Responder:
             if self.exchange.headers:
                 message = {**message, "headers": self.exchange.complete(message.get("headers", ()))}
             if framing is None:
-                self._state = _State.PASSING
+                self._state = _PASSING
                 await self._send(message)
             else:
-                self._state = _State.STREAMING
+                self._state = _STREAMING
                 self._stream = Stream(self._send, message, framing, self._dialect().finished)
         elif self._passes(error_status(status)):
-            self._state = _State.PASSING
+            self._state = _PASSING
             await self._send({**message, "headers": self.exchange.complete(message.get("headers", ()))})
         else:
-            self._state = _State.COLLECTING
+            self._state = _COLLECTING
             self._chunks: list[bytes] = []
             self._size = 0
 
@@ -184,9 +181,9 @@ class Responder:
         framing = None
         for name, value in message.get("headers", ()):
             if len(name) == 12 and name.lower() == b"content-type":
-                if value[:4] != b"text" and value[:4] != b"appl":
-                    return None
-                framing = self._plan.streams.get(value.partition(b";")[0].strip().lower())
+                framing = EVENTS if value[:17].lower() == b"text/event-stream" else None
+                if framing is None and self._plan.lines:
+                    framing = _LINES.get(value.partition(b";")[0].strip().lower())
                 if framing is None:
                     return None
             elif len(name) in (14, 16) and _is_fixed(name.lower(), value):
@@ -219,12 +216,12 @@ class Responder:
         error = sys.exception()
         verdict = self._judge(error) if error is not None and error is not self._before else None
         if verdict is not None and verdict.status == GONE:
-            self._state, self._gone, self._answered = _State.DONE, True, error
+            self._state, self._gone, self._answered = _DONE, True, error
             return
         remembered = self.exchange.remembered
         reply = decide(seen, self._plan.rules, verdict=verdict, remembered=remembered)
         if verdict is None and not last and seen.status == 500 and not reply.kept and self._says_nothing(seen):
-            self._state, self._seen = _State.HELD, seen
+            self._state, self._seen = _HELD, seen
             if self._alarm is None:
                 self._alarm = Alarm(self._plan.max_wait, self._too_late)
             return
@@ -238,9 +235,9 @@ class Responder:
         return decide(seen, self._plan.rules).generic
 
     async def _too_late(self) -> None:
-        if self._state is _State.HELD:
+        if self._state == _HELD:
             await self._release(None)
-        elif self._state is _State.COLLECTING:
+        elif self._state == _COLLECTING:
             await self._decide(b"".join(self._chunks), last=True)
 
     async def _release(self, verdict: Verdict | None) -> None:
@@ -253,20 +250,20 @@ class Responder:
         verdict = self._judge(error)
         state = self._state
         if verdict.status == GONE:
-            self._state = _State.DONE
+            self._state = _DONE
             return True
-        if state is _State.DONE or self._gone:
+        if state == _DONE or self._gone:
             return error is self._answered and verdict.meant
         with suppress(OSError):
-            if state is _State.WAITING:
+            if state == _WAITING:
                 if not verdict.meant and answers_crashes_itself(self._guard):
                     return False
                 await self._crash(reply_to(verdict), ())
-            elif state is _State.HELD:
+            elif state == _HELD:
                 await self._crash(reply_to(verdict), self._seen.headers)
-            elif state is _State.COLLECTING:
+            elif state == _COLLECTING:
                 await self._decide(b"".join(self._chunks), last=True)
-            elif state is _State.STREAMING:
+            elif state == _STREAMING:
                 return await self._broken(verdict)
             else:
                 self.settle(reply_to(verdict), status=self._start["status"])
@@ -283,7 +280,7 @@ class Responder:
         self.exchange.facts["flexmw.response.outcome"] = "failed"
         self.settle(reply_to(verdict), status=start["status"])
         dialect, path = self._dialect(), self._scope.get("path", "")
-        self._state = _State.DONE
+        self._state = _DONE
         if stream.framing is LINES:
             said = await stream.fail(
                 lambda last: dialect.render(verdict.error, status=verdict.status, request_id=None) + b"\n"
@@ -303,14 +300,14 @@ class Responder:
     async def finish(self) -> None:
         """The host has returned: whatever is still open is closed."""
         state = self._state
-        if self._gone and state is not _State.STREAMING:
-            self._state = _State.DONE
-        elif state is _State.STREAMING:
+        if self._gone and state != _STREAMING:
+            self._state = _DONE
+        elif state == _STREAMING:
             if self._stream.held:
                 await self._stream.end()
-        elif state is _State.HELD:
+        elif state == _HELD:
             await self._release(None)
-        elif state is _State.COLLECTING:
+        elif state == _COLLECTING:
             await self._decide(b"".join(self._chunks), last=True)
         else:
             await self.answer(reply_to(self._judge(RuntimeError("no response"))), (), None)
@@ -332,7 +329,7 @@ class Responder:
         self, reply: Reply, headers: Iterable[Header], kept: bytes | None, send: Send | None = None
     ) -> None:
         """Send a whole error. ``headers`` are the host's; ``kept`` is its body, where that goes out as it came."""
-        self._state = _State.DONE
+        self._state = _DONE
         send = send or self._send
         status, head = reply.status, self._scope.get("method") == "HEAD"
         identity = self._identity(headers)
@@ -395,8 +392,3 @@ def _fill(headers: list[Header], more: Iterable[Header]) -> None:
     """Add those headers whose names are missing."""
     names = {name.lower() for name, _ in headers}
     headers.extend(pair for pair in more if pair[0] not in names)
-
-
-def streams(*, lines: bool) -> dict[bytes, Framing]:
-    """The media types that are streams of events."""
-    return {**_STREAMS, **_LINES} if lines else dict(_STREAMS)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from flexmw.envelope.asgi import EnvelopeApp, Plan, streams
+from flexmw.envelope.asgi import EnvelopeApp, Plan
 from flexmw.envelope.core import Rules
 from flexmw.envelope.dialect import Dialect, OpenAI, check_dialects, load
 from flexmw.kit.asgi import ASGIApp, Scope
@@ -86,6 +86,6 @@ class Envelope:
             request_id=self.request_id.lower() if self.request_id else None,
             should_retry=self.should_retry,
             max_wait=self.max_wait,
-            streams=streams(lines=self.lines),
+            lines=self.lines,
         )
         return EnvelopeApp(app, plan)

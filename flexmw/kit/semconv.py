@@ -88,7 +88,9 @@ TYPES: Final = tuple(sorted({row.type for row in (*PAGE.values(), *STATUS.values
 CODES: Final = tuple(
     sorted(
         {row.code for row in (*PAGE.values(), *STATUS.values())}
-        | {"idempotency_in_progress", "idempotency_key_required", "idempotency_key_reused", "idempotency_unknown"}
+        | {"idempotency_answer_not_kept", "idempotency_in_progress", "idempotency_key_invalid"}
+        | {"idempotency_key_required", "idempotency_key_reused", "idempotency_unknown"}
+        | {"invalid_json", "unknown_url"}
         | {OTHER}
     )
 )
@@ -162,7 +164,18 @@ ATTRIBUTES: Final = {
             "string",
             "What the idempotency key led to.",
             _SM,
-            ("stored", "replayed", "conflict", "in_progress", OTHER),
+            (
+                "stored",
+                "replayed",
+                "released",
+                "conflict",
+                "in_progress",
+                "unknown",
+                "required",
+                "invalid",
+                "store_error",
+                OTHER,
+            ),
         ),
         Attribute(
             "flexmw.retry.safety",
@@ -273,6 +286,7 @@ EVENTS: Final = {
             "The limiter's store did not answer.",
             (*_EXCEPTION, "flexmw.rate_limiting.policy", "flexmw.rate_limiting.result"),
         ),
+        Event("flexmw.idempotency.store_failed", WARN, "The store of idempotency keys did not answer.", _EXCEPTION),
     )
 }
 

@@ -129,8 +129,8 @@ class NewKeys:
     def admits(self, caller: Caller, address: str) -> bool:
         """Whether the caller's key gets a bucket of its own."""
         now = int(self._monotonic() * SECOND)
-        if self._seen.get(caller.digest) is None:
-            ends, count = self._brought.get(address) or (now + self._window, 0)
+        if self._seen.get(caller.digest, now) is None:
+            ends, count = self._brought.get(address, now) or (now + self._window, 0)
             if now >= ends:
                 ends, count = now + self._window, 0
             if count >= self._most:

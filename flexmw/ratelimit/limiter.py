@@ -35,7 +35,7 @@ class Limiter:
             return self._decision(self._memory.decide_now(digest, rates, cost))
         start = int(self._clock.monotonic() * SECOND)
         if self._denied is not None and cost:
-            held = self._denied.get(digest)
+            held = self._denied.get(digest, start)
             if held is not None and start < held[0] and held[2] == rates and held[3] <= cost:
                 until, verdict = held[1], held[4]
                 wait = until - start

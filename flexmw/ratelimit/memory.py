@@ -47,8 +47,14 @@ class Table:
         self._size = max(1, most // shards // 2)
         self._next = 0
 
-    def get(self, key: str) -> Any:
-        shard = self._shards[hash(key) % len(self._shards)]
+    def get(self, key: str, now: int) -> Any:
+        shards = self._shards
+        # One more table is looked at each time, so that those that nobody uses are emptied too.
+        self._next = (self._next + 1) % len(shards)
+        shard = shards[self._next]
+        if now >= shard.turns_at and (shard.young or shard.old):
+            self._turn(shard, now)
+        shard = shards[hash(key) % len(shards)]
         found = shard.young.get(key)
         return shard.old.get(key) if found is None else found
 
@@ -60,11 +66,6 @@ class Table:
         shard.young[key] = value
         if shard.old:
             shard.old.pop(key, None)
-        # One more table is looked at each time, so that those that nobody uses are emptied too.
-        self._next = (self._next + 1) % len(shards)
-        shard = shards[self._next]
-        if now >= shard.turns_at and (shard.young or shard.old):
-            self._turn(shard, now)
 
     def _turn(self, shard: _Shard, now: int) -> None:
         shard.old = shard.young if now < shard.turns_at + self._life else {}
@@ -101,7 +102,7 @@ class Memory:
             if len(rates) == 1:
                 rate = rates[0]
                 table = self._table(rate)
-                state = table.get(digest)
+                state = table.get(digest, now)
                 if wait := strategy.wait(state, now, rate, cost):
                     return Verdict(rate, strategy.remaining(state, now, rate), wait, wait)
                 if take and cost:
@@ -109,7 +110,7 @@ class Memory:
                     table.put(digest, state, now)
                 return Verdict(rate, strategy.remaining(state, now, rate), 0, strategy.reset(state, now, rate))
             tables = [self._table(rate) for rate in rates]
-            before = [table.get(digest) for table in tables]
+            before = [table.get(digest, now) for table in tables]
             admitted, states = admit(strategy, rates, before, now, cost, take=take)
             if admitted and take:
                 for table, state in zip(tables, states, strict=True):
@@ -122,7 +123,7 @@ class Memory:
         with self._lock:
             for rate in rates:
                 table = self._table(rate)
-                table.put(digest, self._strategy.give(table.get(digest), now, rate, cost), now)
+                table.put(digest, self._strategy.give(table.get(digest, now), now, rate, cost), now)
 
     def _table(self, rate: Rate) -> Table:
         table = self._tables.get(rate.tail)

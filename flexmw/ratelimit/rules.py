@@ -88,7 +88,7 @@ class Rules:
         """
         assert self._tier is not None  # noqa: S101
         now = int(self._monotonic() * SECOND)
-        held = self._tiers.get(caller.digest)
+        held = self._tiers.get(caller.digest, now)
         if held is not None and now < held[0]:
             return held[1]  # type: ignore[no-any-return]
         value = self._tier(caller, scope) if self._takes_scope else self._tier(caller)

@@ -144,8 +144,8 @@ class Watch:
                 self.outcome("complete")
             case "flexmw.rate_limiting.decided":
                 self.settings.checked(details)
-            case "flexmw.rate_limiting.storage_failed":
-                self.settings.storage_failed(details, self.span)
+            case "flexmw.rate_limiting.storage_failed" | "flexmw.idempotency.store_failed":
+                self.settings.storage_failed(event, details, self.span)
 
     def started(self, status: int) -> None:
         """The head is about to go out: the last moment at which every instrument's span is open."""

@@ -17,9 +17,11 @@ _INTRODUCTION: Final = f"""# Telemetry
 Everything that `Tagging` writes. This page is made from `flexmw/kit/semconv.py`; do not edit it.
 
 Instrumentation scope `{SCOPE}`, schema `{SCHEMA_URL}`.
-Only the OpenTelemetry API is needed; without an SDK nothing is opened and nothing is written. Attributes go on the span of whatever instruments the host or the client; a span of
-flexmw's own is opened only with `Tagging(server_span=True)` (where nothing else records) and `Tagging(call_span=True)`
-(one INTERNAL span `flexmw.call` around the attempts of a call).
+Only the OpenTelemetry API is needed; without an SDK nothing is opened and nothing is written.
+
+Attributes go on the span of whatever instruments the host or the client. A span of flexmw's own is opened only with
+`Tagging(server_span=True)` (where nothing else records) and `Tagging(call_span=True)` (one INTERNAL span `flexmw.call`
+around the attempts of a call).
 
 A value outside a closed set becomes `_OTHER`. An open attribute of a metric takes at most as many values as stated,
 then `_OTHER`. An instrument that has {SERIES} attribute sets drops its open attributes from further ones.

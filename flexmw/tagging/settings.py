@@ -10,7 +10,7 @@ from opentelemetry.trace import Span
 
 from flexmw.kit.clock import Clock
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
-from flexmw.tagging.core import Attributes, Mode, Vocabulary, exception_attributes, pick
+from flexmw.tagging.core import Attributes, Mode, Vocabulary, exception_attributes
 from flexmw.tagging.otel import Otel
 
 if TYPE_CHECKING:
@@ -58,9 +58,11 @@ class Settings:
         route: Attributes | None = None
         if "flexmw.rate_limiting.result" in facts:
             route = self.route_of(watch.scope)
-            self.otel.count("flexmw.rate_limiting.requests", {**pick(facts, _LIMITED), **route})
+            limited = some(*((name, facts.get(name)) for name in _LIMITED))
+            self.otel.count("flexmw.rate_limiting.requests", {**limited, **route})
         if "flexmw.idempotency.result" in facts:
-            self.otel.count("flexmw.idempotency.requests", pick(facts, ("flexmw.idempotency.result",)))
+            result = some(("flexmw.idempotency.result", facts["flexmw.idempotency.result"]))
+            self.otel.count("flexmw.idempotency.requests", result)
         if answer is not None:
             route = self.route_of(watch.scope) if route is None else route
             status = watch.status or answer.status
@@ -76,9 +78,8 @@ class Settings:
             )
             self.otel.record("flexmw.rate_limiting.check.duration", seconds, attributes)
 
-    def storage_failed(self, details: Mapping[str, Any], span: Span | None) -> None:
-        """A limiter's store did not answer."""
-        event = "flexmw.rate_limiting.storage_failed"
+    def storage_failed(self, event: str, details: Mapping[str, Any], span: Span | None) -> None:
+        """A store did not answer: a limiter's, or that of idempotency keys."""
         if self.otel.logs(event):
             attributes = some(
                 ("flexmw.rate_limiting.policy", details.get("policy")),

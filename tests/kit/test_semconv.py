@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import pkgutil
 import re
 from pathlib import Path
 
-from flexmw.kit.semconv import ATTRIBUTES, EVENTS, METRICS, OTHER
+import flexmw
+from flexmw.contract import PAGE
+from flexmw.errors import APIError
+from flexmw.kit.semconv import ATTRIBUTES, CODES, EVENTS, METRICS, OTHER, TYPES
 from flexmw.tagging.page import page
 
 
@@ -38,7 +43,7 @@ def test_the_attributes_that_every_series_keeps_are_few_enough_to_be_listed() ->
 
 def test_names_and_units_follow_the_conventions() -> None:
     for name in (*ATTRIBUTES, *EVENTS, *METRICS):
-        assert re.fullmatch(r"[a-z]+(\.[a-z][a-z_]*)+", name), name
+        assert re.fullmatch(r"[a-z_]+(\.[a-z][a-z_]*)+", name), name
         assert not name.endswith("_total"), name
     for metric in METRICS.values():
         assert re.fullmatch(r"s|\{[a-z]+\}", metric.unit), metric.name
@@ -48,3 +53,18 @@ def test_names_and_units_follow_the_conventions() -> None:
 def test_closed_sets_that_others_can_extend_have_a_place_for_the_rest() -> None:
     for name in ("flexmw.error.type", "flexmw.error.code", "flexmw.error.source", "flexmw.retry.stop_reason"):
         assert OTHER in ATTRIBUTES[name].values
+
+
+def test_every_error_that_flexmw_answers_with_has_its_code_and_type_in_the_table() -> None:
+    for module in pkgutil.walk_packages(flexmw.__path__, "flexmw."):
+        if module.name.endswith((".errors", ".core")):
+            importlib.import_module(module.name)
+    kinds, seen = [APIError], []
+    while kinds:
+        kinds.extend((kind := kinds.pop()).__subclasses__())
+        if kind.row is not None and kind.__module__.startswith("flexmw."):
+            seen.append(kind.row)
+    assert len(seen) >= len(PAGE)
+    for row in seen:
+        assert row.code in CODES
+        assert row.type in TYPES

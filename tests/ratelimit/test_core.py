@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import pairwise
 
 import pytest
@@ -55,9 +56,9 @@ def test_whoever_obeys_the_wait_is_admitted_and_nobody_is_a_microsecond_earlier(
         cost = min(limit, costs[index % len(costs)])
         wait = strategy.wait(state, now, only, cost)
         if wait:
-            assert strategy.wait(state, now + wait, only, cost) == 0
             slack = 2 if name == "gcra" else 1
-            assert wait <= slack or strategy.wait(state, now + wait - slack, only, cost) > 0
+            assert wait <= slack or strategy.wait(deepcopy(state), now + wait - slack, only, cost) > 0
+            assert strategy.wait(deepcopy(state), now + wait, only, cost) == 0
         else:
             state = strategy.take(state, now, only, cost)
 
@@ -78,8 +79,7 @@ def test_a_burst_is_admitted_to_exactly_the_limit_with_every_remaining_number_on
 def test_remaining_never_grows_between_two_admissions_inside_one_window(
     name: str, limit: int, window: int, gaps: list[int]
 ) -> None:
-    strategy, only, now = STRATEGIES["fixed-window"], rate(limit, window), 0
-    strategy = STRATEGIES[name]
+    strategy, only, now = STRATEGIES[name], rate(limit, window), 0
     state, seen = None, []
     for gap in gaps:
         now += gap % max(1, window // 200)
@@ -212,7 +212,6 @@ def test_rates_are_read_from_texts_and_items(given: object, names: list[str]) ->
         "ten per minute",
         "10/fortnight",
         "0/minute",
-        "10/0 minute",
         "10/minute,",
         None,
         7,

@@ -69,6 +69,10 @@ class Signals:
         return [each.log_record for each in self._logs.get_finished_logs()]
 
     @property
+    def raw_logs(self) -> list[Any]:
+        return list(self._logs.get_finished_logs())
+
+    @property
     def exceptions(self) -> list[tuple[str, str]]:
         """Every record of an exception, wherever it went: (signal, class)."""
         found = [

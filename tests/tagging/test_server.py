@@ -1,0 +1,321 @@
+"""The server beyond the matrix: other rooms' facts, exceptions by signal, spans of our own, websockets, warnings."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from opentelemetry import context, trace
+from opentelemetry.trace import SpanKind, StatusCode
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+import flexmw
+from flexmw.envelope import Envelope
+from flexmw.ratelimit import RateLimit
+from flexmw.tagging import Tagging
+from flexmw.testing.semconv import assert_semconv
+from tests.tagging.hosts import HOSTS, Contrib, call, starlette_app
+from tests.tagging.sdk import Signals
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+
+
+def contrib(signals: Signals, app: Any) -> Any:
+    return Contrib(app, tracer_provider=signals.tracer_provider, exclude_spans=["send", "receive"])
+
+
+def checked(signals: Signals) -> None:
+    assert_semconv(signals.spans, signals.metric_data(), signals.raw_logs)
+
+
+@pytest.mark.anyio
+async def test_a_limiters_decision_is_on_the_span_and_in_a_counter(signals: Signals) -> None:
+    app = flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope(), RateLimit("2/minute"))
+    app = contrib(signals, app)
+    assert [(await call(app, "/ok")).status for _ in range(3)] == [200, 200, 429]
+    results = [(span.attributes or {})["flexmw.rate_limiting.result"] for span in signals.spans]
+    assert results == ["acquired", "acquired", "rejected"]
+    last = dict(signals.spans[-1].attributes or {})
+    assert last["flexmw.rate_limiting.limit"] == 2
+    assert last["flexmw.rate_limiting.remaining"] == 0
+    assert 0 < last["flexmw.rate_limiting.retry_after"] <= 60
+    assert last["flexmw.error.code"] == "rate_limit_exceeded"
+    assert last["flexmw.error.source"] == "rate_limiting"
+    assert signals.spans[-1].status.status_code is StatusCode.UNSET
+    counted = {a["flexmw.rate_limiting.result"]: v for a, v in signals.points("flexmw.rate_limiting.requests")}
+    assert counted == {"acquired": 2, "rejected": 1}
+    ((attributes, seconds),) = signals.points("flexmw.rate_limiting.check.duration")
+    assert set(attributes) == {"flexmw.rate_limiting.policy"}
+    assert seconds > 0
+    checked(signals)
+
+
+@pytest.mark.anyio
+async def test_error_answers_are_counted_by_route_and_never_by_path(signals: Signals) -> None:
+    async def item(request: Request) -> JSONResponse:
+        raise flexmw.ModelNotFound("foo")
+
+    app = flexmw.wrap_app(Starlette(routes=[Route("/item/{id}", item)]), Tagging(**signals.options), Envelope())
+    for path in ("/item/1", "/item/2", "/nowhere/3", "/nowhere/4"):
+        await call(app, path)
+    points = signals.points("flexmw.server.error_responses")
+    assert sorted((a.get("http.route", ""), a["flexmw.error.code"], value) for a, value in points) == [
+        ("", "unknown_url", 2),
+        ("/item/{id}", "model_not_found", 2),
+    ]
+    checked(signals)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("opt_in", "logs", "signals_of_it"),
+    [
+        ("", True, ["log"]),
+        ("logs", True, ["log"]),
+        ("logs/dup", True, ["span", "log"]),
+        ("", False, ["span"]),
+        ("logs", False, []),
+        ("logs/dup", False, ["span"]),
+    ],
+)
+async def test_exceptions_go_to_the_signal_that_was_opted_into(
+    opt_in: str, logs: bool, signals_of_it: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", opt_in)
+    with Signals(logs=logs) as signals:
+        app = contrib(signals, flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope()))
+        for _ in range(2):
+            await call(app, "/broken")
+        assert [signal for signal, _ in signals.exceptions] == sorted(signals_of_it * 2, reverse=True)
+    warned = [each.getMessage() for each in caplog.records if each.name == "flexmw.tagging"]
+    assert len(warned) == (1 if not signals_of_it else 0)
+
+
+@pytest.mark.anyio
+async def test_an_exception_event_belongs_to_the_requests_trace_though_its_span_has_ended(signals: Signals) -> None:
+    app = contrib(signals, flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope()))
+    await call(app, "/broken")
+    (record,) = signals.logs
+    assert record.event_name == "http.server.request.exception"
+    assert record.trace_id == signals.server_span.get_span_context().trace_id
+    assert record.span_id == signals.server_span.get_span_context().span_id
+    assert record.attributes["http.route"] == "/broken"
+    assert record.attributes["flexmw.error.source"] == "unhandled_exception"
+    assert 'raise ValueError("broken")' in record.attributes["exception.stacktrace"]
+    checked(signals)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("value", ["2", "250", "x"])
+async def test_an_sdks_attempt_number_is_on_the_span(value: str, signals: Signals) -> None:
+    app = contrib(signals, flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope()))
+    await call(app, "/ok", headers=(("x-stainless-retry-count", value),))
+    expected = {"2": 2, "250": 100, "x": None}[value]
+    assert (signals.server_span.attributes or {}).get("flexmw.request.retry_count") == expected
+
+
+# --- a span of our own -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("path", "status", "error_type"),
+    [("ok", StatusCode.UNSET, None), ("missing", StatusCode.UNSET, None), ("offline", StatusCode.ERROR, "503")],
+)
+async def test_where_nothing_records_a_span_of_our_own_tells_all(
+    path: str, status: StatusCode, error_type: str | None, signals: Signals
+) -> None:
+    app = flexmw.wrap_app(starlette_app(), Tagging(server_span=True, **signals.options), Envelope())
+    parent = "00-11111111111111111111111111111111-2222222222222222-01"
+    answered = await call(app, f"/{path}", query="api_key=abc&page=2", headers=(("traceparent", parent),))
+    span = signals.server_span
+    assert span.name == f"GET /{path}"
+    assert span.status.status_code is status
+    assert span.parent is not None
+    assert format(span.get_span_context().trace_id, "032x") == "1" * 32
+    attributes = dict(span.attributes or {})
+    assert attributes["http.response.status_code"] == answered.status
+    assert attributes["http.route"] == f"/{path}"
+    assert attributes["url.query"] == "api_key=REDACTED&page=2"
+    assert attributes["server.address"] == "127.0.0.1"
+    assert attributes["server.port"] == 80
+    assert attributes.get("error.type") == error_type
+    ((measured, _),) = signals.points("http.server.request.duration")
+    assert measured.get("error.type") == error_type
+    assert measured["http.response.status_code"] == answered.status
+    assert not trace.get_current_span().is_recording()
+    checked(signals)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("logs", [True, False])
+@pytest.mark.parametrize("case", ["broken", "torn", "handled"])
+async def test_our_own_span_has_each_exception_once(case: str, logs: bool) -> None:
+    with Signals(logs=logs) as signals:
+        app = flexmw.wrap_app(starlette_app(), Tagging(server_span=True, **signals.options), Envelope())
+        await call(app, f"/{case}")
+        assert [signal for signal, _ in signals.exceptions] == ["log" if logs else "span"]
+        assert signals.server_span.status.status_code is StatusCode.ERROR
+        assert signals.server_span.status.description is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", [name for name in HOSTS if name != "nothing"])
+async def test_a_second_server_span_is_never_opened(host: str, signals: Signals) -> None:
+    tagging = Tagging(server_span=True, **signals.options)
+    app = HOSTS[host](signals, lambda app: tagging.asgi(Envelope().asgi(app)))
+    for path in ("/ok", "/missing", "/offline"):
+        await call(app, path)
+    assert len(signals.of_kind(SpanKind.SERVER)) == 3
+
+
+@pytest.mark.anyio
+async def test_a_bare_span_around_the_app_is_enriched(signals: Signals) -> None:
+    app = flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope())
+    with signals.tracer_provider.get_tracer("app").start_as_current_span("work"):
+        await call(app, "/offline")
+    (span,) = signals.spans
+    assert span.status.status_code is StatusCode.ERROR
+    assert (span.attributes or {})["error.type"] == "503"
+    assert (span.attributes or {})["flexmw.error.code"] == "service_unavailable"
+
+
+@pytest.mark.anyio
+async def test_a_span_of_the_apps_own_work_is_not_mistaken_for_the_requests(signals: Signals) -> None:
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        with signals.tracer_provider.get_tracer("app").start_as_current_span("work"):
+            await starlette_app()(scope, receive, send)
+
+    await call(contrib(signals, flexmw.wrap_app(work, Tagging(**signals.options), Envelope())), "/missing")
+    (inner,) = signals.of_kind(SpanKind.INTERNAL)
+    assert inner.attributes == {}
+    assert (signals.server_span.attributes or {})["flexmw.error.code"] == "not_found"
+
+
+@pytest.mark.anyio
+async def test_a_span_that_is_not_sampled_costs_no_attribute_and_still_counts() -> None:
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+    with Signals(sampler=ALWAYS_OFF) as signals:
+        app = contrib(signals, flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope()))
+        await call(app, "/broken")
+        assert signals.spans == []
+        assert [signal for signal, _ in signals.exceptions] == ["log"]
+        assert len(signals.points("flexmw.server.error_responses")) == 1
+
+
+# --- warnings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_place_where_no_span_is_seen_is_warned_about_once(
+    signals: Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope())
+    for _ in range(3):
+        await call(app, "/ok")
+    (warning,) = [each for each in caplog.records if each.name == "flexmw.tagging"]
+    assert warning.levelno == logging.WARNING
+    assert "Tagging(server_span=True)" in warning.getMessage()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", [name for name in HOSTS if name != "nothing"])
+async def test_a_good_place_is_not_warned_about(host: str, signals: Signals, caplog: pytest.LogCaptureFixture) -> None:
+    app = HOSTS[host](signals, lambda app: flexmw.wrap_app(app, Tagging(**signals.options), Envelope()))
+    for path in ("/ok", "/missing", "/broken"):
+        await call(app, path)
+    assert [each for each in caplog.records if each.name == "flexmw.tagging"] == []
+
+
+@pytest.mark.anyio
+async def test_a_route_function_that_raises_is_warned_about_and_harms_nothing(
+    signals: Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    def route(scope: Any) -> str | None:
+        raise KeyError("no route")
+
+    app = flexmw.wrap_app(starlette_app(), Tagging(route=route, **signals.options), Envelope())
+    for _ in range(2):
+        assert (await call(app, "/missing")).status == 404
+    (warning,) = [each.getMessage() for each in caplog.records if each.name == "flexmw.tagging"]
+    assert "Tagging(route=...)" in warning
+
+
+# --- websockets ------------------------------------------------------------------------------------------------------
+
+
+async def websocket(app: Any, path: str) -> list[Any]:
+    sent: list[Any] = []
+    incoming = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}]
+
+    async def receive() -> Any:
+        return incoming.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "websocket",
+        "asgi": {"version": "3.0"},
+        "scheme": "ws",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")],
+        "subprotocols": [],
+        "extensions": {"websocket.http.response": {}},
+    }
+    try:
+        await app(scope, receive, send)
+    except Exception as error:
+        sent.append(error)
+    return sent
+
+
+async def _greet(socket: WebSocket) -> None:
+    await socket.accept()
+    await socket.close()
+
+
+async def _break(socket: WebSocket) -> None:
+    await socket.accept()
+    raise ValueError("broken")
+
+
+SOCKETS = Starlette(routes=[WebSocketRoute("/greet", _greet), WebSocketRoute("/break", _break)])
+
+
+@pytest.mark.anyio
+async def test_a_websocket_that_breaks_is_an_error_and_recorded_once(signals: Signals) -> None:
+    app = contrib(signals, flexmw.wrap_app(SOCKETS, Tagging(**signals.options)))
+    await websocket(app, "/greet")
+    await websocket(app, "/break")
+    good, bad = signals.of_kind(SpanKind.SERVER)
+    assert good.status.status_code is StatusCode.UNSET
+    assert bad.status.status_code is StatusCode.ERROR
+    assert (bad.attributes or {})["error.type"] == "ValueError"
+    assert [name for _, name in signals.exceptions] == ["ValueError"]
+
+
+@pytest.mark.anyio
+async def test_nothing_of_ours_stays_in_the_context(signals: Signals) -> None:
+    before = context.get_current()
+    app = flexmw.wrap_app(starlette_app(), Tagging(server_span=True, **signals.options), Envelope())
+    for path in ("/ok", "/broken"):
+        await call(app, path)
+    assert context.get_current() == before
