@@ -148,6 +148,12 @@ class APIError(HTTPException, FlexmwError):
 
     row: ClassVar[Row | None] = None
 
+    request_id: str | None = None
+    """Set by :func:`flexmw.envelope.error_from` alone: the response's ``x-request-id``."""
+
+    retry_after: float | None = None
+    """Set by :func:`flexmw.envelope.error_from` alone: seconds until to come back, where the response names them."""
+
     def __init__(
         self,
         message: str | None = None,

@@ -22,9 +22,21 @@ from flexmw.contract import redact
 from flexmw.errors import ConfigError, PluginError, UnknownComponent
 from flexmw.kit.component import API, OLDEST_API, Component, Order
 
-__all__ = ["BUILT_IN", "GROUP", "Plugin", "check_order", "component", "installed", "resolve", "sort"]
+__all__ = [
+    "BUILT_IN",
+    "DIALECTS",
+    "GROUP",
+    "Plugin",
+    "check_order",
+    "component",
+    "dialects",
+    "installed",
+    "resolve",
+    "sort",
+]
 
 GROUP: Final = "flexmw.components"
+DIALECTS: Final = "flexmw.dialects"
 
 BUILT_IN: Final = {
     "tagging": "flexmw.tagging:Tagging",
@@ -52,11 +64,21 @@ class Plugin:
 @lru_cache(maxsize=1)
 def installed() -> tuple[Plugin, ...]:
     """All entry points of the group ``flexmw.components``, sorted by name. Imports none of them; scans once."""
+    return _declared(GROUP)
+
+
+@lru_cache(maxsize=1)
+def dialects() -> tuple[Plugin, ...]:
+    """The same of the group ``flexmw.dialects``: shapes of errors, for the Envelope."""
+    return _declared(DIALECTS)
+
+
+def _declared(group: str) -> tuple[Plugin, ...]:
     found = {
         Plugin(
             entry.name, entry.value, entry.dist.name if entry.dist else "?", entry.dist.version if entry.dist else "?"
         )
-        for entry in metadata.entry_points(group=GROUP)
+        for entry in metadata.entry_points(group=group)
     }
     return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.distribution, plugin.target)))
 

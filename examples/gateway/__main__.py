@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import secrets
 import signal
 import sys
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             listener = stack.enter_context(bind(options.port))
         except OSError as exc:
-            parser.error(f"port {options.port}: {exc.strerror}; choose another, or 0 for any free one")
+            parser.error(f"port {options.port}: {os.strerror(exc.errno or 0)}; choose another, or 0 for any free one")
         settings = Settings(
             upstream=options.upstream or stack.enter_context(child("examples.gateway.backend")),
             upstream_key=options.upstream_key,

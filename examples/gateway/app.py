@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,14 @@ from examples.gateway.catalogue import PLAYGROUND, Catalogue, Model, Usage
 from examples.gateway.faults import HEADER as FAULT_HEADER
 from examples.gateway.fields import Fields
 from examples.gateway.jobs import Clock, Jobs
-from examples.gateway.model import count_tokens
 from examples.gateway.store import open_store
 from examples.gateway.upstream import MeteredStream, Upstream
+from examples.gateway.work import WORK, Work
 from flexmw.ratelimit import Caller
 
 __all__ = ["Gateway", "Settings", "build"]
 
 AUTH_DOCS = "https://docs.flex.ai/authentication"
-OUTPUT_CAP = 2_048  # tokens of an answer that is not streamed
 MAX_BODY = 8_000_000  # bytes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -44,33 +43,12 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     upstream: str  # the base URL of an OpenAI-compatible server, without /v1
-    admin_token: str
-    upstream_key: str | None = None
+    admin_token: str = field(repr=False)
+    upstream_key: str | None = field(default=None, repr=False)
     storage: str = "sqlite:///gateway.db"
     timeout: float = 30.0  # seconds for the upstream to connect, and between two pieces of its answer
-    demo_key: str | None = None  # an account of the free tier that is opened at the start
+    demo_key: str | None = field(default=None, repr=False)  # an account of the free tier that is opened at the start
     faults: bool = False  # let callers order the embedded backend's faults
-
-
-@dataclass(frozen=True)
-class Work:
-    """One route that the backend does the work of. `field` is what fills the model's context window."""
-
-    path: str
-    kind: str
-    field: str
-    texts: Callable[[Fields], list[str]]
-    writes: bool = False  # its answer is text, which takes room in the context window and may be streamed
-
-
-WORK = (
-    Work("/v1/chat/completions", "chat", "messages", Fields.messages, writes=True),
-    Work("/v1/completions", "chat", "prompt", lambda fields: [fields.text("prompt")], writes=True),
-    Work("/v1/embeddings", "embedding", "input", lambda fields: fields.texts("input")),
-    Work("/v1/audio/speech", "speech", "input", lambda fields: [fields.text("input")]),
-    Work("/v1/images/generations", "image", "prompt", lambda fields: [fields.text("prompt")]),
-    Work("/v1/videos/generations", "video", "prompt", lambda fields: [fields.text("prompt")]),
-)
 
 
 class Gateway:
@@ -88,7 +66,7 @@ class Gateway:
             self.upstream = Upstream(settings.upstream, key=settings.upstream_key, timeout=settings.timeout)
             stack.push_async_callback(self.upstream.close)
             self.accounts, self.catalogue, self.jobs = Accounts(store), Catalogue(store), Jobs(store, self.clock)
-            self.catalogue.stock((await self.upstream.get("/v1/models", f"The upstream {settings.upstream}"))["data"])
+            self.catalogue.stock(await self.upstream.get("/v1/models", f"The upstream {settings.upstream}"))
             if settings.demo_key:
                 await self.accounts.create(key=settings.demo_key)
             yield
@@ -127,19 +105,11 @@ class Gateway:
             account = await self.payer(request)
             fields = Fields.read(await request.body(), flexmw.InvalidRequest)
             model = await self.catalogue.pick(fields.text("model"), work.kind)
-            fields.whole("n", 1, most=1)
-            read = sum(map(count_tokens, work.texts(fields)))
-            room = model.window - read
-            if room < (1 if work.writes else 0):
-                message = f"The input has {read} tokens; the context window of {model.id!r} holds {model.window}."
-                raise flexmw.InvalidRequest(message, param=work.field, code="context_length_exceeded")
-            stream = work.writes and fields.flag("stream")
-            body = _limited(fields, room, stream) if work.writes else fields.body
-            answer = await self._post(request, model, stream=stream, json=body)
-            bill = self._bill(account, model, read)
-            if stream:
-                show = fields.inner("stream_options").flag("include_usage")
-                return MeteredStream(answer, bill=bill, show_usage=show, said=_said(model))
+            order = work.order(fields, model)
+            answer = await self._post(request, model, stream=order.stream, json=order.body)
+            bill = self._bill(account, model, order.read)
+            if order.stream:
+                return MeteredStream(answer, bill=bill, show_usage=order.show_usage, said=_said(model))
             await bill(_usage(answer), 0)
             if work.kind == "video":
                 return JSONResponse(await self.jobs.open(account.id, answer.json()))
@@ -164,7 +134,9 @@ class Gateway:
         if job is None:
             raise flexmw.JobNotFound()
         if job["status"] != "completed":
-            seen = await self.upstream.get(f"/v1/videos/generations/{job_id}", f"The model {job['model']!r}")
+            seen = await self.upstream.get(
+                f"/v1/videos/generations/{job_id}", f"The model {job['model']!r}", flexmw.JobNotFound
+            )
             job = await self.jobs.update(job_id, seen)
         return JSONResponse(job)
 
@@ -184,16 +156,6 @@ class Gateway:
             await self.accounts.charge(account.id, model.cost(used), used.read + used.written)
 
         return bill
-
-
-def _limited(fields: Fields, room: int, stream: bool) -> dict[str, Any]:
-    """The body for the backend: its output capped, and the usage asked for, which the bill needs."""
-    name = "max_completion_tokens" if "max_completion_tokens" in fields.body else "max_tokens"
-    cap = room if stream else min(room, OUTPUT_CAP)
-    body = {**fields.body, name: min(fields.whole(name, cap), cap)}
-    if stream:
-        body["stream_options"] = {**fields.inner("stream_options").body, "include_usage": True}
-    return body
 
 
 def _usage(answer: httpx2.Response) -> Usage | None:

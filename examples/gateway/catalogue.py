@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +63,12 @@ class Catalogue:
         self.store = store
         self.models: dict[str, Model] = {}
 
-    def stock(self, listing: Iterable[dict[str, Any]]) -> None:
-        """Sell what an upstream lists. vLLM calls the context window `max_model_len`."""
-        for entry in listing:
+    def stock(self, listing: Any) -> None:
+        """Sell what an upstream lists. vLLM calls the context window `max_model_len`. Raises ConfigError."""
+        entries = listing.get("data") if isinstance(listing, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(each, dict) and each.get("id") for each in entries):
+            raise flexmw.ConfigError("upstream", str(listing)[:80], "a server whose GET /v1/models answers as OpenAI's")
+        for entry in entries:
             name, window = entry["id"], entry.get("context_window") or entry.get("max_model_len") or OTHER_WINDOW
             self.models[name] = Model(name, entry.get("kind", ""), window, PRICES.get(name, OTHER_PRICE))
 

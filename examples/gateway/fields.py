@@ -38,6 +38,7 @@ class Fields:
     def read(cls, raw: bytes, error: Callable[[str, str | None], Exception] = BadField) -> Fields:
         try:
             body = json.loads(raw)
+            json.dumps(body, ensure_ascii=False, allow_nan=False).encode()  # NaN, 1e999 and half a surrogate pair
         except (ValueError, RecursionError):
             raise error("The request body is not valid JSON.", None) from None
         if not isinstance(body, dict):

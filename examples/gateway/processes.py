@@ -21,6 +21,8 @@ from starlette.types import ASGIApp
 __all__ = ["Server", "bind", "child", "in_thread", "port_number", "until_stdin_closes"]
 
 ROOT = Path(__file__).parents[2]
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
 
 
 class Server(uvicorn.Server):
@@ -94,7 +96,7 @@ def child(module: str, *arguments: str) -> Iterator[str]:
         finally:
             process.stdin.close()
             try:
-                process.wait(10)
+                process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
 
@@ -116,7 +118,9 @@ def in_thread(app: ASGIApp) -> Iterator[str]:
     thread = Thread(target=serve, name="server", daemon=True)
     thread.start()
     try:
-        yield ready.result()
+        yield ready.result(START_SECONDS)
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(STOP_SECONDS)
+    if thread.is_alive():
+        raise RuntimeError(f"the server did not stop within {STOP_SECONDS:g} seconds")

@@ -93,7 +93,7 @@ def backend() -> Iterator[Backend]:
 def gateway(
     upstream: str, *, key: str | None = None, storage: str | None = None, timeout: float = 30.0
 ) -> Iterator[Running]:
-    """A gateway before `upstream`, which may ask for a `key`. Its state is in a temporary file, unless `storage` says."""
+    """A gateway before `upstream`, which may ask for a `key`; its state is in a temporary file unless given."""
     token = secrets.token_urlsafe()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))

@@ -1,6 +1,6 @@
 """Where the gateway's state lives: small records, in one sqlite file or in redis.
 
-A record is a kind, an id and named fields of text. Two stores with the same five methods keep it; the one
+A record is a kind, an id and named fields of text. Two stores with the same methods keep it; the one
 arithmetic that money needs, `add`, is atomic in both.
 
     store = await open_store("sqlite:///gateway.db")      # relative; four slashes for an absolute path
@@ -10,12 +10,11 @@ arithmetic that money needs, `add`, is atomic in both.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import redis.asyncio
-from redis.exceptions import RedisError
+from anyio import to_thread
 
 __all__ = ["RedisStore", "SqliteStore", "Store", "StoreError", "open_store"]
 
@@ -57,11 +56,12 @@ async def open_store(url: str) -> Store:
 
 
 class SqliteStore:
-    """One file. A statement takes microseconds, so it runs on the event loop and needs no thread."""
+    """One file. Its statements run in threads: another process may hold the file's lock, and the loop must not wait."""
 
     def __init__(self, path: str, shown: str) -> None:
+        self.turn = Lock()
         try:
-            self.db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=2.0, check_same_thread=False)
             self.db.execute("PRAGMA journal_mode = WAL")  # readers never wait for the writer
             self.db.execute("PRAGMA synchronous = NORMAL")  # safe in WAL against a killed process
             self.db.execute(
@@ -72,33 +72,40 @@ class SqliteStore:
             raise StoreError(f"storage {shown}: {exc}; expected a file that can be written") from exc
 
     async def read(self, kind: str, id: str) -> Record:
-        return dict(self.db.execute("SELECT field, value FROM record WHERE kind = ? AND id = ?", (kind, id)))
+        return dict(await self._rows("SELECT field, value FROM record WHERE kind = ? AND id = ?", kind, id))
 
     async def write(self, kind: str, id: str, fields: Record) -> None:
         rows = [(kind, id, field, value) for field, value in fields.items()]
-        self._all_or_none("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)", rows)
+        await to_thread.run_sync(self._all_or_none, "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)", rows)
 
     async def add(self, kind: str, id: str, amounts: dict[str, int]) -> None:
         rows = [(kind, id, field, str(amount)) for field, amount in amounts.items()]
-        self._all_or_none(
+        statement = (
             "INSERT INTO record VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET value = CAST(value AS INTEGER) + CAST(excluded.value AS INTEGER)",
-            rows,
+            " ON CONFLICT DO UPDATE SET value = CAST(value AS INTEGER) + CAST(excluded.value AS INTEGER)"
         )
+        await to_thread.run_sync(self._all_or_none, statement, rows)
 
     async def delete(self, kind: str, id: str) -> None:
-        self.db.execute("DELETE FROM record WHERE kind = ? AND id = ?", (kind, id))
+        await self._rows("DELETE FROM record WHERE kind = ? AND id = ?", kind, id)
 
     async def ids(self, kind: str) -> list[str]:
-        return [known for (known,) in self.db.execute("SELECT DISTINCT id FROM record WHERE kind = ?", (kind,))]
+        return [known for (known,) in await self._rows("SELECT DISTINCT id FROM record WHERE kind = ?", kind)]
 
     async def close(self) -> None:
         self.db.close()
 
+    async def _rows(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        def run() -> list[tuple[Any, ...]]:
+            with self.turn:
+                return self.db.execute(statement, values).fetchall()
+
+        return await to_thread.run_sync(run)
+
     def _all_or_none(self, statement: str, rows: list[tuple[str, str, str, str]]) -> None:
-        with self.db, closing(self.db.cursor()) as cursor:  # the connection's block ends in COMMIT or ROLLBACK
-            cursor.execute("BEGIN IMMEDIATE")
-            cursor.executemany(statement, rows)
+        with self.turn, self.db:  # the connection's block ends in COMMIT or ROLLBACK
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.executemany(statement, rows)
 
 
 class RedisStore:
@@ -109,10 +116,12 @@ class RedisStore:
 
     @classmethod
     async def connect(cls, url: str, shown: str) -> RedisStore:
+        import redis.asyncio  # here, so that sqlite needs no redis-py
+
         try:
             client = redis.asyncio.from_url(url, decode_responses=True, socket_timeout=2.0, socket_connect_timeout=2.0)
             await client.ping()
-        except (RedisError, OSError, ValueError) as exc:
+        except (redis.RedisError, OSError, ValueError) as exc:
             raise StoreError(f"storage {shown}: {exc}; expected the URL of a redis server that runs") from exc
         return cls(client)
 

@@ -30,8 +30,12 @@ class Upstream:
         client = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout)
         self.client = flexmw.wrap_client(client)
 
-    async def get(self, path: str, said: str) -> Any:
-        return (await self._send(self.client.build_request("GET", path), said)).json()
+    async def get(self, path: str, said: str, lost: Callable[[], flexmw.APIError] | None = None) -> Any:
+        """The JSON at `path`. What the upstream does not have is raised as `lost`."""
+        response = await self._send(self.client.build_request("GET", path), said, lost=lost)
+        with suppress(ValueError):
+            return response.json()
+        return None
 
     async def post(self, path: str, said: str, *, stream: bool = False, **content: Any) -> httpx2.Response:
         """Send the work on and give the answer of a backend that did it; everything else is raised.
@@ -43,13 +47,22 @@ class Upstream:
     async def close(self) -> None:
         await self.client.aclose()
 
-    async def _send(self, request: httpx2.Request, said: str, *, stream: bool = False) -> httpx2.Response:
+    async def _send(
+        self,
+        request: httpx2.Request,
+        said: str,
+        *,
+        stream: bool = False,
+        lost: Callable[[], flexmw.APIError] | None = None,
+    ) -> httpx2.Response:
         try:
             response = await self.client.send(request, stream=stream)
             if not response.is_success:
                 await response.aread()
         except httpx2.TransportError as exc:
             raise broken(exc, said) from exc
+        if response.status_code == 404 and lost is not None:
+            raise lost()
         if not response.is_success:
             raise refused(response, said)
         return response
@@ -75,6 +88,8 @@ def refused(response: httpx2.Response, said: str) -> flexmw.APIError:
     wait = response.headers.get("retry-after", "")
     if status == 429 or (status == 503 and wait):  # a refusal; a 503 without Retry-After may have worked first
         return flexmw.SubsystemOffline(said, retry_after=float(wait) if wait.isdecimal() else None)
+    if status in (401, 403):
+        return flexmw.APIError("The model backend does not accept the gateway's own key.", status=500)
     if status == 404:
         path = response.request.url.path
         return flexmw.SubsystemOffline(path, message=f"{path} is not served by this gateway's model backend.")

@@ -18,11 +18,11 @@ _NAMES: Final = (
     r"|(?:access|auth|refresh|session|id)[_-]?token|password|passwd|secret|signature|sig)"
 )
 _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
+    # Prose about the scheme ("Bearer authentication is required") holds no token.
+    (re.compile(r"(?i)\b(bearer|basic)\s+(?!(?:auth[a-z]*|tokens?|credentials?)\b)[^\s\"',;*]{6,}"), r"\1 ***"),
     (re.compile(r"(://)[^\s/?#]+@"), r"\1***@"),
     # A password may hold an unescaped slash. `host:8080/...@...` is no password.
     (re.compile(r"(://)[^\s/?#@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s\"'<>]{1,512}@"), r"\1***@"),
-    # Prose about the scheme ("Bearer authentication is required") holds no token.
-    (re.compile(r"(?i)\b(bearer|basic)\s+(?!(?:auth[a-z]*|tokens?|credentials?)\b)[^\s\"',;*]{6,}"), r"\1 ***"),
     (
         re.compile(
             r"(?<![A-Za-z0-9])(sk|pk|rk|gsk|xai|hf|gh[opsur]|github_pat|xox[abeprs]|glpat)([-_])"
@@ -30,7 +30,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         ),
         r"\1\2***",
     ),
-    (re.compile(r"(?<![A-Za-z0-9])(AKIA|ASIA)[A-Z0-9]{12,}"), r"\1***"),
+    (re.compile(r"(?<![A-Za-z0-9])(AKIA|ASIA)[A-Z0-9]{12,}[A-Za-z0-9]*"), r"\1***"),
     (re.compile(r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{20,}"), "AIza***"),
     (re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,512}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"), "eyJ***"),
     # In quotes, as in JSON, a repr or ASGI's header pairs: the value ends with its quote, not with a blank.

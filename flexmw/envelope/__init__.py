@@ -16,5 +16,6 @@ from __future__ import annotations
 
 from flexmw.envelope.component import Envelope
 from flexmw.envelope.dialect import Dialect, OpenAI
+from flexmw.envelope.flow import error_from
 
-__all__ = ["Dialect", "Envelope", "OpenAI"]
+__all__ = ["Dialect", "Envelope", "OpenAI", "error_from"]

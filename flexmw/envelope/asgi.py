@@ -7,40 +7,22 @@ has said nothing but 500, the exception decides, which Starlette raises after it
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
-from flexmw.contract import ErrorBody
 from flexmw.envelope.alarm import Alarm
-from flexmw.envelope.core import Header, Reply, Rules, Seen, decide, error_status, fresh_headers, reply_to, should_retry
-from flexmw.envelope.dialect import Dialect, OpenAI, choose
-from flexmw.envelope.faults import GONE, Verdict, judge
+from flexmw.envelope.answer import Plan, Writer
+from flexmw.envelope.core import Header, Reply, Seen, decide, error_status, reply_to
+from flexmw.envelope.faults import GONE, Verdict, stems_from
 from flexmw.envelope.hosts import answers_crashes_itself, through_cors, unrouted
 from flexmw.envelope.stream import EVENTS, LINES, Framing, Stream
-from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, raw_headers
-from flexmw.kit.exchange import Answer, Exchange
-from flexmw.kit.ids import request_id
+from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
+from flexmw.kit.exchange import Exchange
 
-__all__ = ["EnvelopeApp", "Plan", "Responder"]
+__all__ = ["EnvelopeApp", "Responder"]
 
 _LINES: Final = dict.fromkeys((b"application/x-ndjson", b"application/jsonl", b"application/x-jsonlines"), LINES)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The options of an Envelope, resolved once for an app."""
-
-    rules: Rules
-    dialects: tuple[Dialect, ...]
-    default: OpenAI
-    passthrough: tuple[str, ...]
-    unless: Callable[[Scope, int], bool] | None
-    request_id: str | None
-    should_retry: bool
-    max_wait: float
-    lines: bool
 
 
 class EnvelopeApp:
@@ -157,21 +139,24 @@ class Responder:
             await self._send(message)
 
     async def _begin(self, message: Message) -> None:
+        headers = message.get("headers")
+        if type(headers) is not list:
+            message = {**message, "headers": list(headers or ())}
         self._start = message
         status = message.get("status")
         if type(status) is int and 100 <= status < 400:
             framing = self._framing(message)
             if self.exchange.headers:
-                message = {**message, "headers": self.exchange.complete(message.get("headers", ()))}
+                message = {**message, "headers": self.exchange.complete(message["headers"])}
             if framing is None:
                 self._state = _PASSING
                 await self._send(message)
             else:
                 self._state = _STREAMING
-                self._stream = Stream(self._send, message, framing, self._dialect().finished)
+                self._stream = Stream(self._send, message, framing, Writer(self._plan, self._scope).dialect.finished)
         elif self._passes(error_status(status)):
             self._state = _PASSING
-            await self._send({**message, "headers": self.exchange.complete(message.get("headers", ()))})
+            await self._send({**message, "headers": self.exchange.complete(message["headers"])})
         else:
             self._state = _COLLECTING
             self._chunks: list[bytes] = []
@@ -179,7 +164,7 @@ class Responder:
 
     def _framing(self, message: Message) -> Framing | None:
         framing = None
-        for name, value in message.get("headers", ()):
+        for name, value in message["headers"]:
             if len(name) == 12 and name.lower() == b"content-type":
                 framing = EVENTS if value[:17].lower() == b"text/event-stream" else None
                 if framing is None and self._plan.lines:
@@ -197,7 +182,7 @@ class Responder:
         return self._plan.unless is not None and self._plan.unless(self._scope, status)
 
     async def _collect(self, message: Message) -> None:
-        body = message.get("body", b"")
+        body = message.get("body") or b""
         self._size += len(body)
         if self._size > self._plan.rules.max_body:
             await self._decide(None)
@@ -211,14 +196,22 @@ class Responder:
 
     async def _decide(self, body: bytes | None, *, last: bool = False) -> None:
         """Answer an error of the host; or hold it, when it says nothing and its exception is still to come."""
-        start = self._start
-        seen = Seen(error_status(start.get("status")), tuple(start.get("headers", ())), body, unrouted(self._scope))
+        start, exchange = self._start, self.exchange
+        seen = Seen(
+            status=error_status(start.get("status")),
+            headers=tuple(start["headers"]),
+            body=body,
+            unrouted=unrouted(self._scope),
+            settled=exchange.answer is not None and exchange.answer.status == start.get("status"),
+        )
         error = sys.exception()
-        verdict = self._judge(error) if error is not None and error is not self._before else None
+        verdict = self._plan.judge(error) if error is not None and error is not self._before else None
         if verdict is not None and verdict.status == GONE:
             self._state, self._gone, self._answered = _DONE, True, error
             return
-        remembered = self.exchange.remembered
+        remembered = exchange.remembered
+        if verdict is not None and error is not None and remembered is not None and not stems_from(error, remembered):
+            remembered = None
         reply = decide(seen, self._plan.rules, verdict=verdict, remembered=remembered)
         if verdict is None and not last and seen.status == 500 and not reply.kept and self._says_nothing(seen):
             self._state, self._seen = _HELD, seen
@@ -229,7 +222,7 @@ class Responder:
         if verdict is not None and seen.status == 500 and not reply.kept:
             await self._crash(reply, seen.headers)
         else:
-            await self.answer(reply, seen.headers, body if reply.kept else None)
+            await self._answer(reply, seen.headers, body if reply.kept else None)
 
     def _says_nothing(self, seen: Seen) -> bool:
         return decide(seen, self._plan.rules).generic
@@ -243,11 +236,11 @@ class Responder:
     async def _release(self, verdict: Verdict | None) -> None:
         seen = self._seen
         reply = decide(seen, self._plan.rules, verdict=verdict, remembered=self.exchange.remembered)
-        await self.answer(reply, seen.headers, None)
+        await self._answer(reply, seen.headers)
 
     async def _raised(self, error: Exception) -> bool:
         """See an exception through. Whether it is answered by that, and not to be raised again."""
-        verdict = self._judge(error)
+        verdict = self._plan.judge(error)
         state = self._state
         if verdict.status == GONE:
             self._state = _DONE
@@ -266,7 +259,7 @@ class Responder:
             elif state == _STREAMING:
                 return await self._broken(verdict)
             else:
-                self.settle(reply_to(verdict), status=self._start["status"])
+                Writer(self._plan, self._scope).settle(reply_to(verdict), status=self._start["status"])
                 self.exchange.facts["flexmw.response.outcome"] = "failed"
                 return False
         return verdict.meant
@@ -275,11 +268,12 @@ class Responder:
         """A stream whose host has raised."""
         stream, start = self._stream, self._start
         if stream.start is not None:
-            await self.answer(reply_to(verdict), tuple(start.get("headers", ())), None)
+            await self._answer(reply_to(verdict), start["headers"])
             return verdict.meant
         self.exchange.facts["flexmw.response.outcome"] = "failed"
-        self.settle(reply_to(verdict), status=start["status"])
-        dialect, path = self._dialect(), self._scope.get("path", "")
+        Writer(self._plan, self._scope).settle(reply_to(verdict), status=start["status"])
+        writer = Writer(self._plan, self._scope)
+        dialect, path = writer.dialect, self._scope.get("path", "")
         self._state = _DONE
         if stream.framing is LINES:
             said = await stream.fail(
@@ -293,7 +287,7 @@ class Responder:
 
     async def _crash(self, reply: Reply, headers: tuple[Header, ...]) -> None:
         async def answer(send: Send) -> None:
-            await self.answer(reply, headers, None, send)
+            await self._answer(reply, headers, None, send)
 
         await through_cors(self._scope, headers, self._receive, self._send, answer)
 
@@ -302,7 +296,7 @@ class Responder:
         state = self._state
         if self._gone and state != _STREAMING:
             self._state = _DONE
-        elif state == _STREAMING:
+        elif state == _STREAMING and (self._stream.held or self._stream.start is None):
             if self._stream.held:
                 await self._stream.end()
         elif state == _HELD:
@@ -310,74 +304,16 @@ class Responder:
         elif state == _COLLECTING:
             await self._decide(b"".join(self._chunks), last=True)
         else:
-            await self.answer(reply_to(self._judge(RuntimeError("no response"))), (), None)
+            await self._answer(reply_to(self._plan.judge(RuntimeError("no response"))), ())
 
-    def _judge(self, error: BaseException) -> Verdict:
-        rules = self._plan.rules
-        return judge(error, timeout_status=rules.timeout_status, validation_status=rules.validation_status)
-
-    def _dialect(self) -> Dialect:
-        plan = self._plan
-        if not plan.dialects:
-            return plan.default
-        return choose(plan.dialects, self._scope.get("path", ""), self._header(b"accept") or "", plan.default)
-
-    def _header(self, name: bytes) -> str | None:
-        return next((value.decode("latin-1") for key, value in self._scope.get("headers", ()) if key == name), None)
-
-    async def answer(
-        self, reply: Reply, headers: Iterable[Header], kept: bytes | None, send: Send | None = None
+    async def _answer(
+        self, reply: Reply, headers: Iterable[Header], kept: bytes | None = None, send: Send | None = None
     ) -> None:
-        """Send a whole error. ``headers`` are the host's; ``kept`` is its body, where that goes out as it came."""
         self._state = _DONE
-        send = send or self._send
-        status, head = reply.status, self._scope.get("method") == "HEAD"
-        identity = self._identity(headers)
+        start = {**self._start, "headers": list(headers)}
         if kept is None:
-            dialect = self._dialect()
-            body = dialect.render(reply.error, status=status, request_id=identity)
-            sent = fresh_headers(headers, status=status, media_type=dialect.media_type, length=len(body))
-            _fill(sent, raw_headers(reply.headers))
-        else:
-            body = kept
-            sent = [
-                (name, str(len(body)).encode() if name.lower() == b"content-length" and not head else value)
-                for name, value in headers
-            ]
-        sent = self.exchange.complete(sent)
-        self._stamp(sent, reply.error, status, identity)
-        self.settle(reply)
-        start = {**self._start, "type": "http.response.start", "status": status, "headers": sent}
-        if kept is None:
-            start.pop("trailers", None)
-        self._start = start
-        await send(start)
-        await send({"type": "http.response.body", "body": b"" if head else body, "more_body": False})
-
-    def _identity(self, headers: Iterable[Header]) -> str | None:
-        name = self._plan.request_id
-        if name is None:
-            return None
-        raw = name.encode("latin-1")
-        own = next((value.decode("latin-1") for key, value in headers if key.lower() == raw), None)
-        return own or request_id(self._header(raw))
-
-    def _stamp(self, headers: list[Header], error: ErrorBody, status: int, identity: str | None) -> None:
-        if identity is not None and self._plan.request_id is not None:
-            _fill(headers, raw_headers([(self._plan.request_id, identity)]))
-        if self._plan.should_retry:
-            waits = any(name.lower() == b"retry-after" for name, _ in headers)
-            keyed = self._header(b"idempotency-key") is not None
-            method = self._scope.get("method", "GET")
-            again = should_retry(error, status, method=method, keyed=keyed, waits=waits)
-            if again is not None:
-                _fill(headers, [(b"x-should-retry", b"true" if again else b"false")])
-
-    def settle(self, reply: Reply, *, status: int | None = None) -> None:
-        """Tell the request's exchange how it is answered, unless another room has said so already."""
-        answer, error = self.exchange.answer, reply.error
-        if answer is None or answer.status != reply.status or answer.exception is not reply.exception:
-            self.exchange.settle(Answer(status or reply.status, error.type, error.code, reply.source, reply.exception))
+            self._start = _NO_START
+        await Writer(self._plan, self._scope).write(send or self._send, reply, start, kept)
 
 
 _FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
@@ -386,9 +322,3 @@ _FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend
 def _is_fixed(name: bytes, value: bytes) -> bool:
     """Whether a header says that nothing can be added to a body: it has a length, or is compressed."""
     return name == b"content-length" or (name == b"content-encoding" and value != b"identity")
-
-
-def _fill(headers: list[Header], more: Iterable[Header]) -> None:
-    """Add those headers whose names are missing."""
-    names = {name.lower() for name, _ in headers}
-    headers.extend(pair for pair in more if pair[0] not in names)

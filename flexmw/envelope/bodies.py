@@ -10,11 +10,12 @@ True
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from typing import Any, Final, Literal, TypeAlias
@@ -69,6 +70,11 @@ _SLUG: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _TRACE: Final = re.compile(r"Traceback \(most recent call last\)|\n\s*File \"[^\"\n]{1,400}\", line \d")
 _HTML: Final = re.compile(r"\s*(?:<!doctype html|<html|<head|<body|<h1|<title|<\?xml)", re.IGNORECASE)
+_WERKZEUG: Final = re.compile(
+    r"<!doctype html>\s*<html lang=en>\s*<title>\d{3} [^<]{1,60}</title>\s*"
+    r"<h1>[^<]{1,60}</h1>\s*<p>([^<]{1,2000})</p>\s*",
+    re.IGNORECASE,
+)
 _SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f]+")
 _OAUTH: Final = frozenset(
     """invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope
@@ -113,6 +119,7 @@ def _foreign(value: Any, status: int) -> Found:
     errors, error = value.get("errors"), value.get("error")
     graphql = (
         isinstance(errors, list)
+        and bool(errors)
         and value.keys() <= {"errors", "data", "extensions"}
         and all(isinstance(item, dict) and isinstance(item.get("message"), str) for item in errors)
     )
@@ -226,7 +233,7 @@ def validation(errors: Sequence[Any]) -> Draft | None:
     items = [item for item in errors[:50] if isinstance(item, Mapping)]
     if not items:
         texts = [text for item in errors[:LISTED] if (text := _message(item))]
-        return Draft(_listing(texts, len(errors)), code="validation_error") if texts else None
+        return Draft(_listing(texts, len(errors))) if texts else None
     if len(items) == 1 and items[0].get("type") == "json_invalid":
         return Draft("The request body is not valid JSON.", code="invalid_json")
     places = [_place(item.get("loc")) for item in items]
@@ -293,9 +300,13 @@ def _param(value: object) -> str | None:
     return None if text in ("None", "null") else text
 
 
-def of_text(text: str) -> Draft | None:
-    """A plain text as an error: its words, unless it is a page, a traceback or binary."""
-    if _HTML.match(text) or "\0" in text or _TRACE.search(text):
+def of_text(text: str, status: int = 500) -> Draft | None:
+    """A plain text as an error: its words, unless it is a page, a traceback or binary. A 4xx page of werkzeug (Quart)
+    is its exception's own description and nothing else."""
+    page = _WERKZEUG.fullmatch(text) if status < 500 else None
+    if page is not None:
+        text = html.unescape(page[1])
+    elif _HTML.match(text) or "\0" in text or _TRACE.search(text):
         return None
     message = _message(text)
     return Draft(message) if message else None
@@ -305,10 +316,11 @@ def complete(draft: Draft | None, status: int) -> ErrorBody:
     """A draft with its gaps filled from the status."""
     row = for_status(status)
     draft = draft or Draft()
+    code = None if draft.code == "validation_error" and status not in (400, 422) else draft.code
     return ErrorBody(
         message=draft.message or row.message,
         type=draft.type or row.type,
-        code=draft.code or row.code,
+        code=code or row.code,
         param=draft.param,
         doc_url=draft.doc_url,
     )
@@ -341,8 +353,3 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes | None:
     except zlib.error:
         return None
     return plain if reader.eof else None
-
-
-def with_fields(draft: Draft | None, **fields: str | None) -> Draft:
-    """A draft with the given fields in place of its own, where they say anything."""
-    return replace(draft or Draft(), **{name: value for name, value in fields.items() if value is not None})

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from flexmw.envelope.asgi import EnvelopeApp, Plan
+from flexmw.envelope.answer import Plan
+from flexmw.envelope.asgi import EnvelopeApp
 from flexmw.envelope.core import Rules
-from flexmw.envelope.dialect import Dialect, OpenAI, check_dialects, load
+from flexmw.envelope.dialect import Dialect, OpenAI, check_dialects, choose, load
+from flexmw.envelope.flow import translate
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.component import API, Order
+from flexmw.kit.effects import Flow, Request, Response, Send
 from flexmw.kit.options import Rule, check, flag, function, option, optional, seconds, several, text, whole
 
 __all__ = ["Envelope"]
@@ -69,16 +72,9 @@ class Envelope:
         :raises PluginError: when a dialect's name leads to none.
         """
         dialects = tuple(load(dialect) for dialect in self.dialects)
-
         default = OpenAI(null_param=self.null_param)
         plan = Plan(
-            rules=Rules(
-                keeps=lambda value: any(dialect.keeps(value) for dialect in (*dialects, default)),
-                max_body=self.max_body,
-                timeout_status=self.timeout_status,
-                validation_status=self.validation_status,
-                debug=self.debug,
-            ),
+            rules=self._rules((*dialects, default)),
             dialects=dialects,
             default=default,
             passthrough=tuple(self.passthrough),
@@ -89,3 +85,27 @@ class Envelope:
             lines=self.lines,
         )
         return EnvelopeApp(app, plan)
+
+    def flow(self, request: Request) -> Flow:
+        """The client face: error answers of an upstream whose body is in no shape of the contract get one that is.
+
+        Of the options, ``passthrough``, ``dialects``, ``null_param`` and ``max_body`` take part. Good answers, errors
+        in shape and open streams are left byte for byte, and the status is always the upstream's.
+        """
+        path = request.url.path
+        if self.passthrough and path.startswith(tuple(self.passthrough)):
+            response: Response = yield Send(request)
+            return response
+        default = OpenAI(null_param=self.null_param)
+        dialects = tuple(load(dialect) for dialect in self.dialects)
+        dialect = choose(dialects, path, request.headers.get("accept", ""), default)
+        return (yield from translate(request, self._rules((*dialects, default)), dialect))
+
+    def _rules(self, dialects: tuple[Dialect, ...]) -> Rules:
+        return Rules(
+            keeps=lambda value: any(dialect.keeps(value) for dialect in dialects),
+            max_body=self.max_body,
+            timeout_status=self.timeout_status,
+            validation_status=self.validation_status,
+            debug=self.debug,
+        )

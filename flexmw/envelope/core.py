@@ -10,15 +10,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flexmw.contract import PAGE, STATUS, ErrorBody, for_status
 from flexmw.envelope.bodies import FOREIGN, Draft, complete, decompress, is_envelope, of_text, parse, recognise
-from flexmw.envelope.faults import Verdict
+from flexmw.envelope.faults import Verdict, judge
 from flexmw.errors import APIError
 
-__all__ = ["Header", "Reply", "Rules", "Seen", "decide", "error_status", "fresh_headers", "reply_to", "should_retry"]
+__all__ = [
+    "Header",
+    "Reply",
+    "Rules",
+    "Seen",
+    "decide",
+    "error_status",
+    "fresh_headers",
+    "is_of_body",
+    "reply_to",
+    "should_retry",
+]
 
 Header = tuple[bytes, bytes]
 
@@ -48,12 +59,13 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """An error response of the host. ``body`` is ``None`` when it was larger than may be read; ``unrouted`` says that
-    no route has matched the request."""
+    no route has matched the request; ``settled`` that another component has answered in the contract's shape."""
 
     status: int
     headers: tuple[Header, ...] = ()
     body: bytes | None = b""
     unrouted: bool = False
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +99,11 @@ def decide(seen: Seen, rules: Rules, *, verdict: Verdict | None = None, remember
     value, text = parse(plain or b"", kind)
     if kind.startswith(_FOREIGN_TYPES):
         return _kept(seen, None)
-    if rules.keeps(value) or (value is not None and is_envelope(value)):
-        return _kept(seen, value, kept=rules.keeps(value))
+    if rules.keeps(value) or (seen.settled and ErrorBody.from_json(value) is not None):
+        return _kept(seen, value)
     if rules.debug and seen.status == 500 and "Traceback" in text:
         return _kept(seen, None)
-    found = recognise(value, seen.status) if value is not None else of_text(text)
+    found = recognise(value, seen.status) if value is not None else of_text(text, seen.status)
     if found is FOREIGN:
         return _kept(seen, None)
     draft = found if isinstance(found, Draft) else None
@@ -105,18 +117,17 @@ def _rewritten(
     if says_nothing and seen.status == 500 and verdict is not None:
         return reply_to(verdict)
     if remembered is not None and (remembered.status == seen.status or (says_nothing and seen.status == 500)):
-        headers = tuple((remembered.headers or {}).items())
-        return Reply(remembered.status, remembered.body, "http_exception", False, False, headers, remembered.__cause__)
+        return reply_to(judge(remembered))
     if draft is not None and verdict is not None and not verdict.meant and _tells(verdict.exception, draft):
         draft = None
-    source, exception = (verdict.source, verdict.exception) if verdict is not None else ("foreign_body", None)
+    source, exception = "foreign_body", None
+    if verdict is not None and (verdict.meant or seen.status >= 500):
+        source, exception = verdict.source, verdict.exception
     status = seen.status
     if draft is not None and draft.code in ("invalid_json", "validation_error"):
         source = "validation"
         if status == 422:
             status = 400 if draft.code == "invalid_json" else rules.validation_status or 422
-        elif draft.code == "validation_error":
-            draft = replace(draft, code=None)
     if says_nothing and seen.unrouted and status == 404:
         draft = Draft("Unknown URL: no route has this path.", code="unknown_url")
     return Reply(status, complete(draft, status), source, generic=says_nothing, exception=exception)
@@ -127,9 +138,9 @@ def reply_to(verdict: Verdict) -> Reply:
     return Reply(verdict.status, verdict.error, verdict.source, headers=verdict.headers, exception=verdict.exception)
 
 
-def _kept(seen: Seen, value: object, *, kept: bool = True) -> Reply:
+def _kept(seen: Seen, value: object) -> Reply:
     error = ErrorBody.from_json(value)
-    return Reply(seen.status, error or complete(None, seen.status), "passthrough", kept=kept)
+    return Reply(seen.status, error or complete(None, seen.status), "passthrough", kept=True)
 
 
 def _tells(exception: BaseException | None, draft: Draft) -> bool:
@@ -138,13 +149,14 @@ def _tells(exception: BaseException | None, draft: Draft) -> bool:
     return len(text) >= 4 and draft.message is not None and text in draft.message
 
 
+def is_of_body(name: bytes, status: int) -> bool:
+    """Whether a header (in lower case) describes the body, so that it is wrong once the body is another."""
+    return name in _BODY_HEADERS and not (status == 416 and name == b"content-range")
+
+
 def fresh_headers(headers: Iterable[Header], *, status: int, media_type: str, length: int) -> list[Header]:
     """The headers of an answer whose body was replaced: all others stay, in order, duplicates included."""
-    kept = [
-        (name, value)
-        for name, value in headers
-        if (lower := name.lower()) not in _BODY_HEADERS or (status == 416 and lower == b"content-range")
-    ]
+    kept = [(name, value) for name, value in headers if not is_of_body(name.lower(), status)]
     return [(b"content-type", media_type.encode("latin-1")), (b"content-length", str(length).encode()), *kept]
 
 

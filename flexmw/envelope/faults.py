@@ -18,7 +18,7 @@ from flexmw.contract import PAGE, ErrorBody, Row, for_status
 from flexmw.envelope.bodies import FOREIGN, Draft, complete, is_envelope, of_text, recognise, validation
 from flexmw.errors import APIError
 
-__all__ = ["GONE", "Verdict", "judge", "meant", "names"]
+__all__ = ["GONE", "Verdict", "judge", "names", "stems_from"]
 
 GONE: Final = 499
 """The status of a request whose client has left: for the log, never sent."""
@@ -62,9 +62,21 @@ def judge(error: BaseException, *, timeout_status: int = 500, validation_status:
     return _of_row(for_status(500), exception=error)
 
 
-def meant(error: BaseException) -> bool:
-    """Whether the host raised it in order to answer, so that nothing has crashed."""
-    return judge(error).meant
+def stems_from(error: BaseException, source: BaseException) -> bool:
+    """Whether an exception is another one, wraps it, or was raised because or in the course of it."""
+    seen: list[BaseException] = []
+    waiting = [error]
+    while waiting and len(seen) < 50:
+        current = waiting.pop()
+        if current is source:
+            return True
+        if any(current is each for each in seen):
+            continue
+        seen.append(current)
+        if isinstance(current, BaseExceptionGroup):
+            waiting.extend(current.exceptions)
+        waiting.extend(each for each in (current.__cause__, current.__context__) if each is not None)
+    return False
 
 
 def names(cls: type) -> Iterator[str]:
@@ -158,7 +170,7 @@ def _http(status: str, detail: str, headers: str = "headers") -> Callable[[Any],
 
 def _said(detail: object, status: int) -> Draft | None:
     if isinstance(detail, str):
-        return of_text(detail)
+        return of_text(detail, status)
     found = recognise({"detail": detail}, status) if detail else None
     return found if found is not FOREIGN else None
 

@@ -12,10 +12,11 @@ from enum import IntEnum
 from typing import Final
 
 from flexmw.contract import ErrorBody, for_status
-from flexmw.envelope.asgi import Plan, Responder
+from flexmw.envelope.answer import Plan, Writer
+from flexmw.envelope.asgi import Responder
 from flexmw.envelope.bodies import Draft, complete, one_line
-from flexmw.envelope.core import Reply, reply_to
-from flexmw.envelope.faults import GONE, Verdict, judge
+from flexmw.envelope.core import reply_to
+from flexmw.envelope.faults import GONE, Verdict
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
@@ -38,7 +39,7 @@ class _State(IntEnum):
 class Socket:
     """One websocket."""
 
-    __slots__ = ("_exchange", "_plan", "_receive", "_scope", "_send", "_state", "_verdict", "_writer")
+    __slots__ = ("_exchange", "_plan", "_receive", "_scope", "_send", "_state", "_writer")
 
     def __init__(self, plan: Plan, scope: Scope, receive: Receive, send: Send) -> None:
         self._exchange = Exchange.of(scope)
@@ -64,7 +65,7 @@ class Socket:
             elif self._state is _State.DENYING and self._writer is not None:
                 await self._writer.finish()
             elif self._state is _State.CONNECTING:
-                await self._deny(self._judge(RuntimeError("no answer")))
+                await self._deny(self._plan.judge(RuntimeError("no answer")))
 
     async def receive(self) -> Message:
         """The host's ``receive``."""
@@ -86,7 +87,7 @@ class Socket:
         elif kind == "websocket.close" and state is _State.CONNECTING:
             error = sys.exception()
             text = message.get("reason") or ""
-            verdict = self._judge(error) if error is not None else None
+            verdict = self._plan.judge(error) if error is not None else None
             if verdict is None or not verdict.meant or verdict.status == GONE:
                 draft = Draft(one_line(text)) if text else None
                 verdict = Verdict(403, complete(draft, 403), source="http_exception", meant=True)
@@ -116,8 +117,7 @@ class Socket:
     async def _deny(self, verdict: Verdict, close: Message | None = None) -> None:
         self._state = _State.CLOSED
         if "websocket.http.response" in (self._scope.get("extensions") or {}):
-            writer = Responder(self._plan, self._scope, self._receive, self._prefixed)
-            await writer.answer(reply_to(verdict), (), None)
+            await Writer(self._plan, self._scope).write(self._prefixed, reply_to(verdict), {}, None)
         else:
             reason = one_line(verdict.error.code or "", REASON_BYTES)
             await self._send(close or {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
@@ -128,7 +128,7 @@ class Socket:
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def _raised(self, error: Exception) -> bool:
-        verdict = self._judge(error)
+        verdict = self._plan.judge(error)
         if verdict.status == GONE:
             return True
         with suppress(OSError):
@@ -138,17 +138,10 @@ class Socket:
                 await self._writer.finish()
             elif self._state is _State.OPEN:
                 server = verdict.status >= 500
-                self._settle(reply_to(verdict))
+                Writer(self._plan, self._scope).settle(reply_to(verdict))
                 reason = verdict.error.type if server else verdict.error.code or verdict.error.type
                 await self._close(INTERNAL_ERROR if server else POLICY_VIOLATION, reason)
         return verdict.meant
-
-    def _settle(self, reply: Reply) -> None:
-        Responder(self._plan, self._scope, self._receive, self._send).settle(reply)
-
-    def _judge(self, error: BaseException) -> Verdict:
-        rules = self._plan.rules
-        return judge(error, timeout_status=rules.timeout_status, validation_status=rules.validation_status)
 
 
 def _lost() -> ErrorBody:

@@ -39,6 +39,7 @@ class ProtectedRequest:
         self._exchange = Exchange.of(scope)
         self._gone = False
         self._body = b""
+        self._more, self._unread = True, True
 
     async def run(self, prefix: str) -> None:
         """Answer the request. ``prefix`` begins the store keys of its caller."""
@@ -145,23 +146,23 @@ class ProtectedRequest:
     async def _read(self) -> bool:
         """Read the body. ``False``: it is larger than what is held in memory, or the client left."""
         chunks: list[bytes] = []
-        size, more = 0, True
-        while more and size <= self._plan.options.max_request:
+        size = 0
+        while self._more and size <= self._plan.options.max_request:
             message = await self._receive()
             if message["type"] != "http.request":
                 self._gone = True
                 return False
-            chunk, more = message.get("body", b""), message.get("more_body", False)
-            chunks.append(chunk)
-            size += len(chunk)
+            self._more = message.get("more_body", False)
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
         self._body = b"".join(chunks)
         return size <= self._plan.options.max_request
 
     async def _resumed(self) -> Message:
-        """``receive`` for a request that was read in part and is not protected."""
-        if self._body:
-            body, self._body = self._body, b""
-            return {"type": "http.request", "body": body, "more_body": True}
+        """``receive`` for a request that was read, in part or whole, and is not protected after all."""
+        if self._unread:
+            self._unread = False
+            return {"type": "http.request", "body": self._body, "more_body": self._more}
         return await self._receive()
 
     async def _complete(self, message: Message) -> None:

@@ -13,7 +13,7 @@ import anyio
 from starlette.exceptions import HTTPException
 
 from flexmw.contract import PAGE, ErrorBody, for_status
-from flexmw.errors import APIError
+from flexmw.errors import APIError, raised
 from flexmw.idempotency.answer import Tee, crashed, keeps, rendered
 from flexmw.idempotency.claim import Claim, Claims
 from flexmw.idempotency.core import Kept
@@ -87,8 +87,8 @@ class Running:
                     group.start_soon(self._watch)
                 try:
                     await self._plan.app(self._scope, self._receive, self._send)
-                except BaseException as raised:
-                    error = raised
+                except BaseException as thrown:
+                    error = thrown
                 self._finished.set()
                 await self._conclude(error)
                 if mark is not None and (self._refused or not self._gone):
@@ -167,14 +167,18 @@ class Running:
         return kept, refused
 
     async def _conclude(self, error: BaseException | None) -> None:
-        """See to it that the key ends in a state that says what happened."""
+        """See to it that the key ends in a state that says what happened.
+
+        Hosts answer a crash with a bare 500 and raise. Where something outside remembers errors (Envelope), it will
+        answer that exception in place of the 500, so the exception's answer is what has to be kept.
+        """
         if error is not None and not isinstance(error, Exception):
             if self._outcome is None:
                 self._exchange.facts[RESULT] = "unknown"
                 with suppress(Exception):
                     await self._claim.lapse()
             return
-        if error is not None and (self._outcome is None or (self._tee.status == 500 and self._exchange.judge)):
+        if error is not None and (self._outcome is None or (self._tee.status == 500 and raised.get() is not None)):
             self._outcome, self._refused = self._judge_error(error)
             self._stored = False
             self._exchange.facts[RESULT] = "released" if self._refused else "stored"

@@ -3,7 +3,8 @@
 The openai and anthropic SDKs send no key, but number their attempts: ``x-stainless-retry-count`` is 0 on the first.
 All equal requests of one caller stand in one list. A request with count 0 is a call of its own, always. One with a
 higher count takes up the call that is most likely its own: seen with a lower count, not longer ago than the window,
-best one that was refused (a 429, say), then one whose answer was not handed over whole.
+best one that was refused (a 429, say), then one whose answer was not handed over whole, then the latest: a client that
+makes one call after the other repeats none but its last.
 
 >>> runs = (Call(id="a", count=0, at=100.0, sent=True), Call(id="b", count=0, at=101.0))
 >>> match(runs, count=1, now=103.0, window=60.0).id
@@ -46,7 +47,7 @@ class Call:
 def match(calls: Sequence[Call], *, count: int, now: float, window: float) -> Call | None:
     """The call that a request with this count repeats; ``None``: it is a call of its own."""
     open_to = [call for call in calls if call.count < count and now - call.at <= window]
-    return min(open_to, key=lambda call: (not call.refused, call.sent, -call.count, call.at), default=None)
+    return min(open_to, key=lambda call: (not call.refused, call.sent, -call.count, -call.at), default=None)
 
 
 def taken(calls: Sequence[Call], call: Call, *, count: int, now: float) -> tuple[Call, ...]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 
 __all__ = ["finish"]
 
@@ -28,25 +30,54 @@ async def finish(work: Callable[[], Awaitable[None]], given_up: Callable[[], Non
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        with anyio.CancelScope(shield=True):
-            await work()
+        await _in_a_shield(work, given_up)
         return
     context = copy_context()
     task = loop.create_task(_as_coroutine(work), context=context)
     cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.wait((task,))
-            except asyncio.CancelledError as error:
-                cancelled = error
-                given_up()
+    try:
+        await asyncio.wait((task,))
+    except asyncio.CancelledError as error:
+        cancelled = error
+        given_up()
+        await _until_done(task)
     _adopt(context)
     if cancelled is not None:
         if not task.cancelled():
             task.exception()  # the caller is gone: the error was kept, and must not be reported as never retrieved
         raise cancelled
     task.result()
+
+
+async def _until_done(task: asyncio.Task[None]) -> None:
+    """Wait on after a cancellation; a scope that is cancelled would otherwise repeat it at every turn of the loop."""
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait((task,))
+
+
+async def _in_a_shield(work: Callable[[], Awaitable[None]], given_up: Callable[[], None]) -> None:
+    """For trio: inside the shield nobody hears of a cancellation, so a second task listens outside it."""
+    error: BaseException | None = None
+
+    async def listen() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            given_up()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        with anyio.CancelScope(shield=True):
+            try:
+                await work()
+            except BaseException as raised:
+                error = raised
+        group.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    await anyio.lowlevel.checkpoint_if_cancelled()
 
 
 async def _as_coroutine(work: Callable[[], Awaitable[None]]) -> None:

@@ -11,7 +11,8 @@
 Write-ahead log with ``synchronous=FULL``: what was reported as written is there after SIGKILL and after a power cut.
 Leases are measured by the machine's monotonic clock, which all of its processes share and nothing sets; after a reboot
 it starts again, which shows as a lease that would end too late, and such a lease counts as run out.
-The time to live is wall-clock time, and a key whose lease still runs does not expire, however that clock was set.
+A key expires when both clocks agree that its time is over, or the wall clock alone after a reboot: no leap of the wall
+clock makes the machine forget a key too early.
 """
 
 from __future__ import annotations
@@ -33,14 +34,20 @@ __all__ = ["SQLiteStore", "path_of"]
 _SCHEMA: Final = """
 create table if not exists flexmw_keys (
     key text primary key, token text not null, entry blob not null,
-    leased_until real not null, lease real not null, expires real not null
+    leased_until real not null, lease real not null,
+    fresh_until real not null, ttl real not null, expires real not null
 ) without rowid;
 create index if not exists flexmw_keys_expires on flexmw_keys (expires);
 """
-_SELECT: Final = "select token, entry, leased_until, lease, expires from flexmw_keys where key = ?"
+_SELECT: Final = "select token, entry, leased_until, lease, fresh_until, ttl, expires from flexmw_keys where key = ?"
+_EXTEND: Final = """
+update flexmw_keys set leased_until = ?, lease = ?, fresh_until = ?, ttl = ?, expires = ? where key = ?
+"""
 _SWEEP: Final = """
 delete from flexmw_keys where key in (
-    select key from flexmw_keys where expires <= ? and not (leased_until - ? between 0 and lease) limit 8
+    select key from flexmw_keys where expires <= :now
+    and not (leased_until - :ticks > 0 and leased_until - :ticks <= lease)
+    and not (fresh_until - :ticks > 0 and fresh_until - :ticks <= ttl) limit 8
 )
 """
 
@@ -84,19 +91,20 @@ class SQLiteStore:
             held = self._load(connection, key)
             if (held.token if held else "") == expected and expected != token:
                 now = self._clock.now()
-                row = (key, token, entry, self._clock.monotonic() + lease, lease, now + ttl)
-                connection.execute("insert or replace into flexmw_keys values (?, ?, ?, ?, ?, ?)", row)
-                connection.execute(_SWEEP, (now, self._clock.monotonic()))
+                ticks = self._clock.monotonic()
+                row = (key, token, entry, ticks + lease, lease, ticks + ttl, ttl, now + ttl)
+                connection.execute("insert or replace into flexmw_keys values (?, ?, ?, ?, ?, ?, ?, ?)", row)
+                connection.execute(_SWEEP, {"now": now, "ticks": ticks})
                 return Held(token, entry, lease)
             return held
 
     def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
-        statement = "update flexmw_keys set leased_until = ?, lease = ?, expires = ? where key = ? and token = ?"
-        row = (self._clock.monotonic() + lease, lease, self._clock.now() + ttl, key, token)
-        return self._change(key, token, statement, row)
+        ticks = self._clock.monotonic()
+        row = (ticks + lease, lease, ticks + ttl, ttl, self._clock.now() + ttl, key)
+        return self._change(key, token, _EXTEND, row)
 
     def drop(self, key: str, token: str) -> bool:
-        return self._change(key, token, "delete from flexmw_keys where key = ? and token = ?", (key, token))
+        return self._change(key, token, "delete from flexmw_keys where key = ?", (key,))
 
     def scan(self, prefix: str = "") -> Iterator[tuple[str, Held]]:
         with self._transaction("deferred") as connection:
@@ -125,10 +133,11 @@ class SQLiteStore:
         row = connection.execute(_SELECT, (key,)).fetchone()
         if row is None:
             return None
-        token, entry, leased_until, lease, expires = row
-        left = leased_until - self._clock.monotonic()
-        alive = 0 < left <= lease
-        if expires <= self._clock.now() and not alive:
+        token, entry, leased_until, lease, fresh_until, ttl, expires = row
+        ticks = self._clock.monotonic()
+        left = leased_until - ticks
+        alive, fresh = 0 < left <= lease, 0 < fresh_until - ticks <= ttl
+        if expires <= self._clock.now() and not alive and not fresh:
             return None
         return Held(token, entry, left if alive else 0.0)
 

@@ -80,7 +80,7 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
             advance = partial(flow.send, outcome)
 
 
-def drive(flow: Flow, perform: Callable[[Effect], Response | None]) -> Response:
+def drive(flow: Flow, perform: Callable[[Effect], object]) -> Response:
     """Run a flow in this thread: ``perform`` does what each effect asks for. Returns the flow's answer.
 
     Whatever ``perform`` raises is thrown into the flow, KeyboardInterrupt and cancellation included, so that a flow
@@ -101,7 +101,7 @@ def drive(flow: Flow, perform: Callable[[Effect], Response | None]) -> Response:
             advance = partial(flow.send, outcome)
 
 
-async def adrive(flow: Flow, perform: Callable[[Effect], Awaitable[Response | None]]) -> Response:
+async def adrive(flow: Flow, perform: Callable[[Effect], Awaitable[object]]) -> Response:
     """The same in this task. The two stand side by side: nothing else of a client is written twice."""
     advance: Callable[[], Effect] = partial(next, flow)
     while True:

@@ -18,7 +18,20 @@ from collections.abc import Callable, Generator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["Discard", "Effect", "Flow", "Follow", "Observer", "Request", "Response", "Send", "Sleep", "Tell"]
+__all__ = [
+    "Discard",
+    "Effect",
+    "Flow",
+    "Follow",
+    "Observer",
+    "Read",
+    "Replace",
+    "Request",
+    "Response",
+    "Send",
+    "Sleep",
+    "Tell",
+]
 
 
 class URL(Protocol):
@@ -89,6 +102,23 @@ class Discard:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """Read the body of an answer, at most ``limit`` bytes of it. Its outcome is the body as it came (still compressed),
+    or ``None`` when it is longer; the answer then reads the same from its start. What breaks the body is thrown in."""
+
+    response: Response
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Give an answer another body. Its headers are the flow's to change. Its outcome is the same answer."""
+
+    response: Response
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Follow:
     """Be told, once, how the body of an answer ends: ``watch(None)`` when it was read to its end, ``watch(error)`` with
     what broke it, ``watch(GeneratorExit())`` when the caller closed it early. Its outcome is the same answer.
@@ -108,5 +138,5 @@ class Tell:
     details: Mapping[str, Any]
 
 
-Effect: TypeAlias = Send | Sleep | Discard | Follow | Tell
+Effect: TypeAlias = Send | Sleep | Discard | Follow | Tell | Read | Replace
 Flow: TypeAlias = Generator[Effect, Any, Response]

@@ -91,6 +91,11 @@ class Exchange:
         """Be told every event of this request. Only telemetry should."""
         self._listeners.append(listener)
 
+    @property
+    def heard_by(self) -> tuple[Listener, ...]:
+        """Who listens."""
+        return tuple(self._listeners)
+
     def tell(self, event: str, details: Mapping[str, Any]) -> None:
         """Tell of an event, such as ``flexmw.rate_limiting.decided``. Costs nothing unheard."""
         for listener in self._listeners:

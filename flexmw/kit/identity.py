@@ -28,6 +28,7 @@ PEPPER_VARIABLE: Final = "FLEXMW_PEPPER"
 """The environment variable that the pepper is read from when no option gives it."""
 
 _LABEL: Final = b"flexmw: callers without a pepper of their own"
+_KINDS: Final = ("key", "address", "shared")
 _HOPS: Final = 64
 _UNIX: Final = "unix"
 
@@ -55,7 +56,7 @@ class Callers:
     :raises ConfigError: for a pepper or a network that is none; ``option`` prefixes the name in the message.
     """
 
-    __slots__ = ("_key", "_trusted", "_unix")
+    __slots__ = ("_hash_key", "_hashers", "_trusted", "_unix")
 
     def __init__(
         self, *, pepper: str | bytes | None = None, trusted_proxies: Sequence[str] = (), option: str = ""
@@ -64,7 +65,9 @@ class Callers:
             raise ConfigError(f"{option}pepper", "***", "a text or bytes that are not empty, or None")
         secret = pepper if pepper is not None else os.environ.get(PEPPER_VARIABLE) or _LABEL
         raw = secret.encode() if isinstance(secret, str) else secret
-        self._key = raw if len(raw) <= 64 else blake2b(raw).digest()
+        key = raw if len(raw) <= 64 else blake2b(raw).digest()
+        self._hashers = {kind: blake2b(key=key, digest_size=16, person=kind.encode()) for kind in _KINDS}
+        self._hash_key = self._hashers["key"].copy
         self._unix = _UNIX in trusted_proxies
         self._trusted = networks([each for each in trusted_proxies if each != _UNIX], f"{option}trusted_proxies")
 
@@ -75,15 +78,25 @@ class Callers:
 
     def of_key(self, credential: bytes) -> Identity:
         """The holder of a credential."""
-        return Identity("key", blake2b(credential, key=self._key, digest_size=16, person=b"key").hexdigest())
+        return self._hash("key", credential)
+
+    def digest_of_key(self, credential: bytes) -> str:
+        """The digest of :meth:`of_key`."""
+        hasher = self._hash_key()
+        hasher.update(credential)
+        return hasher.hexdigest()
 
     def of_address(self, scope: MutableMapping[str, Any]) -> Identity:
         """The client's address, or the bucket that callers without one share."""
         address = self.address(scope)
         if address is None:
-            return Identity("shared", blake2b(b"", key=self._key, digest_size=16, person=b"shared").hexdigest())
-        digest = blake2b(address.encode(), key=self._key, digest_size=16, person=b"address").hexdigest()
-        return Identity("address", digest)
+            return self._hash("shared", b"")
+        return self._hash("address", address.encode())
+
+    def _hash(self, kind: str, value: bytes) -> Identity:
+        hasher = self._hashers[kind].copy()
+        hasher.update(value)
+        return Identity(kind, hasher.hexdigest())
 
     def address(self, scope: MutableMapping[str, Any]) -> str | None:
         """The client's IPv4 address or IPv6 /64 as text; ``None`` when it is unknown."""
@@ -110,7 +123,9 @@ class Callers:
 def bearer_token(scope: MutableMapping[str, Any]) -> bytes | None:
     """The token of ``Authorization: Bearer`` (RFC 6750; the scheme in any case); ``None`` without one."""
     value = header(scope, b"authorization")
-    if value is None or value[:6].lower() != b"bearer" or value[6:7] not in (b" ", b"\t"):
+    if value is None:
+        return None
+    if value[:7] != b"Bearer " and (value[:6].lower() != b"bearer" or value[6:7] not in (b" ", b"\t")):
         return None
     return value[7:].strip() or None
 

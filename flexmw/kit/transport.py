@@ -16,7 +16,7 @@ from flexmw.contract import redact
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.drive import Sends, adrive, chain, drive
-from flexmw.kit.effects import Discard, Effect, Follow, Observer, Response, Send, Sleep
+from flexmw.kit.effects import Discard, Effect, Follow, Observer, Read, Replace, Response, Send, Sleep
 
 __all__ = ["DRAIN_BYTES", "DRAIN_SECONDS", "AsyncFace", "AsyncFollowed", "Followed", "SyncFace", "copy_request"]
 
@@ -73,6 +73,10 @@ class _Face(Generic[RequestT, ResponseT]):
         effect.response.stream = self._followed(effect.response.stream, effect.watch, effect.tap)
         return effect.response
 
+    def _replace(self, response: Any, chunks: Sequence[bytes], rest: Any = None) -> Response:
+        response.stream = self._followed(_Replayed(chunks, rest, response.stream), _unheard)
+        return response  # type: ignore[no-any-return]
+
 
 class SyncFace(_Face[RequestT, ResponseT]):
     """The blocking transport."""
@@ -80,12 +84,16 @@ class SyncFace(_Face[RequestT, ResponseT]):
     def handle_request(self, request: RequestT) -> ResponseT:
         return drive(chain(self._own, request), self._perform)  # type: ignore[arg-type,return-value]
 
-    def _perform(self, effect: Effect) -> Response | None:
+    def _perform(self, effect: Effect) -> object:
         match effect:
             case Send(request, observe):
-                return self.wrapped.handle_request(_watched(request, observe))  # type: ignore[no-any-return]
+                return self.wrapped.handle_request(_watched(request, observe))
             case Follow():
                 return self._follow(effect)
+            case Read(response, limit):
+                return self._read(response, limit)
+            case Replace(response, body):
+                return self._replace(response, [body])
             case Sleep(seconds):
                 self._clock.sleep(seconds)
             case Discard(response):
@@ -93,6 +101,21 @@ class SyncFace(_Face[RequestT, ResponseT]):
             case _:
                 raise _unknown(effect)
         return None
+
+    def _read(self, response: Any, limit: int) -> bytes | None:
+        chunks, size, rest = [], 0, iter(response.stream)
+        try:
+            for chunk in rest:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    self._replace(response, chunks, rest)
+                    return None
+        except BaseException:
+            response.close()
+            raise
+        self._replace(response, chunks)
+        return b"".join(chunks)
 
     def _discard(self, response: Any) -> None:
         size, ends = 0, self._clock.monotonic() + DRAIN_SECONDS
@@ -128,12 +151,16 @@ class AsyncFace(_Face[RequestT, ResponseT]):
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         return await adrive(chain(self._own, request), self._perform)  # type: ignore[arg-type,return-value]
 
-    async def _perform(self, effect: Effect) -> Response | None:
+    async def _perform(self, effect: Effect) -> object:
         match effect:
             case Send(request, observe):
-                return await self.wrapped.handle_async_request(_awatched(request, observe))  # type: ignore[no-any-return]
+                return await self.wrapped.handle_async_request(_awatched(request, observe))
             case Follow():
                 return self._follow(effect)
+            case Read(response, limit):
+                return await self._read(response, limit)
+            case Replace(response, body):
+                return self._replace(response, [body])
             case Sleep(seconds):
                 await self._clock.asleep(seconds)
             case Discard(response):
@@ -141,6 +168,22 @@ class AsyncFace(_Face[RequestT, ResponseT]):
             case _:
                 raise _unknown(effect)
         return None
+
+    async def _read(self, response: Any, limit: int) -> bytes | None:
+        chunks, size, rest = [], 0, aiter(response.stream)
+        try:
+            async for chunk in rest:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    self._replace(response, chunks, rest)
+                    return None
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+            raise
+        self._replace(response, chunks)
+        return b"".join(chunks)
 
     async def _discard(self, response: Any) -> None:
         size = 0
@@ -230,6 +273,35 @@ class AsyncFollowed(_Ending):
             await self._stream.aclose()
         finally:
             self._end(GeneratorExit())
+
+
+class _Replayed:
+    """A body that was read in part: what was read, and then the rest as it comes."""
+
+    def __init__(self, chunks: Sequence[bytes], rest: Any, source: Any) -> None:
+        self._chunks, self._rest, self._source = chunks, rest, source
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._chunks
+        if self._rest is not None:
+            yield from self._rest
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+        if self._rest is not None:
+            async for chunk in self._rest:
+                yield chunk
+
+    def close(self) -> None:
+        self._source.close()
+
+    async def aclose(self) -> None:
+        await self._source.aclose()
+
+
+def _unheard(error: BaseException | None) -> None:
+    return None
 
 
 def _watched(request: Any, observe: Observer | None) -> Any:

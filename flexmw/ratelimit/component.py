@@ -134,7 +134,7 @@ class RateLimit:
         if self.on_store_failure is not None:
             policy_of(self.on_store_failure, option("on_store_failure"))
         url = parse(self.storage, option("storage"), schemes=schemes())
-        check_store(url, self.strategy, rules.known, option("strategy"))
+        check_store(url, self.strategy, rules.known, settles=callable(self.cost))
         if isinstance(self.cost, int) and any(self.cost > rate.limit for rate in rules.known):
             smallest = min(rate.limit for rate in rules.known)
             raise ConfigError(

@@ -33,7 +33,8 @@ State: TypeAlias = Any
 class Strategy(NamedTuple):
     """One algorithm. ``wait`` is the time after which ``cost`` would be admitted (0: now), ``take`` the state after it
     was, ``give`` the state after ``cost`` was given back (or, negative, was charged after the fact), ``reset`` the time
-    until the window ends, ``lives`` how long after its last use a state still matters, in windows."""
+    until the window ends, ``lives`` how long after its last use a state still matters, in windows. ``hit`` is all of it
+    for one request: wait, state after it, remaining and reset."""
 
     name: str
     wait: Callable[[State, int, Rate, int], int]
@@ -42,6 +43,7 @@ class Strategy(NamedTuple):
     remaining: Callable[[State, int, Rate], int]
     reset: Callable[[State, int, Rate], int]
     lives: int
+    hit: Callable[[State, int, Rate, int], tuple[int, State, int, int]]
 
 
 def admit(
@@ -79,6 +81,14 @@ def _tightness(each: Verdict) -> tuple[float, int]:
     return each.remaining / each.rate.limit, -each.reset
 
 
+def _fixed_hit(state: State, now: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
+    end, count = state if state and now < state[0] else (now + rate.window, 0)
+    room = rate.limit - count - cost
+    if room >= 0:
+        return 0, (end, count + cost), room, end - now
+    return end - now, state, max(0, rate.limit - count), end - now
+
+
 def _fixed_wait(state: State, now: int, rate: Rate, cost: int) -> int:
     end, count = state if state and now < state[0] else (now + rate.window, 0)
     return 0 if count + cost <= rate.limit else end - now
@@ -109,6 +119,16 @@ def _shift(state: State, now: int, window: int) -> tuple[int, int, int]:
         if now < end + window:
             return end + window, 0, current
     return now + window, 0, 0
+
+
+def _sliding_hit(state: State, now: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
+    window = rate.window
+    end, current, previous = _shift(state, now, window)
+    room = rate.limit - current - (previous * (end - now) // window if previous else 0)
+    if room >= cost:
+        return 0, (end, current + cost, previous), room - cost, end - now
+    wait = _sliding_wait(state, now, rate, cost)
+    return wait, state, max(0, room), wait
 
 
 def _sliding_wait(state: State, now: int, rate: Rate, cost: int) -> int:
@@ -205,6 +225,20 @@ def _moving_reset(state: State, now: int, rate: Rate) -> int:
     return state.oldest(0) + rate.window - now + 1 if state and state.used(now, rate.window) else rate.window
 
 
+def _moving_hit(state: State, now: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
+    if wait := _moving_wait(state, now, rate, cost):
+        return wait, state, _moving_remaining(state, now, rate), wait
+    state = _moving_take(state, now, rate, cost)
+    return 0, state, _moving_remaining(state, now, rate), _moving_reset(state, now, rate)
+
+
+def _gcra_hit(state: State, now: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
+    if wait := _gcra_wait(state, now, rate, cost):
+        return wait, state, _gcra_remaining(state, now, rate), wait
+    state = _gcra_take(state, now, rate, cost)
+    return 0, state, _gcra_remaining(state, now, rate), ceil(state - now)
+
+
 def _gcra_wait(state: State, now: int, rate: Rate, cost: int) -> int:
     over = max(0.0, (state or 0.0) - now) + cost * rate.window / rate.limit - rate.window
     return 0 if over <= _ROUNDING else ceil(over)
@@ -231,20 +265,45 @@ _ROUNDING: Final = 0.5
 """Microseconds that adding up fractions may be wrong by; the smallest interval that is told apart is one."""
 
 STRATEGIES: Final[dict[str, Strategy]] = {
-    strategy.name: strategy
-    for strategy in (
-        Strategy(
-            "sliding-window-counter",
-            _sliding_wait,
-            _sliding_take,
-            _sliding_give,
-            _sliding_remaining,
-            _sliding_reset,
-            lives=2,
-        ),
-        Strategy("fixed-window", _fixed_wait, _fixed_take, _fixed_give, _fixed_remaining, _fixed_reset, lives=1),
-        Strategy("moving-window", _moving_wait, _moving_take, _moving_give, _moving_remaining, _moving_reset, lives=1),
-        Strategy("gcra", _gcra_wait, _gcra_take, _gcra_give, _gcra_remaining, _gcra_reset, lives=1),
-    )
+    "sliding-window-counter": Strategy(
+        "sliding-window-counter",
+        wait=_sliding_wait,
+        take=_sliding_take,
+        give=_sliding_give,
+        remaining=_sliding_remaining,
+        reset=_sliding_reset,
+        lives=2,
+        hit=_sliding_hit,
+    ),
+    "fixed-window": Strategy(
+        "fixed-window",
+        wait=_fixed_wait,
+        take=_fixed_take,
+        give=_fixed_give,
+        remaining=_fixed_remaining,
+        reset=_fixed_reset,
+        lives=1,
+        hit=_fixed_hit,
+    ),
+    "moving-window": Strategy(
+        "moving-window",
+        wait=_moving_wait,
+        take=_moving_take,
+        give=_moving_give,
+        remaining=_moving_remaining,
+        reset=_moving_reset,
+        lives=1,
+        hit=_moving_hit,
+    ),
+    "gcra": Strategy(
+        "gcra",
+        wait=_gcra_wait,
+        take=_gcra_take,
+        give=_gcra_give,
+        remaining=_gcra_remaining,
+        reset=_gcra_reset,
+        lives=1,
+        hit=_gcra_hit,
+    ),
 }
 """The names are those of ``limits``; ``gcra`` (ITU-T I.371) is the one that ``limits`` lacks."""

@@ -10,9 +10,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from inspect import isawaitable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import Scope
@@ -23,8 +22,7 @@ from flexmw.ratelimit.memory import Table
 __all__ = ["Caller", "Keyed", "NewKeys", "keyed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """One caller, as the host's own functions are told of it.
 
     ``kind`` is ``"key"``, ``"address"`` or ``"shared"``; ``digest`` is the keyed hash that stores know. ``value`` is
@@ -35,8 +33,11 @@ class Caller:
 
     kind: str
     digest: str
-    value: str = field(default="", repr=False, compare=False)
+    value: str = ""
     proven: bool = False
+
+    def __repr__(self) -> str:
+        return f"Caller(kind={self.kind!r}, digest={self.digest!r})"
 
 
 Keyed: TypeAlias = Callable[[Scope], Awaitable[Caller]]
@@ -53,6 +54,9 @@ def keyed(key: object, callers: Callers, option: str) -> Keyed:
         raise ConfigError(option, key, _WORDS)
     proven = callable(key) or key == "user" or (isinstance(key, str) and key.startswith("state:"))
 
+    if key == "bearer":
+        return _ByBearer(callers)
+
     async def caller(scope: Scope) -> Caller:
         value = find(scope)
         if isawaitable(value):
@@ -65,6 +69,20 @@ def keyed(key: object, callers: Callers, option: str) -> Keyed:
         return Caller(kind, digest, raw.decode("latin-1") if isinstance(value, bytes) else str(value), proven)
 
     return caller
+
+
+class _ByBearer:
+    """The default, on the shortest way."""
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+
+    async def __call__(self, scope: Scope) -> Caller:
+        token = bearer_token(scope)
+        if token is None:
+            kind, digest = self._callers.of_address(scope)
+            return Caller(kind, digest, self._callers.address(scope) or "")
+        return Caller("key", self._callers.of_key(token)[1], token.decode("latin-1"))
 
 
 def _finder(key: object) -> Callable[[Scope], Any] | None:
@@ -119,22 +137,23 @@ class NewKeys:
     Counted in this process, in bounded memory.
     """
 
-    def __init__(self, most: int, window: int, monotonic: Callable[[], float]) -> None:
+    def __init__(self, most: int, window: int) -> None:
         self._most = most
         self._window = min(window, 3600 * SECOND)
-        self._monotonic = monotonic
         self._seen = Table(self._window)
         self._brought = Table(self._window, shards=16)
 
-    def admits(self, caller: Caller, address: str) -> bool:
-        """Whether the caller's key gets a bucket of its own."""
-        now = int(self._monotonic() * SECOND)
-        if self._seen.get(caller.digest, now) is None:
-            ends, count = self._brought.get(address, now) or (now + self._window, 0)
-            if now >= ends:
-                ends, count = now + self._window, 0
-            if count >= self._most:
-                return False
-            self._brought.put(address, (ends, count + 1), now)
-        self._seen.put(caller.digest, True, now)
+    def knows(self, digest: str, now: int) -> bool:
+        """Whether this key has a bucket of its own already."""
+        return self._seen.keep(digest, now)
+
+    def admits(self, digest: str, address: str, now: int) -> bool:
+        """Whether a new key gets a bucket of its own, and from now on has it."""
+        ends, count = self._brought.get(address, now) or (now + self._window, 0)
+        if now >= ends:
+            ends, count = now + self._window, 0
+        if count >= self._most:
+            return False
+        self._brought.put(address, (ends, count + 1), now)
+        self._seen.put(digest, True, now)
         return True

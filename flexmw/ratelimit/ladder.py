@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError, Task, TimerHandle, current_task, get_running_loop
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
 from flexmw.errors import ConfigError
@@ -179,6 +180,11 @@ class Ladder:
     async def give(self, digest: str, rates: Sequence[Rate], cost: int, failed: Callable[[Exception], None]) -> None:
         """Settle what was taken. What the store does not hear in time is lost."""
         await self._ask(self._store.give(digest, rates, cost), failed)
+
+    async def close(self) -> None:
+        """Close the store's connections; one that is gone already is no error."""
+        with suppress(Exception):
+            await self._store.close()
 
     async def _ask(self, question: Coroutine[Any, Any, AnswerT], failed: Callable[[Exception], None]) -> AnswerT | None:
         if not self.breaker.lets_through():

@@ -4,20 +4,24 @@
 >>> lane.ask(now=0.0), lane.ask(now=0.0) > 0  # the first one goes, others wait for what its answer says
 (0.0, True)
 >>> lane.answered(sent_at=0.0, now=0.1, seen=Seen(limit=3, remaining=2, reset_after=60.0), wait=None)
->>> [lane.ask(now=0.2) for _ in range(3)]
-[0.0, 0.0, 59.9]
+>>> [round(lane.ask(now=0.2), 3) for _ in range(3)]
+[0.0, 0.0, 59.91]
 """
 
 from __future__ import annotations
 
 from math import ceil
+from typing import Final
 
 from flexmw.contract import Seen
 
 __all__ = ["POLL", "Lane"]
 
-POLL = 0.01
+POLL: Final = 0.01
 """Seconds after which to ask again while another request is about to tell."""
+
+_MARGIN: Final = 0.01
+"""Seconds after the end of a window: whoever comes at that very moment is early where the end is counted in."""
 
 
 class Lane:
@@ -95,7 +99,7 @@ class Lane:
     def _space(self, now: float) -> float:
         if now < self._next_at:
             return self._next_at - now
-        self._next_at = now + self._window / (self._limit or 1)
+        self._next_at = now + self._window / (self._limit or 1) + _MARGIN / 10
         return 0.0
 
     def answered(self, *, sent_at: float, now: float, seen: Seen | None, wait: float | None) -> None:
@@ -120,7 +124,7 @@ class Lane:
         # What was sent before the last word came may have been counted before it, so it can only lower the room.
         self._left = room if sent_at >= self._told_at else min(self._left, room)
         self._told_at = now
-        self._resets_at = now + seen.reset_after
+        self._resets_at = now + seen.reset_after + _MARGIN
         self._window = max(self._window, seen.reset_after)
         if probing:
             self._refills_at_once = seen.remaining >= self._limit - 1

@@ -23,53 +23,55 @@ class Limiter:
     ) -> None:
         self._clock = clock
         store: Store = store_of(url, STRATEGIES[strategy], clock)
-        self._memory = store if isinstance(store, Memory) else None
+        self.memory = store if isinstance(store, Memory) else None
         self._ladder = Ladder(store, STRATEGIES[strategy], policy, timeout, clock)
-        self._denied = Table(60 * SECOND, most=262_144, shards=64) if remembers and self._memory is None else None
+        self._denied = Table(60 * SECOND, most=262_144, shards=64) if remembers and self.memory is None else None
 
     async def decide(
         self, digest: str, rates: Sequence[Rate], cost: int, failed: Callable[[Exception], None]
-    ) -> Decision | None:
-        """Take ``cost`` from all rates or from none. ``None``: nobody counted."""
-        if self._memory is not None:
-            return self._decision(self._memory.decide_now(digest, rates, cost))
+    ) -> tuple[Verdict | None, bool]:
+        """Take ``cost`` from all rates or from none: a verdict (none: nobody counted), and whether it is degraded."""
+        if self.memory is not None:
+            return self.memory.decide_now(digest, rates, cost), False
         start = int(self._clock.monotonic() * SECOND)
-        if self._denied is not None and cost:
+        if self._denied is not None:
             held = self._denied.get(digest, start)
             if held is not None and start < held[0] and held[2] == rates and held[3] <= cost:
-                until, verdict = held[1], held[4]
-                wait = until - start
-                return self._decision(Verdict(verdict.rate, verdict.remaining, wait, wait))
+                wait = held[1] - start
+                return held[4]._replace(wait=wait, reset=wait), False
         found, degraded = await self._ladder.decide(digest, rates, cost, failed)
-        if found is None:
-            return None
-        if found.wait and self._denied is not None and not degraded:
+        if found is not None and found.wait and self._denied is not None and not degraded:
             # The store refuses until `wait` after its own decision, which lies between the two moments: it is asked
             # again from the earlier one on, and callers are told the later one.
             now = int(self._clock.monotonic() * SECOND)
             self._denied.put(digest, (start + found.wait, now + found.wait, rates, cost, found), now)
-        return self._decision(found, degraded)
+        return found, degraded
 
     async def look(self, digest: str, rates: Sequence[Rate], cost: int) -> Decision | None:
         """What :meth:`decide` would say; takes nothing. ``None`` also where the store does not answer."""
-        if self._memory is not None:
-            return self._decision(self._memory.decide_now(digest, rates, cost, take=False))
+        if self.memory is not None:
+            return self.decision(self.memory.decide_now(digest, rates, cost, take=False))
         found, degraded = await self._ladder.look(digest, rates, cost)
-        return None if found is None else self._decision(found, degraded)
+        return None if found is None else self.decision(found, degraded)
 
     async def give(self, digest: str, rates: Sequence[Rate], cost: int, failed: Callable[[Exception], None]) -> None:
         """Give back what was taken too much; a negative ``cost`` is charged."""
-        if self._memory is not None:
-            self._memory.give_now(digest, rates, cost)
+        if self.memory is not None:
+            self.memory.give_now(digest, rates, cost)
         else:
             await self._ladder.give(digest, rates, cost, failed)
+
+    async def close(self) -> None:
+        """Let go of the store's connections."""
+        await self._ladder.close()
 
     @property
     def retry_in(self) -> float:
         """Seconds until a store that does not answer is asked again."""
         return self._ladder.breaker.retry_in
 
-    def _decision(self, found: Verdict, degraded: bool = False) -> Decision:
+    def decision(self, found: Verdict, degraded: bool = False) -> Decision:
+        """A verdict as a value that stands for itself."""
         rate = found.rate
         return Decision(
             allowed=not found.wait,

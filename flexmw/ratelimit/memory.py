@@ -58,6 +58,18 @@ class Table:
         found = shard.young.get(key)
         return shard.old.get(key) if found is None else found
 
+    def keep(self, key: str, now: int) -> bool:
+        """Whether the key is there; if so, its life begins anew."""
+        shards = self._shards
+        shard = shards[hash(key) % len(shards)]
+        if now < shard.turns_at and key in shard.young:
+            return True
+        value = self.get(key, now)
+        if value is None:
+            return False
+        self.put(key, value, now)
+        return True
+
     def put(self, key: str, value: Any, now: int) -> None:
         shards = self._shards
         shard = shards[hash(key) % len(shards)]
@@ -95,20 +107,23 @@ class Memory:
     async def close(self) -> None:
         """Nothing is open."""
 
-    def decide_now(self, digest: str, rates: Sequence[Rate], cost: int, *, take: bool = True) -> Verdict:
-        """Check all windows and take ``cost`` from all or none."""
-        strategy, now = self._strategy, int(self._monotonic() * SECOND)
+    def decide_now(
+        self, digest: str, rates: Sequence[Rate], cost: int, now: int | None = None, *, take: bool = True
+    ) -> Verdict:
+        """Check all windows and take ``cost`` from all or none. ``now`` saves a look at the clock."""
+        strategy = self._strategy
+        if now is None:
+            now = int(self._monotonic() * SECOND)
         with self._lock:
-            if len(rates) == 1:
+            if len(rates) == 1 and take:
                 rate = rates[0]
-                table = self._table(rate)
-                state = table.get(digest, now)
-                if wait := strategy.wait(state, now, rate, cost):
-                    return Verdict(rate, strategy.remaining(state, now, rate), wait, wait)
-                if take and cost:
-                    state = strategy.take(state, now, rate, cost)
+                table = self._tables.get(rate.tail)
+                if table is None:
+                    table = self._table(rate)
+                wait, state, remaining, reset = strategy.hit(table.get(digest, now), now, rate, cost)
+                if not wait:
                     table.put(digest, state, now)
-                return Verdict(rate, strategy.remaining(state, now, rate), 0, strategy.reset(state, now, rate))
+                return Verdict(rate, remaining, wait, reset)
             tables = [self._table(rate) for rate in rates]
             before = [table.get(digest, now) for table in tables]
             admitted, states = admit(strategy, rates, before, now, cost, take=take)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from flexmw.errors import ConfigError
+import limits.storage
+
 from flexmw.kit.clock import Clock
 from flexmw.kit.storage import SCHEMES, StorageURL
 from flexmw.ratelimit.core import Rate, Strategy
+from flexmw.ratelimit.counted import Counted, check_counted
 from flexmw.ratelimit.ladder import Store
 from flexmw.ratelimit.memory import Memory
 
@@ -15,25 +18,32 @@ __all__ = ["check_store", "schemes", "store_of"]
 
 
 def schemes() -> tuple[str, ...]:
-    """The schemes of storage URLs that can be limited with."""
-    return tuple(SCHEMES)
+    """The schemes of storage URLs that can be limited with: our own, and those of every async storage that is
+    registered with ``limits``, by itself or by the host."""
+    registered: Mapping[str, Any] = getattr(limits.storage, "SCHEMES", {})
+    others = {name.removeprefix("async+") for name in registered if name.startswith("async+")}
+    return (*SCHEMES, *sorted(others - SCHEMES.keys()))
 
 
-def check_store(url: StorageURL, strategy: str, rates: Sequence[Rate], option: str) -> None:
+def check_store(url: StorageURL, strategy: str, rates: Sequence[Rate], *, settles: bool) -> None:
     """Refuse what a store cannot do.
 
-    :raises ConfigError: naming what it can.
+    :raises ConfigError: naming the option at fault and what the store can do.
     """
-    if url.scheme.family != "memory" and not url.scheme.family.startswith("redis"):
-        raise ConfigError(
-            "RateLimit(storage=...)", url.shown, "memory, redis or valkey: other stores are not built yet"
-        )
+    if not _is_own(url):
+        check_counted(url, strategy, rates, settles=settles)
 
 
 def store_of(url: StorageURL, strategy: Strategy, clock: Clock) -> Store:
     """The store behind a checked URL; its driver is imported now."""
     if url.scheme.family == "memory":
         return Memory(strategy, clock)
-    from flexmw.ratelimit.redis import Redis
+    if _is_own(url):
+        from flexmw.ratelimit.redis import Redis
 
-    return Redis(strategy, url)
+        return Redis(strategy, url)
+    return Counted(strategy, url, clock)
+
+
+def _is_own(url: StorageURL) -> bool:
+    return url.scheme.family in ("memory", "redis", "redis+cluster")

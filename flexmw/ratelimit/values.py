@@ -11,7 +11,6 @@ flexmw.errors.ConfigError: RateLimit(*rates) = '10/fortnight': expected rates su
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from limits import RateLimitItem, parse_many
@@ -49,8 +48,7 @@ class Rate(NamedTuple):
         return f"LIMITER/{{{digest}}}/{strategy}/{self.tail}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """What was decided about one request.
 
     Of several windows it is the one that denies, else the tightest. ``retry_after`` is in seconds, exact to the

@@ -60,7 +60,7 @@ class Call:
     def __init__(self, settings: Settings, request: Request) -> None:
         self._settings, self._request = settings, request
         self._started = settings.clock.monotonic()
-        self._span = CallSpan(settings.otel) if settings.call_span else None
+        self._span = CallSpan(settings.otel) if settings.call_span and settings.otel.live else None
         self._parent = current_span()
         self._last: Span | None = None
         self._scheduled = self._sent = 0
@@ -91,7 +91,7 @@ class Call:
                 self._scheduled_retry(details)
             case "flexmw.retry.stopped":
                 self._stopped(details)
-            case _ if not event.startswith("flexmw."):
+            case _:
                 self._attempt(event, details)
 
     def _attempt(self, event: str, details: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ __all__ = ["NO_MARK", "Mark", "artificial", "handled", "mark_of", "passed", "rai
 
 FASTAPI: Final = "fastapi.telemetry._asgi"
 _INSTRUMENTS: Final = frozenset({FASTAPI, "starlette.middleware.opentelemetry", "opentelemetry.instrumentation.asgi"})
-_OURSELVES: Final = "flexmw.tagging.asgi"
+_OURSELVES: Final = "flexmw.tagging.watch"
 _RAISING: Final = ("starlette.middleware.errors", "flexmw.")
 _FRAMES: Final = 200
 
@@ -34,6 +34,7 @@ class Mark:
 
 
 NO_MARK: Final = Mark()
+_NONE: Final[dict[str, Any]] = {}
 
 
 def mark_of(scope: MutableMapping[str, Any]) -> Mark:
@@ -78,11 +79,14 @@ def passed(error: BaseException) -> dict[str, Any]:
 
 def recorded_on(span: Any, error: BaseException) -> bool | None:
     """Whether this span carries the exception already; ``None`` where the span cannot tell."""
-    events = getattr(span, "events", None)
+    events: Any = getattr(span, "events", None)
     if events is None:
         return None
     name = type_name(error)
-    return any(event.name == "exception" and (event.attributes or {}).get("exception.type") == name for event in events)
+    kinds: list[Any] = [
+        (event.attributes or _NONE).get("exception.type") for event in events if event.name == "exception"
+    ]
+    return name in kinds
 
 
 def artificial(error: BaseException | None) -> bool:

@@ -14,7 +14,7 @@ from flexmw.tagging.core import Attributes, Mode, Vocabulary, exception_attribut
 from flexmw.tagging.otel import Otel
 
 if TYPE_CHECKING:
-    from flexmw.tagging.asgi import Watch
+    from flexmw.tagging.watch import Watch
 
 __all__ = ["Settings", "closed", "some"]
 
@@ -55,6 +55,8 @@ class Settings:
     def count_request(self, watch: Watch) -> None:
         """The counters of one request."""
         facts, answer = watch.exchange.facts, watch.answer
+        if not facts and answer is None:
+            return
         route: Attributes | None = None
         if "flexmw.rate_limiting.result" in facts:
             route = self.route_of(watch.scope)

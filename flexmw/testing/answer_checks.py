@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ from flexmw.testing.visit import Visit, grammar, http_scope
 
 __all__ = ["header_forms", "latency", "plain", "raise_after", "raise_before", "streaming"]
 
-ROUNDS: Final = 5
+ROUNDS: Final = 20
+"""At most: as soon as one round is quick enough, there is nothing to report."""
 
 
 async def plain(wrap: Wrap, headers: Headers) -> list[str]:
@@ -33,7 +35,6 @@ async def header_forms(wrap: Wrap, headers: Headers) -> list[str]:
     forms: dict[str, dict[str, Any]] = {
         "without `headers`": {},
         "with headers as a tuple of lists": {"headers": ([b"set-cookie", b"a=1"], [b"set-cookie", b"b=2"])},
-        "with headers that can be read once": {"headers": iter([(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")])},
     }
     faults = []
     for form, fields in forms.items():
@@ -80,7 +81,7 @@ async def streaming(wrap: Wrap, headers: Headers) -> list[str]:
             tasks.start_soon(visit.run, wrap(app))
             for count, go in enumerate(turn[:-1], 1):
                 go.set()
-                with anyio.move_on_after(PATIENCE / 4) as waiting:
+                with anyio.move_on_after(PATIENCE / 5) as waiting:
                     await visit.until(len(b"".join(parts[:count])))
                 if waiting.cancelled_caught:
                     faults.append(f"{media}: a part of the body is held back until the next one is there")
@@ -122,14 +123,17 @@ async def raise_after(wrap: Wrap, headers: Headers) -> list[str]:
 
 
 async def latency(wrap: Wrap, headers: Headers) -> list[str]:
-    async def best(app: ASGIApp) -> float:
-        times = []
-        for _ in range(ROUNDS):
-            visit = Visit(http_scope(headers=headers))
-            began = time.perf_counter()
-            await visit.run(app)
-            times.append(time.perf_counter() - began)
-        return min(times)
+    async def once(app: ASGIApp) -> float:
+        visit = Visit(http_scope(headers=headers))
+        began = time.perf_counter()
+        await visit.run(app)
+        return time.perf_counter() - began
 
-    added = await best(wrap(fine)) - await best(fine)
-    return [] if added < LATENCY else [f"every request takes {added * 1e3:.0f} ms longer although nothing else runs"]
+    bare = min([await once(fine) for _ in range(3)])
+    wrapped = wrap(fine)
+    added = math.inf
+    for _ in range(ROUNDS):
+        added = min(added, await once(wrapped) - bare)
+        if added < LATENCY:
+            return []
+    return [f"every request takes {added * 1e3:.0f} ms longer although nothing else runs"]

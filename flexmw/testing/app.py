@@ -76,6 +76,9 @@ async def _all(wrap: Wrap, headers: Headers, faults: list[str]) -> None:
             faults.append(f"{what}: nothing happened for {PATIENCE:g} s")
         except Exception as error:
             faults.append(f"{what}: {type(error).__name__}: {error}")
+        if check is plain and any(fault.startswith(what) for fault in faults):
+            faults.append("the other checks have to wait until that works")
+            return
 
 
 APP_CHECKS: Final[Mapping[str, Check]] = {

@@ -11,7 +11,7 @@ from flexmw.testing.visit import Visit, http_scope
 
 __all__ = ["LATENCY", "PATIENCE", "Boom", "Check", "Headers", "Wrap", "fine", "visited"]
 
-PATIENCE: Final = 5.0
+PATIENCE: Final = 10.0
 """Seconds after which something that does not come is reported."""
 LATENCY: Final = 0.02
 """Seconds that a component may add to a request when nothing else is going on, the best of a few taken."""

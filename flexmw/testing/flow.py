@@ -10,9 +10,7 @@ server on the loopback interface. Every fault that is found is named in one Asse
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
@@ -20,7 +18,7 @@ from typing import Any, Final
 from flexmw.errors import ConfigError
 from flexmw.kit.effects import Send, Sleep
 from flexmw.testing.declared import declaration, face, report, watch
-from flexmw.testing.played import Played, play, request_of, response_of
+from flexmw.testing.played import Played, answered, fresh, play, request_of, response_of
 from flexmw.testing.transports import compare
 
 __all__ = ["FLOW_CHECKS", "check_flow"]
@@ -50,8 +48,7 @@ def check_flow(component: Any) -> None:
     faults = list(declaration(component))
 
     def make() -> Any:
-        fresh: Any = replace(component) if is_dataclass(component) else copy.copy(component)  # type: ignore[type-var]
-        return fresh
+        return fresh(component)
 
     if not hasattr(component, "around"):
         for library in libraries:
@@ -59,7 +56,7 @@ def check_flow(component: Any) -> None:
                 faults += _play_all(make, library)
             faults += [f"blocks: flow() calls {call}; yield flexmw.Sleep or flexmw.Send instead" for call in blocking]
     if not faults:
-        faults += [f"transports: {fault}" for fault in compare(make, libraries)]
+        faults += [f"transports: {fault}" for fault in compare(component, libraries)]
     report(component, faults)
 
 
@@ -167,7 +164,7 @@ def _interleaved(make: Make, library: Any) -> list[str]:
             if done.value is not answers[place]:
                 faults.append("with two calls at once, one got the other's answer: keep state in the flow, not on self")
         else:
-            waiting.append((place, getattr(effect, "response", None) if hasattr(effect, "watch") else None))
+            waiting.append((place, answered(effect)))
     return faults
 
 

@@ -8,16 +8,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, replace
 from importlib import import_module
 from typing import Any, Final, TypeAlias, get_args
 
 from flexmw.errors import ConfigError
-from flexmw.kit.effects import Discard, Effect, Send, Sleep
+from flexmw.kit.effects import Discard, Effect, Follow, Read, Replace, Send, Sleep
+from flexmw.testing.clock import FakeClock
 
-__all__ = ["MOST", "Outcome", "Played", "play", "request_of"]
+__all__ = ["MOST", "Outcome", "Played", "answered", "fresh", "play", "request_of"]
 
 MOST: Final = 1000
 """Effects after which a flow is taken to have no end."""
@@ -50,13 +52,24 @@ class Played:
         return [effect.response for effect in self.effects if isinstance(effect, Discard)]
 
 
+def fresh(component: Any, clock: FakeClock | None = None) -> Any:
+    """The same component without what it has learned so far. If it has an option ``clock`` that holds a
+    :class:`~flexmw.kit.clock.Clock`, it gets a clock of its own, which sleeping moves."""
+    if not is_dataclass(component) or isinstance(component, type):
+        return copy.copy(component)
+    told = {"clock": clock or FakeClock()} if hasattr(getattr(component, "clock", None), "asleep") else {}
+    return replace(component, **told)
+
+
 def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
     """Run a component's flow on a request of httpx or httpx2, answering each of its sends with the next outcome; the
-    last one stands for all that follow. Sleeps take no time.
+    last one stands for all that follow. Sleeps take no time; they move the component's ``clock`` if that is a
+    :class:`~flexmw.testing.FakeClock`.
 
     :raises ConfigError: no outcomes.
     """
     played = Played()
+    clock = getattr(component, "clock", None)
     script = list(outcomes)
     if not script:
         raise ConfigError("play(outcomes=...)", outcomes, "at least one outcome")
@@ -89,8 +102,24 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
                 step = flow.throw
             else:
                 played.responses.append(outcome)
-        elif hasattr(effect, "watch"):
-            outcome = effect.response
+        elif isinstance(effect, Sleep) and isinstance(clock, FakeClock):
+            clock.sleep(effect.seconds)
+        else:
+            outcome = answered(effect)
+
+
+def answered(effect: Any) -> Any:
+    """The outcome of an effect that concerns an answer held in memory; None for those that have no outcome."""
+    match effect:
+        case Follow(response=response):
+            return response
+        case Read(response=response, limit=limit):
+            return response.content if len(response.content) <= limit else None
+        case Replace(response=response, body=body):
+            response._content = body
+            return response
+        case _:
+            return None
 
 
 def _judge(effect: Any, played: Played) -> None:

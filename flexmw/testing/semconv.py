@@ -59,7 +59,8 @@ class _Table:
     def spans(self, spans: Iterable[Any]) -> Iterator[str]:
         for span in spans:
             place = _SPANS.get(getattr(span.kind, "name", ""))
-            for name, value in (span.attributes or {}).items():
+            attributes: Mapping[str, Any] = span.attributes or {}
+            for name, value in attributes.items():
                 if name.startswith(self._roots):
                     yield from self._attribute(f"span {span.name!r}", name, value, place)
 
@@ -125,4 +126,4 @@ class _Table:
             if name != "flexmw.error.code" or not _HTTP_CODE.fullmatch(str(value)):
                 yield f"{where}: {name} = {value!r} is not one of {', '.join(row.values)}"
         elif place is not None and place not in row.places:
-            yield f"{where}: {name} does not belong on a {place}"
+            yield f"{where}: {name} does not belong on {place}s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from threading import Thread
 from typing import Any, Final
@@ -12,6 +12,7 @@ import anyio
 from flexmw.kit.clock import Clock
 from flexmw.testing.clock import FakeClock
 from flexmw.testing.hostile import HostileServer
+from flexmw.testing.played import fresh
 
 __all__ = ["SCRIPTS", "compare"]
 
@@ -30,17 +31,17 @@ _SECONDS: Final = 10.0
 Seen = tuple[object, ...]
 
 
-def compare(make: Callable[[], Any], libraries: Sequence[Any]) -> list[str]:
+def compare(component: Any, libraries: Sequence[Any]) -> list[str]:
     """Where the transports do not agree, or the caller's body does not arrive as it was sent."""
     kinds = [(library, asynchronous) for library in libraries for asynchronous in (False, True)]
-    kinds = [(library, asynchronous) for library, asynchronous in kinds if _takes(make, library, asynchronous)]
+    kinds = [(library, asynchronous) for library, asynchronous in kinds if _takes(component, library, asynchronous)]
     faults = []
     for method, script in SCRIPTS:
         seen: dict[str, Seen] = {}
         for library, asynchronous in kinds:
             label = f"{library.__name__}.{'AsyncClient' if asynchronous else 'Client'}"
             with HostileServer(script, then="500") as server:
-                seen[label] = _call(make(), library, asynchronous, method, server)
+                seen[label] = _call(component, library, asynchronous, method, server)
                 bodies = {request.body for request in server.executed}
                 if method == "POST" and len(bodies) > 1:
                     faults.append(f"{label}: the body of one POST arrived in {len(bodies)} forms")
@@ -52,9 +53,8 @@ def compare(make: Callable[[], Any], libraries: Sequence[Any]) -> list[str]:
     return faults
 
 
-def _takes(make: Callable[[], Any], library: Any, asynchronous: bool) -> bool:
+def _takes(component: Any, library: Any, asynchronous: bool) -> bool:
     """Every flow runs everywhere; an adopted transport only where it belongs."""
-    component = make()
     if not hasattr(component, "around"):
         return True
     try:
@@ -66,7 +66,7 @@ def _takes(make: Callable[[], Any], library: Any, asynchronous: bool) -> bool:
 
 def _transport(component: Any, library: Any, asynchronous: bool, clock: Clock) -> Any:
     binding = import_module(f"flexmw.{library.__name__}")
-    return (binding.AsyncTransport if asynchronous else binding.Transport)(component, clock=clock)
+    return (binding.AsyncTransport if asynchronous else binding.Transport)(fresh(component, clock), clock=clock)
 
 
 def _call(component: Any, library: Any, asynchronous: bool, method: str, server: HostileServer) -> Seen:

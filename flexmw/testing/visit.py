@@ -27,7 +27,11 @@ EMPTY: Final[Message] = {"type": "http.request", "body": b"", "more_body": False
 def http_scope(
     method: str = "GET", headers: Iterable[tuple[bytes, bytes]] = (), path: str = "/flexmw-check"
 ) -> dict[str, Any]:
-    """A scope with every key that servers send (ASGI HTTP specification 2.5)."""
+    """A scope with every key that servers send (ASGI HTTP specification 2.5). ``headers`` replace the usual ones
+    where they have the same name."""
+    given = list(headers)
+    names = {name for name, _ in given}
+    usual = [(b"host", b"check.test"), (b"accept", b"*/*")]
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -38,7 +42,7 @@ def http_scope(
         "raw_path": path.encode(),
         "query_string": b"a=1&b=2",
         "root_path": "",
-        "headers": [(b"host", b"check.test"), (b"accept", b"*/*"), *headers],
+        "headers": [*(pair for pair in usual if pair[0] not in names), *given],
         "client": ("127.0.0.1", 50000),
         "server": ("127.0.0.1", 8000),
         "state": {"from": "lifespan"},

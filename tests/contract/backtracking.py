@@ -10,6 +10,12 @@ from typing import Any
 
 __all__ = ["Matcher"]
 
+_CLASSES = {
+    op.CATEGORY_SPACE: str.isspace,
+    op.CATEGORY_NOT_SPACE: lambda char: not char.isspace(),
+    op.CATEGORY_DIGIT: str.isdecimal,
+}
+
 
 class Matcher:
     """Runs a pattern over a text as ``re`` does, without its shortcuts, and counts every look at a character.
@@ -23,6 +29,7 @@ class Matcher:
         self.fold = bool(pattern.flags & re.IGNORECASE)
         self.steps = 0
         self.text = ""
+        self.seen: dict[tuple[Any, int, str], bool] = {}
         self.groups: dict[int, tuple[int, int]] = {}
 
     def spans(self, text: str) -> list[tuple[int, int]]:
@@ -46,7 +53,7 @@ class Matcher:
         kind, value = item
         self.steps += 1
         if kind in (op.LITERAL, op.NOT_LITERAL, op.IN, op.ANY):
-            if at < len(self.text) and self._fits(kind, value, self.text[at]):
+            if at < len(self.text) and self._known(kind, value, self.text[at]):
                 yield at + 1
         elif kind is op.SUBPATTERN:
             number, _, _, items = value
@@ -85,6 +92,12 @@ class Matcher:
             self.steps += 1
             yield end
 
+    def _known(self, kind: Any, value: Any, char: str) -> bool:
+        key = (kind, id(value), char)
+        if key not in self.seen:
+            self.seen[key] = self._fits(kind, value, char)
+        return self.seen[key]
+
     def _fits(self, kind: Any, value: Any, char: str) -> bool:
         if kind is op.ANY:
             return char != "\n"
@@ -100,8 +113,7 @@ class Matcher:
             return chr(value) in forms
         if kind is op.RANGE:
             return any(value[0] <= ord(form) <= value[1] for form in forms if len(form) == 1)
-        classes = {op.CATEGORY_SPACE: r"\s", op.CATEGORY_DIGIT: r"\d", op.CATEGORY_WORD: r"\w"}
-        return re.match(classes[value], char) is not None
+        return bool(_CLASSES[value](char))
 
     def _anchored(self, value: Any, at: int) -> bool:
         def word(place: int) -> bool:
@@ -109,6 +121,4 @@ class Matcher:
 
         if value is op.AT_BOUNDARY:
             return word(at - 1) != word(at)
-        if value is op.AT_END_STRING:
-            return at == len(self.text)
         raise NotImplementedError(value)

@@ -12,7 +12,6 @@ from typing import Any
 import fastapi.sse
 import httpx
 import httpx2
-import openai
 from fastapi import Body, Depends, FastAPI, Header, HTTPException
 from pydantic import BaseModel
 from starlette.applications import Starlette
@@ -43,8 +42,10 @@ class Order(BaseModel):
     api_key: str
 
 
-def _upstream(status: int, body: Any, **headers: str) -> openai.APIStatusError:
-    """What the real SDK raises for an upstream's answer."""
+def _upstream(status: int, body: Any, **headers: str) -> Exception:
+    """What the real SDK raises for an upstream's answer; imported late, for servers in processes of their own."""
+    import openai
+
     answer = httpx2.Response(status, headers=headers, json=body)
     client = openai.OpenAI(
         api_key=SECRET,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -14,6 +17,7 @@ from tests.envelope.apps import SECRET
 from tests.envelope.modes import MODES, Mode
 from tests.servers import Served
 
+TLS = ssl.create_default_context()  # made once: reading all certificates takes longer than a call
 HEX = re.compile(r"[0-9a-f]{32}")
 
 
@@ -25,9 +29,18 @@ def name_of(value: object) -> str:
     return value.id if isinstance(value, Mode) else str(value)
 
 
+@pytest.fixture(scope="module")
+def sdks(hosts: dict[str, Served]) -> Iterator[dict[str, openai.OpenAI]]:
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(openai.OpenAI(api_key="k", base_url=served.url, max_retries=0, timeout=10))
+            for name, served in hosts.items()
+        }
+
+
 @pytest.mark.parametrize(("host", "mode"), CASES, ids=name_of)
 def test_the_answer_keeps_the_contract(host: str, mode: Mode, hosts: dict[str, Served]) -> None:
-    with httpx.Client(base_url=hosts[host].url, timeout=10) as client:
+    with httpx.Client(base_url=hosts[host].url, timeout=10, verify=TLS) as client:
         answer = client.request(mode.method, mode.path, content=mode.send, headers=dict(mode.headers))
     assert answer.status_code == mode.status
     assert SECRET not in answer.text
@@ -59,12 +72,10 @@ def test_the_answer_keeps_the_contract(host: str, mode: Mode, hosts: dict[str, S
 
 @pytest.mark.parametrize(("host", "mode"), READ, ids=name_of)
 def test_the_openai_sdk_raises_its_class_with_code_and_request_id(
-    host: str, mode: Mode, hosts: dict[str, Served]
+    host: str, mode: Mode, sdks: dict[str, openai.OpenAI]
 ) -> None:
-    with openai.OpenAI(api_key="k", base_url=hosts[host].url, max_retries=0, timeout=10) as client:
-        headers = {**mode.headers, **({"authorization": openai.Omit()} if mode.path == "/bearer" else {})}
-        with pytest.raises(openai.APIStatusError) as caught:
-            _call(client, mode, headers)
+    with pytest.raises(openai.APIStatusError) as caught:
+        call(sdks[host], mode)
     error = caught.value
     assert type(error).__name__ == mode.sdk
     assert error.status_code == mode.status
@@ -75,7 +86,9 @@ def test_the_openai_sdk_raises_its_class_with_code_and_request_id(
         assert error.message != f"Error code: {mode.status}"
 
 
-def _call(client: openai.OpenAI, mode: Mode, headers: Any) -> None:
+def call(client: openai.OpenAI, mode: Mode) -> None:
+    """Ask for a failure through the SDK."""
+    headers: dict[str, Any] = {**mode.headers, **({"authorization": openai.Omit()} if mode.path == "/bearer" else {})}
     match mode.method:
         case "GET":
             client.get(mode.path, cast_to=object, options={"headers": headers})

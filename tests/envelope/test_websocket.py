@@ -12,24 +12,25 @@ from websockets.sync.client import connect
 
 from tests.envelope.apps import SECRET
 from tests.envelope.conftest import wrapped
-from tests.servers import Served, hypercorn_server, uvicorn_server
+from tests.servers import granian_server, hypercorn_server, uvicorn_server
 
-SERVERS = ["uvicorn-fastapi", "uvicorn-starlette", "hypercorn-fastapi"]
+SERVERS = ["uvicorn-fastapi", "uvicorn-starlette", "hypercorn-fastapi", "granian-fastapi"]
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[dict[str, Served]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     with (
         uvicorn_server(wrapped("fastapi")) as one,
         uvicorn_server(wrapped("starlette")) as two,
         hypercorn_server(wrapped("fastapi")) as three,
+        granian_server("tests.envelope.served:fastapi", tmp_path_factory.mktemp("granian")) as four,
     ):
-        yield dict(zip(SERVERS, (one, two, three), strict=True))
+        yield dict(zip(SERVERS, (one.url, two.url, three.url, four.url), strict=True))
 
 
 @pytest.fixture(params=SERVERS)
-def url(request: pytest.FixtureRequest, served: dict[str, Served]) -> str:
-    return served[request.param].url.replace("http", "ws")
+def url(request: pytest.FixtureRequest, served: dict[str, str]) -> str:
+    return served[request.param].replace("http", "ws")
 
 
 def denied(url: str) -> tuple[Any, dict[str, Any]]:
@@ -43,8 +44,7 @@ def denied(url: str) -> tuple[Any, dict[str, Any]]:
 
 def closed(url: str) -> ConnectionClosed:
     with connect(url, proxy=None) as socket, pytest.raises(ConnectionClosed) as caught:
-        while True:
-            socket.recv(timeout=5)
+        list(iter(lambda: socket.recv(timeout=5), None))
     return caught.value
 
 

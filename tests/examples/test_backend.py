@@ -73,7 +73,6 @@ def test_a_sound_that_is_no_speech_of_ours_is_refused(sdk: openai.OpenAI) -> Non
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
         ({"temperature": 3}, "temperature"),
-        ({"temperature": float("nan")}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"seed": True}, "seed"),
         ({"stop": [""]}, "stop"),
@@ -90,7 +89,7 @@ def test_a_field_that_cannot_be_obeyed_is_named(work: Backend, change: dict[str,
     assert work.work() == {}
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"n": NaN}', b'{"n": 1e999}', b'{"n": "\\ud800"}'])
 def test_a_body_that_is_no_object_is_refused(work: Backend, body: bytes) -> None:
     answer = httpx2.post(work.url + CHAT, content=body)
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")

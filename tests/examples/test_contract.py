@@ -89,6 +89,7 @@ def test_400_an_unknown_model(caller: Caller) -> None:
         ({"model": None}, "model", "invalid_request"),
         ({"model": "alice-embed"}, "model", "invalid_request"),
         ({"max_tokens": -1}, "max_tokens", "invalid_request"),
+        ({"stream": True, "stream_options": {"include_usage": 1}}, "include_usage", "invalid_request"),
         ({"temperature": 9}, "temperature", "invalid_request"),  # the backend's word, passed on
         ({"messages": [{"role": "user", "content": "tart " * 8_200}]}, "messages", "context_length_exceeded"),
     ],
@@ -101,7 +102,7 @@ def test_400_names_the_field(caller: Caller, work: Backend, change: dict[str, An
     assert work.work() == {}
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b'{"n": NaN}', b'{"n": 1e999}', b'{"model": "\\ud800"}'])
 def test_400_for_a_body_that_is_no_json_object(running: Running, account: tuple[str, str], body: bytes) -> None:
     answer = httpx2.post(running.url + CHAT, content=body, headers={"authorization": f"Bearer {account[0]}"})
     error = answer.json()["error"]

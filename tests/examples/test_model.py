@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples.gateway import fields, media, model
+from examples.gateway import fields, media, model, work
 
 PROMPT = "What did the Caterpillar say?"
 
@@ -17,7 +17,7 @@ def say(seed: int = 1, **options: object) -> str:
     return "".join(model.load(3).generate(PROMPT, **{"seed": seed, "max_tokens": 80, **options}))
 
 
-@pytest.mark.parametrize("module", [model, media, fields])
+@pytest.mark.parametrize("module", [model, media, fields, work])
 def test_the_examples_in_the_docstrings_run(module: object) -> None:
     failed, tried = doctest.testmod(module)
     assert (failed, tried > 0) == (0, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -101,7 +102,7 @@ def falcon() -> ASGIApp:
 
     class Thread:
         async def on_get(self, request: Any, response: Any) -> None:
-            await falcon.util.sync_to_async(_raises_in_thread)
+            await asyncio.to_thread(_raises_in_thread)
 
     app = falcon.asgi.App()
     app.add_route("/ok", Ok())

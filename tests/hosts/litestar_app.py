@@ -45,4 +45,4 @@ def make() -> ASGIApp:
     def thread() -> None:
         raise flexmw.InsufficientCredit()
 
-    return Litestar([ok, validate, limited, crash, kind, kind_500, thread])  # type: ignore[return-value]
+    return Litestar([ok, validate, limited, crash, kind, kind_500, thread], logging_config=None)  # type: ignore[return-value]

@@ -167,7 +167,7 @@ def test_of_four_processes_that_claim_the_same_keys_one_wins_each(
     assert sum(won) == 100
 
 
-def test_a_leap_of_the_wall_clock_frees_no_sqlite_key_whose_lease_runs(tmp_path: Path) -> None:
+def test_a_leap_of_the_wall_clock_makes_sqlite_forget_nothing_too_early(tmp_path: Path) -> None:
     clock = FakeClock()
     store = SQLiteStore(tmp_path / "keys.db", clock=clock)
     store.swap("k", "", "t", b"", lease=60.0, ttl=3600.0)
@@ -177,8 +177,15 @@ def test_a_leap_of_the_wall_clock_frees_no_sqlite_key_whose_lease_runs(tmp_path:
     assert held.lease == pytest.approx(60.0)
     store.swap("other", "", "t", b"", lease=60.0, ttl=3600.0)
     assert store.load("k") is not None
+    clock.advance(1e3)
+    assert store.load("k") is not None
     clock.step(-2e6)
     assert store.load("k") is not None
+    clock.step(1e6)
+    clock.advance(2_601.0)
+    assert store.load("k") is None
+    store.swap("another", "", "t", b"", lease=0.0, ttl=1.0)
+    assert [key for key, _ in store.scan()] == ["another"]
     store.close()
 
 

@@ -326,7 +326,7 @@ async def test_facts_and_events_say_what_telemetry_wants_and_never_the_key(
         "flexmw.rate_limiting.policy": "1/minute",
         "flexmw.rate_limiting.limit": 1,
         "flexmw.rate_limiting.remaining": 0,
-        "flexmw.rate_limiting.retry_after": 60.0,
+        "flexmw.rate_limiting.retry_after": pytest.approx(60.0, abs=1e-5),
     }
     decided = [details for event, details in seen if event == "flexmw.rate_limiting.decided"]
     assert [details["result"] for details in decided] == ["acquired", "rejected"]

@@ -162,6 +162,24 @@ def test_a_refused_request_takes_nothing_from_any_window(name: str) -> None:
     assert (said.rate, said.remaining, said.reset) == (minute, 0, said.wait)
 
 
+@given(name=st.sampled_from(NAMES), limit=limits, window=windows, gaps=gaps, cost=st.integers(1, 4))
+def test_a_hit_is_the_sum_of_its_parts(name: str, limit: int, window: int, gaps: list[int], cost: int) -> None:
+    strategy, only, state, now = STRATEGIES[name], rate(limit, window), None, 0
+    for gap in gaps:
+        now += gap
+        wait, before = strategy.wait(state, now, only, cost), deepcopy(state)
+        said = strategy.hit(state, now, only, cost)
+        after = said[1]
+        if wait:
+            assert said[::2] == (wait, strategy.remaining(before, now, only))
+            assert said[3] == wait
+        else:
+            taken = strategy.take(before, now, only, cost)
+            assert (said[0], said[2]) == (0, strategy.remaining(taken, now, only))
+            assert said[3] == strategy.reset(taken, now, only)
+        state = after
+
+
 def test_looking_takes_nothing() -> None:
     strategy, only = STRATEGIES["fixed-window"], rate(5, SECOND)
     assert admit(strategy, (only,), [None], 0, 1, take=False) == (True, [None])

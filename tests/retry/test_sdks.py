@@ -8,10 +8,13 @@ from typing import Any
 
 import anthropic
 import anyio
+import cohere
+import groq
 import httpx
 import httpx2
 import openai
 import pytest
+from google import genai
 
 import flexmw
 from flexmw.testing import HostileServer
@@ -119,3 +122,41 @@ def test_the_same_question_asked_anew_is_a_new_call() -> None:
             sdk.chat.completions.create(model="m", messages=MESSAGES)
         assert sdk.chat.completions.create(model="m", messages=MESSAGES).choices
         assert server.executions == 2
+
+
+def call_mistral(url: str) -> Any:
+    from mistralai.client import Mistral
+
+    with new(httpx2) as http, Mistral(api_key="k", server_url=url, client=http) as sdk:
+        return sdk.chat.complete(model="m", messages=MESSAGES)
+
+
+def call_groq(url: str) -> Any:
+    with groq.Groq(api_key="k", base_url=url, http_client=new(httpx), max_retries=0) as sdk:
+        return sdk.chat.completions.create(model="m", messages=MESSAGES)
+
+
+def call_cohere(url: str) -> Any:
+    with new(httpx) as http:
+        sdk = cohere.ClientV2(api_key="k", base_url=url, httpx_client=http)
+        return sdk.chat(model="m", messages=MESSAGES, request_options={"max_retries": 0})
+
+
+def call_genai(url: str) -> Any:
+    with new(httpx) as http:
+        sdk = genai.Client(api_key="k", http_options=genai.types.HttpOptions(base_url=url, httpx_client=http))
+        return sdk.models.generate_content(model="m", contents="hello")
+
+
+@pytest.mark.parametrize("call", [call_mistral, call_groq, call_cohere, call_genai])
+@pytest.mark.parametrize(
+    ("fault", "recovers"), [("429:ms=0.01", True), ("503:ms=0.01", True), ("rst", False), ("500", False)]
+)
+def test_other_sdks_with_their_one_line(call: Callable[[str], Any], fault: str, recovers: bool) -> None:
+    with HostileServer([fault] if recovers else [fault] * 5) as server:
+        try:
+            call(server.url)
+            recovered = True
+        except Exception:
+            recovered = False
+        assert (recovered, server.executions, len(server.requests)) == (recovers, 1, 2 if recovers else 1)

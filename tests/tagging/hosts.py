@@ -194,6 +194,7 @@ async def call(
     body: bytes = b"",
     fail_send_at: int | None = None,
     cancel: bool = False,
+    host: bool = True,
 ) -> Answered:
     """One request. ``fail_send_at``: the client is gone before that message; ``cancel``: the task is cancelled."""
     answered = Answered()
@@ -223,7 +224,10 @@ async def call(
         "raw_path": path.encode(),
         "root_path": "",
         "query_string": query.encode(),
-        "headers": [(b"host", b"127.0.0.1"), *((n.lower().encode(), v.encode()) for n, v in headers)],
+        "headers": [
+            *([(b"host", b"127.0.0.1")] if host else []),
+            *((name.lower().encode(), value.encode()) for name, value in headers),
+        ],
         "client": ("127.0.0.1", 5000),
         "server": ("127.0.0.1", 80),
         "extensions": {},

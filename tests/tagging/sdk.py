@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Condition
 from typing import Any, Self
 
 from opentelemetry._logs import NoOpLoggerProvider
@@ -9,10 +10,21 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
+
+
+class _Bell(SpanProcessor):
+    """Rings when a span has ended and was exported."""
+
+    def __init__(self) -> None:
+        self.rung = Condition()
+
+    def on_end(self, span: ReadableSpan) -> None:
+        with self.rung:
+            self.rung.notify_all()
 
 
 class Signals:
@@ -26,6 +38,8 @@ class Signals:
         )
         self.tracer_provider = TracerProvider(shutdown_on_exit=False, **tracing)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        self._bell = _Bell()
+        self.tracer_provider.add_span_processor(self._bell)
         self.meter_provider = MeterProvider([self._metrics], shutdown_on_exit=False)
         self.logger_provider: Any = LoggerProvider(shutdown_on_exit=False) if logs else NoOpLoggerProvider()
         if logs:
@@ -54,6 +68,11 @@ class Signals:
 
     def of_kind(self, kind: SpanKind) -> list[ReadableSpan]:
         return [span for span in self.spans if span.kind is kind]
+
+    def wait_for_server_spans(self, count: int) -> None:
+        """Until so many have ended, in whatever thread."""
+        with self._bell.rung:
+            assert self._bell.rung.wait_for(lambda: len(self.of_kind(SpanKind.SERVER)) >= count, timeout=10)
 
     @property
     def server_span(self) -> ReadableSpan:

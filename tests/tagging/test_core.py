@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -166,13 +167,17 @@ def test_no_secret_of_the_request_survives_in_message_or_stack(secret: str) -> N
 
 
 def test_a_long_stack_keeps_its_end() -> None:
-    def deep(n: int) -> None:
-        if n == 0:
-            raise ValueError("the end " + "x" * 3000)
-        exec(f"def f{n}(g, m):\n    g(m)\nf{n}(deep, {n - 1})", {"deep": deep})
+    def raises() -> None:
+        raise ValueError("the end " + "x" * 3000)
 
+    call = raises
+    for n in range(80):
+        name = f"f{'x' * 250}{n}"
+        space: dict[str, Any] = {"inner": call}
+        exec(f"def {name}():\n    inner()", space)
+        call = space[name]
     with pytest.raises(ValueError, match="the end") as caught:
-        deep(300)
+        call()
     attributes = exception_attributes(caught.value)
     assert len(str(attributes["exception.stacktrace"])) <= 16 * 1024 + 3
     assert "the end" in str(attributes["exception.stacktrace"])
@@ -182,6 +187,15 @@ def test_a_long_stack_keeps_its_end() -> None:
 def test_text_that_cannot_be_made_or_is_not_wanted_is_left_out() -> None:
     assert exception_attributes(Odd())["exception.message"] == "<unprintable>"
     assert exception_attributes(ValueError("text"), text=False) == {"exception.type": "ValueError"}
+
+
+def test_one_endless_line_is_cut_and_no_more() -> None:
+    attributes = exception_attributes(ValueError("x" * 40_000))
+    assert len(str(attributes["exception.stacktrace"])) <= 16 * 1024 + 3
+
+
+def test_what_an_answer_does_not_say_is_left_out() -> None:
+    assert VOCABULARY.facts("server_error", None, None) == {"flexmw.error.type": "server_error"}
 
 
 def test_pick_takes_what_is_known() -> None:

@@ -12,6 +12,7 @@ import anyio
 import httpx
 import httpx2
 import pytest
+from opentelemetry import trace
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor, HTTPXClientInstrumentor
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -20,10 +21,12 @@ from flexmw.kit.effects import Follow, Send
 from flexmw.retry import Retry
 from flexmw.tagging import Tagging
 from flexmw.testing import FakeClock, HostileServer
+from flexmw.testing.semconv import assert_semconv
 from tests.tagging.sdk import Signals
 
 LIBRARIES = {"httpx": (httpx, HTTPXClientInstrumentor), "httpx2": (httpx2, HTTPX2ClientInstrumentor)}
 RESENDS = "http.request.resend_count"
+ENVELOPE = b'{"error":{"message":"%s","type":"server_error","code":"internal_error"}}'
 
 
 @pytest.fixture
@@ -266,3 +269,59 @@ def test_where_nothing_records_a_call_is_sent_as_it_is() -> None:
     sends: list[Any] = [next(tagging.flow(httpx.Request("GET", "http://127.0.0.1/"))) for _ in range(64)]
     unobserved: Callable[[Any], bool] = lambda send: send.observe is None  # noqa: E731
     assert sum(map(unobserved, sends)) == 63
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_one_span_around_a_call_is_the_parent_of_its_attempts(library: str, mode: str, signals: Signals) -> None:
+    tagging = Tagging(call_span=True, **signals.options)
+    client = Client(library, mode, tagging, Retry(clock=FakeClock()))
+    with HostileServer(["503"], then="402") as server, instrumented(client, library, "globally", signals):
+        await client.request("GET", server.url)
+        await client.close()
+    (call,) = signals.of_kind(SpanKind.INTERNAL)
+    assert call.name == "flexmw.call"
+    assert [span.parent and span.parent.span_id for span in signals.client_spans] == [
+        call.get_span_context().span_id
+    ] * 2
+    assert [(span.attributes or {}).get(RESENDS) for span in signals.client_spans] == [None, 1]
+    assert call.status.status_code is StatusCode.ERROR
+    attributes = dict(call.attributes or {})
+    assert attributes["flexmw.error.type"] == "insufficient_quota"
+    assert attributes["flexmw.error.code"] == "402"
+    assert attributes["flexmw.retry.attempts"] == 2
+    assert attributes["error.type"] == "402"
+    assert not [name for name in attributes if name.startswith("http.")]
+    assert not trace.get_current_span().is_recording()
+    assert_semconv(signals.spans, signals.metric_data(), signals.raw_logs)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "code"),
+    [
+        (
+            {"content-type": "application/json"},
+            b'{"error":{"message":"m","type":"server_error","code":"internal_error"}}',
+            1,
+        ),
+        ({"content-type": "application/problem+json; charset=utf-8"}, b'{"detail":"x"}', 0),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, b"\x1f\x8b", 0),
+        ({"content-type": "text/event-stream"}, b"data: {}", 0),
+        (
+            {"content-type": "application/json"},
+            b'{"error":{"message":"' + b"m" * 70_000 + b'","type":"t","code":"c"}}',
+            0,
+        ),
+    ],
+    ids=["envelope", "another", "compressed", "stream", "too long"],
+)
+def test_an_errors_code_is_read_along_with_the_caller_and_within_bounds(
+    headers: dict[str, str], body: bytes, code: int, signals: Signals
+) -> None:
+    answer = httpx.MockTransport(lambda request: httpx.Response(500, headers=headers, stream=httpx.ByteStream(body)))
+    transport = flexmw.httpx.Transport(Tagging(call_span=True, **signals.options), transport=answer)
+    with httpx.Client(transport=transport) as client, client.stream("GET", "http://127.0.0.1/") as response:
+        assert b"".join(response.stream) == body  # type: ignore[arg-type]
+    (span,) = signals.spans
+    assert ("flexmw.error.code" in (span.attributes or {})) == bool(code)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
+import httpx
 import pytest
 from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 import flexmw
 from flexmw.envelope import Envelope
+from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit import RateLimit
 from flexmw.tagging import Tagging
 from flexmw.testing.semconv import assert_semconv
+from tests.servers import Serve
 from tests.tagging.hosts import HOSTS, Contrib, call, starlette_app
 from tests.tagging.sdk import Signals
 
@@ -127,6 +132,66 @@ async def test_an_sdks_attempt_number_is_on_the_span(value: str, signals: Signal
     assert (signals.server_span.attributes or {}).get("flexmw.request.retry_count") == expected
 
 
+def teller(*told: tuple[str, dict[str, Any]], **facts: Any) -> Any:
+    """An app inside which components tell of events."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        exchange = Exchange.of(scope)
+        exchange.facts.update({name.replace("__", "."): value for name, value in facts.items()})
+        for event, details in told:
+            exchange.tell(event, details)
+        await starlette_app()(scope, receive, send)
+
+    return app
+
+
+@pytest.mark.anyio
+async def test_stores_that_do_not_answer_are_events_with_what_they_raised(signals: Signals) -> None:
+    error = ConnectionError("cannot reach redis://app:hunter2@cache")
+    limited = {"policy": "10/minute", "result": "storage_error_allowed", "exception": error}
+    app = teller(
+        ("flexmw.rate_limiting.storage_failed", limited),
+        ("flexmw.rate_limiting.decided", {"policy": "10/minute", "duration": 0.1, "error_type": "ConnectionError"}),
+        ("flexmw.idempotency.store_failed", {"exception": error}),
+        ("acme.audit.done", {}),
+    )
+    await call(contrib(signals, Tagging(**signals.options).asgi(app)), "/ok")
+    assert [(record.event_name, record.severity_text) for record in signals.logs] == [
+        ("flexmw.rate_limiting.storage_failed", "WARN"),
+        ("flexmw.idempotency.store_failed", "WARN"),
+    ]
+    assert {record.attributes["exception.type"] for record in signals.logs} == {"ConnectionError"}
+    assert all("hunter2" not in str(record.attributes) for record in signals.logs)
+    assert signals.points("flexmw.rate_limiting.check.duration") == [
+        ({"flexmw.rate_limiting.policy": "10/minute", "error.type": "ConnectionError"}, 0.1)
+    ]
+    checked(signals)
+
+
+@pytest.mark.anyio
+async def test_a_fact_outside_its_set_is_counted_as_other(signals: Signals) -> None:
+    app = teller(flexmw__idempotency__result="sk-secret", flexmw__rate_limiting__result="sk-secret")
+    await call(Tagging(**signals.options).asgi(app), "/ok")
+    assert signals.points("flexmw.idempotency.requests") == [({"flexmw.idempotency.result": "_OTHER"}, 1)]
+    (limited,) = signals.points("flexmw.rate_limiting.requests")
+    assert limited[0]["flexmw.rate_limiting.result"] == "_OTHER"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_component_that_holds_a_streams_end_says_how_it_goes(ended: bool, signals: Signals) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        exchange = Exchange.of(scope)
+        with signals.tracer_provider.get_tracer("host").start_as_current_span("GET", kind=SpanKind.SERVER):
+            exchange.tell("flexmw.stream.began", {})
+            if ended:
+                exchange.tell("flexmw.stream.ended", {})
+        await starlette_app()(scope, receive, send)
+
+    await call(Tagging(**signals.options).asgi(app), "/stream")
+    assert (signals.server_span.attributes or {})["flexmw.response.outcome"] == ("complete" if ended else "failed")
+
+
 # --- a span of our own -----------------------------------------------------------------------------------------------
 
 
@@ -153,11 +218,30 @@ async def test_where_nothing_records_a_span_of_our_own_tells_all(
     assert attributes["server.address"] == "127.0.0.1"
     assert attributes["server.port"] == 80
     assert attributes.get("error.type") == error_type
+    assert attributes["client.address"] == "127.0.0.1"
     ((measured, _),) = signals.points("http.server.request.duration")
     assert measured.get("error.type") == error_type
     assert measured["http.response.status_code"] == answered.status
     assert not trace.get_current_span().is_recording()
     checked(signals)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("host", "address", "port"),
+    [("api.test:8443", "api.test", 8443), ("api.test", "api.test", 80), ("[::1]:81", "[::1]", 81)],
+)
+async def test_our_own_span_names_the_server_that_was_asked(
+    host: str, address: str, port: int, signals: Signals
+) -> None:
+    app = Tagging(server_span=True, **signals.options).asgi(starlette_app())
+    await call(app, "/ok", method="BREW", headers=(("host", host), ("user-agent", "test/1")), host=False)
+    attributes = dict(signals.server_span.attributes or {})
+    assert (attributes["server.address"], attributes["server.port"]) == (address, port)
+    assert attributes["http.request.method"] == "_OTHER"
+    assert attributes["http.request.method_original"] == "BREW"
+    assert attributes["user_agent.original"] == "test/1"
+    assert signals.server_span.name == "HTTP /ok"
 
 
 @pytest.mark.anyio
@@ -319,3 +403,39 @@ async def test_nothing_of_ours_stays_in_the_context(signals: Signals) -> None:
     for path in ("/ok", "/broken"):
         await call(app, path)
     assert context.get_current() == before
+
+
+@pytest.mark.anyio
+async def test_one_tagging_inside_another_tells_nothing_twice(signals: Signals) -> None:
+    inner = flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope())
+    await call(contrib(signals, flexmw.wrap_app(inner, Tagging(**signals.options))), "/broken")
+    assert [name for _, name in signals.exceptions] == ["ValueError"]
+    assert sum(value for _, value in signals.points("flexmw.server.error_responses")) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
+async def test_a_real_client_that_leaves_a_stream_is_told_apart_from_one_that_stays(
+    server: Any, serve: Serve, signals: Signals
+) -> None:
+    async def endless(request: Request) -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            for n in range(100_000):
+                yield b"x" * 65536
+                if n > 2:
+                    await anyio.sleep(0.005)
+
+        return StreamingResponse(chunks())
+
+    app = Starlette(routes=[Route("/endless", endless), *starlette_app().routes])
+    served = serve(contrib(signals, flexmw.wrap_app(app, Tagging(**signals.options), Envelope())), server=server)
+    async with httpx.AsyncClient(base_url=served.url, trust_env=False) as client:
+        assert (await client.get("/stream")).status_code == 200
+        await anyio.to_thread.run_sync(signals.wait_for_server_spans, 1)
+        async with client.stream("GET", "/endless") as response:
+            async for _ in response.aiter_raw():
+                break
+    await anyio.to_thread.run_sync(signals.wait_for_server_spans, 2)
+    stayed, left = ((span.attributes or {})["flexmw.response.outcome"] for span in signals.of_kind(SpanKind.SERVER))
+    assert stayed == "complete"
+    assert left in ("client_disconnected", "cancelled")

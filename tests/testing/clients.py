@@ -21,7 +21,7 @@ RESET = ("ReadError", "WriteError", "RemoteProtocolError")
 NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Trusts nobody; made once, because loading the world's certificates takes longer than most of these tests."""
 
-_PATIENT, _SHORT = 10.0, 0.2
+_PATIENT, _SHORT = 10.0, 0.1
 
 
 def plain_client(**extra: Any) -> httpx.Client:

@@ -137,5 +137,26 @@ def test_an_sdk_parses_the_good_answer_and_recovers_from_a_refusal(call: Callabl
     assert (result.answer, result.executions, result.requests) == (answer, 1, 2)
 
 
-def test_an_sdk_reads_the_streamed_answer() -> None:
-    assert run(streamed_chat, [], False).answer == "Hello from the hostile server.".replace(" ", "")
+def streamed_message(url: str) -> str:
+    transport = anthropic.DefaultHttpxClient(verify=NO_TRUST)
+    with (
+        anthropic.Anthropic(api_key=SECRET, base_url=url, http_client=transport) as client,
+        client.messages.stream(model="m", max_tokens=9, messages=MESSAGES) as stream,
+    ):
+        return stream.get_final_text()
+
+
+@pytest.mark.parametrize("call", [streamed_chat, streamed_message])
+def test_an_sdk_reads_the_streamed_answer(call: Callable[[str], str]) -> None:
+    assert run(call, [], False).answer == "Hello from the hostile server."
+
+
+def test_every_path_of_openai_is_answered_with_what_its_sdk_reads() -> None:
+    with HostileServer() as server, gpt(server.url) as client:
+        assert client.completions.create(model="m", prompt="hello").choices[0].text.startswith("Hello")
+        assert client.responses.create(model="m", input="hello").output_text.startswith("Hello")
+        assert client.embeddings.create(model="m", input="hello", encoding_format="float").data[0].embedding == [
+            3.0,
+            0.5,
+        ]
+        assert [model.id for model in client.models.list()] == ["hostile-1"]

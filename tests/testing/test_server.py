@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socket
 import threading
 from collections.abc import Generator
@@ -98,6 +99,7 @@ def test_a_fault_of_ones_own_is_a_class_with_two_methods(client: httpx.Client) -
         (["503", "rst-read"], "rst-read.*rst-reading"),
         ("429:someday", "someday"),
         ("600", "600"),
+        ("099", "099"),
         ([None], "None.*names of faults"),
         ("refused-stream", "http2=True"),
         (["200", "goaway"], "http2=True"),
@@ -155,6 +157,22 @@ def test_a_chunked_body_is_put_together(client: httpx.Client) -> None:
         assert server.requests[0].body == b"onetwothree"
 
 
+def test_half_of_a_chunked_body_is_its_first_chunk(client: httpx.Client) -> None:
+    with HostileServer("rst-reading") as server:
+        assert outcome(lambda: client.post(server.url, content=iter([b"one", b"two"]))) in RESET
+        assert [(request.body, request.complete) for request in server.requests] == [(b"one", False)]
+
+
+def test_trailers_belong_to_no_body_and_no_next_request() -> None:
+    with HostileServer() as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
+        chunked = (
+            b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2;ext=1\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"
+        )
+        sock.sendall(chunked + b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.wait_for(2)
+        assert [(request.path, request.body) for request in server.requests] == [("/1", b"ok"), ("/2", b"")]
+
+
 def test_a_body_that_the_client_cuts_short_is_recorded_and_not_executed() -> None:
     with HostileServer() as server:
         with socket.create_connection(("127.0.0.1", server.port)) as sock:
@@ -168,7 +186,8 @@ def test_every_execution_answers_under_its_own_number(client: httpx.Client) -> N
     with HostileServer(["rst", "429"]) as server:
         outcome(lambda: client.post(server.url))
         assert client.post(server.url).status_code == 429
-        assert client.post(server.url).json()["execution"] == 2
+        assert client.post(f"{server.url}/third").json()["execution"] == 2
+        assert [request.path for request in server.executed] == ["/", "/third"]
 
 
 def test_executions_of_many_threads_are_all_counted() -> None:
@@ -280,9 +299,11 @@ def test_what_is_not_http1_is_answered_400_and_takes_nothing_from_the_script(dat
 
 def test_a_dripping_answer_lasts_longer_than_any_read_timeout(client: httpx.Client) -> None:
     drip = Drip(answer=Answer(503, body="x" * 10), size=1, interval=0.02)
-    with HostileServer(drip) as server, client.stream("GET", server.url) as response:
-        pieces = list(response.iter_raw())
-    assert (len(pieces), b"".join(pieces)) == (10, b"x" * 10)
+    for script in (drip, dataclasses.replace(drip, chunked=True)):
+        with HostileServer(script) as server, client.stream("GET", server.url) as response:
+            pieces = list(response.iter_raw())
+        assert (len(pieces), b"".join(pieces)) == (10, b"x" * 10)
+        assert ("content-length" in response.headers) is not script.chunked
 
 
 # --- connections -----------------------------------------------------------------------------------------------------
@@ -384,6 +405,24 @@ def test_leaving_the_block_ends_what_hangs(where: str) -> None:
         socket.create_connection(("127.0.0.1", server.port))
 
 
+def test_a_function_that_does_not_return_is_named_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flexmw.testing.hostile.server._STOP_SECONDS", 0.05)
+    release, asked = threading.Event(), threading.Event()
+
+    def stuck(request: Received) -> None:
+        asked.set()
+        release.wait(10)
+
+    def block() -> None:
+        with HostileServer(stuck) as server, socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert asked.wait(5)
+
+    with pytest.raises(RuntimeError, match="hostile-1 still busy"):
+        block()
+    release.set()
+
+
 def test_a_server_is_used_in_one_block() -> None:
     server = HostileServer()
     with pytest.raises(ConfigError, match="not running"):
@@ -393,6 +432,11 @@ def test_a_server_is_used_in_one_block() -> None:
         assert server.url in repr(server)
     with pytest.raises(ConfigError, match="entered before"), server:
         pass
+
+
+def test_a_status_that_cannot_be_final_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"100.*200 to 599"):
+        Answer(100)
 
 
 def test_every_name_of_a_status_and_form_is_a_fault() -> None:

@@ -14,6 +14,7 @@ import pytest
 import redis
 from opentelemetry import metrics, trace
 from opentelemetry._logs import LogRecord, get_logger
+from opentelemetry.sdk.metrics.export import NumberDataPoint
 
 from tests.conftest import Telemetry
 from tests.servers import Child, Serve, granian_server, redis_binary, redis_process, skip_unless, uvicorn_server
@@ -73,7 +74,8 @@ def test_granian_serves_an_app_from_a_child_process(tmp_path: Path) -> None:
 def test_redis_is_real_and_empty_for_every_test(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         assert client.dbsize() == 0
-        assert client.eval("return redis.call('SET', KEYS[1], 'x')", 1, "left-behind") == b"OK"
+        script = client.register_script("return redis.call('SET', KEYS[1], 'x')")
+        assert script(keys=["left-behind"]) == b"OK"
 
 
 def test_redis_was_emptied(redis_url: str) -> None:
@@ -112,7 +114,12 @@ def record(telemetry: Telemetry | None) -> None:
 
 
 def seen(telemetry: Telemetry) -> tuple[list[str], list[tuple[str, float]], list[str | None]]:
-    points = [(name, point.value) for name, metric in telemetry.metrics().items() for point in metric.data.data_points]
+    points = [
+        (name, point.value)
+        for name, metric in telemetry.metrics().items()
+        for point in metric.data.data_points
+        if isinstance(point, NumberDataPoint)
+    ]
     names = [record.log_record.event_name for record in telemetry.logs]
     return [span.name for span in telemetry.spans], points, names
 

@@ -9,6 +9,7 @@ from flexmw.contract import wait_of
 from flexmw.errors import ConfigError
 from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.hostile import WAITS, Answer
+from flexmw.testing.hostile.waits import render
 from tests.testing.clients import plain_client
 
 NOW = 1_800_000_000.25
@@ -87,6 +88,8 @@ def test_a_duplicate_asks_for_the_longer_of_its_two_lines() -> None:
 def test_a_form_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(ConfigError, match=r"tomorrow.*seconds, fraction"):
         Answer(429, retry="tomorrow")
+    with pytest.raises(ConfigError, match=r"tomorrow.*seconds, fraction"):
+        render("tomorrow", wait=1.0, now=NOW)
 
 
 def test_headers_of_ones_own_are_sent_beside_a_form() -> None:

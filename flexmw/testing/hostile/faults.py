@@ -126,9 +126,10 @@ class Drip(Fault):
     answer: Answer = field(default_factory=Answer)
     size: int = 16
     interval: float = 0.02
+    chunked: bool = False
 
     def run(self, exchange: Exchange) -> None:
-        body = self.answer.begin(exchange)
+        body = self.answer.begin(exchange, chunked=self.chunked)
         for start in range(0, len(body), self.size):
             exchange.pause(self.interval)
             exchange.send(body[start : start + self.size])

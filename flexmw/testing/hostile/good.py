@@ -10,6 +10,7 @@ Good(body=b'{"ok": true, "path": "/orders", "execution": 2}', content_type='appl
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -75,7 +76,7 @@ def _chat(n: int) -> dict[str, Any]:
 
 def _chat_events(n: int) -> Iterable[Event]:
     head = {"id": f"chatcmpl-{n}", "object": "chat.completion.chunk", "created": _CREATED, "model": _MODEL}
-    for word in _TEXT.split(" "):
+    for word in re.findall(r"\S+\s*", _TEXT):
         yield None, {**head, "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
     yield None, {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     yield None, {}

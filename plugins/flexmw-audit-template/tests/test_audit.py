@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import flexmw
 import httpx
 import pytest
 from acme_audit import Audit
+
+import flexmw
 from flexmw.testing import HostileServer, check_app, check_flow
 
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-import flexmw
 import httpx
 import httpx2
 import pytest
-from flexmw.testing import FakeClock, HostileServer, check_flow, play
 from flexmw_circuit_breaker import CircuitBreaker, CircuitOpen
 from flexmw_circuit_breaker._circuits import MOST, Circuits
+
+import flexmw
+from flexmw.testing import FakeClock, HostileServer, check_flow, play
 
 GET = httpx.Request("GET", "https://api.test/")
 
@@ -67,6 +68,24 @@ def test_only_one_call_tries_and_another_may_if_it_is_given_up() -> None:
     next(trying)
     assert sent(component, 200) == 0
     trying.close()
+    assert sent(component, 200) == 1
+
+
+@pytest.mark.parametrize("late", [200, 500])
+def test_calls_from_before_do_not_decide_for_the_one_that_tries(late: int) -> None:
+    clock = FakeClock()
+    component = breaker(clock)
+    before = component.flow(GET)
+    next(before)
+    sent(component, 500), sent(component, 500)
+    clock.advance(10)
+    trying = component.flow(GET)
+    next(trying)
+    with pytest.raises(StopIteration):
+        before.send(httpx.Response(late))
+    assert sent(component, 200) == 0
+    with pytest.raises(StopIteration):
+        trying.send(httpx.Response(200))
     assert sent(component, 200) == 1
 
 

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-import flexmw
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import flexmw
 
 __all__ = ["Audit"]
 
@@ -60,6 +61,6 @@ class Audit:
     def flow(self, request: flexmw.Request) -> flexmw.Flow:
         """The client face: one generator, which the transports of httpx and httpx2 run, blocking and async."""
         request.headers[self.header] = "1"
-        response = yield flexmw.Send(request)
+        response: flexmw.Response = yield flexmw.Send(request)
         _log.info("%s %s: %d", request.method, request.url.path, response.status_code)
         return response

@@ -81,19 +81,19 @@ class CircuitBreaker:
         url = request.url
         origin = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
         circuit = self._circuits.of(origin)
-        wait = circuit.enter(self.clock())
-        if wait > 0:
-            raise _refusal(request, origin, wait)
+        entry = circuit.enter(self.clock())
+        if entry.wait > 0:
+            raise _refusal(request, origin, entry.wait)
         worked: bool | None = None
         try:
-            response = yield flexmw.Send(request)
+            response: flexmw.Response = yield flexmw.Send(request)
             worked = response.status_code not in self.statuses
             return response
         except Exception:
             worked = False
             raise
         finally:
-            circuit.leave(worked, self.clock(), failures=self.failures, cooldown=self.cooldown)
+            circuit.leave(entry, worked, self.clock(), failures=self.failures, cooldown=self.cooldown)
 
 
 def _is_seconds(value: object) -> bool:

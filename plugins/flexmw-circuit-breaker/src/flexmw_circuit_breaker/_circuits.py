@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from threading import Lock
 
-__all__ = ["Circuit", "Circuits"]
+__all__ = ["Circuit", "Circuits", "Entry"]
 
 MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """``wait``: seconds for which a call has to stay away; 0 lets it through. ``trying``: it tries a shut circuit."""
+
+    wait: float
+    trying: bool = False
 
 
 class Circuit:
@@ -19,27 +28,30 @@ class Circuit:
         self._until: float | None = None
         self._trying = False
 
-    def enter(self, now: float) -> float:
-        """Seconds for which a call has to stay away; 0 lets it through."""
+    def enter(self, now: float) -> Entry:
+        """Let a call through or keep it away."""
         with self._lock:
             if self._until is None:
-                return 0.0
+                return Entry(0.0)
             if now >= self._until and not self._trying:
                 self._trying = True
-                return 0.0
-            return max(self._until - now, 0.001)
+                return Entry(0.0, trying=True)
+            return Entry(max(self._until - now, 0.001))
 
-    def leave(self, worked: bool | None, now: float, *, failures: int, cooldown: float) -> None:
-        """Say how a call that was let through has ended; ``None``: it was given up, and says nothing."""
+    def leave(self, entry: Entry, worked: bool | None, now: float, *, failures: int, cooldown: float) -> None:
+        """Say how a call that was let through has ended; ``None``: it was given up, and says nothing.
+
+        While the circuit is shut, only the call that tries it decides; those that were under way before do not.
+        """
         with self._lock:
-            trying, self._trying = self._trying, False
-            if worked is None:
+            if entry.trying:
+                self._trying = False
+            if worked is None or (self._until is not None and not entry.trying):
                 return
+            self._failures = 0 if worked else self._failures + 1
             if worked:
-                self._failures, self._until = 0, None
-                return
-            self._failures += 1
-            if trying or self._failures >= failures:
+                self._until = None
+            elif entry.trying or self._failures >= failures:
                 self._until = now + cooldown
 
 

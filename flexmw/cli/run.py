@@ -1,0 +1,96 @@
+"""``flexmw run module:app``: serve an ASGI app, untouched, inside the components of a configuration file."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+from importlib import import_module
+from typing import Any, Final, TextIO
+
+from flexmw.cli.source import config_argument, find
+from flexmw.errors import ConfigError
+from flexmw.stack import Stack, wrap_app
+
+__all__ = ["HELP", "application", "arguments", "command", "imported"]
+
+HELP = "serve an ASGI app inside the components of flexmw.toml (Tagging and Envelope without a file)"
+_APP: Final = "FLEXMW_RUN_APP"
+_CONFIG: Final = "FLEXMW_RUN_CONFIG"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("app", help="module:attribute of the app, or of a function without parameters that makes it")
+    config_argument(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes")
+    parser.add_argument(
+        "--log-level", default="info", help="of uvicorn", choices=("critical", "error", "warning", "info")
+    )
+
+
+def command(arguments: argparse.Namespace, out: TextIO) -> int:
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise ConfigError("flexmw run", arguments.app, "uvicorn to be installed: pip install 'flexmw[cli]'") from error
+    os.environ[_APP] = arguments.app
+    os.environ.pop(_CONFIG, None)
+    if config := find(arguments.config):
+        os.environ[_CONFIG] = config
+    application()
+    uvicorn.run(
+        "flexmw.cli.run:application",
+        factory=True,
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers,
+        log_level=arguments.log_level,
+    )
+    return 0
+
+
+def application() -> Any:
+    """The app that the environment names, inside its components: what each server process makes.
+
+    :raises ConfigError: it cannot be imported, is no app, or its configuration does not fit.
+    """
+    app = imported(os.environ[_APP])
+    config = os.environ.get(_CONFIG)
+    return wrap_app(app) if config is None else Stack.load(config).wrap_app(app)
+
+
+def imported(target: str) -> Any:
+    """The app at ``module:attribute``; made, where a function is named that needs nothing. Looks in the working
+    directory first, as ``python -m`` does.
+
+    :raises ConfigError: naming what is missing or is no app. What the module itself raises goes through.
+    """
+    module, colon, attribute = target.partition(":")
+    if not (module and colon and attribute):
+        raise ConfigError("app", target, "module:attribute, such as 'main:app'")
+    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        found: Any = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
+            raise
+        raise ConfigError("app", target, f"a module that can be imported ({error})") from error
+    for part in attribute.removesuffix("()").split("."):
+        if not hasattr(found, part):
+            raise ConfigError("app", target, f"an attribute of {module} ({part!r} is none)")
+        found = getattr(found, part)
+    return found() if _is_factory(found) else found
+
+
+def _is_factory(found: Any) -> bool:
+    if not callable(found):
+        raise ConfigError("app", found, "an ASGI app, or a function that makes one")
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return not any(each.default is each.empty for each in parameters)

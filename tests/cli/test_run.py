@@ -1,0 +1,160 @@
+"""``flexmw run``: a real server process around an app that knows nothing of flexmw."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from flexmw.cli import main
+from flexmw.cli.run import imported
+
+ROOT = Path(__file__).parents[2]
+
+APP = """
+from fastapi import FastAPI
+
+app = FastAPI()
+not_an_app = 3
+
+def make():
+    return FastAPI(root_path="/made")
+
+def needs(something):
+    return app
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    name = f"served_{tmp_path.name.replace('-', '_')}"
+    tmp_path.joinpath(f"{name}.py").write_text(APP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def module(folder: Path) -> str:
+    return next(folder.glob("served_*.py")).stem
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Generator[str]:
+    """The URL of ``flexmw run`` on a free port; ended, and waited for, with the block."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flexmw", "run", *arguments, "--port", "0"],
+        cwd=folder,
+        env=environ,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        seen = ""
+        for line in process.stderr:
+            seen += line
+            if found := re.search(r"running on (http://\S+)", line):
+                break
+        else:
+            pytest.fail(f"flexmw run ended: {seen}")
+        yield found[1]
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_an_untouched_app_keeps_the_contract(folder: Path) -> None:
+    with running(folder, f"{module(folder)}:app") as url:
+        response = httpx2.get(f"{url}/nowhere", trust_env=False)
+    assert response.status_code == 404
+    assert response.json()["error"]["type"] == "invalid_request_error"
+    assert response.headers["x-request-id"]
+
+
+def test_a_factory_is_called_and_the_file_of_the_folder_is_read(folder: Path) -> None:
+    folder.joinpath("flexmw.toml").write_text('[envelope]\n\n[ratelimit]\nrates = ["1/minute"]\n')
+    with running(folder, f"{module(folder)}:make") as url:
+        statuses = [httpx2.get(f"{url}/nowhere", trust_env=False).status_code for _ in range(2)]
+    assert statuses == [404, 429]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("served", "module:attribute, such as 'main:app'"),
+        ("no_such_module_at_all:app", "a module that can be imported"),
+        ("{}:nothing", "'nothing' is none"),
+        ("{}:not_an_app", "an ASGI app, or a function that makes one"),
+    ],
+)
+def test_what_is_no_app_is_refused(folder: Path, target: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", target.format(module(folder))]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_file_that_does_not_fit_is_refused_before_anything_is_served(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folder / "wrong.toml"
+    file.write_text("[envelope]\nnull_parm = true\n")
+    assert main(["run", f"{module(folder)}:app", "--config", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert f"{file}, line 2" in error
+    assert "null_parm" in error
+
+
+def test_an_import_that_fails_inside_the_app_is_the_apps_own_error(folder: Path) -> None:
+    folder.joinpath("served_broken.py").write_text("import a_module_that_is_not_there\n")
+    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
+        imported("served_broken:app")
+
+
+def test_without_uvicorn_the_extra_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["run", f"{module(folder)}:app"]) == 2
+    assert "pip install 'flexmw[cli]'" in capsys.readouterr().err
+
+
+def test_explain_shows_what_the_file_makes_of_each_status(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.joinpath("flexmw.toml").write_text("[envelope]\ntimeout_status = 504\n\n[retry]\nattempts = 1\n")
+    assert main(["explain", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in shown["components"]] == ["envelope", "retry"]
+    becomes = {row["status"]: (row["becomes"], row["code"]) for row in shown["server"]}
+    assert becomes["401"] == ("401", "invalid_api_key")
+    assert becomes["a timeout is raised"] == ("504", "upstream_timeout")
+    assert becomes["any other exception"] == ("500", "internal_error")
+    assert {row["GET"] for row in shown["client"]} == {"given back"}
+
+
+def test_explain_shows_what_is_sent_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.joinpath("flexmw.toml").write_text('[retry]\nkey_origins = ["https://api.invalid"]\n')
+    assert main(["explain", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["server"] == []
+    rows = {row.pop("outcome"): row for row in shown["client"]}
+    assert rows["500"] == {"GET": "sent again", "POST": "given back", "POST with a key": "sent again"}
+    assert set(rows["429"].values()) == set(rows["no connection"].values()) == {"sent again"}
+    assert set(rows["401"].values()) == {"given back"}
+
+
+def test_explain_masks_secrets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.joinpath("flexmw.toml").write_text(
+        '[ratelimit]\nrates = ["1/minute"]\nstorage = "redis://user:sw0rdfish@127.0.0.1:1/0"\n'
+    )
+    assert main(["explain"]) == 0
+    shown = capsys.readouterr().out
+    assert "ratelimit(" in shown
+    assert "sw0rdfish" not in shown

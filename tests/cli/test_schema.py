@@ -1,0 +1,116 @@
+"""``flexmw schema``: what the schema accepts, the file accepts; what it refuses, the file refuses."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonschema
+import pytest
+
+import flexmw
+from flexmw.cli import main
+from flexmw.cli.schema import of_hint
+from flexmw.registry import BUILT_IN
+
+
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    from flexmw.cli.schema import schema
+    from flexmw.registry import resolve
+
+    found = schema({name: resolve(name) for name in BUILT_IN})
+    jsonschema.Draft202012Validator.check_schema(found)
+    return jsonschema.Draft202012Validator(found)
+
+
+GOOD = """
+[tagging]
+
+[envelope]
+validation_status = 400
+max_wait = 2
+dialects = []
+
+[ratelimit]
+rates = ["10/minute", "1000/day"]
+storage = { env = "FLEXMW_TEST_STORAGE" }
+shadow = true
+
+[idempotency]
+storage = "memory://"
+ttl = 3600
+
+[pace]
+
+[retry]
+attempts = 2
+key_origins = ["https://api.example.com"]
+"""
+
+
+def test_a_good_file_is_good_to_both(validator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEXMW_TEST_STORAGE", "memory://")
+    file = tmp_path / "flexmw.toml"
+    file.write_text(GOOD)
+    assert [each["name"] for each in flexmw.Stack.load(file).describe()] == list(tomllib.loads(GOOD))
+    assert list(validator.iter_errors(tomllib.loads(GOOD))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[envelop]",
+        "[envelope]\nnull_parm = true",
+        "[envelope]\nnull_param = 'yes'",
+        "[retry]\nattempts = '3'",
+        "[retry]\nattempts = 2.5",
+        "[retry]\nkey_origins = 'https://api.example.com'",
+        "[ratelimit]\nrates = ['1/minute']\nstorage = { environment = 'X' }",
+        "envelope = 1",
+    ],
+)
+def test_a_bad_file_is_bad_to_both(validator: Any, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "flexmw.toml"
+    file.write_text(text)
+    with pytest.raises(flexmw.ConfigError):
+        flexmw.Stack.load(file)
+    assert list(validator.iter_errors(tomllib.loads(text)))
+
+
+def test_every_built_in_component_is_in_it_without_its_inner_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "--built-in"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert set(schema["properties"]) == set(BUILT_IN)
+    retry = schema["properties"]["retry"]["properties"]
+    assert {"clock", "random"}.isdisjoint(retry)
+    assert retry["attempts"]["default"] == 3
+    assert retry["attempts"]["description"] == "a whole number, 1 to 100"
+
+
+def test_no_secret_default_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["schema", "--built-in"])
+    limit = json.loads(capsys.readouterr().out)["properties"]["ratelimit"]["properties"]
+    assert "default" not in limit["storage"]
+
+
+@pytest.mark.parametrize(
+    ("hint", "schema"),
+    [
+        (int, {"type": "integer"}),
+        (float | None, {"type": "number"}),
+        (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
+        (Literal["a", "b"], {"enum": ["a", "b"]}),
+        (str | int, {"anyOf": [{"type": "string"}, {"type": "integer"}]}),
+        (str | Callable[..., Any], {"type": "string"}),
+        (list[Callable[..., Any]], {"type": "array"}),
+        (Any, {}),
+        (Callable[..., Any], None),
+        (Mapping[str, Any], None),
+    ],
+)
+def test_a_type_is_a_schema_or_nothing(hint: Any, schema: Any) -> None:
+    assert of_hint(hint) == schema

@@ -1,0 +1,101 @@
+"""The decision about a whole error response."""
+
+from __future__ import annotations
+
+import pytest
+
+import flexmw
+from flexmw.contract import PAGE, ErrorBody
+from flexmw.envelope.core import Reply, Rules, Seen, decide, error_status, fresh_headers, should_retry
+from flexmw.envelope.faults import judge
+
+JSON = ((b"Content-Type", b"application/json"),)
+VALIDATION = b'{"detail":[{"loc":["query","n"],"msg":"bad","type":"x"}]}'
+
+
+def test_a_422_validation_can_be_moved_to_400() -> None:
+    assert decide(Seen(422, JSON, VALIDATION), Rules()).status == 422
+    moved = decide(Seen(422, JSON, VALIDATION), Rules(validation_status=400))
+    assert (moved.status, moved.error.code, moved.source) == (400, "validation_error", "validation")
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, "validation_error"), (409, "conflict")])
+def test_validation_of_another_status_keeps_it_and_says_so_only_where_it_fits(status: int, code: str) -> None:
+    reply = decide(Seen(status, JSON, VALIDATION), Rules(validation_status=422))
+    assert (reply.status, reply.error.code, reply.error.param) == (status, code, "n")
+
+
+def test_a_body_that_is_too_large_says_nothing() -> None:
+    reply = decide(Seen(400, JSON, None), Rules())
+    assert (reply.error.message, reply.generic) == ("Bad request.", True)
+
+
+@pytest.mark.parametrize("kind", [b"application/grpc+proto", b"application/vnd.api+json", b"application/soap+xml"])
+def test_other_protocols_pass_by_their_type(kind: bytes) -> None:
+    assert decide(Seen(400, ((b"content-type", kind),), b"\x00"), Rules()).kept
+
+
+def test_a_page_with_a_traceback_passes_only_in_debug() -> None:
+    seen = Seen(500, ((b"content-type", b"text/plain"),), b"Traceback (most recent call last): secret")
+    assert decide(seen, Rules(debug=True)).kept
+    assert not decide(seen, Rules()).kept
+
+
+def test_an_unrouted_404_says_that_the_url_is_unknown_unless_the_host_said_more() -> None:
+    assert decide(Seen(404, JSON, b"", unrouted=True), Rules()).error.code == "unknown_url"
+    assert decide(Seen(404, JSON, b'{"detail":"No cat."}', unrouted=True), Rules()).error.code == "not_found"
+    assert decide(Seen(405, JSON, b"", unrouted=True), Rules()).error.code == "method_not_allowed"
+
+
+def test_a_kind_answers_for_a_response_of_its_status_and_for_a_bare_500() -> None:
+    kind = flexmw.ModelNotFound("foo")
+    for seen in (Seen(400, JSON, b'{"detail":"x"}'), Seen(500, JSON, b"")):
+        assert decide(seen, Rules(), remembered=kind).error.code == "model_not_found"
+    assert decide(Seen(404, JSON, b""), Rules(), remembered=kind).error.code == "not_found"
+    assert decide(Seen(500, JSON, b'{"detail":"Own words."}'), Rules(), remembered=kind).error.message == "Own words."
+
+
+def test_a_handled_exception_is_no_fault_of_the_server() -> None:
+    verdict = judge(KeyError("handled"))
+    reply = decide(Seen(409, JSON, b'{"detail":"Handled."}'), Rules(), verdict=verdict)
+    assert (reply.source, reply.exception) == ("foreign_body", None)
+    reply = decide(Seen(503, JSON, b'{"detail":"Closed."}'), Rules(), verdict=verdict)
+    assert (reply.source, reply.exception, reply.error.message) == ("unhandled_exception", verdict.exception, "Closed.")
+
+
+def test_what_another_component_wrote_passes_even_where_it_looks_like_a_secret() -> None:
+    body = ErrorBody(message="api_key: Field required", type="t", code="c").encode()
+    assert decide(Seen(422, JSON, body, settled=True), Rules()).kept
+    assert not decide(Seen(422, JSON, body), Rules()).kept
+
+
+def test_only_headers_of_the_body_are_dropped() -> None:
+    before = [(b"ETag", b"1"), (b"Content-Range", b"bytes */9"), (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b")]
+    kept = fresh_headers(before, status=400, media_type="x/y", length=3)
+    assert kept == [(b"content-type", b"x/y"), (b"content-length", b"3"), *before[2:]]
+    assert before[1] in fresh_headers(before, status=416, media_type="x/y", length=3)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(404, 404), (599, 599), (600, 500), (99, 500), (None, 500), (True, 500), ("404", 500)]
+)
+def test_a_status_that_no_server_can_send_is_500(status: object, expected: int) -> None:
+    assert error_status(status) == expected
+
+
+def test_credit_that_is_gone_is_never_worth_a_retry_whatever_its_status() -> None:
+    error = ErrorBody(message="m", type="insufficient_quota", code="x")
+    assert should_retry(error, 429, method="GET", keyed=True, waits=True) is False
+
+
+def test_an_error_without_a_row_of_its_own_goes_by_its_status() -> None:
+    error = ErrorBody(message="m", type="t", code="mine")
+    assert should_retry(error, 500, method="POST", keyed=False, waits=False) is False
+    assert should_retry(error, 500, method="POST", keyed=True, waits=False) is None
+    assert should_retry(error, 404, method="POST", keyed=False, waits=False) is None
+
+
+def test_a_reply_says_nothing_about_headers_it_does_not_have() -> None:
+    row = PAGE["job_not_found"]
+    error = ErrorBody(message=row.message, type=row.type, code=row.code)
+    assert Reply(404, error, "http_exception").headers == ()

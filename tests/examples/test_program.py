@@ -1,0 +1,133 @@
+"""`python -m examples.gateway` as a program: its ready line, its end, and what it says to bad arguments."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+
+from examples.gateway import __main__ as program
+from examples.gateway.processes import ROOT
+from examples.gateway.serve import Backend
+
+
+@contextmanager
+def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """The program in a process of its own, and what it said of itself."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "examples.gateway", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(6)]
+            said = dict(line.split(None, 2)[:2] for line in lines[1:2])
+            said["url"] = lines[0].split()[-1]
+            said |= {" ".join(line.split()[:2]): line.split()[2] for line in lines[3:5]}
+            yield process, said
+        finally:
+            process.kill()
+
+
+def is_listening(url: str) -> bool:
+    try:
+        httpx2.get(f"{url}/work")
+    except httpx2.ConnectError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_program_serves_and_leaves_no_orphan(tmp_path: Path, by: signal.Signals) -> None:
+    with started(tmp_path) as (process, said):
+        with openai.OpenAI(base_url=f"{said['url']}/v1", api_key=said["demo key"], max_retries=0) as sdk:
+            assert sdk.completions.create(model="alice-2gram", prompt="the Queen", max_tokens=5).choices[0].text
+        assert is_listening(said["upstream"])
+        process.send_signal(by)
+        assert process.wait(10) == (0 if by != signal.SIGKILL else -signal.SIGKILL)
+        deadline = time.monotonic() + 5  # a parent that is killed cannot wait for its child
+        while is_listening(said["upstream"]) and by == signal.SIGKILL and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not is_listening(said["upstream"])
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert (tmp_path / "gateway.db").exists()
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield taken.getsockname()[1]
+
+
+@pytest.fixture
+def _same_handlers() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        program.main(arguments)
+    assert caught.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "http"], "'http' is not a port: expected a number from 0 to 65535"),
+        (["--port", "70000"], "'70000' is not a port"),
+        (["--upstream", "localhost:1234"], "'localhost:1234' is not a base URL: expected one such as http://"),
+        (["--timeout", "soon"], "'soon' is not a number of seconds"),
+        (["--timeout", "inf"], "'inf' is not a number of seconds"),
+        (["--colour"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_a_bad_argument_is_named(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+    assert words in complaint(capsys, *arguments)
+
+
+@pytest.mark.usefixtures("_same_handlers")
+def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str], taken_port: int) -> None:
+    assert f"port {taken_port}: Address already in use; choose another" in complaint(capsys, "--port", str(taken_port))
+
+
+@pytest.mark.usefixtures("_same_handlers")
+@pytest.mark.parametrize(
+    ("storage", "words"),
+    [
+        ("mysql://localhost", "expected sqlite:///gateway.db"),
+        ("sqlite:///no/such/folder/gateway.db", "unable to open database file"),
+        ("redis://127.0.0.1:1", "expected the URL of a redis server that runs"),
+    ],
+)
+def test_a_storage_that_cannot_work_is_named(
+    capsys: pytest.CaptureFixture[str], models: Backend, storage: str, words: str
+) -> None:
+    said = complaint(capsys, "--port", "0", "--upstream", models.url, "--storage", storage)
+    assert f"storage {storage}: " in said
+    assert words in said
+
+
+@pytest.mark.usefixtures("_same_handlers")
+def test_an_upstream_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/gateway.db"
+    said = complaint(capsys, "--port", "0", "--upstream", "http://127.0.0.1:1/v1/", "--storage", storage)
+    assert "upstream http://127.0.0.1:1 " in said

@@ -1,0 +1,207 @@
+"""Claims on a real store with a clock of the test's own: several workers, one key, every order of events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from flexmw.idempotency.claim import Claim, Claims, StoreFailed, TakenOver
+from flexmw.idempotency.core import Ask, Kept, OnUnknown, Record, Refuse, Replay
+from flexmw.idempotency.memory import MemoryStore
+from flexmw.testing import FakeClock
+
+LEASE, TTL, WINDOW = 60.0, 100_000.0, 600.0
+T = TypeVar("T")
+
+
+def claims_on(store: MemoryStore, clock: FakeClock, on_unknown: OnUnknown = "refuse") -> Claims:
+    return Claims(store=store, clock=clock, lease=LEASE, ttl=TTL, sdk_window=WINDOW, on_unknown=on_unknown)
+
+
+class Workers(RuleBasedStateMachine):
+    """Any number of workers with one key. What must hold, whatever they do:
+
+    an answer that was stored is the only one there will ever be; nobody runs while another's lease is alive; where
+    unknown keys are refused, work that may have had an effect is never begun again; a worker that was overtaken
+    changes nothing any more; every key is told something final once leases are over.
+    """
+
+    working = Bundle("working")
+
+    @initialize(on_unknown=st.sampled_from(["refuse", "run"]))
+    def begin(self, on_unknown: OnUnknown) -> None:
+        self.runner = asyncio.Runner()
+        self.clock = FakeClock()
+        self.store = MemoryStore(clock=self.clock)
+        self.claims = claims_on(self.store, self.clock, on_unknown)
+        self.on_unknown = on_unknown
+        self.answer: bytes | None = None
+        self.holder: Claim | None = None
+        self.heard = 0.0
+        self.uncertain = False
+
+    def teardown(self) -> None:
+        self.runner.close()
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    def ask(self) -> Claim | Replay | Refuse:
+        ask = Ask(key="k", fingerprint="f", now=self.clock.now())
+        return self.do(self.claims.claim("k", ask, ttl=TTL, look_first=self.heard > 0))
+
+    @property
+    def alive(self) -> bool:
+        return self.holder is not None and self.clock.monotonic() < self.heard + LEASE
+
+    @rule(target=working)
+    def arrive(self) -> Claim | None:
+        alive, outcome = self.alive, self.ask()
+        if isinstance(outcome, Replay):
+            assert outcome.kept.body == self.answer
+        elif isinstance(outcome, Refuse):
+            assert outcome.reason == ("in_progress" if alive else "unknown")
+            assert self.answer is None
+        else:
+            assert not alive
+            assert self.answer is None
+            assert self.on_unknown == "run" or not self.uncertain
+            self.holder, self.heard, self.uncertain = outcome, self.clock.monotonic(), True
+            return outcome
+        return None
+
+    @rule(worker=working)
+    def beat(self, worker: Claim | None) -> None:
+        if worker is not None:
+            assert self.do(worker.beat()) is (worker is self.holder)
+            if worker is self.holder:
+                self.heard = self.clock.monotonic()
+
+    @rule(worker=working, value=st.integers())
+    def record_a_step(self, worker: Claim | None, value: int) -> None:
+        if worker is not None and worker is self.holder:
+            self.do(worker.note({"step": value}))
+            self.heard = self.clock.monotonic()
+        elif worker is not None:
+            with pytest.raises(TakenOver):
+                self.do(worker.note({"step": value}))
+
+    @rule(worker=consumes(working), body=st.binary(max_size=3))
+    def finish(self, worker: Claim | None, body: bytes) -> None:
+        if worker is not None:
+            assert self.do(worker.settle(Kept(status=200, body=body, size=len(body)))) is (worker is self.holder)
+            if worker is self.holder:
+                self.holder, self.answer = None, body
+
+    @rule(worker=consumes(working))
+    def be_refused(self, worker: Claim | None) -> None:
+        if worker is not None:
+            assert self.do(worker.release()) is (worker is self.holder)
+            if worker is self.holder:
+                self.holder, self.uncertain = None, False
+
+    @rule(worker=consumes(working))
+    def be_cut_off(self, worker: Claim | None) -> None:
+        if worker is not None:
+            assert self.do(worker.lapse()) is (worker is self.holder)
+            if worker is self.holder:
+                self.holder = None
+
+    @rule(worker=consumes(working))
+    def vanish(self, worker: Claim | None) -> None:
+        """SIGKILL: nobody says anything."""
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, LEASE / 3, LEASE, 2 * LEASE]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(seconds=st.sampled_from([-1e6, -3600.0, 3600.0, 1e6]))
+    def the_wall_clock_leaps(self, seconds: float) -> None:
+        self.clock.step(seconds)
+
+    @rule()
+    def another_request_uses_the_key(self) -> None:
+        held = self.do(self.store.load("k"))
+        if held is not None:
+            other = Ask(key="k", fingerprint="other", now=self.clock.now())
+            assert self.do(self.claims.claim("k", other, ttl=TTL)) == Refuse("reused")
+
+    @invariant()
+    def what_is_stored_is_what_happened(self) -> None:
+        held = self.do(self.store.load("k"))
+        record = None if held is None else Record.decode(held.entry)
+        if self.answer is not None:
+            assert record is not None
+            assert record.kept is not None
+            assert record.kept.body == self.answer
+        if self.holder is not None:
+            assert record is not None
+            assert record.phase == "running"
+
+
+Workers.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestWorkers = Workers.TestCase
+
+
+class Unsure(MemoryStore):
+    """A store whose connection breaks after it has done what it was asked."""
+
+    broken = True
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Any:
+        held = await super().swap(key, expected, token, entry, lease=lease, ttl=ttl)
+        if self.broken:
+            raise ConnectionError("the answer was lost")
+        return held
+
+
+@pytest.mark.anyio
+async def test_a_claim_whose_outcome_was_lost_is_given_back() -> None:
+    store, clock = Unsure(), FakeClock()
+    claims, ask = claims_on(store, clock), Ask(key="k", fingerprint="f", now=0.0)
+    with pytest.raises(StoreFailed):
+        await claims.claim("k", ask, ttl=TTL)
+    store.broken = False
+    assert isinstance(await claims.claim("k", ask, ttl=TTL), Claim)
+
+
+@pytest.mark.anyio
+async def test_an_entry_that_is_no_record_is_refused_and_not_overwritten() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    await store.swap("k", "", "t", b"something else", lease=0.0, ttl=TTL)
+    outcome = await claims_on(store, clock).claim("k", Ask(key="k", fingerprint="f", now=0.0), ttl=TTL)
+    assert outcome == Refuse("unknown")
+    held = await store.load("k")
+    assert held is not None
+    assert held.entry == b"something else"
+
+
+@pytest.mark.anyio
+async def test_calls_of_an_sdk_are_told_apart_by_count_window_and_fate() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    claims = claims_on(store, clock)
+    first, second = await claims.call_of("f", 0), await claims.call_of("f", 0)
+    assert first != second
+    await claims.mark("f", first, refused=False)
+    await claims.mark("f", second, refused=True)
+    assert await claims.call_of("f", 1) == second
+    assert await claims.call_of("f", 1) == first
+    assert await claims.call_of("f", 1) not in (first, second)
+    clock.advance(WINDOW + 1)
+    assert await claims.call_of("f", 2) not in (first, second)
+
+
+@pytest.mark.anyio
+async def test_a_call_that_cannot_be_looked_up_is_a_failure_of_the_store_and_marking_one_is_not() -> None:
+    store = Unsure()
+    claims = claims_on(store, FakeClock())
+    with pytest.raises(StoreFailed):
+        await claims.call_of("f", 0)
+    await claims.mark("f", "x", refused=True)
+    await claims.mark("unheard of", "x", refused=True)

@@ -1,0 +1,76 @@
+"""Which call a retry belongs to."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis import given
+
+from flexmw.idempotency.sdk import MOST_CALLS, Call, decode, encode, mark, match, prune, taken
+
+WINDOW = 60.0
+calls = st.lists(
+    st.builds(
+        Call,
+        id=st.uuids().map(str),
+        count=st.integers(0, 5),
+        at=st.floats(0, 200),
+        sent=st.booleans(),
+        refused=st.booleans(),
+    ),
+    max_size=100,
+    unique_by=lambda call: call.id,
+).map(tuple)
+
+
+@given(calls, st.floats(0, 300))
+def test_a_first_attempt_is_always_a_call_of_its_own(known: tuple[Call, ...], now: float) -> None:
+    assert match(known, count=0, now=now, window=WINDOW) is None
+
+
+@given(calls, st.integers(1, 6), st.floats(0, 300))
+def test_a_retry_takes_up_a_call_with_a_lower_count_inside_the_window(
+    known: tuple[Call, ...], count: int, now: float
+) -> None:
+    found = match(known, count=count, now=now, window=WINDOW)
+    possible = [call for call in known if call.count < count and now - call.at <= WINDOW]
+    assert (found is None) is (not possible)
+    if found is not None:
+        assert found in possible
+        assert found.refused or not any(call.refused for call in possible)
+        assert found.refused or not found.sent or all(call.sent for call in possible)
+
+
+@given(st.integers(1, 8), st.integers(1, 3))
+def test_equal_calls_that_all_retry_each_keep_a_call_of_their_own(number: int, retries: int) -> None:
+    known = tuple(Call(id=str(each), count=0, at=float(each)) for each in range(number))
+    for count in range(1, retries + 1):
+        met = []
+        for _ in range(number):
+            found = match(known, count=count, now=20.0, window=WINDOW)
+            assert found is not None
+            met.append(found.id)
+            known = taken(known, found, count=count, now=20.0)
+        assert len(set(met)) == number
+    assert match(known, count=retries, now=20.0, window=WINDOW) is None
+
+
+@given(calls, st.floats(0, 300))
+def test_the_list_stays_bounded_and_keeps_what_was_not_answered_first(known: tuple[Call, ...], now: float) -> None:
+    left = prune(known, now=now, window=WINDOW)
+    fresh = [call for call in known if now - call.at <= WINDOW]
+    assert len(left) == min(len(fresh), MOST_CALLS - 1)
+    dropped = set(fresh) - set(left)
+    if any(not call.sent for call in dropped):
+        assert not any(call.sent for call in left)
+
+
+def test_marking_a_call_says_how_it_went() -> None:
+    known = (Call(id="a", count=0, at=0.0), Call(id="b", count=0, at=0.0))
+    assert mark(known, "b", refused=False)[1].sent
+    assert mark(known, "b", refused=True)[1] == Call(id="b", count=0, at=0.0, refused=True)
+    assert mark(known, "b", refused=True)[0] == known[0]
+
+
+@given(calls)
+def test_the_list_comes_back_from_its_bytes(known: tuple[Call, ...]) -> None:
+    assert decode(encode(known)) == known

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from flexmw.errors import JobNotFound, ModelNotFound, UpstreamTimeout, raised
+from flexmw.kit.exchange import KEY, Answer, Exchange
+
+
+def test_there_is_one_exchange_for_a_request_and_it_lives_in_the_scope() -> None:
+    scope: dict[str, Any] = {"type": "http"}
+    exchange = Exchange.of(scope)
+    assert Exchange.of(scope) is exchange
+    assert Exchange.of({**scope}) is exchange, "a host that copies the scope keeps it"
+    assert set(scope) == {"type", KEY}
+    assert Exchange.of({"type": "http"}) is not exchange
+
+
+def test_a_new_exchange_knows_nothing_and_shares_nothing() -> None:
+    one, other = Exchange(), Exchange()
+    one.headers.append((b"a", b"1"))
+    one.facts["x"] = 1
+    assert (other.headers, other.facts, other.remembered, other.answer) == ([], {}, None, None)
+
+
+def test_missing_headers_are_added_and_those_that_are_there_win_in_any_case() -> None:
+    exchange = Exchange()
+    own = [(b"Allow", b"GET"), (b"x-b", b"own")]
+    assert exchange.complete(iter(own)) == own
+    exchange.headers += [(b"x-a", b"1"), (b"allow", b"PUT"), (b"x-a", b"2"), (b"x-b", b"no")]
+    assert exchange.complete(own) == [(b"Allow", b"GET"), (b"x-b", b"own"), (b"x-a", b"1"), (b"x-a", b"2")]
+    assert own == [(b"Allow", b"GET"), (b"x-b", b"own")]
+
+
+def test_every_listener_hears_every_event_in_order() -> None:
+    exchange, heard = Exchange(), list[Any]()
+    exchange.tell("unheard", {})
+    exchange.listen(lambda event, details: heard.append(("a", event, details)))
+    exchange.listen(lambda event, details: heard.append(("b", event, details)))
+    exchange.tell("one", {"n": 1})
+    answer = Answer(404, "t", "c", "http_exception")
+    exchange.settle(answer)
+    assert exchange.answer is answer
+    assert heard == [
+        ("a", "one", {"n": 1}),
+        ("b", "one", {"n": 1}),
+        ("a", "flexmw.answer", {"answer": answer}),
+        ("b", "flexmw.answer", {"answer": answer}),
+    ]
+
+
+def test_an_answer_passes_through_unless_someone_says_otherwise() -> None:
+    assert Answer(200) == Answer(200, None, None, "passthrough", None)
+
+
+def test_while_it_is_entered_it_remembers_the_last_answer_that_the_host_made() -> None:
+    exchange = Exchange()
+    JobNotFound()
+    with exchange as entered:
+        assert entered is exchange
+        assert exchange.remembered is None
+        JobNotFound()
+        last = ModelNotFound("foo")
+    JobNotFound()
+    assert exchange.remembered is last
+    assert raised.get() is None
+
+
+def test_it_can_be_entered_by_several_components_and_remembers_until_the_outermost_leaves() -> None:
+    exchange = Exchange()
+    with exchange:
+        with exchange:
+            pass
+        kept = UpstreamTimeout()
+    assert exchange.remembered is kept
+    JobNotFound()
+    assert exchange.remembered is kept
+    with exchange:
+        again = JobNotFound()
+    assert exchange.remembered is again
+
+
+def test_an_error_leaves_it_as_it_was() -> None:
+    exchange = Exchange()
+    with pytest.raises(KeyError), exchange:
+        raise KeyError
+    assert raised.get() is None
+
+
+def test_a_request_inside_a_request_keeps_its_own() -> None:
+    outer, inner = Exchange(), Exchange()
+    with outer:
+        first = JobNotFound()
+        with inner:
+            second = ModelNotFound("foo")
+        assert (outer.remembered, inner.remembered) == (first, second)
+        third = UpstreamTimeout()
+    assert (outer.remembered, inner.remembered) == (third, second)
+
+
+@pytest.mark.anyio
+async def test_a_component_in_a_child_task_may_enter_too() -> None:
+    exchange = Exchange()
+
+    async def child() -> None:
+        with exchange:
+            await anyio.lowlevel.checkpoint()
+            JobNotFound(message="child")
+
+    with exchange:
+        async with anyio.create_task_group() as group:
+            group.start_soon(child)
+        assert exchange.remembered is not None
+        assert exchange.remembered.message == "child"
+        after = JobNotFound(message="after")
+    assert exchange.remembered is after
+    assert raised.get() is None

@@ -1,0 +1,35 @@
+"""One of several processes that send more than the limit to one store, as fast as they can."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+from flexmw.ratelimit import RateLimit
+from tests.ratelimit.calls import answering, call
+
+
+async def main(url: str, rates: list[str], strategy: str, requests: int, at_once: int) -> None:
+    app = RateLimit(rates=rates, storage=url, strategy=strategy, store_timeout=5.0).asgi(answering())
+    await call(app, "warm")
+    _say("ready")
+    sys.stdin.readline()
+    turns = asyncio.Semaphore(at_once)
+
+    async def one() -> tuple[int, int]:
+        async with turns:
+            answer = await call(app, "the caller")
+            return answer.status, answer.quota[1]
+
+    _say(json.dumps(await asyncio.gather(*(one() for _ in range(requests)))))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    url, rates, strategy, requests, at_once = sys.argv[1:]
+    asyncio.run(main(url, json.loads(rates), strategy, int(requests), int(at_once)))

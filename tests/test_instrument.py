@@ -1,0 +1,135 @@
+"""Instrumenting without a change of code: beside the instrumentors of others, and without a trace afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor, HTTPXClientInstrumentor
+from opentelemetry.trace import SpanKind, StatusCode
+from starlette.applications import Starlette
+
+import flexmw
+from flexmw.instrument import FlexmwInstrumentor
+from flexmw.retry import Retry
+from flexmw.testing import FakeClock, HostileServer
+from tests.tagging.hosts import call, contrib_inside, fastapi_native, starlette_app
+from tests.tagging.sdk import Signals
+
+LIBRARIES: dict[str, Any] = {"httpx": (httpx, HTTPXClientInstrumentor), "httpx2": (httpx2, HTTPX2ClientInstrumentor)}
+PATCHED = (
+    (Starlette, "__call__"),
+    *(
+        (getattr(library, name), "_transport_for_url")
+        for library in (httpx, httpx2)
+        for name in ("Client", "AsyncClient")
+    ),
+)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[Signals]:
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+    instrumentor = FlexmwInstrumentor()
+    with Signals() as signals:
+        instrumentor.instrument(**signals.options)
+        yield signals
+        instrumentor.uninstrument()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", [fastapi_native, contrib_inside])
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_apps_are_tagged_once_whether_they_were_wrapped_or_not(
+    host: Any, wrapped: bool, signals: Signals
+) -> None:
+    app = host(signals, flexmw.wrap_app if wrapped else lambda app: app)
+    await call(app, "/upstream")
+    assert signals.server_span.status.status_code is StatusCode.ERROR
+    assert [name for _, name in signals.exceptions] == ["TimeoutError"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_clients_are_tagged_beside_their_instrumentor_in_either_order(
+    library: str, order: str, mode: str, signals: Signals
+) -> None:
+    module, instrumentor = LIBRARIES[library]
+    FlexmwInstrumentor().uninstrument()
+    providers = {"tracer_provider": signals.tracer_provider, "meter_provider": signals.meter_provider}
+    steps = [lambda: FlexmwInstrumentor().instrument(**signals.options), lambda: instrumentor().instrument(**providers)]
+    for step in steps if order == "before" else reversed(steps):
+        step()
+    try:
+        with HostileServer(["503"], then="200") as server:
+            retry = Retry(clock=FakeClock())
+            if mode == "sync":
+                with flexmw.wrap_client(module.Client(trust_env=False), retry, clock=FakeClock()) as client:
+                    client.get(server.url)
+            else:
+                async with flexmw.wrap_client(module.AsyncClient(trust_env=False), retry, clock=FakeClock()) as client:
+                    await client.get(server.url)
+    finally:
+        instrumentor().uninstrument()
+    counts = [(span.attributes or {}).get("http.request.resend_count") for span in signals.of_kind(SpanKind.CLIENT)]
+    assert counts == [None, 1]
+    ((attributes, _),) = signals.points("flexmw.client.operation.duration")
+    assert attributes["http.response.status_code"] == 200
+
+
+def test_a_client_that_tags_already_is_left_as_it_is(signals: Signals) -> None:
+    with HostileServer() as server, flexmw.wrap_client(httpx.Client(trust_env=False)) as client:
+        client.get(server.url)
+    assert signals.points("flexmw.client.operation.duration") == []
+
+
+def test_a_client_made_before_is_tagged_and_may_be_wrapped_later(signals: Signals) -> None:
+    with HostileServer() as server, httpx.Client(trust_env=False) as client:
+        for _ in range(2):
+            client.get(server.url)
+        flexmw.wrap_client(client, Retry())
+        client.get(server.url)
+    ((_, _),) = signals.points("flexmw.client.operation.duration")
+    (metric,) = [each for each in signals.metric_data() if each.name == "flexmw.client.operation.duration"]
+    assert metric.data.data_points[0].count == 3
+
+
+@pytest.mark.anyio
+async def test_nothing_is_left_after_uninstrumenting() -> None:
+    before = [owner.__dict__[name] for owner, name in PATCHED]
+    app, client = starlette_app(), httpx.AsyncClient(trust_env=False)
+    with Signals() as signals, HostileServer() as server:
+        FlexmwInstrumentor().instrument(**signals.options)
+        assert all(owner.__dict__[name] is not old for (owner, name), old in zip(PATCHED, before, strict=True))
+        await client.get(server.url)
+        await call(app, "/upstream")
+        assert len(signals.exceptions) == 1
+        FlexmwInstrumentor().uninstrument()
+        await client.get(server.url)
+        await call(app, "/upstream")
+        assert len(signals.exceptions) == 1
+        (metric,) = [each for each in signals.metric_data() if each.name == "flexmw.client.operation.duration"]
+        assert metric.data.data_points[0].count == 1
+        await client.aclose()
+    assert [owner.__dict__[name] for owner, name in PATCHED] == before
+
+
+@pytest.mark.anyio
+async def test_instrumenting_again_uses_the_new_providers() -> None:
+    app = starlette_app()
+    for _ in range(2):
+        with Signals() as signals:
+            FlexmwInstrumentor().instrument(**signals.options)
+            await call(app, "/upstream")
+            FlexmwInstrumentor().uninstrument()
+            assert len(signals.exceptions) == 1
