@@ -111,6 +111,7 @@ def serve(fd: int, storage: str) -> None:
     options = Idempotency(
         storage=storage, lease=LEASE, ttl=TTL, clock=LeapingClock(), on_store_failure="refuse", store_timeout=1.0
     )
+    Path(os.environ["CHAOS_LOG"]).with_name(f"ready-{os.getpid()}").touch()
     config = uvicorn.Config(dropping(options.asgi(work)), fd=fd, log_level="critical", lifespan="off")
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
 
@@ -131,7 +132,8 @@ class Workers:
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         command, environment, fds = self.commands[number]
-        return subprocess.Popen(command, env={**os.environ, **environment}, pass_fds=fds, cwd=ROOT)
+        environment = {**os.environ, **environment}
+        return subprocess.Popen(command, env=environment, pass_fds=fds, cwd=ROOT, stdout=subprocess.DEVNULL)
 
     def kill_one(self) -> None:
         number = random.randrange(len(self.running))
@@ -233,7 +235,7 @@ async def chaos(url: str, keys: list[str], seconds: float, workers: Workers, sto
 
     async def killer() -> None:
         while True:
-            await asyncio.sleep(random.uniform(1.0, 3.0))
+            await asyncio.sleep(random.uniform(2.0, 5.0))
             await asyncio.to_thread(workers.kill_one)
             if store is not None and random.random() < 0.3:
                 await asyncio.to_thread(store.kill_one)
@@ -314,6 +316,8 @@ def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int
         workers = Workers([(command, {"CHAOS_LOG": str(log)}, (fd,))] * processes)
         workers.start()
         stack.callback(workers.stop)
+        while len(list(folder.glob("ready-*"))) < processes:
+            time.sleep(0.1)
         names = [f"{seed}-{number}" for number in range(keys)]
         began = time.monotonic()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

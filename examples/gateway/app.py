@@ -6,7 +6,7 @@ The endpoints say what they refuse by raising flexmw's errors, and know nothing 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +27,9 @@ from examples.gateway.catalogue import PLAYGROUND, Catalogue, Model, Usage
 from examples.gateway.faults import HEADER as FAULT_HEADER
 from examples.gateway.fields import Fields
 from examples.gateway.jobs import Clock, Jobs
+from examples.gateway.metered import Bill, MeteredStream
 from examples.gateway.store import open_store
-from examples.gateway.upstream import MeteredStream, Upstream
+from examples.gateway.upstream import Upstream
 from examples.gateway.work import WORK, Work
 from flexmw.ratelimit import Caller
 
@@ -57,7 +58,7 @@ class Gateway:
         self.clock = Clock()
 
     @asynccontextmanager
-    async def open(self, app: object = None) -> AsyncIterator[None]:
+    async def open(self, app: object = None) -> AsyncGenerator[None]:
         """Hold the store and the upstream open; also the lifespan of the app. Raises StoreError and APIError."""
         settings = self.settings
         async with AsyncExitStack() as stack:
@@ -150,7 +151,7 @@ class Gateway:
             headers = {**headers, FAULT_HEADER: fault}
         return await self.upstream.post(request.url.path, _said(model), stream=stream, headers=headers, **content)
 
-    def _bill(self, account: Account, model: Model, read: int) -> Callable[[Usage | None, int], Awaitable[None]]:
+    def _bill(self, account: Account, model: Model, read: int) -> Bill:
         async def bill(usage: Usage | None, written: int) -> None:
             used = usage or Usage(read, written)
             await self.accounts.charge(account.id, model.cost(used), used.read + used.written)

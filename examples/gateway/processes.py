@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,7 +74,7 @@ def until_stdin_closes(server: Server) -> None:
 
 
 @contextmanager
-def child(module: str, *arguments: str) -> Iterator[str]:
+def child(module: str, *arguments: str) -> Generator[str]:
     """`python -m module --child` for as long as the block runs. Gives the URL that ends the child's first line."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
@@ -102,7 +102,7 @@ def child(module: str, *arguments: str) -> Iterator[str]:
 
 
 @contextmanager
-def in_thread(app: ASGIApp) -> Iterator[str]:
+def in_thread(app: ASGIApp) -> Generator[str]:
     """Serve `app` from a thread of this process for as long as the block runs. Gives its URL."""
     ready: Future[str] = Future()
     server = Server(app, bind(0), ready=ready.set_result)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +62,7 @@ class AdminClient:
         self._call("DELETE", f"/admin/accounts/{id}")
 
     @contextmanager
-    def offline(self, subsystem: str) -> Iterator[None]:
+    def offline(self, subsystem: str) -> Generator[None]:
         """A model, or "playground", offline for as long as the block runs."""
         self._call("PUT", f"/admin/offline/{subsystem}")
         try:
@@ -84,7 +84,7 @@ class Running:
 
 
 @contextmanager
-def backend() -> Iterator[Backend]:
+def backend() -> Generator[Backend]:
     with child("examples.gateway.backend") as url, httpx2.Client(base_url=url) as client:
         yield Backend(url, client)
 
@@ -92,7 +92,7 @@ def backend() -> Iterator[Backend]:
 @contextmanager
 def gateway(
     upstream: str, *, key: str | None = None, storage: str | None = None, timeout: float = 30.0
-) -> Iterator[Running]:
+) -> Generator[Running]:
     """A gateway before `upstream`, which may ask for a `key`; its state is in a temporary file unless given."""
     token = secrets.token_urlsafe()
     with ExitStack() as stack:

@@ -28,12 +28,15 @@ class StoreError(Exception):
 class Store(Protocol):
     async def read(self, kind: str, id: str) -> Record:
         """The fields of a record; none, where there is no such record."""
+        ...
 
     async def write(self, kind: str, id: str, fields: Record) -> None:
         """Set these fields and leave the others as they are."""
+        ...
 
     async def add(self, kind: str, id: str, amounts: dict[str, int]) -> None:
         """Add to fields that hold whole numbers, all of them or none."""
+        ...
 
     async def delete(self, kind: str, id: str) -> None: ...
 
@@ -45,7 +48,7 @@ class Store(Protocol):
 async def open_store(url: str) -> Store:
     """Open the store that `url` names and see that it answers. Raises StoreError."""
     parts = urlsplit(url)
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without the password
+    shown = f"{parts.scheme}://{url.rpartition('@')[2]}" if "@" in url else url  # without the password
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
         return SqliteStore(parts.path[1:], shown)
     if parts.scheme in ("redis", "rediss"):

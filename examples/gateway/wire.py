@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import socketserver
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from threading import Thread
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ __all__ = ["lossy"]
 
 
 @contextmanager
-def lossy(url: str, *, lose: int) -> Iterator[str]:
+def lossy(url: str, *, lose: int) -> Generator[str]:
     """The same server under another URL, on a wire that loses the first `lose` answers. For one caller at a time."""
     target = urlsplit(url)
     left = lose

@@ -40,7 +40,7 @@ def judge(
     :param headers: names in lower case. :param head: it answers a HEAD request, which has no body.
     :param now: Unix seconds, for the reset moment of a 429 that carries no ``Date``.
     """
-    faults = []
+    faults: list[str] = []
     if status not in (*expected.statuses, 429):
         wanted = " or ".join(map(str, expected.statuses))
         faults.append(f"status is {status}, not {wanted}")

@@ -14,11 +14,11 @@ import html
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from flexmw.contract import ErrorBody, for_status, redact
 
@@ -110,18 +110,27 @@ def recognise(value: object, status: int) -> Found:
     return None
 
 
+def _object(value: object) -> dict[str, Any]:
+    """A JSON object; anything else as an empty one."""
+    members: dict[str, Any] = value if isinstance(value, dict) else {}
+    return members
+
+
+def _array(value: object) -> list[Any]:
+    """A JSON array; anything else as an empty one."""
+    items: list[Any] = value if isinstance(value, list) else []
+    return items
+
+
 def _foreign(value: Any, status: int) -> Found:
-    if isinstance(value, list):
-        ours = bool(value) and all(isinstance(item, dict) and "jsonrpc" in item for item in value)
-        return FOREIGN if ours else None
-    if not isinstance(value, dict):
-        return None
-    errors, error = value.get("errors"), value.get("error")
+    if items := _array(value):
+        return FOREIGN if all("jsonrpc" in _object(item) for item in items) else None
+    value = _object(value)
+    errors, error = _array(value.get("errors")), value.get("error")
     graphql = (
-        isinstance(errors, list)
-        and bool(errors)
+        bool(errors)
         and value.keys() <= {"errors", "data", "extensions"}
-        and all(isinstance(item, dict) and isinstance(item.get("message"), str) for item in errors)
+        and all(isinstance(_object(item).get("message"), str) for item in errors)
     )
     oauth = isinstance(error, str) and (error in _OAUTH or "error_description" in value)
     return FOREIGN if "jsonrpc" in value or graphql or oauth else None
@@ -129,19 +138,16 @@ def _foreign(value: Any, status: int) -> Found:
 
 def _nested(value: Any, status: int) -> Found:
     """``{"error": {...}}`` of OpenAI, vLLM, Google, Anthropic; Google also sends a list of one."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    error = value.get("error") if isinstance(value, dict) else None
-    return _flat(error, status) if isinstance(error, dict) else None
+    items = _array(value)
+    return _flat(_object(items[0] if len(items) == 1 else value).get("error"), status)
 
 
 def _flat(value: Any, status: int) -> Found:
     """``{"message", "type", "code", "param"}`` of older vLLM and SGLang, and most hand-written ones."""
-    if not isinstance(value, dict):
-        return None
+    value = _object(value)
     message = next((text for key in _MESSAGES if (text := _message(value.get(key))) is not None), None)
-    if message is None and isinstance(value.get("message"), list):
-        message = _message("; ".join(str(item)[:200] for item in value["message"][:LISTED]))
+    if message is None and (items := _array(value.get("message"))):
+        message = _message("; ".join(str(item)[:200] for item in items[:LISTED]))
     code = _code(value.get("code"), status) or _code(value.get("error_code"), status)
     kind, param = value.get("type"), value.get("param")
     if not (message or code):
@@ -152,19 +158,19 @@ def _flat(value: Any, status: int) -> Found:
 
 def _detail(value: Any, status: int) -> Found:
     """FastAPI's and REST framework's ``{"detail": ...}``; Litestar adds ``extra``."""
-    if not isinstance(value, dict) or "detail" not in value:
+    value = _object(value)
+    if "detail" not in value:
         return None
     detail = value["detail"]
-    if isinstance(detail, list):
-        return validation(detail)
-    if isinstance(detail, dict):
-        inner = recognise(detail, status)
-        return inner if inner is not FOREIGN else _flat(detail, status)
-    extra = value.get("extra")
-    if isinstance(extra, list) and extra and isinstance(extra[0], dict):
-        listed = validation([{"loc": ("body", item.get("key") or ""), "msg": item.get("message")} for item in extra])
-        if listed is not None and listed.param:
-            return listed
+    if items := _array(detail):
+        return validation(items)
+    if inner := _object(detail):
+        found = recognise(inner, status)
+        return found if found is not FOREIGN else _flat(inner, status)
+    extra = [_object(item) for item in _array(value.get("extra"))]
+    listed = validation([{"loc": ("body", item.get("key") or ""), "msg": item.get("message")} for item in extra])
+    if listed is not None and listed.param:
+        return listed
     code = _code(value.get("code"), status)
     message = _message(detail) or _message(value.get("title"))
     return Draft(message, code=code) if message or code else None
@@ -172,7 +178,7 @@ def _detail(value: Any, status: int) -> Found:
 
 def _text_error(value: Any, status: int) -> Found:
     """``{"error": "text"}``, and ``{"error": true, "message": ...}`` through the reader after it."""
-    error = value.get("error") if isinstance(value, dict) else None
+    error = _object(value).get("error")
     if not isinstance(error, str):
         return None
     longer = _flat(value, status)
@@ -185,34 +191,30 @@ def _text_error(value: Any, status: int) -> Found:
 
 def _listed(value: Any, status: int) -> Found:
     """``{"errors": [...]}`` of texts or objects."""
-    errors = value.get("errors") if isinstance(value, dict) else value
+    errors = _object(value).get("errors", value)
     if isinstance(errors, dict):
-        return _fields(errors, status)
-    if not isinstance(errors, list) or not errors:
-        return None
+        return _fields(cast("Any", errors), status) if errors is not value else None
+    items = _array(errors)
     texts = [
         text
-        for item in errors
+        for item in items
         if (text := _message(item) or _message(_first(item, ("message", "detail", "msg", "title"))))
     ]
-    return Draft(_listing(texts, len(errors))) if texts else None
+    return Draft(_listing(texts, len(items))) if texts else None
 
 
 def _titled(value: Any, status: int) -> Found:
     """Falcon's ``{"title", "description"}``, and problems without a detail."""
     text = _message(_first(value, ("description", "title", "reason")))
-    return Draft(text, code=_code(value.get("code"), status)) if text else None
+    return Draft(text, code=_code(_object(value).get("code"), status)) if text else None
 
 
 def _fields(value: Any, status: int) -> Found:
     """REST framework's ``{"field": ["message"]}``."""
-    if not isinstance(value, dict) or not value:
+    fields = {name: _array(texts) for name, texts in _object(value).items()}
+    if not fields or not all(texts and all(isinstance(text, str) for text in texts) for texts in fields.values()):
         return None
-    if not all(
-        isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts) for texts in value.values()
-    ):
-        return None
-    return validation([{"loc": ("body", name), "msg": text} for name, texts in value.items() for text in texts])
+    return validation([{"loc": ("body", name), "msg": text} for name, texts in fields.items() for text in texts])
 
 
 _MESSAGES: Final = ("message", "msg", "error_message", "errorMessage", "Message")
@@ -230,14 +232,14 @@ _READERS: Final[tuple[Callable[[Any, int], Found], ...]] = (
 
 def validation(errors: Sequence[Any]) -> Draft | None:
     """Validation errors as pydantic lists them: where and what, never the input. JSON that does not parse says so."""
-    items = [item for item in errors[:50] if isinstance(item, Mapping)]
+    items = [item for each in errors[:50] if (item := _object(each))]
     if not items:
         texts = [text for item in errors[:LISTED] if (text := _message(item))]
         return Draft(_listing(texts, len(errors))) if texts else None
     if len(items) == 1 and items[0].get("type") == "json_invalid":
         return Draft("The request body is not valid JSON.", code="invalid_json")
     places = [_place(item.get("loc")) for item in items]
-    lines = []
+    lines: list[str] = []
     for item, place in zip(items[:LISTED], places, strict=False):
         text = _message(item.get("msg")) or "Invalid value."
         lines.append(f"{place}: {text}" if place else text)
@@ -247,7 +249,9 @@ def validation(errors: Sequence[Any]) -> Draft | None:
 
 def _place(loc: object) -> str | None:
     """``("body", "messages", 0, "content")`` as ``messages[0].content``."""
-    parts = list(loc) if isinstance(loc, (tuple, list)) else [loc] if isinstance(loc, str) else []
+    parts = (
+        list(cast("Sequence[Any]", loc)) if isinstance(loc, (tuple, list)) else [loc] if isinstance(loc, str) else []
+    )
     if parts and parts[0] in ("body", "query", "path", "header", "cookie"):
         parts = parts[1:]
     path = ""
@@ -275,7 +279,7 @@ def _message(value: object) -> str | None:
 
 
 def _first(value: object, names: Sequence[str]) -> object:
-    mapping = value if isinstance(value, dict) else {}
+    mapping = _object(value)
     return next((mapping[name] for name in names if mapping.get(name)), None)
 
 

@@ -18,7 +18,7 @@ from flexmw.kit.options import Rule, check, flag, function, option, optional, se
 
 __all__ = ["Envelope"]
 
-_STATUS_400_422: Final = Rule("400, 422 or None", lambda value: value in (None, 400, 422) and value is not True)
+_STATUS_400_422: Final = Rule("400, 422 or None", lambda value: value in (None, 400, 422))
 _STATUS_500_504: Final = Rule("500 or 504", lambda value: value in (500, 504))
 _PATH: Final = Rule("a path that begins with '/'", lambda value: isinstance(value, str) and value.startswith("/"))
 _DIALECTS: Final = Rule("a list of dialects, or of the names of their entry points", check_dialects)

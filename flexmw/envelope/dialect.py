@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from flexmw.contract import ErrorBody
 from flexmw.envelope.bodies import is_envelope
@@ -134,6 +134,7 @@ def load(dialect: Dialect | str) -> Dialect:
     return made
 
 
-def check_dialects(value: object) -> bool:
+def check_dialects(value: Any) -> bool:
     """Whether an option's value is a tuple or list of dialects and names."""
-    return isinstance(value, (tuple, list)) and all(isinstance(each, (str, Dialect)) for each in value)
+    items: Sequence[Any] = value if isinstance(value, (tuple, list)) else (None,)
+    return all(isinstance(each, (str, Dialect)) for each in items)

@@ -8,14 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final
 
 from flexmw.contract import PAGE, ErrorBody, Row, for_status
-from flexmw.envelope.bodies import FOREIGN, Draft, complete, is_envelope, of_text, recognise, validation
+from flexmw.envelope.bodies import FOREIGN, Draft, complete, of_text, recognise, validation
 from flexmw.errors import APIError
 
 __all__ = ["GONE", "Verdict", "judge", "names", "stems_from"]
@@ -73,8 +73,7 @@ def stems_from(error: BaseException, source: BaseException) -> bool:
         if any(current is each for each in seen):
             continue
         seen.append(current)
-        if isinstance(current, BaseExceptionGroup):
-            waiting.extend(current.exceptions)
+        waiting.extend(_members(current))
         waiting.extend(each for each in (current.__cause__, current.__context__) if each is not None)
     return False
 
@@ -92,10 +91,17 @@ def _origins(error: BaseException) -> Iterator[BaseException]:
     while current is not None and id(current) not in seen and len(seen) < 20:
         seen.add(id(current))
         yield current
-        if isinstance(current, BaseExceptionGroup):
-            current = current.exceptions[0] if len(current.exceptions) == 1 else None
+        members = _members(current)
+        if members:
+            current = members[0] if len(members) == 1 else None
         else:
             current = _handled_before(current)
+
+
+def _members(error: BaseException) -> Sequence[BaseException]:
+    """What a group holds; nothing for any other exception."""
+    members: Sequence[BaseException] = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return members
 
 
 def _handled_before(error: BaseException) -> BaseException | None:
@@ -223,8 +229,9 @@ def _upstream(error: Any) -> Verdict:
 
 
 def _body_of(error: Any) -> object:
-    body = getattr(error, "body", None)
-    return body if is_envelope(body) or not isinstance(body, dict) or "error" in body else {"error": body}
+    body: Any = getattr(error, "body", None)
+    inner: dict[str, Any] = body if isinstance(body, dict) else {}
+    return {"error": inner} if inner and "error" not in inner else body
 
 
 def _status_of(value: Any) -> int | None:
@@ -237,10 +244,11 @@ def _status_of(value: Any) -> int | None:
 
 
 def _pairs(headers: Any) -> Iterator[tuple[str, str]]:
-    items = headers.items() if isinstance(headers, Mapping) or hasattr(headers, "items") else headers or ()
+    items: Iterable[Any] = headers.items() if hasattr(headers, "items") else headers or ()
     for item in items:
-        if isinstance(item, (tuple, list)) and len(item) == 2:
-            name, value = (part.decode("latin-1") if isinstance(part, bytes) else str(part) for part in item)
+        pair: Sequence[Any] = item if isinstance(item, (tuple, list)) else ()
+        if len(pair) == 2:
+            name, value = (part.decode("latin-1") if isinstance(part, bytes) else str(part) for part in pair)
             yield name, value
 
 

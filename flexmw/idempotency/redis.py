@@ -120,6 +120,11 @@ class _LazyCluster:
         self._options = options
         self._made: Any = None
 
+    def close(self) -> None:
+        made, self._made = self._made, None
+        if made is not None:
+            made.close()
+
     def __getattr__(self, name: str) -> Any:
         if self._made is None:
             self._made = RedisCluster(**self._options)

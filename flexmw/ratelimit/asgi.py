@@ -122,7 +122,10 @@ class Limited:
             await self.app(scope, receive, send)
             return
         cost = self._options.cost
-        reserved = cost if isinstance(cost, int) else await _cost(cost(scope))
+        if isinstance(cost, int):
+            reserved = cost
+        else:
+            reserved, now = await _cost(cost(scope)), int(self._clock.monotonic() * SECOND)
         failures: list[Exception] = []
         found: Verdict | None
         if self._memory is not None:

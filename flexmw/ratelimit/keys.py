@@ -9,9 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import Scope
@@ -120,7 +120,7 @@ def _user(scope: Scope) -> Any:
 
 
 def _item(state: Any, name: str) -> Any:
-    return state.get(name) if isinstance(state, dict) else getattr(state, name, None)
+    return cast("Mapping[str, Any]", state).get(name) if isinstance(state, dict) else getattr(state, name, None)
 
 
 _NAMED: Final[dict[str, Callable[[Scope], Any]]] = {

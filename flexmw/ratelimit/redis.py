@@ -43,7 +43,12 @@ class Redis:
     async def decide(self, digest: str, rates: Sequence[Rate], cost: int, *, take: bool = True) -> Verdict:
         reply = await self._run(digest, rates, cost, 1, *(() if take else (0,)))
         states = self._read(reply, rates)
-        return verdict(self._strategy, rates, states, 0, cost, reply[0] == 1)
+        found = verdict(self._strategy, rates, states, 0, cost, reply[0] == 1)
+        if found.wait:
+            # The server counts whole milliseconds: a fraction of one may pass without it noticing.
+            wait = -(-found.wait // _MS) * _MS
+            found = found._replace(wait=wait, reset=wait)
+        return found
 
     async def give(self, digest: str, rates: Sequence[Rate], cost: int) -> None:
         await self._run(digest, rates, cost, -1)
@@ -83,9 +88,11 @@ class Redis:
             name, _, password = user.partition(":")
             if found:
                 options |= {"username": name or None, "password": password or None}
-            return RedisCluster(startup_nodes=[ClusterNode(*node) for node in self._url.nodes], **options)
+            cluster: Any = RedisCluster
+            return cluster(startup_nodes=[ClusterNode(*node) for node in self._url.nodes], **options)
         scheme = "unix" if self._url.scheme.unix else "rediss" if self._url.scheme.tls else "redis"
-        return Client.from_url(f"{scheme}://{rest}", **options)
+        client: Any = Client
+        return client.from_url(f"{scheme}://{rest}", **options)
 
 
 class _Glimpse:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable, signature
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import Scope
@@ -52,7 +52,7 @@ class Rules:
         self._default = rates_of(list(rates), f"{name}(*rates)", any_limit=self._tier is not None) if rates else ()
         self._table: list[tuple[_Route, Rates]] = []
         if isinstance(limit, Mapping):
-            for route, value in limit.items():
+            for route, value in cast("Mapping[object, object]", limit).items():
                 rule = _Route(route, self._option)
                 self._table.append((rule, rates_of(value, f"{self._option}[{route!r}]", group=rule.name)))
             self._table.sort(key=lambda pair: pair[0].weight, reverse=True)
@@ -101,10 +101,10 @@ class Rules:
     def _read(self, value: Any) -> Rates:
         if value is None:
             return self._default
-        key = tuple(value) if isinstance(value, list) else value
+        key: Any = tuple(cast("Sequence[object]", value)) if isinstance(value, list) else value
         rates = self._parsed.get(key)
         if rates is None:
-            rates = rates_of(value, self._option, any_limit=True)
+            rates = rates_of(cast("object", value), self._option, any_limit=True)
             if len(self._parsed) < 4096:
                 self._parsed[key] = rates
         return rates
@@ -130,7 +130,7 @@ class _Route:
         return path.startswith(self._path) if self._prefix else path == self._path  # type: ignore[no-any-return]
 
 
-def exemption(value: object, option: str) -> Exempt | None:
+def exemption(value: Any, option: str) -> Exempt | None:
     """The predicate behind an ``exempt`` option.
 
     :raises ConfigError: for a form that does not exist.
@@ -138,10 +138,11 @@ def exemption(value: object, option: str) -> Exempt | None:
     if value is None:
         return None
     if callable(value):
-        return value
+        return cast("Exempt", value)
     if not isinstance(value, (str, list, tuple)):
         raise ConfigError(option, value, _EXEMPT)
-    routes = [_Route(each, option, _EXEMPT) for each in ([value] if isinstance(value, str) else value)]
+    several = [value] if isinstance(value, str) else cast("Sequence[object]", value)
+    routes = [_Route(each, option, _EXEMPT) for each in several]
     return lambda scope: any(route.fits(scope) for route in routes)
 
 

@@ -11,7 +11,8 @@ flexmw.errors.ConfigError: RateLimit(*rates) = '10/fortnight': expected rates su
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, cast
 
 from limits import RateLimitItem, parse_many
 
@@ -88,16 +89,17 @@ def rates_of(value: object, option: str = "rates", *, group: str = "", any_limit
     """
     expected = "rates such as '10/minute', '5 per 2 hour' or ['10/minute', '1000/day']"
     items: list[RateLimitItem] = []
-    for each in value if isinstance(value, (list, tuple)) else [value]:
+    several = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else [value]
+    for each in several:
         if isinstance(each, RateLimitItem):
             items.append(each)
             continue
         try:
-            items.extend(parse_many(each))  # type: ignore[arg-type]
+            items.extend(parse_many(cast("str", each)))
         except ValueError:
             raise ConfigError(option, each, expected) from None
     if not items:
-        raise ConfigError(option, value, expected)
+        raise ConfigError(option, several, expected)
     rates = tuple(_rate(item, group, any_limit) for item in items)
     for rate in rates:
         if rate.limit < 1 or rate.window < 1:

@@ -21,13 +21,14 @@ class Tagged:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self._settings = settings
+        self._otel = settings.otel
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        otel = self._settings.otel
-        if not (otel.live or otel.due()) or scope["type"] not in ("http", "websocket"):
+        otel = self._otel
+        if not (otel.live or otel.due()):
             await self.app(scope, receive, send)
             return
-        if watched(scope):  # by another Tagging around this one
+        if scope["type"] not in ("http", "websocket") or watched(scope):  # by another Tagging around this one
             await self.app(scope, receive, send)
             return
         own = self._open(scope)

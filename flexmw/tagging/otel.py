@@ -49,7 +49,7 @@ class Otel:
 
     def __init__(self, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None) -> None:
         self._providers = (tracer_provider, meter_provider, logger_provider)
-        self._calls = 0
+        self._skip = 0
         self._tracer: trace.Tracer | None = None
         self._logger: Any = None
         self._instruments: dict[str, Any] = {}
@@ -60,9 +60,10 @@ class Otel:
 
     def due(self) -> bool:
         """Whether this request is one of those that look whether anything records by now."""
-        self._calls += 1
-        if self._calls % LOOK_EVERY != 1:
+        if self._skip:
+            self._skip -= 1
             return False
+        self._skip = LOOK_EVERY - 1
         self.live = self.live or any(self._configured())
         return True
 

@@ -32,6 +32,9 @@ class Watch:
         "_headers",
         "_receive",
         "_send",
+        "_tagged",
+        "_told",
+        "_told_of",
         "_written",
         "answer",
         "candidate",
@@ -67,7 +70,9 @@ class Watch:
         if self.entry.is_recording():
             self.span = self.entry
             settings.otel.live = True
-        self._written: Attributes = _NONE
+        self._written = self._told = _NONE
+        self._told_of: Answer | None = None
+        self._tagged = False
         self.status: int | None = None
         self.answer: Answer | None = None
         self.candidate: BaseException | None = None
@@ -181,6 +186,7 @@ class Watch:
         span, known = current_span(), self.span
         if span is not known and span.is_recording() and self._better(span, known):
             self.span, self._written = span, _NONE
+            self._told, self._told_of, self._tagged = _NONE, None, False
             self.settings.otel.live = True
             return span
         return known if known is not None and known.is_recording() else None
@@ -193,12 +199,22 @@ class Watch:
         """Write what is known by now."""
         span = self.target()
         if span is not None:
-            if self.exchange.facts or self.answer is not None:
+            if not self._tagged:
+                self._tagged = True
+                self._count_of_sdk(span)
+            if self._news():
+                self._told, self._told_of = dict(self.exchange.facts), self.answer
                 self._write(span, {**self.exchange.facts, **self.facts()})
-            for name, value in self.scope["headers"]:
-                if name == b"x-stainless-retry-count" and (count := retry_count(value.decode("latin-1"))) is not None:
-                    self._write(span, {"flexmw.request.retry_count": count})
         return span
+
+    def _news(self) -> bool:
+        """Whether more is known than was written."""
+        return self.answer is not self._told_of or self.exchange.facts != self._told
+
+    def _count_of_sdk(self, span: Span) -> None:
+        for name, value in self.scope["headers"]:
+            if name == b"x-stainless-retry-count" and (count := retry_count(value.decode("latin-1"))) is not None:
+                span.set_attribute("flexmw.request.retry_count", count)
 
     def facts(self) -> Attributes:
         """What the answer says of its error."""
@@ -214,7 +230,7 @@ class Watch:
     def finish(self, error: BaseException | None) -> None:
         """The app is done with this request, one way or another."""
         how: Ending = "complete" if self.complete or (self.websocket and error is None) else self._how(error)
-        if error is not None or how != "complete" or self.exchange.facts or self.answer is not None:
+        if error is not None or how != "complete" or self._news():
             self._close(error, how)
         if error is not None or self.candidate is not None or self.gone is not None:
             record(self, error, how)

@@ -36,7 +36,7 @@ async def header_forms(wrap: Wrap, headers: Headers) -> list[str]:
         "without `headers`": {},
         "with headers as a tuple of lists": {"headers": ([b"set-cookie", b"a=1"], [b"set-cookie", b"b=2"])},
     }
-    faults = []
+    faults: list[str] = []
     for form, fields in forms.items():
         cookies = [b"a=1", b"b=2"] if fields else []
 
@@ -54,7 +54,7 @@ async def header_forms(wrap: Wrap, headers: Headers) -> list[str]:
 
 
 async def streaming(wrap: Wrap, headers: Headers) -> list[str]:
-    faults = []
+    faults: list[str] = []
     for media, parts in {
         "application/octet-stream": [b"first", b"second", b"third"],
         "text/event-stream": [b"data: 1\n\n", b"data: 2\n\n", b"data: [DONE]\n\n"],

@@ -73,7 +73,7 @@ def _play_all(make: Make, library: Any) -> list[str]:
 
 
 def _good_answer(make: Make, library: Any) -> list[str]:
-    faults = []
+    faults: list[str] = []
     for method in ("GET", "POST"):
         played = play(make(), [200], request_of(library, method))
         faults += played.faults or _given(played)
@@ -83,7 +83,7 @@ def _good_answer(make: Make, library: Any) -> list[str]:
 
 
 def _error_answers(make: Make, library: Any) -> list[str]:
-    faults = []
+    faults: list[str] = []
     for status in _STATUSES:
         for headers in ((), (("retry-after", "1"),)):
             request = request_of(library, "GET")
@@ -94,7 +94,7 @@ def _error_answers(make: Make, library: Any) -> list[str]:
 
 
 def _transport_errors(make: Make, library: Any) -> list[str]:
-    faults = []
+    faults: list[str] = []
     for name in _ERRORS:
         error = getattr(library, name)("broken")
         played = play(make(), [error], request_of(library, "GET"))
@@ -110,7 +110,7 @@ def _transport_errors(make: Make, library: Any) -> list[str]:
 
 
 def _one_execution(make: Make, library: Any) -> list[str]:
-    faults = []
+    faults: list[str] = []
     for outcome in (500, library.ReadTimeout("no answer"), library.ReadError("lost")):
         played = play(make(), [outcome], request_of(library, "POST"))
         if (sent := played.count(Send)) > 1:
@@ -120,7 +120,7 @@ def _one_execution(make: Make, library: Any) -> list[str]:
 
 
 def _cancellation(make: Make, library: Any) -> list[str]:
-    faults = []
+    faults: list[str] = []
     for end in _ENDS:
         for script in ([end()], [429, end()]):
             played = play(make(), script, request_of(library, "GET"))
@@ -151,7 +151,7 @@ def _interleaved(make: Make, library: Any) -> list[str]:
     answers = [response_of(request, 200) for request in requests]
     flows = [component.flow(request) for request in requests]
     sends = [next(flow) for flow in flows]
-    faults = []
+    faults: list[str] = []
     for request, send in zip(requests, sends, strict=True):
         if not isinstance(send, Send) or send.request.url.host != request.url.host:
             faults.append(f"with two calls at once, the call to {request.url.host} yielded {send!r}")

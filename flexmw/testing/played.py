@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Any, Final, TypeAlias, get_args
 
 from flexmw.errors import ConfigError
+from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Discard, Effect, Follow, Read, Replace, Send, Sleep
 from flexmw.testing.clock import FakeClock
 
@@ -52,7 +53,7 @@ class Played:
         return [effect.response for effect in self.effects if isinstance(effect, Discard)]
 
 
-def fresh(component: Any, clock: FakeClock | None = None) -> Any:
+def fresh(component: Any, clock: Clock | None = None) -> Any:
     """The same component without what it has learned so far. If it has an option ``clock`` that holds a
     :class:`~flexmw.kit.clock.Clock`, it gets a clock of its own, which sleeping moves."""
     if not is_dataclass(component) or isinstance(component, type):
@@ -110,16 +111,12 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
 
 def answered(effect: Any) -> Any:
     """The outcome of an effect that concerns an answer held in memory; None for those that have no outcome."""
-    match effect:
-        case Follow(response=response):
-            return response
-        case Read(response=response, limit=limit):
-            return response.content if len(response.content) <= limit else None
-        case Replace(response=response, body=body):
-            response._content = body
-            return response
-        case _:
-            return None
+    response: Any = getattr(effect, "response", None)
+    if isinstance(effect, Read):
+        return response.content if len(response.content) <= effect.limit else None
+    if isinstance(effect, Replace):
+        response._content = effect.body
+    return response if isinstance(effect, (Follow, Replace)) else None
 
 
 def _judge(effect: Any, played: Played) -> None:

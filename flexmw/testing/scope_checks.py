@@ -90,7 +90,7 @@ async def interleaved(wrap: Wrap, headers: Headers) -> list[str]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(visits[b"a"].run, wrapped)
         tasks.start_soon(second)
-    faults = []
+    faults: list[str] = []
     for me, visit in visits.items():
         marks = [value for name, value in visit.headers if name == b"x-visit"]
         if (visit.status, marks, visit.body, visit.error) != (statuses[me], [me], me + b".", None):
@@ -169,7 +169,7 @@ async def lifespan(wrap: Wrap, headers: Headers) -> list[str]:
     visit = Visit(scope, [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     await visit.run(wrap(app))
     sent = [message["type"] for message in visit.sent]
-    faults = []
+    faults: list[str] = []
     if told != ["lifespan.startup", "lifespan.shutdown"] or sent != [f"{each}.complete" for each in told]:
         faults.append(f"the app was told {told} and the server {sent} (raised: {visit.error!r}); pass lifespan on")
     if scope != before:

@@ -35,7 +35,7 @@ def compare(component: Any, libraries: Sequence[Any]) -> list[str]:
     """Where the transports do not agree, or the caller's body does not arrive as it was sent."""
     kinds = [(library, asynchronous) for library in libraries for asynchronous in (False, True)]
     kinds = [(library, asynchronous) for library, asynchronous in kinds if _takes(component, library, asynchronous)]
-    faults = []
+    faults: list[str] = []
     for method, script in SCRIPTS:
         seen: dict[str, Seen] = {}
         for library, asynchronous in kinds:

@@ -120,7 +120,7 @@ class Visit:
 
     @property
     def complete(self) -> bool:
-        last = self.sent[-1] if self.sent else {}
+        last: Message = self.sent[-1] if self.sent else {}
         return last.get("type") == "http.response.body" and not last.get("more_body", False)
 
 

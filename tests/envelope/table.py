@@ -96,8 +96,8 @@ def _head() -> Iterator[str]:
     yield "# What becomes of every error"
     yield ""
     yield "Written by `python -m tests.envelope.table`, which runs every row over real sockets under uvicorn; the tests"
-    yield "fail when this page and a run of it differ. A cell is the status and the `code` of the answer, which is in the"
-    yield "contract's shape unless the cell says otherwise. The last column is what the openai SDK"
+    yield "fail when this page and a run of it differ. A cell is the status and the `code` of the answer, which is in"
+    yield "the contract's shape unless the cell says otherwise. The last column is what the openai SDK"
     yield "raises."
     yield from INSTALL
 

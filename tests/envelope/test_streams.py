@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx
 import openai
 import pytest
 
 from tests.envelope.apps import CHUNK, SECRET
-from tests.envelope.conftest import wrapped
-from tests.servers import granian_server, hypercorn_server, uvicorn_server
 
 SERVERS = [
     "fastapi-h11",
@@ -22,27 +18,14 @@ SERVERS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with (
-        uvicorn_server(wrapped("fastapi")) as one,
-        uvicorn_server(wrapped("fastapi"), http="httptools") as two,
-        hypercorn_server(wrapped("fastapi")) as three,
-        uvicorn_server(wrapped("starlette")) as four,
-        hypercorn_server(wrapped("starlette")) as five,
-        granian_server("tests.envelope.served:fastapi", tmp_path_factory.mktemp("granian")) as six,
-    ):
-        yield dict(zip(SERVERS, (each.url for each in (one, two, three, four, five, six)), strict=True))
-
-
 @pytest.fixture(params=SERVERS)
-def url(request: pytest.FixtureRequest, served: dict[str, str]) -> str:
-    return served[request.param]
+def url(request: pytest.FixtureRequest, urls: dict[str, str]) -> str:
+    return urls[request.param]
 
 
 @pytest.fixture(params=[name for name in SERVERS if name.startswith("fastapi")])
-def fastapi_url(request: pytest.FixtureRequest, served: dict[str, str]) -> str:
-    return served[request.param]
+def fastapi_url(request: pytest.FixtureRequest, urls: dict[str, str]) -> str:
+    return urls[request.param]
 
 
 def chat(url: str, name: str) -> list[str | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,26 +10,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.envelope.apps import SECRET
-from tests.envelope.conftest import wrapped
-from tests.servers import granian_server, hypercorn_server, uvicorn_server
 
-SERVERS = ["uvicorn-fastapi", "uvicorn-starlette", "hypercorn-fastapi", "granian-fastapi"]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with (
-        uvicorn_server(wrapped("fastapi")) as one,
-        uvicorn_server(wrapped("starlette")) as two,
-        hypercorn_server(wrapped("fastapi")) as three,
-        granian_server("tests.envelope.served:fastapi", tmp_path_factory.mktemp("granian")) as four,
-    ):
-        yield dict(zip(SERVERS, (one.url, two.url, three.url, four.url), strict=True))
+SERVERS = ["fastapi-h11", "starlette-h11", "fastapi-hypercorn", "fastapi-granian"]
 
 
 @pytest.fixture(params=SERVERS)
-def url(request: pytest.FixtureRequest, served: dict[str, str]) -> str:
-    return served[request.param].replace("http", "ws")
+def url(request: pytest.FixtureRequest, urls: dict[str, str]) -> str:
+    return urls[request.param].replace("http", "ws")
 
 
 def denied(url: str) -> tuple[Any, dict[str, Any]]:

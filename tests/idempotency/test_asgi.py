@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
 import pytest
 
 import flexmw
+from flexmw.contract import ErrorBody
 from flexmw.errors import ConfigError, InsufficientCredit, JobNotFound, RateLimitExceeded, SubsystemOffline
 from flexmw.idempotency import Idempotency
 from flexmw.idempotency.core import Record
@@ -212,6 +213,71 @@ async def test_a_refusal_that_is_raised_frees_the_key(error: Exception) -> None:
     assert (await call(app)).raised is error
     host.error = None
     assert (await call(app)).answer == b"run 2"
+
+
+@pytest.mark.parametrize("host_answers", [True, False])
+async def test_what_envelope_will_answer_to_an_exception_is_what_is_kept(host_answers: bool) -> None:
+    class Outage(Exception): ...
+
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        if host_answers:
+            await send({"type": "http.response.start", "status": 500, "headers": [(b"x-host", b"1")]})
+            await send({"type": "http.response.body", "body": b"Internal Server Error"})
+        raise Outage
+
+    app = Idempotency().asgi(Host(work=work))
+    first = Caller(app, headers=KEYED)
+    exchange = Exchange.of(first.scope)
+    exchange.judge = lambda error: UpstreamDown() if isinstance(error, Outage) else UpstreamDown(status=500)
+    with exchange:
+        await first()
+    assert isinstance(first.raised, Outage)
+    second = await call(app)
+    assert (second.status, code(second)) == (502, "bad_gateway")
+    assert second.answer_headers["x-upstream"] == "7"
+
+
+@dataclass(frozen=True)
+class UpstreamDown:
+    """What a component that answers exceptions says of one."""
+
+    status: int = 502
+    headers: tuple[tuple[str, str], ...] = (("x-upstream", "7"),)
+
+    @property
+    def error(self) -> ErrorBody:
+        return ErrorBody(message="Bad gateway.", type="server_error", code="bad_gateway")
+
+
+async def test_an_error_that_a_host_swallowed_is_replayed_as_envelope_tells_it() -> None:
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        JobNotFound()
+
+    app = Idempotency().asgi(Host(status=404, work=work, headers=[(b"x-host", b"1")]))
+    first = Caller(app, headers=KEYED)
+    with Exchange.of(first.scope):
+        await first()
+    assert first.answer == b"run 1"
+    second = await call(app)
+    assert (second.status, code(second), second.answer_headers["x-host"]) == (404, "job_not_found", "1")
+
+
+async def test_the_store_is_closed_when_the_host_shuts_down() -> None:
+    closed: list[str] = []
+
+    class Store(MemoryStore):
+        async def aclose(self) -> None:
+            closed.append("closed")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for kind in ("startup", "shutdown"):
+            await send({"type": f"lifespan.{kind}.complete"})
+            closed.append(kind)
+
+    async def nothing(message: Any = None) -> Any: ...
+
+    await Idempotency(storage=Store()).asgi(app)({"type": "lifespan"}, nothing, nothing)
+    assert closed == ["startup", "closed", "shutdown"]
 
 
 async def test_an_app_that_never_answers_has_answered_500() -> None:

@@ -1,6 +1,6 @@
 """A fresh virtual environment with flexmw and two of the plugins, built and installed by pip; no network.
 
-What they depend on is lent by the environment that runs the tests, through a ``.pth`` file.
+What they depend on is lent by the environment that runs the tests: all that is installed there, but flexmw itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LENT = os.pathsep.join(dict.fromkeys(sysconfig.get_paths()[name] for name in ("purelib", "platlib")))
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
@@ -59,11 +58,22 @@ class Environment:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def lent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of links to what is installed here; flexmw and whatever leads to the checkout are left out."""
+    folder = tmp_path_factory.mktemp("lent")
+    for place in {sysconfig.get_paths()[name] for name in ("purelib", "platlib")}:
+        for each in Path(place).iterdir():
+            if "flexmw" not in each.name and each.suffix != ".pth" and each.name != "__pycache__":
+                folder.joinpath(each.name).symlink_to(each)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory, lent: Path) -> Environment:
     fresh = Environment(tmp_path_factory.mktemp("fresh") / "env")
     venv.create(fresh.path, with_pip=True, symlinks=True)
     purelib = fresh.run("python", "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])").strip()
-    Path(purelib, "lent.pth").write_text("\n".join(LENT.split(os.pathsep)) + "\n")
+    Path(purelib, "lent.pth").write_text(f"{lent}\n")
     plugins = ("flexmw-audit-template", "flexmw-circuit-breaker", "flexmw-problem-details", "flexmw-anthropic-dialect")
     folders = [ROOT, *(ROOT / "plugins" / name for name in plugins)]
     fresh.run("pip", "install", "--quiet", "--no-deps", "--force-reinstall", *map(str, folders))

@@ -129,8 +129,26 @@ def test_what_a_status_means(status: int, retry_after: bool, asked: bool | None,
         ({"RemoteProtocolError"}, True, False, "ambiguous"),
     ],
 )
-def test_what_a_transport_error_means(classes: set[str], sent: bool | None, refused_stream: bool, event: Event) -> None:
-    assert of_error(frozenset(classes), sent=sent, refused_stream=refused_stream) == event
+def test_what_a_transport_error_means(classes: set[str], sent: bool | None, refused: bool, event: Event) -> None:
+    assert of_error(frozenset(classes), sent=sent, refused=refused) == event
+
+
+@pytest.mark.parametrize(
+    ("detail", "stream", "proof"),
+    [
+        (SimpleNamespace(stream_id=1, error_code=7), 1, True),
+        (SimpleNamespace(stream_id=1, error_code=2), 1, False),
+        (SimpleNamespace(error_code=7), 1, False),
+        (SimpleNamespace(error_code=0, last_stream_id=0), 1, True),
+        (SimpleNamespace(error_code=0, last_stream_id=1), 1, False),
+        (SimpleNamespace(error_code=0, last_stream_id=1), 3, True),
+        (SimpleNamespace(error_code=0, last_stream_id=0), None, False),
+        ("a message", 1, False),
+        (7, 1, False),
+    ],
+)
+def test_what_proves_that_an_http2_stream_was_not_processed(detail: object, stream: int | None, proof: bool) -> None:
+    assert unprocessed(detail, stream) is proof
 
 
 def test_methods_are_safe_by_the_standard_and_no_others() -> None:

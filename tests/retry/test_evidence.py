@@ -15,7 +15,8 @@ pytestmark = pytest.mark.parametrize("wire", WIRES, ids=str)
 
 
 def post(wire: Wire, server: HostileServer, url: str | None = None, **client: Any) -> Any:
-    clock = FakeClock()
+    clock, limit = FakeClock(), client.pop("connect", 20.0)
+    client["timeout"] = wire.library.Timeout(20.0, connect=limit)
     [result] = wire.call("POST", url or server.url, flexmw.Retry(clock=clock), clock=clock, client=client, json={})
     return result
 
@@ -37,7 +38,8 @@ def test_an_http2_server_that_did_not_process_the_stream(
 @pytest.mark.parametrize("fault", ["rst-on-connect", "handshake-hang", "plain-text"])
 def test_a_tls_handshake_that_fails_has_sent_nothing(wire: Wire, fault: str) -> None:
     with HostileServer([fault], tls=True) as server:
-        result = post(wire, server, verify=server.client_context())
+        limit = 1.0 if fault == "handshake-hang" else 20.0
+        result = post(wire, server, verify=server.client_context(), connect=limit)
         assert (result.status_code, server.executions) == (200, 1)
 
 

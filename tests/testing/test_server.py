@@ -284,9 +284,10 @@ def test_requests_in_one_packet_are_answered_one_after_the_other() -> None:
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: ten\r\n\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 70_000,
         b"GET / HTTP/1.1\r\nA: " + b"a" * 70_000,
     ],
-    ids=["tls", "no version", "http2", "length", "chunk", "head too long"],
+    ids=["tls", "no version", "http2", "length", "chunk", "chunk too long", "head too long"],
 )
 def test_what_is_not_http1_is_answered_400_and_takes_nothing_from_the_script(data: bytes) -> None:
     with HostileServer("503") as server:
