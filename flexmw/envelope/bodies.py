@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, TypeGuard, cast
 
 from flexmw.contract import ErrorBody, for_status, redact
 
@@ -110,16 +110,22 @@ def recognise(value: object, status: int) -> Found:
     return None
 
 
+def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_array(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
 def _object(value: object) -> dict[str, Any]:
     """A JSON object; anything else as an empty one."""
-    members: dict[str, Any] = value if isinstance(value, dict) else {}
-    return members
+    return value if _is_object(value) else {}
 
 
 def _array(value: object) -> list[Any]:
     """A JSON array; anything else as an empty one."""
-    items: list[Any] = value if isinstance(value, list) else []
-    return items
+    return value if _is_array(value) else []
 
 
 def _foreign(value: Any, status: int) -> Found:

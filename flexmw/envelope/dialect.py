@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol, runtime_checkable
@@ -136,5 +136,8 @@ def load(dialect: Dialect | str) -> Dialect:
 
 def check_dialects(value: Any) -> bool:
     """Whether an option's value is a tuple or list of dialects and names."""
-    items: Sequence[Any] = value if isinstance(value, (tuple, list)) else (None,)
-    return all(isinstance(each, (str, Dialect)) for each in items)
+    return isinstance(value, (tuple, list)) and all(map(_is_dialect, value))
+
+
+def _is_dialect(value: object) -> bool:
+    return isinstance(value, (str, Dialect))

@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from flexmw.contract import PAGE, ErrorBody, Row, for_status
 from flexmw.envelope.bodies import FOREIGN, Draft, complete, of_text, recognise, validation
@@ -92,15 +93,13 @@ def _origins(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(current))
         yield current
         members = _members(current)
-        if members:
-            current = members[0] if len(members) == 1 else None
-        else:
-            current = _handled_before(current)
+        only = members[0] if len(members) == 1 else None
+        current = only if members else _handled_before(current)
 
 
 def _members(error: BaseException) -> Sequence[BaseException]:
     """What a group holds; nothing for any other exception."""
-    members: Sequence[BaseException] = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    members: Sequence[BaseException] = getattr(error, "exceptions", ()) if isinstance(error, BaseExceptionGroup) else ()
     return members
 
 
@@ -230,8 +229,7 @@ def _upstream(error: Any) -> Verdict:
 
 def _body_of(error: Any) -> object:
     body: Any = getattr(error, "body", None)
-    inner: dict[str, Any] = body if isinstance(body, dict) else {}
-    return {"error": inner} if inner and "error" not in inner else body
+    return body if not isinstance(body, dict) or "error" in body else {"error": cast("Any", body)}
 
 
 def _status_of(value: Any) -> int | None:
@@ -246,10 +244,13 @@ def _status_of(value: Any) -> int | None:
 def _pairs(headers: Any) -> Iterator[tuple[str, str]]:
     items: Iterable[Any] = headers.items() if hasattr(headers, "items") else headers or ()
     for item in items:
-        pair: Sequence[Any] = item if isinstance(item, (tuple, list)) else ()
-        if len(pair) == 2:
-            name, value = (part.decode("latin-1") if isinstance(part, bytes) else str(part) for part in pair)
-            yield name, value
+        with suppress(TypeError, ValueError):
+            name, value = item
+            yield _text_of(name), _text_of(value)
+
+
+def _text_of(part: object) -> str:
+    return part.decode("latin-1") if isinstance(part, bytes) else str(part)
 
 
 _TIMEOUT: Final = _row(PAGE["upstream_timeout"])

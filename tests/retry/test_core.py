@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -20,6 +21,7 @@ from flexmw.retry.core import (
     of_status,
     parse_count,
     shrink,
+    unprocessed,
 )
 
 SAFE, KEY, OPT_IN, NONE = get_args(Licence)
