@@ -1,7 +1,8 @@
 """What telemetry costs: ratios of whole requests, in one process, side by side, without sockets.
 
 Every round runs each variant once and counts its CPU time; a ratio is the median of the rounds' ratios, so that a busy
-machine slows both sides of it. Run: ``python -m benchmarks.tagging``; ``--check`` fails where a ratio is above its target.
+machine slows both sides of it. Run: ``python -m benchmarks.tagging``; with ``--check`` it fails where a ratio is above
+its target.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@
     flexmw check https://api.example.com  judge an OpenAI-compatible endpoint by the error contract
     flexmw explain                        the resolved components, and what becomes of each status
     flexmw plugins                        what installed distributions provide
+    flexmw keys --config flexmw.toml      the idempotency keys of a store; settle those that are unknown
     flexmw schema                         a JSON Schema of flexmw.toml, for editors
 
 It exits with 0; with 1 when something that was to be judged is broken; with 2 when it could not do what was asked.
@@ -21,12 +22,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flexmw.cli import check, explain, plugins, run, schema
+from flexmw.cli import check, explain, keys, plugins, run, schema
 from flexmw.errors import ConfigError, PluginError
 
 __all__ = ["main"]
 
-_COMMANDS = (run, check, explain, plugins, schema)
+_COMMANDS = (run, check, explain, plugins, keys, schema)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -52,7 +52,7 @@ class Row:
     request: str
     answer: str
     state: str
-    faults: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list[str])
 
 
 def _json(**value: Any) -> bytes:

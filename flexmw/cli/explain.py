@@ -87,7 +87,7 @@ def server_rows(components: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 async def _answers(envelope: Any) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     causes: list[tuple[str, int | Exception]] = [(str(status), status) for status in sorted(STATUS)]
     for label, what in [*causes, *_RAISED]:
 
@@ -119,13 +119,17 @@ def client_rows(components: Sequence[Any]) -> list[dict[str, Any]]:
     if not flows or library is None:
         return []
     clock = FakeClock()
-    whole = SimpleNamespace(clock=clock, flow=lambda request: chain([fresh(each, clock) for each in flows], request))
+
+    def whole_flow(request: Any) -> Any:
+        return chain([fresh(each, clock) for each in flows], request)
+
+    whole = SimpleNamespace(clock=clock, flow=whole_flow)
     requests = {
         "GET": library.Request("GET", "https://api.invalid/"),
         "POST": library.Request("POST", "https://api.invalid/", json={}),
         "POST with a key": library.Request("POST", "https://api.invalid/", json={}, headers={"idempotency-key": "k"}),
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for label, what, headers in _OUTCOMES:
         row: dict[str, Any] = {"outcome": label}
         for kind, request in requests.items():

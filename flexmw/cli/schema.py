@@ -38,7 +38,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:
     names = [*BUILT_IN, *({} if arguments.built_in else {plugin.name: None for plugin in installed()})]
-    components, code = {}, 0
+    components: dict[str, Any] = {}
+    code = 0
     for name in names:
         try:
             components[name] = resolve(name)
@@ -68,7 +69,7 @@ def of_component(cls: Any) -> dict[str, Any]:
     hints = get_type_hints(cls.__init__)
     known = {each.name: each.metadata for each in fields(cls)} if is_dataclass(cls) else {}
     options: dict[str, Any] = {}
-    required = []
+    required: list[str] = []
     for each in parameters:
         metadata: Mapping[str, Any] = known.get(each.name, {})
         hidden = metadata.get("hidden") or each.name.startswith("_")
@@ -117,9 +118,8 @@ def _kinds(hints: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
 
 
 def _default(value: Any, *, secret: bool) -> dict[str, Any]:
-    if isinstance(value, tuple):
-        value = list(value)
-    plain = isinstance(value, (str, int, float, bool)) or (
-        isinstance(value, list) and all(isinstance(item, (str, int, float, bool)) for item in value)
-    )
-    return {"default": value} if plain and not secret else {}
+    several = isinstance(value, (tuple, list))
+    items: list[Any] = [*value] if several else [value]
+    if secret or not all(isinstance(item, (str, int, float, bool)) for item in items):
+        return {}
+    return {"default": items if several else value}

@@ -136,7 +136,8 @@ def load(dialect: Dialect | str) -> Dialect:
 
 def check_dialects(value: Any) -> bool:
     """Whether an option's value is a tuple or list of dialects and names."""
-    return isinstance(value, (tuple, list)) and all(map(_is_dialect, value))
+    items: Any = value
+    return isinstance(value, (tuple, list)) and all(map(_is_dialect, items))
 
 
 def _is_dialect(value: object) -> bool:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from flexmw.contract import PAGE, ErrorBody, Row, for_status
 from flexmw.envelope.bodies import FOREIGN, Draft, complete, of_text, recognise, validation
@@ -99,8 +99,8 @@ def _origins(error: BaseException) -> Iterator[BaseException]:
 
 def _members(error: BaseException) -> Sequence[BaseException]:
     """What a group holds; nothing for any other exception."""
-    members: Sequence[BaseException] = getattr(error, "exceptions", ()) if isinstance(error, BaseExceptionGroup) else ()
-    return members
+    members: Sequence[BaseException] = getattr(error, "exceptions", ())
+    return members if isinstance(error, BaseExceptionGroup) else ()
 
 
 def _handled_before(error: BaseException) -> BaseException | None:
@@ -229,7 +229,8 @@ def _upstream(error: Any) -> Verdict:
 
 def _body_of(error: Any) -> object:
     body: Any = getattr(error, "body", None)
-    return body if not isinstance(body, dict) or "error" in body else {"error": cast("Any", body)}
+    members: Any = body
+    return {"error": members} if isinstance(body, dict) and "error" not in members else members
 
 
 def _status_of(value: Any) -> int | None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 __all__ = ["MOST_CALLS", "Call", "decode", "encode", "mark", "match", "prune", "taken"]
@@ -70,10 +70,14 @@ def prune(calls: Sequence[Call], *, now: float, window: float) -> tuple[Call, ..
 
 
 def encode(calls: Sequence[Call]) -> bytes:
-    """The list as JSON."""
-    return json.dumps([asdict(call) for call in calls], separators=(",", ":")).encode()
+    """The list as JSON: one row for each call."""
+    rows = [(call.id, call.count, call.at, call.sent, call.refused) for call in calls]
+    return json.dumps(rows, separators=(",", ":")).encode()
 
 
 def decode(entry: bytes) -> tuple[Call, ...]:
     """The inverse of :func:`encode`."""
-    return tuple(Call(**each) for each in json.loads(entry))
+    return tuple(
+        Call(id=id, count=count, at=at, sent=sent, refused=refused)
+        for id, count, at, sent, refused in json.loads(entry)
+    )

@@ -16,7 +16,7 @@ from flexmw.kit.identity import Callers, bearer_token
 from flexmw.kit.storage import parse, probe
 from flexmw.ratelimit.core import SECOND, Decision, Rate, Verdict
 from flexmw.ratelimit.keys import Caller, NewKeys, keyed
-from flexmw.ratelimit.ladder import policy_of
+from flexmw.ratelimit.ladder import check_loop, policy_of
 from flexmw.ratelimit.limiter import Limiter
 from flexmw.ratelimit.rules import Rules, exemption
 from flexmw.ratelimit.stores import schemes
@@ -100,6 +100,8 @@ class Limited:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" and scope["type"] != "websocket":
+            if self._memory is None:
+                check_loop()
             try:
                 await self.app(scope, receive, send)
             finally:

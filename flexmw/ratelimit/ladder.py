@@ -12,7 +12,7 @@ from flexmw.kit.clock import Clock
 from flexmw.ratelimit.core import Rate, Strategy, Verdict
 from flexmw.ratelimit.memory import Memory
 
-__all__ = ["Breaker", "Budget", "Ladder", "Policy", "Store", "policy_of"]
+__all__ = ["Breaker", "Budget", "Ladder", "Policy", "Store", "check_loop", "policy_of"]
 
 AnswerT = TypeVar("AnswerT")
 _OPENS_AFTER: Final = 3
@@ -53,6 +53,18 @@ def policy_of(value: object, option: str) -> Policy:
         if mode == "local" and replicas.isascii() and replicas.isdigit() and 1 <= int(replicas) <= 10_000:
             return Policy(mode, int(replicas))
     raise ConfigError(option, value, "'local', 'local/<number of processes>', 'open' or 'closed'")
+
+
+def check_loop() -> None:
+    """Stores over a network are driven by asyncio.
+
+    :raises ConfigError: under trio.
+    """
+    try:
+        get_running_loop()
+    except RuntimeError:
+        expected = "memory:// under trio: stores over a network need a server that runs on asyncio"
+        raise ConfigError("RateLimit(storage=...)", "<a store over a network>", expected) from None
 
 
 class Budget:
@@ -190,6 +202,11 @@ class Ladder:
         if not self.breaker.lets_through():
             question.close()
             return None
+        try:
+            check_loop()
+        except ConfigError:
+            question.close()
+            raise
         try:
             with Budget(self._timeout):
                 answer = await question

@@ -89,7 +89,7 @@ def rates_of(value: object, option: str = "rates", *, group: str = "", any_limit
     """
     expected = "rates such as '10/minute', '5 per 2 hour' or ['10/minute', '1000/day']"
     items: list[RateLimitItem] = []
-    several = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else [value]
+    several: Sequence[object] = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else [value]
     for each in several:
         if isinstance(each, RateLimitItem):
             items.append(each)
@@ -106,7 +106,7 @@ def rates_of(value: object, option: str = "rates", *, group: str = "", any_limit
             raise ConfigError(option, rate.name, f"an amount and a window of at least 1: {expected}")
         if sum(other.window == rate.window for other in rates) > 1:
             raise ConfigError(
-                option, value, f"one rate per window; several take {rate.seconds} s and the smallest rules"
+                option, several, f"one rate per window; several take {rate.seconds} s and the smallest rules"
             )
     return rates
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
@@ -64,7 +64,7 @@ def report(component: Any, faults: Iterable[str]) -> None:
 
 
 @contextmanager
-def watch() -> Iterator[list[str]]:
+def watch() -> Generator[list[str]]:
     """Note the calls made in this thread meanwhile that would block an event loop. Other threads are left alone."""
     calls: list[str] = []
     before = sys.getprofile()

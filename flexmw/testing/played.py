@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from importlib import import_module
 from typing import Any, Final, TypeAlias, get_args
@@ -38,11 +39,11 @@ class Played:
     ``faults`` are what it did against the rules, in words.
     """
 
-    effects: list[Any] = field(default_factory=list)
-    responses: list[Any] = field(default_factory=list)
+    effects: list[Any] = field(default_factory=list[Any])
+    responses: list[Any] = field(default_factory=list[Any])
     answer: Any = None
     error: BaseException | None = None
-    faults: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list[str])
 
     def count(self, kind: type) -> int:
         """How many effects of one kind there were."""
@@ -74,8 +75,10 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
     script = list(outcomes)
     if not script:
         raise ConfigError("play(outcomes=...)", outcomes, "at least one outcome")
-    flow = component.flow(request)
-    if not isinstance(flow, Generator):
+    flow: Any = component.flow(request)
+    if not inspect.isgenerator(flow):
+        if inspect.iscoroutine(flow):
+            flow.close()
         played.faults.append(f"flow() returned {type(flow).__name__}, not a generator: it must yield its effects")
         return played
     outcome: Any = None

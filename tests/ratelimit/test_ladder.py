@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from flexmw.errors import ConfigError
@@ -238,3 +239,20 @@ def test_a_share_is_never_less_than_one_request() -> None:
     shares = policy_of("local/8", "x").shares(rates_of(["4/minute", "80/day"]))
     assert [share.limit for share in shares] == [1, 10]
     assert all(isinstance(share, Rate) for share in shares)
+
+
+def test_a_store_over_a_network_says_that_it_cannot_run_under_trio(closed_port: int) -> None:
+    app = RateLimit("1/minute", storage=f"redis://127.0.0.1:{closed_port}", on_store_failure="open").asgi(answering())
+    for scope in (scope_of(), {"type": "lifespan"}):
+        with pytest.raises(ConfigError, match="memory:// under trio"):
+            anyio.run(ask, app, scope, backend="trio")
+
+
+async def test_a_lifespan_closes_the_connections_at_its_end(limited: Make, redis_url: str) -> None:
+    app = limited("5/minute", storage=redis_url)
+    await call(app)
+    store: Any = app.limiter._ladder._store
+    assert len(store._clients) == 1
+    await ask(app, {"type": "lifespan"})
+    assert len(store._clients) == 0
+    assert (await call(app)).quota[1] == 3

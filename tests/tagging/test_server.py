@@ -439,3 +439,29 @@ async def test_a_real_client_that_leaves_a_stream_is_told_apart_from_one_that_st
     stayed, left = ((span.attributes or {})["flexmw.response.outcome"] for span in signals.of_kind(SpanKind.SERVER))
     assert stayed == "complete"
     assert left in ("client_disconnected", "cancelled")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_request_that_is_stopped_is_cancelled_and_has_not_failed(anyio_backend: str, signals: Signals) -> None:
+    started = anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        started.set()
+        await anyio.sleep_forever()
+
+    async def nothing(*_: Any) -> Any:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    tagged = Tagging(server_span=True, **signals.options).asgi(app)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tagged, scope, nothing, nothing)
+        await started.wait()
+        tasks.cancel_scope.cancel()
+    assert signals.server_span.status.status_code is StatusCode.UNSET
+    assert (signals.server_span.attributes or {})["flexmw.response.outcome"] == "cancelled"
+    assert "error.type" not in (signals.server_span.attributes or {})
+    assert signals.exceptions == []

@@ -23,6 +23,7 @@ SERVERS = {
     "idempotency for SDKs": flexmw.Idempotency(sdk_retries=True),
 }
 CLIENTS = {
+    "envelope": flexmw.Envelope(),
     "tagging": flexmw.Tagging(),
     "retry": flexmw.Retry(),
     "pace": flexmw.Pace(),

@@ -53,6 +53,10 @@ def no_generator(self: Component, request: Any) -> Any:
     return None
 
 
+async def is_async(self: Component, request: Any) -> Any:
+    return None
+
+
 def always_twice(self: Component, request: Any) -> Steps:
     yield flexmw.Discard((yield flexmw.Send(request)))
     return (yield flexmw.Send(request))
@@ -165,6 +169,7 @@ def connects(self: Component, request: Any) -> Steps:
 
 WRONG = [
     (no_generator, "good answer", "not a generator"),
+    (is_async, "good answer", "flow() returned coroutine, not a generator"),
     (always_twice, "good answer", "a POST that is answered with 200 was sent 2 times"),
     (forgets_the_answer, "good answer", "returned None, not an answer that it was given"),
     (returns_the_discarded, "error answers", "on a 500: the answer that it returned was discarded"),

@@ -1,0 +1,190 @@
+"""``python -m benchmarks.executions``: how often one POST is executed, and what is recovered, client by client.
+
+Each contestant makes one logical POST against a server that misbehaves on every request and counts what it executed.
+The first table is the danger (more than 1 execution without a key on the wire), the second the use: six faults after
+which nothing was executed, each of which a client may safely get over. Everything runs on loopback, once per cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import anthropic
+import httpx
+import httpx2
+import httpx_retries
+import openai
+import stamina
+import tenacity
+from rich.console import Console
+from rich.table import Table
+
+import flexmw
+from flexmw.testing import HostileServer
+
+__all__ = ["main"]
+
+AMBIGUOUS = ("rst", "fin", "hang", "cut-body", "stall-body", "500", "502", "503", "504")
+MESSAGES: Any = [{"role": "user", "content": "hello"}]
+READ = 0.4
+SOCKETS = {"trust_env": False}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """`make` builds a client (its options are the library's), `call` makes one POST with it or raises."""
+
+    name: str
+    library: Any
+    make: Callable[..., Any]
+    call: Callable[[Any, str], object]
+
+
+def plain(library: Any) -> Callable[..., Any]:
+    return lambda **options: library.Client(**options)
+
+
+def wrapped(library: Any) -> Callable[..., Any]:
+    return lambda **options: flexmw.wrap_client(library.Client(**options))
+
+
+def retries(**options: Any) -> Any:
+    inner = {key: options.pop(key) for key in ("verify", "http2", "limits") if key in options}
+    policy = httpx_retries.Retry(total=2, allowed_methods=["POST"], backoff_factor=0.05)
+    transport = httpx_retries.RetryTransport(httpx.HTTPTransport(**inner), retry=policy)
+    return httpx.Client(transport=transport, **options)
+
+
+def post(client: Any, url: str) -> object:
+    return client.post(url, json={"n": 1}).raise_for_status()
+
+
+def with_tenacity(client: Any, url: str) -> object:
+    again = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(3),
+        wait=tenacity.wait_fixed(0.05),
+        retry=tenacity.retry_if_exception_type(httpx.HTTPError),
+        reraise=True,
+    )
+    return again(post, client, url)
+
+
+def with_stamina(client: Any, url: str) -> object:
+    return stamina.retry(on=httpx.HTTPError, attempts=3, wait_initial=0.05, wait_max=0.1)(post)(client, url)
+
+
+def with_openai(client: Any, url: str) -> object:
+    sdk = openai.OpenAI(api_key="k", base_url=f"{url}/v1", http_client=client)
+    return sdk.chat.completions.create(model="m", messages=MESSAGES)
+
+
+def with_anthropic(client: Any, url: str) -> object:
+    sdk = anthropic.Anthropic(api_key="k", base_url=url, http_client=client)
+    return sdk.messages.create(model="m", max_tokens=9, messages=MESSAGES)
+
+
+CONTESTANTS = (
+    Contestant("httpx", httpx, plain(httpx), post),
+    Contestant("httpx-retries, POST allowed", httpx, retries, post),
+    Contestant("tenacity, 3 attempts", httpx, plain(httpx), with_tenacity),
+    Contestant("stamina, 3 attempts", httpx, plain(httpx), with_stamina),
+    Contestant("openai", httpx2, plain(httpx2), with_openai),
+    Contestant("anthropic", httpx2, plain(httpx2), with_anthropic),
+    Contestant("flexmw on httpx", httpx, wrapped(httpx), post),
+    Contestant("flexmw on httpx2", httpx2, wrapped(httpx2), post),
+    Contestant("openai over flexmw", httpx2, wrapped(httpx2), with_openai),
+    Contestant("anthropic over flexmw", httpx2, wrapped(httpx2), with_anthropic),
+)
+
+
+def attempt(contestant: Contestant, url: str, **options: Any) -> bool:
+    """Whether the POST ended well."""
+    timeout = contestant.library.Timeout(5.0, read=READ, connect=1.0, pool=options.pop("pool", 5.0))
+    with contestant.make(timeout=timeout, **SOCKETS, **options) as client:
+        held: AbstractContextManager[object] = nullcontext()
+        if options.get("limits"):
+            held = holding(client, url)
+        with held:
+            try:
+                contestant.call(client, url)
+            except Exception:
+                return False
+    return True
+
+
+def executions(contestant: Contestant, fault: str) -> int:
+    with HostileServer(then=fault) as server:
+        attempt(contestant, server.url)
+        return server.executions
+
+
+@contextmanager
+def holding(client: Any, url: str) -> Iterator[None]:
+    """The only connection of the pool is in use for a moment."""
+    stream = client.stream("GET", url)
+    stream.__enter__()
+    timer = threading.Timer(0.3, stream.__exit__, (None, None, None))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+def recovers(contestant: Contestant, what: str) -> bool:
+    """Whether a POST that was not executed at first is executed once in the end."""
+    library = contestant.library
+    if what == "refused":
+        with HostileServer() as server:
+            opened = server.refusing()
+            opened.__enter__()
+            timer = threading.Timer(0.05, opened.__exit__, (None, None, None))
+            timer.start()
+            well = attempt(contestant, server.url)
+            timer.join()
+            return well and server.executions == 1
+    if what == "pool":
+        with HostileServer() as server:
+            limits = library.Limits(max_connections=1)
+            return attempt(contestant, server.url, limits=limits, pool=0.1) and server.executions == 2
+    secure = what in ("tls", "refused-stream")
+    script = {"tls": "rst-on-connect"}.get(what, what)
+    with HostileServer([script], tls=secure, http2=what == "refused-stream") as server:
+        options: dict[str, Any] = {"verify": server.client_context()} if secure else {}
+        if what == "refused-stream":
+            options["http2"] = True
+        return attempt(contestant, server.url, **options) and server.executions == 1
+
+
+SAFE = ("429:seconds=1", "503:seconds=1", "refused", "tls", "pool", "refused-stream")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="run the contestants whose name contains this")
+    chosen = [each for each in CONTESTANTS if parser.parse_args().only in each.name]
+    logging.disable(logging.WARNING)
+    began, console = time.monotonic(), Console(width=170)
+    danger = Table("client", *AMBIGUOUS, "worst", title="executions per POST that is answered badly, every time")
+    use = Table("client", *SAFE, "of 6", title="faults before any execution, got over")
+    missed = 0
+    for each in chosen:
+        counts = [executions(each, fault) for fault in AMBIGUOUS]
+        danger.add_row(each.name, *map(str, counts), str(max(counts)))
+        well = [recovers(each, what) for what in SAFE]
+        use.add_row(each.name, *("yes" if good else "no" for good in well), str(sum(well)))
+        if "flexmw" in each.name:
+            missed += (max(counts) > 1) + (sum(well) < len(SAFE))
+    console.print(danger, use, f"{time.monotonic() - began:.0f} s", sep="\n")
+    return min(missed, 1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,111 @@
+"""``flexmw keys``: the keys of a real store, left behind by a real stack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import flexmw
+from flexmw.cli import main
+from flexmw.testing.visit import Visit, http_scope
+
+
+async def works(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 201, "headers": []})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> str:
+    """A store in which the key ``order-1`` is done."""
+    url = f"sqlite:///{tmp_path / 'keys.db'}"
+    app = flexmw.wrap_app(works, flexmw.Idempotency(storage=url))
+    visit = Visit(http_scope("POST", [(b"idempotency-key", b"order-1")]))
+    anyio.run(visit.run, app)
+    assert visit.status == 201
+    return url
+
+
+@pytest.fixture
+def listed(storage: str, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    def keys(*arguments: str) -> Any:
+        assert main(["keys", "--storage", storage, "--json", *arguments]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return keys
+
+
+def test_keys_are_listed_by_state_and_name(listed: Callable[..., Any]) -> None:
+    assert listed() == [], "nothing runs, and nothing is unknown"
+    found = listed("--state", "done")
+    assert [(each["key"], each["what"], each["status"]) for each in found] == [("order-1", "POST /flexmw-check", 201)]
+    assert listed("--state", "done", "--key", "order-2") == []
+
+
+def test_a_table_is_for_people(storage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "--storage", storage, "--state", "done"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["state", "request", "key", "claimed", "status", "id"]
+    assert row.split()[:4] == ["done", "POST", "/flexmw-check", "order-1"]
+
+
+def test_a_key_that_has_an_answer_is_only_freed_by_force(
+    storage: str, listed: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (key,) = listed("--state", "done")
+    assert main(["keys", "--storage", storage, "--run", key["id"]]) == 2
+    assert "force settles it" in capsys.readouterr().err
+    assert main(["keys", "--storage", storage, "--run", key["id"], "--force"]) == 0
+    capsys.readouterr()
+    assert listed("--state", "done") == []
+
+
+def test_an_answer_can_be_given(storage: str, listed: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    (key,) = listed("--state", "done")
+    given = ["--answer", key["id"], "--body", '{"id": 7}', "--status", "202", "--force"]
+    assert main(["keys", "--storage", storage, *given]) == 0
+    capsys.readouterr()
+    assert [each["status"] for each in listed("--state", "done")] == [202]
+    visit = Visit(http_scope("POST", [(b"idempotency-key", b"order-1")]))
+    anyio.run(visit.run, flexmw.wrap_app(works, flexmw.Idempotency(storage=storage)))
+    assert (visit.status, visit.body) == (202, b'{"id":7}')
+
+
+def test_the_store_can_come_from_the_file(storage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "flexmw.toml"
+    file.write_text(f'[idempotency]\nstorage = "{storage}"\n')
+    assert main(["keys", "--config", str(file), "--state", "done", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["key"] == "order-1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--storage URL, or a file"),
+        (["--storage", "ftp://x"], "ftp://x"),
+        (["--run", "a", "--answer", "b"], "one of the two"),
+        (["--storage", "memory://", "--answer", "a", "--body", "{"], "valid JSON"),
+    ],
+)
+def test_what_cannot_be_done_is_named(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["keys", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_store_in_memory_is_nobody_elses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "flexmw.toml"
+    file.write_text("[idempotency]\n")
+    assert main(["keys", "--config", str(file)]) == 2
+    assert "sqlite or redis" in capsys.readouterr().err
