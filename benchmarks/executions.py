@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -104,18 +105,19 @@ CONTESTANTS = (
 )
 
 
-def attempt(contestant: Contestant, url: str, **options: Any) -> bool:
-    """Whether the POST ended well."""
+def attempt(
+    contestant: Contestant,
+    url: str,
+    during: Callable[[Any], AbstractContextManager[object]] | None = None,
+    **options: Any,
+) -> bool:
+    """Whether the POST ended well. ``during`` holds while it is made, once the client is there."""
     timeout = contestant.library.Timeout(5.0, read=READ, connect=1.0, pool=options.pop("pool", 5.0))
-    with contestant.make(timeout=timeout, **SOCKETS, **options) as client:
-        held: AbstractContextManager[object] = nullcontext()
-        if options.get("limits"):
-            held = holding(client, url)
-        with held:
-            try:
-                contestant.call(client, url)
-            except Exception:
-                return False
+    with contestant.make(timeout=timeout, **SOCKETS, **options) as client, during(client) if during else nullcontext():
+        try:
+            contestant.call(client, url)
+        except Exception:
+            return False
     return True
 
 
@@ -126,11 +128,10 @@ def executions(contestant: Contestant, fault: str) -> int:
 
 
 @contextmanager
-def holding(client: Any, url: str) -> Iterator[None]:
-    """The only connection of the pool is in use for a moment."""
-    stream = client.stream("GET", url)
-    stream.__enter__()
-    timer = threading.Timer(0.3, stream.__exit__, (None, None, None))
+def briefly(block: AbstractContextManager[object], seconds: float) -> Iterator[None]:
+    """Inside ``block`` for its first moments only."""
+    block.__enter__()
+    timer = threading.Timer(seconds, block.__exit__, (None, None, None))
     timer.start()
     try:
         yield
@@ -138,22 +139,24 @@ def holding(client: Any, url: str) -> Iterator[None]:
         timer.join()
 
 
+def briefly_taken(url: str, client: Any) -> AbstractContextManager[None]:
+    """The only connection of the pool is in use."""
+    return briefly(client.stream("GET", url), 0.3)
+
+
 def recovers(contestant: Contestant, what: str) -> bool:
     """Whether a POST that was not executed at first is executed once in the end."""
     library = contestant.library
     if what == "refused":
         with HostileServer() as server:
-            opened = server.refusing()
-            opened.__enter__()
-            timer = threading.Timer(0.05, opened.__exit__, (None, None, None))
-            timer.start()
-            well = attempt(contestant, server.url)
-            timer.join()
-            return well and server.executions == 1
+            return (
+                attempt(contestant, server.url, lambda _: briefly(server.refusing(), 0.05)) and server.executions == 1
+            )
     if what == "pool":
         with HostileServer() as server:
+            taken = partial(briefly_taken, server.url)
             limits = library.Limits(max_connections=1)
-            return attempt(contestant, server.url, limits=limits, pool=0.1) and server.executions == 2
+            return attempt(contestant, server.url, taken, limits=limits, pool=0.1) and server.executions == 2
     secure = what in ("tls", "refused-stream")
     script = {"tls": "rst-on-connect"}.get(what, what)
     with HostileServer([script], tls=secure, http2=what == "refused-stream") as server:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -241,6 +242,8 @@ class RateLimitExceeded(APIError):
     row = PAGE["rate_limit_exceeded"]
 
     def __init__(self, retry_after: float, **fields: Unpack[Overrides]) -> None:
+        if not 0 <= retry_after < math.inf:
+            raise ConfigError("RateLimitExceeded(retry_after)", retry_after, "a number of seconds, at least 0")
         headers = dict(retry_headers(retry_after))
         seconds = headers["Retry-After"]
         message = PAGE["rate_limit_exceeded"].message.format(seconds=seconds, s="" if seconds == "1" else "s")

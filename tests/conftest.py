@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
+import hypothesis
 import pytest
 from opentelemetry import metrics, trace
 from opentelemetry._logs import set_logger_provider
@@ -44,6 +45,14 @@ from tests.servers import (
     skip_unless,
     uvicorn_server,
 )
+
+# A busy machine is no failure: properties are bounded by their number of examples, not by time.
+hypothesis.settings.register_profile(
+    "flexmw",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
+)
+hypothesis.settings.load_profile("flexmw")
 
 # --- backends --------------------------------------------------------------------------------------------------------
 

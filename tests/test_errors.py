@@ -381,3 +381,9 @@ def test_a_host_s_own_handler_for_http_exceptions_gets_it() -> None:
 
     app = Starlette(routes=[Route("/", endpoint)], exception_handlers={HTTPException: handler})
     assert TestClient(app).get("/").json()["error"]["code"] == "job_not_found"
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1.0])
+def test_a_wait_that_is_no_wait_is_refused(seconds: float) -> None:
+    with pytest.raises(ConfigError, match=r"RateLimitExceeded\(retry_after\) = .*: expected a number of seconds"):
+        RateLimitExceeded(seconds)

@@ -30,6 +30,13 @@ __all__ = ["main"]
 _COMMANDS = (run, check, explain, plugins, keys, schema)
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Defaults are shown where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     top = argparse.ArgumentParser(prog="flexmw", description="One error contract for APIs and their clients.")
@@ -39,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
             module.__name__.rpartition(".")[2],
             help=module.HELP,
             description=module.HELP,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
         )
         module.arguments(command)
         command.set_defaults(command=module.command)

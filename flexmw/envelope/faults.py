@@ -150,9 +150,7 @@ def _of_row(row: Row, draft: Draft | None = None, **fields: Any) -> Verdict:
     return Verdict(status=row.status, error=error, **fields)
 
 
-def _api_error(error: Any) -> Verdict | None:
-    if not isinstance(error, APIError):
-        return None
+def _api_error(error: APIError) -> Verdict:
     headers = tuple((error.headers or {}).items())
     return Verdict(error.status, error.body, headers, "http_exception", meant=True, exception=error.__cause__)
 

@@ -69,6 +69,24 @@ def test_what_another_component_wrote_passes_even_where_it_looks_like_a_secret()
     assert not decide(Seen(422, JSON, body), Rules()).kept
 
 
+def test_an_exceptions_text_is_not_shown_whoever_wrote_it_into_the_body() -> None:
+    verdict = judge(ValueError("row 7 of users"))
+    told = Seen(500, JSON, b'{"detail":"failed: row 7 of users"}')
+    assert decide(told, Rules(), verdict=verdict).error.message == "Internal server error."
+    assert decide(told, Rules(), verdict=judge(ValueError("no"))).error.message == "failed: row 7 of users"
+
+
+def test_a_json_rpc_error_is_kept_and_named_by_its_status() -> None:
+    reply = decide(Seen(404, JSON, b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"m"}}'), Rules())
+    assert (reply.kept, reply.source, reply.error.code) == (True, "passthrough", "not_found")
+
+
+def test_a_conflict_is_worth_a_retry_only_where_it_names_a_time() -> None:
+    error = ErrorBody(message="m", type="t", code="conflict")
+    assert should_retry(error, 409, method="POST", keyed=True, waits=False) is False
+    assert should_retry(error, 409, method="POST", keyed=True, waits=True) is None
+
+
 def test_only_headers_of_the_body_are_dropped() -> None:
     before = [(b"ETag", b"1"), (b"Content-Range", b"bytes */9"), (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b")]
     kept = fresh_headers(before, status=400, media_type="x/y", length=3)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
+import falcon
 import httpx
 import httpx2
 import litestar.exceptions
@@ -15,12 +17,16 @@ import requests
 import trio
 import werkzeug.exceptions
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.websockets import WebSocketDisconnect
 
 import flexmw
 from flexmw.envelope.faults import GONE, judge, stems_from
+from tests.envelope.wire import call
 
 
 def caught(function: Callable[[], object]) -> BaseException:
@@ -64,6 +70,11 @@ CASES: list[tuple[BaseException, int, str, bool]] = [
     (openai.APITimeoutError(request=httpx2.Request("GET", "http://u")), 500, "upstream_timeout", False),
     (litestar.exceptions.NotFoundException("Gone fishing."), 404, "not_found", True),
     (werkzeug.exceptions.Conflict("Twice."), 409, "conflict", True),
+    (falcon.HTTPNotFound(), 404, "not_found", True),
+    (falcon.HTTPError(HTTPStatus.CONFLICT), 409, "conflict", True),
+    (HTTPException(402, {"error": {"message": "m", "code": "c"}}), 402, "c", True),  # type: ignore[arg-type]
+    (HTTPException(404, {"jsonrpc": "2.0"}), 404, "not_found", True),  # type: ignore[arg-type]
+    (HTTPException(404, {}), 404, "not_found", True),  # type: ignore[arg-type]
     (RequestValidationError([{"loc": ("query", "n"), "msg": "bad", "type": "x"}]), 422, "validation_error", True),
     (RequestValidationError([{"loc": ("body", 1), "msg": "bad", "type": "json_invalid"}]), 400, "invalid_json", True),
     (RequestValidationError([]), 422, "validation_error", True),
@@ -131,6 +142,36 @@ def test_an_exception_in_the_course_of_an_ordinary_except_is_a_crash() -> None:
 
     assert judge(caught(run)).status == 500
     assert judge(caught(chained)).status == 500
+
+
+@pytest.mark.anyio
+async def test_the_exception_that_a_broken_handler_was_answering_decides() -> None:
+    async def refuse(request: Request) -> Response:
+        raise HTTPException(402, "No credit.")
+
+    async def broken(request: Request, error: Exception) -> Response:
+        try:
+            raise KeyError("first bug")
+        except KeyError:
+            raise ValueError("second bug") from None
+
+    app = Starlette(routes=[Route("/", refuse)], exception_handlers={HTTPException: broken})
+    error = (await call(app)).raised
+    assert isinstance(error, ValueError)
+    assert (judge(error).status, judge(error).error.message) == (402, "No credit.")
+
+
+def test_the_text_of_an_exception_deep_in_a_chain_is_not_shown_either() -> None:
+    def run() -> None:
+        try:
+            raise ValueError("row 7 of users")
+        except ValueError as error:
+            try:
+                raise KeyError("x") from error
+            except KeyError as second:
+                raise HTTPException(502, "failed: row 7 of users") from second
+
+    assert judge(caught(run)).error.message == "Bad gateway."
 
 
 def test_a_5xx_message_that_repeats_its_cause_is_not_shown() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
+import httpx2
 import openai
 import pytest
 
@@ -18,6 +19,13 @@ def models() -> Iterator[Backend]:
     """The model backend in a process of its own."""
     with backend() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def http() -> Iterator[httpx2.Client]:
+    """For requests that an SDK would not send."""
+    with httpx2.Client(verify=TLS) as client:
+        yield client
 
 
 @pytest.fixture

@@ -83,15 +83,17 @@ def test_a_sound_that_is_no_speech_of_ours_is_refused(sdk: openai.OpenAI) -> Non
         ({"messages": [{"role": "user", "content": "word " * 8_192}]}, "messages"),
     ],
 )
-def test_a_field_that_cannot_be_obeyed_is_named(work: Backend, change: dict[str, Any], param: str) -> None:
-    answer = httpx2.post(work.url + CHAT, content=json.dumps(ASK | change))
+def test_a_field_that_cannot_be_obeyed_is_named(
+    work: Backend, change: dict[str, Any], param: str, http: httpx2.Client
+) -> None:
+    answer = http.post(work.url + CHAT, content=json.dumps(ASK | change))
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
     assert work.work() == {}
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"n": NaN}', b'{"n": 1e999}', b'{"n": "\\ud800"}'])
-def test_a_body_that_is_no_object_is_refused(work: Backend, body: bytes) -> None:
-    answer = httpx2.post(work.url + CHAT, content=body)
+def test_a_body_that_is_no_object_is_refused(work: Backend, body: bytes, http: httpx2.Client) -> None:
+    answer = http.post(work.url + CHAT, content=body)
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
@@ -104,15 +106,17 @@ def test_a_body_that_is_no_object_is_refused(work: Backend, body: bytes) -> None
         ("drop-mid-stream", httpx2.RemoteProtocolError, 1),
     ],
 )
-def test_a_fault_of_the_wire_is_exact(work: Backend, fault: str, raised: type[Exception], executions: int) -> None:
+def test_a_fault_of_the_wire_is_exact(
+    work: Backend, fault: str, raised: type[Exception], executions: int, http: httpx2.Client
+) -> None:
     with pytest.raises(raised):
-        httpx2.post(work.url + CHAT, json=ASK, headers={"x-backend-fault": fault}, timeout=0.5)
+        http.post(work.url + CHAT, json=ASK, headers={"x-backend-fault": fault}, timeout=0.5)
     assert work.work().get(CHAT, 0) == executions
 
 
 @pytest.mark.parametrize(("fault", "executions"), [("500", 1), ("503", 0)])
-def test_a_fault_of_the_server_is_answered(work: Backend, fault: str, executions: int) -> None:
-    answer = httpx2.post(work.url + CHAT, json=ASK, headers={"x-backend-fault": fault})
+def test_a_fault_of_the_server_is_answered(work: Backend, fault: str, executions: int, http: httpx2.Client) -> None:
+    answer = http.post(work.url + CHAT, json=ASK, headers={"x-backend-fault": fault})
     assert (answer.status_code, answer.headers.get("retry-after")) == (int(fault), "1" if fault == "503" else None)
     assert answer.json()["error"]["type"] == "server_error"
     assert work.work().get(CHAT, 0) == executions
@@ -137,8 +141,8 @@ def test_a_fault_with_an_id_strikes_once(work: Backend, sdk: openai.OpenAI) -> N
     assert work.work() == {CHAT: 2}
 
 
-def test_an_unknown_fault_lists_the_known_ones(work: Backend) -> None:
-    answer = httpx2.post(work.url + CHAT, json=ASK, headers={"x-backend-fault": "earthquake"})
+def test_an_unknown_fault_lists_the_known_ones(work: Backend, http: httpx2.Client) -> None:
+    answer = http.post(work.url + CHAT, json=ASK, headers={"x-backend-fault": "earthquake"})
     assert answer.status_code == 400
     assert "drop-mid-stream" in answer.json()["error"]["message"]
 

@@ -103,8 +103,10 @@ def test_400_names_the_field(caller: Caller, work: Backend, change: dict[str, An
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b'{"n": NaN}', b'{"n": 1e999}', b'{"model": "\\ud800"}'])
-def test_400_for_a_body_that_is_no_json_object(running: Running, account: tuple[str, str], body: bytes) -> None:
-    answer = httpx2.post(running.url + CHAT, content=body, headers={"authorization": f"Bearer {account[0]}"})
+def test_400_for_a_body_that_is_no_json_object(
+    running: Running, account: tuple[str, str], body: bytes, http: httpx2.Client
+) -> None:
+    answer = http.post(running.url + CHAT, content=body, headers={"authorization": f"Bearer {account[0]}"})
     error = answer.json()["error"]
     assert (answer.status_code, error["type"], error["code"]) == (400, "invalid_request_error", "invalid_request")
 
@@ -147,9 +149,11 @@ def test_404_and_405_of_the_router_are_enveloped_too(caller: Caller) -> None:
     assert "GET" in error.response.headers["allow"]
 
 
-def test_413_a_body_above_the_cap_is_enveloped_too(running: Running, account: tuple[str, str]) -> None:
+def test_413_a_body_above_the_cap_is_enveloped_too(
+    running: Running, account: tuple[str, str], http: httpx2.Client
+) -> None:
     headers = {"authorization": f"Bearer {account[0]}"}
-    answer = httpx2.post(running.url + CHAT, content=b" " * 8_000_001, headers=headers)
+    answer = http.post(running.url + CHAT, content=b" " * 8_000_001, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
 
 
@@ -200,10 +204,10 @@ def test_503_a_model_that_is_offline(caller: Caller, running: Running, work: Bac
     assert work.work() == {CHAT: 2}
 
 
-def test_503_the_playground(running: Running) -> None:
-    assert "<h1>Playground</h1>" in httpx2.get(f"{running.url}/playground").text
+def test_503_the_playground(running: Running, http: httpx2.Client) -> None:
+    assert "<h1>Playground</h1>" in http.get(f"{running.url}/playground").text
     with running.admin.offline("playground"):
-        answer = httpx2.get(f"{running.url}/playground")
+        answer = http.get(f"{running.url}/playground")
     assert answer.status_code == 503
     assert answer.json()["error"]["message"] == "The playground is temporarily offline."
 

@@ -305,14 +305,14 @@ def test_state_in_sqlite_survives_a_restart(work: Backend, tmp_path: Path) -> No
     assert work.work()[CHAT] == 1
 
 
-def test_two_gateways_share_their_state_in_redis(work: Backend, redis_url: str) -> None:
+def test_two_gateways_share_their_state_in_redis(work: Backend, redis_url: str, http: httpx2.Client) -> None:
     with gateway(work.url, storage=redis_url) as one, gateway(work.url, storage=redis_url) as other:
         key, account = one.admin.create_key(tier="free")
         callers = [Caller("sync", each.url, key) for each in (one, other)]
         job = callers[0](film)
         assert callers[1](look_at(job["id"])) == job
         headers = {"authorization": f"Bearer {key}"}
-        answers = [httpx2.get(f"{(one, other)[turn % 2].url}/v1/models", headers=headers) for turn in range(12)]
+        answers = [http.get(f"{(one, other)[turn % 2].url}/v1/models", headers=headers) for turn in range(12)]
         allowed = [answer.headers["x-ratelimit-remaining-requests"] for answer in answers if answer.is_success]
         assert len(set(allowed)) == len(allowed) < 10
         assert [caller.error(lambda sdk: sdk.models.list()).status_code for caller in callers] == [429, 429]
@@ -324,8 +324,8 @@ def test_two_gateways_share_their_state_in_redis(work: Backend, redis_url: str) 
 
 
 @pytest.mark.parametrize("token", ["", "Bearer wrong", "Basic x"])
-def test_the_switches_need_the_token(running: Running, token: str) -> None:
-    answer = httpx2.post(f"{running.url}/admin/keys", json={}, headers={"authorization": token} if token else {})
+def test_the_switches_need_the_token(running: Running, token: str, http: httpx2.Client) -> None:
+    answer = http.post(f"{running.url}/admin/keys", json={}, headers={"authorization": token} if token else {})
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
 
 

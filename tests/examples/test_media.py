@@ -24,7 +24,7 @@ def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 12 + size
 
 
-@settings(max_examples=25)
+@settings(deadline=None, max_examples=25)
 @given(st.text(max_size=12), st.floats(0.01, 1.0))
 def test_what_is_said_is_heard(text: str, volume: float) -> None:
     assert hear(speak(text, volume=volume)) == text

@@ -5,7 +5,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.gateway import fields, media, model, work
@@ -28,6 +28,7 @@ def test_a_seed_decides_every_word() -> None:
     assert len({say(seed=seed) for seed in range(20)}) > 15
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(max_size=80), st.integers(), st.integers(1, 50), st.sampled_from([2, 3]))
 def test_any_prompt_is_continued_by_as_many_tokens_as_were_counted(
     prompt: str, seed: int, limit: int, order: int
@@ -56,6 +57,7 @@ def test_min_tokens_puts_off_the_end() -> None:
     assert (generation.tokens, generation.finish_reason) == (2_000, "length")
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 200), st.text("abcdefgh ", min_size=1, max_size=6))
 def test_the_text_ends_before_the_first_stop_sequence(seed: int, stop: str) -> None:
     whole = say(seed=seed)
@@ -65,6 +67,7 @@ def test_the_text_ends_before_the_first_stop_sequence(seed: int, stop: str) -> N
         assert generation.finish_reason == "stop"
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(min_size=1, max_size=200), st.integers(1, 300))
 def test_an_embedding_has_length_one(text: str, dimensions: int) -> None:
     length = math.hypot(*model.embed(model.tokenize(text), dimensions))
