@@ -84,10 +84,8 @@ def _build(make: Callable[..., Component], name: str, table: dict[str, Any], nth
     try:
         return make(name, **options)
     except ConfigError as error:
-        key = next(
-            (key for key in table if key in (error.option, error.value.strip("'")) or f"({key}=" in error.option), None
-        )
-        raise error.at(place.of(name, key, nth)) from error
+        words = {*re.findall(r"\w+", error.option), error.value.strip("'")}
+        raise error.at(place.of(name, next((key for key in table if key in words), None), nth)) from error
     except PluginError as error:
         error.add_note(f"named in {place.of(name, nth=nth)}")
         raise

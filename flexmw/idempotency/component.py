@@ -1,4 +1,12 @@
-"""The options of :class:`Idempotency`."""
+"""The options of :class:`Idempotency`.
+
+>>> Idempotency(storage="sqlite:///keys.db", sdk_retries=True, required=lambda scope: scope["path"] == "/charges").ttl
+86400.0
+>>> Idempotency(on_unknown="guess")
+Traceback (most recent call last):
+    ...
+flexmw.errors.ConfigError: Idempotency(on_unknown=...) = 'guess': expected one of 'refuse', 'run'
+"""
 
 from __future__ import annotations
 

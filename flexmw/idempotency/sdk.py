@@ -78,6 +78,6 @@ def encode(calls: Sequence[Call]) -> bytes:
 def decode(entry: bytes) -> tuple[Call, ...]:
     """The inverse of :func:`encode`."""
     return tuple(
-        Call(id=id, count=count, at=at, sent=sent, refused=refused)
-        for id, count, at, sent, refused in json.loads(entry)
+        Call(id=name, count=count, at=at, sent=sent, refused=refused)
+        for name, count, at, sent, refused in json.loads(entry)
     )

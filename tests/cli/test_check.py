@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
 
 import flexmw
+from examples.gateway.serve import backend, gateway
 from flexmw.cli import main
 from flexmw.cli.check import PROBES, examine
 from flexmw.cli.judge import Expected, judge, quota_faults
@@ -157,3 +159,11 @@ def test_a_wrong_answer_is_named(status: int, headers: dict[str, str], body: byt
 
 def test_an_answer_to_head_has_no_body() -> None:
     assert judge(404, JSON, b"", Expected((404,)), head=True) == []
+
+
+def test_the_example_gateway_passes_every_row(tmp_path: Path) -> None:
+    with backend() as models, gateway(models.url, storage=f"sqlite:///{tmp_path / 'gateway.db'}") as running:
+        key, _ = running.admin.create_key(tier="paid")
+        rows = list(examine(f"{running.url}/v1", key=key))
+        assert models.work() == {}, "no probe makes a model work"
+    assert [(row.name, row.faults) for row in rows if row.state != "ok"] == []

@@ -131,6 +131,10 @@ def test_any_bytes_can_be_read(body: bytes, kind: str) -> None:
     assert value is None or json.dumps(value)
 
 
+def test_a_charset_that_nobody_knows_is_read_as_utf_8() -> None:
+    assert parse("café".encode(), "text/plain; charset=nope") == (None, "café")
+
+
 def test_validation_never_repeats_the_input_and_is_bounded() -> None:
     errors = [
         {

@@ -76,6 +76,11 @@ def test_an_exceptions_text_is_not_shown_whoever_wrote_it_into_the_body() -> Non
     assert decide(told, Rules(), verdict=judge(ValueError("no"))).error.message == "failed: row 7 of users"
 
 
+def test_an_exception_answers_for_a_500_that_says_nothing() -> None:
+    reply = decide(Seen(500, JSON, b"Internal Server Error"), Rules(), verdict=judge(TimeoutError()))
+    assert (reply.error.code, reply.source) == ("upstream_timeout", "unhandled_exception")
+
+
 def test_a_json_rpc_error_is_kept_and_named_by_its_status() -> None:
     reply = decide(Seen(404, JSON, b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"m"}}'), Rules())
     assert (reply.kept, reply.source, reply.error.code) == (True, "passthrough", "not_found")

@@ -145,7 +145,7 @@ class Workers(RuleBasedStateMachine):
             assert record.phase == "running"
 
 
-Workers.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+Workers.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestWorkers = Workers.TestCase
 
 

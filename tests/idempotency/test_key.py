@@ -6,7 +6,7 @@ import string
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from flexmw.idempotency.key import MAX_KEY, fingerprint, parse_key, retry_count
 
@@ -19,17 +19,20 @@ def quoted(text: str) -> bytes:
     return b'"' + text.replace("\\", "\\\\").replace('"', '\\"').encode() + b'"'
 
 
+@settings(deadline=None)
 @given(bare)
 def test_a_bare_key_and_the_same_key_in_quotes_are_one(text: str) -> None:
     assert parse_key([text.encode()]) == parse_key([quoted(text)]) == parse_key([b"  " + text.encode() + b"\t"]) == text
 
 
+@settings(deadline=None)
 @given(printable)
 def test_a_quoted_key_may_hold_every_printable_character(text: str) -> None:
     assert parse_key([quoted(text)]) == text
     assert parse_key([quoted(text) + b";a=1"]) == text
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2 * MAX_KEY))
 def test_any_bytes_are_a_bounded_printable_key_or_an_error(value: bytes) -> None:
     try:
@@ -72,6 +75,7 @@ def test_what_is_no_key_is_refused_in_words(values: list[bytes], why: str) -> No
 parts = st.tuples(st.sampled_from(["POST", "PATCH"]), st.text(max_size=8), st.binary(max_size=8), st.binary(max_size=8))
 
 
+@settings(deadline=None)
 @given(parts, parts)
 def test_two_requests_have_one_fingerprint_exactly_if_they_are_equal(
     one: tuple[str, str, bytes, bytes], other: tuple[str, str, bytes, bytes]

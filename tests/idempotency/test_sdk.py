@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
-from hypothesis import given
+from hypothesis import given, settings
 
 from flexmw.idempotency.sdk import MOST_CALLS, Call, decode, encode, mark, match, prune, taken
 
@@ -22,11 +22,13 @@ calls = st.lists(
 ).map(tuple)
 
 
+@settings(deadline=None, max_examples=40)
 @given(calls, st.floats(0, 300))
 def test_a_first_attempt_is_always_a_call_of_its_own(known: tuple[Call, ...], now: float) -> None:
     assert match(known, count=0, now=now, window=WINDOW) is None
 
 
+@settings(deadline=None, max_examples=40)
 @given(calls, st.integers(1, 6), st.floats(0, 300))
 def test_a_retry_takes_up_a_call_with_a_lower_count_inside_the_window(
     known: tuple[Call, ...], count: int, now: float
@@ -40,6 +42,7 @@ def test_a_retry_takes_up_a_call_with_a_lower_count_inside_the_window(
         assert found.refused or not found.sent or all(call.sent for call in possible)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 8), st.integers(1, 3))
 def test_equal_calls_that_all_retry_each_keep_a_call_of_their_own(number: int, retries: int) -> None:
     known = tuple(Call(id=str(each), count=0, at=float(each)) for each in range(number))
@@ -54,6 +57,7 @@ def test_equal_calls_that_all_retry_each_keep_a_call_of_their_own(number: int, r
     assert match(known, count=retries, now=20.0, window=WINDOW) is None
 
 
+@settings(deadline=None, max_examples=40)
 @given(calls, st.floats(0, 300))
 def test_the_list_stays_bounded_and_keeps_what_was_not_answered_first(known: tuple[Call, ...], now: float) -> None:
     left = prune(known, now=now, window=WINDOW)
@@ -71,6 +75,7 @@ def test_marking_a_call_says_how_it_went() -> None:
     assert mark(known, "b", refused=True)[0] == known[0]
 
 
+@settings(deadline=None, max_examples=40)
 @given(calls)
 def test_the_list_comes_back_from_its_bytes(known: tuple[Call, ...]) -> None:
     assert decode(encode(known)) == known

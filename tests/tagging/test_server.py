@@ -465,3 +465,13 @@ async def test_a_request_that_is_stopped_is_cancelled_and_has_not_failed(anyio_b
     assert (signals.server_span.attributes or {})["flexmw.response.outcome"] == "cancelled"
     assert "error.type" not in (signals.server_span.attributes or {})
     assert signals.exceptions == []
+
+
+@pytest.mark.anyio
+async def test_without_the_private_logs_module_exceptions_go_to_the_span(
+    signals: Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flexmw.tagging.otel._logs", None)
+    app = contrib(signals, flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope()))
+    await call(app, "/broken")
+    assert [signal for signal, _ in signals.exceptions] == ["span"]
