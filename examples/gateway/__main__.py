@@ -93,7 +93,7 @@ def announce(url: str, settings: Settings) -> None:
         f"  playground   {url}/playground",
         f"  demo key     {settings.demo_key}   (free tier: 10 requests a minute, one dollar)",
         f"  admin token  {settings.admin_token}",
-        f"  try          OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={settings.demo_key} openai api models.list",
+        f"  try          curl -H 'Authorization: Bearer {settings.demo_key}' {url}/v1/models",
     )
     print(*lines, sep="\n", flush=True)
 

@@ -88,7 +88,10 @@ class NGram:
             if temperature == 0:
                 word = max(weights, key=lambda candidate: (weights[candidate], candidate))
             else:
-                (word,) = rng.choices(list(weights), [count ** (1 / temperature) for count in weights.values()])
+                most = max(weights.values())  # as shares of it, small temperatures cannot overflow
+                (word,) = rng.choices(
+                    list(weights), [(count / most) ** (1 / temperature) for count in weights.values()]
+                )
             if word == END:
                 return
             yield word

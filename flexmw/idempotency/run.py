@@ -188,7 +188,8 @@ class Running:
             self._outcome = self._tee.broken(_body(crashed())) if self._tee.started else crashed()
             self._exchange.facts[RESULT] = "stored"
         if not self._stored:
-            await self._persist()
+            options = self._plan.options
+            await self._persist(options.lease if error is None else min(options.store_timeout, options.lease))
 
     def _judge_error(self, error: Exception) -> tuple[Kept, bool]:
         """What Envelope will answer to an exception of the app; without one, what it would by default."""
@@ -226,10 +227,11 @@ class Running:
         self._stored = True
         return True
 
-    async def _persist(self) -> None:
-        """Write the outcome; while the store is away, for as long as the lease would have lasted."""
+    async def _persist(self, patience: float) -> None:
+        """Write the outcome, again and again while the store is away. A client that has its answer does not notice, so
+        that may last as long as the lease would have; one whose answer is an exception still waits for it."""
         clock = self._plan.options.clock
-        ends, pause = clock.monotonic() + self._plan.options.lease, _AGAIN
+        ends, pause = clock.monotonic() + patience, _AGAIN
         while not await self._store() and clock.monotonic() < ends:
             await clock.asleep(pause)
             pause = min(pause * 2, self._plan.options.lease / _BEATS)

@@ -93,6 +93,7 @@ class SyncFace(_Face[RequestT, ResponseT]):
             case Read(response, limit):
                 return self._read(response, limit)
             case Replace(response, body):
+                _forget(response)
                 return self._replace(response, [body])
             case Sleep(seconds):
                 self._clock.sleep(seconds)
@@ -160,6 +161,7 @@ class AsyncFace(_Face[RequestT, ResponseT]):
             case Read(response, limit):
                 return await self._read(response, limit)
             case Replace(response, body):
+                _forget(response)
                 return self._replace(response, [body])
             case Sleep(seconds):
                 await self._clock.asleep(seconds)
@@ -298,6 +300,13 @@ class _Replayed:
 
     async def aclose(self) -> None:
         await self._source.aclose()
+
+
+def _forget(response: Any) -> None:
+    """Drop a body that the response was made with (by a ``MockTransport``): it would hide the new one."""
+    if response.__dict__.pop("_content", None) is not None:
+        response.__dict__.pop("_decoder", None)
+        response.is_stream_consumed = response.is_closed = False
 
 
 def _unheard(error: BaseException | None) -> None:

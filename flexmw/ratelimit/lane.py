@@ -24,6 +24,11 @@ _MARGIN: Final = 0.01
 """Seconds after the end of a window: whoever comes at that very moment is early where the end is counted in."""
 
 
+_SETTLING: Final = 1.0
+"""Seconds that an evenly spaced request waits at most for the answer to the one before it: two that are sent apart may
+arrive together."""
+
+
 class Lane:
     """Seconds are monotonic. Not safe for threads: its owner holds a lock.
 
@@ -69,6 +74,7 @@ class Lane:
             self._roll(now)
         if self._left > 0:
             self._left -= 1
+            self._next_at = max(self._next_at, now + self._window / self._limit)
             return 0.0
         if now < self._probe_until:
             return POLL
@@ -99,6 +105,8 @@ class Lane:
     def _space(self, now: float) -> float:
         if now < self._next_at:
             return self._next_at - now
+        if self._flying and now < self._next_at + _SETTLING:
+            return POLL
         self._next_at = now + self._window / (self._limit or 1) + _MARGIN / 10
         return 0.0
 
@@ -106,6 +114,8 @@ class Lane:
         """A response came. ``seen`` is the quota it tells of, ``wait`` what a refusal asks for."""
         self._flying = max(0, self._flying - 1)
         self._heard = True
+        if self._limit and self._refills_at_once is False:
+            self._next_at = max(self._next_at, now + self._window / self._limit)
         if wait is not None:
             self._blocked_until = max(self._blocked_until, now + wait)
             self._left, self._probe_until = 0, 0.0

@@ -135,6 +135,14 @@ def test_the_openai_sdk_gets_a_readable_error_from_a_proxys_page(serve: Serve) -
     assert "No such deployment." in str(caught.value)
 
 
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_an_answer_of_a_mock_transport_is_rewritten_too(library: Any) -> None:
+    answer = library.Response(502, headers={"content-encoding": "gzip"}, content=gzip.compress(PAGE))
+    client = library.Client(transport=library.MockTransport(lambda request: answer))
+    with flexmw.wrap_client(client, flexmw.Envelope()) as client:
+        assert client.get("http://upstream/").json()["error"]["code"] == "bad_gateway"
+
+
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [

@@ -47,6 +47,13 @@ def test_two_words_in_a_row_were_neighbours_in_the_book() -> None:
     assert all(known)
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.integers(), st.floats(0, 2))
+def test_any_temperature_draws_known_words(seed: int, temperature: float) -> None:
+    known = model.load(2).followers[()]
+    assert all(word in known for word in model.tokenize(say(seed=seed, max_tokens=5, temperature=temperature)))
+
+
 def test_a_temperature_of_zero_needs_no_seed() -> None:
     assert say(seed=1, temperature=0) == say(seed=2, temperature=0)
 

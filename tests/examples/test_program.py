@@ -16,9 +16,11 @@ import httpx2
 import openai
 import pytest
 
+import flexmw
 from examples.gateway import __main__ as program
+from examples.gateway.catalogue import Catalogue
 from examples.gateway.processes import ROOT
-from examples.gateway.serve import Backend
+from examples.gateway.serve import Backend, Running
 
 
 @contextmanager
@@ -131,3 +133,18 @@ def test_an_upstream_that_is_not_there_is_named(capsys: pytest.CaptureFixture[st
     storage = f"sqlite:///{tmp_path}/gateway.db"
     said = complaint(capsys, "--port", "0", "--upstream", "http://127.0.0.1:1/v1/", "--storage", storage)
     assert "upstream http://127.0.0.1:1 " in said
+
+
+@pytest.mark.usefixtures("_same_handlers")
+def test_an_upstream_that_wants_a_key_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, running: Running
+) -> None:
+    storage = f"sqlite:///{tmp_path}/gateway.db"
+    said = complaint(capsys, "--port", "0", "--upstream", running.url, "--storage", storage)
+    assert "does not accept the gateway's own key" in said
+
+
+@pytest.mark.parametrize("listing", [None, [], {"data": None}, {"data": [{"name": "m"}]}, {"data": ["m"]}])
+def test_an_upstream_that_lists_no_models_is_a_bad_setting(listing: object) -> None:
+    with pytest.raises(flexmw.ConfigError, match="GET /v1/models"):
+        Catalogue(store=None).stock(listing)  # type: ignore[arg-type]

@@ -623,6 +623,19 @@ async def test_an_answer_is_stored_when_the_store_comes_back() -> None:
     assert (await call(app)).answer == b"run 1"
 
 
+async def test_a_caller_does_not_wait_for_an_exception_until_a_lost_store_comes_back() -> None:
+    store = _Broken()
+
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        store.away = True
+        raise LookupError
+
+    app = Idempotency(storage=store, lease=60.0, store_timeout=0.05).asgi(Host(work=work))
+    with anyio.fail_after(30.0):
+        caller = await call(app)
+    assert isinstance(caller.raised, LookupError)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

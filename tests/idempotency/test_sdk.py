@@ -79,3 +79,9 @@ def test_marking_a_call_says_how_it_went() -> None:
 @given(calls)
 def test_the_list_comes_back_from_its_bytes(known: tuple[Call, ...]) -> None:
     assert decode(encode(known)) == known
+
+
+def test_of_too_many_calls_the_oldest_answered_one_goes_first() -> None:
+    known = tuple(Call(id=str(each), count=0, at=float(each), sent=each in (5, 9)) for each in range(MOST_CALLS + 2))
+    left = {call.id for call in prune(known, now=MOST_CALLS + 2.0, window=1e3)}
+    assert {call.id for call in known} - left == {"5", "9", "0"}

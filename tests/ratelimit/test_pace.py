@@ -119,7 +119,7 @@ def test_an_error_on_the_way_holds_nobody_up() -> None:
 async def test_a_burst_of_tasks_is_never_refused_by_a_real_server(
     serve: Serve, strategy: str, anyio_backend: str
 ) -> None:
-    served = serve(RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering()))
+    served = serve(RateLimit("10/2 second", strategy=strategy, headers=("openai",)).asgi(answering()))
     transport = flexmw.httpx.AsyncTransport(Pace())
     statuses: list[int] = []
     began = time.monotonic()
@@ -129,10 +129,10 @@ async def test_a_burst_of_tasks_is_never_refused_by_a_real_server(
             statuses.append((await client.get(served.url)).status_code)
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(40):
+            for _ in range(25):
                 tasks.start_soon(one)
-    assert statuses == [200] * 40
-    assert time.monotonic() - began >= 3.0
+    assert statuses == [200] * 25
+    assert time.monotonic() - began >= 3.0  # ten at once, ten in the second window, five in the third
 
 
 def test_a_burst_of_threads_is_never_refused_by_a_real_server(serve: Serve) -> None:

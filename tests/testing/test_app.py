@@ -381,3 +381,23 @@ GOOD: dict[str, Any] = {"name": "acme.x", "api": 1, "order": flexmw.Order()}
 def test_a_wrong_declaration_is_named(attributes: dict[str, Any], words: str) -> None:
     with pytest.raises(AssertionError, match=words):
         check_app(Undeclared(**{**GOOD, **attributes}))
+
+
+def test_a_component_that_cannot_wrap_is_named() -> None:
+    def refuse(app: App) -> App:
+        raise RuntimeError("no")
+
+    with pytest.raises(AssertionError, match="plain request: RuntimeError: no"):
+        check_app(Component(factory=refuse))
+
+
+def test_a_component_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    @only_http
+    async def hangs(app: App, scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "POST":
+            await anyio.sleep_forever()
+        await app(scope, receive, send)
+
+    monkeypatch.setattr("flexmw.testing.app.PATIENCE", 0.5)
+    with pytest.raises(AssertionError, match=r"request body: nothing happened for 0\.5 s"):
+        check_app(Component(factory=hangs))

@@ -1,0 +1,82 @@
+"""``flexmw plugins`` in this process, with distributions that a test declares."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from flexmw.cli import main
+from flexmw.registry import dialects, installed
+from tests.plugins.conftest import Declared
+
+GOOD = """
+from typing import ClassVar
+import flexmw
+class Thing:
+    name, api, order = "acme.thing", 1, flexmw.Order()
+    def __init__(self, *, size: int, word: str = "x") -> None: ...
+    def asgi(self, app): return app
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Declared]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installed.cache_clear()
+    dialects.cache_clear()
+    yield Declared(tmp_path)
+    installed.cache_clear()
+    dialects.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("acme_cli_")]:
+        del sys.modules[name]
+
+
+def test_a_table_and_the_built_in_names(here: Declared, capsys: pytest.CaptureFixture[str]) -> None:
+    here.add("acme-thing", "acme.thing", "acme_cli_thing:Thing")
+    assert main(["plugins"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "built in: tagging, envelope, ratelimit, idempotency, pace, retry"
+    assert any(line.split() == ["acme.thing", "acme_cli_thing:Thing", "acme-thing", "0.1"] for line in lines)
+    assert "acme_cli_thing" not in sys.modules
+
+
+def test_load_names_the_broken_and_keeps_the_good(here: Declared, capsys: pytest.CaptureFixture[str]) -> None:
+    here.add("acme-thing", "acme.thing", "acme_cli_good:Thing", source=GOOD)
+    assert main(["plugins", "--load"]) == 0
+    here.add("acme-broken", "acme.broken", "acme_cli_broken:Thing", source="1 / 0\n")
+    installed.cache_clear()
+    capsys.readouterr()
+    assert main(["plugins", "--load", "--json"]) == 1
+    faults = {each["name"]: each["fault"] for each in json.loads(capsys.readouterr().out)}
+    assert faults["acme.thing"] is None
+    assert "failed to import: ZeroDivisionError" in faults["acme.broken"]
+
+
+def test_the_schema_leaves_the_broken_out_and_says_so(here: Declared, capsys: pytest.CaptureFixture[str]) -> None:
+    here.add("acme-thing", "acme.thing", "acme_cli_sized:Thing", source=GOOD)
+    here.add("acme-broken", "acme.broken", "acme_cli_away:Thing")
+    assert main(["schema"]) == 1
+    shown = capsys.readouterr()
+    properties = json.loads(shown.out)["properties"]
+    assert properties["acme.thing"]["required"] == ["size"]
+    assert "acme.broken" not in properties
+    assert "left out: plugin 'acme.broken'" in shown.err
+
+
+def test_a_reader_that_leaves_early_is_no_crash() -> None:
+    command = f"{sys.executable} -m flexmw explain | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "server, outermost first\n"
+    assert "Traceback" not in done.stderr
+
+
+def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+    assert "usage: flexmw" in capsys.readouterr().err
