@@ -89,9 +89,8 @@ class NGram:
                 word = max(weights, key=lambda candidate: (weights[candidate], candidate))
             else:
                 most = max(weights.values())  # as shares of it, small temperatures cannot overflow
-                (word,) = rng.choices(
-                    list(weights), [(count / most) ** (1 / temperature) for count in weights.values()]
-                )
+                shares = [(count / most) ** (1 / temperature) for count in weights.values()]
+                (word,) = rng.choices(list(weights), shares)
             if word == END:
                 return
             yield word

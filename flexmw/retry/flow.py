@@ -117,7 +117,7 @@ class Call:
                     reason, delay = "local_error", 0.0
                 if reason is not None:
                     self._lost(error, verdict, reason)
-                    yield self._stopped(verdict, reason, kind)
+                    yield self._told("flexmw.retry.stopped", verdict, kind, stop_reason=reason)
                     raise
             else:
                 verdict, wait = self._read(response)
@@ -125,14 +125,17 @@ class Call:
                 reason, delay = self._plan(verdict, wait)
                 if reason is not None:
                     if verdict.row != "answered":
-                        yield self._stopped(verdict, reason, kind)
+                        yield self._told("flexmw.retry.stopped", verdict, kind, stop_reason=reason)
                     return (yield from self._answer(response, verdict, reason))
                 _hurry(attempt)
                 yield Discard(response)
-            source = "retry_after" if wait else "backoff"
-            yield Tell(
+            yield self._told(
                 "flexmw.retry.scheduled",
-                {"attempt": self.sent, "delay": delay, "delay_source": source, "error_type": kind},
+                verdict,
+                kind,
+                attempt=self.sent,
+                delay=delay,
+                delay_source="retry_after" if wait else "backoff",
             )
             yield Sleep(delay)
             self.waited += delay
@@ -222,9 +225,10 @@ class Call:
     def _outcome(self, verdict: Verdict, reason: str | None) -> Outcome:
         return Outcome(verdict.outcome, self.sent, self.waited, self.key, reason, verdict.row)
 
-    def _stopped(self, verdict: Verdict, reason: str, kind: str) -> Tell:
+    def _told(self, event: str, verdict: Verdict, kind: str, **details: Any) -> Tell:
+        """An event for Tagging, with why a repetition is safe and what went wrong."""
         safety = "not_sent" if verdict.outcome == "unsent" else self.licence
-        return Tell("flexmw.retry.stopped", {"stop_reason": reason, "safety": safety, "error_type": kind})
+        return Tell(event, {**details, "safety": safety, "error_type": kind})
 
     def _print(self) -> bytes:
         """Equal requests of one caller have equal prints; a body that is not held in memory counts as equal."""

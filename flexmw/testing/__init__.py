@@ -14,5 +14,16 @@ from flexmw.testing.clock import FakeClock
 from flexmw.testing.flow import check_flow
 from flexmw.testing.hostile import HostileServer
 from flexmw.testing.played import Played, play
+from flexmw.testing.semconv import assert_semconv
+from flexmw.testing.stores import check_store
 
-__all__ = ["FakeClock", "HostileServer", "Played", "check_app", "check_flow", "play"]
+__all__ = [
+    "FakeClock",
+    "HostileServer",
+    "Played",
+    "assert_semconv",
+    "check_app",
+    "check_flow",
+    "check_store",
+    "play",
+]

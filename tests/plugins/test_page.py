@@ -71,7 +71,7 @@ def test_the_page_does_what_it_says(environment: Environment, lent: Path, tmp_pa
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=120,
+                timeout=300,
                 check=False,
             )
             assert matches(step.output, done.stdout), f"$ {step.command}\n{done.stdout}"
