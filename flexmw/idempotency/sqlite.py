@@ -31,6 +31,7 @@ from flexmw.kit.clock import SYSTEM, Clock
 
 __all__ = ["SQLiteStore", "path_of"]
 
+_PAUSE: Final = 0.01
 _SCHEMA: Final = """
 create table if not exists flexmw_keys (
     key text primary key, token text not null, entry blob not null,
@@ -158,7 +159,7 @@ class SQLiteStore:
             return self._connection
         connection = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("pragma journal_mode = wal")
+            self._to_wal(connection)
             connection.execute("pragma synchronous = full")
             connection.executescript(_SCHEMA)
         except BaseException:
@@ -166,3 +167,16 @@ class SQLiteStore:
             raise
         self._connection, self._process = connection, os.getpid()
         return connection
+
+    def _to_wal(self, connection: sqlite3.Connection) -> None:
+        """Switch the file to its write-ahead log. SQLite does not wait for other processes that do the same now."""
+        ends = self._clock.monotonic() + self._timeout
+        while True:
+            try:
+                connection.execute("pragma journal_mode = wal")
+            except sqlite3.OperationalError:
+                if self._clock.monotonic() >= ends:
+                    raise
+                self._clock.sleep(_PAUSE)
+            else:
+                return

@@ -187,7 +187,7 @@ async def websocket(wrap: Wrap, headers: Headers) -> list[str]:
         await send({"type": "websocket.send", "text": "pong"})
         heard.append(await receive())
 
-    incoming = [
+    incoming: list[Message] = [
         {"type": "websocket.connect"},
         {"type": "websocket.receive", "text": "ping"},
         {"type": "websocket.disconnect", "code": 1000},
