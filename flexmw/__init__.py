@@ -32,7 +32,8 @@ from flexmw.errors import (
 
 if TYPE_CHECKING:
     from flexmw import httpx, httpx2
-    from flexmw.envelope import Envelope
+    from flexmw.adopted import adopt
+    from flexmw.envelope import Envelope, error_from
     from flexmw.idempotency import Idempotency, execution
     from flexmw.kit.component import Order
     from flexmw.kit.effects import Discard, Flow, Request, Response, Send, Sleep
@@ -73,7 +74,9 @@ __all__ = [
     "SubsystemOffline",
     "Tagging",
     "UpstreamTimeout",
+    "adopt",
     "component",
+    "error_from",
     "execution",
     "httpx",
     "httpx2",
@@ -85,7 +88,8 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "envelope": ("Envelope",),
+    "adopted": ("adopt",),
+    "envelope": ("Envelope", "error_from"),
     "idempotency": ("Idempotency", "execution"),
     "kit.component": ("Order",),
     "kit.effects": ("Discard", "Flow", "Request", "Response", "Send", "Sleep"),

@@ -14,6 +14,7 @@ allow_headers, allow_methods, allow_origin_regex, allow_origins, allow_private_n
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -69,7 +70,7 @@ class AdoptedTransport(_Adopted):
         theirs = _bases(self.wraps)
         asynchronous = hasattr(transport, _METHODS[True])
         if not callable(getattr(self.wraps, _METHODS[asynchronous], None)) or (theirs and not theirs & ours):
-            wanted = " or ".join(sorted(f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in ours))
+            wanted = " or ".join(sorted(f"{_library(base)}.{base.__name__}" for base in ours))
             raise ConfigError(
                 f"component {self.name!r}",
                 self.wraps,
@@ -163,3 +164,9 @@ def _fit(
 def _bases(cls: Any) -> frozenset[type]:
     """The base transports of httpx or httpx2 that a class stands on."""
     return frozenset(base for base in getattr(cls, "__mro__", ()) if base.__name__ in _BASES)
+
+
+def _library(base: type) -> str:
+    """Where a base class comes from, by identity: SDKs give what they re-export a module name of their own."""
+    homes = (name for name in ("httpx2", "httpx") if getattr(sys.modules.get(name), base.__name__, None) is base)
+    return next(homes, base.__module__)

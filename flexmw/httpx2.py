@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import httpx2
 
-from flexmw.kit.transport import AsyncFace, AsyncFollowed, Followed, SyncFace
+from flexmw.kit.bodies import AsyncFollowed, Followed
+from flexmw.kit.transport import AsyncFace, SyncFace
 
 __all__ = ["AsyncStream", "AsyncTransport", "Stream", "Transport"]
 

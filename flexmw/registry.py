@@ -213,7 +213,7 @@ def sort(components: Iterable[C]) -> list[C]:
 def _constraints(components: Sequence[Component]) -> list[tuple[str, str]]:
     """Pairs (outer, inner) that are both there."""
     there = {_name(each) for each in components}
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for each in components:
         order: Order = getattr(each, "order", Order())
         pairs += [(outer, _name(each)) for outer in order.after if outer in there]

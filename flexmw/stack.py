@@ -11,11 +11,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from os import PathLike
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, cast
 
 from starlette.types import ASGIApp
 
@@ -32,6 +33,7 @@ __all__ = ["Stack", "wrap_app", "wrap_client"]
 ClientT = TypeVar("ClientT")
 
 _DEFAULT: Final = {"asgi": ("tagging", "envelope"), "flow": ("tagging", "retry")}
+_KINDS: Final = {"Client": "Transport", "AsyncClient": "AsyncTransport"}
 _FACES: Final = {"asgi": "server", "flow": "client"}
 
 
@@ -150,10 +152,11 @@ def _resolve(given: Sequence[Component | str], method: str) -> tuple[Any, ...]:
 
 def _binding(client: object) -> tuple[str, str]:
     """The library that a client belongs to, and the transport class that it needs."""
-    for cls in type(client).__mro__:
-        library = cls.__module__.partition(".")[0]
-        if library in ("httpx", "httpx2") and cls.__name__ in ("Client", "AsyncClient"):
-            return library, "AsyncTransport" if cls.__name__ == "AsyncClient" else "Transport"
+    for library in ("httpx2", "httpx"):  # by identity: SDKs give the classes they re-export a module name of their own
+        module = sys.modules.get(library)
+        for kind, face in _KINDS.items() if module else ():
+            if isinstance(client, getattr(module, kind)):
+                return library, face
     raise ConfigError(
         "wrap_client(client)",
         client,
@@ -176,5 +179,5 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, (tuple, list)):
-        return [_shown(item) for item in value]
+        return [_shown(item) for item in cast("tuple[Any, ...]", value)]
     return value if isinstance(value, (int, float, bool, type(None))) else redact(repr(value))

@@ -94,6 +94,7 @@ class Responder:
         """Run the host and see to it that its request is answered once."""
         self._before = sys.exception()
         self._guard = self._scope.get("app")
+        self.exchange.judge = self._plan.judge
         try:
             with self.exchange:
                 await app(self._scope, self.receive, self.send)

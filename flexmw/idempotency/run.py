@@ -205,7 +205,7 @@ class Running:
         if self._exchange.judge is not None:
             judged = self._exchange.judge(error)
             if 400 <= judged.status <= 599 and judged.status != 499:
-                return judged.status, judged.error.encode(), raw_headers(judged.headers)
+                return judged.status, judged.error.encode(), raw_headers(tuple(judged.headers))
         if isinstance(error, HTTPException) and 400 <= error.status_code <= 599:
             row = for_status(error.status_code)
             message = error.detail if error.status_code < 500 and isinstance(error.detail, str) else row.message

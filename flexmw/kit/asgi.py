@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,7 +14,7 @@ __all__ = ["ASGIApp", "Message", "Receive", "Scope", "Send", "raw_headers", "ref
 POLICY_VIOLATION = 1008
 
 
-def raw_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]] | None) -> list[Header]:
+def raw_headers(headers: Mapping[str, str] | Sequence[tuple[str, str]] | None) -> list[Header]:
     """Headers as ASGI carries them: lower-case names, latin-1."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in pairs]

@@ -6,7 +6,7 @@ The class statements in ``flexmw/httpx.py`` and ``flexmw/httpx2.py`` add each li
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
@@ -14,11 +14,12 @@ import anyio
 
 from flexmw.contract import redact
 from flexmw.errors import ConfigError
+from flexmw.kit.bodies import Replayed, forget, unheard
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.drive import Sends, adrive, chain, drive
 from flexmw.kit.effects import Discard, Effect, Follow, Observer, Read, Replace, Response, Send, Sleep
 
-__all__ = ["DRAIN_BYTES", "DRAIN_SECONDS", "AsyncFace", "AsyncFollowed", "Followed", "SyncFace", "copy_request"]
+__all__ = ["DRAIN_BYTES", "DRAIN_SECONDS", "AsyncFace", "SyncFace", "components_of", "copy_request"]
 
 DRAIN_BYTES: Final = 64 * 1024
 DRAIN_SECONDS: Final = 1.0
@@ -26,7 +27,6 @@ DRAIN_SECONDS: Final = 1.0
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
-Watch = Callable[[BaseException | None], None]
 
 
 def copy_request(request: Any, **extensions: Any) -> Any:
@@ -48,7 +48,7 @@ class _Face(Generic[RequestT, ResponseT]):
     One that is a transport itself (``around(transport)``) takes the components further inward inside it.
     """
 
-    _default: ClassVar[Callable[[], Any]]
+    _default: ClassVar[type]
     _followed: ClassVar[type]
 
     def __init__(self, *components: Sends, transport: Any = None, clock: Clock = SYSTEM) -> None:
@@ -58,7 +58,7 @@ class _Face(Generic[RequestT, ResponseT]):
                     f"{type(self).__name__}(*components)", component, "objects with a client face: a `flow` method"
                 )
         self.components = self._own = components
-        self.wrapped = type(self)._default() if transport is None else transport
+        self.wrapped: Any = self._default() if transport is None else transport
         self._clock = clock
         for place, component in enumerate(components):
             if around := getattr(component, "around", None):
@@ -74,7 +74,7 @@ class _Face(Generic[RequestT, ResponseT]):
         return effect.response
 
     def _replace(self, response: Any, chunks: Sequence[bytes], rest: Any = None) -> Response:
-        response.stream = self._followed(_Replayed(chunks, rest, response.stream), _unheard)
+        response.stream = self._followed(Replayed(chunks, rest, response.stream), unheard)
         return response  # type: ignore[no-any-return]
 
 
@@ -93,7 +93,7 @@ class SyncFace(_Face[RequestT, ResponseT]):
             case Read(response, limit):
                 return self._read(response, limit)
             case Replace(response, body):
-                _forget(response)
+                forget(response)
                 return self._replace(response, [body])
             case Sleep(seconds):
                 self._clock.sleep(seconds)
@@ -104,7 +104,8 @@ class SyncFace(_Face[RequestT, ResponseT]):
         return None
 
     def _read(self, response: Any, limit: int) -> bytes | None:
-        chunks, size, rest = [], 0, iter(response.stream)
+        chunks: list[bytes] = []
+        size, rest = 0, iter(response.stream)
         try:
             for chunk in rest:
                 chunks.append(chunk)
@@ -161,7 +162,7 @@ class AsyncFace(_Face[RequestT, ResponseT]):
             case Read(response, limit):
                 return await self._read(response, limit)
             case Replace(response, body):
-                _forget(response)
+                forget(response)
                 return self._replace(response, [body])
             case Sleep(seconds):
                 await self._clock.asleep(seconds)
@@ -172,7 +173,8 @@ class AsyncFace(_Face[RequestT, ResponseT]):
         return None
 
     async def _read(self, response: Any, limit: int) -> bytes | None:
-        chunks, size, rest = [], 0, aiter(response.stream)
+        chunks: list[bytes] = []
+        size, rest = 0, aiter(response.stream)
         try:
             async for chunk in rest:
                 chunks.append(chunk)
@@ -215,102 +217,6 @@ class AsyncFace(_Face[RequestT, ResponseT]):
         traceback: TracebackType | None = None,
     ) -> None:
         await self.wrapped.__aexit__(exc_type, exc_value, traceback)
-
-
-class _Ending:
-    """Tells how a body ended, once."""
-
-    def __init__(self, stream: Any, watch: Watch, tap: Callable[[bytes], None] | None = None) -> None:
-        self._stream = stream
-        self._watch: Watch | None = watch
-        self._tap = tap
-
-    def _end(self, error: BaseException | None = None) -> None:
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch(error)
-
-
-class Followed(_Ending):
-    """A body that tells how it ends, for the blocking client."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        tap = self._tap
-        try:
-            if tap is None:
-                yield from self._stream
-            else:
-                for chunk in self._stream:
-                    tap(chunk)
-                    yield chunk
-        except BaseException as error:
-            self._end(error)
-            raise
-        self._end()
-
-    def close(self) -> None:
-        try:
-            self._stream.close()
-        finally:
-            self._end(GeneratorExit())
-
-
-class AsyncFollowed(_Ending):
-    """A body that tells how it ends, for the async client."""
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        tap = self._tap
-        try:
-            async for chunk in self._stream:
-                if tap is not None:
-                    tap(chunk)
-                yield chunk
-        except BaseException as error:
-            self._end(error)
-            raise
-        self._end()
-
-    async def aclose(self) -> None:
-        try:
-            await self._stream.aclose()
-        finally:
-            self._end(GeneratorExit())
-
-
-class _Replayed:
-    """A body that was read in part: what was read, and then the rest as it comes."""
-
-    def __init__(self, chunks: Sequence[bytes], rest: Any, source: Any) -> None:
-        self._chunks, self._rest, self._source = chunks, rest, source
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._chunks
-        if self._rest is not None:
-            yield from self._rest
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._chunks:
-            yield chunk
-        if self._rest is not None:
-            async for chunk in self._rest:
-                yield chunk
-
-    def close(self) -> None:
-        self._source.close()
-
-    async def aclose(self) -> None:
-        await self._source.aclose()
-
-
-def _forget(response: Any) -> None:
-    """Drop a body that the response was made with (by a ``MockTransport``): it would hide the new one."""
-    if response.__dict__.pop("_content", None) is not None:
-        response.__dict__.pop("_decoder", None)
-        response.is_stream_consumed = response.is_closed = False
-
-
-def _unheard(error: BaseException | None) -> None:
-    return None
 
 
 def _watched(request: Any, observe: Observer | None) -> Any:

@@ -52,7 +52,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELE
 
 
 _COVERED: Final[frozenset[Licence]] = frozenset({"safe_method", "idempotency_key", "opt_in"})
-_ALWAYS: Final[frozenset[Licence]] = _COVERED | {"none"}
+_ALWAYS: Final[frozenset[Licence]] = frozenset({*_COVERED, "none"})
 _NEVER: Final[frozenset[Licence]] = frozenset()
 
 TABLE: Final[Mapping[RowName, frozenset[Licence]]] = {

@@ -11,11 +11,11 @@ True
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, cast
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import SYSTEM, Clock
@@ -101,7 +101,7 @@ class Retry:
         if chosen is None or isinstance(chosen, type(self)):
             return chosen
         if isinstance(chosen, Mapping):
-            return replace(self, **_known(chosen))
+            return replace(self, **_known(cast("Mapping[str, Any]", chosen)))
         raise ConfigError(f"extensions[{EXTENSION!r}]", chosen, "a flexmw.Retry, a mapping of its options, or None")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Retry:
 
 
 @contextmanager
-def retry_options(policy: Retry | None = _UNSET, /, **options: Any) -> Iterator[None]:
+def retry_options(policy: Retry | None = _UNSET, /, **options: Any) -> Generator[None]:
     """Other options for the calls made inside, for SDKs that hide ``request.extensions``.
 
     ``retry_options(attempts=5, idempotent=True)`` changes those options of whatever policy the client has;
