@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections import Counter as Tally
@@ -219,9 +220,19 @@ def _no_thread_is_left() -> Generator[None]:
     assert not left, f"threads that the test left behind: {', '.join(left)}"
 
 
+def _skips(config: pytest.Config) -> Tally[str]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reports = reporter.stats.get("skipped", []) if reporter else []
+    return Tally(str(report.longrepr[-1]).removeprefix("Skipped: ") for report in reports)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Count the skips by reason, one line each, for people and for CI."""
-    reports = terminalreporter.stats.get("skipped", [])
-    reasons = Tally(str(report.longrepr[-1]).removeprefix("Skipped: ") for report in reports)
-    for reason, count in sorted(reasons.items()):
+    for reason, count in sorted(_skips(terminalreporter.config).items()):
         terminalreporter.write_line(f"skipped {count}: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """CI has all that the tests need: there, a skip is a failure."""
+    if os.environ.get("CI") and session.exitstatus == pytest.ExitCode.OK and _skips(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -48,7 +48,7 @@ ASGIApp: TypeAlias = Callable[
 Http: TypeAlias = Literal["h11", "httptools"]
 Lifespan: TypeAlias = Literal["auto", "on", "off"]
 
-_ATTEMPTS = 200
+_ATTEMPTS = 1200
 _PAUSE = 0.025
 _STOP_SECONDS = 5.0
 
