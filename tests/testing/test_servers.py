@@ -162,15 +162,26 @@ def test_leaves_a_thread():
 """
 
 
-def test_skips_are_counted_by_reason_and_a_thread_that_stays_fails_its_test(tmp_path: Path) -> None:
+def run_child(tmp_path: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parent.parent.parent
+    hooks = "_no_thread_is_left, pytest_sessionfinish, pytest_terminal_summary"
     (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {root}\n")
-    (tmp_path / "conftest.py").write_text("from tests.conftest import _no_thread_is_left, pytest_terminal_summary\n")
-    (tmp_path / "test_child.py").write_text(CHILD)
+    (tmp_path / "conftest.py").write_text(f"from tests.conftest import {hooks}\n")
+    (tmp_path / "test_child.py").write_text(code)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-    bare = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the plugins of other packages take seconds to load
-    run = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=60, check=False)
-    lines = run.stdout.splitlines()
+    # The plugins of other packages take seconds to load.
+    bare = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CI": "", **environment}
+    return subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_skips_are_counted_by_reason_and_a_thread_that_stays_fails_its_test(tmp_path: Path) -> None:
+    lines = run_child(tmp_path, CHILD).stdout.splitlines()
     assert "skipped 2: needs a dragon" in lines
     assert any("threads that the test left behind: forgotten" in line for line in lines)
     assert "2 passed, 2 skipped, 1 error" in lines[-1]
+
+
+@pytest.mark.parametrize(("ci", "code"), [("", 0), ("true", 1)])
+def test_a_skip_is_a_failure_in_ci_only(tmp_path: Path, ci: str, code: int) -> None:
+    skips = "from tests.servers import skip_unless\n\ndef test_one():\n    skip_unless(None, 'a dragon')\n"
+    assert run_child(tmp_path, skips, CI=ci).returncode == code
