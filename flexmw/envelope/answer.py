@@ -52,7 +52,7 @@ class Writer:
         plan = self._plan
         if not plan.dialects:
             return plan.default
-        return choose(plan.dialects, self._scope.get("path", ""), self._header(b"accept") or "", plan.default)
+        return choose(plan.dialects, self._scope.get("path", ""), self._list(b"accept"), plan.default)
 
     async def write(self, send: Send, reply: Reply, start: Message, kept: bytes | None) -> None:
         """Send a whole error. ``start`` is the host's; ``kept`` is its body, where that goes out as it came."""
@@ -87,6 +87,11 @@ class Writer:
     def _header(self, name: bytes) -> str | None:
         headers: Iterable[Header] = self._scope.get("headers", ())
         return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+    def _list(self, name: bytes) -> str:
+        """A field that may come in several lines, as one (RFC 9110 section 5.3)."""
+        headers: Iterable[Header] = self._scope.get("headers", ())
+        return ", ".join(value.decode("latin-1") for key, value in headers if key == name)
 
     def _identity(self, headers: Iterable[Header]) -> str | None:
         name = self._plan.request_id

@@ -154,7 +154,8 @@ class Responder:
                 await self._send(message)
             else:
                 self._state = _STREAMING
-                self._stream = Stream(self._send, message, framing, Writer(self._plan, self._scope).dialect.finished)
+                finished = Writer(self._plan, self._scope).dialect.finished
+                self._stream = Stream(self._send, message, framing, finished, self.exchange.tell)
         elif self._passes(error_status(status)):
             self._state = _PASSING
             await self._send({**message, "headers": self.exchange.complete(message["headers"])})

@@ -6,9 +6,11 @@ raise, and a client would take half an answer for the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from anyio.lowlevel import checkpoint
 
 from flexmw.kit.asgi import Message, Send
 
@@ -38,12 +40,24 @@ LINES: Final = Framing((b"\n",))
 
 class Stream:
     """One response that is a stream. ``start`` is sent with the first byte, so that a failure before it can still be
-    answered with its own status."""
+    answered with its own status.
 
-    __slots__ = ("_ends", "_finished", "_loose", "_rest", "_send", "_start", "ended", "framing", "held", "last")
+    ``tell`` hears ``flexmw.stream.began`` and ``flexmw.stream.ended`` from inside the host's ``send``: when the end
+    goes out, an instrument inside the host has closed its span.
+    """
 
-    def __init__(self, send: Send, start: Message, framing: Framing, finished: Callable[[bytes], bool]) -> None:
+    __slots__ = ("_ends", "_finished", "_loose", "_rest", "_send", "_start", "_tell", "ended", "framing", "held", "last")
+
+    def __init__(
+        self,
+        send: Send,
+        start: Message,
+        framing: Framing,
+        finished: Callable[[bytes], bool],
+        tell: Callable[[str, Mapping[str, Any]], None],
+    ) -> None:
         self._send = send
+        self._tell = tell
         self._start: Message | None = start
         self.framing = framing
         self._ends = framing.ends
@@ -78,7 +92,14 @@ class Stream:
         self.held = True
         if data:
             await self._forward(data)
-        if not self._rest and self._finished(self.last):
+        complete = not self._rest and self._finished(self.last)
+        if self.started:
+            if not complete:
+                # A host whose producer has raised (FastAPI) ends its stream well and is then cancelled: here, if it may
+                # be, so that nobody inside takes the stream for a complete one.
+                await checkpoint()
+            self._tell("flexmw.stream.ended", {})
+        if complete:
             await self.end()
 
     async def _forward(self, data: bytes) -> None:
@@ -91,7 +112,9 @@ class Stream:
             await self._emit(data[:cut])
 
     async def _emit(self, data: bytes) -> None:
-        await self.begin()
+        if not self.started:
+            self._tell("flexmw.stream.began", {})
+            await self.begin()
         if data[:1] != b":":
             self.last = data
         await self._send({"type": "http.response.body", "body": data, "more_body": True})

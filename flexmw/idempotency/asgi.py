@@ -11,15 +11,18 @@ from flexmw.idempotency.request import ProtectedRequest
 from flexmw.idempotency.run import Plan
 from flexmw.idempotency.store import open_store
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
-from flexmw.kit.identity import Callers, header
+from flexmw.kit.exchange import Header
+from flexmw.kit.identity import Callers
 
 if TYPE_CHECKING:
     from flexmw.idempotency.component import Idempotency
 
 __all__ = ["IdempotencyApp"]
 
-_CREDENTIALS: Final = (b"authorization", b"x-api-key", b"api-key", b"cookie")
-"""Where a caller without a bearer token shows who it is. Two callers behind one address must never share answers."""
+_CREDENTIALS: Final = (b"authorization", b"x-api-key", b"api-key")
+_SESSION: Final = (b"cookie",)
+"""Where a caller shows who it is; cookies only where there is nothing else, because some change with every answer. Two
+callers behind one address, or behind one proxy that signs in for them, must never share answers."""
 
 
 class IdempotencyApp:
@@ -67,15 +70,14 @@ class IdempotencyApp:
 
     def _caller(self, scope: Scope) -> str:
         named = self._options.caller(scope) if self._options.caller is not None else None
-        if named is not None:
+        if named:
             return blake2b(self._callers.of_key(named.encode()).digest.encode(), digest_size=16).hexdigest()
         identity = self._callers(scope)
-        if identity.kind != "key":
-            for name in _CREDENTIALS:
-                value = header(scope, name)
-                if value:
-                    return self._callers.of_key(name + b":" + value).digest
-        return identity.digest
+        shown = _shown(scope, _CREDENTIALS) or _shown(scope, _SESSION)
+        if not shown or (identity.kind == "key" and len(shown) == 1):
+            return identity.digest
+        parts = (b"%s:%d:%s" % (name, len(value), value) for name, value in shown)
+        return self._callers.of_key(b"\n".join(parts)).digest
 
     @staticmethod
     def _is_inner(scope: Scope) -> bool:
@@ -90,3 +92,8 @@ class IdempotencyApp:
             await send(message)
 
         return closing
+
+
+def _shown(scope: Scope, names: tuple[bytes, ...]) -> list[Header]:
+    """The headers of these names, every line of them: HTTP/2 may split a cookie over several."""
+    return [(name, value) for name, value in scope["headers"] if name in names and value]

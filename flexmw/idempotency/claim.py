@@ -38,12 +38,17 @@ class Claim:
     def __init__(self, claims: Claims, name: str, token: str, record: Record, ttl: float) -> None:
         self._claims, self.name, self._token, self.record, self._ttl = claims, name, token, record, ttl
         self._lock = anyio.Lock()
+        self._tried = {token}
 
     async def beat(self) -> bool:
         """Renew the lease. ``False``: the key was taken over."""
         async with self._lock:
-            claims = self._claims
-            return await claims.store.extend(self.name, self._token, lease=claims.lease, ttl=self._ttl)
+            lease = self._claims.lease
+            while True:
+                if await self._claims.store.extend(self.name, self._token, lease=lease, ttl=max(self._ttl, lease)):
+                    return True
+                if not self._adopt(await self._claims.store.load(self.name)):
+                    return False
 
     async def note(self, steps: dict[str, Any]) -> None:
         """Keep the steps. Raises :class:`TakenOver`."""
@@ -60,7 +65,10 @@ class Claim:
         if record is not None:
             return await self._write(record, lease=0.0)
         async with self._lock:
-            return await self._claims.store.drop(self.name, self._token)
+            while not await self._claims.store.drop(self.name, self._token):
+                if not self._adopt(await self._claims.store.load(self.name)):
+                    return False
+            return True
 
     async def lapse(self) -> bool:
         """Say at once that the outcome is unknown, instead of letting the lease run out."""
@@ -68,12 +76,23 @@ class Claim:
 
     async def _write(self, record: Record, *, lease: float) -> bool:
         async with self._lock:
-            claims, token = self._claims, self._claims.token()
-            held = await claims.store.swap(self.name, self._token, token, record.encode(), lease=lease, ttl=self._ttl)
-            if held is None or held.token != token:
-                return False
-            self._token, self.record = token, record
-            return True
+            store, token = self._claims.store, self._claims.token()
+            self._tried.add(token)
+            entry, ttl = record.encode(), max(self._ttl, lease)
+            while True:
+                held = await store.swap(self.name, self._token, token, entry, lease=lease, ttl=ttl)
+                if held is not None and held.token == token:
+                    self._token, self.record, self._tried = token, record, {token}
+                    return True
+                if not self._adopt(held):
+                    return False
+
+    def _adopt(self, held: Held | None) -> bool:
+        """Whether the key is still this claim's, by a write that took place although its reply was lost."""
+        if held is None or held.token == self._token or held.token not in self._tried:
+            return False
+        self._token = held.token
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +132,7 @@ class Claims:
                 return decision
             expected = "" if held is None else held.token
             entry = decision.record.encode()
-            held = await self.store.swap(name, expected, token, entry, lease=self.lease, ttl=ttl)
+            held = await self.store.swap(name, expected, token, entry, lease=self.lease, ttl=max(ttl, self.lease))
             if held is not None and held.token == token:
                 return Claim(self, name, token, decision.record, ttl)
         return Refuse("in_progress")

@@ -20,6 +20,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+import anyio
+
 from flexmw.errors import ConfigError
 
 __all__ = ["Execution", "Recorder", "current", "execution"]
@@ -38,7 +40,7 @@ class Execution:
     earlier attempt was refused (a 429, say) or its outcome was unknown and the key was run again.
     """
 
-    __slots__ = ("_record", "_steps", "attempt", "key", "owner")
+    __slots__ = ("_lock", "_record", "_steps", "attempt", "key", "owner")
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class Execution:
         self.key, self.attempt, self.owner = key, attempt, owner
         self._steps = dict(steps or {})
         self._record = record
+        self._lock: anyio.Lock | None = None
 
     @property
     def steps(self) -> Mapping[str, Any]:
@@ -66,6 +69,12 @@ class Execution:
         :raises ConfigError: for a value that JSON cannot hold or steps of more than 64 KiB together.
         :raises RuntimeError: when another attempt has taken the key over, so that this one must stop.
         """
+        if self._lock is None:
+            self._lock = anyio.Lock()
+        async with self._lock:
+            await self._add(name, value)
+
+    async def _add(self, name: str, value: Any) -> None:
         steps = {**self._steps, name: value}
         try:
             size = len(json.dumps(steps))

@@ -59,8 +59,8 @@ class MemoryStore:
             now = self._clock.monotonic()
             slot = self._live(key, now)
             if (slot.token if slot else "") == expected and expected != token:
+                self._make_room(len(entry), now, instead_of=key)
                 self._forget(key)
-                self._make_room(len(entry), now)
                 slot = self._slots[key] = _Slot(token, entry, now + lease, now + ttl)
                 self._bytes += len(entry)
             return None if slot is None else Held(slot.token, slot.entry, slot.leased_until - now)
@@ -83,7 +83,9 @@ class MemoryStore:
             return True
 
     async def scan(self, prefix: str = "") -> AsyncIterator[tuple[str, Held]]:
-        for key in [key for key in self._slots if key.startswith(prefix)]:
+        with self._lock:
+            keys = [key for key in self._slots if key.startswith(prefix)]
+        for key in keys:
             held = await self.load(key)
             if held is not None:
                 yield key, held
@@ -106,16 +108,22 @@ class MemoryStore:
         if slot is not None:
             self._bytes -= len(slot.entry)
 
-    def _make_room(self, size: int, now: float) -> None:
+    def _make_room(self, size: int, now: float, *, instead_of: str) -> None:
+        """Forget until an entry of ``size`` bytes fits, in place of what ``instead_of`` holds. That one stays: where
+        there is no room, a request that runs keeps its claim."""
         for _ in range(min(_SWEEP, len(self._slots))):
             key, slot = next(iter(self._slots.items()))
-            if slot.expires > now:
+            if slot.expires > now or key == instead_of:
                 break
             self._forget(key)
-        while self._slots and (len(self._slots) >= self._capacity or self._bytes + size > self._most):
+        own = self._slots.get(instead_of)
+        count, freed = (0, 0) if own is None else (1, len(own.entry))
+        while len(self._slots) - count >= self._capacity or self._bytes - freed + size > self._most:
             idle = next(
-                (key for key, slot in self._slots.items() if slot.expires <= now or slot.leased_until <= now), None
+                (key for key, slot in self._slots.items() if key != instead_of and slot.leased_until <= now), None
             )
             if idle is None:
+                if len(self._slots) == count:
+                    return
                 raise Full(f"all {len(self._slots)} keys belong to requests that still run")
             self._forget(idle)

@@ -23,6 +23,9 @@ from flexmw.kit.identity import header
 
 __all__ = ["ProtectedRequest"]
 
+_HONOURED: Final = b"idempotency-key-ttl"
+"""Says that keys are honoured. A request that runs without its store must not say so: the client would rely on it."""
+
 _RETRY_AFTER: Final = 1.0
 _FIRST_LOOK: Final = 0.01
 _LAST_LOOK: Final = 0.25
@@ -43,7 +46,7 @@ class ProtectedRequest:
 
     async def run(self, prefix: str) -> None:
         """Answer the request. ``prefix`` begins the store keys of its caller."""
-        self._exchange.headers.append((b"idempotency-key-ttl", self._plan.ttl_header))
+        self._exchange.headers.append((_HONOURED, self._plan.ttl_header))
         options, scope = self._plan.options, self._scope
         try:
             key = parse_key([value for name, value in scope["headers"] if name == b"idempotency-key"])
@@ -86,6 +89,7 @@ class ProtectedRequest:
             mark, outcome = None, None
         if outcome is None:
             self._exchange.facts[RESULT] = "store_error"
+            self._exchange.headers[:] = [pair for pair in self._exchange.headers if pair[0] != _HONOURED]
             await self._plan.app(self._scope, self._resumed, self._complete)
         elif isinstance(outcome, Claim):
             running = Running(self._plan, outcome, self._scope, self._body, self._receive, self._send)
@@ -93,8 +97,8 @@ class ProtectedRequest:
         elif isinstance(outcome, Replay):
             if not self._gone:
                 await self._replay(outcome.kept)
-            if mark is not None:
-                await mark(refused=self._gone)
+            if mark is not None and not self._gone:
+                await mark(refused=False)
         elif not self._gone:
             await self._refuse(self._error(outcome.reason, key), _RESULTS[outcome.reason])
 
@@ -103,7 +107,7 @@ class ProtectedRequest:
     ) -> tuple[Mark | None, Claim | Replay | Refuse]:
         """Find the key and claim it, waiting for another request's answer where that is wanted."""
         claims, options = self._plan.claims, self._plan.options
-        what = f"{self._scope['method']} {self._scope['path']}"[:200]
+        what = f"{self._scope['method']} {_printable(self._scope['path'])}"[:200]
         if key is not None:
             name = f"{prefix}:k:{sha256(key.encode()).hexdigest()[:40]}"
             ask = Ask(key=key, fingerprint=print_, now=options.clock.now(), what=what)
@@ -123,13 +127,19 @@ class ProtectedRequest:
         if outcome != Refuse("in_progress") or patience <= 0:
             return outcome
         ends, pause = clock.monotonic() + patience, _FIRST_LOOK
+        failed: StoreFailed | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch)
-            while outcome == Refuse("in_progress") and not self._gone and clock.monotonic() < ends:
-                await clock.asleep(min(pause, max(0.0, ends - clock.monotonic())))
-                pause = min(pause * 1.5, _LAST_LOOK)
-                outcome = await claims.claim(name, ask, ttl=ttl, look_first=True)
+            try:
+                while outcome == Refuse("in_progress") and not self._gone and clock.monotonic() < ends:
+                    await clock.asleep(min(pause, max(0.0, ends - clock.monotonic())))
+                    pause = min(pause * 1.5, _LAST_LOOK)
+                    outcome = await claims.claim(name, ask, ttl=ttl, look_first=True)
+            except StoreFailed as failure:  # a task group would raise it in a group
+                failed = failure
             group.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
         return outcome
 
     async def _watch(self) -> None:
@@ -189,3 +199,8 @@ class ProtectedRequest:
             headers.append((b"x-should-retry", b"false"))
         await self._complete({"type": "http.response.start", "status": kept.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": kept.body})
+
+
+def _printable(path: str) -> str:
+    """A path for an operator's terminal: what would move its cursor or change its colours is written as an escape."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in path[:200])

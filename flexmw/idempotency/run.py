@@ -127,7 +127,7 @@ class Running:
         headers: list[Header] = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
         self._tee.start(message["status"], headers)
         status = message["status"]
-        kept = self._keeps(status, headers)
+        kept = self._keeps(status, headers, self._remembered(status))
         self._exchange.facts[RESULT] = "stored" if kept else "released"
         names = {name.lower() for name, _ in headers}
         if _STOP[0] not in names and ((kept and status >= 500) or (status == 409 and b"retry-after" not in names)):
@@ -151,8 +151,7 @@ class Running:
         error = self._exchange.remembered
         return error if error is not None and status in (error.status, 500) else None
 
-    def _keeps(self, status: int, headers: list[Header]) -> bool:
-        error = self._remembered(status)
+    def _keeps(self, status: int, headers: list[Header], error: APIError | None) -> bool:
         if error is not None:
             status, headers = error.status, [*headers, *raw_headers(error.headers)]
         return keeps(status, has_wait=any(name.lower() == b"retry-after" for name, _ in headers))
@@ -160,9 +159,11 @@ class Running:
     def _judge_answer(self) -> tuple[Kept, bool]:
         """What is kept of a whole answer, and whether it was a refusal, of which nothing is."""
         tee = self._tee
-        refused = not self._keeps(tee.status, list(tee.headers))
         kept, error = tee.kept(), self._remembered(tee.status)
-        if error is not None and kept.body is not None and ErrorBody.decode(kept.body) is None:
+        if error is not None and kept.body is not None and ErrorBody.decode(kept.body) is not None:
+            error = None  # an error of the contract that the host wrote itself stands
+        refused = not self._keeps(tee.status, list(tee.headers), error)
+        if error is not None and kept.body is not None:
             kept = rendered(error.status, error.body.encode(), (*raw_headers(error.headers), *tee.headers))
         return kept, refused
 

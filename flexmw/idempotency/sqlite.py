@@ -151,7 +151,11 @@ class SQLiteStore:
                 yield connection
                 connection.commit()
             except BaseException:
-                connection.rollback()
+                try:
+                    connection.rollback()
+                except sqlite3.Error:  # of no use any more: the next operation opens another
+                    self._connection = None
+                    connection.close()
                 raise
 
     def _open(self) -> sqlite3.Connection:

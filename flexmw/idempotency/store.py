@@ -139,6 +139,7 @@ class Threaded:
 
     async def aclose(self) -> None:
         await self._run(self.blocking.close)
+        _limiters.get({}).pop(id(self), None)
 
     async def _run(self, call: Callable[[], T]) -> T:
         limiters = _limiters.get(None)

@@ -29,7 +29,6 @@ class Watch:
     """The state of one request. Nothing is built for a request that goes well that it does not need."""
 
     __slots__ = (
-        "_headers",
         "_receive",
         "_send",
         "_tagged",
@@ -93,7 +92,6 @@ class Watch:
         if kind == "http.response.body" or kind == "http.response.pathsend" or kind == "websocket.http.response.body":
             self._body(more=message.get("more_body", False))
         elif kind == "http.response.start" or kind == "websocket.http.response.start":
-            self._headers = message.get("headers", ())
             self._started(message["status"])
         elif kind == "websocket.accept" or kind == "websocket.close":
             self._tag()
@@ -142,7 +140,7 @@ class Watch:
         if more:
             if not self.streaming:
                 self.streaming = True
-                if self.span is not self.entry and not self._held_back():
+                if self.span is not self.entry:
                     # "failed" until shown otherwise: if it breaks, the host's span is closed before we are told.
                     self._outcome("failed")
             return
@@ -151,11 +149,6 @@ class Watch:
         self.complete = True
         if self.candidate is not None:
             before_last_body(self)
-
-    def _held_back(self) -> bool:
-        """An Envelope further inward holds the end of such a body until the app returns: the host's span is closed."""
-        kinds = (value for name, value in self._headers if name.lower() == b"content-type")
-        return any(b"event-stream" in value or b"ndjson" in value or b"jsonl" in value for value in kinds)
 
     def _lost(self) -> None:
         self.disconnected = True

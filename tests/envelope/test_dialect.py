@@ -86,6 +86,20 @@ async def test_a_dialect_is_chosen_by_path_or_by_accept_and_openais_serves_the_r
     assert (await call(app)).error.message == "No cat."
 
 
+async def test_accept_in_several_lines_is_one_list() -> None:
+    @dataclass(frozen=True)
+    class Both(Problem):
+        def serves(self, path: str, accept: str) -> bool:
+            return accept == "text/html, application/problem+json;q=0.9, application/json"
+
+    lines = [b"text/html", b"application/problem+json;q=0.9, application/json"]
+    headers = [(b"accept", lines[0]), (b"accept-language", b"de"), (b"accept", lines[1])]
+    for dialect in (Problem(), Both()):
+        app = flexmw.Envelope(dialects=(dialect,)).asgi(scripted(start(404)))
+        assert (await call(app, headers=headers)).headers["content-type"] == "application/problem+json"
+    assert (await call(app, headers=headers[:2])).error.code == "not_found"
+
+
 async def test_a_body_in_a_dialect_of_the_app_passes_byte_for_byte() -> None:
     body = b'{"type":"error",  "error":{"type":"overloaded_error","message":"x"}}'
     app = ENVELOPE.asgi(scripted(start(529), {"type": "http.response.body", "body": body}))

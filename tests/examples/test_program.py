@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -24,10 +24,10 @@ from examples.gateway.serve import Backend, Running
 
 
 @contextmanager
-def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """The program in a process of its own, and what it said of itself."""
+def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The program in a process of its own."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "examples.gateway", "--port", "0", *arguments],
+        [sys.executable, "-m", "examples.gateway", "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -36,14 +36,16 @@ def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[st
     )
     with process:
         try:
-            assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(6)]
-            said = dict(line.split(None, 2)[:2] for line in lines[1:2])
-            said["url"] = lines[0].split()[-1]
-            said |= {" ".join(line.split()[:2]): line.split()[2] for line in lines[3:5]}
-            yield process, said
+            yield process
         finally:
             process.kill()
+
+
+def announced(process: subprocess.Popen[str]) -> dict[str, str]:
+    """What the program says of itself when it is ready."""
+    assert process.stdout is not None
+    url, upstream, _, key, *_ = [process.stdout.readline().split() for _ in range(6)]
+    return {"url": url[-1], "upstream": upstream[-1], "key": key[2]}
 
 
 def is_listening(url: str) -> bool:
@@ -54,21 +56,27 @@ def is_listening(url: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_the_program_serves_and_leaves_no_orphan(tmp_path: Path, by: signal.Signals) -> None:
-    with started(tmp_path) as (process, said):
-        with openai.OpenAI(base_url=f"{said['url']}/v1", api_key=said["demo key"], max_retries=0) as sdk:
-            assert sdk.completions.create(model="alice-2gram", prompt="the Queen", max_tokens=5).choices[0].text
-        assert is_listening(said["upstream"])
-        process.send_signal(by)
-        assert process.wait(10) == (0 if by != signal.SIGKILL else -signal.SIGKILL)
-        deadline = time.monotonic() + 5  # a parent that is killed cannot wait for its child
-        while is_listening(said["upstream"]) and by == signal.SIGKILL and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert not is_listening(said["upstream"])
-        assert process.stderr is not None
-        assert process.stderr.read() == ""
-    assert (tmp_path / "gateway.db").exists()
+def test_the_program_serves_and_leaves_no_orphan_however_it_ends(tmp_path: Path) -> None:
+    ends = {signal.SIGTERM: 0, signal.SIGINT: 0, signal.SIGKILL: -signal.SIGKILL}
+    with ExitStack() as stack:
+        folders = {by: tmp_path / by.name for by in ends}
+        for folder in folders.values():
+            folder.mkdir()
+        processes = {by: stack.enter_context(started(folder)) for by, folder in folders.items()}
+        for by, process in processes.items():
+            said = announced(process)
+            with openai.OpenAI(base_url=f"{said['url']}/v1", api_key=said["key"], max_retries=0) as sdk:
+                assert sdk.completions.create(model="alice-2gram", prompt="the Queen", max_tokens=5).choices[0].text
+            assert is_listening(said["upstream"])
+            process.send_signal(by)
+            assert process.wait(10) == ends[by]
+            deadline = time.monotonic() + 5  # a parent that is killed cannot wait for its child
+            while by == signal.SIGKILL and is_listening(said["upstream"]) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert not is_listening(said["upstream"])
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+            assert (folders[by] / "gateway.db").exists()
 
 
 @pytest.fixture

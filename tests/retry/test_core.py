@@ -135,6 +135,10 @@ def test_what_a_transport_error_means(classes: set[str], sent: bool | None, refu
     assert of_error(frozenset(classes), sent=sent, refused=refused) == event
 
 
+def test_a_lost_answer_is_ambiguous_unless_the_server_says_that_it_did_not_process_the_request() -> None:
+    assert of_error(frozenset({"ReadTimeout"}), sent=True) == "ambiguous"
+
+
 @pytest.mark.parametrize(
     ("detail", "stream", "proof"),
     [
@@ -162,6 +166,10 @@ def test_methods_are_safe_by_the_standard_and_no_others() -> None:
 def test_backoff_grows_within_its_bounds(attempt: int, chance: float) -> None:
     step = min(8.0, 0.5 * 2.0 ** min(attempt - 1, 10))
     assert step * 0.1 <= backoff(attempt, chance) <= step
+
+
+def test_backoff_is_a_number_however_often_one_has_tried() -> None:
+    assert backoff(100_000, 1.0) == 8.0
 
 
 def test_backoff_uses_the_whole_width() -> None:

@@ -1,0 +1,270 @@
+"""``python -m benchmarks.retry``: waits, outages, leaks and cost of retrying clients, side by side in one run.
+
+1. What each client waits for every form of Retry-After (nothing really sleeps: sleeping is recorded).
+2. Requests per call while a server is down for a long time.
+3. A pool of one connection after a thousand calls that fail or are cancelled in every way.
+4. CPU time of a call without faults, as a ratio to the plain client's.
+
+Everything runs on loopback, bounded by ``--calls`` and ``--rounds``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import multiprocessing
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import cycle
+from typing import Any
+from unittest.mock import patch
+
+import anyio
+import httpx
+import httpx2
+import httpx_retries
+import openai
+from opentelemetry.instrumentation.httpx import SyncOpenTelemetryTransport
+from rich.console import Console
+from rich.table import Table
+
+import flexmw
+from flexmw.testing import FakeClock, HostileServer
+
+__all__ = ["main"]
+
+WAIT = 2
+BACKOFF, GIVES_BACK = "backs off", "gives back"
+FORMS: dict[str, float | str] = {
+    "none": BACKOFF,
+    "seconds": 2.0,
+    "fraction": 2.0,
+    "zero": BACKOFF,
+    "negative": BACKOFF,
+    "garbage": BACKOFF,
+    "empty": BACKOFF,
+    "infinite": BACKOFF,
+    "nan": BACKOFF,
+    "huge": GIVES_BACK,
+    "digits": GIVES_BACK,
+    "duplicate": 4.0,
+    "date": 2.0,
+    "date-past": BACKOFF,
+    "ms": 2.0,
+    "reset": 2.0,
+    "reset-duration": 2.0,
+    "contract": 2.0,
+    "should-retry": BACKOFF,
+    "should-not-retry": GIVES_BACK,
+    "date-skewed": 2.0,
+    "date-behind": 2.0,
+}
+MESSAGES: Any = [{"role": "user", "content": "hello"}]
+
+
+def flexmw_waits(url: str) -> list[float]:
+    clock = FakeClock(now=time.time())
+    policy = flexmw.Retry(jitter=0.0, clock=clock)
+    with flexmw.wrap_client(httpx.Client(trust_env=False), policy, clock=clock) as client:
+        client.post(url)
+    return clock.slept
+
+
+def httpx_retries_waits(url: str) -> list[float]:
+    policy = httpx_retries.Retry(total=2, allowed_methods=["POST"], backoff_factor=0.05)
+    with recorded() as slept, httpx.Client(transport=httpx_retries.RetryTransport(retry=policy)) as client:
+        client.post(url)
+    return slept
+
+
+def openai_waits(url: str) -> list[float]:
+    with recorded() as slept, openai.OpenAI(api_key="k", base_url=f"{url}/v1") as sdk:
+        sdk.chat.completions.create(model="m", messages=MESSAGES)
+    return slept
+
+
+@contextmanager
+def recorded() -> Iterator[list[float]]:
+    slept: list[float] = []
+    with patch("time.sleep", slept.append):
+        yield slept
+
+
+def right(expected: float | str, slept: list[float], url_calls: int) -> bool:
+    """Whether a client did what the header asks for: never early, never much later, nothing where nothing is asked."""
+    if expected == GIVES_BACK:
+        return not slept and url_calls == 1
+    if expected == BACKOFF:
+        return len(slept) == 1 and slept[0] < 1.0
+    return len(slept) == 1 and float(expected) - 0.02 <= slept[0] <= float(expected) + 1.05
+
+
+def waits() -> Table:
+    clients = {"flexmw": flexmw_waits, "httpx-retries": httpx_retries_waits, "openai": openai_waits}
+    table = Table("Retry-After", "right is", *clients, title="seconds waited before the second attempt of a POST")
+    score = dict.fromkeys(clients, 0)
+    for form, expected in FORMS.items():
+        cells = []
+        for name, call in clients.items():
+            with HostileServer([f"429:{form}={WAIT}"]) as server:
+                slept: list[float] = []
+                with suppress(Exception):
+                    slept = call(server.url)
+                good = right(expected, slept, len(server.requests))
+            score[name] += good
+            cells.append(f"{', '.join(f'{each:.2f}' for each in slept) or '-'}{'' if good else ' (wrong)'}")
+        table.add_row(form, str(expected), *cells)
+    table.add_row("right of", str(len(FORMS)), *map(str, score.values()))
+    return table
+
+
+def outage(calls: int) -> Table:
+    table = Table(
+        "client", "calls", "requests per call", title="a server that is down: 503 to everything (target <= 1.25)"
+    )
+
+    def row(name: str, make: Callable[[], httpx.Client]) -> None:
+        with HostileServer(then="503") as server, recorded(), make() as client:
+            for _ in range(calls):
+                client.get(server.url)
+            table.add_row(name, str(calls), f"{len(server.requests) / calls:.2f}")
+
+    clock = FakeClock()
+    instant = flexmw.Retry(clock=clock)
+    row("flexmw", lambda: flexmw.wrap_client(httpx.Client(trust_env=False), instant, clock=StandingClock()))
+    policy = httpx_retries.Retry(total=2, backoff_factor=0.05)
+    row("httpx-retries, total=2", lambda: httpx.Client(transport=httpx_retries.RetryTransport(retry=policy)))
+    return table
+
+
+class StandingClock(FakeClock):
+    """Sleeping takes no time at all: many callers at once, not one who waits in line. The budget gains nothing."""
+
+    def sleep(self, seconds: float) -> None:
+        return None
+
+
+FAULTS = ("503:ms=0.001", "rst", "500", "hang", "cut-body", "429:ms=0.001", "fin", "ok", "big-error", "stall-body")
+
+
+def leaks(calls: int) -> Table:
+    table = Table(
+        "client",
+        "calls",
+        "pool timeouts",
+        "usable after",
+        title="a pool of one connection under faults and cancellation",
+    )
+    for library in (httpx, httpx2):
+        turn = cycle(FAULTS)
+        with HostileServer(lambda received: next(turn)) as server:  # noqa: B023 - called while this turn lasts
+            timeouts, usable = anyio.run(partial(torment, library, server, calls))
+        table.add_row(f"flexmw on {library.__name__}, async", str(calls), str(timeouts), "yes" if usable else "no")
+    return table
+
+
+async def torment(library: Any, server: HostileServer, calls: int) -> tuple[int, bool]:
+    policy = flexmw.Retry(attempts=2, jitter=0.0, budget_per_second=1e6, random=lambda: 0.0)
+    options = {"limits": library.Limits(max_connections=1), "timeout": 0.02, "trust_env": False}
+    timeouts = 0
+    async with flexmw.wrap_client(library.AsyncClient(**options), policy) as client:
+        for _ in range(calls):
+            with anyio.move_on_after(0.03):
+                try:
+                    await client.get(server.url)
+                except library.PoolTimeout:
+                    timeouts += 1
+                except library.HTTPError:
+                    pass
+        server.follow([])
+        return timeouts, (await client.get(server.url, timeout=5.0)).status_code == 200
+
+
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def answer(listener: socket.socket) -> None:
+    """One connection at a time, one answer per request: nothing that could disturb the measurement."""
+    while True:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            while connection.recv(65_536):
+                connection.sendall(ANSWER)
+
+
+@contextmanager
+def quick_server() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = multiprocessing.get_context("fork").Process(target=answer, args=(listener,), daemon=True)
+        process.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1/x"
+        finally:
+            process.terminate()
+            process.join()
+
+
+def overhead(rounds: int, calls: int = 100) -> Table:
+    contestants: dict[str, Callable[[Any], Any]] = {
+        "plain": lambda library: library.Client(trust_env=False),
+        "flexmw Retry": lambda library: flexmw.wrap_client(library.Client(trust_env=False), flexmw.Retry()),
+        "flexmw Tagging + Retry": lambda library: flexmw.wrap_client(library.Client(trust_env=False)),
+    }
+    table = Table(
+        "client", "httpx", "httpx2", title="CPU of a call without faults / the plain client's (target <= 1.10)"
+    )
+    only_httpx: dict[str, Callable[[Any], Any]] = {
+        "httpx-retries": lambda library: httpx.Client(transport=httpx_retries.RetryTransport()),
+        "otel contrib, no SDK": lambda library: httpx.Client(
+            transport=SyncOpenTelemetryTransport(httpx.HTTPTransport())
+        ),
+    }
+    ratios = {library.__name__: measured(library, contestants, rounds, calls) for library in (httpx, httpx2)}
+    ratios["httpx"] |= measured(httpx, {"plain": contestants["plain"], **only_httpx}, rounds, calls)
+    for name in (*contestants, *only_httpx):
+        cells = (ratios[library].get(name) for library in ("httpx", "httpx2"))
+        table.add_row(name, *("-" if ratio is None else f"{ratio:.2f}" for ratio in cells))
+    return table
+
+
+def measured(library: Any, contestants: dict[str, Callable[[Any], Any]], rounds: int, calls: int) -> dict[str, float]:
+    """Interleaved rounds; the median of each round's ratio to the plain client of the same round."""
+    ratios: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        costs = {name: cpu(make, library, calls) for name, make in contestants.items()}
+        for name, cost in costs.items():
+            ratios[name].append(cost / costs["plain"])
+    return {name: statistics.median(each) for name, each in ratios.items()}
+
+
+def cpu(make: Callable[[Any], Any], library: Any, calls: int) -> float:
+    with quick_server() as url, make(library) as client:
+        for _ in range(10):
+            client.post(url, json={"n": 1})
+        gc.collect()
+        began = time.process_time()
+        for _ in range(calls):
+            client.post(url, json={"n": 1})
+        return time.process_time() - began
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=2_000, help="calls in the outage")
+    parser.add_argument("--faulted", type=int, default=1_000, help="calls that fail or are cancelled")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of the cost")
+    chosen = parser.parse_args()
+    logging.disable(logging.WARNING)
+    console = Console(width=120)
+    for table in (waits(), outage(chosen.calls), leaks(chosen.faulted), overhead(chosen.rounds)):
+        console.print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

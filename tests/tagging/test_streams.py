@@ -1,0 +1,147 @@
+"""How streams end, on the host's own span: Envelope holds their end, so that span has closed before it goes out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.sse import EventSourceResponse
+from opentelemetry.trace import SpanKind, StatusCode
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+
+from flexmw.envelope import Envelope
+from flexmw.tagging import Tagging
+from tests.servers import Serve
+from tests.tagging.hosts import HOSTS, OFF, Contrib, Native, call
+from tests.tagging.sdk import Signals
+
+pytestmark = pytest.mark.anyio
+
+EVENT = b"data: 1\n\n"
+MEDIA = ["text/event-stream", "application/x-ndjson", "text/plain"]
+SPANNED = [name for name in HOSTS if name != "nothing"]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+
+
+def route(media: str, *, torn: bool) -> Any:
+    async def stream(request: Request) -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield EVENT
+            yield EVENT
+            if torn:
+                raise RuntimeError("torn")
+
+        return StreamingResponse(chunks(), media_type=media)
+
+    return stream
+
+
+@pytest.mark.parametrize("envelope", [True, False], ids=["envelope", "bare"])
+@pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
+@pytest.mark.parametrize("media", MEDIA)
+@pytest.mark.parametrize("host", SPANNED)
+async def test_the_outcome_of_a_stream_is_on_the_hosts_span(
+    host: str, media: str, torn: bool, envelope: bool, signals: Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.tagging.hosts.ROUTES", {"stream": route(media, torn=torn)})
+    tagging = Tagging(**signals.options)
+    app = HOSTS[host](signals, lambda app: tagging.asgi(Envelope().asgi(app) if envelope else app))
+    answered = await call(app, "/stream")
+    span = signals.server_span
+    assert (span.attributes or {})["flexmw.response.outcome"] == ("failed" if torn else "complete")
+    assert span.status.status_code is (StatusCode.ERROR if torn else StatusCode.UNSET)
+    assert answered.body.startswith(EVENT + EVENT)
+
+
+@pytest.mark.parametrize("host", SPANNED)
+async def test_a_stream_that_fails_before_its_first_event_has_no_outcome(
+    host: str, signals: Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stream(request: Request) -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            raise RuntimeError("early")
+            yield EVENT
+
+        return StreamingResponse(chunks(), media_type=MEDIA[0])
+
+    monkeypatch.setattr("tests.tagging.hosts.ROUTES", {"stream": stream})
+    tagging = Tagging(**signals.options)
+    app = HOSTS[host](signals, lambda app: tagging.asgi(Envelope().asgi(app)))
+    assert (await call(app, "/stream")).status == 500
+    assert "flexmw.response.outcome" not in (signals.server_span.attributes or {})
+
+
+def fastapi_events(*, fails: bool, **telemetry: Any) -> FastAPI:
+    """FastAPI's own event stream, which ends like a whole one before what its generator raises comes out."""
+    app = FastAPI(telemetry=telemetry)  # type: ignore[arg-type]
+
+    @app.get("/events", response_class=EventSourceResponse)
+    async def events() -> AsyncIterable[dict[str, int]]:
+        yield {"n": 1}
+        await anyio.sleep(0.01)  # FastAPI drops what it has not sent when the generator raises
+        if fails:
+            raise RuntimeError("torn")
+
+    return app
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("where", ["native", "starlette", "contrib"])
+async def test_a_stream_that_fastapi_ends_well_before_it_fails_has_failed(
+    where: str, fails: bool, signals: Signals
+) -> None:
+    app: Any = fastapi_events(fails=fails, **(signals.options if where == "native" else OFF))
+    if where == "starlette":
+        app.add_middleware(Native, tracer_provider=signals.tracer_provider)
+    elif where == "contrib":
+        app = Contrib(app, tracer_provider=signals.tracer_provider, exclude_spans=["send", "receive"])
+    answered = await call(Tagging(**signals.options).asgi(Envelope().asgi(app)), "/events")
+    span = signals.server_span
+    assert (span.attributes or {})["flexmw.response.outcome"] == ("failed" if fails else "complete")
+    assert span.status.status_code is (StatusCode.ERROR if fails else StatusCode.UNSET)
+    assert answered.body.startswith(b'data: {"n":1}\n\n')
+    assert (b'"code":"internal_error"' in answered.body) is fails
+    assert len(signals.exceptions) == fails
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
+async def test_over_a_real_server_every_end_is_told_on_the_span_of_fastapi(
+    server: Any, serve: Serve, signals: Signals
+) -> None:
+    app = fastapi_events(fails=False, **signals.options)
+    for path, torn in (("/whole", False), ("/torn", True)):
+        app.add_route(path, route(MEDIA[0], torn=torn))
+    served = serve(Tagging(**signals.options).asgi(Envelope().asgi(app)), server=server)
+    async with httpx.AsyncClient(base_url=served.url, trust_env=False) as client:
+        bodies = [(await client.get(path)).content for path in ("/whole", "/torn", "/events")]
+    await anyio.to_thread.run_sync(signals.wait_for_server_spans, 3)
+    told = {
+        (span.attributes or {})["http.route"]: (span.attributes or {})["flexmw.response.outcome"]
+        for span in signals.of_kind(SpanKind.SERVER)
+    }
+    assert told == {"/whole": "complete", "/torn": "failed", "/events": "complete"}
+    assert bodies[0] == EVENT * 2
+    assert bodies[1].startswith(EVENT * 2 + b'data: {"error":')
+
+
+async def test_a_client_that_leaves_a_held_stream_is_told_on_the_hosts_span(signals: Signals) -> None:
+    app = Starlette(routes=[Route("/stream", route(MEDIA[0], torn=False))])
+    app.add_middleware(Native, tracer_provider=signals.tracer_provider)
+    await call(Tagging(**signals.options).asgi(Envelope().asgi(app)), "/stream", fail_send_at=2)
+    assert (signals.server_span.attributes or {})["flexmw.response.outcome"] == "client_disconnected"
