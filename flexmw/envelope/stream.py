@@ -46,7 +46,19 @@ class Stream:
     goes out, an instrument inside the host has closed its span.
     """
 
-    __slots__ = ("_ends", "_finished", "_loose", "_rest", "_send", "_start", "_tell", "ended", "framing", "held", "last")
+    __slots__ = (
+        "_ends",
+        "_finished",
+        "_loose",
+        "_rest",
+        "_send",
+        "_start",
+        "_tell",
+        "ended",
+        "framing",
+        "held",
+        "last",
+    )
 
     def __init__(
         self,

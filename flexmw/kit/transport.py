@@ -30,14 +30,17 @@ ResponseT = TypeVar("ResponseT")
 
 
 def copy_request(request: Any, **extensions: Any) -> Any:
-    """The same request with headers and extensions of its own, so that an attempt can change them.
+    """The same request with headers and extensions of its own, so that an attempt can change them."""
+    twin = _twin(request, extensions)
+    twin.headers = request.headers.copy()
+    return twin
 
-    A request's state is its instance dictionary, in httpx and in httpx2 alike; constructors would parse all again and
-    ``copy.copy`` drops the stream.
-    """
+
+def _twin(request: Any, extensions: dict[str, Any]) -> Any:
+    """A request's state is its instance dictionary, in httpx and in httpx2 alike; constructors would parse all again
+    and ``copy.copy`` drops the stream."""
     twin = object.__new__(type(request))
     twin.__dict__.update(request.__dict__)
-    twin.headers = request.headers.copy()
     twin.extensions = {**request.extensions, **extensions}
     return twin
 
@@ -223,13 +226,14 @@ def _watched(request: Any, observe: Observer | None) -> Any:
     if observe is None:
         return request
     own = request.extensions.get("trace")
+    if own is None:
+        return _twin(request, {"trace": observe})
 
     def trace(event: str, details: dict[str, Any]) -> None:
-        if own is not None:
-            own(event, details)
+        own(event, details)
         observe(event, details)
 
-    return copy_request(request, trace=trace)
+    return _twin(request, {"trace": trace})
 
 
 def _awatched(request: Any, observe: Observer | None) -> Any:
@@ -242,7 +246,7 @@ def _awatched(request: Any, observe: Observer | None) -> Any:
             await own(event, details)
         observe(event, details)
 
-    return copy_request(request, trace=trace)
+    return _twin(request, {"trace": trace})
 
 
 def _unknown(effect: object) -> ConfigError:

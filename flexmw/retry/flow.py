@@ -10,6 +10,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from flexmw.contract import Wait, wait_of
@@ -44,6 +45,9 @@ KEY_TTL: Final = "idempotency-key-ttl"
 SDK_COUNT: Final = "x-stainless-retry-count"
 SHOULD_RETRY: Final = "x-should-retry"
 DEADLINE: Final = 90.0
+HEAD: Final = frozenset({"http11.send_request_headers.started", "http2.send_request_headers.started"})
+BODY: Final = frozenset({"http11.send_request_body.started", "http2.send_request_body.started"})
+GOOD: Final = judge("answered", "none")
 
 
 class Evidence:
@@ -57,11 +61,11 @@ class Evidence:
 
     def observe(self, event: str, details: Mapping[str, Any]) -> None:
         self.seen = True
-        if event.endswith(".send_request_headers.started"):
+        if event in HEAD:
             method = getattr(details.get("request"), "method", b"")
             self.head = self.head or method != b"CONNECT"
             self.stream = details.get("stream_id")
-        elif event.endswith(".send_request_body.started"):
+        elif event in BODY:
             self.body = True
 
     @property
@@ -76,23 +80,36 @@ class Call:
         self.policy, self.state, self.request = policy, state, request
         self.clock = policy.clock
         self.began = self.clock.monotonic()
-        self.sdk_count = parse_count(request.headers.get(SDK_COUNT))
+        headers = request.headers
+        self.sdk_count = parse_count(headers.get(SDK_COUNT))
         self.most = 1 if self.sdk_count else policy.attempts
         self.sent = 0
         self.waited = 0.0
         self.rewind: Callable[[], None] | None = None
-        url = request.url
-        self.origin = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
-        self.place = f"{request.method} {self.origin}{url.path}"
-        self.key: str | None = request.headers.get(KEY)
-        self.keyed = self.origin in policy.key_origins or state.honours(self.place, now=self.began)
-        self.fresh_key = self.key is None and policy.auto_key and self.keyed and request.method not in SAFE_METHODS
+        self.safe = request.method in SAFE_METHODS
+        self.key: str | None = headers.get(KEY)
+        self.fresh_key = self.key is None and policy.auto_key and not self.safe and self.keyed
         if self.fresh_key:
             self.key = str(uuid.uuid4())
 
+    @cached_property
+    def origin(self) -> str:
+        url = self.request.url
+        return f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
+
+    @cached_property
+    def place(self) -> str:
+        """What a server's promise to honour keys holds for."""
+        return f"{self.request.method} {self.origin}{self.request.url.path}"
+
+    @property
+    def keyed(self) -> bool:
+        """Whether keys are known to be honoured there."""
+        return self.origin in self.policy.key_origins or self.state.honours(self.place, now=self.began)
+
     @property
     def licence(self) -> Licence:
-        if self.request.method in SAFE_METHODS:
+        if self.safe:
             return "safe_method"
         if self.key and self.keyed:
             return "idempotency_key"
@@ -121,6 +138,8 @@ class Call:
                     raise
             else:
                 verdict, wait = self._read(response)
+                if verdict is GOOD:
+                    return (yield from self._answer(response, verdict, None))
                 kind = str(response.status_code)
                 reason, delay = self._plan(verdict, wait)
                 if reason is not None:
@@ -157,15 +176,16 @@ class Call:
         return self.began + (self.policy.deadline or DEADLINE) - self.clock.monotonic()
 
     def _read(self, response: Response) -> tuple[Verdict, Wait | None]:
-        headers = response.headers
-        wait = wait_of(headers, now=self.clock.now()) if response.status_code >= 400 else None
-        explicit = wait is not None and wait.source != "reset"
-        asked = {"true": True, "false": False}.get(headers.get(SHOULD_RETRY, "").strip().lower())
+        headers, status = response.headers, response.status_code
         if (ttl := parse_count(headers.get(KEY_TTL))) is not None:
             self.state.allow(self.place, ttl=float(ttl), now=self.clock.monotonic())
-            self.keyed = True
-        event = of_status(response.status_code, retry_after=explicit, asked=asked)
-        return judge(event, self.licence, asked=asked), wait if explicit or response.status_code == 429 else None
+        if status < 400:
+            return GOOD, None
+        wait = wait_of(headers, now=self.clock.now())
+        explicit = wait is not None and wait.source != "reset"
+        asked = {"true": True, "false": False}.get(headers.get(SHOULD_RETRY, "").strip().lower())
+        event = of_status(status, retry_after=explicit, asked=asked)
+        return judge(event, self.licence, asked=asked), wait if explicit or status == 429 else None
 
     def _examine(self, error: Exception, evidence: Evidence) -> Verdict:
         refused = any(unprocessed(detail, evidence.stream) for cause in _causes(error) for detail in cause.args)
@@ -186,13 +206,12 @@ class Call:
         )
         return next((name for name, holds in stops if holds()), None), delay
 
-    def _answer(self, response: Response, verdict: Verdict, reason: str) -> Flow:
+    def _answer(self, response: Response, verdict: Verdict, reason: str | None) -> Flow:
         """Hand an answer up, with what is known about it."""
-        told = None if response.status_code < 400 else reason
-        response.extensions["flexmw"] = self._outcome(verdict, told)
-        if self.sdk_count is not None and response.status_code >= 400:
+        response.extensions["flexmw"] = self._outcome(verdict, reason)
+        if reason is not None and self.sdk_count is not None:
             response.headers[SHOULD_RETRY] = "false"
-        if self.licence == "none":
+        if not self.safe and self.licence == "none":
             response = yield Follow(response, self._body_ended)
         return response
 
