@@ -4,8 +4,8 @@ Several processes serve one app on one socket. Clients send keyed POSTs and give
 connections at random; workers and the redis-server are killed (SIGKILL) and started again; each worker's wall clock
 leaps by hours. At the end every key is asked for once more, and the figures are held against what was promised::
 
-    python -m benchmarks.chaos --store redis --keys 10000 --seconds 60
-    python -m benchmarks.chaos --store sqlite --keys 10000 --seconds 60
+    python -m benchmarks.chaos --store redis --keys 10000 --seconds 300
+    python -m benchmarks.chaos --store sqlite --keys 1500 --seconds 20 --processes 4
 
 Exit status 1 when a promise was broken: a key executed twice, an answer that was given and has no execution or differs
 from the first, a key that is told neither its answer nor that its outcome is unknown, a stored 429, or a key that
@@ -40,6 +40,7 @@ from flexmw.kit.clock import SystemClock
 
 LEASE = 3.0
 TTL = 3600.0
+START = 60.0
 ROOT = Path(__file__).parent.parent
 REFUSED_FIRST = "429"
 
@@ -316,7 +317,10 @@ def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int
         workers = Workers([(command, {"CHAOS_LOG": str(log)}, (fd,))] * processes)
         workers.start()
         stack.callback(workers.stop)
+        gives_up = time.monotonic() + START
         while len(list(folder.glob("ready-*"))) < processes:
+            if time.monotonic() > gives_up:
+                raise SystemExit(f"not all of the {processes} workers started within {START:.0f} s")
             time.sleep(0.1)
         names = [f"{seed}-{number}" for number in range(keys)]
         began = time.monotonic()

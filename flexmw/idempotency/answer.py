@@ -8,13 +8,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+import json
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from typing import Any, Final
 
 from flexmw.contract import ErrorBody, Row, for_status
 from flexmw.idempotency.core import Kept
 
-__all__ = ["NOTHING_DONE", "Tee", "crashed", "is_events", "keeps", "lasting", "rendered"]
+__all__ = ["NOTHING_DONE", "Tee", "crashed", "is_events", "keeps", "lasting", "rendered", "speaks"]
 
 NOTHING_DONE: Final = frozenset({400, 401, 402, 409, 413, 415, 422, 425, 429})
 """Answers that say that nothing was done: they are not kept, and the key may be used again at once. 400, 413, 415 and
@@ -64,6 +66,39 @@ def crashed(row: Row | None = None) -> Kept:
     """What is kept when the app raised or never answered: 500 ``internal_error``, the same that the caller is told."""
     row = row or for_status(500)
     return rendered(row.status, ErrorBody(message=row.message, type=row.type, code=row.code).encode())
+
+
+_SAYS_NOTHING: Final = frozenset(
+    {"", "error", "server error", "unknown error", "an error occurred", "internal error", "none", "null"}
+    | {status.phrase.lower() for status in HTTPStatus}
+)
+_DEPTH: Final = 4
+
+
+def speaks(body: bytes, error: BaseException) -> bool:
+    """Whether the body of a 500 says something of the host's own, which then stands; ``error`` is what the host raised
+    as well. A bare phrase, a page, and the text of the exception itself do not count."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None if text.startswith("<") or "Traceback" in text else text
+    if isinstance(value, dict) and ErrorBody.decode(body) is not None:
+        return True
+    told = " ".join(str(error).split())[:200]
+    words = [" ".join(each.split()) for each in _texts(value, _DEPTH)]
+    if len(told) >= 4 and any(told in each for each in words):
+        return False
+    return any(each.strip(" .!").lower() not in _SAYS_NOTHING for each in words)
+
+
+def _texts(value: Any, depth: int) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)) and depth:
+        members: Iterable[Any] = value.values() if isinstance(value, dict) else value
+        for member in members:
+            yield from _texts(member, depth - 1)
 
 
 class Tee:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from flexmw.contract import PAGE, ErrorBody, for_status
 from flexmw.errors import APIError, raised
-from flexmw.idempotency.answer import Tee, crashed, keeps, rendered
+from flexmw.idempotency.answer import Tee, crashed, keeps, rendered, speaks
 from flexmw.idempotency.claim import Claim, Claims
 from flexmw.idempotency.core import Kept
 from flexmw.idempotency.execution import Execution, current
@@ -171,7 +171,8 @@ class Running:
         """See to it that the key ends in a state that says what happened.
 
         Hosts answer a crash with a bare 500 and raise. Where something outside remembers errors (Envelope), it will
-        answer that exception in place of the 500, so the exception's answer is what has to be kept.
+        answer that exception in place of the 500, so the exception's answer is what has to be kept. A 500 with words
+        of the host's own stands.
         """
         if error is not None and not isinstance(error, Exception):
             if self._outcome is None:
@@ -179,7 +180,7 @@ class Running:
                 with suppress(Exception):
                     await self._claim.lapse()
             return
-        if error is not None and (self._outcome is None or (self._tee.status == 500 and raised.get() is not None)):
+        if error is not None and (self._outcome is None or self._is_bare(self._outcome, error)):
             self._outcome, self._refused = self._judge_error(error)
             self._stored = False
             self._exchange.facts[RESULT] = "released" if self._refused else "stored"
@@ -191,6 +192,11 @@ class Running:
         if not self._stored:
             options = self._plan.options
             await self._persist(options.lease if error is None else min(options.store_timeout, options.lease))
+
+    def _is_bare(self, outcome: Kept, error: Exception) -> bool:
+        if self._tee.status != 500 or raised.get() is None:
+            return False
+        return outcome.body is None or not speaks(outcome.body, error)
 
     def _judge_error(self, error: Exception) -> tuple[Kept, bool]:
         """What Envelope will answer to an exception of the app; without one, what it would by default."""

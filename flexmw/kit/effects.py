@@ -74,8 +74,9 @@ class Response(Protocol):
 
 
 Observer: TypeAlias = Callable[[str, Mapping[str, Any]], None]
-"""Is told each event with its details, as it happens: the transport's own (httpcore's ``trace`` extension, such as
-``http11.send_request_headers.started``) and those that components further inward tell."""
+"""Is told each event with its details, as it happens: the transport's own up to the moment at which the request's head
+leaves (httpcore's ``trace`` extension, such as ``http11.send_request_headers.started``; over HTTP/2 all of them), and
+those that components further inward tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,18 +222,28 @@ class AsyncFace(_Face[RequestT, ResponseT]):
         await self.wrapped.__aexit__(exc_type, exc_value, traceback)
 
 
+_LEAVING: Final = "http11.send_request_headers.started"
+
+
+def _leaves(event: str, details: Mapping[str, Any]) -> bool:
+    """Whether the request itself goes out now over HTTP/1.1 (a CONNECT only asks a proxy for a tunnel)."""
+    return event == _LEAVING and getattr(details.get("request"), "method", b"") != b"CONNECT"
+
+
 def _watched(request: Any, observe: Observer | None) -> Any:
     if observe is None:
         return request
     own = request.extensions.get("trace")
-    if own is None:
-        return _twin(request, {"trace": observe})
 
     def trace(event: str, details: dict[str, Any]) -> None:
-        own(event, details)
+        if own is not None:
+            own(event, details)
+        elif _leaves(event, details):
+            twin.extensions.pop("trace", None)  # all is known: the transport need not report the rest
         observe(event, details)
 
-    return _twin(request, {"trace": trace})
+    twin = _twin(request, {"trace": trace})
+    return twin
 
 
 def _awatched(request: Any, observe: Observer | None) -> Any:
@@ -244,9 +254,12 @@ def _awatched(request: Any, observe: Observer | None) -> Any:
     async def trace(event: str, details: dict[str, Any]) -> None:
         if own is not None:
             await own(event, details)
+        elif _leaves(event, details):
+            twin.extensions.pop("trace", None)
         observe(event, details)
 
-    return _twin(request, {"trace": trace})
+    twin = _twin(request, {"trace": trace})
+    return twin
 
 
 def _unknown(effect: object) -> ConfigError:

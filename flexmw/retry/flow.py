@@ -46,17 +46,16 @@ SDK_COUNT: Final = "x-stainless-retry-count"
 SHOULD_RETRY: Final = "x-should-retry"
 DEADLINE: Final = 90.0
 HEAD: Final = frozenset({"http11.send_request_headers.started", "http2.send_request_headers.started"})
-BODY: Final = frozenset({"http11.send_request_body.started", "http2.send_request_body.started"})
 GOOD: Final = judge("answered", "none")
 
 
 class Evidence:
     """What the transport reported of one attempt (httpcore's ``trace`` events)."""
 
-    __slots__ = ("body", "head", "seen", "stream")
+    __slots__ = ("head", "seen", "stream")
 
     def __init__(self) -> None:
-        self.seen = self.head = self.body = False
+        self.seen = self.head = False
         self.stream: int | None = None
 
     def observe(self, event: str, details: Mapping[str, Any]) -> None:
@@ -65,8 +64,6 @@ class Evidence:
             method = getattr(details.get("request"), "method", b"")
             self.head = self.head or method != b"CONNECT"
             self.stream = details.get("stream_id")
-        elif event in BODY:
-            self.body = True
 
     @property
     def sent(self) -> bool | None:
@@ -129,7 +126,7 @@ class Call:
             except Exception as error:
                 verdict, kind, wait = self._examine(error, evidence), type(error).__name__, None
                 if _class_names(*_causes(error)).isdisjoint(HOPELESS):
-                    reason, delay = self._plan(verdict, None, untouched=evidence.seen and not evidence.body)
+                    reason, delay = self._plan(verdict, None, untouched=evidence.sent is False)
                 else:
                     reason, delay = "local_error", 0.0
                 if reason is not None:

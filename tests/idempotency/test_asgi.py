@@ -12,7 +12,8 @@ import pytest
 import flexmw
 from flexmw.contract import ErrorBody
 from flexmw.errors import ConfigError, InsufficientCredit, JobNotFound, RateLimitExceeded, SubsystemOffline
-from flexmw.idempotency import Idempotency
+from flexmw.idempotency import Idempotency, sdk
+from flexmw.idempotency.admin import list_keys
 from flexmw.idempotency.core import Record
 from flexmw.idempotency.memory import MemoryStore
 from flexmw.kit.exchange import Exchange
@@ -70,6 +71,123 @@ async def test_a_caller_can_be_named_by_the_host() -> None:
     await call(app, token="sk-one", path="/acme/x")
     assert (await call(app, token="sk-two", path="/acme/x")).replayed
     assert not (await call(app, token="sk-two", path="/other/x")).replayed
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"authorization": "Basic YTpi", "x-api-key": "b"},
+        {"authorization": "Basic YTpi", "api-key": "a"},
+        {"authorization": "Bearer shared", "x-api-key": "b"},
+        {"authorization": "Basic YTpiCng=", "x-api-key": "a"},
+    ],
+)
+async def test_callers_behind_one_sign_in_are_told_apart_by_their_own_credential(other: dict[str, str]) -> None:
+    host = Host()
+    app = Idempotency().asgi(host)
+    for shared in ("Basic YTpi", "Bearer shared"):
+        await call(app, {**KEYED, "authorization": shared, "x-api-key": "a"}, token=None)
+    assert not (await call(app, {**KEYED, **other}, token=None)).replayed
+    mine = {**KEYED, "authorization": "Basic YTpi", "x-api-key": "a", "cookie": "changes=1"}
+    assert (await call(app, mine, token=None)).replayed
+
+
+async def test_a_cookie_that_http2_split_is_read_whole() -> None:
+    host = Host()
+    app = Idempotency().asgi(host)
+    for session in (b"session=1", b"session=2"):
+        caller = Caller(split_cookie(app, session), headers=KEYED, token=None)
+        assert not (await caller()).replayed
+    assert (await Caller(split_cookie(app, b"session=1"), headers=KEYED, token=None)()).replayed
+
+
+def split_cookie(app: Any, session: bytes) -> Any:
+    async def split(scope: Any, receive: Any, send: Any) -> None:
+        scope["headers"] = [*scope["headers"], (b"cookie", b"theme=dark"), (b"cookie", session)]
+        await app(scope, receive, send)
+
+    return split
+
+
+async def test_a_host_that_names_nobody_falls_back_to_credentials() -> None:
+    host = Host()
+    app = Idempotency(caller=lambda scope: "").asgi(host)
+    assert [(await call(app, token=token)).replayed for token in ("sk-one", "sk-two", "sk-one")] == [False, False, True]
+
+
+async def test_a_store_that_fails_while_a_duplicate_waits_is_told_as_such() -> None:
+    clock, host = FakeClock(), Host().hold()
+    store = _Broken(clock=clock)
+    app = Idempotency(storage=store, wait=3600.0, lease=1e6, clock=clock).asgi(host)
+    second = Caller(app, headers=KEYED)
+    async with anyio.create_task_group() as group:
+        group.start_soon(Caller(app, headers=KEYED))
+        await host.started.wait()
+        store.blind = True
+        await second()
+        store.blind = False
+        host.proceed.set()
+    assert (second.raised, second.status, code(second)) == (None, 503, "service_unavailable")
+    assert host.runs == 1
+
+
+async def test_a_request_that_runs_without_its_store_does_not_claim_that_keys_are_honoured() -> None:
+    store = _Broken()
+    app = Idempotency(storage=store, on_store_failure="run").asgi(Host())
+    assert "idempotency-key-ttl" in (await call(app)).answer_headers
+    store.away = True
+    assert "idempotency-key-ttl" not in (await call(app, {"Idempotency-Key": "other"})).answer_headers
+
+
+async def test_an_error_of_the_contract_that_the_host_wrote_itself_stands_and_is_kept() -> None:
+    body = ErrorBody(message="Half done.", type="server_error", code="half_done").encode()
+
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        RateLimitExceeded(1.0)
+
+    host = Host(status=500, work=work, parts=(body,), headers=[(b"content-type", b"application/json")])
+    app = Idempotency().asgi(host)
+    first = Caller(app, headers=KEYED)
+    with Exchange.of(first.scope):
+        await first()
+    second = await call(app)
+    assert (second.status, second.answer, second.replayed, host.runs) == (500, body, True, 1)
+
+
+async def test_an_sdk_that_left_before_its_replay_is_not_taken_for_one_that_was_refused() -> None:
+    store, host = _Slow(), Host()
+    app = Idempotency(storage=store, sdk_retries=True).asgi(host)
+    await call(app, {"x-stainless-retry-count": "0"})
+    async with anyio.create_task_group() as group:
+        store.reached, store.proceed = anyio.Event(), anyio.Event()
+        group.start_soon(Caller(app, headers={"x-stainless-retry-count": "1"}))
+        await store.reached.wait()
+        group.cancel_scope.cancel()
+        store.proceed.set()
+    lists = [held.entry async for name, held in store.scan() if ":f:" in name]
+    (known,) = sdk.decode(lists[0])
+    assert (known.count, known.sent, known.refused, host.runs) == (1, False, False, 1)
+
+
+class _Slow(MemoryStore):
+    """A store that can be held up when it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.proceed = anyio.Event(), anyio.Event()
+        self.proceed.set()
+
+    async def load(self, key: str) -> Any:
+        self.reached.set()
+        await self.proceed.wait()
+        return await super().load(key)
+
+
+async def test_a_path_cannot_reach_into_an_operators_terminal() -> None:
+    store = MemoryStore()
+    await call(Idempotency(storage=store).asgi(Host()), path="/\x1b[2J\n/ä\udcff")
+    (known,) = await list_keys(store, states=("done",))
+    assert known.what == "POST /\\x1b[2J\\n/ä\\udcff"
 
 
 @pytest.mark.parametrize(
@@ -585,7 +703,12 @@ async def test_a_body_sent_as_a_file_is_kept_too() -> None:
 class _Broken(MemoryStore):
     """A store that can be taken away."""
 
-    away = False
+    away = blind = False
+
+    async def load(self, key: str) -> Any:
+        if self.blind:
+            raise ConnectionError("the store is away")
+        return await super().load(key)
 
     async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Any:
         if self.away:

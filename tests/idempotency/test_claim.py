@@ -205,3 +205,51 @@ async def test_a_call_that_cannot_be_looked_up_is_a_failure_of_the_store_and_mar
         await claims.call_of("f", 0)
     await claims.mark("f", "x", refused=True)
     await claims.mark("unheard of", "x", refused=True)
+
+
+async def claimed(store: MemoryStore, clock: FakeClock, *, ttl: float = TTL) -> Claim:
+    claim = await claims_on(store, clock).claim("k", Ask(key="k", fingerprint="f", now=0.0), ttl=ttl)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("then", ["beat", "release", "settle"])
+async def test_a_claim_survives_a_write_whose_reply_was_lost(then: str) -> None:
+    store, clock = Unsure(), FakeClock()
+    store.broken = False
+    claim = await claimed(store, clock)
+    store.broken = True
+    with pytest.raises(ConnectionError):
+        await claim.note({"charge": 1})
+    store.broken = False
+    kept = Kept(status=200, body=b"done", size=4)
+    assert await {"beat": claim.beat, "release": claim.release, "settle": lambda: claim.settle(kept)}[then]()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("then", ["beat", "release", "settle"])
+async def test_a_claim_that_another_attempt_has_is_left_alone(then: str) -> None:
+    store, clock = MemoryStore(), FakeClock()
+    claim = await claimed(store, clock)
+    held = await store.load("k")
+    assert held is not None
+    await store.swap("k", held.token, "theirs", held.entry, lease=LEASE, ttl=TTL)
+    kept = Kept(status=200, body=b"done", size=4)
+    assert not await {"beat": claim.beat, "release": claim.release, "settle": lambda: claim.settle(kept)}[then]()
+    held = await store.load("k")
+    assert held is not None
+    assert held.token == "theirs"
+
+
+@pytest.mark.anyio
+async def test_a_key_is_not_forgotten_while_its_request_runs_however_short_it_is_kept() -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    claim = await claimed(store, clock, ttl=1.0)
+    for _ in range(3):
+        clock.advance(LEASE / 3)
+        assert await claim.beat()
+    await claim.settle(Kept(status=200))
+    clock.advance(1.0)
+    assert await store.load("k") is None

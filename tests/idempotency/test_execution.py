@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -115,3 +116,57 @@ async def test_outside_of_a_claim_steps_work_and_are_forgotten() -> None:
     assert dict(execution.steps) == {"a": 1}
     assert flexmw.execution().steps == {}
     assert repr(execution) == "Execution(key=None, attempt=1, steps=['a'])"
+
+
+async def test_steps_that_are_recorded_at_the_same_time_are_all_kept() -> None:
+    store = Slow(clock=FakeClock())
+
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        async with anyio.create_task_group() as group:
+            for name in ("a", "b", "c"):
+                group.start_soon(flexmw.execution().record, name)
+        raise RateLimitExceeded(1.0)
+
+    await run(Idempotency(storage=store).asgi(Host(work=work)))
+    (kept,) = await list_keys(store, states=("open",))
+    assert set(kept.steps) == {"a", "b", "c"}
+
+
+class Slow(MemoryStore):
+    """A store that lets others go first."""
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Any:
+        await anyio.lowlevel.checkpoint()
+        return await super().swap(key, expected, token, entry, lease=lease, ttl=ttl)
+
+
+async def test_a_step_whose_confirmation_was_lost_costs_the_execution_nothing() -> None:
+    clock = FakeClock()
+    store, lost = Deaf(clock=clock), list[str]()
+
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        store.deaf = True
+        try:
+            await flexmw.execution().record("charge", 1)
+        except ConnectionError:
+            lost.append("charge")
+        store.deaf = False
+
+    host = Host(work=work)
+    app = Idempotency(storage=store, clock=clock).asgi(host)
+    assert (await run(app)).answer == b"run 1"
+    assert lost == ["charge"]
+    again = await run(app)
+    assert (again.answer, again.replayed, host.runs) == (b"run 1", True, 1)
+
+
+class Deaf(MemoryStore):
+    """A store that does what it is told and whose reply is lost."""
+
+    deaf = False
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Any:
+        held = await super().swap(key, expected, token, entry, lease=lease, ttl=ttl)
+        if self.deaf:
+            raise ConnectionError("the reply was lost")
+        return held

@@ -18,7 +18,7 @@ import redis
 from flexmw.errors import ConfigError
 from flexmw.idempotency.memory import Full, MemoryStore
 from flexmw.idempotency.sqlite import SQLiteStore, path_of
-from flexmw.idempotency.store import Threaded, open_store
+from flexmw.idempotency.store import Threaded, _limiters, open_store
 from flexmw.testing import FakeClock
 from flexmw.testing.hostile.ports import Port
 from flexmw.testing.stores import check_store
@@ -72,6 +72,58 @@ async def test_a_memory_store_full_of_running_requests_takes_no_more() -> None:
     with pytest.raises(Full):
         await store.swap("c", "", "t", b"", lease=60.0, ttl=100.0)
     assert len(store) == 2
+
+
+@pytest.mark.anyio
+async def test_a_memory_store_without_room_for_an_answer_keeps_the_claim() -> None:
+    store = MemoryStore(max_bytes=100, clock=FakeClock())
+    for key in ("a", "b"):
+        await store.swap(key, "", "t", b"x" * 10, lease=60.0, ttl=100.0)
+    with pytest.raises(Full):
+        await store.swap("a", "t", "u", b"x" * 95, lease=0.0, ttl=100.0)
+    held = await store.load("a")
+    assert held is not None
+    assert (held.token, held.entry) == ("t", b"x" * 10)
+    await store.swap("a", "t", "u", b"x" * 90, lease=0.0, ttl=100.0)
+    held = await store.load("a")
+    assert held is not None
+    assert held.token == "u"
+
+
+@pytest.mark.anyio
+async def test_an_answer_above_all_bounds_is_held_while_it_is_alone() -> None:
+    store = MemoryStore(capacity=1, max_bytes=100, clock=FakeClock())
+    await store.swap("a", "", "t", b"x", lease=60.0, ttl=100.0)
+    await store.swap("a", "t", "u", b"x" * 200, lease=0.0, ttl=100.0)
+    await store.swap("b", "", "t", b"x", lease=60.0, ttl=100.0)
+    assert [key async for key, _ in store.scan()] == ["b"]
+
+
+def test_a_sqlite_connection_that_cannot_roll_back_is_replaced(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "keys.db")
+    store.swap("k", "", "t", b"entry", lease=60.0, ttl=100.0)
+    connection = store._connection
+    assert connection is not None
+    connection.close()
+    with pytest.raises(sqlite3.Error):
+        store.load("k")
+    store._connection = Stuck(tmp_path / "keys.db", isolation_level=None, check_same_thread=False)
+    with pytest.raises(sqlite3.OperationalError):
+        store.load("k")
+    held = store.load("k")
+    assert held is not None
+    assert held.token == "t"
+    store.close()
+
+
+class Stuck(sqlite3.Connection):
+    """A connection whose disk is gone."""
+
+    def commit(self) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def rollback(self) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
 
 
 @pytest.mark.anyio
@@ -290,3 +342,15 @@ def test_a_redis_cluster_keeps_the_promises_too(tmp_path: Path) -> None:
         finally:
             server.kill()
             server.wait()
+
+
+@pytest.mark.anyio
+async def test_a_store_that_was_closed_leaves_nothing_behind_and_can_be_used_again(tmp_path: Path) -> None:
+    for _ in range(3):
+        store = open_store(f"sqlite:///{tmp_path}/keys.db")
+        await store.swap("k", "", "t", b"entry", lease=60.0, ttl=100.0)
+        before = len(_limiters.get())
+        await store.aclose()
+        assert len(_limiters.get()) == before - 1
+        assert await store.load("k") is not None
+        await store.aclose()

@@ -1,0 +1,133 @@
+"""A failure told twice is told alike: what the first caller saw, and what a replay says, through the whole stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+import flexmw
+
+pytestmark = pytest.mark.anyio
+
+VOLATILE = {"x-request-id", "idempotent-replayed", "date"}
+"""Headers of one response: they may differ between two."""
+
+
+class Outage(Exception):
+    """The host answers it in words of its own."""
+
+
+class Fire(Outage): ...
+
+
+class Leak(Outage): ...
+
+
+class Own(Outage): ...
+
+
+def answer_of(error: Exception) -> Response:
+    if isinstance(error, Leak):
+        return JSONResponse({"detail": f"failed: {error}"}, 500)
+    if isinstance(error, Own):
+        body = {"message": "Out of paper.", "type": "server_error", "code": "out_of_paper", "param": None}
+        return JSONResponse({"error": body}, 500)
+    if isinstance(error, Fire):
+        return PlainTextResponse("The printer is on fire.", 500)
+    if isinstance(error, Outage):
+        return JSONResponse({"detail": "The printer is out."}, 500)
+    return PlainTextResponse("Internal Server Error", 500)
+
+
+def host(error: Callable[[], Exception], runs: list[str], *, handled: bool) -> FastAPI:
+    app = FastAPI()
+
+    @app.post("/prints")
+    async def prints() -> None:
+        runs.append("run")
+        raise error()
+
+    if handled:
+
+        @app.exception_handler(Exception)
+        async def _(request: Request, error: Exception) -> Response:
+            return answer_of(error)
+
+    return app
+
+
+async def twice(app: Any) -> tuple[httpx.Response, httpx.Response]:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"Idempotency-Key": "8e03978e", "Authorization": "Bearer sk-one"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+        return await client.post("/prints"), await client.post("/prints")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("handled", [False, True])
+@pytest.mark.parametrize("timeout_status", [500, 504])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (lambda: httpx.ReadTimeout("10.0.0.7 secret"), "upstream_timeout"),
+        (lambda: ExceptionGroup("secret", [httpx.ReadTimeout("secret")]), "upstream_timeout"),
+        (lambda: httpx.ConnectError("10.0.0.7 secret"), "bad_gateway"),
+        (flexmw.JobNotFound, "job_not_found"),
+        (lambda: flexmw.SubsystemOffline("Playground"), "service_unavailable"),
+        (lambda: ValueError("secret"), "internal_error"),
+        (lambda: Leak("secret"), "internal_error"),
+        (Outage, "internal_error"),
+        (Fire, "internal_error"),
+    ],
+    ids=["timeout", "group", "unreachable", "kind", "offline", "plain", "leak", "own words", "own text"],
+)
+async def test_a_replay_says_what_the_first_caller_saw(
+    error: Callable[[], Exception], code: str, timeout_status: Any, handled: bool
+) -> None:
+    runs: list[str] = []
+    app = flexmw.wrap_app(
+        host(error, runs, handled=handled),
+        flexmw.Tagging(),
+        flexmw.Envelope(timeout_status=timeout_status),
+        flexmw.Idempotency(),
+    )
+    first, second = await twice(app)
+    assert first.json()["error"]["code"] == code
+    assert (second.status_code, second.content) == (first.status_code, first.content)
+    assert second.headers["idempotent-replayed"] == "true"
+    assert len(runs) == 1
+    assert b"secret" not in second.content
+    assert lasting(second) == lasting(first)
+    if code == "upstream_timeout":
+        assert first.status_code == timeout_status
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_error_that_the_host_put_in_the_envelope_itself_is_replayed_byte_for_byte() -> None:
+    runs: list[str] = []
+    app = flexmw.wrap_app(host(Own, runs, handled=True), flexmw.Tagging(), flexmw.Envelope(), flexmw.Idempotency())
+    first, second = await twice(app)
+    assert first.json()["error"]["code"] == "out_of_paper"
+    assert (second.status_code, second.content, len(runs)) == (500, first.content, 1)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(
+    "error", [lambda: flexmw.RateLimitExceeded(0.0), flexmw.InsufficientCredit], ids=["429", "402"]
+)
+async def test_a_refusal_that_the_app_raises_is_told_and_runs_again(error: Callable[[], Exception]) -> None:
+    runs: list[str] = []
+    app = flexmw.wrap_app(host(error, runs, handled=False), flexmw.Tagging(), flexmw.Envelope(), flexmw.Idempotency())
+    first, second = await twice(app)
+    assert second.content == first.content
+    assert "idempotent-replayed" not in second.headers
+    assert len(runs) == 2
+
+
+def lasting(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name not in VOLATILE}
