@@ -5,7 +5,7 @@ connections at random; workers and the redis-server are killed (SIGKILL) and sta
 leaps by hours. At the end every key is asked for once more, and the figures are held against what was promised::
 
     python -m benchmarks.chaos --store redis --keys 10000 --seconds 300
-    python -m benchmarks.chaos --store sqlite --keys 1500 --seconds 20 --processes 4
+    python -m benchmarks.chaos --store sqlite --keys 4000 --seconds 15 --processes 4
 
 Exit status 1 when a promise was broken: a key executed twice, an answer that was given and has no execution or differs
 from the first, a key that is told neither its answer nor that its outcome is unknown, a stored 429, or a key that
@@ -29,6 +29,7 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,13 @@ def serve(fd: int, storage: str) -> None:
     import uvicorn
 
     options = Idempotency(
-        storage=storage, lease=LEASE, ttl=TTL, clock=LeapingClock(), on_store_failure="refuse", store_timeout=1.0
+        storage=storage,
+        lease=LEASE,
+        ttl=TTL,
+        wait=random.choice((0.0, 1.0)),
+        clock=LeapingClock(),
+        on_store_failure="refuse",
+        store_timeout=1.0,
     )
     Path(os.environ["CHAOS_LOG"]).with_name(f"ready-{os.getpid()}").touch()
     config = uvicorn.Config(dropping(options.asgi(work)), fd=fd, log_level="critical", lifespan="off")
@@ -235,10 +242,10 @@ async def chaos(url: str, keys: list[str], seconds: float, workers: Workers, sto
             await asyncio.gather(*calls)
 
     async def killer() -> None:
-        while True:
-            await asyncio.sleep(random.uniform(2.0, 5.0))
+        for number in count():
+            await asyncio.sleep(random.uniform(1.0, 3.0))
             await asyncio.to_thread(workers.kill_one)
-            if store is not None and random.random() < 0.3:
+            if store is not None and number % 3 == 1:
                 await asyncio.to_thread(store.kill_one)
 
     async with httpx.AsyncClient(base_url=url, limits=limits) as client:
@@ -329,6 +336,9 @@ def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int
         took = time.monotonic() - began
         asked = names[: told.events["distinct keys"]]
         figures = verdict(told, log, asked, storage)
+        figures["processes that should have been killed and were not"] = int(processes > 1 and workers.killed == 0)
+        if server is not None:
+            figures["stores that should have been killed and were not"] = int(server.killed == 0)
         unknown = asyncio.run(_count_unknown(storage)) if store != "memory" else 0
     executions = figures.pop("executions")
     kinds = Counter(told.final.values())

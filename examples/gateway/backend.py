@@ -274,6 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=port_number, default=0, help="0, the default, takes any free port")
     parser.add_argument("--child", action="store_true", help="stop when standard input closes, as with a parent")
     options = parser.parse_args(arguments)
+    for order in {card["order"] for card in MODELS.values() if "order" in card}:
+        model.load(order)  # now, so that no caller waits for it
     server = Server(app(), bind(options.port), ready=announce, http=WiredProtocol)
     if options.child:
         until_stdin_closes(server)

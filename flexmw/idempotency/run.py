@@ -117,6 +117,7 @@ class Running:
             self._tee.add(message.get("body", b""))
             if not message.get("more_body", False):
                 self._outcome, self._refused = self._judge_answer()
+                self._exchange.facts[RESULT] = "released" if self._refused else "stored"
                 await self._store()
                 await self._forward(message)
                 self._finished.set()

@@ -6,7 +6,7 @@ The class statements in ``flexmw/httpx.py`` and ``flexmw/httpx2.py`` add each li
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 

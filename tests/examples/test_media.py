@@ -7,10 +7,12 @@ import zlib
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from examples.gateway.media import animate, hear, paint, speak
+
+UNHURRIED = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 
 
 def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -24,7 +26,7 @@ def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 12 + size
 
 
-@settings(deadline=None, max_examples=25)
+@UNHURRIED
 @given(st.text(max_size=12), st.floats(0.01, 1.0))
 def test_what_is_said_is_heard(text: str, volume: float) -> None:
     assert hear(speak(text, volume=volume)) == text

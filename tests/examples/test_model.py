@@ -5,12 +5,14 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from examples.gateway import fields, media, model, work
 
 PROMPT = "What did the Caterpillar say?"
+
+UNHURRIED = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 
 
 def say(seed: int = 1, **options: object) -> str:
@@ -28,7 +30,7 @@ def test_a_seed_decides_every_word() -> None:
     assert len({say(seed=seed) for seed in range(20)}) > 15
 
 
-@settings(deadline=None, max_examples=50)
+@UNHURRIED
 @given(st.text(max_size=80), st.integers(), st.integers(1, 50), st.sampled_from([2, 3]))
 def test_any_prompt_is_continued_by_as_many_tokens_as_were_counted(
     prompt: str, seed: int, limit: int, order: int
@@ -47,7 +49,7 @@ def test_two_words_in_a_row_were_neighbours_in_the_book() -> None:
     assert all(known)
 
 
-@settings(deadline=None, max_examples=50)
+@UNHURRIED
 @given(st.integers(), st.floats(0, 2))
 def test_any_temperature_draws_known_words(seed: int, temperature: float) -> None:
     known = model.load(2).followers[()]
@@ -64,7 +66,7 @@ def test_min_tokens_puts_off_the_end() -> None:
     assert (generation.tokens, generation.finish_reason) == (2_000, "length")
 
 
-@settings(deadline=None, max_examples=50)
+@UNHURRIED
 @given(st.integers(0, 200), st.text("abcdefgh ", min_size=1, max_size=6))
 def test_the_text_ends_before_the_first_stop_sequence(seed: int, stop: str) -> None:
     whole = say(seed=seed)
@@ -74,7 +76,7 @@ def test_the_text_ends_before_the_first_stop_sequence(seed: int, stop: str) -> N
         assert generation.finish_reason == "stop"
 
 
-@settings(deadline=None, max_examples=50)
+@UNHURRIED
 @given(st.text(min_size=1, max_size=200), st.integers(1, 300))
 def test_an_embedding_has_length_one(text: str, dimensions: int) -> None:
     length = math.hypot(*model.embed(model.tokenize(text), dimensions))

@@ -53,6 +53,8 @@ def is_listening(url: str) -> bool:
         httpx2.get(f"{url}/work")
     except httpx2.ConnectError:
         return False
+    except httpx2.TransportError:  # it takes the connection, and is just ending
+        return True
     return True
 
 

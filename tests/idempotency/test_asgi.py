@@ -152,6 +152,7 @@ async def test_an_error_of_the_contract_that_the_host_wrote_itself_stands_and_is
         await first()
     second = await call(app)
     assert (second.status, second.answer, second.replayed, host.runs) == (500, body, True, 1)
+    assert Exchange.of(first.scope).facts["flexmw.idempotency.result"] == "stored"
 
 
 async def test_an_sdk_that_left_before_its_replay_is_not_taken_for_one_that_was_refused() -> None:

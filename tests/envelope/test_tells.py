@@ -1,0 +1,95 @@
+"""What the Envelope says of a stream whose end it holds, while the host is still inside its ``send``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+import flexmw
+from flexmw.kit.exchange import Exchange
+from tests.envelope.wire import Seen, call
+
+pytestmark = pytest.mark.anyio
+
+EVENT = b"data: {}\n\n"
+DONE = b"data: [DONE]\n\n"
+BEGAN, ENDED = "flexmw.stream.began", "flexmw.stream.ended"
+
+
+async def told(*bodies: bytes, media: bytes = b"text/event-stream", **options: Any) -> tuple[list[str], Seen]:
+    """The events of a response of these bodies, the last of which ends it, and ``returned``: when the host does."""
+    events: list[str] = []
+
+    async def host(scope: Any, receive: Any, send: Any) -> None:
+        Exchange.of(scope).listen(lambda event, details: events.append(event))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", media)]})
+        for number, body in enumerate(bodies, 1):
+            await send({"type": "http.response.body", "body": body, "more_body": number < len(bodies)})
+        events.append("returned")
+
+    seen = await call(flexmw.Envelope(**options).asgi(host))
+    return events, seen
+
+
+@pytest.mark.parametrize("last", [b"", EVENT, DONE, b"half"])
+async def test_beginning_and_end_are_told_before_the_host_returns(last: bytes) -> None:
+    events, seen = await told(EVENT, EVENT, last)
+    assert events == [BEGAN, ENDED, "returned"]
+    assert seen.body == EVENT + EVENT + last
+    assert seen.ended
+
+
+async def test_lines_are_told_of_where_their_end_is_held() -> None:
+    assert (await told(b"{}\n", b"", media=b"application/x-ndjson", lines=True))[0] == [BEGAN, ENDED, "returned"]
+    assert (await told(b"{}\n", b"", media=b"application/x-ndjson"))[0] == ["returned"]
+
+
+@pytest.mark.parametrize("bodies", [(b"",), (b"", b""), (b"half",)])
+async def test_a_stream_without_an_event_has_neither(bodies: tuple[bytes, ...]) -> None:
+    events, seen = await told(*bodies)
+    assert events == ["returned"]
+    assert seen.ended
+
+
+async def test_a_stream_that_breaks_has_begun_and_not_ended() -> None:
+    async def host(scope: Any, receive: Any, send: Any) -> None:
+        Exchange.of(scope).listen(lambda event, details: events.append(event))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": EVENT, "more_body": True})
+        raise ValueError("hidden")
+
+    events: list[str] = []
+    seen = await call(flexmw.Envelope().asgi(host))
+    assert events == [BEGAN, "flexmw.answer"]
+    assert seen.body.startswith(EVENT + b'data: {"error":')
+
+
+async def test_a_host_that_ends_a_stream_while_it_is_being_stopped_has_not_ended_it_well() -> None:
+    events: list[str] = []
+
+    async def host(scope: Any, receive: Any, send: Any) -> None:
+        Exchange.of(scope).listen(lambda event, details: events.append(event))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+
+        async def produce() -> None:
+            await items.send(EVENT)
+            await taken.wait()
+            items.close()
+            raise ValueError("hidden")
+
+        taken = anyio.Event()
+        items, ready = anyio.create_memory_object_stream[bytes](1)
+        with items, ready:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(produce)
+                async for item in ready:
+                    await send({"type": "http.response.body", "body": item, "more_body": True})
+                    taken.set()
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    seen = await call(flexmw.Envelope().asgi(host))
+    assert events == [BEGAN, "flexmw.answer"]
+    assert b'"code":"internal_error"' in seen.body
+    assert seen.ended
