@@ -159,7 +159,10 @@ class Workers:
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[tuple[str, Workers]]:
-    """A redis-server that writes every command down before it answers, so that a kill loses none."""
+    """A redis-server that writes every command down before it answers, so that a kill loses none.
+
+    ``appendfsync everysec``, its default, is not enough: it puts writes off while an earlier fsync is under way.
+    """
     import redis
 
     from tests.servers import redis_binary
@@ -170,8 +173,9 @@ def redis_server(folder: Path) -> Iterator[tuple[str, Workers]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
-    server = Workers([([*command, "--dir", str(folder), "--loglevel", "warning"], {}, ())])
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--loglevel", "warning"]
+    durable = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+    server = Workers([([*command, *durable], {}, ())])
     server.start()
     try:
         with redis.Redis(port=port) as client:
@@ -346,8 +350,8 @@ def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int
     print(f"  distinct keys {len(asked)}: executions {executions}, {dict(kinds)}; unknown in the store {unknown}")
     print(f"  killed: workers {workers.killed}, store {server.killed if server else 0}")
     print(f"  met on the way: {dict(told.events)}")
-    for what, count in figures.items():
-        print(f"  {'ok ' if count == 0 else 'BAD'} {what}: {count}")
+    for what, times in figures.items():
+        print(f"  {'ok ' if times == 0 else 'BAD'} {what}: {times}")
     return int(any(figures.values()) or not asked)
 
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 __all__ = [
+    "RESENDS",
     "Discard",
     "Effect",
     "Flow",
@@ -32,6 +33,10 @@ __all__ = [
     "Sleep",
     "Tell",
 ]
+
+
+RESENDS: Final = "flexmw.resends"
+"""The request extension that says, from the second attempt on, how many attempts went before it."""
 
 
 class URL(Protocol):

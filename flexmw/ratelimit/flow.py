@@ -46,7 +46,7 @@ class Pace:
 
     name: ClassVar[str] = "pace"
     api: ClassVar[int] = API
-    order: ClassVar[Order] = Order(after=("tagging",), before=("retry",))
+    order: ClassVar[Order] = Order()
 
     patience: float = option(5.0, seconds())
     max_wait: float = option(120.0, seconds())

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from flexmw.contract import Wait, wait_of
-from flexmw.kit.effects import Discard, Flow, Follow, Request, Response, Send, Sleep, Tell
+from flexmw.kit.effects import RESENDS, Discard, Flow, Follow, Request, Response, Send, Sleep, Tell
 from flexmw.kit.transport import DRAIN_SECONDS, copy_request
 from flexmw.retry.body import body_bytes, rewinder
 from flexmw.retry.core import (
@@ -164,8 +164,9 @@ class Call:
         attempt: Request = copy_request(self.request, timeout=timeout)
         if self.fresh_key and self.key:
             attempt.headers[KEY] = self.key
-        hard = self.policy.deadline is not None
-        if hard or self.sent > 1:
+        if self.sent > 1:
+            attempt.extensions[RESENDS] = self.sent - 1
+        if self.sent > 1 or self.policy.deadline is not None:
             timeout.update(shrink(timeout, self._remaining()))
         return attempt
 

@@ -62,7 +62,7 @@ class Retry:
 
     name: ClassVar[str] = "retry"
     api: ClassVar[int] = API
-    order: ClassVar[Order] = Order(after=("tagging", "pace"))
+    order: ClassVar[Order] = Order()
 
     attempts: int = option(3, whole(least=1, most=100))
     deadline: float | None = option(None, optional(seconds(above=0)))

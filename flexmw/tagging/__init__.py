@@ -43,7 +43,7 @@ class Tagging:
 
     name: ClassVar[str] = "tagging"
     api: ClassVar[int] = API
-    order: ClassVar[Order] = Order(before=("envelope", "ratelimit", "idempotency", "retry", "pace"))
+    order: ClassVar[Order] = Order(before=("envelope", "ratelimit", "idempotency"))
 
     types: tuple[str, ...] = option((), several(text))
     codes: tuple[str, ...] = option((), several(text))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
-from flexmw.kit.effects import Flow, Follow, Request, Response, Send
+from flexmw.kit.effects import RESENDS, Flow, Follow, Request, Response, Send
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
 from flexmw.tagging.call_span import CallSpan, Taster, readable
 from flexmw.tagging.core import Attributes, error_type, exception_attributes, resend_count, secrets_in
@@ -63,7 +63,8 @@ class Call:
         self._span = CallSpan(settings.otel) if settings.call_span and settings.otel.live else None
         self._parent = current_span()
         self._last: Span | None = None
-        self._scheduled = self._sent = 0
+        self._scheduled: int = request.extensions.get(RESENDS, 0)  # of a Retry further outward
+        self._sent = 0
         self._safety: str | None = None
         self._taster: Taster | None = None
         self.status: int | None = None
