@@ -47,6 +47,9 @@ from tests.servers import (
     uvicorn_server,
 )
 
+# The instruments read this once for the whole process: whichever test comes first decides for all.
+os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "http"
+
 # A busy machine is no failure: properties are bounded by their number of examples, not by time.
 hypothesis.settings.register_profile(
     "flexmw",

@@ -58,8 +58,7 @@ def test_resends_are_counted_wherever_tagging_stands(in_memory_telemetry: Teleme
     clock = FakeClock()
     client = httpx.Client(trust_env=False)
     HTTPXClientInstrumentor.instrument_client(client, tracer_provider=in_memory_telemetry.tracer_provider)
-    with HostileServer(["503:seconds=1", "429"]) as server:
-        with flexmw.wrap_client(client, *components(clock), clock=clock):
-            assert client.post(server.url, json={}).status_code == 200
+    with HostileServer(["503:seconds=1", "429"]) as server, flexmw.wrap_client(client, *components(clock), clock=clock):
+        assert client.post(server.url, json={}).status_code == 200
     resends = [(span.attributes or {}).get("http.request.resend_count") for span in in_memory_telemetry.spans]
     assert resends == [None, 1, 2]
