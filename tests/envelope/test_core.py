@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 import flexmw
 from flexmw.contract import PAGE, ErrorBody
-from flexmw.envelope.core import Reply, Rules, Seen, decide, error_status, fresh_headers, should_retry
+from flexmw.envelope.core import Reply, Rules, Seen, decide, error_status, fresh_headers, reply_to, should_retry
 from flexmw.envelope.faults import judge
 
 JSON = ((b"Content-Type", b"application/json"),)
@@ -122,3 +124,78 @@ def test_a_reply_says_nothing_about_headers_it_does_not_have() -> None:
     row = PAGE["job_not_found"]
     error = ErrorBody(message=row.message, type=row.type, code=row.code)
     assert Reply(404, error, "http_exception").headers == ()
+
+
+@pytest.mark.parametrize("validation", [None, 400, 422])
+def test_malformed_json_is_no_failed_validation_and_always_400(validation: int | None) -> None:
+    body = b'{"detail":[{"type":"json_invalid","loc":["body",3],"msg":"JSON decode error","input":{}}]}'
+    reply = decide(Seen(422, JSON, body), Rules(validation_status=validation))
+    assert (reply.status, reply.error.code, reply.source) == (400, "invalid_json", "validation")
+
+
+def test_an_unknown_url_is_a_sentence() -> None:
+    reply = decide(Seen(404, JSON, b"", unrouted=True), Rules())
+    assert reply.error.message == "Unknown URL: no route has this path."
+
+
+def test_what_is_kept_is_told_by_its_own_words_and_status() -> None:
+    body = ErrorBody(message="Mine.", type="invalid_request_error", code="mine").encode()
+    reply = decide(Seen(418, JSON, body), Rules())
+    assert (reply.status, reply.kept, reply.error.message, reply.error.code) == (418, True, "Mine.", "mine")
+
+
+def test_the_dialects_are_asked_about_the_value_itself() -> None:
+    asked: list[object] = []
+    decide(Seen(400, JSON, b'{"a":1}'), Rules(keeps=lambda value: bool(asked.append(value))))
+    assert asked == [{"a": 1}]
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b" GZip "])
+def test_a_compressed_body_is_read_no_further_than_allowed(encoding: bytes) -> None:
+    headers = (*JSON, (b"Content-Encoding", encoding))
+    body = gzip.compress(b'{"detail":"No cat."}' + b" " * 80)
+    assert decide(Seen(404, headers, body), Rules()).error.message == "No cat."
+    assert decide(Seen(404, headers, body), Rules(max_body=50)).generic
+
+
+def test_an_encoding_that_is_no_text_is_no_error() -> None:
+    assert decide(Seen(404, (*JSON, (b"content-encoding", b"\xff")), b"{}"), Rules()).error.code == "not_found"
+
+
+def test_text_is_read_by_its_status() -> None:
+    text = ((b"content-type", b"text/plain"),)
+    assert decide(Seen(404, text, b"No cat."), Rules()).error.message == "No cat."
+    assert decide(Seen(404, text, b"Not Found"), Rules()).generic
+    assert decide(Seen(409, text, b"Conflict"), Rules()).generic
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_an_exception_behind_an_answer_of_a_server_error_is_named(status: int) -> None:
+    verdict = judge(KeyError("handled"))
+    reply = decide(Seen(status, JSON, b'{"detail":"Own words."}'), Rules(), verdict=verdict)
+    assert (reply.status, reply.source, reply.exception) == (status, "unhandled_exception", verdict.exception)
+
+
+@pytest.mark.parametrize(("text", "shown"), [("row", True), ("rows", False)])
+def test_an_exceptions_text_of_three_characters_may_be_chance(text: str, shown: bool) -> None:
+    told = Seen(500, JSON, b'{"detail":"No rows of it."}')
+    reply = decide(told, Rules(), verdict=judge(ValueError(text)))
+    assert (reply.error.message == "No rows of it.") is shown
+
+
+def test_the_beginning_of_a_long_exception_is_enough_to_know_it_by() -> None:
+    told = Seen(500, JSON, b'{"detail":"failed: ' + b"x" * 200 + b'"}')
+    assert decide(told, Rules(), verdict=judge(ValueError("x" * 300))).error.message == "Internal server error."
+
+
+def test_a_raised_answer_brings_its_status_and_headers_and_a_crash_itself() -> None:
+    reply = reply_to(judge(flexmw.RateLimitExceeded(retry_after=7)))
+    assert (reply.status, reply.exception) == (429, None)
+    assert ("retry-after", "7") in [(name.lower(), value) for name, value in reply.headers]
+    crash = ValueError("hidden")
+    reply = reply_to(judge(crash))
+    assert (reply.status, reply.exception, reply.headers) == (500, crash, ())
+
+
+def test_the_lowest_status_of_http_is_one() -> None:
+    assert error_status(100) == 100
