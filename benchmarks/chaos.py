@@ -73,7 +73,7 @@ async def work(scope: Any, receive: Any, send: Send) -> None:
     if key.endswith("7") and random.random() < 0.3:
         await answer(send, 429, b"refused")
         return
-    run = f"{os.getpid()}-{random.getrandbits(48):x}"
+    run = f"{os.getpid()}@{time.monotonic():.3f}-{random.getrandbits(24):x}"
     with Path(os.environ["CHAOS_LOG"]).open("ab", buffering=0) as log:  # noqa: ASYNC230 - one line, before the work
         log.write(f"{key} {run}\n".encode())
     await asyncio.sleep(random.expovariate(1 / 0.01))
@@ -134,6 +134,7 @@ class Workers:
     commands: list[tuple[list[str], dict[str, str], tuple[int, ...]]]
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
     killed: int = 0
+    at: list[str] = field(default_factory=list)
 
     def start(self) -> None:
         self.running = [self._start(number) for number in range(len(self.commands))]
@@ -148,6 +149,7 @@ class Workers:
         self.running[number].send_signal(signal.SIGKILL)
         self.running[number].wait()
         self.killed += 1
+        self.at.append(f"{time.monotonic():.3f}")
         self.running[number] = self._start(number)
 
     def stop(self) -> None:
@@ -199,6 +201,7 @@ class Told:
     bodies: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     final: dict[str, str] = field(default_factory=dict)
     events: Counter[str] = field(default_factory=Counter)
+    odd: list[str] = field(default_factory=list)
 
     def note(self, key: str, answer: httpx.Response) -> bool:
         """Take an answer in; says whether it is the last word on its key."""
@@ -280,6 +283,11 @@ def verdict(told: Told, log: Path, asked: list[str], storage: str) -> dict[str, 
         key, _, run = line.partition(" ")
         runs[key].add(run)
     given = {key: bodies for key, bodies in told.bodies.items() if bodies}
+    told.odd = [
+        f"{key}: runs {sorted(runs[key])}, told {sorted(told.bodies.get(key, ()))}, at last {told.final.get(key)}"
+        for key in asked
+        if len(runs[key]) > 1 or told.final.get(key) is None or (key in given and told.final[key] != "answered")
+    ]
     return {
         "executed twice": sum(len(each) > 1 for each in runs.values()),
         "answered without an execution": sum(
@@ -352,6 +360,10 @@ def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int
     print(f"  met on the way: {dict(told.events)}")
     for what, times in figures.items():
         print(f"  {'ok ' if times == 0 else 'BAD'} {what}: {times}")
+    for line in told.odd[:10]:
+        print(f"  {line}")
+    if told.odd:
+        print(f"  workers were killed at {workers.at}, the store at {server.at if server else []}")
     return int(any(figures.values()) or not asked)
 
 

@@ -199,3 +199,12 @@ def test_a_raised_answer_brings_its_status_and_headers_and_a_crash_itself() -> N
 
 def test_the_lowest_status_of_http_is_one() -> None:
     assert error_status(100) == 100
+
+
+def test_a_number_as_code_that_repeats_the_status_is_no_code() -> None:
+    body = b'{"error":{"message":"No cat.","type":"x","code":404}}'
+    assert decide(Seen(404, JSON, body), Rules()).error.code == "not_found"
+
+
+def test_a_compressed_body_that_is_too_large_says_nothing() -> None:
+    assert decide(Seen(400, (*JSON, (b"content-encoding", b"gzip")), None), Rules()).generic
