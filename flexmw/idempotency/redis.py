@@ -2,7 +2,7 @@
 
 Every operation is one atomic script on one key, and every key has a time to live. Leases are measured by the server's
 clock, so that those of the clients do not matter. A redis that may lose writes loses claims with them: set
-``appendonly yes``, and ``appendfsync always`` where a power cut must not lose one.
+``appendonly yes`` and ``appendfsync always`` where neither a kill nor a power cut may lose one.
 
 >>> store = RedisStore("redis://localhost:6379/0")   # connects with the first operation
 """
