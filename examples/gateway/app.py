@@ -187,7 +187,7 @@ def build(gateway: Gateway) -> ASGIApp:
     storage = gateway.settings.storage
     guarded = flexmw.wrap_app(
         app,
-        flexmw.Tagging(),
+        flexmw.Tagging(codes=("context_length_exceeded",)),
         flexmw.Envelope(),
         flexmw.RateLimit(
             limit=gateway.rate_of,
