@@ -47,6 +47,7 @@ SHOULD_RETRY: Final = "x-should-retry"
 DEADLINE: Final = 90.0
 HEAD: Final = frozenset({"http11.send_request_headers.started", "http2.send_request_headers.started"})
 GOOD: Final = judge("answered", "none")
+AT_ONCE: Final = Outcome("answered", 1)
 
 
 class Evidence:
@@ -206,7 +207,8 @@ class Call:
 
     def _answer(self, response: Response, verdict: Verdict, reason: str | None) -> Flow:
         """Hand an answer up, with what is known about it."""
-        response.extensions["flexmw"] = self._outcome(verdict, reason)
+        plain = reason is None and self.sent == 1 and self.key is None
+        response.extensions["flexmw"] = AT_ONCE if plain else self._outcome(verdict, reason)
         if reason is not None and self.sdk_count is not None:
             response.headers[SHOULD_RETRY] = "false"
         if not self.safe and self.licence == "none":

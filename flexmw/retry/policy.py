@@ -86,10 +86,7 @@ class Retry:
         :raises ConfigError: the request's ``flexmw.retry`` extension cannot be used.
         """
         policy = self.for_call(request.extensions)
-        if policy is None:
-            response: Response = yield Send(request)
-            return response
-        return (yield from Call(policy, self._state, request).flow())
+        return _once(request) if policy is None else Call(policy, self._state, request).flow()
 
     def for_call(self, extensions: Mapping[str, Any]) -> Self | None:
         """The policy of one call: its own extension, else what ``retry_options`` says, else this; ``None`` is off."""
@@ -112,6 +109,11 @@ class Retry:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(vars(type(self)(**state)))
+
+
+def _once(request: Request) -> Flow:
+    response: Response = yield Send(request)
+    return response
 
 
 @contextmanager
