@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 from flexmw.errors import ConfigError
@@ -41,10 +40,11 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
             flow.close()
         raise ConfigError(f"{type(components[0]).__name__}.flow()", flow, "a generator: flow() must yield its effects")
     held: list[Response] = []
-    advance: Callable[[], Effect] = partial(next, flow)
+    resume: Callable[[Any], Effect] = flow.send
+    value: Any = None
     while True:
         try:
-            effect = advance()
+            effect = resume(value)
         except StopIteration as done:
             answer: Response | None = done.value
             if answer is None:
@@ -75,9 +75,9 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
             flow.close()
             raise
         except BaseException as error:
-            advance = partial(flow.throw, error)
+            resume, value = flow.throw, error
         else:
-            advance = partial(flow.send, outcome)
+            resume, value = flow.send, outcome
 
 
 def drive(flow: Flow, perform: Callable[[Effect], object]) -> Response:
@@ -86,36 +86,38 @@ def drive(flow: Flow, perform: Callable[[Effect], object]) -> Response:
     Whatever ``perform`` raises is thrown into the flow, KeyboardInterrupt and cancellation included, so that a flow
     can put things in order; one that catches ``Exception`` does not hold them up.
     """
-    advance: Callable[[], Effect] = partial(next, flow)
+    resume: Callable[[Any], Effect] = flow.send
+    value: Any = None
     while True:
         try:
-            effect = advance()
+            effect = resume(value)
         except StopIteration as done:
             answer: Response = done.value
             return answer
         try:
             outcome = perform(effect)
         except BaseException as error:
-            advance = partial(flow.throw, error)
+            resume, value = flow.throw, error
         else:
-            advance = partial(flow.send, outcome)
+            resume, value = flow.send, outcome
 
 
 async def adrive(flow: Flow, perform: Callable[[Effect], Awaitable[object]]) -> Response:
     """The same in this task. The two stand side by side: nothing else of a client is written twice."""
-    advance: Callable[[], Effect] = partial(next, flow)
+    resume: Callable[[Any], Effect] = flow.send
+    value: Any = None
     while True:
         try:
-            effect = advance()
+            effect = resume(value)
         except StopIteration as done:
             answer: Response = done.value
             return answer
         try:
             outcome = await perform(effect)
         except BaseException as error:
-            advance = partial(flow.throw, error)
+            resume, value = flow.throw, error
         else:
-            advance = partial(flow.send, outcome)
+            resume, value = flow.send, outcome
 
 
 def _discard(responses: Sequence[Response], answer: Response | None = None) -> Generator[Effect, Any, None]:
