@@ -122,6 +122,10 @@ class SQLiteStore:
             if connection is not None and self._process == os.getpid():
                 connection.close()
 
+    def __del__(self) -> None:
+        """An app that is run without a lifespan never closes its store; the last one to hold it does."""
+        self.close()
+
     def _change(self, key: str, token: str, statement: str, row: tuple[Any, ...]) -> bool:
         with self._transaction("immediate") as connection:
             held = self._load(connection, key)
