@@ -32,6 +32,7 @@ __all__ = [
     "Send",
     "Sleep",
     "Tell",
+    "head_leaves",
 ]
 
 
@@ -82,6 +83,15 @@ Observer: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 """Is told each event with its details, as it happens: the transport's own up to the moment at which the request's head
 leaves (httpcore's ``trace`` extension, such as ``http11.send_request_headers.started``; over HTTP/2 all of them), and
 those that components further inward tell."""
+
+
+_HEADS: Final = frozenset({"http11.send_request_headers.started", "http2.send_request_headers.started"})
+
+
+def head_leaves(event: str, details: Mapping[str, Any]) -> bool:
+    """Whether an event of the transport says that the request itself goes out now: from here on the server may work.
+    A CONNECT only asks a proxy for a tunnel."""
+    return event in _HEADS and getattr(details.get("request"), "method", b"") != b"CONNECT"
 
 
 @dataclass(frozen=True, slots=True)

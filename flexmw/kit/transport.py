@@ -17,7 +17,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.bodies import Replayed, forget, unheard
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.drive import Sends, adrive, chain, drive
-from flexmw.kit.effects import Discard, Effect, Follow, Observer, Read, Replace, Response, Send, Sleep
+from flexmw.kit.effects import Discard, Effect, Follow, Observer, Read, Replace, Response, Send, Sleep, head_leaves
 
 __all__ = ["DRAIN_BYTES", "DRAIN_SECONDS", "AsyncFace", "SyncFace", "components_of", "copy_request"]
 
@@ -222,12 +222,10 @@ class AsyncFace(_Face[RequestT, ResponseT]):
         await self.wrapped.__aexit__(exc_type, exc_value, traceback)
 
 
-_LEAVING: Final = "http11.send_request_headers.started"
-
-
-def _leaves(event: str, details: Mapping[str, Any]) -> bool:
-    """Whether the request itself goes out now over HTTP/1.1 (a CONNECT only asks a proxy for a tunnel)."""
-    return event == _LEAVING and getattr(details.get("request"), "method", b"") != b"CONNECT"
+def _all_known(event: str, details: Mapping[str, Any]) -> bool:
+    """Over HTTP/1.1 nothing that comes after the request's head changes what is known; over HTTP/2 the pool may send it
+    again on another stream."""
+    return event.startswith("http11.") and head_leaves(event, details)
 
 
 def _watched(request: Any, observe: Observer | None) -> Any:
@@ -238,7 +236,7 @@ def _watched(request: Any, observe: Observer | None) -> Any:
     def trace(event: str, details: dict[str, Any]) -> None:
         if own is not None:
             own(event, details)
-        elif _leaves(event, details):
+        elif _all_known(event, details):
             twin.extensions.pop("trace", None)  # all is known: the transport need not report the rest
         observe(event, details)
 
@@ -254,7 +252,7 @@ def _awatched(request: Any, observe: Observer | None) -> Any:
     async def trace(event: str, details: dict[str, Any]) -> None:
         if own is not None:
             await own(event, details)
-        elif _leaves(event, details):
+        elif _all_known(event, details):
             twin.extensions.pop("trace", None)
         observe(event, details)
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from flexmw.contract import Wait, wait_of
-from flexmw.kit.effects import RESENDS, Discard, Flow, Follow, Request, Response, Send, Sleep, Tell
+from flexmw.kit.effects import RESENDS, Discard, Flow, Follow, Request, Response, Send, Sleep, Tell, head_leaves
 from flexmw.kit.transport import DRAIN_SECONDS, copy_request
 from flexmw.retry.body import body_bytes, rewinder
 from flexmw.retry.core import (
@@ -45,7 +45,6 @@ KEY_TTL: Final = "idempotency-key-ttl"
 SDK_COUNT: Final = "x-stainless-retry-count"
 SHOULD_RETRY: Final = "x-should-retry"
 DEADLINE: Final = 90.0
-HEAD: Final = frozenset({"http11.send_request_headers.started", "http2.send_request_headers.started"})
 GOOD: Final = judge("answered", "none")
 AT_ONCE: Final = Outcome("answered", 1)
 
@@ -61,9 +60,8 @@ class Evidence:
 
     def observe(self, event: str, details: Mapping[str, Any]) -> None:
         self.seen = True
-        if event in HEAD:
-            method = getattr(details.get("request"), "method", b"")
-            self.head = self.head or method != b"CONNECT"
+        if head_leaves(event, details):
+            self.head = True
             self.stream = details.get("stream_id")
 
     @property

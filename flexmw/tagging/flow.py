@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
-from flexmw.kit.effects import RESENDS, Flow, Follow, Request, Response, Send
+from flexmw.kit.effects import RESENDS, Flow, Follow, Request, Response, Send, head_leaves
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
 from flexmw.tagging.call_span import CallSpan, Taster, readable
 from flexmw.tagging.core import Attributes, error_type, exception_attributes, resend_count, secrets_in
@@ -17,7 +17,6 @@ from flexmw.tagging.settings import Settings, some
 __all__ = ["tagged"]
 
 _METHODS: Final = frozenset(ATTRIBUTES["http.request.method"].values)
-_HEAD_SENT: Final = "send_request_headers.started"
 
 
 def tagged(settings: Settings, request: Request) -> Flow:
@@ -96,7 +95,7 @@ class Call:
                 self._attempt(event, details)
 
     def _attempt(self, event: str, details: Mapping[str, Any]) -> None:
-        head = event.endswith(_HEAD_SENT) and getattr(details.get("request"), "method", b"") != b"CONNECT"
+        head = head_leaves(event, details)
         resend = resend_count(scheduled=self._scheduled, sent=self._sent)
         self._sent += head
         span = current_span()
