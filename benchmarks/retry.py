@@ -14,11 +14,12 @@ import argparse
 import gc
 import logging
 import multiprocessing
+import random
 import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -209,7 +210,7 @@ def quick_server() -> Iterator[str]:
             process.join()
 
 
-def overhead(rounds: int, calls: int = 100) -> Table:
+def overhead(rounds: int, calls: int = 30) -> Table:
     contestants: dict[str, Callable[[Any], Any]] = {
         "plain": lambda library: library.Client(trust_env=False),
         "flexmw Retry": lambda library: flexmw.wrap_client(library.Client(trust_env=False), flexmw.Retry()),
@@ -233,31 +234,39 @@ def overhead(rounds: int, calls: int = 100) -> Table:
 
 
 def measured(library: Any, contestants: dict[str, Callable[[Any], Any]], rounds: int, calls: int) -> dict[str, float]:
-    """Interleaved rounds; the median of each round's ratio to the plain client of the same round."""
+    """Short rounds in a new order each; the median of each round's ratio to the plain client of the same round."""
     ratios: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        costs = {name: cpu(make, library, calls) for name, make in contestants.items()}
-        for name, cost in costs.items():
-            ratios[name].append(cost / costs["plain"])
+    order = list(contestants)
+    with ExitStack() as open_:
+        clients = {
+            name: (open_.enter_context(make(library)), open_.enter_context(quick_server()))
+            for name, make in contestants.items()
+        }
+        for client, url in clients.values():
+            cpu(client, url, 50)
+        gc.collect()
+        gc.freeze()
+        for _ in range(rounds):
+            random.shuffle(order)
+            costs = {name: cpu(*clients[name], calls) for name in order}
+            for name, cost in costs.items():
+                ratios[name].append(cost / costs["plain"])
+        gc.unfreeze()
     return {name: statistics.median(each) for name, each in ratios.items()}
 
 
-def cpu(make: Callable[[Any], Any], library: Any, calls: int) -> float:
-    with quick_server() as url, make(library) as client:
-        for _ in range(10):
-            client.post(url, json={"n": 1})
-        gc.collect()
-        began = time.process_time()
-        for _ in range(calls):
-            client.post(url, json={"n": 1})
-        return time.process_time() - began
+def cpu(client: Any, url: str, calls: int) -> float:
+    began = time.process_time()
+    for _ in range(calls):
+        client.post(url, json={"n": 1})
+    return time.process_time() - began
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=2_000, help="calls in the outage")
     parser.add_argument("--faulted", type=int, default=1_000, help="calls that fail or are cancelled")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of the cost")
+    parser.add_argument("--rounds", type=int, default=200, help="rounds of the cost")
     chosen = parser.parse_args()
     logging.disable(logging.WARNING)
     console = Console(width=120)

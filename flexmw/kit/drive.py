@@ -32,13 +32,14 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
     An answer that a component was given and neither returned nor discarded is discarded for it, also when it raises.
     """
     if not components:
-        response: Response = yield Send(request, _all_of(watching))
+        response: Response = yield Send(request)
         return response
     flow: Any = components[0].flow(request)
     if not isinstance(flow, Generator):
         if isinstance(flow, Coroutine):
             flow.close()
         raise ConfigError(f"{type(components[0]).__name__}.flow()", flow, "a generator: flow() must yield its effects")
+    inner = components[1:]
     held: list[Response] = []
     resume: Callable[[Any], Effect] = flow.send
     value: Any = None
@@ -50,7 +51,8 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
             if answer is None:
                 yield from _discard(held)
                 raise ConfigError(f"{type(components[0]).__name__}.flow()", None, "to return an answer") from None
-            yield from _discard([response for response in held if response is not answer], answer)
+            if left := [response for response in held if response is not answer]:
+                yield from _discard(left, answer)
             return answer
         except BaseException:
             yield from _discard(held)
@@ -60,8 +62,11 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
             match effect:
                 case Send():
                     seen = (*watching, effect.observe) if effect.observe else watching
-                    outcome = yield from chain(components[1:], effect.request, seen)
-                    if all(response is not outcome for response in held):
+                    if inner:
+                        outcome = yield from chain(inner, effect.request, seen)
+                    else:
+                        outcome = yield (Send(effect.request, _all_of(seen)) if watching else effect)
+                    if not held or all(response is not outcome for response in held):
                         held.append(outcome)
                 case Tell():
                     for observe in watching:

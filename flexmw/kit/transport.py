@@ -6,7 +6,7 @@ The class statements in ``flexmw/httpx.py`` and ``flexmw/httpx2.py`` add each li
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
@@ -25,6 +25,10 @@ DRAIN_BYTES: Final = 64 * 1024
 DRAIN_SECONDS: Final = 1.0
 """Reading a discarded body to its end saves its connection; above these bounds a new connection is cheaper."""
 
+_LAST: Final = "http11.send_request_headers.started"
+"""Over HTTP/1.1 nothing that comes after the request's head changes what is known. (Over HTTP/2 the pool may send it
+again on another stream.)"""
+
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
@@ -32,7 +36,7 @@ ResponseT = TypeVar("ResponseT")
 def copy_request(request: Any, **extensions: Any) -> Any:
     """The same request with headers and extensions of its own, so that an attempt can change them."""
     twin = _twin(request, extensions)
-    twin.headers = request.headers.copy()
+    twin.headers = type(request.headers)(request.headers)
     return twin
 
 
@@ -89,8 +93,8 @@ class SyncFace(_Face[RequestT, ResponseT]):
 
     def _perform(self, effect: Effect) -> object:
         match effect:
-            case Send(request, observe):
-                return self.wrapped.handle_request(_watched(request, observe))
+            case Send():
+                return self.wrapped.handle_request(_watched(effect.request, effect.observe))
             case Follow():
                 return self._follow(effect)
             case Read(response, limit):
@@ -158,8 +162,8 @@ class AsyncFace(_Face[RequestT, ResponseT]):
 
     async def _perform(self, effect: Effect) -> object:
         match effect:
-            case Send(request, observe):
-                return await self.wrapped.handle_async_request(_awatched(request, observe))
+            case Send():
+                return await self.wrapped.handle_async_request(_awatched(effect.request, effect.observe))
             case Follow():
                 return self._follow(effect)
             case Read(response, limit):
@@ -222,22 +226,22 @@ class AsyncFace(_Face[RequestT, ResponseT]):
         await self.wrapped.__aexit__(exc_type, exc_value, traceback)
 
 
-def _all_known(event: str, details: Mapping[str, Any]) -> bool:
-    """Over HTTP/1.1 nothing that comes after the request's head changes what is known; over HTTP/2 the pool may send it
-    again on another stream."""
-    return event.startswith("http11.") and head_leaves(event, details)
-
-
 def _watched(request: Any, observe: Observer | None) -> Any:
     if observe is None:
         return request
     own = request.extensions.get("trace")
+    known = False
 
     def trace(event: str, details: dict[str, Any]) -> None:
+        nonlocal known
         if own is not None:
             own(event, details)
-        elif _all_known(event, details):
-            twin.extensions.pop("trace", None)  # all is known: the transport need not report the rest
+        if known:
+            return
+        if event == _LAST and head_leaves(event, details):
+            known = True
+            if own is None:
+                twin.extensions.pop("trace", None)  # the transport need not report the rest
         observe(event, details)
 
     twin = _twin(request, {"trace": trace})
@@ -248,12 +252,18 @@ def _awatched(request: Any, observe: Observer | None) -> Any:
     if observe is None:
         return request
     own = request.extensions.get("trace")
+    known = False
 
     async def trace(event: str, details: dict[str, Any]) -> None:
+        nonlocal known
         if own is not None:
             await own(event, details)
-        elif _all_known(event, details):
-            twin.extensions.pop("trace", None)
+        if known:
+            return
+        if event == _LAST and head_leaves(event, details):
+            known = True
+            if own is None:
+                twin.extensions.pop("trace", None)
         observe(event, details)
 
     twin = _twin(request, {"trace": trace})

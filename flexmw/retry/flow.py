@@ -11,6 +11,7 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from flexmw.contract import Wait, wait_of
@@ -45,6 +46,10 @@ KEY_TTL: Final = "idempotency-key-ttl"
 SDK_COUNT: Final = "x-stainless-retry-count"
 SHOULD_RETRY: Final = "x-should-retry"
 DEADLINE: Final = 90.0
+_KEY, _SDK_COUNT = KEY.encode(), SDK_COUNT.encode()
+_NAME: Final = itemgetter(0)
+"""Most requests carry neither header; each ``get`` of httpx's is a search, and the first one decodes them all."""
+
 GOOD: Final = judge("answered", "none")
 AT_ONCE: Final = Outcome("answered", 1)
 
@@ -76,14 +81,18 @@ class Call:
         self.policy, self.state, self.request = policy, state, request
         self.clock = policy.clock
         self.began = self.clock.monotonic()
-        headers = request.headers
-        self.sdk_count = parse_count(headers.get(SDK_COUNT))
+        self.sdk_count: int | None = None
+        self.key: str | None = None
+        headers: Any = request.headers
+        names = b" ".join(map(_NAME, headers.raw)).lower()
+        if _KEY in names or _SDK_COUNT in names:
+            self.sdk_count = parse_count(headers.get(SDK_COUNT))
+            self.key = headers.get(KEY)
         self.most = 1 if self.sdk_count else policy.attempts
         self.sent = 0
         self.waited = 0.0
         self.rewind: Callable[[], None] | None = None
         self.safe = request.method in SAFE_METHODS
-        self.key: str | None = headers.get(KEY)
         self.fresh_key = self.key is None and policy.auto_key and not self.safe and self.keyed
         if self.fresh_key:
             self.key = str(uuid.uuid4())
@@ -174,7 +183,7 @@ class Call:
 
     def _read(self, response: Response) -> tuple[Verdict, Wait | None]:
         headers, status = response.headers, response.status_code
-        if (ttl := parse_count(headers.get(KEY_TTL))) is not None:
+        if KEY_TTL in headers and (ttl := parse_count(headers[KEY_TTL])) is not None:
             self.state.allow(self.place, ttl=float(ttl), now=self.clock.monotonic())
         if status < 400:
             return GOOD, None

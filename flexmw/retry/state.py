@@ -34,6 +34,7 @@ class State:
         self._lock = Lock()
         self._tokens: float | None = None
         self._refilled = 0.0
+        self._earned = self._bonus = 0.0
         self._honouring: OrderedDict[str, float] = OrderedDict()
         self._given_back: OrderedDict[bytes, tuple[float, BaseException]] = OrderedDict()
         self._warned = False
@@ -41,8 +42,11 @@ class State:
     def deposit(self, ratio: float, floor: float, now: float) -> None:
         """A call begins: it adds ``ratio`` of a retry to the budget, and time adds ``floor`` a second."""
         with self._lock:
-            self._refill(floor, now)
-            self._tokens = min((self._tokens or 0.0) + ratio, max(1.0, floor * _BURST_SECONDS) + 1000.0 * ratio)
+            if self._tokens is None:
+                self._refill(floor, now)
+            # Most calls need no retry: what they earn is counted in when one does.
+            self._earned += ratio
+            self._bonus = 1000.0 * ratio
 
     def withdraw(self, floor: float, now: float) -> bool:
         """Take one retry out of the budget; False when it is spent."""
@@ -57,9 +61,11 @@ class State:
         if self._tokens is None:
             self._tokens, self._refilled = max(1.0, floor), now
         else:
+            saved = max(1.0, floor * _BURST_SECONDS)
             gained = max(0.0, now - self._refilled) * floor
-            self._tokens = max(self._tokens, min(self._tokens + gained, max(1.0, floor * _BURST_SECONDS)))
-            self._refilled = now
+            self._tokens = max(self._tokens, min(self._tokens + gained, saved))
+            self._tokens = max(self._tokens, min(self._tokens + self._earned, saved + self._bonus))
+            self._refilled, self._earned = now, 0.0
 
     def allow(self, place: str, *, ttl: float, now: float) -> None:
         """A place (method, origin and path) said that it honours keys for ``ttl`` seconds."""

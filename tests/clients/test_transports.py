@@ -542,8 +542,9 @@ async def test_an_observer_hears_the_transport_and_so_does_the_caller_s_own_trac
         async with kind.client(watching) as client:
             await client.get(server.url, extensions=extensions)
             assert "http11.send_request_headers.started" in heard
-            assert "http11.receive_response_headers.complete" in heard
-            assert own == heard
+            assert heard == own[: len(heard)]
+            assert heard[-1] == "http11.send_request_headers.started"
+            assert "http11.receive_response_headers.complete" in own
             heard.clear()
             await client.get(server.url)
     assert "http11.send_request_headers.started" in heard
