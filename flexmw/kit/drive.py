@@ -12,12 +12,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from typing import Any, Protocol
+from types import GeneratorType
+from typing import Any, Final, Protocol
 
 from flexmw.errors import ConfigError
 from flexmw.kit.effects import Discard, Effect, Flow, Observer, Request, Response, Send, Tell
 
 __all__ = ["Sends", "adrive", "chain", "drive"]
+
+
+_FLOWS: Final = (GeneratorType, Generator)
+"""The abstract class takes longer to ask, and is what one written in another way is."""
 
 
 class Sends(Protocol):
@@ -32,10 +37,10 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
     An answer that a component was given and neither returned nor discarded is discarded for it, also when it raises.
     """
     if not components:
-        response: Response = yield Send(request)
+        response: Response = yield Send(request, _all_of(watching))
         return response
     flow: Any = components[0].flow(request)
-    if not isinstance(flow, Generator):
+    if not isinstance(flow, _FLOWS):
         if isinstance(flow, Coroutine):
             flow.close()
         raise ConfigError(f"{type(components[0]).__name__}.flow()", flow, "a generator: flow() must yield its effects")
@@ -51,8 +56,8 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
             if answer is None:
                 yield from _discard(held)
                 raise ConfigError(f"{type(components[0]).__name__}.flow()", None, "to return an answer") from None
-            if left := [response for response in held if response is not answer]:
-                yield from _discard(left, answer)
+            if held != [answer]:
+                yield from _discard([response for response in held if response is not answer], answer)
             return answer
         except BaseException:
             yield from _discard(held)
@@ -61,11 +66,11 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
             outcome: Any = None
             match effect:
                 case Send():
-                    seen = (*watching, effect.observe) if effect.observe else watching
-                    if inner:
+                    if inner or watching:
+                        seen = (*watching, effect.observe) if effect.observe else watching
                         outcome = yield from chain(inner, effect.request, seen)
                     else:
-                        outcome = yield (Send(effect.request, _all_of(seen)) if watching else effect)
+                        outcome = yield effect
                     if not held or all(response is not outcome for response in held):
                         held.append(outcome)
                 case Tell():

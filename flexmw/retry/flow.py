@@ -144,13 +144,14 @@ class Call:
             else:
                 verdict, wait = self._read(response)
                 if verdict is GOOD:
-                    return (yield from self._answer(response, verdict, None))
+                    return (yield Follow(response, self._body_ended)) if self._sign(response) else response
                 kind = str(response.status_code)
                 reason, delay = self._plan(verdict, wait)
                 if reason is not None:
                     if verdict.row != "answered":
                         yield self._told("flexmw.retry.stopped", verdict, kind, stop_reason=reason)
-                    return (yield from self._answer(response, verdict, reason))
+                    signed = self._sign(response, verdict, reason)
+                    return (yield Follow(response, self._body_ended)) if signed else response
                 _hurry(attempt)
                 yield Discard(response)
             yield self._told(
@@ -212,15 +213,13 @@ class Call:
         )
         return next((name for name, holds in stops if holds()), None), delay
 
-    def _answer(self, response: Response, verdict: Verdict, reason: str | None) -> Flow:
-        """Hand an answer up, with what is known about it."""
+    def _sign(self, response: Response, verdict: Verdict = GOOD, reason: str | None = None) -> bool:
+        """Write on an answer what is known about it. Whether its body matters too: losing it would be ambiguous."""
         plain = reason is None and self.sent == 1 and self.key is None
         response.extensions["flexmw"] = AT_ONCE if plain else self._outcome(verdict, reason)
         if reason is not None and self.sdk_count is not None:
             response.headers[SHOULD_RETRY] = "false"
-        if not self.safe and self.licence == "none":
-            response = yield Follow(response, self._body_ended)
-        return response
+        return not self.safe and self.licence == "none"
 
     def _body_ended(self, error: BaseException | None) -> None:
         if isinstance(error, Exception):
