@@ -1,15 +1,16 @@
 """One POST, one execution, while everything around it fails: the idempotency room's chaos run.
 
-Several processes serve one app on one socket. Clients send keyed POSTs and give up at random; the server drops
-connections at random; workers and the redis-server are killed (SIGKILL) and started again; each worker's wall clock
-leaps by hours. At the end every key is asked for once more, and the figures are held against what was promised::
+Several processes serve one app on one socket. Clients send keyed POSTs and give up at random, two tenants the same keys
+to the same path; one call in five sends no key and numbers its attempts as the SDKs do. The server drops connections at
+random; workers and the redis-server are killed (SIGKILL) and started again; each worker's wall clock leaps by hours. At
+the end every call is asked about once more, and the figures are held against what was promised::
 
     python -m benchmarks.chaos --store redis --keys 10000 --seconds 300
     python -m benchmarks.chaos --store sqlite --keys 4000 --seconds 15 --processes 4
 
-Exit status 1 when a promise was broken: a key executed twice, an answer that was given and has no execution or differs
-from the first, a key that is told neither its answer nor that its outcome is unknown, a stored 429, or a key that
-never expires. Bounded: at most ``--seconds`` of chaos, loopback only.
+Exit status 1 when a promise was broken: a call executed twice, an answer that was given and has no execution or differs
+from the first, another tenant's answer, a call that is told neither its answer nor that its outcome is unknown, a
+stored 429, or a key that never expires. Bounded: at most ``--seconds`` of chaos, loopback only.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from flexmw.idempotency.admin import list_keys
 from flexmw.kit.clock import SystemClock
 
 LEASE = 3.0
+LEAP = 7200.0
 TTL = 3600.0
 START = 60.0
 ROOT = Path(__file__).parent.parent
@@ -56,7 +58,7 @@ class LeapingClock(SystemClock):
 
     def now(self) -> float:
         if random.random() < 0.01:
-            self._off = random.uniform(-7200.0, 7200.0)
+            self._off = random.uniform(-LEAP, LEAP)
         return time.time() + self._off
 
 
@@ -65,11 +67,12 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 async def work(scope: Any, receive: Any, send: Send) -> None:
-    """Write down that the key was executed, work a little, answer. Some answers are refusals, before any work."""
+    """Write down that the call was executed, work a little, answer. Some answers are refusals, before any work."""
     if scope["type"] != "http":
         return
     await receive()
-    key = scope["path"].rpartition("/")[2]
+    tenant = dict(scope["headers"])[b"authorization"].decode().rpartition(" ")[2]
+    key = f"{tenant}/{scope['path'].rpartition('/')[2]}"
     if key.endswith("7") and random.random() < 0.3:
         await answer(send, 429, b"refused")
         return
@@ -118,6 +121,8 @@ def serve(fd: int, storage: str) -> None:
         clock=LeapingClock(),
         on_store_failure="refuse",
         store_timeout=1.0,
+        sdk_retries=True,
+        sdk_window=3 * LEAP,
     )
     Path(os.environ["CHAOS_LOG"]).with_name(f"ready-{os.getpid()}").touch()
     config = uvicorn.Config(dropping(options.asgi(work)), fd=fd, log_level="critical", lifespan="off")
@@ -194,6 +199,27 @@ def redis_server(folder: Path) -> Iterator[tuple[str, Workers]]:
 # --- the clients -----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Call:
+    """One logical call. Two tenants use the same keys on the same path; a call without a key numbers its attempts."""
+
+    tenant: str
+    number: str
+    keyed: bool
+
+    @property
+    def id(self) -> str:
+        return f"{self.tenant}/{self.number}"
+
+    def headers(self, attempt: int) -> dict[str, str]:
+        named = {"Idempotency-Key": self.number} if self.keyed else {"x-stainless-retry-count": str(attempt)}
+        return {"Authorization": f"Bearer {self.tenant}", **named}
+
+
+def calls_of(number: int, seed: int) -> list[Call]:
+    return [Call("ab"[each % 2], f"{seed}-{each // 2}", each % 5 > 0) for each in range(number)]
+
+
 @dataclass
 class Told:
     """What the clients were told."""
@@ -208,6 +234,7 @@ class Told:
         if answer.status_code == 200:
             self.bodies[key].add(answer.text)
             self.final[key] = "answered"
+            self.events["another's answer"] += not answer.text.startswith(f"{key} ")
         elif answer.status_code == 500:
             self.final[key] = "failed"
         else:
@@ -221,32 +248,36 @@ class Told:
         return True
 
 
-async def call(client: httpx.AsyncClient, key: str, told: Told, *, attempts: int, impatient: bool) -> None:
-    """One logical call: again and again until it is told something final."""
-    for attempt in range(attempts):
+ATTEMPTS = 30
+
+
+async def send(client: httpx.AsyncClient, call: Call, told: Told, *, first: int = 0) -> None:
+    """Again and again until something final is said."""
+    impatient = not first
+    for attempt in range(ATTEMPTS):
         timeout = random.choice((0.005, 0.02, 5.0)) if impatient and random.random() < 0.2 else 5.0
         try:
-            answer = await client.post(f"/work/{key}", headers={"Idempotency-Key": key}, timeout=timeout)
+            headers = call.headers(first + attempt)
+            answer = await client.post(f"/work/{call.number}", headers=headers, timeout=timeout)
         except httpx.TransportError as error:
             told.events[type(error).__name__] += 1
         else:
-            if told.note(key, answer):
+            if told.note(call.id, answer):
                 return
         await asyncio.sleep(min(0.02 * 2**attempt, 0.5) * random.random())
 
 
-async def chaos(url: str, keys: list[str], seconds: float, workers: Workers, store: Workers | None) -> Told:
+async def chaos(url: str, calls: list[Call], seconds: float, workers: Workers, store: Workers | None) -> Told:
     told, ends = Told(), time.monotonic() + seconds
-    waiting = iter(keys)
+    waiting = iter(calls)
     limits = httpx.Limits(max_connections=64)
 
     async def client_task(client: httpx.AsyncClient) -> None:
-        for key in waiting:
+        for each in waiting:
             if time.monotonic() > ends:
                 return
-            duplicates = 2 if random.random() < 0.1 else 1
-            calls = (call(client, key, told, attempts=30, impatient=True) for _ in range(duplicates))
-            await asyncio.gather(*calls)
+            duplicates = 2 if each.keyed and random.random() < 0.1 else 1
+            await asyncio.gather(*(send(client, each, told) for _ in range(duplicates)))
 
     async def killer() -> None:
         for number in count():
@@ -261,23 +292,24 @@ async def chaos(url: str, keys: list[str], seconds: float, workers: Workers, sto
         if killing is not None:
             killing.cancel()
         await asyncio.sleep(LEASE + 1.0)
-        asked = list(keys[: len(keys) - sum(1 for _ in waiting)])
+        asked = calls[: len(calls) - sum(1 for _ in waiting)]
         again = iter(asked)
 
         async def ask_again() -> None:
-            for key in again:
-                told.final.pop(key, None)
-                await call(client, key, told, attempts=30, impatient=False)
+            for each in again:
+                told.final.pop(each.id, None)
+                await send(client, each, told, first=ATTEMPTS)
 
         await asyncio.gather(*(ask_again() for _ in range(16)))
-    told.events["distinct keys"] = len(asked)
+    told.events["distinct calls"] = len(asked)
     return told
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------------
 
 
-def verdict(told: Told, log: Path, asked: list[str], storage: str) -> dict[str, int]:
+def verdict(told: Told, log: Path, calls: list[Call], storage: str) -> dict[str, int]:
+    asked = [each.id for each in calls]
     runs: dict[str, set[str]] = defaultdict(set)
     for line in log.read_text().splitlines():
         key, _, run = line.partition(" ")
@@ -293,6 +325,7 @@ def verdict(told: Told, log: Path, asked: list[str], storage: str) -> dict[str, 
         "answered without an execution": sum(
             any(body.partition(" ")[2] not in runs[key] for body in bodies) for key, bodies in given.items()
         ),
+        "another's answer": told.events["another's answer"],
         "answered in two ways": sum(len(bodies) > 1 for bodies in given.values()),
         "wedged (told nothing final)": sum(key not in told.final for key in asked),
         "given an answer, then none": sum(told.final.get(key) not in ("answered", None) for key in given),
@@ -313,7 +346,7 @@ def without_expiry(storage: str) -> int:
 
         with contextlib.closing(sqlite3.connect(storage.removeprefix("sqlite:///"))) as connection:
             statement = "select count(*) from flexmw_keys where expires is null or expires > ?"
-            (count,) = connection.execute(statement, (time.time() + TTL + 7200.0 + 60.0,)).fetchone()
+            (count,) = connection.execute(statement, (time.time() + 3 * LEAP + LEAP + 60.0,)).fetchone()
             return int(count)
     return 0
 
@@ -341,12 +374,12 @@ def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int
             if time.monotonic() > gives_up:
                 raise SystemExit(f"not all of the {processes} workers started within {START:.0f} s")
             time.sleep(0.1)
-        names = [f"{seed}-{number}" for number in range(keys)]
+        calls = calls_of(keys, seed)
         began = time.monotonic()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        told = asyncio.run(chaos(url, names, seconds, workers, server))
+        told = asyncio.run(chaos(url, calls, seconds, workers, server))
         took = time.monotonic() - began
-        asked = names[: told.events["distinct keys"]]
+        asked = calls[: told.events["distinct calls"]]
         figures = verdict(told, log, asked, storage)
         figures["processes that should have been killed and were not"] = int(processes > 1 and workers.killed == 0)
         if server is not None:
@@ -355,7 +388,9 @@ def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int
     executions = figures.pop("executions")
     kinds = Counter(told.final.values())
     print(f"store {store}, {processes} processes, {took:.0f} s, seed {seed}")
-    print(f"  distinct keys {len(asked)}: executions {executions}, {dict(kinds)}; unknown in the store {unknown}")
+    without = sum(not each.keyed for each in asked)
+    print(f"  distinct calls {len(asked)} ({without} without a key): executions {executions}, {dict(kinds)}")
+    print(f"  unknown in the store: {unknown}")
     print(f"  killed: workers {workers.killed}, store {server.killed if server else 0}")
     print(f"  met on the way: {dict(told.events)}")
     for what, times in figures.items():

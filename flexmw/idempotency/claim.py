@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from secrets import token_hex
@@ -137,25 +137,28 @@ class Claims:
                 return Claim(self, name, token, decision.record, ttl)
         return Refuse("in_progress")
 
-    async def call_of(self, name: str, count: int) -> str:
+    async def call_of(self, name: str, count: int, has_left: Callable[[], Awaitable[bool]]) -> str | None:
         """The id of the call that a request of an SDK with this retry count belongs to, out of the list under ``name``.
 
-        Raises :class:`StoreFailed`.
+        ``None``: it arrived after its own retry, and nobody waits for its answer. Raises :class:`StoreFailed`.
         """
-        fresh = self.token()
         try:
-            return await self._call_of(name, count, fresh)
+            return await self._call_of(name, count, has_left)
         except Exception as error:
             raise StoreFailed from error
 
-    async def _call_of(self, name: str, count: int, fresh: str) -> str:
+    async def _call_of(self, name: str, count: int, has_left: Callable[[], Awaitable[bool]]) -> str | None:
+        fresh = self.token()
         held: Held | None = await self.store.load(name) if count else None
         while True:
             calls = () if held is None else sdk.decode(held.entry)
             now = self.clock.now()
             call = sdk.match(calls, count=count, now=now, window=self.sdk_window)
             if call is None:
-                calls = (*sdk.prune(calls, now=now, window=self.sdk_window), sdk.Call(id=fresh, count=count, at=now))
+                calls = sdk.prune(calls, now=now, window=self.sdk_window)
+                if sdk.may_be_late(calls, count=count) and await has_left():
+                    return None
+                calls = (*calls, sdk.Call(id=fresh, count=count, at=now))
             else:
                 calls = sdk.taken(calls, call, count=count, now=now)
             held, written = await self._list(name, held, calls)

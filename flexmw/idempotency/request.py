@@ -9,6 +9,7 @@ from math import inf
 from typing import Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from flexmw.errors import APIError
 from flexmw.idempotency import errors
@@ -30,6 +31,9 @@ _RETRY_AFTER: Final = 1.0
 _FIRST_LOOK: Final = 0.01
 _LAST_LOOK: Final = 0.25
 """Seconds between two looks at a key that another process may be working on: they grow from the one to the other."""
+
+_STEPS: Final = 5
+"""Turns of the event loop after which a server that has read a request has also read that the connection ended."""
 
 _RESULTS: Final = {"reused": "conflict", "in_progress": "in_progress", "unknown": "unknown"}
 
@@ -113,7 +117,9 @@ class ProtectedRequest:
             ask = Ask(key=key, fingerprint=print_, now=options.clock.now(), what=what)
             return None, await self._patiently(name, ask, ttl=options.ttl, patience=options.wait)
         calls = f"{prefix}:f:{print_[:40]}"
-        call = await claims.call_of(calls, count)
+        call = await claims.call_of(calls, count, self._has_left)
+        if call is None:
+            return None, Refuse("in_progress")
         ask = Ask(key=call, fingerprint=print_, now=options.clock.now(), what=what)
         ttl = max(options.sdk_window, options.lease)
         outcome = await self._patiently(f"{prefix}:r:{call}", ask, ttl=ttl, patience=inf, look_first=count > 0)
@@ -141,6 +147,16 @@ class ProtectedRequest:
         if failed is not None:
             raise failed
         return outcome
+
+    async def _has_left(self) -> bool:
+        """Whether the client had left when the last of its body was read, or has since. A server that has both before
+        it takes a few steps to tell."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch)
+            for _ in range(_STEPS):
+                await checkpoint()
+            group.cancel_scope.cancel()
+        return self._gone
 
     async def _watch(self) -> None:
         """Notice that the client has left: nobody waits for the answer then."""

@@ -14,6 +14,9 @@ True
 >>> match(runs, count=1, now=999.0, window=60.0) is None
 True
 
+A request that its client has given up can arrive after its own retry (:func:`may_be_late`). Whoever sent it has left
+by then: it is begun only for a client that is still there.
+
 What remains: when a first attempt never arrived and an equal call of the same caller was answered inside the window,
 its retry is taken for that call and gets its answer.
 """
@@ -25,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["MOST_CALLS", "Call", "decode", "encode", "mark", "match", "prune", "taken"]
+__all__ = ["MOST_CALLS", "Call", "decode", "encode", "mark", "match", "may_be_late", "prune", "taken"]
 
 MOST_CALLS: Final = 64
 """Equal calls of one caller that are remembered; the oldest answered one goes first."""
@@ -48,6 +51,12 @@ def match(calls: Sequence[Call], *, count: int, now: float, window: float) -> Ca
     """The call that a request with this count repeats; ``None``: it is a call of its own."""
     open_to = [call for call in calls if call.count < count and now - call.at <= window]
     return min(open_to, key=lambda call: (not call.refused, call.sent, -call.count, -call.at), default=None)
+
+
+def may_be_late(calls: Sequence[Call], *, count: int) -> bool:
+    """Whether a request with this count, a call of its own by all else, may be an earlier attempt of a known call, one
+    that a later attempt has overtaken."""
+    return any(call.count > count for call in calls)
 
 
 def taken(calls: Sequence[Call], call: Call, *, count: int, now: float) -> tuple[Call, ...]:

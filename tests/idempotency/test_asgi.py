@@ -170,6 +170,18 @@ async def test_an_sdk_that_left_before_its_replay_is_not_taken_for_one_that_was_
     assert (known.count, known.sent, known.refused, host.runs) == (1, False, False, 1)
 
 
+async def test_a_first_attempt_that_arrives_after_its_own_retry_is_not_begun() -> None:
+    store, host = MemoryStore(), Host()
+    app = Idempotency(storage=store, sdk_retries=True).asgi(host)
+    retry = await call(app, {"x-stainless-retry-count": "1"})
+    late = Caller(app, headers={"x-stainless-retry-count": "0"})
+    late.gone.set()
+    await late()
+    assert (host.runs, late.sent, late.raised) == (1, [], None)
+    again = await call(app, {"x-stainless-retry-count": "2"})
+    assert (again.answer, again.replayed, host.runs) == (retry.answer, True, 1)
+
+
 class _Slow(MemoryStore):
     """A store that can be held up when it is read."""
 

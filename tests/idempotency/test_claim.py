@@ -182,19 +182,38 @@ async def test_an_entry_that_is_no_record_is_refused_and_not_overwritten() -> No
     assert held.entry == b"something else"
 
 
+async def stays() -> bool:
+    return False
+
+
+async def leaves() -> bool:
+    return True
+
+
+@pytest.mark.anyio
+async def test_an_attempt_that_its_own_retry_has_overtaken_is_no_call() -> None:
+    claims = claims_on(MemoryStore(), FakeClock())
+    retry = await claims.call_of("f", 1, leaves)
+    assert retry is not None
+    assert await claims.call_of("f", 0, leaves) is None
+    assert await claims.call_of("f", 2, leaves) == retry
+    other = await claims.call_of("f", 0, stays)
+    assert other not in (None, retry)
+
+
 @pytest.mark.anyio
 async def test_calls_of_an_sdk_are_told_apart_by_count_window_and_fate() -> None:
     store, clock = MemoryStore(), FakeClock()
     claims = claims_on(store, clock)
-    first, second = await claims.call_of("f", 0), await claims.call_of("f", 0)
+    first, second = await claims.call_of("f", 0, stays), await claims.call_of("f", 0, stays)
     assert first != second
     await claims.mark("f", first, refused=False)
     await claims.mark("f", second, refused=True)
-    assert await claims.call_of("f", 1) == second
-    assert await claims.call_of("f", 1) == first
-    assert await claims.call_of("f", 1) not in (first, second)
+    assert await claims.call_of("f", 1, stays) == second
+    assert await claims.call_of("f", 1, stays) == first
+    assert await claims.call_of("f", 1, stays) not in (first, second)
     clock.advance(WINDOW + 1)
-    assert await claims.call_of("f", 2) not in (first, second)
+    assert await claims.call_of("f", 2, stays) not in (first, second)
 
 
 @pytest.mark.anyio
@@ -202,7 +221,7 @@ async def test_a_call_that_cannot_be_looked_up_is_a_failure_of_the_store_and_mar
     store = Unsure()
     claims = claims_on(store, FakeClock())
     with pytest.raises(StoreFailed):
-        await claims.call_of("f", 0)
+        await claims.call_of("f", 0, stays)
     await claims.mark("f", "x", refused=True)
     await claims.mark("unheard of", "x", refused=True)
 

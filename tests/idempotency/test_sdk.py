@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from flexmw.idempotency.sdk import MOST_CALLS, Call, decode, encode, mark, match, prune, taken
+from flexmw.idempotency.sdk import MOST_CALLS, Call, decode, encode, mark, match, may_be_late, prune, taken
 
 WINDOW = 60.0
 calls = st.lists(
@@ -73,6 +73,12 @@ def test_marking_a_call_says_how_it_went() -> None:
     assert mark(known, "b", refused=False)[1].sent
     assert mark(known, "b", refused=True)[1] == Call(id="b", count=0, at=0.0, refused=True)
     assert mark(known, "b", refused=True)[0] == known[0]
+
+
+def test_only_an_attempt_below_one_that_was_seen_can_be_late() -> None:
+    known = (Call(id="a", count=0, at=0.0), Call(id="b", count=2, at=0.0))
+    assert [may_be_late(known, count=count) for count in range(4)] == [True, True, False, False]
+    assert not may_be_late((), count=0)
 
 
 @settings(deadline=None, max_examples=40)
