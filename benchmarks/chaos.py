@@ -39,6 +39,7 @@ import httpx
 from flexmw.idempotency import Idempotency, open_store
 from flexmw.idempotency.admin import list_keys
 from flexmw.kit.clock import SystemClock
+from flexmw.kit.exchange import Exchange
 
 LEASE = 3.0
 LEAP = 7200.0
@@ -71,18 +72,26 @@ async def work(scope: Any, receive: Any, send: Send) -> None:
     if scope["type"] != "http":
         return
     await receive()
-    tenant = dict(scope["headers"])[b"authorization"].decode().rpartition(" ")[2]
-    key = f"{tenant}/{scope['path'].rpartition('/')[2]}"
+    key = id_of(scope)
     if key.endswith("7") and random.random() < 0.3:
         await answer(send, 429, b"refused")
         return
     run = f"{os.getpid()}@{time.monotonic():.3f}-{random.getrandbits(24):x}"
-    with Path(os.environ["CHAOS_LOG"]).open("ab", buffering=0) as log:  # noqa: ASYNC230 - one line, before the work
-        log.write(f"{key} {run}\n".encode())
+    write("runs", f"{key} {run}")
     await asyncio.sleep(random.expovariate(1 / 0.01))
     if random.random() < 0.02:
         raise RuntimeError("the work broke after it had begun")
     await answer(send, 200, f"{key} {run}".encode())
+
+
+def id_of(scope: Any) -> str:
+    tenant = dict(scope["headers"])[b"authorization"].decode().rpartition(" ")[2]
+    return f"{tenant}/{scope['path'].rpartition('/')[2]}"
+
+
+def write(name: str, line: str) -> None:
+    with (Path(os.environ["CHAOS_LOGS"]) / name).open("ab", buffering=0) as log:
+        log.write(f"{line}\n".encode())
 
 
 async def answer(send: Send, status: int, body: bytes) -> None:
@@ -93,12 +102,22 @@ async def answer(send: Send, status: int, body: bytes) -> None:
 
 
 def dropping(app: Any) -> Any:
-    """Break one connection in twenty after the head of the answer."""
+    """Break one connection in twenty after the head of the answer; note for whom the store was away."""
 
     async def wrapped(scope: Any, receive: Any, send: Send) -> None:
-        broken = scope["type"] == "http" and random.random() < 0.05
+        if scope["type"] != "http":
+            return
+        broken, answered = random.random() < 0.05, False
+
+        def heard(event: str, details: Any) -> None:
+            if answered and event == "flexmw.idempotency.store_failed":
+                write("away", id_of(scope))
+
+        Exchange.of(scope).listen(heard)
 
         async def lossy(message: Message) -> None:
+            nonlocal answered
+            answered = answered or message.get("status") == 200
             if broken and message["type"] == "http.response.body":
                 raise OSError("dropped")
             await send(message)
@@ -123,8 +142,9 @@ def serve(fd: int, storage: str) -> None:
         store_timeout=1.0,
         sdk_retries=True,
         sdk_window=3 * LEAP,
+        capacity=100_000,
     )
-    Path(os.environ["CHAOS_LOG"]).with_name(f"ready-{os.getpid()}").touch()
+    (Path(os.environ["CHAOS_LOGS"]) / f"ready-{os.getpid()}").touch()
     config = uvicorn.Config(dropping(options.asgi(work)), fd=fd, log_level="critical", lifespan="off")
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
 
@@ -308,17 +328,22 @@ async def chaos(url: str, calls: list[Call], seconds: float, workers: Workers, s
 # --- the verdict -----------------------------------------------------------------------------------------------------
 
 
-def verdict(told: Told, log: Path, calls: list[Call], storage: str) -> dict[str, int]:
+def verdict(told: Told, logs: Path, calls: list[Call], storage: str) -> dict[str, int]:
+    """An answer that the store could not take is handed over all the same. When its process is killed before the store
+    is back, nobody can know it any more: the only case in which an answer may be followed by "unknown"."""
     asked = [each.id for each in calls]
+    away = set((logs / "away").read_text().splitlines())
     runs: dict[str, set[str]] = defaultdict(set)
-    for line in log.read_text().splitlines():
+    for line in (logs / "runs").read_text().splitlines():
         key, _, run = line.partition(" ")
         runs[key].add(run)
     given = {key: bodies for key, bodies in told.bodies.items() if bodies}
+    lost = [key for key in given if told.final.get(key) not in ("answered", None)]
+    told.events["answers that the store was not there to take"] = len(away.intersection(lost))
     told.odd = [
         f"{key}: runs {sorted(runs[key])}, told {sorted(told.bodies.get(key, ()))}, at last {told.final.get(key)}"
         for key in asked
-        if len(runs[key]) > 1 or told.final.get(key) is None or (key in given and told.final[key] != "answered")
+        if len(runs[key]) > 1 or told.final.get(key) is None or (key in lost and key not in away)
     ]
     return {
         "executed twice": sum(len(each) > 1 for each in runs.values()),
@@ -328,7 +353,7 @@ def verdict(told: Told, log: Path, calls: list[Call], storage: str) -> dict[str,
         "another's answer": told.events["another's answer"],
         "answered in two ways": sum(len(bodies) > 1 for bodies in given.values()),
         "wedged (told nothing final)": sum(key not in told.final for key in asked),
-        "given an answer, then none": sum(told.final.get(key) not in ("answered", None) for key in given),
+        "given an answer, then none": len(set(lost) - away),
         "a stored 429": told.events["a stored 429"],
         "keys without an expiry": without_expiry(storage),
         "executions": sum(len(each) for each in runs.values()),
@@ -362,11 +387,11 @@ def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int
             storage = "memory://" if store == "memory" else f"sqlite:///{folder}/keys.db"
         processes = 1 if store == "memory" else processes
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
-        log = folder / "runs.txt"
-        log.touch()
+        for name in ("runs", "away"):
+            (folder / name).touch()
         fd = listener.fileno()
         command = [sys.executable, "-m", "benchmarks.chaos", "--serve", str(fd), storage]
-        workers = Workers([(command, {"CHAOS_LOG": str(log)}, (fd,))] * processes)
+        workers = Workers([(command, {"CHAOS_LOGS": str(folder)}, (fd,))] * processes)
         workers.start()
         stack.callback(workers.stop)
         gives_up = time.monotonic() + START
@@ -380,7 +405,7 @@ def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int
         told = asyncio.run(chaos(url, calls, seconds, workers, server))
         took = time.monotonic() - began
         asked = calls[: told.events["distinct calls"]]
-        figures = verdict(told, log, asked, storage)
+        figures = verdict(told, folder, asked, storage)
         figures["processes that should have been killed and were not"] = int(processes > 1 and workers.killed == 0)
         if server is not None:
             figures["stores that should have been killed and were not"] = int(server.killed == 0)

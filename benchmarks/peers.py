@@ -9,6 +9,7 @@ import socket
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -62,17 +63,32 @@ def redis_server() -> Iterator[str]:
 
 
 class Delayed:
-    """A proxy in this event loop that keeps every byte for a millisecond each way."""
+    """A proxy that keeps every byte for a millisecond each way, in a thread of its own: a client that blocks its event
+    loop must not block the wire too."""
 
     def __init__(self, url: str) -> None:
         self._port = int(url.rpartition(":")[2])
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    async def __aenter__(self) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    def __enter__(self) -> str:
+        self._thread.start()
+        starting = asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(5)
         return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
-    async def __aexit__(self, *error: object) -> None:
+    def __exit__(self, *error: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    async def _stop(self) -> None:
         self._server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -142,11 +158,30 @@ def limits_app(storage: Any, strategy: str, rate: str) -> Any:
     return app
 
 
-def slowapi_app() -> Any:
+async def stalled(work: Callable[[], Awaitable[Any]]) -> float:
+    """The longest time, in seconds, for which the event loop did not come round while the work was done."""
+    worst, running = 0.0, True
+
+    async def tick() -> None:
+        nonlocal worst
+        while running:
+            start = time.perf_counter()
+            await asyncio.sleep(0)
+            worst = max(worst, time.perf_counter() - start)
+
+    ticking = asyncio.create_task(tick())
+    await asyncio.sleep(0)
+    await work()
+    running = False
+    await ticking
+    return worst
+
+
+def slowapi_app(storage: str = "memory://", *, asgi: bool = True) -> Any:
     if importlib.util.find_spec("slowapi") is None:
         return None
     from slowapi import Limiter
-    from slowapi.middleware import SlowAPIASGIMiddleware
+    from slowapi.middleware import SlowAPIASGIMiddleware, SlowAPIMiddleware
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route
@@ -159,8 +194,9 @@ def slowapi_app() -> Any:
         key_func=lambda request: request.headers["authorization"],
         default_limits=["100000000/minute"],
         headers_enabled=True,
+        storage_uri=storage,
     )
-    app.add_middleware(SlowAPIASGIMiddleware)
+    app.add_middleware(SlowAPIASGIMiddleware if asgi else SlowAPIMiddleware)
     return app
 
 
