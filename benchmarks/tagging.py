@@ -1,148 +1,111 @@
-"""What telemetry costs: ratios of whole requests, in one process, side by side, without sockets.
+"""What telemetry costs: ratios of whole requests and whole calls, in one process, side by side.
 
-Every round runs each variant once and counts its CPU time; a ratio is the median of the rounds' ratios, so that a busy
-machine slows both sides of it. Run: ``python -m benchmarks.tagging``; with ``--check`` it fails where a ratio is above
-its target.
+Every round runs both sides of a ratio once, in alternating order, and counts CPU time; a ratio is the median of the
+rounds' ratios, printed with its quartiles. Rounds are short and many, so that a busy machine slows both sides of one
+alike. The first line compares a thing with itself: what it differs from 1 is the error of all others.
+
+Requests to the server are made without sockets, calls of the client over loopback to a process of its own. An error
+answer is an attribute set and a counter more, which the SDK takes its time for: it is held against a middleware that
+does only these two calls. Run:
+``python -m benchmarks.tagging``; ``--check`` fails where a ratio is above its target; ``--only TEXT`` runs a part.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
+import multiprocessing
 import os
+import socket
 import statistics
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
-from fastapi import FastAPI
-from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as Contrib
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+import httpx
+import httpx2
+from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor, HTTPXClientInstrumentor
 from starlette.applications import Starlette
-from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Native
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.routing import Route
 
-from flexmw.envelope import Envelope
+import flexmw
+from benchmarks.instrumented import (
+    ROUTES,
+    Contrib,
+    Native,
+    both,
+    contrib,
+    counted,
+    envelope,
+    fastapi,
+    fastapi_around,
+    native,
+    providers,
+    two,
+)
 from flexmw.tagging import Tagging
 
-ROUNDS = 31
-CALLS = {"/ok": 400, "/sse": 60, "/missing": 200}
-
-
-async def ok(request: Request) -> PlainTextResponse:
-    return PlainTextResponse("ok")
-
-
-async def sse(request: Request) -> StreamingResponse:
-    async def chunks() -> AsyncIterator[bytes]:
-        for _ in range(50):
-            yield b"data: 1\n\n"
-
-    return StreamingResponse(chunks(), media_type="text/event-stream")
-
-
-ROUTES = [Route("/ok", ok), Route("/sse", sse)]
-
-
-def fastapi(**telemetry: Any) -> FastAPI:
-    app = FastAPI(telemetry=telemetry)  # type: ignore[arg-type]
-    app.router.routes.extend(ROUTES)
-    return app
-
-
-def providers(sampled: bool = True) -> dict[str, Any]:
-    tracer_provider = TracerProvider(shutdown_on_exit=False, **({} if sampled else {"sampler": ALWAYS_OFF}))
-    tracer_provider.add_span_processor(BatchSpanProcessor(Nowhere()))
-    return {
-        "tracer_provider": tracer_provider,
-        "meter_provider": MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False),
-        "logger_provider": LoggerProvider(shutdown_on_exit=False),
-    }
-
-
-class Nowhere(SpanExporter):
-    """Takes spans and does nothing with them."""
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return SpanExportResult.SUCCESS
+CALLS = {"/ok": 100, "/sse": 25, "/missing": 40, "call": 25}
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+INSTRUMENTORS: dict[Any, Any] = {httpx: HTTPXClientInstrumentor, httpx2: HTTPX2ClientInstrumentor}
 
 
 class Ratio(NamedTuple):
+    """``sides``: makers of what is run with the thing measured, and without it."""
+
     what: str
     path: str
-    with_it: Callable[[], Any]
-    without: Callable[[], Any]
-    target: float | None
+    sides: tuple[Callable[[], Any], Callable[[], Any]]
+    target: float | None = None
 
 
-def envelope(app: Any) -> Any:
-    return Envelope().asgi(app)
+def requests(set_ups: dict[str, dict[str, Any]]) -> Iterator[Ratio]:
+    """The server's side."""
+    star = Starlette(routes=ROUTES)
+    yield Ratio("the same twice", "/ok", (lambda: envelope(star), lambda: envelope(star)))
+    for path, target in (("/ok", 1.05), ("/sse", 1.02)):
+        yield Ratio("no SDK: Tagging+Envelope / Envelope", path, (lambda: both(star), lambda: envelope(star)), target)
+    yield Ratio("no SDK: contrib / bare", "/ok", (lambda: Contrib(star), lambda: star))
+    yield Ratio("no SDK: Starlette native / bare", "/ok", (lambda: Native(star), lambda: star))
+    off = {"tracing": False, "metrics": False, "logs": False}
+    yield Ratio("no SDK: FastAPI native / FastAPI with it off", "/ok", (fastapi, lambda: fastapi(**off)))
+    for name, on in set_ups.items():
+        for host in (contrib, native, fastapi_around):
+            sides = (lambda host=host, on=on: host(both, on), lambda host=host, on=on: host(envelope, on))
+            floor = (sides[0], lambda host=host, on=on: host(counted, on))
+            where = f"{name}: {host.__name__.partition('_')[0]} with Tagging"
+            yield Ratio(f"{where} / without", "/ok", sides, 1.10)
+            yield Ratio(f"{where} / without", "/missing", sides)
+            yield Ratio(f"{where} / with the SDK calls alone", "/missing", floor, 1.10)
+    on = set_ups["recording"]
+    own = (lambda: both(star, server_span=True, **on), lambda: contrib(envelope, on))
+    yield Ratio("recording: own server span / contrib", "/ok", own, 0.5)
 
 
-def both(app: Any, **options: Any) -> Any:
-    return Tagging(**options).asgi(Envelope().asgi(app))
+def calls(set_ups: dict[str, dict[str, Any]]) -> Iterator[Ratio]:
+    """The client's side."""
+    for library, instrumentor in INSTRUMENTORS.items():
 
+        def plain(on: dict[str, Any] | None = None, library: Any = library, instrumentor: Any = instrumentor) -> Any:
+            client = library.Client(trust_env=False)
+            if on is not None:
+                instrumentor.instrument_client(client, **two(on))
+            return client
 
-def contrib(app: Any, on: dict[str, Any]) -> Any:
-    two = {"tracer_provider": on["tracer_provider"], "meter_provider": on["meter_provider"]}
-    return Contrib(app, exclude_spans=["send", "receive"], **two)
+        def tagged(on: dict[str, Any] | None = None, plain: Any = plain) -> Any:
+            return flexmw.wrap_client(plain(on), Tagging(**(on or {})))
 
-
-def native(app: Any, on: dict[str, Any]) -> Any:
-    return Native(app, tracer_provider=on["tracer_provider"])
-
-
-def ratios() -> list[Ratio]:
-    star, on, off = Starlette(routes=ROUTES), providers(), providers(sampled=False)
-    return [
-        Ratio("no SDK: Tagging+Envelope / Envelope", "/ok", lambda: both(star), lambda: envelope(star), 1.05),
-        Ratio("no SDK: Tagging+Envelope / Envelope", "/sse", lambda: both(star), lambda: envelope(star), 1.02),
-        Ratio("no SDK: contrib / bare", "/ok", lambda: Contrib(star), lambda: star, None),
-        Ratio("no SDK: Starlette native / bare", "/ok", lambda: Native(star), lambda: star, None),
-        Ratio(
-            "no SDK: FastAPI native / FastAPI with it off",
-            "/ok",
-            fastapi,
-            lambda: fastapi(tracing=False, metrics=False, logs=False),
-            None,
-        ),
-        *(
-            Ratio(f"{name}: {host.__name__} with Tagging / without", path, with_it, without, target)
-            for name, set_up, target in (("not sampled", off, 1.10), ("recording", on, 1.10))
-            for host in (contrib, native)
-            for path in ("/ok", "/missing")
-            for with_it, without in [
-                (
-                    lambda host=host, set_up=set_up: host(both(star, **set_up), set_up),
-                    lambda host=host, set_up=set_up: host(envelope(star), set_up),
-                )
-            ]
-        ),
-        Ratio(
-            "recording: FastAPI native with Tagging / without",
-            "/ok",
-            lambda: both(fastapi(**on), **on),
-            lambda: envelope(fastapi(**on)),
-            1.10,
-        ),
-        Ratio(
-            "recording: own server span / contrib",
-            "/ok",
-            lambda: both(star, server_span=True, **on),
-            lambda: contrib(envelope(star), on),
-            None,
-        ),
-    ]
+        name = library.__name__
+        yield Ratio(f"no SDK: {name} with Tagging / without", "call", (tagged, plain), 1.10)
+        yield Ratio(f"no SDK: {name} with contrib / without", "call", (lambda plain=plain: plain({}), plain))
+        for set_up, on in set_ups.items():
+            sides = (lambda on=on, tagged=tagged: tagged(on), lambda on=on, plain=plain: plain(on))
+            yield Ratio(f"{set_up}: {name} and its instrumentor with Tagging / without", "call", sides, 1.10)
 
 
 async def _receive() -> dict[str, Any]:
@@ -170,38 +133,92 @@ def scope(path: str) -> dict[str, Any]:
     }
 
 
-async def spend(app: Any, path: str, calls: int) -> float:
-    started = time.thread_time()
-    for _ in range(calls):
-        await app(scope(path), _receive, _send)
-    return (time.thread_time() - started) / calls
+async def serve(app: Any, path: str) -> float:
+    """CPU seconds a request."""
+    scopes = [scope(path) for _ in range(CALLS[path])]
+    gc.collect()
+    started = time.process_time()
+    for each in scopes:
+        await app(each, _receive, _send)
+    return (time.process_time() - started) / len(scopes)
 
 
-async def measure(each: Ratio) -> tuple[float, float]:
-    """The ratio, and the difference in seconds a request."""
-    left, right, calls = each.with_it(), each.without(), CALLS[each.path]
-    for app in (left, right):
-        await spend(app, each.path, calls)
+def calling(url: str) -> Callable[[Any, str], Coroutine[Any, Any, float]]:
+    async def spend(client: Any, what: str) -> float:
+        """CPU seconds a call."""
+        gc.collect()
+        started = time.process_time()
+        for _ in range(CALLS[what]):
+            client.get(url)
+        return (time.process_time() - started) / CALLS[what]
+
+    return spend
+
+
+async def measure(
+    each: Ratio, spend: Callable[[Any, str], Coroutine[Any, Any, float]], rounds: int
+) -> tuple[list[float], float]:
+    """The ratio's quartiles, and the difference in seconds."""
+    left, right = (make() for make in each.sides)
+    for side in (left, right) * 3:
+        await spend(side, each.path)
+    gc.collect()
+    gc.freeze()
     found, added = [], []
-    for turn in range(ROUNDS):
-        pair = [(left, 0), (right, 1)] if turn % 2 else [(right, 1), (left, 0)]
-        times = {side: await spend(app, each.path, calls) for app, side in pair}
-        found.append(times[0] / times[1])
-        added.append(times[0] - times[1])
-    return statistics.median(found), statistics.median(added)
+    for turn in range(rounds):
+        if turn % 2:
+            with_it, without = await spend(left, each.path), await spend(right, each.path)
+        else:
+            without, with_it = await spend(right, each.path), await spend(left, each.path)
+        found.append(with_it / without)
+        added.append(with_it - without)
+    gc.unfreeze()
+    return statistics.quantiles(found, n=4), statistics.median(added)
+
+
+@contextmanager
+def quick_server() -> Iterator[str]:
+    """A server in a process of its own, whose CPU time is not counted."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = multiprocessing.get_context("fork").Process(target=_answer, args=(listener,), daemon=True)
+        process.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1/x"
+        finally:
+            process.terminate()
+            process.join()
+
+
+def _answer(listener: socket.socket) -> None:
+    while True:
+        threading.Thread(target=_keep_answering, args=(listener.accept()[0],), daemon=True).start()
+
+
+def _keep_answering(connection: socket.socket) -> None:
+    with connection, suppress(OSError):
+        while connection.recv(65_536):
+            connection.sendall(ANSWER)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail where a ratio is above its target")
+    parser.add_argument("--rounds", type=int, default=151, help="rounds of each ratio")
+    parser.add_argument("--only", default="", help="only ratios whose line has this text in it")
     arguments = parser.parse_args()
     missed = 0
-    for each in ratios():
-        ratio, added = asyncio.run(measure(each))
-        over = each.target is not None and ratio > each.target
-        missed += over
-        target = f"target {each.target:.2f}{' MISSED' if over else ''}" if each.target else ""
-        print(f"{each.what:58} {each.path:9} x{ratio:5.2f}  {added * 1e6:+7.1f} us  {target}")
+    with quick_server() as url:
+        set_ups = {"not sampled": providers(sampled=False), "recording": providers()}
+        for each in (*requests(set_ups), *calls(set_ups)):
+            if arguments.only not in f"{each.what} {each.path}":
+                continue
+            spend = calling(url) if each.path == "call" else serve
+            (low, ratio, high), added = asyncio.run(measure(each, spend, arguments.rounds))
+            over = each.target is not None and round(ratio, 2) > each.target
+            missed += over
+            target = f"target {each.target:.2f}{' MISSED' if over else ''}" if each.target else ""
+            spread = f"{low:4.2f}..{high:4.2f}"
+            print(f"{each.what:62} {each.path:9} x{ratio:5.2f}  {spread}  {added * 1e6:+7.1f} us  {target}", flush=True)
     return missed if arguments.check else 0
 
 

@@ -91,6 +91,10 @@ class Exchange:
         """Be told every event of this request. Only telemetry should."""
         self._listeners.append(listener)
 
+    def unlisten(self, listener: Listener) -> None:
+        """Be told no more: a listener that the request holds for good keeps both for the garbage collector."""
+        self._listeners.remove(listener)
+
     @property
     def heard_by(self) -> tuple[Listener, ...]:
         """Who listens."""

@@ -71,7 +71,7 @@ class Tagging:
     @cached_property
     def _settings(self) -> Settings:
         return Settings(
-            Otel(self.tracer_provider, self.meter_provider, self.logger_provider),
+            Otel(self.tracer_provider, self.meter_provider, self.logger_provider, clock=self.clock),
             vocabulary=Vocabulary(frozenset((*TYPES, *self.types)), frozenset((*CODES, *self.codes))),
             clock=self.clock,
             route=self.route,

@@ -1,12 +1,13 @@
 """The server face: what is known about a request goes on the span of whatever instruments the host, while it is open.
 
-While nothing records, a request passes untouched; one in sixty-four looks whether that has changed.
+While nothing records, a request passes untouched; one a second looks whether that has changed.
 """
 
 from __future__ import annotations
 
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
-from flexmw.tagging.host import mark_of
+from flexmw.kit.exchange import KEY
+from flexmw.tagging.host import MARK
 from flexmw.tagging.otel import current_span
 from flexmw.tagging.own import OwnSpan, instrumented
 from flexmw.tagging.settings import Settings
@@ -22,16 +23,18 @@ class Tagged:
         self.app = app
         self._settings = settings
         self._otel = settings.otel
+        self._instrumented: bool | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         otel = self._otel
         if not (otel.live or otel.due()):
             await self.app(scope, receive, send)
             return
-        if scope["type"] not in ("http", "websocket") or watched(scope):  # by another Tagging around this one
+        kind = scope["type"]
+        if (kind != "http" and kind != "websocket") or (KEY in scope and watched(scope)):  # by a Tagging around this
             await self.app(scope, receive, send)
             return
-        own = self._open(scope)
+        own = self._open(scope) if self._settings.server_span else None
         watch = Watch(self._settings, scope, receive, send, own)
         try:
             await self.app(scope, watch.receive, watch.send)
@@ -47,8 +50,10 @@ class Tagged:
     def _open(self, scope: Scope) -> OwnSpan | None:
         """A server span where one is wanted and nothing else makes one."""
         settings = self._settings
-        if not (settings.server_span and scope["type"] == "http" and settings.otel.live and settings.otel.traces):
+        if scope["type"] != "http" or not (settings.otel.live and settings.otel.traces):
             return None
-        if current_span().is_recording():
+        if current_span().is_recording() or scope.get(MARK) is not None:
             return None
-        return None if mark_of(scope).fastapi or instrumented(self.app) else OwnSpan(self._settings, scope)
+        if self._instrumented is None:
+            self._instrumented = instrumented(self.app)
+        return None if self._instrumented else OwnSpan(settings, scope)

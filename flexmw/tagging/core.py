@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -22,13 +22,13 @@ __all__ = [
     "Attributes",
     "Ending",
     "Mode",
+    "Value",
     "Vocabulary",
     "Who",
     "ending",
     "error_type",
     "exception_attributes",
     "mode_of",
-    "pick",
     "recorder",
     "resend_count",
     "retry_count",
@@ -215,11 +215,6 @@ def retry_count(value: str | None) -> int | None:
 def resend_count(*, scheduled: int, sent: int) -> int:
     """Which resend this is: by the retries announced, or by the request heads that went out before it."""
     return max(scheduled, sent)
-
-
-def pick(facts: Mapping[str, Value], names: Iterable[str]) -> Attributes:
-    """Those of ``names`` that are known, in that order."""
-    return {name: facts[name] for name in names if name in facts}
 
 
 def _clean(text: str, secrets: tuple[str, ...], limit: int) -> str:

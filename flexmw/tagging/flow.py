@@ -9,10 +9,11 @@ from opentelemetry.trace import Span
 
 from flexmw.kit.effects import RESENDS, Flow, Follow, Request, Response, Send, head_leaves
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
+from flexmw.tagging.bounds import some
 from flexmw.tagging.call_span import CallSpan, Taster, readable
 from flexmw.tagging.core import Attributes, error_type, exception_attributes, resend_count, secrets_in
 from flexmw.tagging.otel import current_span, is_http_client
-from flexmw.tagging.settings import Settings, some
+from flexmw.tagging.settings import Settings
 
 __all__ = ["tagged"]
 
@@ -121,23 +122,25 @@ class Call:
         self._scheduled += 1
         safety = some(("flexmw.retry.safety", details.get("safety")))
         self._safety = str(safety["flexmw.retry.safety"]) if safety else None
-        source = some(
-            ("flexmw.retry.delay_source", details.get("delay_source")), ("error.type", details.get("error_type"))
-        )
-        otel.count("flexmw.client.retries", source)
+        source, kind = details.get("delay_source"), details.get("error_type")
+        otel.count("flexmw.client.retries", source, kind)
         if otel.logs(name):
-            delay = some(("http.request.resend_count", self._scheduled), ("flexmw.retry.delay", details.get("delay")))
-            otel.emit(name, {**source, **delay, **safety})
+            told = some(
+                ("flexmw.retry.delay_source", source),
+                ("error.type", kind),
+                ("http.request.resend_count", self._scheduled),
+                ("flexmw.retry.delay", details.get("delay")),
+            )
+            otel.emit(name, {**told, **safety})
 
     def _stopped(self, details: Mapping[str, Any]) -> None:
         otel, name = self._settings.otel, "flexmw.retry.stopped"
-        reason = some(
-            ("flexmw.retry.stop_reason", details.get("stop_reason")), ("flexmw.retry.safety", details.get("safety"))
-        )
-        otel.count("flexmw.client.retry_stops", reason)
+        why, safety = details.get("stop_reason"), details.get("safety")
+        reason = some(("flexmw.retry.stop_reason", why), ("flexmw.retry.safety", safety))
+        otel.count("flexmw.client.retry_stops", why, safety)
         if self._span is not None:
             self._span.write(reason)
-        quiet = details.get("stop_reason") == "unsafe_method"
+        quiet = why == "unsafe_method"
         if otel.logs(name, quiet=quiet):
             otel.emit(name, {**reason, **some(("error.type", details.get("error_type")))}, quiet=quiet)
 
@@ -145,13 +148,16 @@ class Call:
         """The call is over: with an answer whose body was read or given up, or with an error in either phase."""
         settings = self._settings
         failure = error if isinstance(error, Exception) else None
-        attributes = self._attributes()
-        if self.status is not None:
-            attributes["http.response.status_code"] = self.status
-        kind = error_type(self.status or 200, failure, server=False)
-        if kind is not None:
-            attributes["error.type"] = kind
-        settings.otel.record("flexmw.client.operation.duration", settings.clock.monotonic() - self._started, attributes)
+        request, status = self._request, self.status
+        kind = error_type(status or 200, failure, server=False)
+        settings.otel.record(
+            "flexmw.client.operation.duration",
+            settings.clock.monotonic() - self._started,
+            request.method,
+            request.url.host if settings.server_address else None,
+            status,
+            kind,
+        )
         if self._span is not None:
             told = {} if self._taster is None else self._taster.facts(settings.vocabulary)
             self._span.end(max(1, self._sent, self._scheduled + 1), kind, told)

@@ -7,42 +7,66 @@ contrib's instruments leave none, but say on their span what they recorded.
 from __future__ import annotations
 
 import sys
-from collections.abc import MutableMapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from starlette.exceptions import HTTPException
 
 from flexmw.tagging.core import type_name
 
-__all__ = ["NO_MARK", "Mark", "artificial", "handled", "mark_of", "passed", "raised_again", "recorded_on"]
+__all__ = [
+    "MARK",
+    "Listener",
+    "Mark",
+    "artificial",
+    "handled",
+    "passed",
+    "raised_again",
+    "recorded_on",
+]
+
+MARK: Final = "fastapi.telemetry"
+"""The scope key under which FastAPI keeps its telemetry of a request."""
 
 FASTAPI: Final = "fastapi.telemetry._asgi"
-_INSTRUMENTS: Final = frozenset({FASTAPI, "starlette.middleware.opentelemetry", "opentelemetry.instrumentation.asgi"})
+STARLETTE: Final = "starlette.middleware.opentelemetry"
+_INSTRUMENTS: Final = frozenset({FASTAPI, STARLETTE, "opentelemetry.instrumentation.asgi"})
 _OURSELVES: Final = "flexmw.tagging.watch"
 _RAISING: Final = ("starlette.middleware.errors", "flexmw.")
 _FRAMES: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """``fastapi``: FastAPI watches this request. ``logs``: and logs exceptions. ``seen``: those it has logged."""
-
-    fastapi: bool = False
-    logs: bool = False
-    seen: tuple[BaseException, ...] = ()
-
-
-NO_MARK: Final = Mark()
 _NONE: Final[dict[str, Any]] = {}
 
 
-def mark_of(scope: MutableMapping[str, Any]) -> Mark:
-    """FastAPI's mark, as it stands now."""
-    telemetry = scope.get("fastapi.telemetry")
-    if telemetry is None:
-        return NO_MARK
-    return Mark(True, getattr(telemetry, "logger", None) is not None, tuple(getattr(telemetry, "_exceptions", ())))
+class Listener(Protocol):
+    """Where FastAPI writes exceptions to, if anywhere: a logger, of which it calls only this."""
+
+    def emit(self, *, exception: BaseException | None = None, **record: Any) -> None: ...
+
+
+class Mark:
+    """FastAPI's own telemetry of this request, as it was seen in the scope: the mark is gone when the app returns.
+
+    ``logs``: it logs exceptions. ``seen``: those it had met when this was last asked.
+    """
+
+    __slots__ = ("_telemetry", "logs", "seen")
+
+    def __init__(self, telemetry: Any) -> None:
+        self._telemetry = telemetry
+        self.logs = getattr(telemetry, "logger", None) is not None
+        self.seen: tuple[BaseException, ...] = ()
+
+    def of(self, telemetry: object) -> bool:
+        """Whether this is the mark of that."""
+        return self._telemetry is telemetry
+
+    def look(self) -> None:
+        """Take note of the exceptions that it has met."""
+        self.seen = tuple(getattr(self._telemetry, "_exceptions", ()))
+
+    def tell(self, listener: Listener | None) -> None:
+        """Where FastAPI logs no exceptions, have it tell of them while its span is still open; ``None`` ends that."""
+        if not self.logs and hasattr(self._telemetry, "logger"):
+            self._telemetry.logger = listener
 
 
 def handled(outer: BaseException | None) -> Exception | None:

@@ -6,15 +6,18 @@ events, the instrument that made it) is read where it is there and never relied 
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from opentelemetry import metrics, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from flexmw.kit.semconv import ATTRIBUTES, DURATION_BUCKETS, EVENTS, METRICS, OTHER, SCHEMA_URL, SCOPE, SERIES
-from flexmw.tagging.core import Attributes, Mode, mode_of
+from flexmw.kit.clock import SYSTEM, Clock
+from flexmw.kit.semconv import DURATION_BUCKETS, EVENTS, METRICS, SCHEMA_URL, SCOPE
+from flexmw.tagging.bounds import Bounds, Series
+from flexmw.tagging.core import Attributes, Mode, Value, mode_of
 
 _logs: Any
 try:
@@ -25,8 +28,8 @@ except ImportError:  # pragma: no cover - the module's name is private and may c
 __all__ = ["Otel", "current_span", "ends_with_body", "fail", "has_exception", "is_http_client"]
 
 OPT_IN: Final = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
-LOOK_EVERY: Final = 64
-"""While nothing records, so many requests pass between two looks: the others cost one comparison."""
+LOOK_EVERY: Final = 1.0
+"""While nothing records, one request in so many seconds looks whether that has changed: the others read the clock."""
 
 _ERROR: Final = Status(StatusCode.ERROR)
 _UNSET: Final = frozenset(
@@ -41,29 +44,37 @@ _UNSET: Final = frozenset(
 )
 _ENDING_WITH_BODY: Final = "opentelemetry.instrumentation."
 
-current_span: Final[Callable[[], Span]] = trace.get_current_span
+current_span: Final = trace.get_current_span
 
 
 class Otel:
     """The tracer, the instruments and the logger of one component."""
 
-    def __init__(self, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None) -> None:
+    def __init__(
+        self,
+        tracer_provider: Any = None,
+        meter_provider: Any = None,
+        logger_provider: Any = None,
+        *,
+        clock: Clock = SYSTEM,
+    ) -> None:
         self._providers = (tracer_provider, meter_provider, logger_provider)
-        self._skip = 0
+        self._monotonic = clock.monotonic
+        self._look_at = -math.inf
         self._tracer: trace.Tracer | None = None
         self._logger: Any = None
-        self._instruments: dict[str, Any] = {}
-        self._values: dict[str, set[Any]] = {}
-        self._sets: dict[str, set[tuple[Any, ...]]] = {}
+        self._instruments: dict[str, tuple[Any, Series]] = {}
+        self._bounds = Bounds()
+        self._traces = False
         self.live = False
         """Something records: seen once, believed for good."""
 
     def due(self) -> bool:
         """Whether this request is one of those that look whether anything records by now."""
-        if self._skip:
-            self._skip -= 1
+        now = self._monotonic()
+        if now < self._look_at:
             return False
-        self._skip = LOOK_EVERY - 1
+        self._look_at = now + LOOK_EVERY
         self.live = self.live or any(self._configured())
         return True
 
@@ -77,8 +88,9 @@ class Otel:
 
     @property
     def traces(self) -> bool:
-        """Whether a tracer provider is set at all."""
-        return self._configured()[0]
+        """Whether a tracer provider is set at all: seen once, believed for good."""
+        self._traces = self._traces or self._configured()[0]
+        return self._traces
 
     @property
     def tracer(self) -> trace.Tracer:
@@ -86,48 +98,27 @@ class Otel:
             self._tracer = trace.get_tracer(SCOPE, _version(), self._providers[0], SCHEMA_URL)
         return self._tracer
 
-    def count(self, name: str, attributes: Attributes) -> None:
-        """Add one to a counter of the table."""
-        self._instrument(name).add(1, self._bounded(name, attributes))
+    def count(self, name: str, *values: Value | None) -> None:
+        """Add one to a counter of the table. ``values`` are those of its attributes, in the table's order."""
+        instrument, series = self._instruments.get(name) or self._make(name)
+        instrument.add(1, series.of(values))
 
-    def record(self, name: str, seconds: float, attributes: Attributes) -> None:
+    def record(self, name: str, seconds: float, *values: Value | None) -> None:
         """Give a histogram of the table a value."""
-        self._instrument(name).record(max(0.0, seconds), self._bounded(name, attributes))
+        instrument, series = self._instruments.get(name) or self._make(name)
+        instrument.record(max(0.0, seconds), series.of(values))
 
-    def _bounded(self, instrument: str, attributes: Attributes) -> Attributes:
-        """Open attributes of metrics held to the number of values, and of sets, that the table allows them."""
-        bounded: Attributes = {}
-        for name, value in attributes.items():
-            most = ATTRIBUTES[name].bound
-            if most is not None:
-                seen = self._values.setdefault(name, set())
-                if value not in seen and len(seen) < most:
-                    seen.add(value)
-                if value not in seen:
-                    if not isinstance(value, str):
-                        continue
-                    value = OTHER
-            bounded[name] = value
-        sets, key = self._sets.setdefault(instrument, set()), tuple(bounded.items())
-        if key not in sets:
-            if len(sets) >= SERIES:
-                return {name: value for name, value in bounded.items() if ATTRIBUTES[name].bound is None}
-            sets.add(key)
-        return bounded
-
-    def _instrument(self, name: str) -> Any:
-        instrument = self._instruments.get(name)
-        if instrument is None:
-            metric = METRICS[name]
-            meter = metrics.get_meter(SCOPE, _version(), self._providers[1], SCHEMA_URL)
-            if metric.kind == "counter":
-                instrument = meter.create_counter(name, metric.unit, metric.meaning)
-            else:
-                instrument = meter.create_histogram(
-                    name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=DURATION_BUCKETS
-                )
-            self._instruments[name] = instrument
-        return instrument
+    def _make(self, name: str) -> tuple[Any, Series]:
+        metric = METRICS[name]
+        meter = metrics.get_meter(SCOPE, _version(), self._providers[1], SCHEMA_URL)
+        if metric.kind == "counter":
+            instrument: Any = meter.create_counter(name, metric.unit, metric.meaning)
+        else:
+            instrument = meter.create_histogram(
+                name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=DURATION_BUCKETS
+            )
+        made = self._instruments[name] = instrument, Series(metric, self._bounds)
+        return made
 
     def logs(self, event: str, *, quiet: bool = False) -> bool:
         """Whether anyone listens to an event of the table."""

@@ -6,7 +6,7 @@ taken out of the query.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from opentelemetry import context, propagate, trace
@@ -15,13 +15,12 @@ from opentelemetry.trace import SpanKind
 
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
-from flexmw.tagging.core import Attributes, pick, safe_query
+from flexmw.tagging.core import Attributes, safe_query
 from flexmw.tagging.settings import Settings
 
 __all__ = ["OwnSpan", "instrumented"]
 
 _METHODS: Final = frozenset(ATTRIBUTES["http.request.method"].values) - {OTHER}
-_ON_METRIC: Final = ("http.request.method", "url.scheme", "network.protocol.version")
 _INSTRUMENTS: Final = ("opentelemetry.instrumentation.", "starlette.middleware.opentelemetry")
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -31,8 +30,8 @@ class _Headers(Getter[Scope]):
 
     def get(self, carrier: Scope, key: str) -> list[str] | None:
         name = key.lower().encode("latin-1")
-        values = [value.decode("latin-1") for header, value in carrier["headers"] if header.lower() == name]
-        return ([",".join(values)] if key.lower() == "baggage" else values) if values else None
+        values = [value.decode("latin-1") for header, value in carrier["headers"] if header == name]
+        return ([",".join(values)] if name == b"baggage" else values) if values else None
 
     def keys(self, carrier: Scope) -> list[str]:
         return [name.decode("latin-1") for name, _ in carrier["headers"]]
@@ -50,7 +49,7 @@ class OwnSpan:
         self._settings, self._scope = settings, scope
         self._started = settings.clock.monotonic()
         parent = propagate.extract(scope, context.get_current(), _HEADERS)
-        self._attributes = dict(_request_attributes(scope))
+        self._attributes = _request_attributes(scope)
         self.span = settings.otel.tracer.start_span(self._name(), parent, SpanKind.SERVER, self._attributes)
         self._token = context.attach(trace.set_span_in_context(self.span, parent))
 
@@ -64,20 +63,26 @@ class OwnSpan:
 
     def end(self, status: int | None, error_type: str | None) -> None:
         """Everything is written: close it, and measure the request."""
-        facts: Attributes = self._settings.route_of(self._scope)
-        if "http.route" in facts:
-            self.span.update_name(f"{self._name()} {facts['http.route']}")
+        settings, span, known = self._settings, self.span, self._attributes
+        late: Attributes = {}
+        if (route := settings.route_of(self._scope)) is not None:
+            late["http.route"] = route
+            span.update_name(f"{self._name()} {route}")
         if status is not None:
-            facts["http.response.status_code"] = status
-        self.span.set_attributes(facts)
-        if error_type is not None:
-            facts["error.type"] = error_type
-        self._settings.otel.record(
+            late["http.response.status_code"] = status
+        if late:
+            span.set_attributes(late)
+        settings.otel.record(
             "http.server.request.duration",
-            self._settings.clock.monotonic() - self._started,
-            {**pick(self._attributes, _ON_METRIC), **facts},
+            settings.clock.monotonic() - self._started,
+            known["http.request.method"],
+            known["url.scheme"],
+            status,
+            error_type,
+            route,
+            known.get("network.protocol.version"),
         )
-        self.span.end()
+        span.end()
 
 
 def instrumented(app: ASGIApp) -> bool:
@@ -98,34 +103,40 @@ def instrumented(app: ASGIApp) -> bool:
     return False
 
 
-def _request_attributes(scope: Scope) -> Iterator[tuple[str, Any]]:
+def _request_attributes(scope: Scope) -> Attributes:
     method, scheme = scope.get("method", "GET"), scope.get("scheme", "http")
-    yield "http.request.method", method if method in _METHODS else OTHER
-    if method not in _METHODS:
-        yield "http.request.method_original", method[:40]
-    yield "url.scheme", scheme
-    yield "url.path", scope["path"]
+    known = method in _METHODS
+    found: Attributes = {
+        "http.request.method": method if known else OTHER,
+        "url.scheme": scheme,
+        "url.path": scope["path"],
+    }
+    if not known:
+        found["http.request.method_original"] = method[:40]
     if query := scope.get("query_string"):
-        yield "url.query", safe_query(query.decode("latin-1"))
+        found["url.query"] = safe_query(query.decode("latin-1"))
     if version := scope.get("http_version"):
-        yield "network.protocol.version", version
+        found["network.protocol.version"] = version
     if client := scope.get("client"):
-        yield "client.address", client[0]
-    headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-    if agent := headers.get(b"user-agent"):
-        yield "user_agent.original", agent
-    yield from _server(headers.get(b"host"), scheme, scope.get("server"))
-
-
-def _server(host: str | None, scheme: str, server: Any) -> Iterator[tuple[str, Any]]:
-    if host is None:
-        address, port = server or (None, None)
-    else:
-        address, colon, digits = host.rpartition(":")
-        if not colon or not digits.isdigit():
-            address, digits = host, ""
-        port = int(digits[:5]) if digits else _PORTS.get(scheme)
+        found["client.address"] = client[0]
+    host = None
+    for name, value in scope["headers"]:
+        if name == b"host":
+            host = value.decode("latin-1")
+        elif name == b"user-agent":
+            found["user_agent.original"] = value.decode("latin-1")
+    address, port = (scope.get("server") or (None, None)) if host is None else _authority(host, scheme)
     if address:
-        yield "server.address", address
+        found["server.address"] = address
         if port is not None:
-            yield "server.port", port
+            found["server.port"] = port
+    return found
+
+
+@lru_cache(256)
+def _authority(host: str, scheme: str) -> tuple[str, int | None]:
+    """Address and port of a ``Host`` header."""
+    address, colon, digits = host.rpartition(":")
+    if not colon or not digits.isdigit():
+        address, digits = host, ""
+    return address, int(digits[:5]) if digits else _PORTS.get(scheme)

@@ -17,11 +17,15 @@ _INTRODUCTION: Final = f"""# Telemetry
 Everything that `Tagging` writes. This page is made from `flexmw/kit/semconv.py`; do not edit it.
 
 Instrumentation scope `{SCOPE}`, schema `{SCHEMA_URL}`.
-Only the OpenTelemetry API is needed; without an SDK nothing is opened and nothing is written.
+Only the OpenTelemetry API is needed; without an SDK nothing is opened and nothing is written. One request a second then
+looks whether that has changed: an SDK that is configured late is found within a second.
 
 Attributes go on the span of whatever instruments the host or the client. A span of flexmw's own is opened only with
 `Tagging(server_span=True)` (where nothing else records) and `Tagging(call_span=True)` (one INTERNAL span `flexmw.call`
-around the attempts of a call).
+around the attempts of a call). Tagging belongs inside the host's instrument: FastAPI's own and contrib's work in any
+order, Starlette's `OpenTelemetryMiddleware` goes around the wrapped app. Where no span is seen, a warning of the logger
+`flexmw.tagging` says once what to do. `opentelemetry-instrument` switches Tagging on in apps and clients that are not
+wrapped (`flexmw.instrument`).
 
 A value outside a closed set becomes `_OTHER`. An open attribute of a metric takes at most as many values as stated,
 then `_OTHER`. An instrument that has {SERIES} attribute sets drops its open attributes from further ones.

@@ -6,18 +6,18 @@ known who else saw the exception.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import Span
 
 from flexmw.tagging.core import Attributes, Ending, exception_attributes, recorder, secrets_in
-from flexmw.tagging.host import FASTAPI, artificial, passed, raised_again, recorded_on
+from flexmw.tagging.host import FASTAPI, STARLETTE, artificial, passed, raised_again, recorded_on
 from flexmw.tagging.otel import ends_with_body, has_exception
 
 if TYPE_CHECKING:
     from flexmw.tagging.watch import Watch
 
-__all__ = ["before_last_body", "record"]
+__all__ = ["AsItHappens", "before_last_body", "record"]
 
 EVENT: Final = "http.server.request.exception"
 
@@ -28,10 +28,32 @@ def before_last_body(watch: Watch) -> None:
     span = watch.target()
     if error is None or span is None or recorded_on(span, error):
         return
-    if watch.mark.logs and any(each is error for each in watch.mark.seen):
+    mark = watch.mark
+    if mark is not None and mark.logs and any(each is error for each in mark.seen):
         return
-    if raised_again(error) and not (ends_with_body(span) or watch.mark.fastapi):
+    if raised_again(error) and not (ends_with_body(span) or mark is not None):
         return
+    _while_open(watch, span, error)
+
+
+class AsItHappens:
+    """What FastAPI takes for its logger where it has none: told of an exception while the span is still open."""
+
+    __slots__ = ("_watch",)
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def emit(self, *, exception: BaseException | None = None, **_: Any) -> None:
+        """FastAPI has met an exception. Before anything is sent it may be handled yet: its answer will tell."""
+        watch = self._watch
+        early = watch.status is None and watch.scope["type"] == "http"
+        error = None if early else _real(watch, exception)
+        if error is not None and watch.noted is None and (span := watch.target()) is not None:
+            _while_open(watch, span, error)
+
+
+def _while_open(watch: Watch, span: Span, error: Exception) -> None:
     otel = watch.settings.otel
     if recorder(host=False, mode=otel.mode(), log=otel.logs(EVENT), span=True) in ("span", "both"):
         _add_event(watch, span, error)
@@ -54,7 +76,7 @@ def record(watch: Watch, raised: BaseException | None, how: Ending) -> None:
         span=done or (span is not None and span.is_recording()),
     )
     if who in ("log", "both"):
-        attributes = {**_attributes(watch, error), **watch.facts(), **watch.settings.route_of(watch.scope)}
+        attributes = {**_attributes(watch, error), **_about(watch)}
         otel.emit(EVENT, attributes, span=span or watch.entry, quiet=quiet)
     if who in ("span", "both") and not done and span is not None:
         _add_event(watch, span, error)
@@ -72,22 +94,31 @@ def _real(watch: Watch, error: BaseException | None) -> Exception | None:
 def _host_records(watch: Watch, error: Exception, *, propagates: bool) -> bool:
     via = passed(error)
     if watch.span is None:
+        if STARLETTE in via and watch.answer is not None:
+            watch.settings.turned_round()
         watch.span = next((span for span in via.values() if span is not None), None)
     if any(recorded_on(span, error) for span in (watch.span, *via.values())):
         return True
     if error is watch.gone and has_exception(watch.span):
         return True  # under the name that the host gave it
+    mark = watch.mark
     if FASTAPI in via:
         # Its mark is gone by now. Where we never saw it, FastAPI logs if anyone listens to logs.
-        if watch.mark.logs if watch.mark.fastapi else watch.settings.otel.logs(EVENT):
+        if mark.logs if mark is not None else watch.settings.otel.logs(EVENT):
             return True
-    elif watch.mark.logs and any(each is error for each in watch.mark.seen):
+    elif mark is not None and mark.logs and any(each is error for each in mark.seen):
         return True
     if not propagates:
         return False
-    if watch.entry_mark.fastapi:
+    if watch.entry_mark is not None:
         return watch.entry_mark.logs
     return watch.own is None and watch.entry.is_recording()
+
+
+def _about(watch: Watch) -> Attributes:
+    answer, route = watch.answer, watch.settings.route_of(watch.scope)
+    said = {} if answer is None else watch.settings.facts_of(answer)
+    return {**said, **({} if route is None else {"http.route": route})}
 
 
 def _add_event(watch: Watch, span: Span, error: Exception) -> None:

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.trace import Span
 
 from flexmw.kit.clock import Clock
-from flexmw.kit.semconv import ATTRIBUTES, OTHER
+from flexmw.kit.exchange import Answer
+from flexmw.tagging.bounds import some
 from flexmw.tagging.core import Attributes, Mode, Vocabulary, exception_attributes
 from flexmw.tagging.otel import Otel
 
 if TYPE_CHECKING:
     from flexmw.tagging.watch import Watch
 
-__all__ = ["Settings", "closed", "some"]
+__all__ = ["Settings"]
 
 _log: Final = logging.getLogger("flexmw.tagging")
-_LIMITED: Final = ("flexmw.rate_limiting.result", "flexmw.rate_limiting.policy")
+_KINDS: Final = 256
+"""Kinds of error answers whose attributes are kept; their codes may be anybody's."""
 
 
 class Settings:
@@ -41,44 +43,55 @@ class Settings:
         self.exception_text, self.server_address = exception_text, server_address
         self.call_span, self.server_span = call_span, server_span
         self._route = route
+        self.placed = False
+        """Nothing is left to be said about whether spans are seen here."""
         self._warned: set[str] = set()
+        self._facts: dict[tuple[str | None, str | None, str], Attributes] = {}
 
-    def route_of(self, scope: MutableMapping[str, Any]) -> Attributes:
+    def route_of(self, scope: MutableMapping[str, Any]) -> str | None:
         """``http.route``, where the router has said it; never the path."""
         try:
-            route = _starlette_route(scope) if self._route is None else self._route(scope)
+            return _starlette_route(scope) if self._route is None else self._route(scope)
         except Exception:
             self.warn("route", "Tagging(route=...) raised: requests are told about without http.route")
-            route = None
-        return {} if route is None else {"http.route": route}
+            return None
+
+    def facts_of(self, answer: Answer) -> Attributes:
+        """What an answer says of its error. Not to be changed: the same object for all answers of a kind."""
+        kind = (answer.type, answer.code, answer.source)
+        facts = self._facts.get(kind)
+        if facts is None:
+            facts = self.vocabulary.facts(*kind)
+            if len(self._facts) < _KINDS:
+                self._facts[kind] = facts
+        return facts
 
     def count_request(self, watch: Watch) -> None:
         """The counters of one request."""
         facts, answer = watch.exchange.facts, watch.answer
-        if not facts and answer is None:
-            return
-        route: Attributes | None = None
-        if "flexmw.rate_limiting.result" in facts:
-            route = self.route_of(watch.scope)
-            limited = some(*((name, facts.get(name)) for name in _LIMITED))
-            self.otel.count("flexmw.rate_limiting.requests", {**limited, **route})
-        if "flexmw.idempotency.result" in facts:
-            result = some(("flexmw.idempotency.result", facts["flexmw.idempotency.result"]))
-            self.otel.count("flexmw.idempotency.requests", result)
+        count = self.otel.count
+        limited = facts.get("flexmw.rate_limiting.result")
+        route = None if limited is None and answer is None else self.route_of(watch.scope)
+        if limited is not None:
+            count("flexmw.rate_limiting.requests", limited, facts.get("flexmw.rate_limiting.policy"), route)
+        if (result := facts.get("flexmw.idempotency.result")) is not None:
+            count("flexmw.idempotency.requests", result)
         if answer is not None:
-            route = self.route_of(watch.scope) if route is None else route
-            status = watch.status or answer.status
-            self.otel.count(
-                "flexmw.server.error_responses", {**watch.facts(), "http.response.status_code": status, **route}
+            said = self.facts_of(answer)
+            count(
+                "flexmw.server.error_responses",
+                said.get("flexmw.error.type"),
+                said.get("flexmw.error.code"),
+                said.get("flexmw.error.source"),
+                watch.status or answer.status,
+                route,
             )
 
     def checked(self, details: Mapping[str, Any]) -> None:
         """A limiter's decision was made."""
         if (seconds := details.get("duration")) is not None:
-            attributes = some(
-                ("flexmw.rate_limiting.policy", details.get("policy")), ("error.type", details.get("error_type"))
-            )
-            self.otel.record("flexmw.rate_limiting.check.duration", seconds, attributes)
+            policy, error_type = details.get("policy"), details.get("error_type")
+            self.otel.record("flexmw.rate_limiting.check.duration", seconds, policy, error_type)
 
     def storage_failed(self, event: str, details: Mapping[str, Any], span: Span | None) -> None:
         """A store did not answer: a limiter's, or that of idempotency keys."""
@@ -94,15 +107,24 @@ class Settings:
 
     def doctor(self, watch: Watch) -> None:
         """Once: a tracer provider is there, but nothing that opens a span where we can see it."""
-        if "no span" in self._warned or watch.span is not None or (watch.status or 500) >= 400 or self.server_span:
-            return
-        if not watch.entry.get_span_context().is_valid and self.otel.traces:
+        if watch.entry.get_span_context().is_valid or self.server_span:
+            self.placed = True
+        elif (watch.status or 500) < 400 and self.otel.traces:
+            self.placed = True
             self.warn(
                 "no span",
                 "a tracer provider is set, but no server span is open while this app answers: its errors are "
                 "not tagged. Instrument the app (FastAPI does by itself; else put OpenTelemetryMiddleware around "
                 "the wrapped app), or use Tagging(server_span=True)",
             )
+
+    def turned_round(self) -> None:
+        """Once: the host's own span is inside Tagging, and Starlette answers a crash when that span has closed."""
+        self.warn(
+            "turned round",
+            "Starlette's OpenTelemetryMiddleware closes its span before an unhandled exception is answered: the answer "
+            "is counted, but not on the span. Put it around: app = OpenTelemetryMiddleware(flexmw.wrap_app(app))",
+        )
 
     def unheard(self, mode: Mode) -> None:
         """Exceptions were asked for as logs only, and no logger provider is set."""
@@ -118,23 +140,6 @@ class Settings:
         if topic not in self._warned:
             self._warned.add(topic)
             _log.warning("%s", text)
-
-
-def closed(name: str, value: object) -> str | None:
-    """A value of a closed attribute; anything else becomes ``_OTHER``."""
-    if value is None:
-        return None
-    return value if isinstance(value, str) and value in ATTRIBUTES[name].values else OTHER
-
-
-def some(*pairs: tuple[str, Any]) -> Attributes:
-    """Pairs without those that are ``None``, closed values held to their set."""
-    found: Attributes = {}
-    for name, value in pairs:
-        if value is not None:
-            known = closed(name, value) if ATTRIBUTES[name].values else value
-            found[name] = value if known is None else known
-    return found
 
 
 def _starlette_route(scope: MutableMapping[str, Any]) -> str | None:

@@ -9,29 +9,33 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
+from opentelemetry.context import get_current
 from opentelemetry.trace import Span
 
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import KEY, Answer, Exchange
 from flexmw.tagging.core import DISCONNECTED, INCOMPLETE, Attributes, Ending, ending, error_type, retry_count
-from flexmw.tagging.host import Mark, handled, mark_of
+from flexmw.tagging.host import MARK, Mark, handled
 from flexmw.tagging.otel import current_span, fail, is_server
 from flexmw.tagging.own import OwnSpan
-from flexmw.tagging.record import before_last_body, record
+from flexmw.tagging.record import AsItHappens, before_last_body, record
 from flexmw.tagging.settings import Settings
 
 __all__ = ["Watch", "watched"]
 
 _NONE: Final[Attributes] = {}
+_BODIES: Final = frozenset({"http.response.body", "http.response.pathsend", "websocket.http.response.body"})
 
 
 class Watch:
     """The state of one request. Nothing is built for a request that goes well that it does not need."""
 
     __slots__ = (
+        "_context",
+        "_counted",
+        "_judge",
         "_receive",
         "_send",
-        "_tagged",
         "_told",
         "_told_of",
         "_written",
@@ -52,48 +56,55 @@ class Watch:
         "span",
         "status",
         "streaming",
-        "websocket",
     )
 
     def __init__(self, settings: Settings, scope: Scope, receive: Receive, send: Send, own: OwnSpan | None) -> None:
         self.settings, self.scope, self.own = settings, scope, own
         self._receive, self._send = receive, send
-        self.websocket = scope["type"] == "websocket"
-        self.exchange = Exchange.of(scope)
-        self.exchange.listen(self.hear)
         self.outer = sys.exception()
-        self.entry = current_span()
-        self.mark: Mark = mark_of(scope)
-        self.entry_mark = self.mark
+        self.exchange = exchange = Exchange.of(scope)
+        exchange.listen(self.hear)
+        self._judge = exchange.judge  # of an Envelope further outward
+        self._context = context = get_current()
+        self.entry = entry = current_span(context) if own is None else own.span
         self.span: Span | None = None
-        if self.entry.is_recording():
-            self.span = self.entry
+        if entry.is_recording():
+            self.span = entry
             settings.otel.live = True
+        self.mark: Mark | None = None
+        if MARK in scope and (telemetry := scope[MARK]) is not None:
+            self.mark = Mark(telemetry)
+        self.entry_mark = self.mark
         self._written = self._told = _NONE
         self._told_of: Answer | None = None
-        self._tagged = False
         self.status: int | None = None
         self.answer: Answer | None = None
         self.candidate: BaseException | None = None
         self.gone: OSError | None = None
         self.noted: BaseException | None = None
-        self.streaming = self.complete = self.disconnected = False
+        self._counted = self.streaming = self.complete = self.disconnected = False
 
     async def receive(self) -> Message:
         """The app's ``receive``."""
         message = await self._receive()
-        if not self.complete and message["type"] in ("http.disconnect", "websocket.disconnect"):
+        kind = message["type"]
+        if (kind == "http.disconnect" or kind == "websocket.disconnect") and not self.complete:
             self._lost()
         return message
 
     async def send(self, message: Message) -> None:
         """The app's ``send``."""
         kind = message["type"]
-        if kind == "http.response.body" or kind == "http.response.pathsend" or kind == "websocket.http.response.body":
-            self._body(more=message.get("more_body", False))
-        elif kind == "http.response.start" or kind == "websocket.http.response.start":
+        if kind == "http.response.start" or kind == "websocket.http.response.start":
             self._started(message["status"])
+        elif kind in _BODIES:
+            if not message.get("more_body", False):
+                self._ends()
+            elif not self.streaming:
+                self._streams()
         elif kind == "websocket.accept" or kind == "websocket.close":
+            if MARK in self.scope:
+                self._marked()
             self._tag()
             self.complete = kind == "websocket.close"
         try:
@@ -126,24 +137,26 @@ class Watch:
     def _started(self, status: int) -> None:
         """The head is about to go out: the last moment at which every instrument's span is open."""
         self.status = status
-        if "fastapi.telemetry" in self.scope:
-            self.mark = mark_of(self.scope)
-        if status >= 500:
-            self._look(None)
+        if status < 500:
+            if MARK in self.scope:
+                self._marked()
+            if self.span is not None or get_current() is not self._context:
+                self._tag()
+            return
+        self._look(None)
         span = self._tag()
-        if span is not None and status >= 500:
+        if span is not None:
             fail(span)
             if not is_server(span) or self.own is not None:
                 self._write(span, {"error.type": str(status)})
 
-    def _body(self, *, more: bool) -> None:
-        if more:
-            if not self.streaming:
-                self.streaming = True
-                if self.span is not self.entry:
-                    # "failed" until shown otherwise: if it breaks, the host's span is closed before we are told.
-                    self._outcome("failed")
-            return
+    def _streams(self) -> None:
+        self.streaming = True
+        if self.span is not self.entry:
+            # "failed" until shown otherwise: if it breaks, the host's span is closed before we are told.
+            self._outcome("failed")
+
+    def _ends(self) -> None:
         if self.streaming:
             self._outcome("failed" if self._broken() else "complete")
         self.complete = True
@@ -168,20 +181,34 @@ class Watch:
                 fail(span)
                 self._write(span, {"error.type": error_type(None, self.candidate) or INCOMPLETE})
 
+    def _marked(self) -> None:
+        """Note whether FastAPI watches; what it does not log, it shall tell while its span is open."""
+        telemetry = self.scope[MARK]
+        if telemetry is not None and (self.mark is None or not self.mark.of(telemetry)):
+            self.mark = Mark(telemetry)
+            self.mark.tell(AsItHappens(self))
+
     def _look(self, error: BaseException | None) -> None:
         """Note who else watches, and what this error answer is for."""
-        if "fastapi.telemetry" in self.scope:
-            self.mark = mark_of(self.scope)
+        if MARK in self.scope:
+            self._marked()
+        if self.mark is not None:
+            self.mark.look()
         self.candidate = error or handled(self.outer) or self.candidate
 
     def target(self) -> Span | None:
         """The span to write on: the current one, unless an operation inside the host's span is current."""
-        span, known = current_span(), self.span
-        if span is not known and span.is_recording() and self._better(span, known):
-            self.span, self._written = span, _NONE
-            self._told, self._told_of, self._tagged = _NONE, None, False
-            self.settings.otel.live = True
-            return span
+        known, context = self.span, get_current()
+        if context is not self._context and self.own is None:
+            self._context, span = context, current_span(context)
+            if span is not known and span.is_recording() and self._better(span, known):
+                self.span, self._counted = span, False
+                self._written = self._told = _NONE
+                self._told_of = None
+                self.settings.otel.live = True
+                return span
+            if known is None and not self.settings.placed and span.get_span_context().is_valid:
+                self.settings.placed = True
         return known if known is not None and known.is_recording() else None
 
     @staticmethod
@@ -192,12 +219,14 @@ class Watch:
         """Write what is known by now."""
         span = self.target()
         if span is not None:
-            if not self._tagged:
-                self._tagged = True
+            if not self._counted:
+                self._counted = True
                 self._count_of_sdk(span)
-            if self._news():
-                self._told, self._told_of = dict(self.exchange.facts), self.answer
-                self._write(span, {**self.exchange.facts, **self.facts()})
+            if (self.answer is not None or self.exchange.facts) and self._news():
+                facts, answer = self.exchange.facts, self.answer
+                self._told, self._told_of = dict(facts), answer
+                said = _NONE if answer is None else self.settings.facts_of(answer)
+                self._write(span, {**facts, **said})
         return span
 
     def _news(self) -> bool:
@@ -209,44 +238,53 @@ class Watch:
             if name == b"x-stainless-retry-count" and (count := retry_count(value.decode("latin-1"))) is not None:
                 span.set_attribute("flexmw.request.retry_count", count)
 
-    def facts(self) -> Attributes:
-        """What the answer says of its error."""
-        answer = self.answer
-        return {} if answer is None else self.settings.vocabulary.facts(answer.type, answer.code, answer.source)
-
     def _write(self, span: Span, attributes: Attributes) -> None:
-        fresh = {name: value for name, value in attributes.items() if self._written.get(name) != value}
-        if fresh:
-            span.set_attributes(fresh)
-            self._written = {**self._written, **fresh}
+        written = self._written
+        if written:
+            attributes = {name: value for name, value in attributes.items() if written.get(name) != value}
+        if attributes:
+            span.set_attributes(attributes)
+            self._written = {**written, **attributes} if written else attributes
 
     def finish(self, error: BaseException | None) -> None:
         """The app is done with this request, one way or another."""
-        how: Ending = "complete" if self.complete or (self.websocket and error is None) else self._how(error)
-        if error is not None or how != "complete" or self._news():
+        complete = self.complete or (error is None and self.scope["type"] == "websocket")
+        how: Ending = "complete" if complete else ending(error, complete=False, disconnected=self.disconnected)
+        if self._judge is not None and self.answer is None and isinstance(error, Exception):
+            self._answered_outside(error)
+        known = self.answer is not None or bool(self.exchange.facts)
+        if error is not None or not complete or (known and self._news()):
             self._close(error, how)
         if error is not None or self.candidate is not None or self.gone is not None:
             record(self, error, how)
-        self.settings.count_request(self)
-        if self.span is None:
+        if known:
+            self.settings.count_request(self)
+        if self.span is None and not self.settings.placed:
             self.settings.doctor(self)
         if self.own is not None:
             kind = self._written.get("error.type")
             self.own.end(self.status, None if kind is None else str(kind))
+        if self.mark is not None:
+            self.mark.tell(None)
+        self.exchange.unlisten(self.hear)
+
+    def _answered_outside(self, error: Exception) -> None:
+        """An Envelope around us will answer this, when the span of an instrument between us has closed."""
+        if self._judge is not None:
+            said = self._judge(error)
+            source = getattr(said, "source", "unhandled_exception")
+            self.answer = Answer(said.status, said.error.type, said.error.code, source, error)
 
     def _close(self, error: BaseException | None, how: Ending) -> None:
         span = self._tag()
         if span is None or how == "complete":
             return
-        if self.status is not None and not self.websocket:
+        if self.status is not None and self.scope["type"] != "websocket":
             self._write(span, {"flexmw.response.outcome": how})
         if how != "cancelled":
             fail(span)
             unknown = DISCONNECTED if self.disconnected else INCOMPLETE
             self._write(span, {"error.type": error_type(None, error or self.candidate) or unknown})
-
-    def _how(self, error: BaseException | None) -> Ending:
-        return ending(error, complete=self.complete, disconnected=self.disconnected)
 
 
 def watched(scope: Scope) -> bool:

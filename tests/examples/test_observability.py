@@ -1,84 +1,27 @@
-"""Every query of the dashboard and of the alerts finds what OpenTelemetry's Prometheus exporter shows."""
+"""Every query of the dashboard and of the alerts finds what the gateway under load shows to Prometheus."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Generator, Iterator
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import anyio
-import httpx
+import httpx2
 import pytest
-import yaml
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.sdk.metrics import MeterProvider
-from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
 
-import flexmw
-from flexmw.envelope import Envelope
-from flexmw.idempotency import Idempotency
-from flexmw.kit.exchange import Exchange
-from flexmw.ratelimit import RateLimit
-from flexmw.retry import Retry
-from flexmw.tagging import Tagging
-from flexmw.testing import FakeClock, HostileServer
-from tests.tagging.hosts import call, starlette_app
+from tests.examples.watched import EXPRESSIONS, load, watched
+from tests.servers import Child
 
-HERE = Path(__file__).parents[2] / "examples" / "observability"
 Sample = tuple[str, dict[str, str]]
 
 
-def expressions() -> Iterator[tuple[str, str]]:
-    for panel in json.loads((HERE / "dashboard.json").read_text("utf-8"))["panels"]:
-        for target in panel["targets"]:
-            yield f"{panel['title']} {target['refId']}", target["expr"]
-    for group in yaml.safe_load((HERE / "alerts.yml").read_text("utf-8"))["groups"]:
-        for rule in group["rules"]:
-            yield rule["alert"], rule["expr"]
-
-
-EXPRESSIONS = dict(expressions())
-
-
 @pytest.fixture(scope="module")
-def samples() -> Generator[list[Sample]]:
+def samples(redis_server: Child) -> list[Sample]:
     """What the exporter shows after some of everything has happened."""
-    reader = PrometheusMetricReader()
-    provider = MeterProvider([reader], shutdown_on_exit=False)
-    tagging = Tagging(meter_provider=provider)
-    anyio.run(_serve, tagging)
-    _call(tagging)
-    yield [(sample.name, sample.labels) for family in REGISTRY.collect() for sample in family.samples]
-    provider.shutdown()
-
-
-async def _serve(tagging: Tagging) -> None:
-    app = flexmw.wrap_app(starlette_app(), tagging, Envelope(), RateLimit("4/minute"), Idempotency())
-    for path in ("/ok", "/missing", "/broken", "/upstream", "/ok"):
-        await call(app, path)
-    keyed = flexmw.wrap_app(starlette_app(), tagging, Envelope(), Idempotency())
-    for _ in range(2):
-        await call(keyed, "/ok", method="POST", headers=(("idempotency-key", '"key"'), ("authorization", "Bearer k")))
-
-    async def without_store(scope: Any, receive: Any, send: Any) -> None:
-        Exchange.of(scope).facts["flexmw.rate_limiting.result"] = "storage_error_allowed"
-        await starlette_app()(scope, receive, send)
-
-    await call(tagging.asgi(without_store), "/ok")
-
-
-def _call(tagging: Tagging) -> None:
-    clock = FakeClock()
-    poor = Retry(clock=clock, budget_ratio=0.0, budget_per_second=0.0)
-    for retry, script in ((Retry(clock=clock), ["503", "200", "500"]), (poor, ["503", "503"])):
-        transport = flexmw.httpx.Transport(tagging, retry, clock=clock)
-        with HostileServer(script, then="503") as server, httpx.Client(transport=transport) as client:
-            for method in ("GET", "POST", "GET"):
-                with suppress(httpx.TransportError):
-                    client.request(method, server.url)
+    with watched(redis_server) as gateway:
+        anyio.run(load, gateway)
+        text = httpx2.get(gateway.metrics).raise_for_status().text
+    return [(each.name, each.labels) for family in text_string_to_metric_families(text) for each in family.samples]
 
 
 _SELECTOR = re.compile(r"((?:flexmw|http)_[a-z_]+)(?:\{([^}]*)\})?\[")

@@ -34,6 +34,21 @@ def test_missing_headers_are_added_and_those_that_are_there_win_in_any_case() ->
     assert own == [(b"Allow", b"GET"), (b"x-b", b"own")]
 
 
+def test_a_listener_that_has_left_hears_nothing_and_the_others_do() -> None:
+    exchange, heard = Exchange(), list[str]()
+
+    def leaves(event: str, details: Any) -> None:
+        heard.append(f"leaves {event}")
+
+    exchange.listen(leaves)
+    exchange.listen(lambda event, details: heard.append(f"stays {event}"))
+    exchange.tell("a", {})
+    exchange.unlisten(leaves)
+    exchange.tell("b", {})
+    assert heard == ["leaves a", "stays a", "stays b"]
+    assert leaves not in exchange.heard_by
+
+
 def test_every_listener_hears_every_event_in_order() -> None:
     exchange, heard = Exchange(), list[Any]()
     exchange.tell("unheard", {})

@@ -18,7 +18,6 @@ from flexmw.tagging.core import (
     error_type,
     exception_attributes,
     mode_of,
-    pick,
     recorder,
     resend_count,
     retry_count,
@@ -196,7 +195,3 @@ def test_one_endless_line_is_cut_and_no_more() -> None:
 
 def test_what_an_answer_does_not_say_is_left_out() -> None:
     assert VOCABULARY.facts("server_error", None, None) == {"flexmw.error.type": "server_error"}
-
-
-def test_pick_takes_what_is_known() -> None:
-    assert pick({"a": 1, "b": 2}, ("b", "c")) == {"b": 2}

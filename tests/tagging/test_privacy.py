@@ -124,7 +124,7 @@ def test_no_secret_of_a_call_leaves_the_client(signals: Signals, caplog: pytest.
 def test_ten_thousand_keys_make_the_series_of_one(signals: Signals) -> None:
     otel = Tagging(**signals.options)._settings.otel
     for n in range(10_000):
-        otel.count("flexmw.rate_limiting.requests", {"flexmw.rate_limiting.policy": f"tier-{n}", "http.route": f"/{n}"})
+        otel.count("flexmw.rate_limiting.requests", None, f"tier-{n}", f"/{n}")
     points = signals.points("flexmw.rate_limiting.requests")
     assert len(points) <= 501
     assert sum(value for _, value in points) == 10_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,12 +9,12 @@ import anyio
 import httpx
 import pytest
 from opentelemetry import context, trace
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.routing import Route
 
 import flexmw
 from flexmw.envelope import Envelope
@@ -24,7 +23,7 @@ from flexmw.ratelimit import RateLimit
 from flexmw.tagging import Tagging
 from flexmw.testing.semconv import assert_semconv
 from tests.servers import Serve
-from tests.tagging.hosts import HOSTS, Contrib, call, starlette_app
+from tests.tagging.hosts import HOSTS, Contrib, call, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
 
 
@@ -107,6 +106,23 @@ async def test_exceptions_go_to_the_signal_that_was_opted_into(
         assert [signal for signal, _ in signals.exceptions] == sorted(signals_of_it * 2, reverse=True)
     warned = [each.getMessage() for each in caplog.records if each.name == "flexmw.tagging"]
     assert len(warned) == (1 if not signals_of_it else 0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("opt_in", "ours", "signals_of_it"),
+    [("", False, ["span"]), ("logs", False, []), ("logs/dup", True, ["span", "log"]), ("", True, ["log"])],
+)
+@pytest.mark.parametrize("case", ["torn", "broken"])
+async def test_what_fastapi_does_not_log_goes_to_the_signal_that_was_opted_into(
+    case: str, opt_in: str, ours: bool, signals_of_it: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", opt_in)
+    with Signals(logs=ours) as signals:
+        app = fastapi_app({**signals.options, "logs": False})
+        await call(flexmw.wrap_app(app, Tagging(**signals.options), Envelope()), f"/{case}")
+        assert [signal for signal, _ in signals.exceptions] == signals_of_it
+        checked(signals)
 
 
 @pytest.mark.anyio
@@ -291,109 +307,12 @@ async def test_a_span_of_the_apps_own_work_is_not_mistaken_for_the_requests(sign
 
 @pytest.mark.anyio
 async def test_a_span_that_is_not_sampled_costs_no_attribute_and_still_counts() -> None:
-    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-
     with Signals(sampler=ALWAYS_OFF) as signals:
         app = contrib(signals, flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope()))
         await call(app, "/broken")
         assert signals.spans == []
         assert [signal for signal, _ in signals.exceptions] == ["log"]
         assert len(signals.points("flexmw.server.error_responses")) == 1
-
-
-# --- warnings --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.anyio
-async def test_a_place_where_no_span_is_seen_is_warned_about_once(
-    signals: Signals, caplog: pytest.LogCaptureFixture
-) -> None:
-    app = flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope())
-    for _ in range(3):
-        await call(app, "/ok")
-    (warning,) = [each for each in caplog.records if each.name == "flexmw.tagging"]
-    assert warning.levelno == logging.WARNING
-    assert "Tagging(server_span=True)" in warning.getMessage()
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("host", [name for name in HOSTS if name != "nothing"])
-async def test_a_good_place_is_not_warned_about(host: str, signals: Signals, caplog: pytest.LogCaptureFixture) -> None:
-    app = HOSTS[host](signals, lambda app: flexmw.wrap_app(app, Tagging(**signals.options), Envelope()))
-    for path in ("/ok", "/missing", "/broken"):
-        await call(app, path)
-    assert [each for each in caplog.records if each.name == "flexmw.tagging"] == []
-
-
-@pytest.mark.anyio
-async def test_a_route_function_that_raises_is_warned_about_and_harms_nothing(
-    signals: Signals, caplog: pytest.LogCaptureFixture
-) -> None:
-    def route(scope: Any) -> str | None:
-        raise KeyError("no route")
-
-    app = flexmw.wrap_app(starlette_app(), Tagging(route=route, **signals.options), Envelope())
-    for _ in range(2):
-        assert (await call(app, "/missing")).status == 404
-    (warning,) = [each.getMessage() for each in caplog.records if each.name == "flexmw.tagging"]
-    assert "Tagging(route=...)" in warning
-
-
-# --- websockets ------------------------------------------------------------------------------------------------------
-
-
-async def websocket(app: Any, path: str) -> list[Any]:
-    sent: list[Any] = []
-    incoming = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}]
-
-    async def receive() -> Any:
-        return incoming.pop(0)
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "websocket",
-        "asgi": {"version": "3.0"},
-        "scheme": "ws",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"host", b"127.0.0.1")],
-        "subprotocols": [],
-        "extensions": {"websocket.http.response": {}},
-    }
-    try:
-        await app(scope, receive, send)
-    except Exception as error:
-        sent.append(error)
-    return sent
-
-
-async def _greet(socket: WebSocket) -> None:
-    await socket.accept()
-    await socket.close()
-
-
-async def _break(socket: WebSocket) -> None:
-    await socket.accept()
-    raise ValueError("broken")
-
-
-SOCKETS = Starlette(routes=[WebSocketRoute("/greet", _greet), WebSocketRoute("/break", _break)])
-
-
-@pytest.mark.anyio
-async def test_a_websocket_that_breaks_is_an_error_and_recorded_once(signals: Signals) -> None:
-    app = contrib(signals, flexmw.wrap_app(SOCKETS, Tagging(**signals.options)))
-    await websocket(app, "/greet")
-    await websocket(app, "/break")
-    good, bad = signals.of_kind(SpanKind.SERVER)
-    assert good.status.status_code is StatusCode.UNSET
-    assert bad.status.status_code is StatusCode.ERROR
-    assert (bad.attributes or {})["error.type"] == "ValueError"
-    assert [name for _, name in signals.exceptions] == ["ValueError"]
 
 
 @pytest.mark.anyio
