@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import logging
 import multiprocessing
 import random
 import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import cycle
@@ -90,7 +91,7 @@ def openai_waits(url: str) -> list[float]:
 
 
 @contextmanager
-def recorded() -> Iterator[list[float]]:
+def recorded() -> Generator[list[float]]:
     slept: list[float] = []
     with patch("time.sleep", slept.append):
         yield slept
@@ -186,22 +187,48 @@ async def torment(library: Any, server: HostileServer, calls: int) -> tuple[int,
         return timeouts, (await client.get(server.url, timeout=5.0)).status_code == 200
 
 
-ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+def answer_of(body: dict[str, Any], *headers: str) -> bytes:
+    content = json.dumps(body).encode()
+    lines = ("HTTP/1.1 200 OK", "content-type: application/json", f"content-length: {len(content)}", *headers)
+    return "\r\n".join((*lines, "", "")).encode() + content
 
 
-def answer(listener: socket.socket) -> None:
+TEXT = "The Queen turned crimson with fury, and, after glaring at her for a moment like a wild beast. " * 4
+ASK = {"model": "alice-2gram", "messages": [{"role": "user", "content": TEXT}], "temperature": 0.2}
+CHOICE = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
+USAGE = {"prompt_tokens": 96, "completion_tokens": 96, "total_tokens": 192}
+COMPLETION = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "choices": [CHOICE], "usage": USAGE}
+PAIRS: dict[str, tuple[dict[str, Any], bytes]] = {
+    "least": ({"n": 1}, answer_of({})),
+    "chat": (
+        ASK,
+        answer_of(
+            COMPLETION,
+            "date: Sun, 22 Nov 2026 10:00:00 GMT",
+            "server: uvicorn",
+            "x-request-id: req_0123456789abcdef0123456789abcdef",
+            "x-ratelimit-limit-requests: 60",
+            "x-ratelimit-remaining-requests: 59",
+            "x-ratelimit-reset-requests: 1795341304",
+        ),
+    ),
+}
+"""The smallest request and answer there can be, and those of a chat completion: what is sent, what comes back."""
+
+
+def serve(listener: socket.socket, answer: bytes) -> None:
     """One connection at a time, one answer per request: nothing that could disturb the measurement."""
     while True:
         connection, _ = listener.accept()
         with connection, suppress(OSError):
             while connection.recv(65_536):
-                connection.sendall(ANSWER)
+                connection.sendall(answer)
 
 
 @contextmanager
-def quick_server() -> Iterator[str]:
+def quick_server(answer: bytes) -> Generator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        process = multiprocessing.get_context("fork").Process(target=answer, args=(listener,), daemon=True)
+        process = multiprocessing.get_context("fork").Process(target=serve, args=(listener, answer), daemon=True)
         process.start()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1/x"
@@ -216,8 +243,11 @@ def overhead(rounds: int, calls: int = 30) -> Table:
         "flexmw Retry": lambda library: flexmw.wrap_client(library.Client(trust_env=False), flexmw.Retry()),
         "flexmw Tagging + Retry": lambda library: flexmw.wrap_client(library.Client(trust_env=False)),
     }
+    columns = [(library, pair) for pair in PAIRS for library in (httpx, httpx2)]
     table = Table(
-        "client", "httpx", "httpx2", title="CPU of a call without faults / the plain client's (target <= 1.10)"
+        "client",
+        *(f"{library.__name__}, {pair}" for library, pair in columns),
+        title="CPU of a POST without faults / the plain client's (target <= 1.10)",
     )
     only_httpx: dict[str, Callable[[Any], Any]] = {
         "httpx-retries": lambda library: httpx.Client(transport=httpx_retries.RetryTransport()),
@@ -225,45 +255,51 @@ def overhead(rounds: int, calls: int = 30) -> Table:
             transport=SyncOpenTelemetryTransport(httpx.HTTPTransport())
         ),
     }
-    ratios = {library.__name__: measured(library, contestants, rounds, calls) for library in (httpx, httpx2)}
-    ratios["httpx"] |= measured(httpx, {"plain": contestants["plain"], **only_httpx}, rounds, calls)
+    found = []
+    for library, pair in columns:
+        ratios = measured(library, contestants, pair, rounds, calls)
+        if library is httpx:
+            ratios |= measured(httpx, {"plain": contestants["plain"], **only_httpx}, pair, rounds, calls)
+        found.append(ratios)
     for name in (*contestants, *only_httpx):
-        cells = (ratios[library].get(name) for library in ("httpx", "httpx2"))
-        table.add_row(name, *("-" if ratio is None else f"{ratio:.2f}" for ratio in cells))
+        table.add_row(name, *(f"{ratios[name]:.3f}" if name in ratios else "-" for ratios in found))
     return table
 
 
-def measured(library: Any, contestants: dict[str, Callable[[Any], Any]], rounds: int, calls: int) -> dict[str, float]:
+def measured(
+    library: Any, contestants: dict[str, Callable[[Any], Any]], pair: str, rounds: int, calls: int
+) -> dict[str, float]:
     """Short rounds in a new order each; the median of each round's ratio to the plain client of the same round."""
     ratios: dict[str, list[float]] = {name: [] for name in contestants}
     order = list(contestants)
+    ask, answer = PAIRS[pair]
     with ExitStack() as open_:
         clients = {
-            name: (open_.enter_context(make(library)), open_.enter_context(quick_server()))
+            name: (open_.enter_context(make(library)), open_.enter_context(quick_server(answer)))
             for name, make in contestants.items()
         }
         for client, url in clients.values():
-            cpu(client, url, 50)
+            cpu(client, url, ask, 50)
         gc.collect()
         gc.freeze()
         for _ in range(rounds):
             random.shuffle(order)
-            costs = {name: cpu(*clients[name], calls) for name in order}
+            costs = {name: cpu(*clients[name], ask, calls) for name in order}
             for name, cost in costs.items():
                 ratios[name].append(cost / costs["plain"])
         gc.unfreeze()
     return {name: statistics.median(each) for name, each in ratios.items()}
 
 
-def cpu(client: Any, url: str, calls: int) -> float:
+def cpu(client: Any, url: str, ask: dict[str, Any], calls: int) -> float:
     began = time.process_time()
     for _ in range(calls):
-        client.post(url, json={"n": 1})
+        client.post(url, json=ask)
     return time.process_time() - began
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--calls", type=int, default=2_000, help="calls in the outage")
     parser.add_argument("--faulted", type=int, default=1_000, help="calls that fail or are cancelled")
     parser.add_argument("--rounds", type=int, default=200, help="rounds of the cost")
