@@ -25,14 +25,17 @@ from flexmw.contract.waits import reset_seconds
 __all__ = ["DIALECTS", "Dialect", "Quota", "Seen", "read", "render", "retry_headers"]
 
 Dialect = Literal["seed", "openai", "ietf"]
+_AT_ONCE: Final = "concurrent-requests"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """What a limiter decided about one request, as far as the wire needs it.
+    """What a limiter decided about one request in one unit, as far as the wire needs it.
 
     ``reset_at`` is in Unix seconds. ``wait`` is the time in seconds after which the same request would be admitted,
-    exact to the millisecond; ``None`` when it was admitted. ``window`` is in seconds. ``policy`` names the window.
+    exact to the millisecond; ``None`` when it was admitted. ``window`` is in seconds; 0 where the quota is of what is
+    going on at once. ``policy`` names the window. ``unit`` is what is counted: ``requests``, ``concurrent-requests``,
+    ``tokens``.
     """
 
     limit: int
@@ -41,6 +44,7 @@ class Quota:
     window: int
     wait: float | None = None
     policy: str = "requests"
+    unit: str = "requests"
 
 
 def retry_headers(wait: float) -> list[tuple[str, str]]:
@@ -50,16 +54,20 @@ def retry_headers(wait: float) -> list[tuple[str, str]]:
     return [("Retry-After", str(max(1, math.ceil(milliseconds / 1e3)))), ("retry-after-ms", str(milliseconds))]
 
 
-def render(quota: Quota, *, now: float, dialects: Sequence[Dialect] = ("seed",)) -> list[tuple[str, str]]:
-    """The headers of one quota, retry headers first. Where two dialects claim one name, the first named wins.
+def render(quota: Quota, *others: Quota, now: float, dialects: Sequence[Dialect] = ("seed",)) -> list[tuple[str, str]]:
+    """The headers of one quota or of one for each unit, retry headers first. Where two dialects claim one name, the
+    first named wins.
 
-    On a refusal the reset moment is the moment at which a retry is admitted, in every dialect
-    (draft-ietf-httpapi-ratelimit-headers: both SHOULD be the same point). ``now`` is in Unix seconds.
+    On a refusal the reset moment of a quota with a ``wait`` is the moment at which a retry is admitted, in every
+    dialect (draft-ietf-httpapi-ratelimit-headers: both SHOULD be the same point). Of several quotas that refuse, the
+    longest wait is the one to obey. ``now`` is in Unix seconds.
     """
-    headers = [] if quota.wait is None else retry_headers(quota.wait)
+    quotas = (quota, *others)
+    waits = [each.wait for each in quotas if each.wait is not None]
+    headers = retry_headers(max(waits)) if waits else []
     taken: set[str] = set()
     for dialect in dialects:
-        for name, value in DIALECTS[dialect](quota, now):
+        for name, value in DIALECTS[dialect](quotas, now):
             if name not in taken:
                 taken.add(name)
                 headers.append((name, value))
@@ -70,25 +78,42 @@ def _reset_after(quota: Quota, now: float) -> float:
     return max(0.0, quota.reset_at - now) if quota.wait is None else quota.wait
 
 
-def _seed(quota: Quota, now: float) -> Iterator[tuple[str, str]]:
-    yield from _counts(quota)
-    yield "x-ratelimit-reset-requests", str(math.ceil(round(now + _reset_after(quota, now), 6)))
+def _seed(quotas: Sequence[Quota], now: float) -> Iterator[tuple[str, str]]:
+    return _counts(quotas, lambda quota: str(math.ceil(round(now + _reset_after(quota, now), 6))))
 
 
-def _openai(quota: Quota, now: float) -> Iterator[tuple[str, str]]:
-    yield from _counts(quota)
-    yield "x-ratelimit-reset-requests", _go_duration(_reset_after(quota, now))
+def _openai(quotas: Sequence[Quota], now: float) -> Iterator[tuple[str, str]]:
+    return _counts(quotas, lambda quota: _go_duration(_reset_after(quota, now)))
 
 
-def _ietf(quota: Quota, now: float) -> Iterator[tuple[str, str]]:
-    seconds = math.ceil(round(_reset_after(quota, now), 6))
-    yield "RateLimit-Policy", f'"{quota.policy}";q={quota.limit};w={quota.window}'
-    yield "RateLimit", f'"{quota.policy}";r={quota.remaining};t={seconds}'
+def _counts(quotas: Sequence[Quota], reset: Callable[[Quota], str]) -> Iterator[tuple[str, str]]:
+    """Three headers for each unit. Requests at once are requests: told of where no rate of requests is."""
+    units = {quota.unit for quota in quotas}
+    for quota in quotas:
+        unit = quota.unit
+        if unit == _AT_ONCE:
+            if "requests" in units:
+                continue
+            unit = "requests"
+        yield f"x-ratelimit-limit-{unit}", str(quota.limit)
+        yield f"x-ratelimit-remaining-{unit}", str(quota.remaining)
+        yield f"x-ratelimit-reset-{unit}", reset(quota)
 
 
-def _counts(quota: Quota) -> Iterator[tuple[str, str]]:
-    yield "x-ratelimit-limit-requests", str(quota.limit)
-    yield "x-ratelimit-remaining-requests", str(quota.remaining)
+def _ietf(quotas: Sequence[Quota], now: float) -> Iterator[tuple[str, str]]:
+    yield "RateLimit-Policy", ", ".join(map(_policy, quotas))
+    yield (
+        "RateLimit",
+        ", ".join(
+            f'"{quota.policy}";r={quota.remaining};t={math.ceil(round(_reset_after(quota, now), 6))}'
+            for quota in quotas
+        ),
+    )
+
+
+def _policy(quota: Quota) -> str:
+    unit = "" if quota.unit == "requests" else f';qu="{quota.unit}"'
+    return f'"{quota.policy}";q={quota.limit}{unit}{f";w={quota.window}" if quota.window else ""}'
 
 
 def _go_duration(seconds: float) -> str:
@@ -103,7 +128,7 @@ def _go_duration(seconds: float) -> str:
     return f"{hours}h{minutes}m{tail}s" if hours else f"{minutes}m{tail}s" if minutes else f"{tail}s"
 
 
-DIALECTS: Final[Mapping[Dialect, Callable[[Quota, float], Iterator[tuple[str, str]]]]] = {
+DIALECTS: Final[Mapping[Dialect, Callable[[Sequence[Quota], float], Iterator[tuple[str, str]]]]] = {
     "seed": _seed,
     "openai": _openai,
     "ietf": _ietf,

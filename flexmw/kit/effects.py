@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 __all__ = [
     "RESENDS",
+    "Call",
     "Discard",
     "Effect",
     "Flow",
@@ -94,7 +95,7 @@ def head_leaves(event: str, details: Mapping[str, Any]) -> bool:
     return event in _HEADS and getattr(details.get("request"), "method", b"") != b"CONNECT"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send:
     """Send a request to the next component inward, at last to the transport. Its outcome is a :class:`Response`; a
     transport error is thrown in instead. ``observe`` is told what happens further inward meanwhile."""
@@ -103,21 +104,21 @@ class Send:
     observe: Observer | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sleep:
     """Wait for so many seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Discard:
     """Give an answer up: a small body is read so that its connection can be used again, any other is closed."""
 
     response: Response
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
     """Read the body of an answer, at most ``limit`` bytes of it. Its outcome is the body as it came (still compressed),
     or ``None`` when it is longer; the answer then reads the same from its start. What breaks the body is thrown in."""
@@ -126,7 +127,7 @@ class Read:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Replace:
     """Give an answer another body. Its headers are the flow's to change. Its outcome is the same answer."""
 
@@ -134,7 +135,7 @@ class Replace:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Follow:
     """Be told, once, how the body of an answer ends: ``watch(None)`` when it was read to its end, ``watch(error)`` with
     what broke it, ``watch(GeneratorExit())`` when the caller closed it early. Its outcome is the same answer.
@@ -146,7 +147,7 @@ class Follow:
     tap: Callable[[bytes], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tell:
     """Tell the observers further outward of an event, such as ``flexmw.retry.scheduled``. Costs nothing unheard."""
 
@@ -154,5 +155,14 @@ class Tell:
     details: Mapping[str, Any]
 
 
-Effect: TypeAlias = Send | Sleep | Discard | Follow | Tell | Read | Replace
+@dataclass(slots=True)
+class Call:
+    """Call a function that blocks on something other than the request, such as a store: in this thread, or from a task
+    in a worker thread. Its outcome is what the function returns; what it raises is thrown in. A task that is cancelled
+    does not wait for it, so it must end by itself soon and its outcome must not matter then."""
+
+    function: Callable[[], Any]
+
+
+Effect: TypeAlias = Send | Sleep | Discard | Follow | Tell | Read | Replace | Call
 Flow: TypeAlias = Generator[Effect, Any, Response]

@@ -18,11 +18,11 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from flexmw.errors import ConfigError
 
-__all__ = ["PEPPER_VARIABLE", "Callers", "Identity", "bearer_token", "header", "networks"]
+__all__ = ["PEPPER_VARIABLE", "Callers", "Identity", "Pepper", "bearer_token", "header", "networks"]
 
 PEPPER_VARIABLE: Final = "FLEXMW_PEPPER"
 """The environment variable that the pepper is read from when no option gives it."""
@@ -33,40 +33,48 @@ _HOPS: Final = 64
 _UNIX: Final = "unix"
 
 Network = IPv4Network | IPv6Network
+Pepper = str | bytes
 
 
 class Identity(NamedTuple):
     """One caller as stores, spans and logs may know it.
 
     ``kind`` is ``"key"`` (a credential), ``"address"`` or ``"shared"`` (neither is known: one bucket for all such
-    callers). ``digest`` is 32 hexadecimal digits, different for every kind, credential and pepper.
+    callers). ``digest`` is 32 hexadecimal digits, different for every kind, credential and pepper. ``earlier`` are the
+    digests that the caller has under the other peppers, where there are several.
     """
 
     kind: str
     digest: str
+    earlier: tuple[str, ...] = ()
 
 
 class Callers:
     """Tells callers apart. Holds no state of any request.
 
     :param pepper: the key of the hash. Left out, it is read from ``FLEXMW_PEPPER``, else it is a fixed label: enough
-        for long random API keys, too little for credentials that can be guessed.
+        for long random API keys, too little for credentials that can be guessed. Of several, the first one makes the
+        digests, and the others say under which ones a caller may be known already; ``None`` among them is the label.
     :param trusted_proxies: networks (CIDR) whose ``X-Forwarded-For`` is believed; ``"unix"`` stands for a peer without
         an address, as behind a unix socket.
     :raises ConfigError: for a pepper or a network that is none; ``option`` prefixes the name in the message.
     """
 
-    __slots__ = ("_hash_key", "_hashers", "_trusted", "_unix")
+    __slots__ = ("_earlier", "_hash_key", "_hashers", "_trusted", "_unix")
 
     def __init__(
-        self, *, pepper: str | bytes | None = None, trusted_proxies: Sequence[str] = (), option: str = ""
+        self,
+        *,
+        pepper: Pepper | Sequence[Pepper | None] | None = None,
+        trusted_proxies: Sequence[str] = (),
+        option: str = "",
     ) -> None:
-        if not _may_be_pepper(pepper):
-            raise ConfigError(f"{option}pepper", "***", "a text or bytes that are not empty, or None")
-        secret = pepper if pepper is not None else os.environ.get(PEPPER_VARIABLE) or _LABEL
-        raw = secret.encode() if isinstance(secret, str) else secret
-        key = raw if len(raw) <= 64 else blake2b(raw).digest()
-        self._hashers = {kind: blake2b(key=key, digest_size=16, person=kind.encode()) for kind in _KINDS}
+        given: object = os.environ.get(PEPPER_VARIABLE) or _LABEL if pepper is None else pepper
+        peppers = [_raw(each) for each in (cast("Sequence[object]", given) if _is_list(given) else [given])]
+        if not peppers or not all(peppers) or len(set(peppers)) < len(peppers):
+            expected = "a text or bytes that are not empty, several different ones (the newest first), or None"
+            raise ConfigError(f"{option}pepper", "***", expected)
+        self._hashers, *self._earlier = map(_hashers, peppers)
         self._hash_key = self._hashers["key"].copy
         self._unix = _UNIX in trusted_proxies
         self._trusted = networks([each for each in trusted_proxies if each != _UNIX], f"{option}trusted_proxies")
@@ -79,6 +87,11 @@ class Callers:
     def of_key(self, credential: bytes) -> Identity:
         """The holder of a credential."""
         return self._hash("key", credential)
+
+    @property
+    def rotates(self) -> bool:
+        """Whether callers may be known under other peppers than the first."""
+        return bool(self._earlier)
 
     def digest_of_key(self, credential: bytes) -> str:
         """The digest of :meth:`of_key`."""
@@ -96,7 +109,14 @@ class Callers:
     def _hash(self, kind: str, value: bytes) -> Identity:
         hasher = self._hashers[kind].copy()
         hasher.update(value)
-        return Identity(kind, hasher.hexdigest())
+        if not self._earlier:
+            return Identity(kind, hasher.hexdigest())
+        earlier: list[str] = []
+        for hashers in self._earlier:
+            other = hashers[kind].copy()
+            other.update(value)
+            earlier.append(other.hexdigest())
+        return Identity(kind, hasher.hexdigest(), tuple(earlier))
 
     def address(self, scope: MutableMapping[str, Any]) -> str | None:
         """The client's IPv4 address or IPv6 /64 as text; ``None`` when it is unknown."""
@@ -155,8 +175,20 @@ def networks(values: Iterable[str], option: str) -> tuple[Network, ...]:
     return tuple(found)
 
 
-def _may_be_pepper(value: object) -> bool:
-    return value is None or (isinstance(value, (str, bytes)) and bool(value))
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _raw(pepper: object) -> bytes:
+    """Nothing for what is no pepper."""
+    if pepper is None:
+        return _LABEL
+    return pepper.encode() if isinstance(pepper, str) else pepper if isinstance(pepper, bytes) else b""
+
+
+def _hashers(pepper: bytes) -> dict[str, blake2b]:
+    key = pepper if len(pepper) <= 64 else blake2b(pepper).digest()
+    return {kind: blake2b(key=key, digest_size=16, person=kind.encode()) for kind in _KINDS}
 
 
 def _forwarded_for(scope: MutableMapping[str, Any]) -> list[str]:

@@ -11,13 +11,26 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from flexmw.contract import redact
 from flexmw.errors import ConfigError
 from flexmw.kit.bodies import Replayed, forget, unheard
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.drive import Sends, adrive, chain, drive
-from flexmw.kit.effects import Discard, Effect, Follow, Observer, Read, Replace, Response, Send, Sleep, head_leaves
+from flexmw.kit.effects import (
+    Call,
+    Discard,
+    Effect,
+    Follow,
+    Observer,
+    Read,
+    Replace,
+    Response,
+    Send,
+    Sleep,
+    head_leaves,
+)
 
 __all__ = ["DRAIN_BYTES", "DRAIN_SECONDS", "AsyncFace", "SyncFace", "components_of", "copy_request"]
 
@@ -104,6 +117,8 @@ class SyncFace(_Face[RequestT, ResponseT]):
                 return self._replace(response, [body])
             case Sleep(seconds):
                 self._clock.sleep(seconds)
+            case Call(function):
+                return function()
             case Discard(response):
                 self._discard(response)
             case _:
@@ -173,6 +188,8 @@ class AsyncFace(_Face[RequestT, ResponseT]):
                 return self._replace(response, [body])
             case Sleep(seconds):
                 await self._clock.asleep(seconds)
+            case Call(function):
+                return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
             case Discard(response):
                 await self._discard(response)
             case _:

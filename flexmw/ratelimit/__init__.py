@@ -12,10 +12,10 @@ flexmw.errors.ConfigError: RateLimit(*rates) = '10 a minute': expected rates suc
 
 from __future__ import annotations
 
-from flexmw.ratelimit.asgi import settle
 from flexmw.ratelimit.component import RateLimit
 from flexmw.ratelimit.core import Decision
 from flexmw.ratelimit.flow import Pace
 from flexmw.ratelimit.keys import Caller
+from flexmw.ratelimit.tickets import settle
 
 __all__ = ["Caller", "Decision", "Pace", "RateLimit", "settle"]

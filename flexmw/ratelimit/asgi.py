@@ -2,69 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from inspect import isawaitable
-from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
-from flexmw.contract import Quota, render
-from flexmw.errors import APIError, ConfigError, RateLimitExceeded, SubsystemOffline
-from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, raw_headers, refuse
+from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, refuse
 from flexmw.kit.exchange import Answer, Exchange
 from flexmw.kit.identity import Callers, bearer_token
 from flexmw.kit.storage import parse, probe
-from flexmw.ratelimit.core import SECOND, Decision, Rate, Verdict
-from flexmw.ratelimit.keys import Caller, NewKeys, keyed
+from flexmw.ratelimit.core import SECOND, Cost, Decision, Rate, Verdict
+from flexmw.ratelimit.dimensions import Dimensions
+from flexmw.ratelimit.keys import Caller, NewKeys, by_address, keyed
 from flexmw.ratelimit.ladder import check_loop, policy_of
+from flexmw.ratelimit.lease import Lease, carried_out, shielded
 from flexmw.ratelimit.limiter import Limiter
-from flexmw.ratelimit.rules import Rules, exemption
+from flexmw.ratelimit.report import RESULT, Report
+from flexmw.ratelimit.rules import exemption
 from flexmw.ratelimit.stores import schemes
+from flexmw.ratelimit.tickets import Ticket, ticketed
 
 if TYPE_CHECKING:
     from flexmw.ratelimit.component import RateLimit
 
-__all__ = ["Limited", "settle"]
+__all__ = ["Limited"]
 
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
-_ROUNDING: Final = 5e-7
-_RESULT: Final = "flexmw.rate_limiting.result"
-_RESULTS: Final = {
-    (True, False): "acquired",
-    (False, False): "rejected",
-    (True, True): "storage_error_allowed",
-    (False, True): "storage_error_rejected",
-}
-
-
-class Ticket:
-    """One request's reservation, while its real cost is not known."""
-
-    __slots__ = ("actual", "reserved")
-
-    def __init__(self, reserved: int) -> None:
-        self.reserved = reserved
-        self.actual = reserved
-
-
-_tickets: ContextVar[tuple[Ticket, ...]] = ContextVar("flexmw.ratelimit.tickets", default=())
-
-
-def settle(cost: int) -> None:
-    """Say what the current request really cost: the difference to what was reserved is given back, or charged, when the
-    response is complete. Needs ``RateLimit(cost=<a function>)`` around the app; the last call counts.
-
-    :raises ConfigError: for a cost below 0, or where no request with an estimated cost is being served.
-    """
-    if not _is_cost(cost):
-        raise ConfigError("settle(cost)", cost, "a whole number, at least 0")
-    tickets = _tickets.get()
-    if not tickets:
-        raise ConfigError(
-            "settle(cost)", cost, "a request inside RateLimit(cost=<a function>), which reserves an estimate"
-        )
-    for ticket in tickets:
-        ticket.actual = cost
+_ENDS: Final = frozenset({"http.response.body", "websocket.http.response.body", "websocket.close"})
 
 
 class Limited:
@@ -79,24 +42,32 @@ class Limited:
         self._options = options
         self._clock = clock
         self._callers = Callers(pepper=options.pepper, trusted_proxies=options.trusted_proxies)
-        self._plain = tuple(options.headers) == ("seed",)
         self._caller = keyed(options.key, self._callers, "RateLimit(key=...)")
-        self._rules = Rules(options.rates, options.limit, clock=clock)
+        self._rates = Dimensions(options)
         self._exempt = exemption(options.exempt, "RateLimit(exempt=...)")
-        self._policy = policy_of(options.on_store_failure or "local", "RateLimit(on_store_failure=...)")
-        longest = max((rate.window for rate in self._rules.known), default=60_000_000)
+        policy = policy_of(options.on_store_failure or "local", "RateLimit(on_store_failure=...)")
+        longest = max((rate.window for rate in self._rates.known), default=60_000_000)
         self._new_keys = NewKeys(options.new_keys_per_address, longest)
+        self._cost = options.cost if isinstance(options.cost, int) and not self._rates.settles else 0
+        self._gives_back = not self._cost or options.concurrency is not None
         self.limiter = Limiter(
             options.strategy,
             url,
-            policy=self._policy,
+            policy=policy,
             timeout=options.store_timeout,
             clock=clock,
-            remembers=isinstance(options.cost, int),
+            remembers=bool(self._cost),
         )
         self._memory = self.limiter.memory
-        self._asks_nobody = options.key == "bearer" and not self._rules.asks
-        self._static = self._rules.known if options.limit is None else ()
+        self._report = Report(
+            self.limiter,
+            policy,
+            clock=clock,
+            dialects=options.headers,
+            shadow=options.shadow,
+            alone=not self._gives_back,
+        )
+        self._asks_nobody = options.key == "bearer" and not self._rates.asks and not self._callers.rotates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" and scope["type"] != "websocket":
@@ -108,38 +79,35 @@ class Limited:
                 await self.close()
             return
         exchange = Exchange.of(scope)
-        rates: Sequence[Rate] = ()
-        digest, now = "", 0
-        if self._exempt is None or not await _value(self._exempt(scope)):
-            now = int(self._clock.monotonic() * SECOND)
-            if self._asks_nobody:
-                digest, rates = self._digest(scope, now), self._static or self._rules.fixed(scope)
-            else:
-                caller = await self._identify(scope, now)
-                digest = caller.digest
-                rates = await self._rules.of(caller, scope) if self._rules.asks else self._rules.fixed(scope)
-                now = int(self._clock.monotonic() * SECOND)
-        if not rates:
-            exchange.facts.setdefault(_RESULT, "bypassed")
-            await self.app(scope, receive, send)
+        if self._exempt is not None and await _value(self._exempt(scope)):
+            await self._pass(scope, receive, send, exchange)
             return
-        cost = self._options.cost
-        if isinstance(cost, int):
-            reserved = cost
+        earlier: Sequence[str] = ()
+        now = int(self._clock.monotonic() * SECOND)
+        if self._asks_nobody:
+            digest, rates = self._digest(scope, now), self._rates.static or self._rates.fixed(scope)
         else:
-            reserved, now = await _cost(cost(scope)), int(self._clock.monotonic() * SECOND)
+            caller = await self._identify(scope, now)
+            digest, earlier = caller.digest, caller.earlier
+            rates = await self._rates.of(caller, scope)
+            now = int(self._clock.monotonic() * SECOND)
+        if self._gives_back:
+            await self._reserve(scope, receive, send, exchange, digest, rates, earlier)
+            return
+        if not rates:
+            await self._pass(scope, receive, send, exchange)
+            return
         failures: list[Exception] = []
         found: Verdict | None
         if self._memory is not None:
-            found, degraded = self._memory.decide_now(digest, rates, reserved, now), False
+            found, degraded = self._memory.decide_now(digest, rates, self._cost, now), False
         else:
-            found, degraded = await self.limiter.decide(digest, rates, reserved, failures.append)
-        self._note(exchange, found, degraded, rates)
+            found, degraded = await self.limiter.decide(digest, rates, self._cost, failures.append, earlier=earlier)
+        self._report.note(exchange, found, degraded, rates)
         if exchange.heard_by:
-            self._tell(exchange, found, degraded, rates, self._clock.monotonic() - now / SECOND, failures)
-        if (found is None or found.wait) and not self._options.shadow and (error := self._refusal(found)) is not None:
-            exchange.settle(Answer(error.status, error.type, error.code, "rate_limiting"))
-            await refuse(scope, send, error)
+            duration = self._clock.monotonic() - now / SECOND
+            self._report.tell(exchange, found, degraded, rates, duration, failures)
+        if (found is None or found.wait) and await self._refused(scope, send, exchange, found):
             return
 
         async def passing(message: Message) -> None:
@@ -147,20 +115,90 @@ class Limited:
                 message = {**message, "headers": exchange.complete(message.get("headers") or ())}
             await send(message)
 
-        if isinstance(cost, int):
-            await self.app(scope, receive, passing)
+        await self.app(scope, receive, passing)
+
+    async def _reserve(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        exchange: Exchange,
+        digest: str,
+        rates: Sequence[Rate],
+        earlier: Sequence[str],
+    ) -> None:
+        """The same where something is given back: what was estimated too high, and the slot."""
+        options = self._options
+        if not rates and options.concurrency is None:
+            await self._pass(scope, receive, send, exchange)
             return
-        ticket = Ticket(reserved)
-        token = _tickets.set((*_tickets.get(), ticket))
+        bill = await self._rates.bill(scope, rates)
+        lease = slot = None
+        named = rates
+        if options.concurrency is not None:
+            lease = Lease(self.limiter, digest, options.concurrency, options.lease)
+            slot = lease.slot
+            named = (*rates, slot.rate)
+        failures: list[Exception] = []
+        start = self._clock.monotonic()
         try:
-            await self.app(scope, receive, passing)
+            found, degraded = await self.limiter.decide(
+                digest, rates, bill.cost, failures.append, slot=slot, earlier=earlier
+            )
+            self._report.note(exchange, found, degraded, named)
+            if exchange.heard_by:
+                self._report.tell(exchange, found, degraded, named, self._clock.monotonic() - start, failures)
+            taken = found is not None and not found.wait
+            if lease is not None:
+                if found is not None and found.wait and not degraded:
+                    lease.refused()
+                else:
+                    lease.keep(degraded=degraded)
+            if not taken and await self._refused(scope, send, exchange, found):
+                return
+
+            async def passing(message: Message) -> None:
+                kind = message["type"]
+                if kind in _STARTS:
+                    message = {**message, "headers": exchange.complete(message.get("headers") or ())}
+                elif lease is not None and kind in _ENDS and not message.get("more_body"):
+                    # Before the caller can see the end and ask for the slot again.
+                    await lease.release()
+                await send(message)
+
+            if bill.settled is None:
+                await self.app(scope, receive, passing)
+                return
+            ticket = Ticket(bill.reserved)
+            try:
+                with ticketed(ticket):
+                    await self.app(scope, receive, passing)
+            finally:
+                if ticket.over and taken:
+                    give = self.limiter.give(
+                        digest, bill.settled, ticket.over, failures.append, degraded=degraded, earlier=earlier
+                    )
+                    await shielded(self.limiter, give)
         finally:
-            _tickets.reset(token)
-            if ticket.actual != reserved and found is not None and not found.wait:
-                await self.limiter.give(digest, rates, reserved - ticket.actual, failures.append)
+            if lease is not None:
+                await lease.release()
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        exchange.facts.setdefault(RESULT, "bypassed")
+        await self.app(scope, receive, send)
+
+    async def _refused(self, scope: Scope, send: Send, exchange: Exchange, found: Verdict | None) -> bool:
+        error = self._report.refusal(found)
+        if error is None:
+            return False
+        exchange.settle(Answer(error.status, error.type, error.code, "rate_limiting"))
+        await refuse(scope, send, error)
+        return True
 
     async def close(self) -> None:
         """Close the store's connections of this event loop; done by itself when a lifespan ends."""
+        if self._memory is None:
+            await carried_out()
         await self.limiter.close()
 
     async def explain(self, scope: Scope) -> Decision | None:
@@ -168,25 +206,27 @@ class Limited:
 
         ``None``: it is not limited, or nobody counts.
         """
+        options = self._options
         if self._exempt is not None and await _value(self._exempt(scope)):
             return None
         caller = await self._caller(scope)
-        rates = await self._rules.of(caller, scope) if self._rules.asks else self._rules.fixed(scope)
-        if not rates:
+        rates = await self._rates.of(caller, scope)
+        if not rates and options.concurrency is None:
             return None
-        cost = self._options.cost
-        return await self.limiter.look(
-            caller.digest, rates, cost if isinstance(cost, int) else await _cost(cost(scope))
-        )
+        cost: Cost = self._cost or (await self._rates.bill(scope, rates)).cost
+        slot = None
+        if options.concurrency is not None:
+            slot = Lease(self.limiter, caller.digest, options.concurrency, options.lease).slot
+        return await self.limiter.look(caller.digest, rates, cost, slot=slot, earlier=caller.earlier)
 
     async def _identify(self, scope: Scope, now: int) -> Caller:
         caller = await self._caller(scope)
         if caller.kind != "key" or caller.proven or self._new_keys.knows(caller.digest, now):
             return caller
-        address = self._callers.of_address(scope)
+        address = by_address(self._callers, scope)
         if address.kind == "shared" or self._new_keys.admits(caller.digest, address.digest, now):
             return caller
-        return Caller(address.kind, address.digest, self._callers.address(scope) or "")
+        return address
 
     def _digest(self, scope: Scope, now: int) -> str:
         """:meth:`_identify` for bearer tokens, without anything that could be waited for."""
@@ -200,102 +240,6 @@ class Limited:
                 return address.digest
         return digest
 
-    def _refusal(self, found: Verdict | None) -> APIError | None:
-        if found is not None:
-            return RateLimitExceeded(found.wait / SECOND)
-        if self._policy.mode == "open":
-            return None
-        return SubsystemOffline("The rate limiter", max(1.0, self.limiter.retry_in))
-
-    def _note(self, exchange: Exchange, found: Verdict | None, degraded: bool, rates: Sequence[Rate]) -> None:
-        """Leave headers and facts on the exchange."""
-        facts = exchange.facts
-        if found is None:
-            facts[_RESULT] = self._result(found, degraded)
-            facts["flexmw.rate_limiting.policy"] = rates[0].name
-        elif not facts or found.wait or _is_tighter(found, facts):
-            facts[_RESULT] = self._result(found, degraded)
-            facts["flexmw.rate_limiting.policy"] = found.rate.name
-            facts["flexmw.rate_limiting.limit"] = found.rate.limit
-            facts["flexmw.rate_limiting.remaining"] = found.remaining
-            if found.wait:
-                facts["flexmw.rate_limiting.retry_after"] = found.wait / SECOND
-            self._head(exchange, found)
-
-    def _result(self, found: Verdict | None, degraded: bool) -> str:
-        allowed = self._policy.mode == "open" if found is None else not found.wait
-        return _RESULTS[allowed, degraded]
-
-    def _tell(
-        self,
-        exchange: Exchange,
-        found: Verdict | None,
-        degraded: bool,
-        rates: Sequence[Rate],
-        duration: float,
-        failures: Sequence[Exception],
-    ) -> None:
-        result, policy = self._result(found, degraded), (found.rate if found else rates[0]).name
-        for error in failures:
-            exchange.tell(
-                "flexmw.rate_limiting.storage_failed", {"exception": error, "policy": policy, "result": result}
-            )
-        exchange.tell(
-            "flexmw.rate_limiting.decided",
-            {
-                "decision": None if found is None else self.limiter.decision(found, degraded),
-                "result": result,
-                "policy": policy,
-                "duration": duration,
-                "error_type": type(failures[0]).__qualname__ if failures else None,
-                "shadow": self._options.shadow,
-            },
-        )
-
-    def _head(self, exchange: Exchange, found: Verdict) -> None:
-        now, rate = self._clock.now(), found.rate
-        reset_at = now + found.reset / SECOND
-        if self._plain and not found.wait and not exchange.headers:
-            # What `render` would say, on the shortest way: this is done for nearly every request.
-            exchange.headers += (
-                (b"x-ratelimit-limit-requests", b"%d" % rate.limit),
-                (b"x-ratelimit-remaining-requests", b"%d" % found.remaining),
-                (b"x-ratelimit-reset-requests", b"%d" % ceil(reset_at - _ROUNDING)),
-            )
-            return
-        quota = Quota(
-            limit=rate.limit,
-            remaining=found.remaining,
-            reset_at=reset_at,
-            window=rate.seconds,
-            wait=None if not found.wait or self._options.shadow else found.wait / SECOND,
-            policy=rate.name,
-        )
-        headers = raw_headers(render(quota, now=now, dialects=self._options.headers))
-        if exchange.headers:
-            names = {name for name, _ in headers}
-            headers += [pair for pair in exchange.headers if pair[0] not in names]
-        exchange.headers[:] = headers
-
-
-def _is_tighter(found: Verdict, facts: Mapping[str, Any]) -> bool:
-    """Whether a decision leaves less than that of another limiter around this one."""
-    limit = facts.get("flexmw.rate_limiting.limit")
-    if limit is None:
-        return True
-    return bool(found.remaining / found.rate.limit < facts["flexmw.rate_limiting.remaining"] / limit)
-
 
 async def _value(value: Any) -> Any:
     return await value if isawaitable(value) else value
-
-
-async def _cost(value: Any) -> int:
-    cost = await _value(value)
-    if not _is_cost(cost):
-        raise ConfigError("RateLimit(cost=...)", cost, "the function to return a whole number, at least 0")
-    return int(cost)
-
-
-def _is_cost(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

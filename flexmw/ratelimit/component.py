@@ -12,14 +12,15 @@ from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
-from flexmw.kit.identity import Callers
-from flexmw.kit.options import Rule, check, flag, one_of, option, seconds, several, text, whole
+from flexmw.kit.identity import Callers, Pepper
+from flexmw.kit.options import Rule, check, flag, one_of, option, optional, seconds, several, text, whole
 from flexmw.kit.storage import parse
 from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.core import STRATEGIES
+from flexmw.ratelimit.core import REQUESTS, STRATEGIES, TOKENS
+from flexmw.ratelimit.dimensions import Dimensions
 from flexmw.ratelimit.keys import keyed
 from flexmw.ratelimit.ladder import policy_of
-from flexmw.ratelimit.rules import Rules, exemption
+from flexmw.ratelimit.rules import exemption
 from flexmw.ratelimit.stores import check_store, schemes
 
 __all__ = ["RateLimit"]
@@ -27,6 +28,10 @@ __all__ = ["RateLimit"]
 _COST: Final = Rule(
     "a whole number, at least 1, or a function of the scope that returns one",
     lambda value: callable(value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 1),
+)
+_TOKEN_COST: Final = Rule(
+    "a whole number, at least 0, or a function of the scope that returns one",
+    lambda value: callable(value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0),
 )
 _DIALECTS: Final = several(one_of(tuple(DIALECTS)))
 
@@ -49,12 +54,20 @@ class RateLimit:
     :param strategy: ``sliding-window-counter``, ``fixed-window``, ``moving-window`` or ``gcra``.
     :param storage: ``memory://``, ``redis://``, ``rediss://``, ``valkey://``, ``redis+cluster://``, ``memcached://``...
     :param cost: what a request counts; a function of the scope gives an estimate that :func:`settle` corrects.
+    :param tokens: rates in another unit, decided together with the others: a text, a list, a function of the caller or
+        a table by path, as for ``rates`` and ``limit``. Responses carry ``x-ratelimit-*-tokens`` too.
+    :param token_cost: the tokens that a request reserves, or a function of the scope that estimates them, plain or
+        async; :func:`settle` corrects them.
+    :param concurrency: requests that a caller may have going on at once; a websocket is one while it is open.
+    :param lease: seconds after which the slots of a process that died are free. A request that takes longer renews its
+        own.
     :param headers: dialects: ``seed`` (reset in Unix seconds), ``openai`` (durations), ``ietf``.
     :param trusted_proxies: networks (CIDR) whose ``X-Forwarded-For`` is believed; ``"unix"`` for a socket's peer.
     :param store_timeout: seconds that a decision may wait for the store.
     :param on_store_failure: ``local`` (this process decides alone; ``local/4``: by a quarter of each limit), ``open``
         or ``closed`` (503). ``None`` means ``local``, and that the store has to be there when the app is wrapped.
-    :param pepper: the key of the callers' hash; else ``FLEXMW_PEPPER``.
+    :param pepper: the key of the callers' hash; else ``FLEXMW_PEPPER``. Of several the first one counts, and what a
+        caller used under another one moves to it.
     :param new_keys_per_address: unseen keys that one address may bring in a window (an hour at most); further unseen
         ones are charged to the address. Behind a proxy that is not in ``trusted_proxies`` all clients are one address.
     :param exempt: paths (``"/health"``, ``"/static/*"``, ``"OPTIONS *"``) or a function of the scope.
@@ -72,11 +85,15 @@ class RateLimit:
     strategy: str = option(rule=one_of(tuple(STRATEGIES)))
     storage: str = option(secret=True)
     cost: int | Callable[[Scope], int | Awaitable[int]] = option(rule=_COST)
+    tokens: str | tuple[Any, ...] | Callable[..., Any] | Mapping[str, Any] | None = option()
+    token_cost: int | Callable[[Scope], int | Awaitable[int]] = option(rule=_TOKEN_COST)
+    concurrency: int | None = option(rule=optional(whole(least=1)))
+    lease: float = option(rule=seconds(least=1.0))
     headers: tuple[Dialect, ...] = option(rule=_DIALECTS)
     trusted_proxies: tuple[str, ...] = option(rule=several(text))
     store_timeout: float = option(rule=seconds(above=0.0))
     on_store_failure: str | None = option()
-    pepper: str | bytes | None = option(secret=True)
+    pepper: Pepper | tuple[Pepper | None, ...] | None = option(secret=True)
     new_keys_per_address: int = option(rule=whole(least=1))
     exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = option()
     shadow: bool = option(rule=flag)
@@ -91,11 +108,15 @@ class RateLimit:
         strategy: str = "sliding-window-counter",
         storage: str = "memory://",
         cost: int | Callable[[Scope], int | Awaitable[int]] = 1,
+        tokens: Any = None,
+        token_cost: int | Callable[[Scope], int | Awaitable[int]] = 0,
+        concurrency: int | None = None,
+        lease: float = 60.0,
         headers: Sequence[Dialect] = ("seed",),
         trusted_proxies: Sequence[str] = (),
         store_timeout: float = 0.1,
         on_store_failure: str | None = None,
-        pepper: str | bytes | None = None,
+        pepper: Pepper | Sequence[Pepper | None] | None = None,
         new_keys_per_address: int = 100,
         exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = None,
         shadow: bool = False,
@@ -109,11 +130,15 @@ class RateLimit:
             "strategy": strategy,
             "storage": storage,
             "cost": cost,
-            "headers": tuple(headers) if isinstance(headers, list) else headers,
-            "trusted_proxies": tuple(trusted_proxies) if isinstance(trusted_proxies, list) else trusted_proxies,
+            "tokens": _frozen(tokens),
+            "token_cost": token_cost,
+            "concurrency": concurrency,
+            "lease": lease,
+            "headers": _frozen(headers),
+            "trusted_proxies": _frozen(trusted_proxies),
             "store_timeout": store_timeout,
             "on_store_failure": on_store_failure,
-            "pepper": pepper,
+            "pepper": _frozen(pepper),
             "new_keys_per_address": new_keys_per_address,
             "exempt": exempt,
             "shadow": shadow,
@@ -127,19 +152,29 @@ class RateLimit:
     def _check(self) -> None:
         """What a rule for one field cannot say."""
         option = "RateLimit({}=...)".format
-        rules = Rules(self.rates, self.limit)
+        if not self.rates and not self.limit and not self.tokens and self.concurrency is None:
+            raise ConfigError("RateLimit(*rates)", (), "at least one rate, such as '10/minute', or limit=")
+        if self.tokens is None and self.token_cost != 0:
+            raise ConfigError(option("token_cost"), self.token_cost, "tokens=, the rates that it is reserved in")
+        dimensions = Dimensions(self)
         callers = Callers(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="RateLimit: ")
         keyed(self.key, callers, option("key"))
         exemption(self.exempt, option("exempt"))
         if self.on_store_failure is not None:
             policy_of(self.on_store_failure, option("on_store_failure"))
         url = parse(self.storage, option("storage"), schemes=schemes())
-        check_store(url, self.strategy, rules.known, settles=callable(self.cost))
-        if isinstance(self.cost, int) and any(self.cost > rate.limit for rate in rules.known):
-            smallest = min(rate.limit for rate in rules.known)
-            raise ConfigError(
-                option("cost"), self.cost, f"at most the smallest limit, {smallest}: no request could pass"
-            )
+        needs = {
+            "cost": callable(self.cost),
+            "tokens": self.tokens is not None,
+            "concurrency": self.concurrency is not None,
+            "pepper": callers.rotates,
+        }
+        check_store(url, self.strategy, dimensions.known, [name for name, needed in needs.items() if needed])
+        for name, unit in (("cost", REQUESTS), ("token_cost", TOKENS)):
+            cost, limits = getattr(self, name), [rate.limit for rate in dimensions.known if rate.unit == unit]
+            if isinstance(cost, int) and any(cost > limit for limit in limits):
+                expected = f"at most the smallest limit, {min(limits)}: no request could pass"
+                raise ConfigError(option(name), cost, expected)
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """The app with this component around it.
@@ -147,3 +182,7 @@ class RateLimit:
         :raises ConfigError: when the store is not there and ``on_store_failure`` was not given.
         """
         return Limited(self, app)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

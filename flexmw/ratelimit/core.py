@@ -1,309 +1,105 @@
-"""What a rate limit decides: four algorithms as pure functions over one caller's state, a limit and a moment.
+"""What a rate limit decides: all windows of all units together, and a place among those at once. Pure.
 
-Every time in here is an int of microseconds; a state means nothing to anyone but its own algorithm. ``None`` is the
-state of a caller who was never seen.
+Every time in here is an int of microseconds; what a state is only its algorithm knows.
 
->>> rate = rates_of("2/minute")[0]
->>> strategy, state, now = STRATEGIES["sliding-window-counter"], None, 0
->>> for _ in range(3):
-...     wait = strategy.wait(state, now, rate, 1)
-...     if not wait:
-...         state = strategy.take(state, now, rate, 1)
-...     print(wait, strategy.remaining(state, now, rate))
-0 1
-0 0
-60000001 0
+>>> requests, tokens = rates_of("5/minute"), rates_of("100/minute", unit="tokens")
+>>> rates, strategy = requests + tokens, STRATEGIES["fixed-window"]
+>>> admitted, states = admit(strategy, rates, [None, None], 0, (1, 80))
+>>> said = verdict(strategy, rates, states, 0, (1, 80), admitted)
+>>> [(each.rate.name, each.remaining) for each in (said, *said.others)]
+[('100 tokens/minute', 20), ('5/minute', 4)]
+>>> admit(strategy, rates, states, 0, (1, 30))[0]
+False
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from math import ceil
-from operator import itemgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import TypeAlias
 
-from flexmw.ratelimit.values import SECOND, Decision, Rate, Verdict, rates_of
+from flexmw.ratelimit.strategies import STRATEGIES, Log, State, Strategy
+from flexmw.ratelimit.values import REQUESTS, SECOND, TOKENS, Decision, Rate, Slot, Verdict, rates_of
 
-__all__ = ["SECOND", "STRATEGIES", "Decision", "Log", "Rate", "Strategy", "Verdict", "admit", "rates_of", "verdict"]
+__all__ = [
+    "REQUESTS",
+    "SECOND",
+    "STRATEGIES",
+    "TOKENS",
+    "Cost",
+    "Decision",
+    "Log",
+    "Rate",
+    "Slot",
+    "Strategy",
+    "Verdict",
+    "admit",
+    "costs_of",
+    "rates_of",
+    "seat",
+    "verdict",
+]
 
-State: TypeAlias = Any
+Cost: TypeAlias = int | Sequence[int]
+"""What a request counts: the same in every rate, or one number for each."""
 
 
-class Strategy(NamedTuple):
-    """One algorithm. ``wait`` is the time after which ``cost`` would be admitted (0: now), ``take`` the state after it
-    was, ``give`` the state after ``cost`` was given back (or, negative, was charged after the fact), ``reset`` the time
-    until the window ends, ``lives`` how long after its last use a state still matters, in windows. ``hit`` is all of it
-    for one request: wait, state after it, remaining and reset."""
-
-    name: str
-    wait: Callable[[State, int, Rate, int], int]
-    take: Callable[[State, int, Rate, int], State]
-    give: Callable[[State, int, Rate, int], State]
-    remaining: Callable[[State, int, Rate], int]
-    reset: Callable[[State, int, Rate], int]
-    lives: int
-    hit: Callable[[State, int, Rate, int], tuple[int, State, int, int]]
+def costs_of(rates: Sequence[Rate], cost: Cost) -> Sequence[int]:
+    """One number for each rate."""
+    return (cost,) * len(rates) if isinstance(cost, int) else cost
 
 
 def admit(
-    strategy: Strategy, rates: Sequence[Rate], states: Sequence[State], now: int, cost: int, *, take: bool = True
+    strategy: Strategy, rates: Sequence[Rate], states: Sequence[State], now: int, cost: Cost, *, take: bool = True
 ) -> tuple[bool, Sequence[State]]:
     """Check all windows, then take from all of them or from none: what is refused consumes nothing."""
-    for rate, state in zip(rates, states, strict=True):
-        if strategy.wait(state, now, rate, cost):
+    costs = costs_of(rates, cost)
+    for rate, state, each in zip(rates, states, costs, strict=True):
+        if strategy.wait(state, now, rate, each):
             return False, states
-    if not (take and cost):
+    if not take:
         return True, states
-    return True, [strategy.take(state, now, rate, cost) for rate, state in zip(rates, states, strict=True)]
+    return True, [
+        strategy.take(state, now, rate, each) if each else state
+        for rate, state, each in zip(rates, states, costs, strict=True)
+    ]
 
 
 def verdict(
-    strategy: Strategy, rates: Sequence[Rate], states: Sequence[State], now: int, cost: int, admitted: bool
+    strategy: Strategy, rates: Sequence[Rate], states: Sequence[State], now: int, cost: Cost, admitted: bool
 ) -> Verdict:
-    """What to say, from the states as :func:`admit` left them: when admitted of the tightest window, else of the one
-    that denies for longest."""
-    pairs = zip(rates, states, strict=True)
-    if admitted:
-        return min(
-            (
-                Verdict(rate, strategy.remaining(state, now, rate), 0, strategy.reset(state, now, rate))
-                for rate, state in pairs
-            ),
-            key=_tightness,
-        )
-    waits = ((max(1, strategy.wait(state, now, rate, cost)), rate, state) for rate, state in pairs)
-    wait, rate, state = max(waits, key=itemgetter(0))
-    return Verdict(rate, strategy.remaining(state, now, rate), wait, wait)
+    """What to say, from the states as :func:`admit` left them: of each unit the window that denies for longest, else
+    the tightest; of the units the one of which the same is true speaks first."""
+    if len(rates) == 1 and admitted:
+        rate, state = rates[0], states[0]
+        return Verdict(rate, strategy.remaining(state, now, rate), 0, strategy.reset(state, now, rate))
+    by_unit: dict[str, Verdict] = {}
+    for rate, state, each in zip(rates, states, costs_of(rates, cost), strict=True):
+        wait = 0 if admitted else strategy.wait(state, now, rate, each)
+        one = Verdict(rate, strategy.remaining(state, now, rate), wait, wait or strategy.reset(state, now, rate))
+        held = by_unit.get(rate.unit)
+        if held is None or _urgency(one) < _urgency(held):
+            by_unit[rate.unit] = one
+    first, *others = sorted(by_unit.values(), key=_urgency)
+    if not admitted and not first.wait:  # the store, whose clock has other units, said no
+        first = first._replace(wait=1, reset=1)
+    return first._replace(others=tuple(others)) if others else first
 
 
-def _tightness(each: Verdict) -> tuple[float, int]:
-    return each.remaining / each.rate.limit, -each.reset
+def _urgency(each: Verdict) -> tuple[int, float, int]:
+    return -each.wait, each.remaining / each.rate.limit, -each.reset
 
 
-def _fixed_hit(state: State, now: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
-    end, count = state if state and now < state[0] else (now + rate.window, 0)
-    room = rate.limit - count - cost
-    if room >= 0:
-        return 0, (end, count + cost), room, end - now
-    return end - now, state, max(0, rate.limit - count), end - now
+def seat(slot: Slot, held: int, full: bool, found: Verdict | None) -> Verdict:
+    """What to say where a slot is asked for too.
 
+    :param held: how many slots are taken after the decision. :param full: none was free.
+    :param found: what the rates say; ``None`` where there are none. Their refusal goes first.
 
-def _fixed_wait(state: State, now: int, rate: Rate, cost: int) -> int:
-    end, count = state if state and now < state[0] else (now + rate.window, 0)
-    return 0 if count + cost <= rate.limit else end - now
-
-
-def _fixed_take(state: State, now: int, rate: Rate, cost: int) -> State:
-    return (state[0], state[1] + cost) if state and now < state[0] else (now + rate.window, cost)
-
-
-def _fixed_give(state: State, now: int, rate: Rate, cost: int) -> State:
-    return (state[0], max(0, state[1] - cost)) if state and now < state[0] else None
-
-
-def _fixed_remaining(state: State, now: int, rate: Rate) -> int:
-    return max(0, rate.limit - state[1]) if state and now < state[0] else rate.limit
-
-
-def _fixed_reset(state: State, now: int, rate: Rate) -> int:
-    return state[0] - now if state and now < state[0] else rate.window
-
-
-def _shift(state: State, now: int, window: int) -> tuple[int, int, int]:
-    """(end of the current window, its count, the count of the one before), rolled on to this moment."""
-    if state:
-        end, current, _ = state
-        if now < end:
-            return state  # type: ignore[no-any-return]
-        if now < end + window:
-            return end + window, 0, current
-    return now + window, 0, 0
-
-
-def _sliding_hit(state: State, now: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
-    window = rate.window
-    end, current, previous = _shift(state, now, window)
-    room = rate.limit - current - (previous * (end - now) // window if previous else 0)
-    if room >= cost:
-        return 0, (end, current + cost, previous), room - cost, end - now
-    wait = _sliding_wait(state, now, rate, cost)
-    return wait, state, max(0, room), wait
-
-
-def _sliding_wait(state: State, now: int, rate: Rate, cost: int) -> int:
-    window = rate.window
-    end, current, previous = _shift(state, now, window)
-    left = end - now
-    room = rate.limit - cost - current
-    if previous * left // window <= room:
-        return 0
-    if room >= 0:
-        # The previous window's part shrinks as time passes; this is the last moment at which it is one too many.
-        return left - ((room + 1) * window - 1) // previous
-    return left + max(0, window - max(0, (rate.limit - cost + 1) * window - 1) // max(1, current))
-
-
-def _sliding_take(state: State, now: int, rate: Rate, cost: int) -> State:
-    end, current, previous = _shift(state, now, rate.window)
-    return end, current + cost, previous
-
-
-def _sliding_give(state: State, now: int, rate: Rate, cost: int) -> State:
-    end, current, previous = _shift(state, now, rate.window)
-    return end, max(0, current - cost), previous
-
-
-def _sliding_remaining(state: State, now: int, rate: Rate) -> int:
-    end, current, previous = _shift(state, now, rate.window)
-    return max(0, rate.limit - current - previous * (end - now) // rate.window)
-
-
-def _sliding_reset(state: State, now: int, rate: Rate) -> int:
-    return _shift(state, now, rate.window)[0] - now
-
-
-class Log:
-    """The moments of one caller's admitted requests, oldest first. What has left the window is cut off lazily."""
-
-    __slots__ = ("_first", "_times")
-
-    def __init__(self) -> None:
-        self._times: list[int] = []
-        self._first = 0
-
-    def used(self, now: int, window: int) -> int:
-        """How many are still inside the window."""
-        times = self._times
-        self._first = bisect_left(times, now - window, self._first)
-        if self._first > 64 and self._first * 2 > len(times):
-            del times[: self._first]
-            self._first = 0
-        return len(times) - self._first
-
-    def oldest(self, number: int) -> int:
-        """The moment of the ``number``-th oldest one still inside, from 0."""
-        return self._times[self._first + number]
-
-    def add(self, now: int, cost: int) -> None:
-        self._times.extend([now] * cost)
-
-    def drop(self, cost: int) -> None:
-        """Forget the newest ones."""
-        del self._times[max(self._first, len(self._times) - cost) :]
-
-
-def _moving_wait(state: State, now: int, rate: Rate, cost: int) -> int:
-    used = state.used(now, rate.window) if state else 0
-    over = used + cost - rate.limit
-    if over <= 0:
-        return 0
-    if not used:
-        return rate.window
-    return state.oldest(min(over, used) - 1) + rate.window - now + 1  # type: ignore[no-any-return]
-
-
-def _moving_take(state: State, now: int, rate: Rate, cost: int) -> State:
-    log = state or Log()
-    log.add(now, cost)
-    return log
-
-
-def _moving_give(state: State, now: int, rate: Rate, cost: int) -> State:
-    if cost < 0:
-        return _moving_take(state, now, rate, -cost)
-    if state:
-        state.drop(cost)
-    return state
-
-
-def _moving_remaining(state: State, now: int, rate: Rate) -> int:
-    return max(0, rate.limit - state.used(now, rate.window)) if state else rate.limit
-
-
-def _moving_reset(state: State, now: int, rate: Rate) -> int:
-    return state.oldest(0) + rate.window - now + 1 if state and state.used(now, rate.window) else rate.window
-
-
-def _moving_hit(state: State, now: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
-    if wait := _moving_wait(state, now, rate, cost):
-        return wait, state, _moving_remaining(state, now, rate), wait
-    state = _moving_take(state, now, rate, cost)
-    return 0, state, _moving_remaining(state, now, rate), _moving_reset(state, now, rate)
-
-
-def _gcra_hit(state: State, now: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
-    if wait := _gcra_wait(state, now, rate, cost):
-        return wait, state, _gcra_remaining(state, now, rate), wait
-    state = _gcra_take(state, now, rate, cost)
-    return 0, state, _gcra_remaining(state, now, rate), ceil(state - now)
-
-
-def _gcra_wait(state: State, now: int, rate: Rate, cost: int) -> int:
-    over = max(0.0, (state or 0.0) - now) + cost * rate.window / rate.limit - rate.window
-    return 0 if over <= _ROUNDING else ceil(over)
-
-
-def _gcra_take(state: State, now: int, rate: Rate, cost: int) -> State:
-    return max(state or 0.0, float(now)) + cost * rate.window / rate.limit
-
-
-def _gcra_give(state: State, now: int, rate: Rate, cost: int) -> State:
-    return _gcra_take(state, now, rate, -cost)
-
-
-def _gcra_remaining(state: State, now: int, rate: Rate) -> int:
-    room = rate.window - max(0.0, (state or 0.0) - now)
-    return max(0, int(room * rate.limit / rate.window + 1e-6))
-
-
-def _gcra_reset(state: State, now: int, rate: Rate) -> int:
-    return ceil(max(0.0, (state or 0.0) - now))
-
-
-_ROUNDING: Final = 0.5
-"""Microseconds that adding up fractions may be wrong by; the smallest interval that is told apart is one."""
-
-STRATEGIES: Final[dict[str, Strategy]] = {
-    "sliding-window-counter": Strategy(
-        "sliding-window-counter",
-        wait=_sliding_wait,
-        take=_sliding_take,
-        give=_sliding_give,
-        remaining=_sliding_remaining,
-        reset=_sliding_reset,
-        lives=2,
-        hit=_sliding_hit,
-    ),
-    "fixed-window": Strategy(
-        "fixed-window",
-        wait=_fixed_wait,
-        take=_fixed_take,
-        give=_fixed_give,
-        remaining=_fixed_remaining,
-        reset=_fixed_reset,
-        lives=1,
-        hit=_fixed_hit,
-    ),
-    "moving-window": Strategy(
-        "moving-window",
-        wait=_moving_wait,
-        take=_moving_take,
-        give=_moving_give,
-        remaining=_moving_remaining,
-        reset=_moving_reset,
-        lives=1,
-        hit=_moving_hit,
-    ),
-    "gcra": Strategy(
-        "gcra",
-        wait=_gcra_wait,
-        take=_gcra_take,
-        give=_gcra_give,
-        remaining=_gcra_remaining,
-        reset=_gcra_reset,
-        lives=1,
-        hit=_gcra_hit,
-    ),
-}
-"""The names are those of ``limits``; ``gcra`` (ITU-T I.371) is the one that ``limits`` lacks."""
+    Nobody knows when a slot comes free, so the wait is a second: the least that ``Retry-After`` can say.
+    """
+    if found is not None and (found.wait or not full):
+        return found
+    if not full:
+        return Verdict(slot.rate, slot.most - held, 0, 0)
+    others = () if found is None else (found._replace(others=()), *found.others)
+    return Verdict(slot.rate, 0, SECOND, SECOND, others)

@@ -7,7 +7,7 @@ refused request counts in the windows that were asked up to the refusal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -16,7 +16,7 @@ from limits.storage import storage_from_string
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
 from flexmw.kit.storage import StorageURL
-from flexmw.ratelimit.core import SECOND, Rate, Strategy, Verdict, verdict
+from flexmw.ratelimit.core import SECOND, Cost, Rate, Slot, Strategy, Verdict, verdict
 
 __all__ = ["MEMCACHED_SECONDS", "Counted", "check_counted"]
 
@@ -24,18 +24,26 @@ MEMCACHED_SECONDS: Final = 30 * 86_400
 """A longer time to live is taken for a Unix time by memcached, and the counter is gone at once."""
 
 _STRATEGY: Final = "fixed-window"
+_CANNOT: Final = {
+    "cost": ("<function>", "a whole number: {store} cannot give a reserve back"),
+    "tokens": ("<rates>", "none, or memory:// or redis://: {store} cannot give a reserve back"),
+    "concurrency": ("<slots>", "none, or memory:// or redis://: {store} has no leases"),
+    "pepper": ("<several>", "one pepper, or redis://: {store} cannot move what was counted under another"),
+}
 
 
-def check_counted(url: StorageURL, strategy: str, rates: Sequence[Rate], *, settles: bool) -> None:
+def check_counted(url: StorageURL, strategy: str, rates: Sequence[Rate], needs: Collection[str]) -> None:
     """Refuse what cannot be counted in this store.
 
+    :param needs: options that ask for more than counting: a ``cost`` to settle, ``tokens``, ``concurrency``.
     :raises ConfigError: naming the option at fault.
     """
     store = url.scheme.family
     if strategy != _STRATEGY:
         raise ConfigError("RateLimit(strategy=...)", strategy, f"'{_STRATEGY}': {store} can count, and no more")
-    if settles:
-        raise ConfigError("RateLimit(cost=...)", "<function>", f"a whole number: {store} cannot give a reserve back")
+    for name in needs:
+        if name in _CANNOT:
+            raise ConfigError(f"RateLimit({name}=...)", *(words.format(store=store) for words in _CANNOT[name]))
     for rate in rates:
         if store == "memcached" and rate.seconds > MEMCACHED_SECONDS:
             raise ConfigError("RateLimit(*rates)", rate.name, "windows of 30 days at most: memcached holds none longer")
@@ -51,7 +59,17 @@ class Counted:
         options: dict[str, Any] = {"implementation": "redispy"} if scheme.startswith("redis") else {}
         self._storage: Any = storage_from_string(f"async+{scheme}://{rest}", **options)
 
-    async def decide(self, digest: str, rates: Sequence[Rate], cost: int, *, take: bool = True) -> Verdict:
+    async def decide(
+        self,
+        digest: str,
+        rates: Sequence[Rate],
+        cost: Cost,
+        *,
+        take: bool = True,
+        slot: Slot | None = None,
+        earlier: Sequence[str] = (),
+    ) -> Verdict:
+        assert isinstance(cost, int), "checked at start"  # noqa: S101
         now = int(self._now() * SECOND)
         states: list[tuple[int, int]] = []
         for rate in rates:
@@ -69,8 +87,14 @@ class Counted:
             states = [(end, count - cost) for end, count in states]
         return verdict(self._strategy, rates, states, now, cost, admitted=True)
 
-    async def give(self, digest: str, rates: Sequence[Rate], cost: int) -> None:
+    async def give(self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = ()) -> None:
         raise ConfigError("RateLimit(cost=...)", cost, "a store that can give back")
+
+    async def renew(self, digest: str, slot: Slot) -> None:
+        raise ConfigError("RateLimit(concurrency=...)", slot.most, "a store that has leases")
+
+    async def release(self, digest: str, slot: Slot) -> None:
+        raise ConfigError("RateLimit(concurrency=...)", slot.most, "a store that has leases")
 
     async def close(self) -> None:
         """``limits`` has no word for this."""

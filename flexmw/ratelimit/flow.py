@@ -6,41 +6,44 @@ Pace(patience=5.0, max_wait=30.0)
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
-from secrets import token_bytes
-from threading import Lock
-from typing import ClassVar, Final
+from functools import cached_property
+from typing import Any, ClassVar, Final
 
-from flexmw.contract import http_date, read, wait_of
+from flexmw.contract import wait_of
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
-from flexmw.kit.effects import Flow, Request, Response, Send, Sleep
+from flexmw.kit.effects import Call, Effect, Flow, Request, Response, Send, Sleep, head_leaves
 from flexmw.kit.options import check, option, seconds
-from flexmw.ratelimit.lane import Lane
+from flexmw.ratelimit.lane import Lane, Ticket
+from flexmw.ratelimit.pace_lanes import SCHEMES, Lanes, caller_of, parse
+from flexmw.ratelimit.pace_reading import server_now
 
 __all__ = ["Pace"]
 
-_CREDENTIALS: Final = ("authorization", "x-api-key", "api-key")
-_SECRET: Final = token_bytes(16)
-_MOST_LANES: Final = 4096
-_lanes: OrderedDict[tuple[Clock, bytes], Lane] = OrderedDict()
-_lock = Lock()
+_REFUSALS: Final = (429, 503)
+_Turn = tuple[float, Ticket | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Hold requests back until the server will admit them, instead of collecting 429s.
+    """Hold requests back until the server is certain to admit them, instead of collecting 429s.
 
     Reads the rate-limit headers of every response, in the dialects of :mod:`flexmw.contract`, and keeps one account
-    for each origin and credential, shared by all clients, threads and tasks of the process. As long as nothing is known
-    one request goes first and the others wait for its answer; servers that send no such headers are not slowed down
-    after that.
+    for each origin and credential, shared by all clients, threads and tasks of the process, and by several processes
+    where a store is named. As long as nothing is known one request goes first and the others wait for its answer;
+    servers that send no such headers are not slowed down after that.
+
+    No request is refused, however late or crowded requests arrive, as long as nobody else uses the credential, each
+    request counts one, and the server's numbers are true.
 
     :param patience: seconds that the others wait for a first answer at most.
     :param max_wait: seconds; where a limit frees up only later than that, the request is sent and the server answers.
+    :param storage: ``memory://``, or a store that processes share: ``redis://``, ``rediss://``, ``redis+unix://``,
+        ``redis+cluster://``, ``valkey://``... One that does not answer costs a call 100 ms at most.
+    :param pepper: the key of the hash under which a credential's account lies in the store; the same in every process.
+        Left out, it is read from ``FLEXMW_PEPPER``, else it is a fixed label.
     :raises ConfigError: for any option that cannot work.
     """
 
@@ -50,60 +53,99 @@ class Pace:
 
     patience: float = option(5.0, seconds())
     max_wait: float = option(120.0, seconds())
+    storage: str = option("memory://", secret=True)
+    pepper: str | bytes | None = option(None, secret=True)
     clock: Clock = option(SYSTEM, hidden=True)
 
     def __post_init__(self) -> None:
         check(self)
+        _ = self._lanes  # a URL or pepper that cannot work is found here
+
+    @cached_property
+    def _lanes(self) -> Lanes:
+        url = parse(self.storage, "Pace(storage=...)", schemes=SCHEMES)
+        return Lanes(url, patience=self.patience, clock=self.clock, pepper=self.pepper)
 
     def flow(self, request: Request) -> Flow:
         """Wait for a turn, send, and note what the answer says."""
-        clock, lane = self.clock, self._lane(request)
+        clock, caller = self.clock, caller_of(request)
         while True:
-            with _lock:
-                wait = lane.ask(clock.monotonic())
-            if not wait:
-                break
-            if wait > self.max_wait:
-                with _lock:
-                    lane.sent()
+            wait, ticket = yield from self._enter(caller)
+            if ticket is not None:
                 break
             yield Sleep(wait)
-        sent_at, sent_now = clock.monotonic(), clock.now()
+        path = _Path()
+        sent = clock.now()
         try:
-            response: Response = yield Send(request)
+            response: Response = yield Send(request, path.observe)
         except BaseException:
-            with _lock:
-                lane.failed()
+            self._failed(caller, ticket, unsent=path.heard and not path.left)
             raise
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        now = _server_now(headers, sent_now, clock.now())
-        refused = wait_of(headers, now=now) if response.status_code in (429, 503) else None
-        with _lock:
-            lane.answered(
-                sent_at=sent_at,
-                now=clock.monotonic(),
-                seen=read(headers, now=now),
-                wait=None if refused is None else refused.seconds,
-            )
+        yield from self._answered(caller, ticket, response, sent)
         return response
 
-    def _lane(self, request: Request) -> Lane:
-        url = request.url
-        credential = next((request.headers[name] for name in _CREDENTIALS if name in request.headers), "")
-        origin = f"{url.scheme}://{url.host}:{url.port}\n{credential}"
-        key = self.clock, blake2b(origin.encode("utf-8", "replace"), key=_SECRET, digest_size=16).digest()
-        with _lock:
-            lane = _lanes.get(key)
-            if lane is None:
-                lane = _lanes[key] = Lane(patience=self.patience)
-                if len(_lanes) > _MOST_LANES:
-                    _lanes.popitem(last=False)
-            else:
-                _lanes.move_to_end(key)
-        return lane
+    def _enter(self, caller: str) -> Generator[Effect, Any, _Turn]:
+        def turn(lane: Lane, now: float) -> _Turn:
+            wait = lane.wait(now)
+            return (wait, None) if 0 < wait <= self.max_wait else (0.0, lane.sent(now))
+
+        if self._lanes.shared:
+            shared = self._lanes.stored(caller)
+            if quiet := shared.quiet:
+                return quiet, None
+            found: _Turn = yield Call(lambda: shared.enter(turn))
+            return found
+        lane, lock = self._lanes.local(caller)
+        with lock:
+            return turn(lane, self.clock.monotonic())
+
+    def _answered(self, caller: str, ticket: Ticket, response: Response, sent: float) -> Generator[Effect, Any, None]:
+        came = self.clock.monotonic()
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        received = self.clock.now()
+        word, refused = self._lanes.read(caller, headers, sent, received), None
+        if response.status_code in _REFUSALS:
+            wait = wait_of(headers, now=server_now(headers, sent, received))
+            refused = None if wait is None else wait.seconds
+
+        def change(lane: Lane, now: float) -> None:
+            late = self.clock.monotonic() - came  # a store may be told later than the answer came
+            told = None if word is None else word._replace(soonest=word.soonest - late)
+            lane.answered(ticket, now=now, word=told, refused=refused)
+
+        yield from self._note(caller, change)
+
+    def _note(self, caller: str, change: Callable[[Lane, float], None]) -> Generator[Effect, Any, None]:
+        if self._lanes.shared:
+            shared = self._lanes.stored(caller)
+            yield Call(lambda: shared.note(change))
+            return
+        lane, lock = self._lanes.local(caller)
+        with lock:
+            change(lane, self.clock.monotonic())
+
+    def _failed(self, caller: str, ticket: Ticket, *, unsent: bool) -> None:
+        """Asks nobody, because a call that is cancelled or closed cannot wait."""
+
+        def change(lane: Lane, now: float) -> None:
+            lane.failed(ticket, now=now, unsent=unsent)
+
+        if self._lanes.shared:
+            self._lanes.stored(caller).later(change)
+            return
+        lane, lock = self._lanes.local(caller)
+        with lock:
+            change(lane, self.clock.monotonic())
 
 
-def _server_now(headers: Mapping[str, str], sent: float, received: float) -> float:
-    """The server's clock as a response shows it; our own where the two agree: ``Date`` has whole seconds only."""
-    date = http_date(headers.get("date", ""))
-    return received if date is None or sent - 1.0 < date <= received else date
+class _Path:
+    """How far a request came, by what the transport reports; of one that reports nothing all is possible."""
+
+    __slots__ = ("heard", "left")
+
+    def __init__(self) -> None:
+        self.heard = self.left = False
+
+    def observe(self, event: str, details: Mapping[str, Any]) -> None:
+        self.heard = self.heard or not event.startswith("flexmw.")
+        self.left = self.left or head_leaves(event, details)

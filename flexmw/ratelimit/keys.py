@@ -19,7 +19,7 @@ from flexmw.kit.identity import Callers, bearer_token, header
 from flexmw.ratelimit.core import SECOND
 from flexmw.ratelimit.memory import Table
 
-__all__ = ["Caller", "Keyed", "NewKeys", "keyed"]
+__all__ = ["Caller", "Keyed", "NewKeys", "by_address", "keyed"]
 
 
 class Caller(NamedTuple):
@@ -28,13 +28,14 @@ class Caller(NamedTuple):
     ``kind`` is ``"key"``, ``"address"`` or ``"shared"``; ``digest`` is the keyed hash that stores know. ``value`` is
     what the caller was told apart by, in the clear, so that a table of tiers can be asked; it is in no ``repr``, and
     flexmw never stores or records it. ``proven`` says that the host named the caller (a user, a state, a function),
-    not the request.
+    not the request. ``earlier`` are the digests under earlier peppers.
     """
 
     kind: str
     digest: str
     value: str = ""
     proven: bool = False
+    earlier: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Caller(kind={self.kind!r}, digest={self.digest!r})"
@@ -62,13 +63,18 @@ def keyed(key: object, callers: Callers, option: str) -> Keyed:
         if isawaitable(value):
             value = await value
         if value is None or value in ("", b""):
-            kind, digest = callers.of_address(scope)
-            return Caller(kind, digest, callers.address(scope) or "")
+            return by_address(callers, scope)
         raw = value if isinstance(value, bytes) else str(value).encode()
-        kind, digest = callers.of_key(raw)
-        return Caller(kind, digest, raw.decode("latin-1") if isinstance(value, bytes) else str(value), proven)
+        kind, digest, earlier = callers.of_key(raw)
+        return Caller(kind, digest, raw.decode("latin-1") if isinstance(value, bytes) else str(value), proven, earlier)
 
     return caller
+
+
+def by_address(callers: Callers, scope: Scope) -> Caller:
+    """The caller as the address alone tells it."""
+    kind, digest, earlier = callers.of_address(scope)
+    return Caller(kind, digest, callers.address(scope) or "", earlier=earlier)
 
 
 class _ByBearer:
@@ -80,9 +86,9 @@ class _ByBearer:
     async def __call__(self, scope: Scope) -> Caller:
         token = bearer_token(scope)
         if token is None:
-            kind, digest = self._callers.of_address(scope)
-            return Caller(kind, digest, self._callers.address(scope) or "")
-        return Caller("key", self._callers.of_key(token)[1], token.decode("latin-1"))
+            return by_address(self._callers, scope)
+        kind, digest, earlier = self._callers.of_key(token)
+        return Caller(kind, digest, token.decode("latin-1"), earlier=earlier)
 
 
 def _finder(key: object) -> Callable[[Scope], Any] | None:

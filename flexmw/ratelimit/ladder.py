@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
-from flexmw.ratelimit.core import Rate, Strategy, Verdict
+from flexmw.ratelimit.core import Cost, Rate, Slot, Strategy, Verdict
 from flexmw.ratelimit.memory import Memory
 
 __all__ = ["Breaker", "Budget", "Ladder", "Policy", "Store", "check_loop", "policy_of"]
@@ -21,10 +21,22 @@ _OPEN_SECONDS_MOST: Final = 8.0
 
 
 class Store(Protocol):
-    """Where counters lie. ``take=False`` only looks."""
+    """Where counters lie. ``take=False`` only looks; ``slot`` is taken with the rates or not at all; ``earlier`` are
+    the digests that the caller had under earlier peppers."""
 
-    async def decide(self, digest: str, rates: Sequence[Rate], cost: int, *, take: bool = True) -> Verdict: ...
-    async def give(self, digest: str, rates: Sequence[Rate], cost: int) -> None: ...
+    async def decide(
+        self,
+        digest: str,
+        rates: Sequence[Rate],
+        cost: Cost,
+        *,
+        take: bool = True,
+        slot: Slot | None = None,
+        earlier: Sequence[str] = (),
+    ) -> Verdict: ...
+    async def give(self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = ()) -> None: ...
+    async def renew(self, digest: str, slot: Slot) -> None: ...
+    async def release(self, digest: str, slot: Slot) -> None: ...
     async def close(self) -> None: ...
 
 
@@ -39,6 +51,10 @@ class Policy:
     def shares(self, rates: Sequence[Rate]) -> tuple[Rate, ...]:
         """This process's part of each limit, at least 1."""
         return tuple(rate._replace(limit=max(1, rate.limit // self.replicas)) for rate in rates)
+
+    def share(self, slot: Slot | None) -> Slot | None:
+        """The same of the slots."""
+        return None if slot is None else slot._replace(most=max(1, slot.most // self.replicas))
 
 
 def policy_of(value: object, option: str) -> Policy:
@@ -120,6 +136,9 @@ class Budget:
             and kind is CancelledError
         ):
             raise TimeoutError("the store did not answer in time") from error
+        if kind is not CancelledError and self._task is not None and self._task.cancelling() > self._cancelling:
+            # redis-py may finish a command although it was cancelled meanwhile, and nobody would hear of that.
+            raise CancelledError from error
 
 
 class Breaker:
@@ -175,23 +194,53 @@ class Ladder:
         self.breaker = Breaker(clock.monotonic)
 
     async def decide(
-        self, digest: str, rates: Sequence[Rate], cost: int, failed: Callable[[Exception], None], *, take: bool = True
+        self,
+        digest: str,
+        rates: Sequence[Rate],
+        cost: Cost,
+        failed: Callable[[Exception], None],
+        *,
+        take: bool = True,
+        slot: Slot | None = None,
+        earlier: Sequence[str] = (),
     ) -> tuple[Verdict | None, bool]:
         """Ask the store, else decide by ``on_store_failure``. ``failed`` is told what the store raised."""
-        found = await self._ask(self._store.decide(digest, rates, cost, take=take), failed)
+        question = self._store.decide(digest, rates, cost, take=take, slot=slot, earlier=earlier)
+        found = await self._ask(question, failed)
         if found is not None:
             return found, False
         if self._policy.mode != "local":
             return None, True
-        return self._local.decide_now(digest, self._policy.shares(rates), cost, take=take), True
+        shares, share = self._policy.shares(rates), self._policy.share(slot)
+        return self._local.decide_now(digest, shares, cost, take=take, slot=share), True
 
-    async def look(self, digest: str, rates: Sequence[Rate], cost: int) -> tuple[Verdict | None, bool]:
-        """The same without taking anything."""
-        return await self.decide(digest, rates, cost, lambda error: None, take=False)
+    async def give(
+        self,
+        digest: str,
+        rates: Sequence[Rate],
+        cost: Cost,
+        failed: Callable[[Exception], None],
+        *,
+        degraded: bool = False,
+        earlier: Sequence[str] = (),
+    ) -> None:
+        """Settle what was taken, where it was. What the store does not hear in time is lost."""
+        if degraded:
+            self._local.give_now(digest, self._policy.shares(rates), cost)
+            return
+        await self._ask(self._store.give(digest, rates, cost, earlier), failed)
 
-    async def give(self, digest: str, rates: Sequence[Rate], cost: int, failed: Callable[[Exception], None]) -> None:
-        """Settle what was taken. What the store does not hear in time is lost."""
-        await self._ask(self._store.give(digest, rates, cost), failed)
+    async def renew(self, digest: str, slot: Slot) -> None:
+        """Begin a lease anew."""
+        await self._ask(self._store.renew(digest, slot), _unheard)
+
+    async def release(self, digest: str, slot: Slot) -> None:
+        """Give a slot back, wherever it was taken: a store that did not answer may have carried the decision out. What
+        it does not hear in time is free when the lease ends."""
+        share = self._policy.share(slot)
+        assert share is not None  # noqa: S101
+        self._local.release_now(digest, share)
+        await self._ask(self._store.release(digest, slot), _unheard)
 
     async def close(self) -> None:
         """Close the store's connections; one that is gone already is no error."""
@@ -219,3 +268,7 @@ class Ladder:
             raise
         self.breaker.succeeded()
         return answer
+
+
+def _unheard(error: Exception) -> None:
+    """The breaker has noted it, and the decision to come says so."""

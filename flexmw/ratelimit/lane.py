@@ -1,146 +1,157 @@
 """When a client may send its next request: what the responses of one origin told one credential. Pure.
 
 >>> lane = Lane(patience=5.0)
->>> lane.ask(now=0.0), lane.ask(now=0.0) > 0  # the first one goes, others wait for what its answer says
-(0.0, True)
->>> lane.answered(sent_at=0.0, now=0.1, seen=Seen(limit=3, remaining=2, reset_after=60.0), wait=None)
->>> [round(lane.ask(now=0.2), 3) for _ in range(3)]
-[0.0, 0.0, 59.91]
+>>> lane.wait(now=0.0)
+0.0
+>>> first = lane.sent(now=0.0)
+>>> lane.wait(now=0.0) > 0  # others wait for what its answer says
+True
+>>> lane.answered(first, now=0.1, word=Word(limit=3, remaining=2, soonest=59.9, latest=60.0, lasts=59.9))
+>>> for _ in range(2):
+...     print(lane.wait(now=0.2), lane.sent(now=0.2).known)
+0.0 1
+0.0 1
+>>> round(lane.wait(now=0.3))
+60
 """
 
 from __future__ import annotations
 
-from math import ceil
-from typing import Final
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final, NamedTuple
 
-from flexmw.contract import Seen
+from flexmw.ratelimit.pace_account import MARGIN, POLL, Account, Word
 
-__all__ = ["POLL", "Lane"]
+__all__ = ["MARGIN", "POLL", "Lane", "Ticket", "Word"]
 
-POLL: Final = 0.01
-"""Seconds after which to ask again while another request is about to tell."""
+_MOST_ACCOUNTS: Final = 8
+_SHORTEST: Final = 0.001
+_UNTOLD_WINDOWS: Final = 4.0
+_FLIGHT: Final = 60.0
+"""Seconds after which a request without an answer is taken to have been counted long ago: its process may be gone."""
 
-_MARGIN: Final = 0.01
-"""Seconds after the end of a window: whoever comes at that very moment is early where the end is counted in."""
-
-
-_SETTLING: Final = 1.0
-"""Seconds that an evenly spaced request waits at most for the answer to the one before it: two that are sent apart may
-arrive together."""
+_GHOST: Final = 10.0
+"""The same for one whose answer will not come: the server may still have it in hand."""
 
 
+class Ticket(NamedTuple):
+    """A request on its way: when it was sent, how many others were known to be over then, when it is given up."""
+
+    sent_at: float
+    known: int
+    given_up: int
+
+
+@dataclass(slots=True)
 class Lane:
     """Seconds are monotonic. Not safe for threads: its owner holds a lock.
 
-    Limits refill in one of two ways, and nothing on the wire says which: all at once when the window ends (fixed
-    windows), or bit by bit (sliding windows, token buckets). After the first window one request finds out: when it
-    leaves fewer than all but one, the rest is spaced evenly from then on.
+    ``total`` requests were sent, ``known`` of them are over; the others fly, and ``flights`` says how many of them are
+    given up at which second.
     """
 
-    def __init__(self, *, patience: float) -> None:
-        self._patience = patience
-        self._heard = False
-        self._limit: int | None = None
-        self._left = 0
-        self._resets_at = 0.0
-        self._window = 0.0
-        self._told_at = 0.0
-        self._blocked_until = 0.0
-        self._next_at = 0.0
-        self._probe_until = 0.0
-        self._rolled_at = 0.0
-        self._refills_at_once: bool | None = None
-        self._flying = 0
+    patience: float
+    heard: bool = False
+    probe_until: float = -inf
+    blocked_until: float = -inf
+    total: int = 0
+    known: int = 0
+    flights: dict[int, int] = field(default_factory=dict[int, int])
+    accounts: dict[int, Account] = field(default_factory=dict[int, Account])
 
-    def ask(self, now: float) -> float:
-        """0.0: send it now (and it counts as sent). Else: ask again after so many seconds."""
-        wait = self._wait(now)
-        if not wait:
-            self._flying += 1
-        return wait
+    @property
+    def flying(self) -> int:
+        """Requests whose answer is still to come."""
+        return self.total - self.known
 
-    def sent(self) -> None:
-        """A request was sent without being asked for."""
-        self._flying += 1
+    def wait(self, now: float) -> float:
+        """0.0: one may be sent now. Else: ask again after so many seconds."""
+        self._give_up(now)
+        if now < self.blocked_until:
+            return self.blocked_until - now
+        if not self.heard:
+            return POLL if self.flying and now < self.probe_until else 0.0
+        wait = max((account.wait(now, self.flying) for account in self.accounts.values()), default=0.0)
+        return wait and max(wait, _SHORTEST)
 
-    def _wait(self, now: float) -> float:
-        if now < self._blocked_until:
-            return self._blocked_until - now
-        if not self._heard:
-            return self._probe(now)
-        if self._limit is None:
-            return 0.0
-        if now >= self._resets_at:
-            self._roll(now)
-        if self._left > 0:
-            self._left -= 1
-            self._next_at = max(self._next_at, now + self._window / self._limit)
-            return 0.0
-        if now < self._probe_until:
-            return POLL
-        if self._refills_at_once is False:
-            return self._space(now)
-        return self._resets_at - now
+    def sent(self, now: float) -> Ticket:
+        """One is sent now."""
+        for account in self.accounts.values():
+            account.take(now)
+        if not self.heard:
+            self.probe_until = now + self.patience
+        ticket = Ticket(now, self.known, int(now + _FLIGHT) + 1)
+        self.total += 1
+        self._flies(ticket.given_up)
+        return ticket
 
-    def _probe(self, now: float) -> float:
-        if self._flying and now < self._probe_until:
-            return POLL
-        self._probe_until = now + self._patience
-        return 0.0
-
-    def _roll(self, now: float) -> None:
-        """The window that was told of is over."""
-        if self._limit is None or not self._window:
+    def answered(self, ticket: Ticket, *, now: float, word: Word | None = None, refused: float | None = None) -> None:
+        """A response came. ``word`` is what it told, ``refused`` the seconds that a refusal asks for."""
+        others = self.total - ticket.known - 1
+        self._lands(ticket.given_up)
+        self.heard = True
+        if refused is not None:
+            self.blocked_until = max(self.blocked_until, now + refused + MARGIN)
+            self.heard = bool(self.accounts)
+            for account in self.accounts.values():
+                account.refused(now, self.blocked_until)
             return
-        self._rolled_at = now
-        self._resets_at += self._window * max(1, ceil((now - self._resets_at + 1e-9) / self._window))
-        if self._refills_at_once:
-            self._left = self._limit
-        elif self._refills_at_once is None:
-            self._left = 1
-            self._probe_until = now + self._patience
+        if word is None:
+            self._unheard(now)
+            return
+        if word.limit not in self.accounts:
+            self._open(word.limit)
+        for limit, account in list(self.accounts.items()):
+            if limit == word.limit:
+                account.told(word, now=now, sent_at=ticket.sent_at, others=others, flying=self.flying)
+            elif now > account.told_at + _UNTOLD_WINDOWS * account.window:
+                del self.accounts[limit]
+            else:
+                account.unheard(now)
+                if limit and word.limit:
+                    account.at_least(word.remaining / word.limit, others)
+
+    def failed(self, ticket: Ticket, *, now: float, unsent: bool = False) -> None:
+        """No response came. ``unsent``: the request never left."""
+        if not self._lands(ticket.given_up):
+            return
+        self.probe_until = -inf
+        if unsent:
+            for account in self.accounts.values():
+                account.unsent(ticket.sent_at)
         else:
-            self._left = 0
+            self.known -= 1
+            self._flies(int(now + _GHOST) + 1)
 
-    def _space(self, now: float) -> float:
-        if now < self._next_at:
-            return self._next_at - now
-        if self._flying and now < self._next_at + _SETTLING:
-            return POLL
-        self._next_at = now + self._window / (self._limit or 1) + _MARGIN / 10
-        return 0.0
+    def _unheard(self, now: float) -> None:
+        for account in self.accounts.values():
+            account.unheard(now)
 
-    def answered(self, *, sent_at: float, now: float, seen: Seen | None, wait: float | None) -> None:
-        """A response came. ``seen`` is the quota it tells of, ``wait`` what a refusal asks for."""
-        self._flying = max(0, self._flying - 1)
-        self._heard = True
-        if self._limit and self._refills_at_once is False:
-            self._next_at = max(self._next_at, now + self._window / self._limit)
-        if wait is not None:
-            self._blocked_until = max(self._blocked_until, now + wait)
-            self._left, self._probe_until = 0, 0.0
-            self._refills_at_once = None
-            if self._limit is not None:
-                self._resets_at = self._blocked_until
-            return
-        if seen is None or not seen.reset_after or sent_at < self._rolled_at:
-            return
-        probing, self._probe_until = now < self._probe_until and self._limit is not None, 0.0
-        if seen.limit:
-            self._limit = seen.limit
-        elif self._limit is None:
-            self._limit = max(1, seen.remaining + 1)
-        room = max(0, seen.remaining - self._flying)
-        # What was sent before the last word came may have been counted before it, so it can only lower the room.
-        self._left = room if sent_at >= self._told_at else min(self._left, room)
-        self._told_at = now
-        self._resets_at = now + seen.reset_after + _MARGIN
-        self._window = max(self._window, seen.reset_after)
-        if probing:
-            self._refills_at_once = seen.remaining >= self._limit - 1
-            self._next_at = now + self._window / self._limit
+    def _open(self, limit: int) -> None:
+        if len(self.accounts) >= _MOST_ACCOUNTS:
+            del self.accounts[min(self.accounts, key=lambda limit: self.accounts[limit].told_at)]
+        self.accounts[limit] = Account(limit)
 
-    def failed(self) -> None:
-        """No response came."""
-        self._flying = max(0, self._flying - 1)
-        self._probe_until = 0.0
+    def _flies(self, given_up: int) -> None:
+        self.flights[given_up] = self.flights.get(given_up, 0) + 1
+
+    def _lands(self, given_up: int) -> bool:
+        """Whether the request was still waited for."""
+        number = self.flights.get(given_up, 0)
+        if not number:
+            return False
+        self.known += 1
+        if number > 1:
+            self.flights[given_up] = number - 1
+        else:
+            del self.flights[given_up]
+        return True
+
+    def _give_up(self, now: float) -> None:
+        if self.flights and min(self.flights) <= now:
+            for second in [second for second in self.flights if second <= now]:
+                number = self.flights.pop(second)
+                self.known += number
+                for _ in range(number):
+                    self._unheard(now)

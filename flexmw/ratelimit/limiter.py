@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from flexmw.kit.clock import Clock
 from flexmw.kit.storage import StorageURL
-from flexmw.ratelimit.core import SECOND, STRATEGIES, Decision, Rate, Verdict
+from flexmw.ratelimit.core import SECOND, STRATEGIES, Cost, Decision, Rate, Slot, Verdict
 from flexmw.ratelimit.ladder import Ladder, Policy, Store
 from flexmw.ratelimit.memory import Memory, Table
 from flexmw.ratelimit.stores import store_of
@@ -28,38 +28,82 @@ class Limiter:
         self._denied = Table(60 * SECOND, most=262_144, shards=64) if remembers and self.memory is None else None
 
     async def decide(
-        self, digest: str, rates: Sequence[Rate], cost: int, failed: Callable[[Exception], None]
+        self,
+        digest: str,
+        rates: Sequence[Rate],
+        cost: Cost,
+        failed: Callable[[Exception], None],
+        *,
+        slot: Slot | None = None,
+        earlier: Sequence[str] = (),
     ) -> tuple[Verdict | None, bool]:
-        """Take ``cost`` from all rates or from none: a verdict (none: nobody counted), and whether it is degraded."""
+        """Take ``cost`` from all rates, and the slot, or nothing: a verdict (none: nobody counted), and whether it is
+        degraded."""
         if self.memory is not None:
-            return self.memory.decide_now(digest, rates, cost), False
+            return self.memory.decide_now(digest, rates, cost, slot=slot), False
         start = int(self._clock.monotonic() * SECOND)
         if self._denied is not None:
             held = self._denied.get(digest, start)
             if held is not None and start < held[0] and held[2] == rates and held[3] <= cost:
                 wait = held[1] - start
                 return held[4]._replace(wait=wait, reset=wait), False
-        found, degraded = await self._ladder.decide(digest, rates, cost, failed)
-        if found is not None and found.wait and self._denied is not None and not degraded:
+        found, degraded = await self._ladder.decide(digest, rates, cost, failed, slot=slot, earlier=earlier)
+        if (
+            found is not None
+            and found.wait
+            and self._denied is not None
+            and not degraded
+            and (slot is None or found.rate.window)  # a slot may come free at any time
+        ):
             # The store refuses until `wait` after its own decision, which lies between the two moments: it is asked
             # again from the earlier one on, and callers are told the later one.
             now = int(self._clock.monotonic() * SECOND)
             self._denied.put(digest, (start + found.wait, now + found.wait, rates, cost, found), now)
         return found, degraded
 
-    async def look(self, digest: str, rates: Sequence[Rate], cost: int) -> Decision | None:
+    async def look(
+        self,
+        digest: str,
+        rates: Sequence[Rate],
+        cost: Cost,
+        *,
+        slot: Slot | None = None,
+        earlier: Sequence[str] = (),
+    ) -> Decision | None:
         """What :meth:`decide` would say; takes nothing. ``None`` also where the store does not answer."""
         if self.memory is not None:
-            return self.decision(self.memory.decide_now(digest, rates, cost, take=False))
-        found, degraded = await self._ladder.look(digest, rates, cost)
+            return self.decision(self.memory.decide_now(digest, rates, cost, take=False, slot=slot))
+        found, degraded = await self._ladder.decide(
+            digest, rates, cost, lambda error: None, take=False, slot=slot, earlier=earlier
+        )
         return None if found is None else self.decision(found, degraded)
 
-    async def give(self, digest: str, rates: Sequence[Rate], cost: int, failed: Callable[[Exception], None]) -> None:
-        """Give back what was taken too much; a negative ``cost`` is charged."""
+    async def give(
+        self,
+        digest: str,
+        rates: Sequence[Rate],
+        cost: Cost,
+        failed: Callable[[Exception], None],
+        *,
+        degraded: bool = False,
+        earlier: Sequence[str] = (),
+    ) -> None:
+        """Give back what was taken too much, to whoever gave it; a negative ``cost`` is charged."""
         if self.memory is not None:
             self.memory.give_now(digest, rates, cost)
         else:
-            await self._ladder.give(digest, rates, cost, failed)
+            await self._ladder.give(digest, rates, cost, failed, degraded=degraded, earlier=earlier)
+
+    async def renew(self, digest: str, slot: Slot) -> None:
+        """Begin a slot's lease anew."""
+        await self._ladder.renew(digest, slot)
+
+    async def release(self, digest: str, slot: Slot) -> None:
+        """Give a slot back."""
+        if self.memory is not None:
+            self.memory.release_now(digest, slot)
+        else:
+            await self._ladder.release(digest, slot)
 
     async def close(self) -> None:
         """Let go of the store's connections."""
@@ -82,4 +126,6 @@ class Limiter:
             policy=rate.name,
             window=rate.seconds,
             degraded=degraded,
+            unit=rate.unit,
+            others=tuple(self.decision(each, degraded) for each in found.others),
         )

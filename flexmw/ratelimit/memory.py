@@ -18,7 +18,7 @@ from threading import Lock
 from typing import Any, Final
 
 from flexmw.kit.clock import SYSTEM, Clock
-from flexmw.ratelimit.core import SECOND, Rate, Strategy, Verdict, admit, verdict
+from flexmw.ratelimit.core import SECOND, Cost, Rate, Slot, Strategy, Verdict, admit, costs_of, seat, verdict
 
 __all__ = ["MAX_KEYS", "Memory", "Table"]
 
@@ -96,26 +96,54 @@ class Memory:
         self._strategy = strategy
         self._monotonic = clock.monotonic
         self._tables: dict[str, Table] = {}
+        self._slots: dict[tuple[str, int], set[str]] = {}
         self._lock = Lock()
 
-    async def decide(self, digest: str, rates: Sequence[Rate], cost: int, *, take: bool = True) -> Verdict:
-        return self.decide_now(digest, rates, cost, take=take)
+    async def decide(
+        self,
+        digest: str,
+        rates: Sequence[Rate],
+        cost: Cost,
+        *,
+        take: bool = True,
+        slot: Slot | None = None,
+        earlier: Sequence[str] = (),
+    ) -> Verdict:
+        return self.decide_now(digest, rates, cost, take=take, slot=slot)
 
-    async def give(self, digest: str, rates: Sequence[Rate], cost: int) -> None:
+    async def give(self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = ()) -> None:
         self.give_now(digest, rates, cost)
+
+    async def renew(self, digest: str, slot: Slot) -> None:
+        """A holder in this process is there as long as the process is: its lease does not end."""
+
+    async def release(self, digest: str, slot: Slot) -> None:
+        self.release_now(digest, slot)
 
     async def close(self) -> None:
         """Nothing is open."""
 
     def decide_now(
-        self, digest: str, rates: Sequence[Rate], cost: int, now: int | None = None, *, take: bool = True
+        self,
+        digest: str,
+        rates: Sequence[Rate],
+        cost: Cost,
+        now: int | None = None,
+        *,
+        take: bool = True,
+        slot: Slot | None = None,
     ) -> Verdict:
-        """Check all windows and take ``cost`` from all or none. ``now`` saves a look at the clock."""
+        """Check all windows and take ``cost`` from all or none. ``now`` saves a look at the clock.
+
+        Peppers of before mean nothing here: what this process counts began with the ones that it has.
+        """
         strategy = self._strategy
         if now is None:
             now = int(self._monotonic() * SECOND)
         with self._lock:
-            if len(rates) == 1 and take:
+            if slot is not None:
+                return self._seated(digest, rates, cost, now, take, slot)
+            if len(rates) == 1 and take and isinstance(cost, int):
                 rate = rates[0]
                 table = self._tables.get(rate.tail)
                 if table is None:
@@ -124,21 +152,42 @@ class Memory:
                 if not wait:
                     table.put(digest, state, now)
                 return Verdict(rate, remaining, wait, reset)
-            tables = [self._table(rate) for rate in rates]
-            before = [table.get(digest, now) for table in tables]
-            admitted, states = admit(strategy, rates, before, now, cost, take=take)
-            if admitted and take:
-                for table, state in zip(tables, states, strict=True):
-                    table.put(digest, state, now)
-            return verdict(strategy, rates, states, now, cost, admitted)
+            return self._decided(digest, rates, cost, now, take)
 
-    def give_now(self, digest: str, rates: Sequence[Rate], cost: int) -> None:
+    def give_now(self, digest: str, rates: Sequence[Rate], cost: Cost) -> None:
         """Give ``cost`` back; a negative one is charged without asking."""
         now = int(self._monotonic() * SECOND)
         with self._lock:
-            for rate in rates:
+            for rate, each in zip(rates, costs_of(rates, cost), strict=True):
                 table = self._table(rate)
-                table.put(digest, self._strategy.give(table.get(digest, now), now, rate, cost), now)
+                table.put(digest, self._strategy.give(table.get(digest, now), now, rate, each), now)
+
+    def release_now(self, digest: str, slot: Slot) -> None:
+        """Give a slot back; one that is not held is none."""
+        with self._lock:
+            holders = self._slots.get((digest, slot.most))
+            if holders is not None:
+                holders.discard(slot.name)
+                if not holders:
+                    del self._slots[digest, slot.most]
+
+    def _decided(self, digest: str, rates: Sequence[Rate], cost: Cost, now: int, take: bool) -> Verdict:
+        tables = [self._table(rate) for rate in rates]
+        before = [table.get(digest, now) for table in tables]
+        admitted, states = admit(self._strategy, rates, before, now, cost, take=take)
+        if admitted and take:
+            for table, state in zip(tables, states, strict=True):
+                table.put(digest, state, now)
+        return verdict(self._strategy, rates, states, now, cost, admitted)
+
+    def _seated(self, digest: str, rates: Sequence[Rate], cost: Cost, now: int, take: bool, slot: Slot) -> Verdict:
+        holders = self._slots.get((digest, slot.most), set())
+        full = len(holders) >= slot.most
+        found = self._decided(digest, rates, cost, now, take and not full) if rates else None
+        if take and not full and (found is None or not found.wait):
+            holders.add(slot.name)
+            self._slots[digest, slot.most] = holders
+        return seat(slot, len(holders), full, found)
 
     def _table(self, rate: Rate) -> Table:
         table = self._tables.get(rate.tail)

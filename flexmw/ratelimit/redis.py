@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable, Sequence
+from functools import cache
 from hashlib import sha1
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis as Client
@@ -20,8 +21,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
 from flexmw.kit.storage import StorageURL
-from flexmw.ratelimit.core import Rate, Strategy, Verdict, verdict
-from flexmw.ratelimit.scripts import SCRIPTS
+from flexmw.ratelimit.core import Cost, Rate, Slot, Strategy, Verdict, costs_of, seat, verdict
+from flexmw.ratelimit.crowd import Crowd
+from flexmw.ratelimit.scripts import RENEW, script
 
 __all__ = ["PREFIX", "Redis"]
 
@@ -35,23 +37,48 @@ class Redis:
     def __init__(self, strategy: Strategy, url: StorageURL) -> None:
         self._strategy = strategy
         self._url = url
-        self._script = SCRIPTS[strategy.name]
-        self._sha = sha1(self._script.encode(), usedforsecurity=False).hexdigest()
+        self._is_cluster = url.scheme.family == "redis+cluster"
         self._keys, self._read = _FORMS[strategy.name]
+        self._plain = _script(script(strategy.name))
+        self._renew = _script(RENEW)
+        self._crowd = Crowd()
         self._clients: WeakKeyDictionary[AbstractEventLoop, Any] = WeakKeyDictionary()
 
-    async def decide(self, digest: str, rates: Sequence[Rate], cost: int, *, take: bool = True) -> Verdict:
-        reply = await self._run(digest, rates, cost, 1, *(() if take else (0,)))
-        states = self._read(reply, rates)
-        found = verdict(self._strategy, rates, states, 0, cost, reply[0] == 1)
-        if found.wait:
-            # The server counts whole milliseconds: a fraction of one may pass without it noticing.
-            wait = -(-found.wait // _MS) * _MS
-            found = found._replace(wait=wait, reset=wait)
+    async def decide(
+        self,
+        digest: str,
+        rates: Sequence[Rate],
+        cost: Cost,
+        *,
+        take: bool = True,
+        slot: Slot | None = None,
+        earlier: Sequence[str] = (),
+    ) -> Verdict:
+        if slot is None and take and not earlier and isinstance(cost, int) and cost:
+            reply, place = await self._crowd.join(self._count, digest, rates, cost)
+        else:
+            reply, place = await self._count(digest, rates, cost, int(take), slot, earlier), 0
+        found = None
+        if rates:
+            later = max(0, reply[0] - 1 - place)
+            states = self._read(reply, rates, later * cost if isinstance(cost, int) else 0)
+            found = verdict(self._strategy, rates, states, 0, cost, reply[0] > place or reply[0] < 0)
+            if found.wait:
+                found = _in_milliseconds(found)
+        if slot is not None:
+            found = seat(slot, reply[-1], reply[0] < 0, found)
+        assert found is not None, "a question asks for a rate or for a slot"  # noqa: S101
         return found
 
-    async def give(self, digest: str, rates: Sequence[Rate], cost: int) -> None:
-        await self._run(digest, rates, cost, -1)
+    async def give(self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = ()) -> None:
+        await self._count(digest, rates, cost, -1, None, earlier)
+
+    async def renew(self, digest: str, slot: Slot) -> None:
+        await self._run(self._renew, [self._slots(digest, slot)], [slot.lease // _MS, slot.name])
+
+    async def release(self, digest: str, slot: Slot) -> None:
+        client = await self._client()
+        await client.zrem(self._slots(digest, slot), slot.name)
 
     async def close(self) -> None:
         """Close this event loop's connections."""
@@ -59,31 +86,56 @@ class Redis:
         if client is not None:
             await client.aclose()
 
-    async def _run(self, digest: str, rates: Sequence[Rate], cost: int, sign: int, *take: int) -> list[Any]:
-        keys: list[str] = []
-        values: list[int] = [cost]
-        for rate in rates:
-            keys += self._keys(rate.key(digest, self._strategy.name))
-            values += sign * rate.limit, rate.window // _MS
-        values += take
-        client = self._client()
-        try:
-            return await client.evalsha(self._sha, len(keys), *keys, *values)  # type: ignore[no-any-return]
-        except NoScriptError:  # the server was restarted, or it is a node that has not seen the script yet
-            return await client.eval(self._script, len(keys), *keys, *values)  # type: ignore[no-any-return]
+    def _slots(self, digest: str, slot: Slot) -> str:
+        """The key of a caller's slots: on the node of the caller's rates."""
+        return self._keys(slot.rate.key(digest, self._strategy.name))[-1]
 
-    def _client(self) -> Any:
+    async def _count(
+        self,
+        digest: str,
+        rates: Sequence[Rate],
+        cost: Cost,
+        mode: int,
+        slot: Slot | None = None,
+        earlier: Sequence[str] = (),
+    ) -> list[Any]:
+        keys: list[str] = []
+        for each in (digest, *earlier):
+            for rate in rates:
+                keys += self._keys(rate.key(each, self._strategy.name))
+            if slot is not None:
+                keys.append(self._slots(each, slot))
+        values: list[int | str] = [mode]
+        for rate, count in zip(rates, costs_of(rates, cost), strict=True):
+            values += count, rate.limit, rate.window // _MS
+        if slot is None and not earlier:
+            return await self._run(self._plain, keys, values)  # type: ignore[no-any-return]
+        if slot is not None:
+            values += slot.most, slot.lease // _MS, slot.name
+        text = script(self._strategy.name, slots=slot is not None, moves=bool(earlier))
+        return await self._run(_script(text), keys, values)  # type: ignore[no-any-return]
+
+    async def _run(self, what: _Script, keys: Sequence[str], values: Sequence[int | str]) -> Any:
+        client = await self._client()
+        try:
+            return await client.evalsha(what.sha, len(keys), *keys, *values)
+        except NoScriptError:  # the server was restarted, or it is a node that has not seen the script yet
+            return await client.eval(what.text, len(keys), *keys, *values)
+
+    async def _client(self) -> Any:
         loop = get_running_loop()
         client = self._clients.get(loop)
         if client is None:
             client = self._clients[loop] = self._connect()
+        if self._is_cluster:
+            await client.initialize()  # a first command of several at once would find it half done, and fail
         return client
 
     def _connect(self) -> Any:
         # A decision must not be sent twice: the script may have run although its answer was lost.
         options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 5.0, "socket_connect_timeout": 5.0}
         scheme, _, rest = self._url.url.removeprefix("async+").partition("://")
-        if self._url.scheme.family == "redis+cluster":
+        if self._is_cluster:
             user, found, _ = rest.rpartition("@")
             name, _, password = user.partition(":")
             if found:
@@ -93,6 +145,23 @@ class Redis:
         scheme = "unix" if self._url.scheme.unix else "rediss" if self._url.scheme.tls else "redis"
         client: Any = Client
         return client.from_url(f"{scheme}://{rest}", **options)
+
+
+class _Script(NamedTuple):
+    text: str
+    sha: str
+
+
+@cache
+def _script(text: str) -> _Script:
+    return _Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _in_milliseconds(found: Verdict) -> Verdict:
+    """The server counts whole milliseconds: a fraction of one may pass without it noticing."""
+    wait = -(-found.wait // _MS) * _MS
+    others = tuple(_in_milliseconds(each) if each.wait else each for each in found.others)
+    return found._replace(wait=wait, reset=wait, others=others)
 
 
 class _Glimpse:
@@ -117,26 +186,33 @@ def _two_keys(key: str) -> tuple[str, ...]:
     return f"{PREFIX}{{{key}}}/-1", f"{PREFIX}{{{key}}}"
 
 
-def _fixed(reply: list[Any], rates: Sequence[Rate]) -> list[Any]:
-    return [(reply[2 * i + 2] * _MS, reply[2 * i + 1]) for i in range(len(rates))]
+# The states after what an answer admitted, less what was taken for those who asked later in the same command.
 
 
-def _sliding(reply: list[Any], rates: Sequence[Rate]) -> list[Any]:
+def _fixed(reply: list[Any], rates: Sequence[Rate], less: int) -> list[Any]:
+    return [(reply[2 * i + 2] * _MS, reply[2 * i + 1] - less) for i in range(len(rates))]
+
+
+def _sliding(reply: list[Any], rates: Sequence[Rate], less: int) -> list[Any]:
     return [
-        (reply[3 * i + 3] * _MS - rate.window, reply[3 * i + 2], reply[3 * i + 1]) if reply[3 * i + 3] else None
+        (reply[3 * i + 3] * _MS - rate.window, reply[3 * i + 2] - less, reply[3 * i + 1]) if reply[3 * i + 3] else None
         for i, rate in enumerate(rates)
     ]
 
 
-def _moving(reply: list[Any], rates: Sequence[Rate]) -> list[Any]:
-    return [_Glimpse(reply[3 * i + 1], reply[3 * i + 2 : 3 * i + 4], rate.window) for i, rate in enumerate(rates)]
+def _moving(reply: list[Any], rates: Sequence[Rate], less: int) -> list[Any]:
+    return [
+        _Glimpse(reply[3 * i + 1] - less, reply[3 * i + 2 : 3 * i + 4], rate.window) for i, rate in enumerate(rates)
+    ]
 
 
-def _gcra(reply: list[Any], rates: Sequence[Rate]) -> list[Any]:
-    return [float(level) for level in reply[1:]]
+def _gcra(reply: list[Any], rates: Sequence[Rate], less: int) -> list[Any]:
+    return [float(reply[i + 1]) - less * rate.window / rate.limit for i, rate in enumerate(rates)]
 
 
-_FORMS: Final[dict[str, tuple[Callable[[str], tuple[str, ...]], Callable[[list[Any], Sequence[Rate]], list[Any]]]]] = {
+_Form: TypeAlias = tuple[Callable[[str], tuple[str, ...]], Callable[[list[Any], Sequence[Rate], int], list[Any]]]
+
+_FORMS: Final[dict[str, _Form]] = {
     "fixed-window": (_one_key, _fixed),
     "sliding-window-counter": (_two_keys, _sliding),
     "moving-window": (_one_key, _moving),

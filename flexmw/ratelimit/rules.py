@@ -14,11 +14,11 @@ from typing import Any, Final, TypeAlias, cast
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import Scope
 from flexmw.kit.clock import SYSTEM, Clock
-from flexmw.ratelimit.core import SECOND, Rate, rates_of
+from flexmw.ratelimit.core import REQUESTS, SECOND, Rate, rates_of
 from flexmw.ratelimit.keys import Caller
 from flexmw.ratelimit.memory import Table
 
-__all__ = ["TIER_SECONDS", "Exempt", "Rules", "exemption"]
+__all__ = ["TIER_SECONDS", "Exempt", "Rates", "Rules", "exemption"]
 
 TIER_SECONDS: Final = 10.0
 """How long the answer of an async ``limit`` function is believed for one caller. A plain function is always asked."""
@@ -36,30 +36,33 @@ Exempt: TypeAlias = Callable[[Scope], bool | Awaitable[bool]]
 
 
 class Rules:
-    """The rates of a request. ``fixed`` knows them at once; ``of`` asks the host's function."""
+    """The rates of a request in one unit. ``fixed`` knows them at once; ``of`` asks the host's function.
+
+    :param option: what ``limit`` is called in messages.
+    """
 
     def __init__(
         self,
         rates: Sequence[object],
         limit: object = None,
         *,
-        name: str = "RateLimit",
+        option: str = "RateLimit(limit=...)",
+        unit: str = REQUESTS,
         clock: Clock = SYSTEM,
     ) -> None:
         self._monotonic = clock.monotonic
         self._tier = limit if callable(limit) else None
-        self._option = f"{name}(limit=...)"
-        self._default = rates_of(list(rates), f"{name}(*rates)", any_limit=self._tier is not None) if rates else ()
+        self._option, self._unit = option, unit
+        many = "RateLimit(*rates)" if unit == REQUESTS else option
+        self._default = rates_of(list(rates), many, any_limit=self._tier is not None, unit=unit) if rates else ()
         self._table: list[tuple[_Route, Rates]] = []
         if isinstance(limit, Mapping):
             for route, value in cast("Mapping[object, object]", limit).items():
-                rule = _Route(route, self._option)
-                self._table.append((rule, rates_of(value, f"{self._option}[{route!r}]", group=rule.name)))
+                rule = _Route(route, option)
+                self._table.append((rule, rates_of(value, f"{option}[{route!r}]", group=rule.name, unit=unit)))
             self._table.sort(key=lambda pair: pair[0].weight, reverse=True)
         elif limit is not None and self._tier is None:
             raise ConfigError(self._option, limit, _LIMIT)
-        if not rates and not limit:
-            raise ConfigError(f"{name}(*rates)", (), "at least one rate, such as '10/minute', or limit=")
         self._takes_scope = self._tier is not None and _arguments(self._tier) > 1
         self._parsed: dict[Any, Rates] = {}
         self._tiers = Table(int(TIER_SECONDS * SECOND), most=262_144, shards=64)
@@ -104,7 +107,7 @@ class Rules:
         key: Any = tuple(cast("Sequence[object]", value)) if isinstance(value, list) else value
         rates = self._parsed.get(key)
         if rates is None:
-            rates = rates_of(cast("object", value), self._option, any_limit=True)
+            rates = rates_of(cast("object", value), self._option, any_limit=True, unit=self._unit)
             if len(self._parsed) < 4096:
                 self._parsed[key] = rates
         return rates

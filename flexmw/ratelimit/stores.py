@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import limits.storage
 
+from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
 from flexmw.kit.storage import SCHEMES, StorageURL
 from flexmw.ratelimit.core import Rate, Strategy
@@ -25,13 +26,17 @@ def schemes() -> tuple[str, ...]:
     return (*SCHEMES, *sorted(others - SCHEMES.keys()))
 
 
-def check_store(url: StorageURL, strategy: str, rates: Sequence[Rate], *, settles: bool) -> None:
+def check_store(url: StorageURL, strategy: str, rates: Sequence[Rate], needs: Collection[str] = ()) -> None:
     """Refuse what a store cannot do.
 
+    :param needs: options that not every store can serve: ``cost`` (to settle), ``tokens``, ``concurrency``, ``pepper``.
     :raises ConfigError: naming the option at fault and what the store can do.
     """
     if not _is_own(url):
-        check_counted(url, strategy, rates, settles=settles)
+        check_counted(url, strategy, rates, needs)
+    elif "pepper" in needs and url.scheme.family == "redis+cluster":
+        expected = "one pepper: in a cluster the counters of two peppers lie on two nodes, and one command reaches one"
+        raise ConfigError("RateLimit(pepper=...)", "<several>", expected)
 
 
 def store_of(url: StorageURL, strategy: Strategy, clock: Clock) -> Store:

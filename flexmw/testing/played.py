@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias, get_args
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
-from flexmw.kit.effects import Discard, Effect, Follow, Read, Replace, Send, Sleep
+from flexmw.kit.effects import Call, Discard, Effect, Follow, Read, Replace, Send, Sleep
 from flexmw.testing.clock import FakeClock
 
 __all__ = ["MOST", "Outcome", "Played", "answered", "fresh", "play", "request_of"]
@@ -108,12 +108,19 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
                 played.responses.append(outcome)
         elif isinstance(effect, Sleep) and isinstance(clock, FakeClock):
             clock.sleep(effect.seconds)
+        elif isinstance(effect, Call):
+            try:
+                outcome = answered(effect)
+            except BaseException as error:
+                step, outcome = flow.throw, error
         else:
             outcome = answered(effect)
 
 
 def answered(effect: Any) -> Any:
-    """The outcome of an effect that concerns an answer held in memory; None for those that have no outcome."""
+    """The outcome of an effect that concerns an answer held in memory, or of a call; None for those that have none."""
+    if isinstance(effect, Call):
+        return effect.function()
     response: Any = getattr(effect, "response", None)
     if isinstance(effect, Read):
         return response.content if len(response.content) <= effect.limit else None

@@ -108,6 +108,35 @@ def test_the_ietf_dialect_sends_policy_and_state() -> None:
     ]
 
 
+def test_each_unit_has_headers_of_its_own_and_the_longest_wait_is_the_one_to_obey() -> None:
+    tokens = Quota(limit=100, remaining=20, reset_at=NOW + 9, wait=4.5, window=60, unit="tokens", policy="tpm")
+    assert dict(render(quota(), tokens, now=NOW)) == {
+        "Retry-After": "5",
+        "retry-after-ms": "4500",
+        "x-ratelimit-limit-requests": "10",
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": str(int(NOW) + 35),
+        "x-ratelimit-limit-tokens": "100",
+        "x-ratelimit-remaining-tokens": "20",
+        "x-ratelimit-reset-tokens": str(int(NOW) + 5),
+    }
+    assert dict(render(quota(40.0), tokens, now=NOW))["retry-after-ms"] == "40000"
+    assert render(quota(), tokens, now=NOW, dialects=["ietf"])[-2:] == [
+        ("RateLimit-Policy", '"requests";q=10;w=60, "tpm";q=100;qu="tokens";w=60'),
+        ("RateLimit", '"requests";r=0;t=35, "tpm";r=20;t=5'),
+    ]
+    seen = read(lower(render(quota(remaining=9), tokens, now=NOW)), now=NOW)
+    assert seen == Seen(100, 20, 5.0)
+
+
+def test_requests_at_once_are_told_as_requests_where_nothing_else_counts_them() -> None:
+    at_once = Quota(limit=3, remaining=0, reset_at=NOW, wait=1.0, window=0, unit="concurrent-requests", policy="3")
+    alone, beside = dict(render(at_once, now=NOW)), dict(render(at_once, quota(), now=NOW))
+    assert (alone["x-ratelimit-limit-requests"], alone["Retry-After"]) == ("3", "1")
+    assert (beside["x-ratelimit-limit-requests"], beside["Retry-After"]) == ("10", "1")
+    assert dict(render(at_once, now=NOW, dialects=["ietf"]))["RateLimit-Policy"] == '"3";q=3;qu="concurrent-requests"'
+
+
 def test_where_two_dialects_claim_a_name_the_first_wins() -> None:
     first = dict(render(quota(1.5), now=NOW, dialects=["openai", "seed", "ietf"]))
     assert first["x-ratelimit-reset-requests"] == "1.5s"

@@ -104,3 +104,21 @@ def test_a_network_that_is_none_is_refused_by_name(value: object) -> None:
 def test_a_pepper_that_is_none_is_refused_without_being_shown(pepper: object) -> None:
     with pytest.raises(ConfigError, match=r"pepper = '\*\*\*'"):
         Callers(pepper=pepper)  # type: ignore[arg-type]
+
+
+def test_of_several_peppers_the_first_makes_the_digest_and_the_others_say_what_it_was_before() -> None:
+    request = scope(authorization="Bearer sk-1")
+    new, old, none = (Callers(pepper=pepper)(request).digest for pepper in ("new", "old", None))
+    callers = Callers(pepper=["new", b"old", None])
+    assert callers.rotates
+    assert callers(request) == ("key", new, (old, none))
+    assert callers.digest_of_key(b"sk-1") == new
+    assert callers(scope()).earlier == (Callers(pepper="old")(scope()).digest, Callers()(scope()).digest)
+    assert not Callers(pepper=("new",)).rotates
+    assert Callers(pepper=("new",))(request) == Callers(pepper="new")(request) == ("key", new, ())
+
+
+@pytest.mark.parametrize("pepper", [(), ("new", ""), ("new", "new"), ("new", b"new"), ("new", 7)], ids=repr)
+def test_several_peppers_are_different_ones(pepper: object) -> None:
+    with pytest.raises(ConfigError, match=r"pepper = '\*\*\*'"):
+        Callers(pepper=pepper)  # type: ignore[arg-type]

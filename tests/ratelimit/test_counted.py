@@ -10,7 +10,7 @@ from limits.aio.storage import RedisStorage
 from flexmw.errors import ConfigError
 from flexmw.kit.storage import parse
 from flexmw.ratelimit import RateLimit
-from flexmw.ratelimit.core import SECOND, STRATEGIES, rates_of
+from flexmw.ratelimit.core import SECOND, STRATEGIES, Slot, rates_of
 from flexmw.ratelimit.counted import Counted
 from flexmw.ratelimit.stores import schemes
 from flexmw.testing import FakeClock
@@ -78,6 +78,9 @@ async def test_several_windows_and_looking_are_understood(counted: Make) -> None
     assert [(await store.decide("digest", rates, 1)).rate.name for _ in range(2)] == ["3/hour", "3/hour"]
     with pytest.raises(ConfigError, match="can give back"):
         await store.give("digest", rates, 1)
+    for refused in (store.renew, store.release):
+        with pytest.raises(ConfigError, match="has leases"):
+            await refused("digest", Slot("holder", 1, SECOND))
 
 
 async def test_the_whole_limiter_runs_on_it(acme_url: str) -> None:
@@ -97,8 +100,11 @@ async def test_the_whole_limiter_runs_on_it(acme_url: str) -> None:
         ({"strategy": "sliding-window-counter"}, "'fixed-window': acme can count"),
         ({"strategy": "gcra"}, "'fixed-window'"),
         ({"cost": lambda scope: 3}, "cannot give a reserve back"),
+        ({"tokens": "100/minute"}, "cannot give a reserve back"),
+        ({"concurrency": 3}, "acme has no leases"),
+        ({"pepper": ("new", "old")}, "one pepper, or redis://"),
     ],
-    ids=["default", "gcra", "settled"],
+    ids=["default", "gcra", "settled", "tokens", "slots", "peppers"],
 )
 def test_what_such_a_store_cannot_do_is_refused_at_start(options: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):

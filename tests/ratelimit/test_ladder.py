@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pytest
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import SYSTEM
 from flexmw.kit.exchange import Exchange
-from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.core import STRATEGIES, Rate, Verdict, rates_of
+from flexmw.ratelimit.core import STRATEGIES, Rate, Slot, Verdict, rates_of
 from flexmw.ratelimit.ladder import Breaker, Budget, Ladder, policy_of
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, ask, call, scope_of
@@ -170,12 +171,14 @@ async def test_a_client_that_goes_away_is_no_failure_of_the_store() -> None:
     entered = asyncio.Event()
 
     class Slow:
-        async def decide(self, digest: str, rates: Any, cost: int, *, take: bool = True) -> Verdict:
+        async def decide(self, *question: Any, **more: Any) -> Verdict:
             entered.set()
             await asyncio.sleep(60)
             raise AssertionError
 
-        async def give(self, digest: str, rates: Any, cost: int) -> None: ...
+        async def give(self, *correction: Any, **more: Any) -> None: ...
+        async def renew(self, digest: str, slot: Slot) -> None: ...
+        async def release(self, digest: str, slot: Slot) -> None: ...
         async def close(self) -> None: ...
 
     failures: list[Exception] = []
@@ -202,6 +205,47 @@ async def test_a_budget_that_runs_out_is_a_timeout_and_leaves_the_task_as_it_was
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
+
+
+async def test_a_cancellation_that_the_store_s_driver_swallows_is_not_lost() -> None:
+    entered = asyncio.Event()
+
+    async def swallowing() -> None:
+        with Budget(5.0):
+            entered.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    task = asyncio.create_task(swallowing())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_estimate_is_corrected_where_it_was_reserved(limited: Make, closed_port: int) -> None:
+    app = limited(
+        tokens="100/minute", token_cost=90, storage=f"redis://127.0.0.1:{closed_port}", on_store_failure="local"
+    )
+    inner = app.app
+
+    async def model(scope: Any, receive: Any, send: Any) -> None:
+        settle(30)
+        await inner(scope, receive, send)
+
+    app.app = model
+    assert [(await call(app)).status for _ in range(2)] == [200, 429]
+    explained = await app.explain(scope_of())
+    assert explained is not None
+    assert (explained.remaining, explained.degraded) == (70, True)
+
+
+async def test_open_holds_no_slot_back_and_closed_gives_none_out(limited: Make, closed_port: int) -> None:
+    for mode, status in (("open", 200), ("closed", 503)):
+        app = limited(concurrency=1, storage=f"redis://127.0.0.1:{closed_port}", on_store_failure=mode)
+        scope = scope_of()
+        assert (await ask(app, scope)).status == status
+        assert Exchange.of(scope).facts["flexmw.rate_limiting.policy"] == "1 at once"
 
 
 def test_the_breaker_opens_after_three_failures_tries_one_and_closes_on_success() -> None:

@@ -9,16 +9,15 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import flexmw.httpx
-from flexmw.contract import Seen
 from flexmw.errors import ConfigError
 from flexmw.ratelimit import Pace, RateLimit
-from flexmw.ratelimit.lane import POLL, Lane
+from flexmw.ratelimit.core import STRATEGIES
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call
+from tests.ratelimit.witness import Witness
 from tests.servers import Serve
 
 pytestmark = pytest.mark.anyio
@@ -115,89 +114,71 @@ def test_an_error_on_the_way_holds_nobody_up() -> None:
     assert clock.slept == []
 
 
-@pytest.mark.parametrize("strategy", ["fixed-window", "sliding-window-counter"])
-async def test_a_burst_of_tasks_is_never_refused_by_a_real_server(
-    serve: Serve, strategy: str, anyio_backend: str
-) -> None:
-    served = serve(RateLimit("10/2 second", strategy=strategy, headers=("openai",)).asgi(answering()))
-    transport = flexmw.httpx.AsyncTransport(Pace())
-    statuses: list[int] = []
-    began = time.monotonic()
-    async with httpx.AsyncClient(transport=transport, headers={"authorization": "Bearer sk-burst"}) as client:
+def limiters() -> dict[str, ASGIApp]:
+    """Servers that admit ten requests a second, each counting in its own way and answering 200."""
+    found: dict[str, ASGIApp] = {
+        strategy: RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering())
+        for strategy in STRATEGIES
+    }
+    found["clock-aligned"] = aligned(10)
+    return found
 
-        async def one() -> None:
-            statuses.append((await client.get(served.url)).status_code)
+
+def aligned(limit: int) -> ASGIApp:
+    """Windows of a second by the clock."""
+    turn, counted = 0, 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal turn, counted
+        now = time.time()
+        if int(now) > turn:
+            turn, counted = int(now), 0
+        refused = counted >= limit
+        counted += not refused
+        left = f"{int((1 - now % 1) * 1000) + 1}ms"
+        numbers = {"limit": str(limit), "remaining": str(limit - counted), "reset": left}
+        headers = [(f"x-ratelimit-{name}-requests".encode(), value.encode()) for name, value in numbers.items()]
+        await send({"type": "http.response.start", "status": 429 if refused else 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+async def test_a_hundred_tasks_at_ten_a_second_are_never_refused_whatever_counts_them(
+    serve: Serve, anyio_backend: str
+) -> None:
+    witnesses = {name: Witness(app) for name, app in limiters().items()}
+    urls = [serve(witness).url for witness in witnesses.values()]
+    # No connection is used twice: uvicorn closes idle ones, and one may be chosen again at that very moment.
+    inner = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+    transport = flexmw.httpx.AsyncTransport(Pace(), transport=inner)
+    async with httpx.AsyncClient(transport=transport, timeout=60.0) as client:
+
+        async def one(url: str) -> None:
+            await client.get(url, headers={"authorization": "Bearer sk-burst"})
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(25):
-                tasks.start_soon(one)
-    assert statuses == [200] * 25
-    assert time.monotonic() - began >= 3.0  # ten at once, ten in the second window, five in the third
+            for url in urls:
+                for _ in range(100):
+                    tasks.start_soon(one, url)
+    for name, witness in witnesses.items():
+        assert witness.statuses == [200] * 100, name
+        # Ten, or nine and a bit where windows follow the clock; a busy machine may leave some of them unused.
+        assert witness.windows <= 20, name
 
 
-def test_a_burst_of_threads_is_never_refused_by_a_real_server(serve: Serve) -> None:
-    served = serve(RateLimit("10/second", strategy="fixed-window", headers=("openai",)).asgi(answering()))
-    with httpx.Client(transport=flexmw.httpx.Transport(Pace())) as client, ThreadPoolExecutor(20) as pool:
-        statuses = list(pool.map(lambda _: client.get(served.url).status_code, range(40)))
-    assert statuses == [200] * 40
-
-
-def test_out_of_order_answers_can_only_lower_what_is_left() -> None:
-    lane = Lane(patience=5.0)
-    assert lane.ask(0.0) == 0.0
-    lane.answered(sent_at=0.0, now=0.1, seen=Seen(5, 4, 60.0), wait=None)
-    assert [lane.ask(0.2) for _ in range(4)] == [0.0] * 4
-    lane.answered(sent_at=0.2, now=0.3, seen=Seen(5, 0, 60.0), wait=None)
-    for remaining in (3, 1, 2):
-        lane.answered(sent_at=0.2, now=0.4, seen=Seen(5, remaining, 60.0), wait=None)
-    assert lane.ask(0.5) > 50
-
-
-def test_those_who_wait_for_a_first_answer_lose_patience() -> None:
-    lane = Lane(patience=2.0)
-    assert lane.ask(0.0) == 0.0
-    assert lane.ask(1.9) == POLL
-    assert lane.ask(2.1) == 0.0
-
-
-def test_an_answer_that_was_sent_for_before_the_window_ended_says_nothing_about_the_next() -> None:
-    lane = Lane(patience=5.0)
-    lane.ask(0.0)
-    lane.answered(sent_at=0.0, now=0.1, seen=Seen(2, 1, 10.0), wait=None)
-    assert lane.ask(0.2) == 0.0
-    assert lane.ask(10.2) == 0.0
-    lane.answered(sent_at=0.2, now=10.3, seen=Seen(2, 0, 10.0), wait=None)
-    assert lane.ask(10.4) in (0.0, POLL)
-
-
-def test_headers_without_a_limit_are_enough() -> None:
-    lane = Lane(patience=5.0)
-    lane.ask(0.0)
-    lane.answered(sent_at=0.0, now=0.1, seen=Seen(None, 2, 10.0), wait=None)
-    assert [lane.ask(0.2) for _ in range(3)] == [0.0, 0.0, pytest.approx(9.91)]
-
-
-@given(
-    st.lists(st.tuples(st.floats(0, 20), st.booleans()), max_size=60), st.integers(1, 5), st.sampled_from([1.0, 7.5])
-)
-def test_a_fixed_window_is_never_overrun_whatever_the_arrivals(
-    arrivals: list[tuple[float, bool]], limit: int, window: float
-) -> None:
-    lane, now, ends, count = Lane(patience=5.0), 0.0, 0.0, 0
-    for gap, waits in arrivals:
-        now += gap
-        wait = lane.ask(now)
-        while wait and waits:
-            now += wait
-            wait = lane.ask(now)
-        if wait:
-            continue
-        if now >= ends:
-            ends, count = now + window, 0
-        count += 1
-        assert count <= limit
-        lane.answered(sent_at=now, now=now + 0.001, seen=Seen(limit, limit - count, ends - now), wait=None)
-        now += 0.001
+@pytest.mark.parametrize("strategy", ["fixed-window", "sliding-window-counter"])
+def test_a_hundred_threads_at_ten_a_second_are_never_refused(serve: Serve, strategy: str) -> None:
+    witness = Witness(limiters()[strategy])
+    inner = httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+    url = serve(witness).url
+    with (
+        httpx.Client(transport=flexmw.httpx.Transport(Pace(), transport=inner), timeout=60.0) as client,
+        ThreadPoolExecutor(100) as pool,
+    ):
+        list(pool.map(lambda _: client.get(url), range(100)))
+    assert witness.statuses == [200] * 100
+    assert 10 <= witness.windows <= 20
 
 
 @pytest.mark.parametrize("options", [{"patience": -1}, {"max_wait": "long"}])

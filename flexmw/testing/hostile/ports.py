@@ -24,14 +24,15 @@ HOST: Final = "127.0.0.1"
 
 
 class Port:
-    """A free TCP port of 127.0.0.1, kept by a socket that is bound and never listens, so that no one else gets it.
+    """A TCP port of 127.0.0.1 (any free one if no number is given), kept by a socket that is bound and never listens,
+    so that nobody else gets it.
 
     A child process that sets SO_REUSEADDR or SO_REUSEPORT, as servers do, can listen on it meanwhile.
     Where the system has no SO_REUSEPORT (Windows) the port is only kept while something listens on it.
     """
 
-    def __init__(self) -> None:
-        self._keeper = _bound(0)
+    def __init__(self, number: int = 0) -> None:
+        self._keeper = _bound(number)
         self.number: int = self._keeper.getsockname()[1]
         if not hasattr(socket, "SO_REUSEPORT"):
             self._keeper.close()
