@@ -467,5 +467,8 @@ def test_a_transport_that_raises_stop_iteration_cannot_end_a_flow() -> None:
     def perform(effect: Effect) -> Any:
         raise StopIteration("from a mock that ran dry")
 
+    def passing(request: Any) -> Any:  # a lambda lets it through on 3.13
+        return (yield Send(request))
+
     with pytest.raises(RuntimeError, match="StopIteration"):
-        drive(chain(flows(lambda request: (yield Send(request))), "request"), perform)  # type: ignore[arg-type]
+        drive(chain(flows(passing), "request"), perform)  # type: ignore[arg-type]
