@@ -25,7 +25,8 @@ OLDEST_API: Final = 1
 @dataclass(frozen=True, slots=True)
 class Order:
     """Where a component belongs among others, by their names. ``after=("envelope",)`` means inside it, ``before``
-    means outside. Names that are not in a stack are ignored."""
+    means outside. Names that are not in a stack are ignored. The client faces of flexmw ask for no order: each works in
+    any, and their docstrings say which one is meant."""
 
     after: tuple[str, ...] = ()
     before: tuple[str, ...] = ()

@@ -115,7 +115,7 @@ class Exchange:
         own = list(headers)
         if self.headers:
             names = {name.lower() for name, _ in own}
-            own.extend(pair for pair in self.headers if pair[0] not in names)
+            own += [pair for pair in self.headers if pair[0] not in names]
         return own
 
     def _remember(self, error: APIError) -> None:

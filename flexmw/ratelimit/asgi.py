@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,10 +40,11 @@ class Limited:
         if options.on_store_failure is None:
             probe(url, storage)
         self._options = options
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._callers = Callers(pepper=options.pepper, trusted_proxies=options.trusted_proxies)
         self._caller = keyed(options.key, self._callers, "RateLimit(key=...)")
         self._rates = Dimensions(options)
+        self._static = self._rates.static
         self._exempt = exemption(options.exempt, "RateLimit(exempt=...)")
         policy = policy_of(options.on_store_failure or "local", "RateLimit(on_store_failure=...)")
         longest = max((rate.window for rate in self._rates.known), default=60_000_000)
@@ -83,14 +84,14 @@ class Limited:
             await self._pass(scope, receive, send, exchange)
             return
         earlier: Sequence[str] = ()
-        now = int(self._clock.monotonic() * SECOND)
+        now = int(self._monotonic() * SECOND)
         if self._asks_nobody:
-            digest, rates = self._digest(scope, now), self._rates.static or self._rates.fixed(scope)
+            digest, rates = self._digest(scope, now), self._static or self._rates.fixed(scope)
         else:
             caller = await self._identify(scope, now)
             digest, earlier = caller.digest, caller.earlier
             rates = await self._rates.of(caller, scope)
-            now = int(self._clock.monotonic() * SECOND)
+            now = int(self._monotonic() * SECOND)
         if self._gives_back:
             await self._reserve(scope, receive, send, exchange, digest, rates, earlier)
             return
@@ -105,15 +106,16 @@ class Limited:
             found, degraded = await self.limiter.decide(digest, rates, self._cost, failures.append, earlier=earlier)
         self._report.note(exchange, found, degraded, rates)
         if exchange.heard_by:
-            duration = self._clock.monotonic() - now / SECOND
+            duration = self._monotonic() - now / SECOND
             self._report.tell(exchange, found, degraded, rates, duration, failures)
         if (found is None or found.wait) and await self._refused(scope, send, exchange, found):
             return
 
-        async def passing(message: Message) -> None:
+        # No coroutine of its own: what `send` returns is awaited by the app.
+        def passing(message: Message) -> Awaitable[None]:
             if message["type"] in _STARTS:
                 message = {**message, "headers": exchange.complete(message.get("headers") or ())}
-            await send(message)
+            return send(message)
 
         await self.app(scope, receive, passing)
 
@@ -140,14 +142,14 @@ class Limited:
             slot = lease.slot
             named = (*rates, slot.rate)
         failures: list[Exception] = []
-        start = self._clock.monotonic()
+        start = self._monotonic()
         try:
             found, degraded = await self.limiter.decide(
                 digest, rates, bill.cost, failures.append, slot=slot, earlier=earlier
             )
             self._report.note(exchange, found, degraded, named)
             if exchange.heard_by:
-                self._report.tell(exchange, found, degraded, named, self._clock.monotonic() - start, failures)
+                self._report.tell(exchange, found, degraded, named, self._monotonic() - start, failures)
             taken = found is not None and not found.wait
             if lease is not None:
                 if found is not None and found.wait and not degraded:
@@ -169,14 +171,16 @@ class Limited:
             if bill.settled is None:
                 await self.app(scope, receive, passing)
                 return
-            ticket = Ticket(bill.reserved)
+            ticket, taken_at = Ticket(bill.reserved), self._monotonic()
             try:
                 with ticketed(ticket):
                     await self.app(scope, receive, passing)
             finally:
-                if ticket.over and taken:
+                # From when the store's answer was here: one that took longer to come must not lose what is given back.
+                over, age = ticket.over, int((self._monotonic() - taken_at) * SECOND)
+                if over and taken:
                     give = self.limiter.give(
-                        digest, bill.settled, ticket.over, failures.append, degraded=degraded, earlier=earlier
+                        digest, bill.settled, over, failures.append, degraded=degraded, earlier=earlier, age=age
                     )
                     await shielded(self.limiter, give)
         finally:

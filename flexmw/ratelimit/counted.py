@@ -87,7 +87,9 @@ class Counted:
             states = [(end, count - cost) for end, count in states]
         return verdict(self._strategy, rates, states, now, cost, admitted=True)
 
-    async def give(self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = ()) -> None:
+    async def give(
+        self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = (), *, age: int = 0
+    ) -> None:
         raise ConfigError("RateLimit(cost=...)", cost, "a store that can give back")
 
     async def renew(self, digest: str, slot: Slot) -> None:

@@ -1,22 +1,26 @@
 """Many equal questions at once, asked in few commands.
 
 The first questions go one by one, side by side. Those that come while so many are on their way wait until one of them
-is back, and go together: the store admits as many of them as fit, in the order in which they came. So nobody waits for
-another one unless there is a crowd, and a crowd is faster together.
+is back, or for as long as company is worth, and go together: the store admits as many of them as fit, in the order in
+which they came. So nobody waits for another one unless there is a crowd, and a crowd is faster together.
 """
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Future, Task, get_running_loop
+from asyncio import CancelledError, Future, Task, TimerHandle, get_running_loop
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, Final, TypeAlias
 
 from flexmw.ratelimit.core import Rate
 
-__all__ = ["FLIGHTS", "Crowd"]
+__all__ = ["COMPANY", "FLIGHTS", "Crowd"]
 
 FLIGHTS: Final = 8
 """Commands about one question that are on their way at the same time before others wait for company."""
+
+COMPANY: Final = 0.02
+"""Seconds that others wait for it. The answers of a store that is far away take longer, and whoever waited for one of
+those first would have used up the time that the own question has."""
 
 Reply: TypeAlias = list[Any]
 Ask: TypeAlias = Callable[[str, Sequence[Rate], int, int], Coroutine[Any, Any, Reply]]
@@ -41,6 +45,8 @@ class Crowd:
         if lane.flights >= FLIGHTS:
             seat: Future[tuple[Reply, int]] = get_running_loop().create_future()
             lane.waiting.append(seat)
+            if lane.timer is None:
+                lane.timer = get_running_loop().call_later(COMPANY, self._depart, key, lane)
             return await seat
         lane.flights += 1
         try:
@@ -50,25 +56,31 @@ class Crowd:
 
     def _landed(self, key: Hashable, lane: _Lane) -> None:
         lane.flights -= 1
-        if lane.waiting:
-            together = [seat for seat in lane.waiting if not seat.done()]
-            lane.waiting.clear()
-            if together:
-                lane.flights += 1
-                _Flight(together, lane.ask(len(together)), lambda: self._landed(key, lane))
-                return
+        self._depart(key, lane)
         if not lane.flights:
             del self._lanes[key]
+
+    def _depart(self, key: Hashable, lane: _Lane) -> None:
+        """All who wait go now."""
+        if lane.timer is not None:
+            lane.timer.cancel()
+            lane.timer = None
+        together = [seat for seat in lane.waiting if not seat.done()]
+        lane.waiting.clear()
+        if together:
+            lane.flights += 1
+            _Flight(together, lane.ask(len(together)), lambda: self._landed(key, lane))
 
 
 class _Lane:
     """One question."""
 
-    __slots__ = ("_question", "flights", "waiting")
+    __slots__ = ("_question", "flights", "timer", "waiting")
 
     def __init__(self, *question: Any) -> None:
         self._question = question
         self.flights = 0
+        self.timer: TimerHandle | None = None
         self.waiting: list[Future[tuple[Reply, int]]] = []
 
     def ask(self, number: int) -> Coroutine[Any, Any, Reply]:

@@ -7,6 +7,7 @@ Pace(patience=5.0, max_wait=30.0)
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Final
@@ -19,6 +20,7 @@ from flexmw.kit.options import check, option, seconds
 from flexmw.ratelimit.lane import Lane, Ticket
 from flexmw.ratelimit.pace_lanes import SCHEMES, Lanes, caller_of, parse
 from flexmw.ratelimit.pace_reading import server_now
+from flexmw.ratelimit.pace_shared import Shared
 
 __all__ = ["Pace"]
 
@@ -37,6 +39,9 @@ class Pace:
 
     No request is refused, however late or crowded requests arrive, as long as nobody else uses the credential, each
     request counts one, and the server's numbers are true.
+
+    It belongs inside ``Retry``: outside of it, repeated attempts go past it. Nothing enforces that, because client
+    components work in any order.
 
     :param patience: seconds that the others wait for a first answer at most.
     :param max_wait: seconds; where a limit frees up only later than that, the request is sent and the server answers.
@@ -93,7 +98,12 @@ class Pace:
             shared = self._lanes.stored(caller)
             if quiet := shared.quiet:
                 return quiet, None
-            found: _Turn = yield Call(lambda: shared.enter(turn))
+            entry = _Entry(shared, turn)
+            try:
+                found: _Turn = yield Call(entry.ask)
+            except BaseException:
+                entry.leave()
+                raise
             return found
         lane, lock = self._lanes.local(caller)
         with lock:
@@ -136,6 +146,35 @@ class Pace:
         lane, lock = self._lanes.local(caller)
         with lock:
             change(lane, self.clock.monotonic())
+
+
+class _Entry:
+    """A question for a turn that a store answers in another thread, perhaps after its caller has gone: a turn that
+    nobody takes goes back."""
+
+    __slots__ = ("_found", "_gone", "_shared", "_turn")
+
+    def __init__(self, shared: Shared, turn: Callable[[Lane, float], _Turn]) -> None:
+        self._shared, self._turn = shared, turn
+        self._gone = False
+        self._found: list[Ticket] = []
+
+    def ask(self) -> _Turn:
+        wait, ticket = self._shared.enter(self._turn)
+        if ticket is not None:
+            self._found.append(ticket)
+            if self._gone:
+                self._give_back()
+        return wait, ticket
+
+    def leave(self) -> None:
+        self._gone = True
+        self._give_back()
+
+    def _give_back(self) -> None:
+        with suppress(IndexError):  # the two threads may both be here: one of them finds it
+            ticket = self._found.pop()
+            self._shared.later(lambda lane, now: lane.failed(ticket, now=now, unsent=True))
 
 
 class _Path:

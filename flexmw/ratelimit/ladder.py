@@ -22,7 +22,7 @@ _OPEN_SECONDS_MOST: Final = 8.0
 
 class Store(Protocol):
     """Where counters lie. ``take=False`` only looks; ``slot`` is taken with the rates or not at all; ``earlier`` are
-    the digests that the caller had under earlier peppers."""
+    the digests that the caller had under earlier peppers; ``age`` says how many microseconds ago it was taken."""
 
     async def decide(
         self,
@@ -34,7 +34,9 @@ class Store(Protocol):
         slot: Slot | None = None,
         earlier: Sequence[str] = (),
     ) -> Verdict: ...
-    async def give(self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = ()) -> None: ...
+    async def give(
+        self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = (), *, age: int = 0
+    ) -> None: ...
     async def renew(self, digest: str, slot: Slot) -> None: ...
     async def release(self, digest: str, slot: Slot) -> None: ...
     async def close(self) -> None: ...
@@ -223,12 +225,13 @@ class Ladder:
         *,
         degraded: bool = False,
         earlier: Sequence[str] = (),
+        age: int = 0,
     ) -> None:
         """Settle what was taken, where it was. What the store does not hear in time is lost."""
         if degraded:
-            self._local.give_now(digest, self._policy.shares(rates), cost)
+            self._local.give_now(digest, self._policy.shares(rates), cost, age)
             return
-        await self._ask(self._store.give(digest, rates, cost, earlier), failed)
+        await self._ask(self._store.give(digest, rates, cost, earlier, age=age), failed)
 
     async def renew(self, digest: str, slot: Slot) -> None:
         """Begin a lease anew."""

@@ -28,6 +28,9 @@ __all__ = ["MARGIN", "POLL", "Lane", "Ticket", "Word"]
 _MOST_ACCOUNTS: Final = 8
 _SHORTEST: Final = 0.001
 _UNTOLD_WINDOWS: Final = 4.0
+_SILENCE: Final = 60.0
+"""Seconds for which answers must tell of no limit at all, at least, before it is forgotten."""
+
 _FLIGHT: Final = 60.0
 """Seconds after which a request without an answer is taken to have been counted long ago: its process may be gone."""
 
@@ -88,7 +91,7 @@ class Lane:
 
     def answered(self, ticket: Ticket, *, now: float, word: Word | None = None, refused: float | None = None) -> None:
         """A response came. ``word`` is what it told, ``refused`` the seconds that a refusal asks for."""
-        others = self.total - ticket.known - 1
+        others = max(0, self.total - ticket.known - 1)  # a ticket may be older than a lane that began anew
         self._lands(ticket.given_up)
         self.heard = True
         if refused is not None:
@@ -98,7 +101,7 @@ class Lane:
                 account.refused(now, self.blocked_until)
             return
         if word is None:
-            self._unheard(now)
+            self._silence(now)
             return
         if word.limit not in self.accounts:
             self._open(word.limit)
@@ -127,6 +130,17 @@ class Lane:
     def _unheard(self, now: float) -> None:
         for account in self.accounts.values():
             account.unheard(now)
+
+    def _silence(self, now: float) -> None:
+        """An answer told of no limit. A server may have given up its limits, and say nothing ever again: when the last
+        one is forgotten, one goes first and the others wait for its answer, as in the beginning."""
+        knew = bool(self.accounts)
+        for limit, account in list(self.accounts.items()):
+            if now > account.told_at + max(_SILENCE, _UNTOLD_WINDOWS * account.window):
+                del self.accounts[limit]
+            else:
+                account.unheard(now)
+        self.heard = bool(self.accounts) or not knew
 
     def _open(self, limit: int) -> None:
         if len(self.accounts) >= _MOST_ACCOUNTS:

@@ -87,12 +87,14 @@ class Limiter:
         *,
         degraded: bool = False,
         earlier: Sequence[str] = (),
+        age: int = 0,
     ) -> None:
-        """Give back what was taken too much, to whoever gave it; a negative ``cost`` is charged."""
+        """Give back what was taken too much ``age`` microseconds ago, to whoever gave it; a negative ``cost`` is
+        charged."""
         if self.memory is not None:
-            self.memory.give_now(digest, rates, cost)
+            self.memory.give_now(digest, rates, cost, age)
         else:
-            await self._ladder.give(digest, rates, cost, failed, degraded=degraded, earlier=earlier)
+            await self._ladder.give(digest, rates, cost, failed, degraded=degraded, earlier=earlier, age=age)
 
     async def renew(self, digest: str, slot: Slot) -> None:
         """Begin a slot's lease anew."""

@@ -79,6 +79,12 @@ class Table:
         if shard.old:
             shard.old.pop(key, None)
 
+    def drop(self, key: str) -> None:
+        """Forget a key now."""
+        shard = self._shards[hash(key) % len(self._shards)]
+        shard.young.pop(key, None)
+        shard.old.pop(key, None)
+
     def _turn(self, shard: _Shard, now: int) -> None:
         shard.old = shard.young if now < shard.turns_at + self._life else {}
         shard.young = {}
@@ -97,7 +103,9 @@ class Memory:
         self._monotonic = clock.monotonic
         self._tables: dict[str, Table] = {}
         self._slots: dict[tuple[str, int], set[str]] = {}
+        self._hit = strategy.hit
         self._lock = Lock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
 
     async def decide(
         self,
@@ -111,8 +119,10 @@ class Memory:
     ) -> Verdict:
         return self.decide_now(digest, rates, cost, take=take, slot=slot)
 
-    async def give(self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = ()) -> None:
-        self.give_now(digest, rates, cost)
+    async def give(
+        self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = (), *, age: int = 0
+    ) -> None:
+        self.give_now(digest, rates, cost, age)
 
     async def renew(self, digest: str, slot: Slot) -> None:
         """A holder in this process is there as long as the process is: its lease does not end."""
@@ -137,30 +147,31 @@ class Memory:
 
         Peppers of before mean nothing here: what this process counts began with the ones that it has.
         """
-        strategy = self._strategy
         if now is None:
             now = int(self._monotonic() * SECOND)
-        with self._lock:
+        # As `with` would, for half its price: this is done for every request.
+        self._acquire()
+        try:
             if slot is not None:
                 return self._seated(digest, rates, cost, now, take, slot)
-            if len(rates) == 1 and take and isinstance(cost, int):
-                rate = rates[0]
-                table = self._tables.get(rate.tail)
-                if table is None:
-                    table = self._table(rate)
-                wait, state, remaining, reset = strategy.hit(table.get(digest, now), now, rate, cost)
-                if not wait:
-                    table.put(digest, state, now)
-                return Verdict(rate, remaining, wait, reset)
-            return self._decided(digest, rates, cost, now, take)
+            if len(rates) != 1 or not take or not isinstance(cost, int):
+                return self._decided(digest, rates, cost, now, take)
+            rate = rates[0]
+            table = self._tables.get(rate.tail) or self._table(rate)
+            wait, state, remaining, reset = self._hit(table.get(digest, now), now, rate, cost)
+            if not wait:
+                table.put(digest, state, now)
+        finally:
+            self._release()
+        return tuple.__new__(Verdict, (rate, remaining, wait, reset, ()))
 
-    def give_now(self, digest: str, rates: Sequence[Rate], cost: Cost) -> None:
-        """Give ``cost`` back; a negative one is charged without asking."""
+    def give_now(self, digest: str, rates: Sequence[Rate], cost: Cost, age: int = 0) -> None:
+        """Give ``cost`` back, ``age`` microseconds after it was taken; a negative one is charged without asking."""
         now = int(self._monotonic() * SECOND)
         with self._lock:
             for rate, each in zip(rates, costs_of(rates, cost), strict=True):
                 table = self._table(rate)
-                table.put(digest, self._strategy.give(table.get(digest, now), now, rate, each), now)
+                table.put(digest, self._strategy.give(table.get(digest, now), now, rate, each, age), now)
 
     def release_now(self, digest: str, slot: Slot) -> None:
         """Give a slot back; one that is not held is none."""

@@ -13,6 +13,7 @@ True
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from threading import Lock
@@ -38,6 +39,9 @@ _CONTENDED: Final = 0.25
 _DEAD_SECONDS: Final = 1.0
 _DEAD_SECONDS_MOST: Final = 8.0
 _LIVES: Final = 600.0
+_LIVES_MOST: Final = 1e9
+"""Seconds: a server may call its window as long as it likes, a store takes no time to live beyond all measure."""
+
 _MOST_PENDING: Final = 1000
 _NOBODY: Final = b"?"
 
@@ -80,6 +84,8 @@ class Shared:
         self._lane = Lane(patience=patience)
         self._ahead = clock.now() - clock.monotonic()
         self._pending: list[Change[object]] = []
+        self._left: deque[Change[None]] = deque(maxlen=_MOST_PENDING)
+        self._tried = b"", b""
         self._failures = 0
         self._dead_until = 0.0
         self._quiet_until = 0.0
@@ -93,6 +99,7 @@ class Shared:
         """Ask for a turn: seconds to wait, or what ``change`` made of it. Of two questions without an answer the first
         is repeated; after the second this process decides alone."""
         with self._lock:
+            self._catch_up()
             if self._alive():
                 try:
                     found = self._apply(change)
@@ -102,13 +109,14 @@ class Shared:
                     found = self._alone(change, later=lambda lane, now: lane.sent(now))
             else:
                 found = self._alone(change, later=lambda lane, now: lane.sent(now))
-            if found[0]:
+            if found[0] and not self._left:
                 self._quiet_until = self._clock.monotonic() + found[0]
             return found
 
     def note(self, change: Change[None]) -> None:
         """Write down how a request ended; what the store does not hear now it hears with the next question."""
         with self._lock:
+            self._catch_up()
             self._quiet_until = 0.0
             asked = self._failures  # not again by a call whose own question had no answer
             while self._alive() and not asked:
@@ -121,8 +129,14 @@ class Shared:
             self._alone(change, later=change)
 
     def later(self, change: Change[None]) -> None:
-        """The same without asking the store now: for a call that must not wait any more."""
-        with self._lock:
+        """The same without asking the store now, nor waiting for a thread that does: for a call that must not wait any
+        more. The next question takes it along."""
+        self._left.append(change)
+        self._quiet_until = 0.0
+
+    def _catch_up(self) -> None:
+        while self._left:
+            change = self._left.popleft()
             self._alone(change, later=change)
 
     def _alive(self) -> bool:
@@ -153,12 +167,16 @@ class Shared:
         while self._clock.monotonic() < ends:
             raw, now = reply[1], int(reply[2]) + int(reply[3]) / 1e6
             self._ahead = now - self._clock.monotonic()
-            lane = loaded(raw) if raw else loaded(dumped(self._lane))
+            # What was written without an answer that it was is taken back, because nobody acted on it, and done anew.
+            base = self._tried[1] if raw and raw == self._tried[0] else raw
+            lane = loaded(base) if base else loaded(dumped(self._lane))
             for each in self._pending:
                 each(lane, now)
             result = change(lane, now)
             window = max((account.window for account in lane.accounts.values()), default=0.0)
-            reply = self._ask(raw, dumped(lane), int(1000 * max(_LIVES, 2 * window)))
+            self._tried = dumped(lane), base
+            reply = self._ask(raw, self._tried[0], int(1000 * min(_LIVES_MOST, max(_LIVES, 2 * window))))
+            self._tried = b"", b""
             if reply[0] == 1:
                 self._lane, self._pending, self._failures = lane, [], 0
                 return result

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha1
 from typing import Any, Final, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
@@ -38,7 +38,7 @@ class Redis:
         self._strategy = strategy
         self._url = url
         self._is_cluster = url.scheme.family == "redis+cluster"
-        self._keys, self._read = _FORMS[strategy.name]
+        self._forms, self._read = _FORMS[strategy.name]
         self._plain = _script(script(strategy.name))
         self._renew = _script(RENEW)
         self._crowd = Crowd()
@@ -70,8 +70,11 @@ class Redis:
         assert found is not None, "a question asks for a rate or for a slot"  # noqa: S101
         return found
 
-    async def give(self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = ()) -> None:
-        await self._count(digest, rates, cost, -1, None, earlier)
+    async def give(
+        self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = (), *, age: int = 0
+    ) -> None:
+        """:param age: microseconds since it was taken: what left with its window does not come back from another."""
+        await self._count(digest, rates, cost, -1 - age // _MS, None, earlier)
 
     async def renew(self, digest: str, slot: Slot) -> None:
         await self._run(self._renew, [self._slots(digest, slot)], [slot.lease // _MS, slot.name])
@@ -88,7 +91,10 @@ class Redis:
 
     def _slots(self, digest: str, slot: Slot) -> str:
         """The key of a caller's slots: on the node of the caller's rates."""
-        return self._keys(slot.rate.key(digest, self._strategy.name))[-1]
+        return self._keys(digest, (slot.rate,))[-1]
+
+    def _keys(self, digest: str, rates: Sequence[Rate]) -> list[str]:
+        return [f"{start}{digest}{end}" for start, end in _around(self._forms, self._strategy.name, tuple(rates))]
 
     async def _count(
         self,
@@ -99,15 +105,14 @@ class Redis:
         slot: Slot | None = None,
         earlier: Sequence[str] = (),
     ) -> list[Any]:
-        keys: list[str] = []
-        for each in (digest, *earlier):
-            for rate in rates:
-                keys += self._keys(rate.key(each, self._strategy.name))
+        keys = self._keys(digest, rates)
+        if slot is not None:
+            keys.append(self._slots(digest, slot))
+        for each in earlier:
+            keys += self._keys(each, rates)
             if slot is not None:
                 keys.append(self._slots(each, slot))
-        values: list[int | str] = [mode]
-        for rate, count in zip(rates, costs_of(rates, cost), strict=True):
-            values += count, rate.limit, rate.window // _MS
+        values: list[int | str | bytes] = [mode, *_numbers(tuple(rates), tuple(costs_of(rates, cost)))]
         if slot is None and not earlier:
             return await self._run(self._plain, keys, values)  # type: ignore[no-any-return]
         if slot is not None:
@@ -115,7 +120,7 @@ class Redis:
         text = script(self._strategy.name, slots=slot is not None, moves=bool(earlier))
         return await self._run(_script(text), keys, values)  # type: ignore[no-any-return]
 
-    async def _run(self, what: _Script, keys: Sequence[str], values: Sequence[int | str]) -> Any:
+    async def _run(self, what: _Script, keys: Sequence[str], values: Sequence[int | str | bytes]) -> Any:
         client = await self._client()
         try:
             return await client.evalsha(what.sha, len(keys), *keys, *values)
@@ -132,8 +137,13 @@ class Redis:
         return client
 
     def _connect(self) -> Any:
-        # A decision must not be sent twice: the script may have run although its answer was lost.
-        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 5.0, "socket_connect_timeout": 5.0}
+        # A decision must not be sent twice: the script may have run although its answer was lost. How long it may take
+        # is the ladder's business, which cancels it; a timeout on the socket is a task and two timers for each command.
+        options: dict[str, Any] = {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": None,
+            "socket_connect_timeout": 5.0,
+        }
         scheme, _, rest = self._url.url.removeprefix("async+").partition("://")
         if self._is_cluster:
             user, found, _ = rest.rpartition("@")
@@ -178,12 +188,25 @@ class _Glimpse:
         return (self._room_in or self._oldest_in) - self._window - 1
 
 
-def _one_key(key: str) -> tuple[str, ...]:
-    return (PREFIX + key,)
+_ONE_KEY: Final = (PREFIX + "{}",)
+_TWO_KEYS: Final = (f"{PREFIX}{{{{{{}}}}}}/-1", f"{PREFIX}{{{{{{}}}}}}")
 
 
-def _two_keys(key: str) -> tuple[str, ...]:
-    return f"{PREFIX}{{{key}}}/-1", f"{PREFIX}{{{key}}}"
+@lru_cache(maxsize=4096)
+def _around(forms: tuple[str, ...], strategy: str, rates: tuple[Rate, ...]) -> list[tuple[str, str]]:
+    """What stands before and behind the digest in the keys of some rates."""
+    mark = "\0"
+    found = [form.format(rate.key(mark, strategy)).partition(mark) for rate in rates for form in forms]
+    return [(start, end) for start, _, end in found]
+
+
+@lru_cache(maxsize=4096)
+def _numbers(rates: tuple[Rate, ...], costs: tuple[int, ...]) -> list[bytes]:
+    """What a script is told of some rates, as it goes over the wire."""
+    numbers: list[bytes] = []
+    for rate, count in zip(rates, costs, strict=True):
+        numbers += b"%d" % count, b"%d" % rate.limit, b"%d" % (rate.window // _MS)
+    return numbers
 
 
 # The states after what an answer admitted, less what was taken for those who asked later in the same command.
@@ -210,11 +233,11 @@ def _gcra(reply: list[Any], rates: Sequence[Rate], less: int) -> list[Any]:
     return [float(reply[i + 1]) - less * rate.window / rate.limit for i, rate in enumerate(rates)]
 
 
-_Form: TypeAlias = tuple[Callable[[str], tuple[str, ...]], Callable[[list[Any], Sequence[Rate], int], list[Any]]]
+_Form: TypeAlias = tuple[tuple[str, ...], Callable[[list[Any], Sequence[Rate], int], list[Any]]]
 
 _FORMS: Final[dict[str, _Form]] = {
-    "fixed-window": (_one_key, _fixed),
-    "sliding-window-counter": (_two_keys, _sliding),
-    "moving-window": (_one_key, _moving),
-    "gcra": (_one_key, _gcra),
+    "fixed-window": (_ONE_KEY, _fixed),
+    "sliding-window-counter": (_TWO_KEYS, _sliding),
+    "moving-window": (_ONE_KEY, _moving),
+    "gcra": (_ONE_KEY, _gcra),
 }

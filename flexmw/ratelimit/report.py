@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import ceil
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from flexmw.contract import Dialect, Quota, render
 from flexmw.errors import APIError, RateLimitExceeded, SubsystemOffline
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.clock import Clock
-from flexmw.kit.exchange import Exchange
+from flexmw.kit.exchange import Exchange, Header
 from flexmw.ratelimit.core import SECOND, Rate, Verdict
 from flexmw.ratelimit.ladder import Policy
 from flexmw.ratelimit.limiter import Limiter
@@ -25,6 +26,19 @@ _RESULTS: Final = {
     (True, True): "storage_error_allowed",
     (False, True): "storage_error_rejected",
 }
+
+
+_REMAINING: Final = b"x-ratelimit-remaining-requests"
+
+
+@lru_cache(maxsize=1024)
+def _limit(limit: int) -> Header:
+    return b"x-ratelimit-limit-requests", b"%d" % limit
+
+
+@lru_cache(maxsize=1024)
+def _reset(reset_at: int) -> Header:
+    return b"x-ratelimit-reset-requests", b"%d" % reset_at
 
 
 class Report:
@@ -45,25 +59,40 @@ class Report:
     ) -> None:
         self._limiter = limiter
         self._policy = policy
-        self._clock = clock
+        self._now = clock.now
         self._dialects = dialects
         self._shadow = shadow
         self._plain = alone and tuple(dialects) == ("seed",)
 
     def note(self, exchange: Exchange, found: Verdict | None, degraded: bool, rates: Sequence[Rate]) -> None:
         """Leave headers and facts on the exchange."""
-        facts = exchange.facts
+        facts, headers = exchange.facts, exchange.headers
         if found is None:
             facts[RESULT] = self._result(found, degraded)
             facts["flexmw.rate_limiting.policy"] = rates[0].name
-        elif not facts or found.wait or _is_tighter(found, facts):
-            facts[RESULT] = self._result(found, degraded)
-            facts["flexmw.rate_limiting.policy"] = found.rate.name
-            facts["flexmw.rate_limiting.limit"] = found.rate.limit
-            facts["flexmw.rate_limiting.remaining"] = found.remaining
-            if found.wait:
-                facts["flexmw.rate_limiting.retry_after"] = found.wait / SECOND
-            self._head(exchange, found)
+            return
+        rate, remaining, wait, reset, _ = found
+        limit = rate.limit
+        leads = not facts or wait > 0 or _is_tighter(found, facts)
+        if leads:
+            facts[RESULT] = _RESULTS[not wait, degraded]
+            facts["flexmw.rate_limiting.policy"] = rate.name
+            facts["flexmw.rate_limiting.limit"] = limit
+            facts["flexmw.rate_limiting.remaining"] = remaining
+            if wait:
+                facts["flexmw.rate_limiting.retry_after"] = wait / SECOND
+        now = self._now()
+        if self._plain and not wait and not headers:
+            # What `render` would say, on the shortest way: this is done for nearly every request.
+            reset_at = ceil(now + reset / SECOND - _ROUNDING)
+            headers += _limit(limit), (_REMAINING, b"%d" % remaining), _reset(reset_at)
+            return
+        quotas = self._quotas(found, now)
+        said = raw_headers(render(*quotas, now=now, dialects=self._dialects)) if quotas else []
+        # Of two limiters the tighter one speaks; the other one adds what that does not say, such as another unit.
+        first, second = (said, headers) if leads else (headers, said)
+        names = {name for name, _ in first}
+        headers[:] = [*first, *(pair for pair in second if pair[0] not in names)]
 
     def tell(
         self,
@@ -105,25 +134,6 @@ class Report:
     def _result(self, found: Verdict | None, degraded: bool) -> str:
         allowed = self._policy.mode == "open" if found is None else not found.wait
         return _RESULTS[allowed, degraded]
-
-    def _head(self, exchange: Exchange, found: Verdict) -> None:
-        now = self._clock.now()
-        if self._plain and not found.wait and not exchange.headers:
-            # What `render` would say, on the shortest way: this is done for nearly every request.
-            exchange.headers += (
-                (b"x-ratelimit-limit-requests", b"%d" % found.rate.limit),
-                (b"x-ratelimit-remaining-requests", b"%d" % found.remaining),
-                (b"x-ratelimit-reset-requests", b"%d" % ceil(now + found.reset / SECOND - _ROUNDING)),
-            )
-            return
-        quotas = self._quotas(found, now)
-        if not quotas:
-            return
-        headers = raw_headers(render(*quotas, now=now, dialects=self._dialects))
-        if exchange.headers:
-            names = {name for name, _ in headers}
-            headers += [pair for pair in exchange.headers if pair[0] not in names]
-        exchange.headers[:] = headers
 
     def _quotas(self, found: Verdict, now: float) -> list[Quota]:
         """One for each unit. How many are going on at once is said only where that refuses: it is past when it is

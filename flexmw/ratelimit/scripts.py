@@ -4,7 +4,8 @@ The first three keep their counters where ``limits`` keeps them and in its forma
 write the same ones. Unlike its scripts they take nothing from a window when another one refuses, tell the state in the
 same command, and use the server's clock everywhere.
 
-``ARGV``: how many equal requests ask, or 0 only to look, or -1 to give back (or, negative, to charge) without asking;
+``ARGV``: how many equal requests ask, or 0 only to look, or -1 to give back (or, negative, to charge) without asking,
+less the milliseconds since it was taken: what left with its window does not come back from another one;
 then of each rate its cost, its limit and its window in milliseconds; then, where a slot is asked for, how many there
 are, the lease in milliseconds and the holder. ``KEYS``: those of each rate, then the slots'; then the same of each
 earlier digest of the caller. The answer: how many of the requests are admitted (-1: none, for want of a slot), then
@@ -32,6 +33,7 @@ if fits > 0 and takes then
   for i = 1, rates do
     local key, cost = KEYS[i], tonumber(ARGV[3*i-1])
     local take = asks and cost * fits or math.max(-cost, -out[2*i])
+    if take < 0 and age > tonumber(ARGV[3*i+1]) - out[2*i+1] + 1 then take = 0 end
     if out[2*i+1] > 0 then
       if take ~= 0 then redis.call('INCRBY', key, take) end
     elseif take > 0 then
@@ -61,12 +63,18 @@ end
 out[1] = fits
 if fits > 0 and takes then
   for i = 1, rates do
-    local key, cost = KEYS[2*i], tonumber(ARGV[3*i-1])
-    local take = asks and cost * fits or math.max(-cost, -out[3*i])
+    local key, cost, window = KEYS[2*i], tonumber(ARGV[3*i-1]), tonumber(ARGV[3*i+1])
+    local take, over = asks and cost * fits or math.max(-cost, -out[3*i]), age - 2 * window + out[3*i+1] - 1
+    if not asks and cost > 0 and over > 0 then
+      take = 0
+      local back = over <= window and math.min(cost, out[3*i-1]) or 0
+      if back > 0 then redis.call('INCRBY', KEYS[2*i-1], -back) end
+      out[3*i-1] = out[3*i-1] - back
+    end
     if out[3*i+1] > 0 then
       if take ~= 0 then redis.call('INCRBY', key, take) end
     elseif take > 0 then
-      out[3*i+1] = 2 * tonumber(ARGV[3*i+1])
+      out[3*i+1] = 2 * window
       redis.call('SET', key, take, 'PX', out[3*i+1])
     end
     out[3*i] = out[3*i] + take
@@ -102,8 +110,12 @@ out[1] = fits
 if fits > 0 and takes then
   for i = 1, rates do
     local key, cost, limit, window = KEYS[i], tonumber(ARGV[3*i-1]), tonumber(ARGV[3*i]), tonumber(ARGV[3*i+1])
-    local take = asks and cost * fits or math.max(-cost, -out[3*i-1])
-    if take < 0 then
+    local newer = age > 0 and math.min(used(key, now - age * 1000 + 1), out[3*i-1]) or 0
+    local take = asks and cost * fits or math.max(-cost, newer - out[3*i-1])
+    if take < 0 and newer > 0 then
+      for j = newer, newer - take - 1 do redis.call('LSET', key, j, '') end
+      redis.call('LREM', key, 0, '')
+    elseif take < 0 then
       redis.call('LTRIM', key, -take, -1)
     elseif take > 0 then
       for done = 0, take - 1, 4000 do
@@ -138,6 +150,7 @@ for i = 1, rates do
   local over = full[i] - now - window - 0.5
   if not asks then
     step[i] = -step[i]
+    if step[i] < 0 then step[i] = math.min(0, step[i] + age * 1000) end
   elseif over + step[i] > 0 then
     fits = 0
   elseif fits > 1 then
@@ -180,7 +193,7 @@ _ROOM: Final = """  if asks then
 _START: Final = """
 local mode, out = tonumber(ARGV[1]), {}
 local asks, takes, fits, rates = mode >= 0, mode ~= 0, math.max(mode, 1), (#ARGV - 1) / 3
-local asked = fits
+local asked, age = fits, -1 - mode
 """
 
 # What a caller used under an earlier pepper goes with it: the counters move, with their time to live, before anything

@@ -18,9 +18,9 @@ state of a caller who was never seen.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from math import ceil
+from math import ceil, inf
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from flexmw.ratelimit.values import Rate
@@ -32,14 +32,15 @@ State: TypeAlias = Any
 
 class Strategy(NamedTuple):
     """One algorithm. ``wait`` is the time after which ``cost`` would be admitted (0: now), ``take`` the state after it
-    was, ``give`` the state after ``cost`` was given back (or, negative, was charged after the fact), ``reset`` the time
-    until the window ends, ``lives`` how long after its last use a state still matters, in windows. ``hit`` is all of it
+    was, ``give`` the state after ``cost`` was given back (or, negative, was charged after the fact), ``age`` after it
+    was taken: what left with its window does not come back from another one; ``reset`` the time until the window
+    ends, ``lives`` how long after its last use a state still matters, in windows. ``hit`` is all of it
     for one request: wait, state after it, remaining and reset."""
 
     name: str
     wait: Callable[[State, int, Rate, int], int]
     take: Callable[[State, int, Rate, int], State]
-    give: Callable[[State, int, Rate, int], State]
+    give: Callable[..., State]
     remaining: Callable[[State, int, Rate], int]
     reset: Callable[[State, int, Rate], int]
     lives: int
@@ -63,8 +64,10 @@ def _fixed_take(state: State, now: int, rate: Rate, cost: int) -> State:
     return (state[0], state[1] + cost) if state and now < state[0] else (now + rate.window, cost)
 
 
-def _fixed_give(state: State, now: int, rate: Rate, cost: int) -> State:
+def _fixed_give(state: State, now: int, rate: Rate, cost: int, age: int = 0) -> State:
     if state and now < state[0]:
+        if cost > 0 and age > now - state[0] + rate.window:
+            return state
         return state[0], max(0, state[1] - cost)
     return (now + rate.window, -cost) if cost < 0 else None
 
@@ -90,7 +93,7 @@ def _shift(state: State, now: int, window: int) -> tuple[int, int, int]:
 
 def _sliding_hit(state: State, now: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
     window = rate.window
-    end, current, previous = _shift(state, now, window)
+    end, current, previous = state if state and now < state[0] else _shift(state, now, window)
     room = rate.limit - current - (previous * (end - now) // window if previous else 0)
     if room >= cost:
         return 0, (end, current + cost, previous), room - cost, end - now
@@ -116,8 +119,11 @@ def _sliding_take(state: State, now: int, rate: Rate, cost: int) -> State:
     return end, current + cost, previous
 
 
-def _sliding_give(state: State, now: int, rate: Rate, cost: int) -> State:
+def _sliding_give(state: State, now: int, rate: Rate, cost: int, age: int = 0) -> State:
     end, current, previous = _shift(state, now, rate.window)
+    over = age - (now - end + rate.window)
+    if cost > 0 and over > 0:
+        return end, current, max(0, previous - cost) if over <= rate.window else previous
     return end, max(0, current - cost), previous
 
 
@@ -155,9 +161,10 @@ class Log:
     def add(self, now: int, cost: int) -> None:
         self._times.extend([now] * cost)
 
-    def drop(self, cost: int) -> None:
-        """Forget the newest ones."""
-        del self._times[max(self._first, len(self._times) - cost) :]
+    def drop(self, cost: int, last: float = inf) -> None:
+        """Forget the newest ones that are not later than ``last``."""
+        end = bisect_right(self._times, last, self._first)
+        del self._times[max(self._first, end - cost) : end]
 
 
 def _moving_wait(state: State, now: int, rate: Rate, cost: int) -> int:
@@ -176,11 +183,11 @@ def _moving_take(state: State, now: int, rate: Rate, cost: int) -> State:
     return log
 
 
-def _moving_give(state: State, now: int, rate: Rate, cost: int) -> State:
+def _moving_give(state: State, now: int, rate: Rate, cost: int, age: int = 0) -> State:
     if cost < 0:
         return _moving_take(state, now, rate, -cost)
     if state:
-        state.drop(cost)
+        state.drop(cost, now - age)
     return state
 
 
@@ -215,8 +222,10 @@ def _gcra_take(state: State, now: int, rate: Rate, cost: int) -> State:
     return max(state or 0.0, float(now)) + cost * rate.window / rate.limit
 
 
-def _gcra_give(state: State, now: int, rate: Rate, cost: int) -> State:
-    return _gcra_take(state, now, rate, -cost)
+def _gcra_give(state: State, now: int, rate: Rate, cost: int, age: int = 0) -> State:
+    taken = cost * rate.window / rate.limit
+    # What was taken has drained since, as far as time went by.
+    return max(state or 0.0, float(now)) - (taken if cost < 0 else max(0.0, taken - age))
 
 
 def _gcra_remaining(state: State, now: int, rate: Rate) -> int:

@@ -16,9 +16,10 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from flexmw.errors import ConfigError
-from flexmw.kit.effects import Send, Sleep
+from flexmw.kit.effects import Call, Send, Sleep
+from flexmw.testing.clock import FakeClock
 from flexmw.testing.declared import declaration, face, report, watch
-from flexmw.testing.played import Played, answered, fresh, play, request_of, response_of
+from flexmw.testing.played import MOST, Played, answered, fresh, play, request_of, response_of
 from flexmw.testing.transports import compare
 
 __all__ = ["FLOW_CHECKS", "check_flow"]
@@ -150,7 +151,7 @@ def _interleaved(make: Make, library: Any) -> list[str]:
     requests = [request_of(library, "GET", f"{host}.test") for host in ("a", "b")]
     answers = [response_of(request, 200) for request in requests]
     flows = [component.flow(request) for request in requests]
-    sends = [next(flow) for flow in flows]
+    sends = [_up_to_send(flow, component) for flow in flows]
     faults: list[str] = []
     for request, send in zip(requests, sends, strict=True):
         if not isinstance(send, Send) or send.request.url.host != request.url.host:
@@ -166,6 +167,18 @@ def _interleaved(make: Make, library: Any) -> list[str]:
         else:
             waiting.append((place, answered(effect)))
     return faults
+
+
+def _up_to_send(flow: Any, component: Any) -> Any:
+    """What a flow asks for after its calls and the waits between them."""
+    effect, clock = next(flow), getattr(component, "clock", None)
+    for _ in range(MOST):
+        if isinstance(effect, Sleep) and isinstance(clock, FakeClock):
+            clock.sleep(effect.seconds)
+        elif not isinstance(effect, Call):
+            break
+        effect = flow.send(answered(effect))
+    return effect
 
 
 def _given(played: Played) -> list[str]:

@@ -11,9 +11,12 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
+from contextvars import copy_context
 from dataclasses import dataclass, field, is_dataclass, replace
 from importlib import import_module
+from threading import Thread
 from typing import Any, Final, TypeAlias, get_args
 
 from flexmw.errors import ConfigError
@@ -21,15 +24,22 @@ from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Call, Discard, Effect, Follow, Read, Replace, Send, Sleep
 from flexmw.testing.clock import FakeClock
 
-__all__ = ["MOST", "Outcome", "Played", "answered", "fresh", "play", "request_of"]
+__all__ = ["CALL_SECONDS", "MOST", "Endless", "Outcome", "Played", "answered", "fresh", "play", "request_of"]
 
 MOST: Final = 1000
 """Effects after which a flow is taken to have no end."""
+
+CALL_SECONDS: Final = 5.0
+"""Seconds after which a function that a flow has called is taken to have no end."""
 
 Outcome: TypeAlias = "int | Any | BaseException"
 """A status, a response of the request's own library, or an exception that the transport raises."""
 
 _EFFECTS: Final = get_args(Effect)
+
+
+class Endless(Exception):
+    """A function that a flow has called did not come to its end."""
 
 
 @dataclass(slots=True)
@@ -111,6 +121,10 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
         elif isinstance(effect, Call):
             try:
                 outcome = answered(effect)
+            except Endless as error:
+                played.faults.append(str(error))
+                flow.close()
+                return played
             except BaseException as error:
                 step, outcome = flow.throw, error
         else:
@@ -118,15 +132,35 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
 
 
 def answered(effect: Any) -> Any:
-    """The outcome of an effect that concerns an answer held in memory, or of a call; None for those that have none."""
+    """The outcome of an effect that concerns an answer held in memory, or of a call; None for those that have none.
+
+    :raises Endless: the call goes on for longer than :data:`CALL_SECONDS`.
+    """
     if isinstance(effect, Call):
-        return effect.function()
+        return _called(effect.function)
     response: Any = getattr(effect, "response", None)
     if isinstance(effect, Read):
         return response.content if len(response.content) <= effect.limit else None
     if isinstance(effect, Replace):
         response._content = effect.body
     return response if isinstance(effect, (Follow, Replace)) else None
+
+
+def _called(function: Callable[[], Any]) -> Any:
+    """Calls it in another thread, as a task does: it may block."""
+    outcome: Future[Any] = Future()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            outcome.set_result(context.run(function))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    if not wait([outcome], CALL_SECONDS).done:
+        raise Endless(f"it called a function that blocks for more than {CALL_SECONDS:g} seconds: a Call must end soon")
+    return outcome.result()
 
 
 def _judge(effect: Any, played: Played) -> None:

@@ -32,10 +32,12 @@ class Answers:
     def __init__(self) -> None:
         self.asked: list[tuple[int, asyncio.Future[list[Any]]]] = []
         self.cancelled = 0
+        self.came = asyncio.Event()
 
     async def __call__(self, digest: str, rates: Any, cost: int, number: int) -> list[Any]:
         answer = asyncio.get_running_loop().create_future()
         self.asked.append((number, answer))
+        self.came.set()
         try:
             return await answer  # type: ignore[no-any-return]
         except asyncio.CancelledError:
@@ -66,6 +68,23 @@ async def test_the_first_ones_go_alone_and_the_rest_together_when_one_is_back() 
     said = await asyncio.gather(*tasks)
     assert said[0] == (["first"], 0)
     assert [place for _, place in said[FLIGHTS:]] == [0, 1, 2, 3, 4]
+    assert crowd._lanes == {}
+
+
+async def test_nobody_waits_for_the_answers_of_a_store_that_is_far_away() -> None:
+    crowd, answers = Crowd(), Answers()
+    tasks = await crowded(crowd, answers, FLIGHTS + 5)
+    answers.came.clear()
+    await asyncio.wait_for(answers.came.wait(), 5.0)  # though none of the first ones is answered
+    assert [number for number, _ in answers.asked][FLIGHTS:] == [5]
+    more = await crowded(crowd, answers, 3)
+    assert len(answers.asked) == FLIGHTS + 1
+    for _, answer in answers.asked:
+        answer.set_result(["first"])
+    await turns()
+    answers.asked[-1][1].set_result(["second"])
+    said = await asyncio.gather(*tasks, *more)
+    assert [place for _, place in said[FLIGHTS:]] == [0, 1, 2, 3, 4, 0, 1, 2]
     assert crowd._lanes == {}
 
 

@@ -1,0 +1,167 @@
+"""What a hostile reader of the limiter would try: corrections that come late, units that speak together."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import anyio
+import pytest
+import redis
+from starlette.types import Receive, Scope, Send
+
+from flexmw.kit.storage import parse
+from flexmw.ratelimit import RateLimit, settle
+from flexmw.ratelimit.asgi import Limited
+from flexmw.ratelimit.core import SECOND, STRATEGIES, rates_of
+from flexmw.ratelimit.redis import Redis
+from flexmw.testing import FakeClock
+from tests.ratelimit.calls import answering, call
+
+pytestmark = pytest.mark.anyio
+NAMES = sorted(STRATEGIES)
+
+
+class Late:
+    """An app whose first request waits to be let go before it says that it used nothing."""
+
+    def __init__(self) -> None:
+        self.entered, self.opened = anyio.Event(), anyio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/late":
+            self.entered.set()
+            await self.opened.wait()
+            settle(0)
+        await answering()(scope, receive, send)
+
+
+def limited(*rates: str, app: Any = None, **options: Any) -> Limited:
+    made = RateLimit(*rates, **options).asgi(app or answering())
+    assert isinstance(made, Limited)
+    return made
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_what_comes_back_after_its_window_is_over_is_not_taken_from_who_came_later(strategy: str) -> None:
+    clock, gate = FakeClock(), Late()
+    app = limited(app=gate, tokens="100/minute", token_cost=lambda scope: 90, strategy=strategy, clock=clock)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: call(app, path="/late"))
+        await gate.entered.wait()
+        clock.advance(130.0)
+        assert (await call(app)).status == 200  # 90 of 100 in the window that is now
+        gate.opened.set()
+    assert (await call(app)).status == 429
+
+
+# Seconds and costs: what is used before, when the late one takes its 90, who comes then, when the late one gives all
+# back, and who must not find room after that.
+_LATE = {
+    "fixed-window": ((0, 5), 50, (61, 90), 62, (62, 90)),
+    "sliding-window-counter": ((0, 5), 50, (109.9, 80), 109.95, (109.95, 80)),
+    "moving-window": ((0, 1), 0, (59, 5), 59.5, (60.1, 96)),
+    "gcra": ((0, 1), 0, (50, 90), 51, (51, 90)),
+}
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_what_comes_back_within_a_window_s_length_is_nobody_else_s(strategy: str) -> None:
+    clock, gate = FakeClock(), Late()
+    begin = clock.monotonic()
+    app = limited(
+        app=gate,
+        tokens="100/minute",
+        token_cost=lambda scope: 90 if scope["path"] == "/late" else int(scope["path"][1:]),
+        strategy=strategy,
+        clock=clock,
+    )
+
+    async def use(moment: float, cost: int) -> int:
+        clock.advance(begin + moment - clock.monotonic())
+        return (await call(app, path=f"/{cost}")).status
+
+    before, taken, then, given, after = _LATE[strategy]
+    assert await use(*before) == 200
+    clock.advance(begin + taken - clock.monotonic())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: call(app, path="/late"))
+        await gate.entered.wait()
+        assert await use(*then) == 200
+        clock.advance(begin + given - clock.monotonic())
+        gate.opened.set()
+    assert await use(*after) == 429
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_what_comes_back_within_its_window_makes_room(strategy: str) -> None:
+    clock, gate = FakeClock(), Late()
+    app = limited(app=gate, tokens="100/minute", token_cost=lambda scope: 90, strategy=strategy, clock=clock)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: call(app, path="/late"))
+        await gate.entered.wait()
+        clock.advance(1.0)
+        gate.opened.set()
+    assert (await call(app)).status == 200
+
+
+@pytest.mark.parametrize("strategy", ["fixed-window", "sliding-window-counter"])
+async def test_a_store_that_is_slow_to_decide_costs_nobody_what_is_given_back(strategy: str) -> None:
+    clock, gate = FakeClock(), Late()
+    gate.opened.set()
+    app = limited(app=gate, tokens="100/minute", token_cost=lambda scope: 90, strategy=strategy, clock=clock)
+    decide = app.limiter.decide
+
+    async def slow_to_decide(*values: Any, **options: Any) -> Any:
+        clock.advance(0.05)
+        return await decide(*values, **options)
+
+    app.limiter.decide = slow_to_decide  # type: ignore[method-assign]
+    assert [(await call(app, path="/late")).status for _ in range(2)] == [200, 200]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_redis_knows_too_what_can_come_back(redis_url: str, strategy: str, anyio_backend: str) -> None:
+    store, rates = Redis(STRATEGIES[strategy], parse(redis_url, "storage")), rates_of("100/hour")
+    left: list[int] = []
+    try:
+        for age in (0, 5, 3_000, 3_601, 7_201):
+            digest = f"{strategy} {age}"
+            await store.decide(digest, rates, 90)
+            await store.give(digest, rates, 80, age=age * SECOND)
+            left.append((await store.decide(digest, rates, 0, take=False)).remaining)
+    finally:
+        await store.close()
+    # What was taken in a window that has just begun cannot have been taken long before; a bucket has drained since.
+    assert left == {"gcra": [90, 89, 10, 10, 10]}.get(strategy, [90, 10, 10, 10, 10])
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_of_a_log_in_redis_only_what_is_old_enough_comes_back(redis_url: str, anyio_backend: str) -> None:
+    store, rates = Redis(STRATEGIES["moving-window"], parse(redis_url, "storage")), rates_of("100/hour")
+    key = f"LIMITS:{rates[0].key('log', 'moving-window')}"
+    now = time.time()
+    try:
+        with redis.Redis.from_url(redis_url) as server:
+            server.rpush(key, *[now] * 10, *[now - 60] * 50, *[now - 120] * 5)
+            await store.give("log", rates, 30, age=30 * SECOND)
+            stamps = [round(now - float(stamp)) for stamp in server.lrange(key, 0, -1)]
+    finally:
+        await store.close()
+    assert stamps == [0] * 10 + [60] * 20 + [120] * 5
+
+
+async def test_slots_of_one_limiter_do_not_silence_the_headers_of_another_inside_it() -> None:
+    clock = FakeClock()
+    app = limited(app=limited("60/minute", clock=clock), concurrency=2, clock=clock)
+    answer = await call(app)
+    assert answer.quota[:2] == (60, 59)
+
+
+async def test_two_limiters_of_two_units_are_both_told() -> None:
+    clock = FakeClock()
+    app = limited("2/minute", app=limited(tokens="100/minute", token_cost=1, clock=clock), clock=clock)
+    answer = await call(app)
+    assert answer.quota[:2] == (2, 1)
+    assert answer["x-ratelimit-remaining-tokens"] == "99"
