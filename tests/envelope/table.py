@@ -18,7 +18,7 @@ import flexmw
 from flexmw.contract import ErrorBody
 from tests.envelope.conftest import MAKERS, wrapped
 from tests.envelope.modes import MODES, Mode
-from tests.envelope.test_modes import call
+from tests.envelope.test_modes import call, sdk_at
 from tests.envelope.test_streams import chat
 from tests.hosts.apps import HOSTS
 from tests.hosts.test_errors import CASES, Case
@@ -103,7 +103,7 @@ def _head() -> Iterator[str]:
 
 
 def _modes(urls: dict[str, str]) -> Iterator[str]:
-    with openai.OpenAI(api_key="k", base_url=urls["fastapi"], max_retries=0, timeout=10) as client:
+    with sdk_at(urls["fastapi"]) as client:
         yield from _whole(urls, client)
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import httpx
+import httpx2
 import openai
 import pytest
 
@@ -29,13 +30,16 @@ def name_of(value: object) -> str:
     return value.id if isinstance(value, Mode) else str(value)
 
 
+def sdk_at(url: str) -> openai.OpenAI:
+    """It uses no connection twice: uvicorn ends one whose app has raised after its answer, at some moment."""
+    once = httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0))
+    return openai.OpenAI(api_key="k", base_url=url, max_retries=0, timeout=10, http_client=once)
+
+
 @pytest.fixture(scope="module")
 def sdks(hosts: dict[str, Served]) -> Iterator[dict[str, openai.OpenAI]]:
     with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(openai.OpenAI(api_key="k", base_url=served.url, max_retries=0, timeout=10))
-            for name, served in hosts.items()
-        }
+        yield {name: stack.enter_context(sdk_at(served.url)) for name, served in hosts.items()}
 
 
 @pytest.mark.parametrize(("host", "mode"), CASES, ids=name_of)
