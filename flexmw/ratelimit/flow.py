@@ -6,7 +6,7 @@ Pace(patience=5.0, max_wait=30.0)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Final
 from flexmw.contract import wait_of
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
-from flexmw.kit.effects import Call, Effect, Flow, Request, Response, Send, Sleep, head_leaves
+from flexmw.kit.effects import Call, Effect, Flow, Request, Response, Send, Sleep
+from flexmw.kit.evidence import Evidence
 from flexmw.kit.options import check, option, seconds
 from flexmw.ratelimit.lane import Lane, Ticket
 from flexmw.ratelimit.pace_lanes import SCHEMES, Lanes, caller_of, parse
@@ -79,12 +80,12 @@ class Pace:
             if ticket is not None:
                 break
             yield Sleep(wait)
-        path = _Path()
+        evidence = Evidence()
         sent = clock.now()
         try:
-            response: Response = yield Send(request, path.observe)
+            response: Response = yield Send(request, evidence.observe)
         except BaseException:
-            self._failed(caller, ticket, unsent=path.heard and not path.left)
+            self._failed(caller, ticket, unsent=evidence.sent is False)
             raise
         yield from self._answered(caller, ticket, response, sent)
         return response
@@ -175,16 +176,3 @@ class _Entry:
         with suppress(IndexError):  # the two threads may both be here: one of them finds it
             ticket = self._found.pop()
             self._shared.later(lambda lane, now: lane.failed(ticket, now=now, unsent=True))
-
-
-class _Path:
-    """How far a request came, by what the transport reports; of one that reports nothing all is possible."""
-
-    __slots__ = ("heard", "left")
-
-    def __init__(self) -> None:
-        self.heard = self.left = False
-
-    def observe(self, event: str, details: Mapping[str, Any]) -> None:
-        self.heard = self.heard or not event.startswith("flexmw.")
-        self.left = self.left or head_leaves(event, details)

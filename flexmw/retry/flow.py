@@ -9,13 +9,14 @@ import copy
 import hashlib
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from flexmw.contract import Wait, wait_of
-from flexmw.kit.effects import RESENDS, Discard, Flow, Follow, Request, Response, Send, Sleep, Tell, head_leaves
+from flexmw.kit.effects import RESENDS, Discard, Flow, Follow, Request, Response, Send, Sleep, Tell
+from flexmw.kit.evidence import Evidence
 from flexmw.kit.transport import DRAIN_SECONDS, copy_request
 from flexmw.retry.body import body_bytes, rewinder
 from flexmw.retry.core import (
@@ -52,26 +53,6 @@ _NAME: Final = itemgetter(0)
 
 GOOD: Final = judge("answered", "none")
 AT_ONCE: Final = Outcome("answered", 1)
-
-
-class Evidence:
-    """What the transport reported of one attempt (httpcore's ``trace`` events)."""
-
-    __slots__ = ("head", "seen", "stream")
-
-    def __init__(self) -> None:
-        self.seen = self.head = False
-        self.stream: int | None = None
-
-    def observe(self, event: str, details: Mapping[str, Any]) -> None:
-        self.seen = True
-        if head_leaves(event, details):
-            self.head = True
-            self.stream = details.get("stream_id")
-
-    @property
-    def sent(self) -> bool | None:
-        return self.head if self.seen else None
 
 
 class Call:

@@ -1,0 +1,46 @@
+"""How far an attempt came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+import flexmw
+from flexmw.kit.effects import Tell
+from flexmw.kit.evidence import Evidence
+
+
+class Telling:
+    """A component that tells those further outward of something."""
+
+    name = "telling"
+    api = 1
+
+    def flow(self, request: Any) -> Any:
+        yield Tell("acme.looked", {})
+        return (yield flexmw.Send(request))
+
+
+def test_what_a_component_tells_is_no_report_of_the_transport() -> None:
+    evidence = Evidence()
+    evidence.observe("acme.looked", {})
+    evidence.observe("flexmw.retry.scheduled", {})
+    assert evidence.sent is None
+
+
+def test_a_lost_answer_stays_ambiguous_whatever_components_further_inward_tell() -> None:
+    sent: list[Any] = []
+
+    def lose(request: Any) -> Any:
+        sent.append(request)
+        raise httpx.ReadError("lost", request=request)
+
+    client = httpx.Client(
+        transport=flexmw.httpx.Transport(flexmw.Retry(), Telling(), transport=httpx.MockTransport(lose))
+    )
+    with client, pytest.raises(httpx.ReadError) as caught:
+        client.post("http://api.test/")
+    outcome: Any = caught.value.flexmw  # type: ignore[attr-defined]
+    assert (len(sent), outcome.outcome) == (1, "ambiguous")
