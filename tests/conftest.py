@@ -50,12 +50,11 @@ from tests.servers import (
 # The instruments read this once for the whole process: whichever test comes first decides for all.
 os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "http"
 
-# A busy machine is no failure: properties are bounded by their number of examples, not by time.
-hypothesis.settings.register_profile(
-    "flexmw",
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
-)
+# A busy machine is no failure: properties are bounded by their number of examples, not by time. A change is judged by
+# the same examples every time; the nightly run looks for new ones.
+_SLOW = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
+hypothesis.settings.register_profile("flexmw", deadline=None, suppress_health_check=_SLOW, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, suppress_health_check=_SLOW, max_examples=2000)
 hypothesis.settings.load_profile("flexmw")
 
 # --- backends --------------------------------------------------------------------------------------------------------

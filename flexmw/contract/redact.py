@@ -17,9 +17,11 @@ _NAMES: Final = (
     r"(?i)(?<![a-z0-9])((?:x[_-])?api[_-]?key|(?:access|secret|private)[_-]?key|client[_-]?secret"
     r"|(?:access|auth|refresh|session|id)[_-]?token|password|passwd|secret|signature|sig)"
 )
+_PROSE: Final = r"(?:auth|authenticat(?:ion|ed)|authori[sz](?:ation|ed)|tokens?|credentials?)"
 _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
-    # Prose about the scheme ("Bearer authentication is required") holds no token.
-    (re.compile(r"(?i)\b(bearer|basic)\s+(?!(?:auth[a-z]*|tokens?|credentials?)\b)[^\s\"',;*]{6,}"), r"\1 ***"),
+    # In the header whatever follows the scheme is the token, in prose ("Bearer authentication is required") a word.
+    (re.compile(r"(?i)\b(authorization[\"']?\s{0,3}[=:,]\s{0,3}b?[\"']?(?:bearer|basic))\s+[^\s\"',;*]+"), r"\1 ***"),
+    (re.compile(rf"(?i)\b(bearer|basic)\s+(?!{_PROSE}[.,;:!?)]?(?:\s|$))[^\s\"',;*]{{6,}}"), r"\1 ***"),
     (re.compile(r"(://)[^\s/?#]+@"), r"\1***@"),
     # A password may hold an unescaped slash. `host:8080/...@...` is no password.
     (re.compile(r"(://)[^\s/?#@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s\"'<>]{1,512}@"), r"\1***@"),

@@ -17,6 +17,7 @@ from flexmw.envelope.core import Header, Reply, Seen, decide, error_status, repl
 from flexmw.envelope.faults import GONE, Verdict, stems_from
 from flexmw.envelope.hosts import answers_crashes_itself, through_cors, unrouted
 from flexmw.envelope.stream import EVENTS, LINES, Framing, Stream
+from flexmw.envelope.unread import read_rest
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
@@ -66,6 +67,7 @@ class Responder:
         "_gone",
         "_guard",
         "_plan",
+        "_read",
         "_receive",
         "_scope",
         "_seen",
@@ -86,7 +88,7 @@ class Responder:
         self._state = _WAITING
         self._start: Message = _NO_START
         self._before: BaseException | None = None
-        self._gone = False
+        self._gone = self._read = False
         self._alarm: Alarm | None = None
         self._answered: BaseException | None = None
 
@@ -113,6 +115,7 @@ class Responder:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self._gone = True
+        self._read = not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
@@ -243,10 +246,12 @@ class Responder:
     async def _raised(self, error: Exception) -> bool:
         """See an exception through. Whether it is answered by that, and not to be raised again."""
         verdict = self._plan.judge(error)
-        state = self._state
         if verdict.status == GONE:
             self._state = _DONE
             return True
+        if not (verdict.meant or self._read) and self._state != _DONE:
+            await read_rest(self._scope, self.receive)
+        state = self._state
         if state == _DONE or self._gone:
             return error is self._answered and verdict.meant
         with suppress(OSError):

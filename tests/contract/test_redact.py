@@ -6,7 +6,7 @@ import re
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flexmw.contract import redact
@@ -75,8 +75,16 @@ def test_no_prefixed_key_survives(prefix: str, token: str, place: str) -> None:
 @given(
     token=st.text(WORD + "-._~+/=:!", min_size=8, max_size=2000), scheme=st.sampled_from(["Bearer", "bearer", "BASIC"])
 )
+@example(token="AUTH:000", scheme="Bearer")
+@example(token="credentials", scheme="BASIC")
 def test_no_authorization_survives(token: str, scheme: str) -> None:
     assert redact(f"authorization: {scheme} {token}") == f"authorization: {scheme} ***"
+
+
+@pytest.mark.parametrize("token", ["AUTH:000", "authabcdef", "tokens-of-mine", "Authorization==", "credentials.x"])
+def test_a_token_that_begins_like_prose_does_not_survive(token: str) -> None:
+    assert redact(f"sent Bearer {token} to it") == "sent Bearer *** to it"
+    assert redact(repr([(b"authorization", f"Bearer {token}".encode())])) == "[(b'authorization', b'Bearer ***')]"
 
 
 @given(name=NAMES, secret=QUOTABLE)
@@ -126,6 +134,7 @@ def test_other_credentials(text: str, shown: str) -> None:
         "Missing bearer or basic authentication in header",
         "Basic authentication is not supported.",
         "Bearer tokens are required",
+        "Use bearer authentication, or basic credentials.",
         "Invalid token: expected a string",
         "You asked for max_tokens=5; the signature of f(x) differs",
         "see https://unpkg.com/react@18/index.js and https://medium.com/@user/post",

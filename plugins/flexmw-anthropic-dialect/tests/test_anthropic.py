@@ -44,6 +44,8 @@ async def breaks_in_the_middle(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def ends_well(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body"):
+        pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
     stop = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
     event = f"event: message_start\ndata: {json.dumps(START)}\n\n".encode() + stop
