@@ -24,7 +24,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(rf"(?i)\b(bearer|basic)\s+(?!{_PROSE}[.,;:!?)]?(?:\s|$))[^\s\"',;*]{{6,}}"), r"\1 ***"),
     (re.compile(r"(://)[^\s/?#]+@"), r"\1***@"),
     # A password may hold an unescaped slash. `host:8080/...@...` is no password.
-    (re.compile(r"(://)[^\s/?#@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s\"'<>]{1,512}@"), r"\1***@"),
+    (re.compile(r"(://)[^\s/?#@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s\"'<>]{1,512}@(?:[^\s/?#]+@)?"), r"\1***@"),
     (
         re.compile(
             r"(?<![A-Za-z0-9])(sk|pk|rk|gsk|xai|hf|gh[opsur]|github_pat|xox[abeprs]|glpat)([-_])"
