@@ -55,6 +55,8 @@ _COLLECTING: Final = 3  # an error whose body is still coming
 _HELD: Final = 4  # a 500 that says nothing, until the host returns or raises
 _DONE: Final = 5
 
+_UNSENT: Final = frozenset({_WAITING, _COLLECTING, _HELD})
+
 
 class Responder:
     """One request: takes the host's messages, sends at most one answer."""
@@ -249,8 +251,8 @@ class Responder:
         if verdict.status == GONE:
             self._state = _DONE
             return True
-        if not (verdict.meant or self._read) and self._state != _DONE:
-            await read_rest(self._scope, self.receive)
+        if self._state in _UNSENT and not (verdict.meant or self._read):
+            await read_rest(self._scope, self._receive)
         state = self._state
         if state == _DONE or self._gone:
             return error is self._answered and verdict.meant

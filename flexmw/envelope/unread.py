@@ -23,7 +23,10 @@ LONGEST: Final = 0.5
 
 
 async def read_rest(scope: Scope, receive: Receive) -> None:
-    """Read a small body to its end, or until the client has gone. What goes wrong meanwhile is not the news here."""
+    """Read a small body to its end. What goes wrong meanwhile is not the news here.
+
+    Nor is a disconnect: where a ``receive`` of the host's was cancelled, a server may have lost the body, and says so.
+    """
     left = _announced(scope)
     if not left:
         return

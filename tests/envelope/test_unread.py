@@ -118,3 +118,52 @@ async def test_only_a_crash_waits(error: Exception) -> None:
         await flexmw.Envelope().asgi(app)(request, receive, send)
     crash = ["read"] if isinstance(error, RuntimeError) else []
     assert done == [*crash, "http.response.start", "http.response.body"]
+
+
+@pytest.mark.anyio
+async def test_a_disconnect_that_the_reading_hears_of_keeps_no_answer_back() -> None:
+    sent: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with anyio.move_on_after(0):
+            await receive()  # cancelled: granian answers the next one with a disconnect
+        raise TimeoutError
+
+    asked = 0
+
+    async def receive() -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await anyio.sleep_forever()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    request = {**scope((b"content-length", b"3")), "method": "POST", "path": "/"}
+    with pytest.raises(TimeoutError):
+        await flexmw.Envelope().asgi(app)(request, receive, send)
+    assert (asked, sent) == (2, ["http.response.start", "http.response.body"])
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_breaks_waits_for_nothing() -> None:
+    asked: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        raise KeyError("x")
+
+    async def receive() -> Any:
+        asked.append("the body")
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None: ...
+
+    request = {**scope((b"content-length", b"3")), "method": "POST", "path": "/"}
+    with pytest.raises(KeyError):
+        await flexmw.Envelope().asgi(app)(request, receive, send)
+    assert asked == []
