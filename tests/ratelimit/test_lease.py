@@ -272,12 +272,6 @@ async def shared(redis_url: str) -> AsyncGenerator[Make]:
         await made.close()
 
 
-@pytest.fixture
-def server(redis_url: str) -> Generator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
 def leases(server: redis.Redis) -> int:
     return sum(server.zcard(key) for key in server.keys("*slots*"))
 

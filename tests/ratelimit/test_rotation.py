@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -43,12 +43,6 @@ async def limited(redis_url: str) -> AsyncGenerator[Make]:
     yield make
     for made in apps:
         await made.close()
-
-
-@pytest.fixture
-def server(redis_url: str) -> Generator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
 
 
 @pytest.mark.parametrize("key", ["sk-1", None], ids=["token", "address"])
