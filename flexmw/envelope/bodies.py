@@ -11,33 +11,36 @@ True
 from __future__ import annotations
 
 import html
-import json
 import re
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from http import HTTPStatus
-from typing import Any, Final, Literal, TypeAlias, TypeGuard, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from flexmw.contract import ErrorBody, for_status, redact
+from flexmw.envelope.words import (
+    array_in,
+    code_in,
+    first_of,
+    lower,
+    message_in,
+    object_in,
+    one_line,
+    param_in,
+    slug_in,
+    text_in,
+)
 
 __all__ = [
     "FOREIGN",
     "Draft",
     "Found",
     "complete",
-    "decompress",
     "is_envelope",
     "of_text",
-    "one_line",
-    "parse",
     "recognise",
     "validation",
 ]
-
-MESSAGE_LIMIT: Final = 2000
-"""Characters of a message on the wire: enough for any sentence, too little for a document."""
 
 LISTED: Final = 3
 """Validation errors that a message spells out before it only counts them."""
@@ -64,10 +67,6 @@ class Draft:
 
 Found: TypeAlias = Draft | Literal[_Foreign.FOREIGN] | None
 
-_PHRASES: Final = {_phrase: status for status in HTTPStatus for _phrase in (status.phrase.lower(),)}
-_GENERIC: Final = frozenset({"error", "server error", "unknown error", "an error occurred", "none", "null", ""})
-_SLUG: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
-_CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _TRACE: Final = re.compile(r"Traceback \(most recent call last\)|\n\s*File \"[^\"\n]{1,400}\", line \d")
 _HTML: Final = re.compile(r"\s*(?:<!doctype html|<html|<head|<body|<h1|<title|<\?xml)", re.IGNORECASE)
 _WERKZEUG: Final = re.compile(
@@ -75,7 +74,6 @@ _WERKZEUG: Final = re.compile(
     r"<h1>[^<]{1,60}</h1>\s*<p>([^<]{1,2000})</p>\s*",
     re.IGNORECASE,
 )
-_SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f]+")
 _OAUTH: Final = frozenset(
     """invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope
     access_denied unsupported_response_type temporarily_unavailable authorization_pending slow_down expired_token
@@ -86,11 +84,6 @@ _OAUTH: Final = frozenset(
     insufficient_user_authentication""".split()  # noqa: SIM905
 )
 """The registered OAuth error codes: RFC 6749, 6750, 7009, 7591, 8628, 8707, 9449, 9470, OpenID Connect Core."""
-
-
-def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """A text that is safe to show: one line, bounded, without secrets."""
-    return redact(_SPACE.sub(" ", text[: limit + 1]).strip(), limit=limit)
 
 
 def is_envelope(value: object) -> bool:
@@ -110,33 +103,15 @@ def recognise(value: object, status: int) -> Found:
     return None
 
 
-def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict)
-
-
-def _is_array(value: object) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
-
-
-def _object(value: object) -> dict[str, Any]:
-    """A JSON object; anything else as an empty one."""
-    return value if _is_object(value) else {}
-
-
-def _array(value: object) -> list[Any]:
-    """A JSON array; anything else as an empty one."""
-    return value if _is_array(value) else []
-
-
 def _foreign(value: Any, status: int) -> Found:
-    if items := _array(value):
-        return FOREIGN if all("jsonrpc" in _object(item) for item in items) else None
-    value = _object(value)
-    errors, error = _array(value.get("errors")), value.get("error")
+    if items := array_in(value):
+        return FOREIGN if all("jsonrpc" in object_in(item) for item in items) else None
+    value = object_in(value)
+    errors, error = array_in(value.get("errors")), value.get("error")
     graphql = (
         bool(errors)
         and value.keys() <= {"errors", "data", "extensions"}
-        and all(isinstance(_object(item).get("message"), str) for item in errors)
+        and all(isinstance(object_in(item).get("message"), str) for item in errors)
     )
     oauth = isinstance(error, str) and (error in _OAUTH or "error_description" in value)
     return FOREIGN if "jsonrpc" in value or graphql or oauth else None
@@ -144,80 +119,80 @@ def _foreign(value: Any, status: int) -> Found:
 
 def _nested(value: Any, status: int) -> Found:
     """``{"error": {...}}`` of OpenAI, vLLM, Google, Anthropic; Google also sends a list of one."""
-    items = _array(value)
-    return _flat(_object(items[0] if len(items) == 1 else value).get("error"), status)
+    items = array_in(value)
+    return _flat(object_in(items[0] if len(items) == 1 else value).get("error"), status)
 
 
 def _flat(value: Any, status: int) -> Found:
     """``{"message", "type", "code", "param"}`` of older vLLM and SGLang, and most hand-written ones."""
-    value = _object(value)
-    message = next((text for key in _MESSAGES if (text := _message(value.get(key))) is not None), None)
-    if message is None and (items := _array(value.get("message"))):
-        message = _message("; ".join(str(item)[:200] for item in items[:LISTED]))
-    code = _code(value.get("code"), status) or _code(value.get("error_code"), status)
+    value = object_in(value)
+    message = next((text for key in _MESSAGES if (text := message_in(value.get(key))) is not None), None)
+    if message is None and (items := array_in(value.get("message"))):
+        message = message_in("; ".join(str(item)[:200] for item in items[:LISTED]))
+    code = code_in(value.get("code"), status) or code_in(value.get("error_code"), status)
     kind, param = value.get("type"), value.get("param")
     if not (message or code):
         return None
-    own_code = code or _slug(_lower(value.get("status"))) or _slug(_text(value.get("error")))
-    return Draft(message, _slug(kind), own_code, _param(param), _text(value.get("doc_url")))
+    own_code = code or slug_in(lower(value.get("status"))) or slug_in(text_in(value.get("error")))
+    return Draft(message, slug_in(kind), own_code, param_in(param), text_in(value.get("doc_url")))
 
 
 def _detail(value: Any, status: int) -> Found:
     """FastAPI's and REST framework's ``{"detail": ...}``; Litestar adds ``extra``."""
-    value = _object(value)
+    value = object_in(value)
     if "detail" not in value:
         return None
     detail = value["detail"]
-    if items := _array(detail):
+    if items := array_in(detail):
         return validation(items)
-    if inner := _object(detail):
+    if inner := object_in(detail):
         found = recognise(inner, status)
         return found if found is not FOREIGN else _flat(inner, status)
-    extra = [_object(item) for item in _array(value.get("extra"))]
+    extra = [object_in(item) for item in array_in(value.get("extra"))]
     listed = validation([{"loc": ("body", item.get("key") or ""), "msg": item.get("message")} for item in extra])
     if listed is not None and listed.param:
         return listed
-    code = _code(value.get("code"), status)
-    message = _message(detail) or _message(value.get("title"))
+    code = code_in(value.get("code"), status)
+    message = message_in(detail) or message_in(value.get("title"))
     return Draft(message, code=code) if message or code else None
 
 
 def _text_error(value: Any, status: int) -> Found:
     """``{"error": "text"}``, and ``{"error": true, "message": ...}`` through the reader after it."""
-    error = _object(value).get("error")
+    error = object_in(value).get("error")
     if not isinstance(error, str):
         return None
     longer = _flat(value, status)
     if isinstance(longer, Draft) and longer.message:
         return longer
-    if _SLUG.fullmatch(error) and "_" in error:
+    if "_" in error and slug_in(error):
         return Draft(code=error)
-    return Draft(_message(error))
+    return Draft(message_in(error))
 
 
 def _listed(value: Any, status: int) -> Found:
     """``{"errors": [...]}`` of texts or objects."""
-    errors = _object(value).get("errors", value)
+    errors = object_in(value).get("errors", value)
     if isinstance(errors, dict):
         return _fields(cast("Any", errors), status) if errors is not value else None
-    items = _array(errors)
+    items = array_in(errors)
     texts = [
         text
         for item in items
-        if (text := _message(item) or _message(_first(item, ("message", "detail", "msg", "title"))))
+        if (text := message_in(item) or message_in(first_of(item, ("message", "detail", "msg", "title"))))
     ]
     return Draft(_listing(texts, len(items))) if texts else None
 
 
 def _titled(value: Any, status: int) -> Found:
     """Falcon's ``{"title", "description"}``, and problems without a detail."""
-    text = _message(_first(value, ("description", "title", "reason")))
-    return Draft(text, code=_code(_object(value).get("code"), status)) if text else None
+    text = message_in(first_of(value, ("description", "title", "reason")))
+    return Draft(text, code=code_in(object_in(value).get("code"), status)) if text else None
 
 
 def _fields(value: Any, status: int) -> Found:
     """REST framework's ``{"field": ["message"]}``."""
-    fields = {name: _array(texts) for name, texts in _object(value).items()}
+    fields = {name: array_in(texts) for name, texts in object_in(value).items()}
     if not fields or not all(texts and all(isinstance(text, str) for text in texts) for texts in fields.values()):
         return None
     return validation([{"loc": ("body", name), "msg": text} for name, texts in fields.items() for text in texts])
@@ -238,16 +213,16 @@ _READERS: Final[tuple[Callable[[Any, int], Found], ...]] = (
 
 def validation(errors: Sequence[Any]) -> Draft | None:
     """Validation errors as pydantic lists them: where and what, never the input. JSON that does not parse says so."""
-    items = [item for each in errors[:50] if (item := _object(each))]
+    items = [item for each in errors[:50] if (item := object_in(each))]
     if not items:
-        texts = [text for item in errors[:LISTED] if (text := _message(item))]
+        texts = [text for item in errors[:LISTED] if (text := message_in(item))]
         return Draft(_listing(texts, len(errors))) if texts else None
     if len(items) == 1 and items[0].get("type") == "json_invalid":
         return Draft("The request body is not valid JSON.", code="invalid_json")
     places = [_place(item.get("loc")) for item in items]
     lines: list[str] = []
     for item, place in zip(items[:LISTED], places, strict=False):
-        text = _message(item.get("msg")) or "Invalid value."
+        text = message_in(item.get("msg")) or "Invalid value."
         lines.append(f"{place}: {text}" if place else text)
     param = next((place for place in places if place), None)
     return Draft(_listing(lines, len(errors)), code="validation_error", param=param)
@@ -271,45 +246,6 @@ def _listing(texts: Sequence[str], total: int) -> str:
     return shown if total <= LISTED else f"{shown} (+{total - LISTED} more)"
 
 
-def _text(value: object) -> str | None:
-    return one_line(value) or None if isinstance(value, str) else None
-
-
-def _message(value: object) -> str | None:
-    """A text that says more than the status does."""
-    text = _text(value)
-    if text is None:
-        return None
-    plain = re.sub(r"^\d{3}\s*[:-]?\s*", "", text).rstrip(".!").lower()
-    return None if plain in _PHRASES or plain in _GENERIC or text.startswith(("{", "<")) else text
-
-
-def _first(value: object, names: Sequence[str]) -> object:
-    mapping = _object(value)
-    return next((mapping[name] for name in names if mapping.get(name)), None)
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else None
-
-
-def _slug(value: object) -> str | None:
-    return value if isinstance(value, str) and _SLUG.fullmatch(value) and value not in ("none", "null") else None
-
-
-def _code(value: object, status: int) -> str | None:
-    """A code that says more than the status does."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        return None
-    code = str(value)
-    return code if _CODE.fullmatch(code) and code not in ("None", "null", str(status)) else None
-
-
-def _param(value: object) -> str | None:
-    text = _text(value)
-    return None if text in ("None", "null") else text
-
-
 def of_text(text: str, status: int = 500) -> Draft | None:
     """A plain text as an error: its words, unless it is a page, a traceback or binary. A 4xx page of werkzeug (Quart)
     is its exception's own description and nothing else."""
@@ -318,7 +254,7 @@ def of_text(text: str, status: int = 500) -> Draft | None:
         text = html.unescape(page[1])
     elif _HTML.match(text) or "\0" in text or _TRACE.search(text):
         return None
-    message = _message(text)
+    message = message_in(text)
     return Draft(message) if message else None
 
 
@@ -334,32 +270,3 @@ def complete(draft: Draft | None, status: int) -> ErrorBody:
         param=draft.param,
         doc_url=draft.doc_url,
     )
-
-
-def parse(body: bytes, content_type: str) -> tuple[object, str]:
-    """The body as a JSON value (``None`` when it is none) and as text, whatever its declared type says."""
-    charset = re.search(r"charset=[\"']?([A-Za-z0-9_.:-]{1,40})", content_type)
-    try:
-        text = body.decode(charset[1] if charset else "utf-8", "replace")
-    except (LookupError, ValueError):
-        text = body.decode("utf-8", "replace")
-    if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"'):
-        try:
-            return json.loads(text.lstrip("\ufeff")), text
-        except (ValueError, RecursionError):
-            pass
-    return None, text
-
-
-def decompress(body: bytes, encoding: str, limit: int) -> bytes | None:
-    """The body without its content coding, at most ``limit`` bytes of it; ``None`` where it cannot be read whole."""
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        return None
-    reader = zlib.decompressobj(47 if encoding != "deflate" else 15)
-    try:
-        plain = reader.decompress(body, limit)
-    except zlib.error:
-        return None
-    return plain if reader.eof else None

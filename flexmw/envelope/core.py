@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flexmw.contract import PAGE, STATUS, ErrorBody, for_status
-from flexmw.envelope.bodies import FOREIGN, Draft, complete, decompress, is_envelope, of_text, parse, recognise
+from flexmw.envelope.bodies import FOREIGN, Draft, complete, is_envelope, of_text, recognise
+from flexmw.envelope.content import decompress, parse
 from flexmw.envelope.faults import Verdict, judge
 from flexmw.errors import APIError
 

@@ -6,7 +6,7 @@ raise, and a client would take half an answer for the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from flexmw.kit.asgi import Message, Send
 
-__all__ = ["EVENTS", "LINES", "Framing", "Stream"]
+__all__ = ["EVENTS", "LINES", "Framing", "Stream", "framing_of"]
 
 LONGEST: Final = 1024 * 1024
 """Bytes of an event that never ends, after which the stream is forwarded as it comes and can only be cut."""
@@ -36,6 +36,29 @@ EVENTS: Final = Framing((b"\n\n", b"\r\n\r\n", b"\r\r"))
 
 LINES: Final = Framing((b"\n",))
 """Newline-delimited JSON."""
+
+_LINES: Final = frozenset({b"application/x-ndjson", b"application/jsonl", b"application/x-jsonlines"})
+
+
+def framing_of(headers: Iterable[tuple[bytes, bytes]], *, lines: bool) -> Framing | None:
+    """The framing of a response whose stream can be ended with an error; ``None``: it passes as it comes."""
+    framing = None
+    for name, value in headers:
+        if len(name) == 12 and name.lower() == b"content-type":
+            if value[:17].lower() == b"text/event-stream":
+                framing = EVENTS
+            elif lines and value.partition(b";")[0].strip().lower() in _LINES:
+                framing = LINES
+            else:
+                return None
+        elif len(name) in (14, 16) and _is_fixed(name.lower(), value):
+            return None
+    return framing
+
+
+def _is_fixed(name: bytes, value: bytes) -> bool:
+    """Whether a header says that nothing can be added to a body: it has a length, or is compressed."""
+    return name == b"content-length" or (name == b"content-encoding" and value != b"identity")
 
 
 class Stream:

@@ -13,10 +13,11 @@ from typing import Final
 
 from flexmw.contract import ErrorBody, for_status
 from flexmw.envelope.answer import Plan, Writer
-from flexmw.envelope.asgi import Responder
-from flexmw.envelope.bodies import Draft, complete, one_line
+from flexmw.envelope.bodies import Draft, complete
 from flexmw.envelope.core import reply_to
 from flexmw.envelope.faults import GONE, Verdict
+from flexmw.envelope.responder import Responder
+from flexmw.envelope.words import one_line
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 

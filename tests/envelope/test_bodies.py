@@ -16,14 +16,13 @@ from flexmw.envelope.bodies import (
     FOREIGN,
     Draft,
     complete,
-    decompress,
     is_envelope,
     of_text,
-    one_line,
-    parse,
     recognise,
     validation,
 )
+from flexmw.envelope.content import decompress, parse
+from flexmw.envelope.words import one_line
 
 WERKZEUG = "<!doctype html>\n<html lang=en>\n<title>{title}</title>\n<h1>Title</h1>\n<p>{text}</p>\n"
 RPC = {"jsonrpc": "2.0", "error": {"code": 1, "message": "m"}}
