@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextvars import Token
 from dataclasses import dataclass
+from operator import itemgetter, methodcaller
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -25,6 +26,9 @@ KEY: Final = "flexmw"
 """The scope key of the exchange. It is the only thing that flexmw adds to a scope."""
 
 Header = tuple[bytes, bytes]
+
+_NAME: Final[Callable[[Header], bytes]] = itemgetter(0)
+_LOWER: Final[Callable[[bytes], bytes]] = methodcaller("lower")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,12 @@ class Exchange:
     ``headers`` are to be on the response whoever makes it, as raw pairs with lower-case names; ``facts`` are values
     for the span, by attribute name; ``remembered`` is the last ``APIError`` that the host made, for hosts that swallow
     exceptions; ``answer`` is set by whoever decided on the answer. ``judge``, where a component that answers exceptions
-    has set it, says what it will answer to one.
+    has set it, says what it will answer to one; ``heard_by`` is who listens.
 
     Entering it (``with exchange:``) is what makes it remember.
     """
 
-    __slots__ = ("_depth", "_listeners", "_token", "answer", "facts", "headers", "judge", "remembered")
+    __slots__ = ("_depth", "_token", "answer", "facts", "headers", "heard_by", "judge", "remembered")
 
     def __init__(self) -> None:
         self.headers: list[Header] = []
@@ -75,7 +79,7 @@ class Exchange:
         self.remembered: APIError | None = None
         self.answer: Answer | None = None
         self.judge: Callable[[BaseException], Judged] | None = None
-        self._listeners: list[Listener] = []
+        self.heard_by: tuple[Listener, ...] = ()
         self._depth = 0
         self._token: Token[Any] | None = None
 
@@ -89,20 +93,17 @@ class Exchange:
 
     def listen(self, listener: Listener) -> None:
         """Be told every event of this request. Only telemetry should."""
-        self._listeners.append(listener)
+        self.heard_by += (listener,)
 
     def unlisten(self, listener: Listener) -> None:
         """Be told no more: a listener that the request holds for good keeps both for the garbage collector."""
-        self._listeners.remove(listener)
-
-    @property
-    def heard_by(self) -> tuple[Listener, ...]:
-        """Who listens."""
-        return tuple(self._listeners)
+        left = list(self.heard_by)
+        left.remove(listener)
+        self.heard_by = tuple(left)
 
     def tell(self, event: str, details: Mapping[str, Any]) -> None:
         """Tell of an event, such as ``flexmw.rate_limiting.decided``. Costs nothing unheard."""
-        for listener in self._listeners:
+        for listener in self.heard_by:
             listener(event, details)
 
     def settle(self, answer: Answer) -> None:
@@ -114,8 +115,11 @@ class Exchange:
         """``headers`` and those of the exchange whose names they lack."""
         own = list(headers)
         if self.headers:
-            names = {name.lower() for name, _ in own}
-            own += [pair for pair in self.headers if pair[0] not in names]
+            # Without a frame of its own, as a comprehension has: this is done for every response.
+            names = set(map(_LOWER, map(_NAME, own)))
+            for pair in self.headers:
+                if pair[0] not in names:
+                    own.append(pair)  # noqa: PERF401
         return own
 
     def _remember(self, error: APIError) -> None:

@@ -58,9 +58,11 @@ class Callers:
     :param trusted_proxies: networks (CIDR) whose ``X-Forwarded-For`` is believed; ``"unix"`` stands for a peer without
         an address, as behind a unix socket.
     :raises ConfigError: for a pepper or a network that is none; ``option`` prefixes the name in the message.
+
+    ``hasher()`` takes a credential by ``update``, and its ``hexdigest()`` is the digest of :meth:`of_key`.
     """
 
-    __slots__ = ("_earlier", "_hash_key", "_hashers", "_trusted", "_unix")
+    __slots__ = ("_earlier", "_hashers", "_trusted", "_unix", "hasher")
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class Callers:
             expected = "a text or bytes that are not empty, several different ones (the newest first), or None"
             raise ConfigError(f"{option}pepper", "***", expected)
         self._hashers, *self._earlier = map(_hashers, peppers)
-        self._hash_key = self._hashers["key"].copy
+        self.hasher = self._hashers["key"].copy
         self._unix = _UNIX in trusted_proxies
         self._trusted = networks([each for each in trusted_proxies if each != _UNIX], f"{option}trusted_proxies")
 
@@ -92,12 +94,6 @@ class Callers:
     def rotates(self) -> bool:
         """Whether callers may be known under other peppers than the first."""
         return bool(self._earlier)
-
-    def digest_of_key(self, credential: bytes) -> str:
-        """The digest of :meth:`of_key`."""
-        hasher = self._hash_key()
-        hasher.update(credential)
-        return hasher.hexdigest()
 
     def of_address(self, scope: MutableMapping[str, Any]) -> Identity:
         """The client's address, or the bucket that callers without one share."""
@@ -142,12 +138,12 @@ class Callers:
 
 def bearer_token(scope: MutableMapping[str, Any]) -> bytes | None:
     """The token of ``Authorization: Bearer`` (RFC 6750; the scheme in any case); ``None`` without one."""
-    value = header(scope, b"authorization")
-    if value is None:
-        return None
-    if value[:7] != b"Bearer " and (value[:6].lower() != b"bearer" or value[6:7] not in (b" ", b"\t")):
-        return None
-    return value[7:].strip() or None
+    for name, value in scope.get("headers") or ():
+        if name == b"authorization":
+            if value[:7] != b"Bearer " and (value[:6].lower() != b"bearer" or value[6:7] not in (b" ", b"\t")):
+                return None
+            return value[7:].strip() or None
+    return None
 
 
 def header(scope: MutableMapping[str, Any], name: bytes) -> bytes | None:

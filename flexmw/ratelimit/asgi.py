@@ -42,6 +42,7 @@ class Limited:
         self._options = options
         self._monotonic = clock.monotonic
         self._callers = Callers(pepper=options.pepper, trusted_proxies=options.trusted_proxies)
+        self._hasher = self._callers.hasher
         self._caller = keyed(options.key, self._callers, "RateLimit(key=...)")
         self._rates = Dimensions(options)
         self._static = self._rates.static
@@ -237,7 +238,9 @@ class Limited:
         token = bearer_token(scope)
         if token is None:
             return self._callers.of_address(scope).digest
-        digest = self._callers.digest_of_key(token)
+        hasher = self._hasher()
+        hasher.update(token)
+        digest = hasher.hexdigest()
         if not self._new_keys.knows(digest, now):
             address = self._callers.of_address(scope)
             if address.kind != "shared" and not self._new_keys.admits(digest, address.digest, now):

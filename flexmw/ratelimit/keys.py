@@ -148,10 +148,8 @@ class NewKeys:
         self._window = min(window, 3600 * SECOND)
         self._seen = Table(self._window)
         self._brought = Table(self._window, shards=16)
-
-    def knows(self, digest: str, now: int) -> bool:
-        """Whether this key has a bucket of its own already."""
-        return self._seen.keep(digest, now)
+        self.knows: Callable[[str, int], bool] = self._seen.keep
+        """Whether this key has a bucket of its own already, by its digest, now."""
 
     def admits(self, digest: str, address: str, now: int) -> bool:
         """Whether a new key gets a bucket of its own, and from now on has it."""

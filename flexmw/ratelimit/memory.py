@@ -20,14 +20,16 @@ from typing import Any, Final
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.ratelimit.core import SECOND, Cost, Rate, Slot, Strategy, Verdict, admit, costs_of, seat, verdict
 
-__all__ = ["MAX_KEYS", "Memory", "Table"]
+__all__ = ["MAX_KEYS", "Memory", "Shard", "Table"]
 
 _SHARDS: Final = 512
 MAX_KEYS: Final = 4_194_304
 """States that one window holds at most. Above it the ones that were not used for longest are forgotten."""
 
 
-class _Shard:
+class Shard:
+    """One small table in its two generations."""
+
     __slots__ = ("old", "turns_at", "young")
 
     def __init__(self) -> None:
@@ -39,22 +41,26 @@ class _Shard:
 class Table:
     """Values by key that are forgotten when they were not written for ``life`` to three times ``life`` microseconds."""
 
-    __slots__ = ("_life", "_next", "_shards", "_size")
+    __slots__ = ("_life", "_next", "_shards", "_size", "_sweeps_at")
 
     def __init__(self, life: int, *, most: int = MAX_KEYS, shards: int = _SHARDS) -> None:
         self._life = life
-        self._shards = tuple(_Shard() for _ in range(shards))
+        self._shards = tuple(Shard() for _ in range(shards))
         self._size = max(1, most // shards // 2)
-        self._next = 0
+        self._next = self._sweeps_at = 0
+
+    def shard(self, key: str, now: int) -> Shard:
+        """Where the key lies or would lie. It may be written there at once, in ``young``, and not later."""
+        if now >= self._sweeps_at:
+            self._sweep(now)
+        shards = self._shards
+        shard = shards[hash(key) % len(shards)]
+        if now >= shard.turns_at or len(shard.young) >= self._size:
+            self._turn(shard, now)
+        return shard
 
     def get(self, key: str, now: int) -> Any:
-        shards = self._shards
-        # One more table is looked at each time, so that those that nobody uses are emptied too.
-        self._next = (self._next + 1) % len(shards)
-        shard = shards[self._next]
-        if now >= shard.turns_at and (shard.young or shard.old):
-            self._turn(shard, now)
-        shard = shards[hash(key) % len(shards)]
+        shard = self.shard(key, now)
         found = shard.young.get(key)
         return shard.old.get(key) if found is None else found
 
@@ -64,17 +70,14 @@ class Table:
         shard = shards[hash(key) % len(shards)]
         if now < shard.turns_at and key in shard.young:
             return True
-        value = self.get(key, now)
+        value = self.shard(key, now).old.pop(key, None)
         if value is None:
             return False
-        self.put(key, value, now)
+        shard.young[key] = value
         return True
 
     def put(self, key: str, value: Any, now: int) -> None:
-        shards = self._shards
-        shard = shards[hash(key) % len(shards)]
-        if now >= shard.turns_at or len(shard.young) >= self._size:
-            self._turn(shard, now)
+        shard = self.shard(key, now)
         shard.young[key] = value
         if shard.old:
             shard.old.pop(key, None)
@@ -85,10 +88,18 @@ class Table:
         shard.young.pop(key, None)
         shard.old.pop(key, None)
 
-    def _turn(self, shard: _Shard, now: int) -> None:
+    def _turn(self, shard: Shard, now: int) -> None:
         shard.old = shard.young if now < shard.turns_at + self._life else {}
         shard.young = {}
         shard.turns_at = now + self._life
+
+    def _sweep(self, now: int) -> None:
+        """Look at one more table, so that those that nobody uses are emptied too: at all of them in a life's time."""
+        self._sweeps_at = now + self._life // len(self._shards)
+        self._next = (self._next + 1) % len(self._shards)
+        shard = self._shards[self._next]
+        if now >= shard.turns_at and (shard.young or shard.old):
+            self._turn(shard, now)
 
     def held(self) -> int:
         """How many values there are, the forgotten ones that still lie about included."""
@@ -158,9 +169,14 @@ class Memory:
                 return self._decided(digest, rates, cost, now, take)
             rate = rates[0]
             table = self._tables.get(rate.tail) or self._table(rate)
-            wait, state, remaining, reset = self._hit(table.get(digest, now), now, rate, cost)
-            if not wait:
-                table.put(digest, state, now)
+            shard = table.shard(digest, now)
+            young, old = shard.young, shard.old
+            state = young.get(digest)
+            if state is None and old:
+                state = old.pop(digest, None)
+            wait, state, remaining, reset = self._hit(state, now, rate, cost)
+            if state is not None:
+                young[digest] = state
         finally:
             self._release()
         return tuple.__new__(Verdict, (rate, remaining, wait, reset, ()))

@@ -75,10 +75,12 @@ class Report:
         limit = rate.limit
         leads = not facts or wait > 0 or _is_tighter(found, facts)
         if leads:
-            facts[RESULT] = _RESULTS[not wait, degraded]
-            facts["flexmw.rate_limiting.policy"] = rate.name
-            facts["flexmw.rate_limiting.limit"] = limit
-            facts["flexmw.rate_limiting.remaining"] = remaining
+            facts |= {
+                RESULT: _RESULTS[not wait, degraded],
+                "flexmw.rate_limiting.policy": rate.name,
+                "flexmw.rate_limiting.limit": limit,
+                "flexmw.rate_limiting.remaining": remaining,
+            }
             if wait:
                 facts["flexmw.rate_limiting.retry_after"] = wait / SECOND
         now = self._now()
