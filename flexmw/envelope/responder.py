@@ -32,6 +32,7 @@ _STREAMING: Final = 2  # events
 _COLLECTING: Final = 3  # an error whose body is still coming
 _HELD: Final = 4  # a 500 that says nothing, until the host returns or raises
 _DONE: Final = 5
+_SAID: Final = frozenset({_PASSING, _DONE})
 _UNSENT: Final = frozenset({_WAITING, _COLLECTING, _HELD})
 
 
@@ -83,7 +84,7 @@ class Responder:
             if not await self._raised(error):
                 raise
         else:
-            if self._state != _DONE and self._state != _PASSING:
+            if self._state not in _SAID:
                 await self.finish()
         finally:
             if self._alarm is not None:
@@ -267,6 +268,8 @@ class Responder:
     async def finish(self) -> None:
         """The host has returned: whatever is still open is closed."""
         state = self._state
+        if state in _SAID:
+            return
         if self._gone and state != _STREAMING:
             self._state = _DONE
         elif state == _STREAMING and (self._stream.held or self._stream.start is None):

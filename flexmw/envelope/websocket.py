@@ -11,7 +11,6 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import Final
 
-from flexmw.contract import ErrorBody, for_status
 from flexmw.envelope.answer import Plan, Writer
 from flexmw.envelope.bodies import Draft, complete
 from flexmw.envelope.core import reply_to
@@ -63,7 +62,7 @@ class Socket:
             if self._state is _State.OPEN:
                 with suppress(OSError):
                     await self._close(NORMAL, "")
-            elif self._state is _State.DENYING and self._writer is not None:
+            elif self._writer is not None:
                 await self._writer.finish()
             elif self._state is _State.CONNECTING:
                 await self._deny(self._plan.judge(RuntimeError("no answer")))
@@ -103,7 +102,8 @@ class Socket:
         """The host answers with a response of its own: it is read and written anew like any other."""
         if self._state is _State.OPEN:
             if message["type"].endswith(".start"):
-                error = complete(None, status) if (status := message["status"]) >= 400 else _lost()
+                status = message["status"] if message["status"] >= 400 else 500
+                error = complete(None, status)
                 await self._close(POLICY_VIOLATION if status < 500 else INTERNAL_ERROR, error.code or error.type)
             return
         if self._state is _State.CONNECTING:
@@ -135,7 +135,7 @@ class Socket:
         with suppress(OSError):
             if self._state is _State.CONNECTING:
                 await self._deny(verdict)
-            elif self._state is _State.DENYING and self._writer is not None:
+            elif self._writer is not None:
                 await self._writer.finish()
             elif self._state is _State.OPEN:
                 server = verdict.status >= 500
@@ -143,7 +143,3 @@ class Socket:
                 reason = verdict.error.type if server else verdict.error.code or verdict.error.type
                 await self._close(INTERNAL_ERROR if server else POLICY_VIOLATION, reason)
         return verdict.meant
-
-
-def _lost() -> ErrorBody:
-    return complete(None, for_status(500).status)

@@ -1,0 +1,191 @@
+"""The websocket's wrapper against hand-made ASGI apps: what no framework sends, on asyncio and on trio."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from starlette.websockets import WebSocketDisconnect
+
+import flexmw
+from flexmw.kit.exchange import Exchange
+
+pytestmark = pytest.mark.anyio
+
+DENIAL = {"websocket.http.response": {}}
+ACCEPT = {"type": "websocket.accept"}
+CLOSE = {"type": "websocket.close", "code": 1000}
+
+
+class Wire:
+    """A server's side: what it was sent. ``receive`` gives the handshake, then what is left of ``incoming``."""
+
+    def __init__(self, *incoming: dict[str, Any], extensions: Any = DENIAL) -> None:
+        self.incoming = [{"type": "websocket.connect"}, *incoming]
+        self.scope: Any = {"type": "websocket", "path": "/ws", "headers": [], "extensions": extensions}
+        self.sent: list[Any] = []
+
+    async def receive(self) -> Any:
+        return self.incoming.pop(0)
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    async def run(self, app: Any) -> None:
+        await flexmw.Envelope().asgi(app)(self.scope, self.receive, self.send)
+
+    @property
+    def answer(self) -> tuple[int, Any]:
+        """The denial response."""
+        start, *bodies = self.sent
+        assert start["type"] == "websocket.http.response.start"
+        return start["status"], json.loads(b"".join(each["body"] for each in bodies))["error"]
+
+
+def sends(*messages: dict[str, Any], then: BaseException | None = None) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        for message in messages:
+            await send(message)
+        if then is not None:
+            raise then
+
+    return app
+
+
+def denial(status: int, *chunks: bytes) -> list[dict[str, Any]]:
+    start = {"type": "websocket.http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]}
+    return [start, *[{"type": "websocket.http.response.body", "body": each, "more_body": True} for each in chunks]]
+
+
+async def test_without_the_denial_extension_a_refusal_is_a_close_frame_of_the_hosts() -> None:
+    wire = Wire(extensions=None)
+    close = {"type": "websocket.close", "code": 4003, "reason": "Members only."}
+    await wire.run(sends(close))
+    assert wire.sent == [close]
+
+
+async def test_without_the_denial_extension_an_error_is_a_close_frame_with_its_code() -> None:
+    wire = Wire(extensions={})
+    await wire.run(sends(then=flexmw.InvalidAPIKey()))
+    assert wire.sent == [{"type": "websocket.close", "code": 1008, "reason": "invalid_api_key"}]
+
+
+async def test_a_close_in_the_hosts_handler_of_a_kind_is_answered_with_the_kind() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            raise flexmw.InsufficientCredit
+        except flexmw.APIError:
+            await send(CLOSE)
+
+    wire = Wire()
+    await wire.run(app)
+    assert (wire.answer[0], wire.answer[1]["code"]) == (402, "402")
+
+
+async def test_a_denial_of_the_hosts_is_written_anew() -> None:
+    wire = Wire()
+    await wire.run(sends(*denial(403), {"type": "websocket.http.response.body", "body": b"Members only."}))
+    assert (wire.answer[0], wire.answer[1]["message"]) == (403, "Members only.")
+
+
+@pytest.mark.parametrize("then", [None, RuntimeError("secret")])
+async def test_a_denial_that_is_never_finished_is_finished(then: RuntimeError | None) -> None:
+    wire = Wire()
+    app = sends(*denial(403, b"Members only."), then=then)
+    if then is None:
+        await wire.run(app)
+    else:
+        with pytest.raises(RuntimeError):
+            await wire.run(app)
+    assert (wire.answer[0], wire.answer[1]["message"]) == (403, "Members only.")
+    assert wire.sent[-1].get("more_body", False) is False
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"), [(403, 1008, "permission_denied"), (503, 1011, "service_unavailable")]
+)
+async def test_a_denial_after_accepting_is_a_close_frame(status: int, code: int, reason: str) -> None:
+    wire = Wire()
+    body = {"type": "websocket.http.response.body", "body": b"No."}
+    await wire.run(sends(ACCEPT, *denial(status), body))
+    assert wire.sent == [ACCEPT, {"type": "websocket.close", "code": code, "reason": reason}]
+
+
+async def test_a_good_response_after_accepting_is_an_error_of_the_hosts() -> None:
+    wire = Wire()
+    await wire.run(sends(ACCEPT, *denial(200)))
+    assert wire.sent[1:] == [{"type": "websocket.close", "code": 1011, "reason": "internal_error"}]
+
+
+async def test_nothing_is_sent_after_a_close() -> None:
+    wire = Wire()
+    await wire.run(sends(ACCEPT, CLOSE, {"type": "websocket.send", "text": "late"}, CLOSE))
+    assert wire.sent == [ACCEPT, CLOSE]
+
+
+async def test_nothing_is_sent_to_a_client_that_has_left() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        assert (await receive())["type"] == "websocket.disconnect"
+        await send({"type": "websocket.send", "text": "late"})
+        raise RuntimeError("after the client had left")
+
+    wire = Wire({"type": "websocket.disconnect", "code": 1001})
+    with pytest.raises(RuntimeError):
+        await wire.run(app)
+    assert wire.sent == [ACCEPT]
+
+
+async def test_a_host_that_returns_without_a_word_is_denied() -> None:
+    wire = Wire()
+    await wire.run(sends())
+    assert (wire.answer[0], wire.answer[1]["code"]) == (500, "internal_error")
+    answer = Exchange.of(wire.scope).answer
+    assert answer is not None
+    assert answer.status == 500
+
+
+async def test_leaving_an_open_websocket_closes_it() -> None:
+    wire = Wire()
+    await wire.run(sends(ACCEPT))
+    assert wire.sent == [ACCEPT, {"type": "websocket.close", "code": 1000, "reason": ""}]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [(flexmw.InsufficientCredit(), 1008, "402"), (flexmw.UpstreamTimeout(), 1011, "server_error")],
+)
+async def test_a_kind_after_accepting_is_a_close_frame(error: flexmw.APIError, code: int, reason: str) -> None:
+    wire = Wire()
+    await wire.run(sends(ACCEPT, then=error))
+    assert wire.sent == [ACCEPT, {"type": "websocket.close", "code": code, "reason": reason}]
+
+
+async def test_a_disconnect_that_the_host_raises_is_no_error() -> None:
+    wire = Wire()
+    await wire.run(sends(ACCEPT, then=WebSocketDisconnect(1001)))
+    assert wire.sent == [ACCEPT]
+
+
+async def test_a_denial_after_a_close_is_dropped() -> None:
+    wire = Wire(extensions=None)
+    await wire.run(sends(CLOSE, *denial(403, b"too late")))
+    assert wire.sent == [CLOSE]
+
+
+async def test_a_redirect_instead_of_a_websocket_passes_as_it_is() -> None:
+    start = {"type": "websocket.http.response.start", "status": 307, "headers": [(b"location", b"/elsewhere")]}
+    body = {"type": "websocket.http.response.body", "body": b""}
+    wire = Wire()
+    await wire.run(sends(start, body))
+    assert wire.sent == [start, body]
+
+
+async def test_messages_of_an_open_websocket_pass() -> None:
+    wire = Wire()
+    said = {"type": "websocket.send", "text": "hi"}
+    await wire.run(sends(ACCEPT, said, CLOSE))
+    assert wire.sent == [ACCEPT, said, CLOSE]
