@@ -113,16 +113,16 @@ class Stream:
 
     async def body(self, message: Message) -> None:
         """Take a body message from the host."""
+        if self.held:
+            return
         data: bytes = message.get("body", b"")
         if message.get("more_body", False):
             if self._start is None and not self._rest and data.endswith(self._ends):
                 if data[:1] != b":":
                     self.last = data
                 await self._send(message)
-            elif data and not self.held:
+            elif data:
                 await self._forward(data)
-            return
-        if self.held or self.ended:
             return
         self.held = True
         if data:

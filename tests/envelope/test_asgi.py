@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import flexmw
+from flexmw.envelope.stream import LONGEST
 from flexmw.kit.exchange import Answer, Exchange
 from tests.envelope.wire import call, scripted
 
@@ -433,3 +434,25 @@ def test_any_app_gets_at_most_one_start_and_a_whole_error(
         assert method == "HEAD" or seen.headers["content-length"] == str(len(seen.body))
     kinds = [message["type"] for message in seen.messages if message["type"] != "http.response.trailers"]
     assert kinds[0] == "http.response.start"
+
+
+@pytest.mark.parametrize("end", [b"", b"data: [DONE]\n\n"])
+async def test_what_comes_after_the_end_of_a_stream_is_dropped(end: bytes) -> None:
+    app = scripted(start(200, SSE), body(EVENT, more=True), body(end), body(EVENT, more=True), body(EVENT))
+    seen = await call(ENVELOPE.asgi(app))
+    assert (seen.status, seen.body) == (200, EVENT + end)
+    assert [message.get("more_body", False) for message in seen.messages[1:]].count(False) == 1
+
+
+async def test_a_stream_with_an_event_too_long_to_hold_is_cut_when_its_host_raises() -> None:
+    endless = b"data: " + b"x" * (LONGEST + 1)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in (start(200, SSE), body(endless, more=True)):
+            await send(message)
+        raise flexmw.UpstreamTimeout
+
+    seen = await call(ENVELOPE.asgi(app))
+    assert isinstance(seen.raised, flexmw.UpstreamTimeout)
+    assert seen.body == endless
+    assert not seen.ended

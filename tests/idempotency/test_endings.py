@@ -106,3 +106,18 @@ async def test_a_body_before_its_start_is_the_servers_to_refuse() -> None:
     caller = Caller(Idempotency().asgi(app), headers=KEYED)
     await caller()
     assert caller.sent[0] == {"type": "http.response.body", "body": b"too early"}
+
+
+@pytest.mark.parametrize("status", [201, 500])
+async def test_an_answer_that_was_given_before_the_crash_is_the_one_that_is_kept(status: int) -> None:
+    class Crashing(Host):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await super().__call__(scope, receive, send)
+            raise LookupError("after the answer")
+
+    host = Crashing(status=status)
+    app = Idempotency().asgi(host)
+    first = await Caller(app, headers=KEYED)()
+    assert isinstance(first.raised, LookupError)
+    second = await Caller(app, headers=KEYED)()
+    assert (second.status, second.answer, second.replayed, host.runs) == (status, b"run 1", True, 1)
