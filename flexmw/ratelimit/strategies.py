@@ -111,7 +111,7 @@ def _sliding_wait(state: State, now: int, rate: Rate, cost: int) -> int:
     if room >= 0:
         # The previous window's part shrinks as time passes; this is the last moment at which it is one too many.
         return left - ((room + 1) * window - 1) // previous
-    return left + max(0, window - max(0, (rate.limit - cost + 1) * window - 1) // max(1, current))
+    return left + window - max(0, (rate.limit - cost + 1) * window - 1) // max(1, current)
 
 
 def _sliding_take(state: State, now: int, rate: Rate, cost: int) -> State:
@@ -163,7 +163,7 @@ class Log:
 
     def drop(self, cost: int, last: float = inf) -> None:
         """Forget the newest ones that are not later than ``last``."""
-        end = bisect_right(self._times, last, self._first)
+        end = bisect_right(self._times, last)
         del self._times[max(self._first, end - cost) : end]
 
 
