@@ -16,6 +16,7 @@ from flexmw.envelope.answer import Plan, Writer
 from flexmw.envelope.core import Header, Reply, Seen, decide, error_status, reply_to
 from flexmw.envelope.faults import GONE, Verdict, stems_from
 from flexmw.envelope.hosts import answers_crashes_itself, through_cors, unrouted
+from flexmw.envelope.stray import is_stray
 from flexmw.envelope.stream import LINES, Stream, framing_of
 from flexmw.envelope.unread import read_rest
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -80,15 +81,20 @@ class Responder:
         try:
             with self.exchange:
                 await app(self._scope, self.receive, self.send)
-        except Exception as error:
-            if not await self._raised(error):
+        except BaseException as error:
+            if not (isinstance(error, Exception) or is_stray(error)) or not await self._raised(error):
                 raise
         else:
             if self._state not in _SAID:
                 await self.finish()
         finally:
             if self._alarm is not None:
-                await self._alarm.stop()
+                await self.stop()
+
+    async def stop(self) -> None:
+        """Nothing is done later on for this request."""
+        if self._alarm is not None:
+            await self._alarm.stop()
 
     async def receive(self) -> Message:
         """The host's ``receive``."""
@@ -115,11 +121,28 @@ class Responder:
             if state == _WAITING:
                 await self._begin(message)
         elif kind in _FILES:
-            if state == _PASSING:
-                await self._send(message)
-            elif state == _COLLECTING and not message.get("more_body", False):
-                await self._collect({"type": "http.response.body", "body": b""})
-        elif kind != "http.response.trailers" or self._start.get("trailers"):
+            await self._file(message)
+        elif kind == "http.response.trailers":
+            await self._trail(message)
+        else:
+            await self._send(message)
+
+    async def _file(self, message: Message) -> None:
+        if self._state == _STREAMING and not self._stream.held:
+            await self._stream.let_go()
+            self._state = _PASSING
+        last = not message.get("more_body", False)
+        if self._state == _PASSING:
+            if last:
+                self._state = _DONE
+            await self._send(message)
+        elif self._state == _COLLECTING and last:
+            await self._collect({"type": "http.response.body", "body": b""})
+
+    async def _trail(self, message: Message) -> None:
+        if self._state == _STREAMING:
+            await self._stream.trail(message)
+        elif self._start.get("trailers") and self._state not in _UNSENT:
             await self._send(message)
 
     async def _begin(self, message: Message) -> None:
@@ -127,8 +150,8 @@ class Responder:
         if type(headers) is not list:
             message = {**message, "headers": list(headers or ())}
         self._start = message
-        status = message.get("status")
-        if type(status) is int and 100 <= status < 400:
+        status = error_status(message.get("status"))
+        if status < 400:
             framing = framing_of(message["headers"], lines=self._plan.lines)
             if self.exchange.headers:
                 message = {**message, "headers": self.exchange.complete(message["headers"])}
@@ -139,7 +162,7 @@ class Responder:
                 self._state = _STREAMING
                 finished = Writer(self._plan, self._scope).dialect.finished
                 self._stream = Stream(self._send, message, framing, finished, self.exchange.tell)
-        elif self._passes(error_status(status)):
+        elif self._passes(status):
             self._state = _PASSING
             await self._send({**message, "headers": self.exchange.complete(message["headers"])})
         else:
@@ -210,7 +233,7 @@ class Responder:
         reply = decide(seen, self._plan.rules, verdict=verdict, remembered=self.exchange.remembered)
         await self._answer(reply, seen.headers)
 
-    async def _raised(self, error: Exception) -> bool:
+    async def _raised(self, error: BaseException) -> bool:
         """See an exception through. Whether it is answered by that, and not to be raised again."""
         verdict = self._plan.judge(error)
         if verdict.status == GONE:

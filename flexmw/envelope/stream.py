@@ -7,6 +7,7 @@ raise, and a client would take half an answer for the whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,6 +78,8 @@ class Stream:
         "_send",
         "_start",
         "_tell",
+        "_trailers",
+        "_trails",
         "ended",
         "framing",
         "held",
@@ -94,6 +97,8 @@ class Stream:
         self._send = send
         self._tell = tell
         self._start: Message | None = start
+        self._trails: bool = start.get("trailers", False)
+        self._trailers: list[Message] = []
         self.framing = framing
         self._ends = framing.ends
         self._finished = finished
@@ -166,6 +171,24 @@ class Stream:
             self.ended = True
             await self.begin()
             await self._send({"type": "http.response.body", "body": self._rest, "more_body": False})
+            for message in self._trailers:
+                await self._send(message)
+
+    async def trail(self, message: Message) -> None:
+        """Take trailers from the host: they follow the end, which may be kept back."""
+        if not self._trails:
+            return
+        if self.ended:
+            await self._send(message)
+        else:
+            self._trailers.append(message)
+
+    async def let_go(self) -> None:
+        """Send what is here and leave the rest to the host."""
+        self.ended = True
+        await self.begin()
+        if self._rest:
+            await self._send({"type": "http.response.body", "body": self._rest, "more_body": True})
 
     async def fail(self, event: Callable[[bytes], bytes]) -> bool:
         """End the stream with an error in it; half a unit is dropped. ``False``: it can only be cut."""
@@ -176,4 +199,7 @@ class Stream:
         self.ended = True
         last = b"" if self._finished(self.last) else event(self.last)
         await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        if self._trails:
+            with suppress(Exception):  # h2, and so hypercorn, cannot send an empty section: the failure is told already
+                await self._send({"type": "http.response.trailers", "headers": [], "more_trailers": False})
         return True

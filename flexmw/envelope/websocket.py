@@ -16,6 +16,7 @@ from flexmw.envelope.bodies import Draft, complete
 from flexmw.envelope.core import reply_to
 from flexmw.envelope.faults import GONE, Verdict
 from flexmw.envelope.responder import Responder
+from flexmw.envelope.stray import is_stray
 from flexmw.envelope.words import one_line
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
@@ -55,8 +56,8 @@ class Socket:
         try:
             with self._exchange:
                 await app(self._scope, self.receive, self.send)
-        except Exception as error:
-            if not await self._raised(error):
+        except BaseException as error:
+            if not (isinstance(error, Exception) or is_stray(error)) or not await self._raised(error):
                 raise
         else:
             if self._state is _State.OPEN:
@@ -66,6 +67,9 @@ class Socket:
                 await self._writer.finish()
             elif self._state is _State.CONNECTING:
                 await self._deny(self._plan.judge(RuntimeError("no answer")))
+        finally:
+            if self._writer is not None:
+                await self._writer.stop()
 
     async def receive(self) -> Message:
         """The host's ``receive``."""
@@ -128,7 +132,7 @@ class Socket:
         reason = reason.encode("utf-8", "replace")[:REASON_BYTES].decode("utf-8", "ignore")
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def _raised(self, error: Exception) -> bool:
+    async def _raised(self, error: BaseException) -> bool:
         verdict = self._plan.judge(error)
         if verdict.status == GONE:
             return True

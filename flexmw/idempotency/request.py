@@ -50,7 +50,7 @@ class ProtectedRequest:
 
     async def run(self, prefix: str) -> None:
         """Answer the request. ``prefix`` begins the store keys of its caller."""
-        self._exchange.headers.append((_HONOURED, self._plan.ttl_header))
+        self._honour(self._plan.ttl_header)
         options, scope = self._plan.options, self._scope
         try:
             key = parse_key([value for name, value in scope["headers"] if name == b"idempotency-key"])
@@ -93,7 +93,7 @@ class ProtectedRequest:
             mark, outcome = None, None
         if outcome is None:
             self._exchange.facts[RESULT] = "store_error"
-            self._exchange.headers[:] = [pair for pair in self._exchange.headers if pair[0] != _HONOURED]
+            self._honour(None)
             await self._plan.app(self._scope, self._resumed, self._complete)
         elif isinstance(outcome, Claim):
             running = Running(self._plan, outcome, self._scope, self._body, self._receive, self._send)
@@ -195,6 +195,12 @@ class ProtectedRequest:
         if message["type"] == "http.response.start":
             message = {**message, "headers": self._exchange.complete(message.get("headers", ()))}
         await self._send(message)
+
+    def _honour(self, ttl: bytes | None) -> None:
+        """Say how long keys are honoured, or not at all: the innermost that looks at the request has the word."""
+        said = [] if ttl is None else [(_HONOURED, ttl)]
+        headers = self._exchange.headers
+        headers[:] = [*(pair for pair in headers if pair[0] != _HONOURED), *said]
 
     def _leave(self) -> None:
         self._gone = True

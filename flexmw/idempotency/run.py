@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
+from anyio.lowlevel import checkpoint
 from starlette.exceptions import HTTPException
 
 from flexmw.contract import PAGE, ErrorBody, for_status
 from flexmw.errors import APIError, raised
-from flexmw.idempotency.answer import Tee, crashed, keeps, rendered, speaks
+from flexmw.idempotency.answer import Tee, crashed, is_events, keeps, rendered, speaks
 from flexmw.idempotency.claim import Claim, Claims
 from flexmw.idempotency.core import Kept
 from flexmw.idempotency.execution import Execution, current
@@ -111,11 +112,16 @@ class Running:
 
     async def _send(self, message: Message) -> None:
         kind = message["type"]
-        if kind == "http.response.start":
+        if self._outcome is not None:
+            pass  # an answer that is whole stands, whatever the host sends after it
+        elif kind == "http.response.start" and not self._tee.started:
             message = self._start(message)
         elif kind == "http.response.body" and self._tee.started:
             self._tee.add(message.get("body", b""))
             if not message.get("more_body", False):
+                # A host whose producer has raised (FastAPI) ends its stream well and is then cancelled: here, before
+                # half an answer is kept for the whole.
+                await checkpoint()
                 self._outcome, self._refused = self._judge_answer()
                 self._exchange.facts[RESULT] = "released" if self._refused else "stored"
                 await self._store()
@@ -202,10 +208,15 @@ class Running:
     def _judge_error(self, error: Exception) -> tuple[Kept, bool]:
         """What Envelope will answer to an exception of the app; without one, what it would by default."""
         status, body, headers = self._verdict(error)
-        if self._tee.started and self._outcome is None:
+        if self._tee.started and self._outcome is None and not self._is_held_back():
             return self._tee.broken(body), False
         waits = any(name.lower() == b"retry-after" for name, _ in headers)
         return rendered(status, body, headers), not keeps(status, has_wait=waits)
+
+    def _is_held_back(self) -> bool:
+        """Whether an Envelope outside has the head still in its hand, and answers the exception in its place."""
+        tee = self._tee
+        return self._exchange.judge is not None and tee.size == 0 and is_events(tee.headers)
 
     def _verdict(self, error: Exception) -> tuple[int, bytes, list[Header]]:
         if isinstance(error, APIError):

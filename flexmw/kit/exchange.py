@@ -11,6 +11,7 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from contextvars import Token
 from dataclasses import dataclass
 from operator import itemgetter, methodcaller
@@ -71,7 +72,7 @@ class Exchange:
     Entering it (``with exchange:``) is what makes it remember.
     """
 
-    __slots__ = ("_depth", "_token", "answer", "facts", "headers", "heard_by", "judge", "remembered")
+    __slots__ = ("_tokens", "answer", "facts", "headers", "heard_by", "judge", "remembered")
 
     def __init__(self) -> None:
         self.headers: list[Header] = []
@@ -80,8 +81,7 @@ class Exchange:
         self.answer: Answer | None = None
         self.judge: Callable[[BaseException], Judged] | None = None
         self.heard_by: tuple[Listener, ...] = ()
-        self._depth = 0
-        self._token: Token[Any] | None = None
+        self._tokens: tuple[Token[Any], ...] = ()
 
     @classmethod
     def of(cls, scope: MutableMapping[str, Any]) -> Self:
@@ -126,15 +126,15 @@ class Exchange:
         self.remembered = error
 
     def __enter__(self) -> Self:
-        self._depth += 1
-        if self._depth == 1:
-            self._token = raised.set(self._remember)
+        self._tokens += (raised.set(self._remember),)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._depth -= 1
-        if self._depth == 0 and self._token is not None:
-            raised.reset(self._token)
-            self._token = None
+        # A host may run parts of one request beside each other, in tasks that enter and leave in any order.
+        for token in reversed(self._tokens):
+            with suppress(ValueError):  # of another task
+                raised.reset(token)
+                self._tokens = tuple(each for each in self._tokens if each is not token)
+                return

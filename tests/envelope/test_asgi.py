@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from http import HTTPStatus
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import flexmw
+from flexmw.envelope.alarm import Alarm
 from flexmw.envelope.stream import LONGEST
 from flexmw.kit.exchange import Answer, Exchange
 from tests.envelope.wire import call, scripted
@@ -37,6 +39,17 @@ async def test_a_good_answer_passes_message_by_message() -> None:
     assert seen.messages == messages
 
 
+@pytest.mark.parametrize("status", [HTTPStatus.CREATED, HTTPStatus.NO_CONTENT, HTTPStatus.FOUND])
+async def test_a_good_answer_passes_whose_status_is_a_member_of_http_status(status: HTTPStatus) -> None:
+    messages = [start(status), body(b"" if status is HTTPStatus.NO_CONTENT else b"as it is")]
+    assert (await call(ENVELOPE.asgi(scripted(*messages)))).messages == messages
+
+
+async def test_an_error_is_written_anew_whose_status_is_a_member_of_http_status() -> None:
+    seen = await call(ENVELOPE.asgi(scripted(start(HTTPStatus.NOT_FOUND), body(b"Not Found"))))
+    assert (seen.status, seen.error.code) == (404, "not_found")
+
+
 async def test_a_second_start_after_a_good_one_is_dropped() -> None:
     seen = await call(ENVELOPE.asgi(scripted(start(200), start(500), body(b"ok"), body(b"more"))))
     assert (seen.status, seen.body) == (200, b"ok")
@@ -55,6 +68,23 @@ async def test_a_file_on_a_good_answer_passes() -> None:
     assert seen.messages[-1] == file
 
 
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_file_of_events_passes_after_the_events_before_it(held: bool) -> None:
+    file = {"type": "http.response.pathsend", "path": "/x"}
+    before = [body(EVENT, more=True), body(b"data: half", more=True)] if held else []
+    seen = await call(ENVELOPE.asgi(scripted(start(200, SSE), *before, file)))
+    assert seen.messages == [start(200, SSE), *before, file]
+
+
+async def test_a_crash_after_a_file_went_out_is_no_failure_of_the_answer() -> None:
+    scope: dict[str, Any] = {}
+    app = scripted(start(200), {"type": "http.response.pathsend", "path": "/x"}, then=RuntimeError("in the background"))
+    exchange = Exchange.of(scope)
+    seen = await call(ENVELOPE.asgi(app), scope=scope)
+    assert isinstance(seen.raised, RuntimeError)
+    assert (exchange.answer, exchange.facts) == (None, {})
+
+
 async def test_early_hints_and_debug_messages_pass() -> None:
     hint, debug = {"type": "http.response.early_hint", "links": [b"</a>"]}, {"type": "http.response.debug", "info": {}}
     seen = await call(ENVELOPE.asgi(scripted(hint, debug, start(404), body(b"No."))))
@@ -69,6 +99,33 @@ async def test_trailers_of_a_good_answer_pass_and_those_of_a_rewritten_one_do_no
     assert good.messages[-1] == trailers
     assert trailers not in bad.messages
     assert "trailers" not in bad.starts[0]
+
+
+TRAILERS = {"type": "http.response.trailers", "headers": [(b"x", b"1")]}
+
+
+@pytest.mark.parametrize("last", [EVENT, b"data: [DONE]\n\n"])
+async def test_trailers_of_a_stream_follow_its_end(last: bytes) -> None:
+    app = scripted(start(200, SSE, trailers=True), body(last, more=True), body(), TRAILERS)
+    seen = await call(ENVELOPE.asgi(app))
+    assert seen.messages[1:] == [body(last, more=True), body(), TRAILERS]
+
+
+async def test_trailers_that_were_not_announced_are_dropped() -> None:
+    seen = await call(ENVELOPE.asgi(scripted(start(200, SSE), body(EVENT, more=True), body(), TRAILERS)))
+    assert TRAILERS not in seen.messages
+
+
+async def test_a_failed_stream_that_announced_trailers_ends_with_none() -> None:
+    app = scripted(start(200, SSE, trailers=True), body(EVENT, more=True), then=ValueError("secret"))
+    seen = await call(ENVELOPE.asgi(app))
+    assert b"internal_error" in seen.messages[-2]["body"]
+    assert seen.messages[-1] == {"type": "http.response.trailers", "headers": [], "more_trailers": False}
+
+
+async def test_trailers_of_an_error_that_is_held_are_dropped() -> None:
+    seen = await call(ENVELOPE.asgi(scripted(start(500, trailers=True), body(), TRAILERS)))
+    assert [message["type"] for message in seen.messages] == ["http.response.start", "http.response.body"]
 
 
 async def test_a_head_request_gets_the_length_and_no_body() -> None:
@@ -86,6 +143,49 @@ async def test_cancellation_is_never_answered() -> None:
         seen = await call(ENVELOPE.asgi(app))
     assert cancelled.cancelled_caught
     assert seen is None
+
+
+async def awaits_a_task_that_was_cancelled(scope: Any, receive: Any, send: Any) -> None:
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_cancellation_that_nobody_asked_for_is_a_crash(kind: str) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": f"{kind}.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    prefix = "" if kind == "http" else "websocket."
+    scope = {"type": kind, "path": "/", "headers": [], "extensions": {"websocket.http.response": {}}}
+    with pytest.raises(asyncio.CancelledError):
+        await ENVELOPE.asgi(awaits_a_task_that_was_cancelled)(scope, receive, send)
+    assert [(each["type"], each.get("status")) for each in sent] == [
+        (f"{prefix}http.response.start", 500),
+        (f"{prefix}http.response.body", None),
+    ]
+    assert b'"code":"internal_error"' in sent[-1]["body"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit])
+async def test_what_ends_a_program_is_not_answered(stop: type[BaseException]) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        await anyio.sleep_forever()
+
+    with pytest.raises(stop):
+        await ENVELOPE.asgi(scripted(then=stop()))({"type": "http", "path": "/", "headers": []}, receive, send)
+    assert sent == []
 
 
 async def test_nothing_is_sent_to_a_client_that_has_left() -> None:
@@ -456,3 +556,39 @@ async def test_a_stream_with_an_event_too_long_to_hold_is_cut_when_its_host_rais
     assert isinstance(seen.raised, flexmw.UpstreamTimeout)
     assert seen.body == endless
     assert not seen.ended
+
+
+@pytest.mark.parametrize("status", [200, 403, 500])
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_a_denial_of_a_websocket_is_sent_once_and_leaves_no_timer(status: int, pieces: int) -> None:
+    sent: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in (start(status), *[body(b"No.", more=True)] * (pieces - 1), body(b"No.")):
+            await send({**message, "type": f"websocket.{message['type']}"})
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    extensions: dict[str, Any] = {"websocket.http.response": {}}
+    timers: list[str] = []
+
+    class Watched(Alarm):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            timers.append("set")
+
+        async def stop(self) -> None:
+            await super().stop()
+            timers.append("stopped")
+
+    scope = {"type": "websocket", "path": "/", "headers": [], "extensions": extensions}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flexmw.envelope.responder.Alarm", Watched)
+        await ENVELOPE.asgi(app)(scope, receive, send)
+    assert sent.count("websocket.http.response.start") == 1
+    assert sent[-1] == "websocket.http.response.body"
+    assert timers in ([], ["set", "stopped"])

@@ -790,3 +790,26 @@ async def test_a_caller_does_not_wait_for_an_exception_until_a_lost_store_comes_
 async def test_an_option_that_cannot_work_is_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=rf"Idempotency\({named}=\.\.\.\)"):
         Idempotency(**options)
+
+
+@pytest.mark.parametrize("more", [False, True])
+async def test_a_second_answer_of_a_host_does_not_touch_the_one_that_is_kept(more: bool) -> None:
+    async def twice(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 201, "headers": []})
+        await send({"type": "http.response.body", "body": b"one", "more_body": more})
+        await send({"type": "http.response.start", "status": 500, "headers": [(b"x-second", b"1")]})
+        await send({"type": "http.response.body", "body": b"two"})
+
+    app = flexmw.wrap_app(twice, flexmw.Envelope(), Idempotency())
+    first, second = await call(app), await call(app)
+    assert second.replayed
+    assert (second.status, second.answer) == (first.status, first.answer)
+    assert first.answer == (b"onetwo" if more else b"one")
+    assert "x-second" not in second.answer_headers
+
+
+async def test_one_inside_another_says_once_how_long_keys_are_honoured() -> None:
+    app = flexmw.wrap_app(Idempotency(ttl=60.0).asgi(Host()), Idempotency())
+    caller = await call(app, {})
+    said = [value for name, value in caller.sent[0]["headers"] if name == b"idempotency-key-ttl"]
+    assert said == [b"60"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from fastapi.sse import EventSourceResponse
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 import flexmw
+from flexmw.errors import JobNotFound
 
 pytestmark = pytest.mark.anyio
 
@@ -131,3 +134,27 @@ async def test_a_refusal_that_the_app_raises_is_told_and_runs_again(error: Calla
 
 def lasting(response: httpx.Response) -> dict[str, str]:
     return {name: value for name, value in response.headers.items() if name not in VOLATILE}
+
+
+@pytest.mark.parametrize("events", [0, 1, 3])
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_stream_of_fastapi_that_fails_is_never_replayed_as_a_whole_one(events: int, known: bool) -> None:
+    app, runs = FastAPI(), list[int]()
+
+    @app.post("/", response_class=EventSourceResponse)
+    async def events_and_then_none() -> AsyncIterator[dict[str, int]]:
+        runs.append(1)
+        for number in range(events):
+            yield {"n": number}
+            await anyio.sleep(0.01)  # the event goes out before the next one is made
+        raise JobNotFound() if known else RuntimeError("secret")
+
+    stack = flexmw.wrap_app(app, flexmw.Envelope(), flexmw.Idempotency())
+    transport = httpx.ASGITransport(stack, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
+        first, second = [await client.post("/", headers={"idempotency-key": "one"}) for _ in range(2)]
+    assert second.headers["idempotent-replayed"] == "true"
+    assert (second.status_code, second.content) == (first.status_code, first.content)
+    assert (b"job_not_found" if known else b"internal_error") in second.content
+    assert second.status_code == (200 if events else 404 if known else 500)
+    assert runs == [1]

@@ -132,3 +132,27 @@ async def test_a_component_in_a_child_task_may_enter_too() -> None:
         after = JobNotFound(message="after")
     assert exchange.remembered is after
     assert raised.get() is None
+
+
+@pytest.mark.anyio
+async def test_parts_of_one_request_beside_each_other_may_enter_and_leave_in_any_order() -> None:
+    exchange, entered, left = Exchange(), anyio.Event(), anyio.Event()
+    heard: list[Any] = []
+
+    async def first() -> None:
+        with exchange:
+            await entered.wait()
+        heard.append(raised.get())
+        left.set()
+
+    async def second() -> None:
+        with exchange:
+            entered.set()
+            await left.wait()
+            heard.append(JobNotFound(message="after the first one has left"))
+        heard.append(raised.get())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        group.start_soon(second)
+    assert heard == [None, exchange.remembered, None]
