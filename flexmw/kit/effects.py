@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, MutableMapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final, Protocol, TypeAlias
 
 __all__ = [
+    "DEADLINE",
     "RESENDS",
     "Call",
     "Discard",
@@ -39,6 +41,9 @@ __all__ = [
 
 RESENDS: Final = "flexmw.resends"
 """The request extension that says, from the second attempt on, how many attempts went before it."""
+
+DEADLINE: Final = "flexmw.deadline"
+"""The request extension that says when a call with a deadline ends, in monotonic seconds: no wait may last longer."""
 
 
 class URL(Protocol):
@@ -113,9 +118,11 @@ class Sleep:
 
 @dataclass(slots=True)
 class Discard:
-    """Give an answer up: a small body is read so that its connection can be used again, any other is closed."""
+    """Give an answer up: a small body is read so that its connection can be used again, any other is closed. Reading
+    takes ``seconds`` at most, and never more than one."""
 
     response: Response
+    seconds: float = inf
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ False
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flexmw.kit.effects import head_leaves
@@ -22,17 +22,24 @@ _REPORTS: Final = ("connection.", "http11.", "http2.", "proxy.", "socks.")
 
 
 class Evidence:
-    """Gathers the events of one attempt: give ``Send`` its :meth:`observe`."""
+    """Gathers the events of one attempt: give ``Send`` its :meth:`observe`.
 
-    __slots__ = ("head", "seen", "stream")
+    :param leaves: called each time the head goes out, with whether it did so before: over HTTP/2 a transport sends a
+        request anew that the server says it did not process.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("head", "leaves", "seen", "stream")
+
+    def __init__(self, leaves: Callable[[bool], None] | None = None) -> None:
+        self.leaves = leaves
         self.seen = self.head = False
         self.stream: int | None = None
 
     def observe(self, event: str, details: Mapping[str, Any]) -> None:
         self.seen = self.seen or event.startswith(_REPORTS)
         if head_leaves(event, details):
+            if self.leaves is not None:
+                self.leaves(self.head)
             self.head = True
             self.stream = details.get("stream_id")
 

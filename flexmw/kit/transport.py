@@ -90,6 +90,8 @@ class _Face(Generic[RequestT, ResponseT]):
         return redact(f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})")
 
     def _follow(self, effect: Follow) -> Response:
+        if "_content" in effect.response.__dict__:
+            forget(effect.response)
         effect.response.stream = self._followed(effect.response.stream, effect.watch, effect.tap)
         return effect.response
 
@@ -119,8 +121,8 @@ class SyncFace(_Face[RequestT, ResponseT]):
                 self._clock.sleep(seconds)
             case Call(function):
                 return function()
-            case Discard(response):
-                self._discard(response)
+            case Discard(response, seconds):
+                self._discard(response, min(seconds, DRAIN_SECONDS))
             case _:
                 raise _unknown(effect)
         return None
@@ -141,8 +143,8 @@ class SyncFace(_Face[RequestT, ResponseT]):
         self._replace(response, chunks)
         return b"".join(chunks)
 
-    def _discard(self, response: Any) -> None:
-        size, ends = 0, self._clock.monotonic() + DRAIN_SECONDS
+    def _discard(self, response: Any, seconds: float) -> None:
+        size, ends = 0, self._clock.monotonic() + seconds
         try:
             with contextlib.suppress(Exception):
                 for chunk in response.stream:
@@ -190,8 +192,8 @@ class AsyncFace(_Face[RequestT, ResponseT]):
                 await self._clock.asleep(seconds)
             case Call(function):
                 return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
-            case Discard(response):
-                await self._discard(response)
+            case Discard(response, seconds):
+                await self._discard(response, min(seconds, DRAIN_SECONDS))
             case _:
                 raise _unknown(effect)
         return None
@@ -213,10 +215,10 @@ class AsyncFace(_Face[RequestT, ResponseT]):
         self._replace(response, chunks)
         return b"".join(chunks)
 
-    async def _discard(self, response: Any) -> None:
+    async def _discard(self, response: Any, seconds: float) -> None:
         size = 0
         try:
-            with contextlib.suppress(Exception), anyio.move_on_after(DRAIN_SECONDS):
+            with contextlib.suppress(Exception), anyio.move_on_after(seconds):
                 async for chunk in response.stream:
                     size += len(chunk)
                     if size > DRAIN_BYTES:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Any, ClassVar, Final
 
 from flexmw.contract import wait_of
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
-from flexmw.kit.effects import Call, Effect, Flow, Request, Response, Send, Sleep
+from flexmw.kit.effects import DEADLINE, Call, Effect, Flow, Request, Response, Send, Sleep
 from flexmw.kit.evidence import Evidence
 from flexmw.kit.options import check, option, seconds
 from flexmw.ratelimit.lane import Lane, Ticket
@@ -45,7 +46,8 @@ class Pace:
     components work in any order.
 
     :param patience: seconds that the others wait for a first answer at most.
-    :param max_wait: seconds; where a limit frees up only later than that, the request is sent and the server answers.
+    :param max_wait: seconds; where a limit frees up only later than that, or than the deadline of a Retry further
+        outward, the request is sent and the server answers.
     :param storage: ``memory://``, or a store that processes share: ``redis://``, ``rediss://``, ``redis+unix://``,
         ``redis+cluster://``, ``valkey://``... One that does not answer costs a call 100 ms at most.
     :param pepper: the key of the hash under which a credential's account lies in the store; the same in every process.
@@ -75,11 +77,14 @@ class Pace:
     def flow(self, request: Request) -> Flow:
         """Wait for a turn, send, and note what the answer says."""
         clock, caller = self.clock, caller_of(request)
+        most = self.max_wait
         while True:
-            wait, ticket = yield from self._enter(caller)
+            wait, ticket = yield from self._enter(caller, most)
             if ticket is not None:
                 break
-            yield Sleep(wait)
+            most = min(most, request.extensions.get(DEADLINE, inf) - clock.monotonic())
+            if wait <= most:
+                yield Sleep(wait)
         evidence = Evidence()
         sent = clock.now()
         try:
@@ -90,14 +95,14 @@ class Pace:
         yield from self._answered(caller, ticket, response, sent)
         return response
 
-    def _enter(self, caller: str) -> Generator[Effect, Any, _Turn]:
+    def _enter(self, caller: str, most: float) -> Generator[Effect, Any, _Turn]:
         def turn(lane: Lane, now: float) -> _Turn:
             wait = lane.wait(now)
-            return (wait, None) if 0 < wait <= self.max_wait else (0.0, lane.sent(now))
+            return (wait, None) if 0 < wait <= most else (0.0, lane.sent(now))
 
         if self._lanes.shared:
             shared = self._lanes.stored(caller)
-            if quiet := shared.quiet:
+            if (quiet := shared.quiet) and quiet <= most:
                 return quiet, None
             entry = _Entry(shared, turn)
             try:

@@ -5,7 +5,6 @@ Nothing here knows a thread, an event loop or a client library; :mod:`flexmw.kit
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 import uuid
@@ -15,10 +14,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from flexmw.contract import Wait, wait_of
-from flexmw.kit.effects import RESENDS, Discard, Flow, Follow, Request, Response, Send, Sleep, Tell
+from flexmw.kit.effects import DEADLINE, RESENDS, Discard, Flow, Follow, Request, Response, Send, Sleep, Tell
 from flexmw.kit.evidence import Evidence
 from flexmw.kit.transport import DRAIN_SECONDS, copy_request
-from flexmw.retry.body import body_bytes, rewinder
+from flexmw.retry.body import body_bytes, ready, rewinder, spend
 from flexmw.retry.core import (
     HOPELESS,
     SAFE_METHODS,
@@ -46,7 +45,7 @@ KEY: Final = "idempotency-key"
 KEY_TTL: Final = "idempotency-key-ttl"
 SDK_COUNT: Final = "x-stainless-retry-count"
 SHOULD_RETRY: Final = "x-should-retry"
-DEADLINE: Final = 90.0
+PATIENCE: Final = 90.0
 _KEY, _SDK_COUNT = KEY.encode(), SDK_COUNT.encode()
 _NAME: Final = itemgetter(0)
 """Most requests carry neither header; each ``get`` of httpx's is a search, and the first one decodes them all."""
@@ -57,6 +56,8 @@ AT_ONCE: Final = Outcome("answered", 1)
 
 class Call:
     """The state of one logical call."""
+
+    timeout: dict[str, float | None]
 
     def __init__(self, policy: Retry, state: State, request: Request) -> None:
         self.policy, self.state, self.request = policy, state, request
@@ -107,14 +108,15 @@ class Call:
         self.state.deposit(self.policy.budget_ratio, self.policy.budget_per_second, self.began)
         self.rewind = rewinder(self.request.stream)
         while True:
-            evidence = Evidence()
             self.sent += 1
+            bounded = self.sent > 1 or self.policy.deadline is not None
+            evidence = Evidence(self._leaves if bounded or self.rewind is not ready else None)
             try:
-                attempt = self._attempt()
+                attempt = self._attempt(bounded)
                 response: Response = yield Send(attempt, evidence.observe)
             except Exception as error:
                 verdict, kind, wait = self._examine(error, evidence), type(error).__name__, None
-                if _class_names(*_causes(error)).isdisjoint(HOPELESS):
+                if _class_names(*_causes(error, hidden=True)).isdisjoint(HOPELESS):
                     reason, delay = self._plan(verdict, None, untouched=evidence.sent is False)
                 else:
                     reason, delay = "local_error", 0.0
@@ -133,8 +135,10 @@ class Call:
                         yield self._told("flexmw.retry.stopped", verdict, kind, stop_reason=reason)
                     signed = self._sign(response, verdict, reason)
                     return (yield Follow(response, self._body_ended)) if signed else response
-                _hurry(attempt)
-                yield Discard(response)
+                # Each read may take as long as all of them, so the wait that comes after it begins in time.
+                seconds = min(DRAIN_SECONDS, max(0.0, self._remaining() - delay) / 2)
+                _hurry(attempt, seconds)
+                yield Discard(response, seconds)
             yield self._told(
                 "flexmw.retry.scheduled",
                 verdict,
@@ -148,20 +152,36 @@ class Call:
             if self.rewind is not None:
                 self.rewind()
 
-    def _attempt(self) -> Request:
+    def _attempt(self, bounded: bool) -> Request:
         """This attempt's own copy: instruments and inner components may change its headers."""
-        timeout = dict(self.request.extensions.get("timeout") or {})
+        timeout = self.timeout = dict(self.request.extensions.get("timeout") or {})
         attempt: Request = copy_request(self.request, timeout=timeout)
         if self.fresh_key and self.key:
             attempt.headers[KEY] = self.key
         if self.sent > 1:
             attempt.extensions[RESENDS] = self.sent - 1
-        if self.sent > 1 or self.policy.deadline is not None:
+        if bounded:
+            attempt.extensions[DEADLINE] = self.ends
             timeout.update(shrink(timeout, self._remaining()))
         return attempt
 
+    def _leaves(self, again: bool) -> None:
+        """The head goes out, perhaps after a wait for a connection that the timeouts knew nothing of."""
+        if self.sent > 1 or self.policy.deadline is not None:
+            self.timeout.update(shrink(self.timeout, self._remaining()))
+        if not again:
+            return
+        if self.rewind is None:
+            spend(self.request.stream)
+        else:
+            self.rewind()
+
     def _remaining(self) -> float:
-        return self.began + (self.policy.deadline or DEADLINE) - self.clock.monotonic()
+        return self.ends - self.clock.monotonic()
+
+    @property
+    def ends(self) -> float:
+        return self.began + (self.policy.deadline or PATIENCE)
 
     def _read(self, response: Response) -> tuple[Verdict, Wait | None]:
         headers, status = response.headers, response.status_code
@@ -177,7 +197,11 @@ class Call:
 
     def _examine(self, error: Exception, evidence: Evidence) -> Verdict:
         refused = any(unprocessed(detail, evidence.stream) for cause in _causes(error) for detail in cause.args)
-        return judge(of_error(_class_names(error), sent=evidence.sent, refused=refused), self.licence)
+        sent = evidence.sent
+        if sent is None and (theirs := getattr(error, "_request", None)) is not None:
+            # An app that is called in this process lets errors of its own calls through: they tell nothing of ours.
+            sent = True if theirs.stream is not self.request.stream else None
+        return judge(of_error(_class_names(error), sent=sent, refused=refused), self.licence)
 
     def _plan(self, verdict: Verdict, wait: Wait | None, *, untouched: bool = False) -> tuple[str | None, float]:
         """Why there is no further attempt (``None``: there is), and after how many seconds it comes."""
@@ -210,7 +234,7 @@ class Call:
         """Say on an error what is known; remember it if the request must not be repeated above us either."""
         error.flexmw = self._outcome(verdict, reason)  # type: ignore[attr-defined]
         if self.sdk_count is not None and verdict.outcome == "ambiguous" and self.licence == "none":
-            self.state.remember(self._print(), error, self.clock.monotonic())
+            self.state.remember(self._print(), _bare(error), self.clock.monotonic())
 
     def _refuse_repetition(self) -> None:
         """An SDK above retries by itself: no multiplication, and never a second execution of what was given back."""
@@ -224,7 +248,7 @@ class Call:
         if self.licence == "none":
             error = self.state.given_back(self._print(), self.clock.monotonic())
             if error is not None:
-                again = copy.copy(error)
+                again = _bare(error)
                 again.flexmw = self._outcome(judge("ambiguous", "none"), "given_back_before")  # type: ignore[attr-defined]
                 raise again
 
@@ -249,16 +273,31 @@ class Call:
         return digest.digest()
 
 
-def _hurry(attempt: Request) -> None:
+def _hurry(attempt: Request, seconds: float) -> None:
     """Reading what is left of an answer that is given up may not block for as long as a wanted answer may."""
     timeout = attempt.extensions["timeout"]
-    timeout["read"] = min(timeout.get("read") or DRAIN_SECONDS, DRAIN_SECONDS)
+    timeout["read"] = min(timeout.get("read") or DRAIN_SECONDS, max(0.001, seconds))
 
 
-def _causes(error: BaseException) -> list[BaseException]:
-    """An error and what it was made from: the client library's, the transport's, the protocol's."""
+def _bare(error: BaseException) -> BaseException:
+    """The same error without its traceback, causes and request: they would keep a body for as long as it is kept."""
+    twin = type(error).__new__(type(error), *error.args)
+    twin.__dict__.update({name: None if name == "_request" else value for name, value in vars(error).items()})
+    return twin
+
+
+def _causes(error: BaseException, *, hidden: bool = False) -> list[BaseException]:
+    """An error and what it was made from: the client library's, the transport's, the protocol's.
+
+    ``hidden``: that of one raised ``from None`` too. It proves nothing: a context may also be what the caller was
+    handling when this call began.
+    """
     causes = [error]
-    while len(causes) < 5 and (below := causes[-1].__cause__ or causes[-1].__context__) is not None:
+    while len(causes) < 5:
+        last = causes[-1]
+        below = last.__cause__ or (last.__context__ if hidden and last.__suppress_context__ else None)
+        if below is None:
+            break
         causes.append(below)
     return causes
 

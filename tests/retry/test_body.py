@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import anyio
 import httpx
 import httpx2
 import pytest
 
-from flexmw.retry.body import body_bytes, rewinder
+from flexmw.retry.body import body_bytes, rewinder, spend
 
 both = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 
@@ -85,3 +87,39 @@ def test_only_bytes_in_memory_are_shown(library: ModuleType) -> None:
     assert body_bytes(stream(library, json={"a": 1})) == b'{"a":1}'
     assert body_bytes(stream(library, content=io.BytesIO(b"x"))) is None
     assert body_bytes(stream(library, content=iter([b"x"]))) is None
+
+
+class Counted:
+    """What a caller may write around a file."""
+
+    def __init__(self, file: Any) -> None:
+        self._stream = file
+
+
+class ByteStream(Counted):
+    """One that has the name of the library's."""
+
+
+def test_what_another_class_does_when_it_is_read_again_is_not_known() -> None:
+    assert rewinder(Counted(io.BytesIO(b"x"))) is None
+    assert rewinder(ByteStream(b"x")) is None
+    assert body_bytes(ByteStream(b"x")) is None
+
+
+@pytest.mark.anyio
+@both
+async def test_a_file_that_is_sought_by_awaiting_is_not_replayed(library: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "body").write_bytes(b"payload")
+    async with await anyio.open_file(tmp_path / "body", "rb") as file:
+        assert file.seekable()
+        assert rewinder(stream(library, content=file)) is None
+
+
+@both
+def test_an_iterator_that_is_spent_raises_as_a_generator_does(library: ModuleType) -> None:
+    body = stream(library, content=iter([b"pay", b"load"]))
+    spend(body)
+    assert b"".join(body) == b"payload"
+    with pytest.raises(library.StreamConsumed):
+        list(body)
+    spend(object())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -33,6 +34,44 @@ def test_an_http2_server_that_did_not_process_the_stream(
         assert server.executions == executions
     assert outcome(result).outcome == ("answered" if recovers else "ambiguous")
     assert outcome(result).attempts == (2 if recovers else 1)
+
+
+@pytest.mark.parametrize(("kind", "exact"), [("file", True), ("iterator", False)])
+def test_a_body_that_http2_sends_on_another_stream_is_sent_exactly_or_not_at_all(
+    wire: Wire, kind: str, exact: bool
+) -> None:
+    make: Any = {"file": lambda: io.BytesIO(b"payload"), "iterator": lambda: iter([b"pay", b"load"])}[kind]
+    if wire.backend is not None:
+        make = Spent if kind == "iterator" else lambda: b"payload"
+    bodies = iter([b"", make()])
+    clock = FakeClock()
+    with HostileServer(["ok", "goaway"], tls=True, http2=True) as server:
+        options = {"http2": True, "verify": server.client_context()}
+        policy = flexmw.Retry(clock=clock)
+        _, result = wire.call(
+            "POST", server.url, policy, clock=clock, client=options, times=2, content=lambda: next(bodies)
+        )
+        sent = [request.body for request in server.executed][1:]
+    if exact:
+        assert (result.status_code, sent) == (200, [b"payload"])
+    else:
+        assert (type(result).__name__, sent) == ("StreamConsumed", [])
+        assert outcome(result).outcome == "ambiguous"
+
+
+class Spent:
+    """An async iterator that is no generator."""
+
+    def __init__(self) -> None:
+        self.left = [b"pay", b"load"]
+
+    def __aiter__(self) -> Spent:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self.left:
+            raise StopAsyncIteration
+        return self.left.pop(0)
 
 
 @pytest.mark.parametrize("fault", ["rst-on-connect", "handshake-hang", "plain-text"])

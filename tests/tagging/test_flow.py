@@ -181,6 +181,18 @@ async def test_every_call_has_one_duration_with_the_truth(case: str, library: st
     assert attributes == {"http.request.method": method, "server.address": "127.0.0.1", **expected}
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("body", [{"content": b"x"}, {"json": {}}, {}], ids=str)
+def test_a_call_of_a_mock_that_was_read_before_it_came_ends_too(library: str, body: Any, signals: Signals) -> None:
+    module = {"httpx": httpx, "httpx2": httpx2}[library]
+    transport = module.MockTransport(lambda request: module.Response(200, **body))
+    with flexmw.wrap_client(module.Client(transport=transport), *components(signals)) as client:
+        answer = client.post("http://test/")
+        assert answer.content == module.Response(200, **body).content
+    ((attributes, _),) = signals.points("flexmw.client.operation.duration")
+    assert attributes["http.response.status_code"] == 200
+
+
 def test_retries_and_their_end_are_events_and_counters(signals: Signals) -> None:
     client = Client("httpx", "sync", *components(signals))
     client.wrap()
