@@ -23,7 +23,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from flexmw.errors import ConfigError, PluginError
+from flexmw.errors import ConfigError, PluginError, UnknownComponent
 from flexmw.kit.component import Component
 
 __all__ = ["read"]
@@ -84,11 +84,24 @@ def _build(make: Callable[..., Component], name: str, table: dict[str, Any], nth
     try:
         return make(name, **options)
     except ConfigError as error:
+        if isinstance(error, UnknownComponent):
+            _look_at_dots(name, table, place)
         words = {*re.findall(r"\w+", error.option), error.value.strip("'")}
         raise error.at(place.of(name, next((key for key in table if key in words), None), nth)) from error
     except PluginError as error:
         error.add_note(f"named in {place.of(name, nth=nth)}")
         raise
+
+
+def _look_at_dots(name: str, table: dict[str, Any], place: _Place) -> None:
+    """A name with a dot that was written without quotes is a table within a table.
+
+    :raises ConfigError: it looks like one.
+    """
+    for key, value in table.items():
+        if isinstance(value, dict) and set(value) != {"env"}:
+            written, right = f"[{place.prefix}{name}.{key}]", f'[{place.prefix}"{name}.{key}"]'
+            raise ConfigError("component", written, f"quotes around a name with a dot: {right}", where=place.of(name))
 
 
 def _value(table: str, key: str, value: Any, nth: int, place: _Place) -> Any:

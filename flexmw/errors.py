@@ -242,9 +242,7 @@ class RateLimitExceeded(APIError):
     row = PAGE["rate_limit_exceeded"]
 
     def __init__(self, retry_after: float, **fields: Unpack[Overrides]) -> None:
-        if not 0 <= retry_after < math.inf:
-            raise ConfigError("RateLimitExceeded(retry_after)", retry_after, "a number of seconds, at least 0")
-        headers = dict(retry_headers(retry_after))
+        headers = _wait("RateLimitExceeded(retry_after)", retry_after)
         seconds = headers["Retry-After"]
         message = PAGE["rate_limit_exceeded"].message.format(seconds=seconds, s="" if seconds == "1" else "s")
         super().__init__(**_with(fields, message=message, headers=headers))
@@ -265,8 +263,14 @@ class SubsystemOffline(APIError):
     row = PAGE["subsystem_offline"]
 
     def __init__(self, name: str, retry_after: float | None = None, **fields: Unpack[Overrides]) -> None:
-        headers = None if retry_after is None else dict(retry_headers(retry_after))
+        headers = None if retry_after is None else _wait("SubsystemOffline(retry_after)", retry_after)
         super().__init__(**_with(fields, message=PAGE["subsystem_offline"].message.format(name=name), headers=headers))
+
+
+def _wait(option: str, seconds: Any) -> dict[str, str]:
+    if not (isinstance(seconds, (int, float)) and 0 <= seconds < math.inf):
+        raise ConfigError(option, seconds, "a number of seconds, at least 0")
+    return dict(retry_headers(seconds))
 
 
 def _with(fields: Overrides, **own: Any) -> Any:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module, metadata
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from flexmw.contract import redact
 from flexmw.errors import ConfigError, PluginError, UnknownComponent
@@ -47,8 +47,6 @@ BUILT_IN: Final = {
     "retry": "flexmw.retry:Retry",
 }
 """Resolved without a scan, and never shadowed by an entry point."""
-
-C = TypeVar("C", bound=Component)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +181,7 @@ def check_order(components: Sequence[Component]) -> None:
             )
 
 
-def sort(components: Iterable[C]) -> list[C]:
+def sort(components: Iterable[Component]) -> list[Component]:
     """The same components, outermost first, in an order that satisfies each one's ``order``; otherwise unchanged.
 
     :raises ConfigError: they ask for a cycle, which is named.

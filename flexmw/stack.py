@@ -94,7 +94,11 @@ class Stack:
 
         :raises ConfigError: naming file, line and key.
         """
-        return cls(*read(path, component))
+        components = read(path, component)
+        try:
+            return cls(*components)
+        except ConfigError as error:
+            raise error.at(str(path)) from error
 
     def wrap_app(self, app: ASGIApp) -> ASGIApp:
         """Wrap an app with the components that have a server face."""

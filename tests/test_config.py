@@ -150,7 +150,10 @@ def test_an_unknown_name_is_both_faults_with_file_and_line(write: Write) -> None
 
 def test_a_dotted_name_without_quotes_is_found_on_its_line(write: Write) -> None:
     path = write("[other]\n[acme.audit]\n")
-    assert str(fault(path)).startswith(f"{path}, line 2: plugin 'acme': no component has this name.")
+    right = '["acme.audit"]'
+    assert str(fault(path)) == (
+        f"{path}, line 2: component = '[acme.audit]': expected quotes around a name with a dot: {right}"
+    )
 
 
 def test_a_broken_plugin_stays_a_plugin_error_and_says_where_it_is_named(write: Write) -> None:

@@ -383,7 +383,9 @@ def test_a_host_s_own_handler_for_http_exceptions_gets_it() -> None:
     assert TestClient(app).get("/").json()["error"]["code"] == "job_not_found"
 
 
-@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1.0])
-def test_a_wait_that_is_no_wait_is_refused(seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1.0, "3"])
+def test_a_wait_that_is_no_wait_is_refused(seconds: Any) -> None:
     with pytest.raises(ConfigError, match=r"RateLimitExceeded\(retry_after\) = .*: expected a number of seconds"):
         RateLimitExceeded(seconds)
+    with pytest.raises(ConfigError, match=r"SubsystemOffline\(retry_after\) = .*: expected a number of seconds"):
+        SubsystemOffline("gpu", seconds)

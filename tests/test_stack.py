@@ -378,7 +378,7 @@ def test_a_stack_is_loaded_from_a_file(tmp_path: Path, monkeypatch: pytest.Monke
             "[envelope]\n[retri]\n",
             r"flexmw\.toml, line 2: plugin 'retri': no component has this name\. Did you mean 'retry'\?",
         ),
-        ("[envelope]\n[tagging]\n", r"order of components \(outermost first\) = 'envelope, tagging'"),
+        ("[envelope]\n[tagging]\n", r"flexmw\.toml: order of components \(outermost first\) = 'envelope, tagging'"),
     ],
 )
 def test_a_bad_file_names_file_and_line(tmp_path: Path, text: str, message: str) -> None:
@@ -394,3 +394,12 @@ def test_a_plain_app_can_be_anything_that_is_called() -> None:
             await PlainTextResponse("plain")(scope, receive, send)
 
     assert TestClient(flexmw.wrap_app(App(), Server())).get("/").text == "plain"
+
+
+def test_the_file_of_the_documentation_is_a_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[1] / "docs" / "cli.md"
+    path = tmp_path / "flexmw.toml"
+    path.write_text(page.read_text("utf-8").split("```toml\n")[1].split("```")[0])
+    monkeypatch.setenv("REDIS_URL", "redis://localhost")
+    names = ["tagging", "envelope", "ratelimit", "idempotency", "retry"]
+    assert [each.name for each in flexmw.Stack.load(path).components] == names

@@ -27,6 +27,7 @@ __all__ = ["HELP", "PROBES", "Probe", "Row", "arguments", "command", "examine"]
 
 HELP = "judge an OpenAI-compatible endpoint by the error contract; exits with 1 if it is broken"
 _MOST: Final = 64 * 1024
+_LONGEST: Final = 3600
 _CHAT: Final = "/chat/completions"
 _NO_MODEL: Final = "flexmw-check-no-such-model"
 _AUTH: Final = Expected((401,), "authentication_error", "invalid_api_key")
@@ -105,12 +106,18 @@ def examine(url: str, *, key: str | None = None, timeout: float = 10.0) -> Itera
     """Send every probe once and judge its answer.
 
     :param url: the endpoint, with its base path. :param key: an API key. :param timeout: seconds for each request.
-    :raises ConfigError: it is no http URL, or nothing answers there.
+    :raises ConfigError: it is no http URL, nothing answers there, or nobody can wait so long.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    if not 0 < timeout <= _LONGEST:
+        raise ConfigError("timeout", timeout, f"a number of seconds above 0, at most {_LONGEST}")
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
         raise ConfigError("check", url, "a URL such as https://api.example.com/v1")
-    base = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+    base = url.rstrip("/") + ("" if urlsplit(url).path.strip("/") else "/v1")
     for probe in PROBES:
         sent = {"given": key, "wrong": "sk-flexmw-check-not-a-key", "none": None}[probe.key]
         try:
@@ -131,6 +138,8 @@ def _judged(probe: Probe, key: str | None, status: int, headers: Mapping[str, st
         expected, skipped = _AUTH, "needs a key: --key-env"
     elif probe.key != "given" and status in (400, 404, 422):
         expected, skipped = Expected((status,)), "asks for no key, or looks at the body first"
+    elif status == 429:
+        skipped = "rate limited: all that it shows is a 429"
     faults = judge(status, headers, body, expected, head=probe.method == "HEAD", now=time.time())
     state = "broken" if faults else "skipped" if skipped else "ok"
     return Row(probe.name, f"{probe.method} {probe.path}", str(status), state, faults or [skipped] * bool(skipped))

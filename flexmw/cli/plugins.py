@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TextIO
 
 from flexmw.cli.table import table
+from flexmw.envelope.dialect import load
 from flexmw.errors import PluginError
 from flexmw.registry import BUILT_IN, dialects, installed, resolve
 
@@ -19,16 +20,16 @@ HELP = "list the components that installed distributions provide"
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="name, target, distribution and version of each, as JSON")
     parser.add_argument("--dialects", action="store_true", help="list dialects of errors instead")
-    parser.add_argument("--load", action="store_true", help="import each component, and exit with 1 if one is broken")
+    parser.add_argument("--load", action="store_true", help="import each one, and exit with 1 if one is broken")
 
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:
     found = dialects() if arguments.dialects else installed()
     faults: dict[str, str] = {}
-    if arguments.load and not arguments.dialects:
+    if arguments.load:
         for plugin in found:
             try:
-                resolve(plugin.name)
+                (load if arguments.dialects else resolve)(plugin.name)
             except PluginError as error:
                 faults[plugin.name] = str(error)
     if arguments.json:

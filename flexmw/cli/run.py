@@ -36,19 +36,26 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
         import uvicorn
     except ImportError as error:
         raise ConfigError("flexmw run", arguments.app, "uvicorn to be installed: pip install 'flexmw[cli]'") from error
+    if not 0 <= arguments.port <= 65535:
+        raise ConfigError("--port", arguments.port, "a port from 1 to 65535, or 0 for a free one")
+    if arguments.workers < 1:
+        raise ConfigError("--workers", arguments.workers, "at least 1 process")
     os.environ[_APP] = arguments.app
     os.environ.pop(_CONFIG, None)
     if config := find(arguments.config):
         os.environ[_CONFIG] = config
     application()
-    uvicorn.run(
-        "flexmw.cli.run:application",
-        factory=True,
-        host=arguments.host,
-        port=arguments.port,
-        workers=arguments.workers,
-        log_level=arguments.log_level,
-    )
+    try:
+        uvicorn.run(
+            "flexmw.cli.run:application",
+            factory=True,
+            host=arguments.host,
+            port=arguments.port,
+            workers=arguments.workers,
+            log_level=arguments.log_level,
+        )
+    except SystemExit as end:  # its log has said why it could not start
+        return 2 if end.code else 0
     return 0
 
 

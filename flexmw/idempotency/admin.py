@@ -54,10 +54,17 @@ class KnownKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """An answer to give to a key: ``body`` is sent as JSON."""
+    """An answer to give to a key: ``body`` is sent as JSON.
+
+    :raises ConfigError: a status that no final answer has.
+    """
 
     body: Any
     status: int = 200
+
+    def __post_init__(self) -> None:
+        if not 200 <= self.status <= 599:
+            raise ConfigError("Given(status=...)", self.status, "the status of an answer, 200 to 599")
 
 
 async def list_keys(

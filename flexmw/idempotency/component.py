@@ -72,6 +72,8 @@ class Idempotency:
     :param pepper: the key of the callers' hash; else ``FLEXMW_PEPPER``. :param trusted_proxies: as for RateLimit.
     :param store_timeout: seconds that one operation of the store may take.
     :param capacity: keys that ``memory://`` holds at most.
+    :param prefix: what the names of its entries in the store begin with; apps that share a store and must not share
+        keys have different ones.
     :param on_store_failure: without a working store, ``refuse`` (503) or ``run`` unprotected. ``None`` refuses, and
         also wants the store to be there at start.
     :raises ConfigError: for any option that cannot work.

@@ -59,8 +59,12 @@ def path_of(url: str, option: str = "storage") -> Path:
     A relative path is taken from the working directory as it is now.
     """
     rest = url.partition("://")[2]
-    if not rest.startswith("/") or not rest[1:] or rest.endswith("/") or "\0" in rest:
-        raise ConfigError(option, url, "sqlite:///file (relative) or sqlite:////folder/file (absolute)")
+    if not rest.startswith("/") or not rest[1:] or rest.endswith("/") or {"\0", "?"} & {*rest}:
+        raise ConfigError(
+            option, url, "sqlite:///file (relative) or sqlite:////folder/file (absolute), without parameters"
+        )
+    if rest == "/:memory:":
+        raise ConfigError(option, url, "a file, or 'memory://' for keys that live in this process alone")
     return Path(rest[1:]).absolute()
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Protocol, TypeAlias, runtime_checkable
 from flexmw.errors import ConfigError
 from flexmw.kit.effects import Flow, Request
 
-__all__ = ["API", "OLDEST_API", "ClientComponent", "Component", "Order", "ServerComponent"]
+__all__ = ["API", "OLDEST_API", "Adopted", "ClientComponent", "Component", "Declared", "Order", "ServerComponent"]
 
 API: Final = 1
 """The version of the component interface that this flexmw speaks."""
@@ -38,12 +38,24 @@ class Order:
                 raise ConfigError(f"Order({side}=...)", names, 'a tuple of component names, such as ("envelope",)')
 
 
-class Component(Protocol):
-    """What every component says of itself, as class attributes."""
+class Declared(Protocol):
+    """What a component's class says of its objects."""
 
     name: ClassVar[str]
     api: ClassVar[int]
     order: ClassVar[Order]
+
+
+class Adopted(Protocol):
+    """The same of an object whose class cannot say it: name and place came from whoever adopted that class."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def order(self) -> Order: ...
+
+
+Component: TypeAlias = Declared | Adopted
 
 
 _Scope: TypeAlias = MutableMapping[str, Any]

@@ -50,7 +50,7 @@ SCHEMES: Final[dict[str, Scheme]] = {
     "valkeys": Scheme("redis", *_REDIS, 6379, tls=True),
     "valkey+unix": Scheme("redis", *_REDIS, unix=True),
     "valkey+cluster": Scheme("redis+cluster", *_REDIS, 6379),
-    "memcached": Scheme("memcached", "memcachio", "memcachio", 11211),
+    "memcached": Scheme("memcached", "memcachio", "flexmw[memcached]", 11211),
     "mongodb": Scheme("mongodb", *_MONGO, 27017),
 }
 """What flexmw knows by itself. Valkey is spoken to by redis-py: the protocol is the same."""

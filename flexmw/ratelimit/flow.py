@@ -74,6 +74,9 @@ class Pace:
         url = parse(self.storage, "Pace(storage=...)", schemes=SCHEMES)
         return Lanes(url, patience=self.patience, clock=self.clock, pepper=self.pepper)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lanes"}
+
     def flow(self, request: Request) -> Flow:
         """Wait for a turn, send, and note what the answer says."""
         clock, caller = self.clock, caller_of(request)

@@ -130,8 +130,8 @@ def of_status(status: int, *, retry_after: bool, asked: bool | None = None) -> E
 
 REFUSED_STREAM: Final = 7
 
-CERTAIN: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
-"""Exceptions that mean "never left" by their class alone, for transports that report no events."""
+CERTAIN: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "InvalidURL"})
+"""Exceptions that mean "never left" by their class alone, where the transport has reported no events."""
 
 HOPELESS: Final = frozenset({"UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "SSLCertVerificationError"})
 """Exceptions that would come again however often one tried."""

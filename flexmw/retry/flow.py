@@ -82,7 +82,8 @@ class Call:
     @cached_property
     def origin(self) -> str:
         url = self.request.url
-        return f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
+        host = f"[{url.host}]" if ":" in url.host else url.host
+        return f"{url.scheme}://{host}" + (f":{url.port}" if url.port else "")
 
     @cached_property
     def place(self) -> str:

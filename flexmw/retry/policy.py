@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Final, Self, cast
+from urllib.parse import urlsplit
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import SYSTEM, Clock
@@ -33,7 +34,25 @@ EXTENSION: Final = "flexmw.retry"
 _UNSET: Final[Any] = object()
 _overrides: ContextVar[Mapping[str, Any] | Retry | None] = ContextVar("flexmw.retry_options", default=_UNSET)
 
-_origin = Rule("an origin such as 'https://api.example.com'", lambda value: isinstance(value, str) and "://" in value)
+
+def _is_origin(value: object) -> bool:
+    """Whether it is written as the origin of a request is: anything else would never be found."""
+    if not isinstance(value, str):
+        return False
+    try:
+        parts = urlsplit(value)
+        usual = parts.port == {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return False
+    written = f"{parts.scheme}://{parts.netloc.rpartition('@')[2].rstrip(':').lower()}"
+    return bool(parts.scheme and parts.hostname) and value == written and not usual
+
+
+_origin = Rule(
+    "an origin such as 'https://api.example.com', in lower case, without a path, without a slash at its end, "
+    "with its port where that is not the usual one",
+    _is_origin,
+)
 _share = Rule("a number from 0 to 10", lambda value: isinstance(value, (int, float)) and 0 <= value <= 10)
 _rate = Rule("a number, at least 0", lambda value: isinstance(value, (int, float)) and value >= 0)
 
@@ -128,6 +147,10 @@ def retry_options(policy: Retry | None = _UNSET, /, **options: Any) -> Generator
     """
     if policy is _UNSET:
         replace(Retry(), **_known(options))
+    elif not (policy is None or isinstance(policy, Retry)):
+        raise ConfigError("retry_options(policy)", policy, "a flexmw.Retry, None, or options as keywords")
+    elif options:
+        raise ConfigError("retry_options(policy, ...)", sorted(options), "a policy or options, not both")
     token = _overrides.set(options if policy is _UNSET else policy)
     try:
         yield

@@ -30,6 +30,10 @@ wrapped (`flexmw.instrument`).
 A value outside a closed set becomes `_OTHER`. An open attribute of a metric takes at most as many values as stated,
 then `_OTHER`. An instrument that has {SERIES} attribute sets drops its open attributes from further ones.
 
+`Tagging(types=..., codes=...)` add this application's own values to those of `flexmw.error.type` and
+`flexmw.error.code`, `route` is a function of the scope for routers that do not say which route matched, and
+`server_address=False` keeps the called host off client metrics.
+
 A client error (4xx) leaves a server span unset and makes a client span an error. An exception is recorded once: by the
 host's instrument where that records it, else by flexmw, as a log event; as a span event where no logger provider is
 set. `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` forbids the latter, `logs/dup` asks for both. Messages and stacks pass

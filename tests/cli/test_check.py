@@ -106,7 +106,21 @@ def test_nobody_there_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected a server that answers" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["ftp://x"], ["nonsense"], ["http://x", "--key-env", "NOT_SET_ANYWHERE"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ftp://x"],
+        ["nonsense"],
+        ["http://[::1"],
+        ["http://:80"],
+        ["http://x:99999"],
+        ["http://x", "--key-env", "NOT_SET_ANYWHERE"],
+        ["http://x", "--timeout", "0"],
+        ["http://x", "--timeout", "-1"],
+        ["http://x", "--timeout", "nan"],
+        ["http://x", "--timeout", "1e300"],
+    ],
+)
 def test_what_cannot_be_asked_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", *arguments]) == 2
     assert capsys.readouterr().err.startswith("flexmw: ")
@@ -167,3 +181,9 @@ def test_the_example_gateway_passes_every_row(tmp_path: Path) -> None:
         rows = list(examine(f"{running.url}/v1", key=key))
         assert models.work() == {}, "no probe makes a model work"
     assert [(row.name, row.faults) for row in rows if row.state != "ok"] == []
+
+
+def test_what_was_only_rate_limited_was_not_judged(serve: Serve) -> None:
+    app = flexmw.wrap_app(FastAPI(), flexmw.Envelope(), flexmw.RateLimit("3/minute", key="address"))
+    states = [row.state for row in examine(serve(app).url)]
+    assert states[3:] == ["skipped"] * (len(PROBES) - 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ def test_the_store_can_come_from_the_file(storage: str, tmp_path: Path, capsys: 
         (["--storage", "ftp://x"], "ftp://x"),
         (["--run", "a", "--answer", "b"], "one of the two"),
         (["--storage", "memory://", "--answer", "a", "--body", "{"], "valid JSON"),
+        (["--storage", "memory://", "--answer", "a", "--status", "999"], "the status of an answer"),
+        (["--storage", "memory://"], "sqlite or redis"),
     ],
 )
 def test_what_cannot_be_done_is_named(
@@ -109,3 +112,32 @@ def test_a_store_in_memory_is_nobody_elses(tmp_path: Path, capsys: pytest.Captur
     file.write_text("[idempotency]\n")
     assert main(["keys", "--config", str(file)]) == 2
     assert "sqlite or redis" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_named_and_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "kyes.db"
+    assert main(["keys", "--storage", f"sqlite:///{path}"]) == 2
+    assert f"no process has kept keys in {path}" in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_a_store_that_does_not_answer_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"redis://user:hunter2@127.0.0.1:{taken.getsockname()[1]}"
+        assert main(["keys", "--storage", url]) == 2
+        assert main(["keys", "--storage", url, "--run", "a"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("expected a store that answers (ConnectionError") == 2
+    assert "hunter2" not in said
+
+
+def test_keys_under_another_prefix_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path / 'keys.db'}"
+    app = flexmw.wrap_app(works, flexmw.Idempotency(storage=url, prefix="shop"))
+    anyio.run(Visit(http_scope("POST", [(b"idempotency-key", b"order-1")])).run, app)
+    file = tmp_path / "flexmw.toml"
+    file.write_text(f'[idempotency]\nstorage = "{url}"\nprefix = "shop"\n')
+    for arguments in (["--config", str(file)], ["--storage", url, "--prefix", "shop"]):
+        assert main(["keys", *arguments, "--state", "done", "--json"]) == 0
+        assert [each["key"] for each in json.loads(capsys.readouterr().out)] == ["order-1"]

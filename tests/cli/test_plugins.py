@@ -80,3 +80,14 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
         main([])
     assert caught.value.code == 2
     assert "usage: flexmw" in capsys.readouterr().err
+
+
+def test_load_tries_dialects_too(here: Declared, capsys: pytest.CaptureFixture[str]) -> None:
+    good = "from flexmw.envelope import OpenAI\n"
+    here.add("acme-good", "acme.good", "acme_cli_same:OpenAI", source=good, group="flexmw.dialects")
+    assert main(["plugins", "--dialects", "--load"]) == 0
+    here.add("acme-away", "acme.away", "acme_cli_no_such:Thing", group="flexmw.dialects")
+    dialects.cache_clear()
+    capsys.readouterr()
+    assert main(["plugins", "--dialects", "--load"]) == 1
+    assert "broken: plugin 'acme.away' (acme_cli_no_such:Thing, from acme-away)" in capsys.readouterr().out

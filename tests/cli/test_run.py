@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Generator
@@ -100,6 +101,36 @@ def test_a_factory_is_called_and_the_file_of_the_folder_is_read(folder: Path) ->
 def test_what_is_no_app_is_refused(folder: Path, target: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", target.format(module(folder))]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "99999"], "--port = 99999: expected a port from 1 to 65535, or 0 for a free one"),
+        (["--port", "-1"], "--port = -1: expected a port"),
+        (["--workers", "0"], "--workers = 0: expected at least 1 process"),
+    ],
+)
+def test_a_port_or_number_of_processes_that_cannot_be_is_refused(
+    folder: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvicorn.run", lambda *given, **options: pytest.fail("it is served"))
+    assert main(["run", f"{module(folder)}:app", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_a_2_like_all_that_could_not_be_done(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        arguments = [sys.executable, "-m", "flexmw", "run", f"{module(folder)}:app", "--port", port]
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            arguments, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 2
+    assert "address already in use" in done.stderr
 
 
 def test_a_file_that_does_not_fit_is_refused_before_anything_is_served(

@@ -647,3 +647,16 @@ async def test_a_call_that_times_out_leaves_the_pool_usable(kind: Kind) -> None:
                 with pytest.raises(kind.library.ReadTimeout):
                     await client.get(server.url, timeout=0.2)
             assert (await client.get(server.url, timeout=3.0)).status_code == 200
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)
+@pytest.mark.parametrize("colour", ["sync", "asyncio"])
+def test_a_transport_of_another_library_or_kind_is_refused_at_once(library: ModuleType, colour: str) -> None:
+    kind = Kind(library, colour)
+    other = Kind(httpx2 if library is httpx else httpx, colour)
+    opposite = Kind(library, "asyncio" if kind.sync else "sync")
+    right = f"such as {library.__name__}.{kind.inner_class.__name__}()"
+    for wrong in (other.inner_class(), opposite.inner_class(), opposite.transport_class()):
+        with pytest.raises(ConfigError, match=r"Transport\(transport=\.\.\.\) = ") as caught:
+            kind.transport_class(flexmw.Retry(), transport=wrong)
+        assert right in str(caught.value)

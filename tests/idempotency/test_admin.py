@@ -125,3 +125,9 @@ async def test_a_storage_url_serves_as_well_as_a_store(tmp_path: Path) -> None:
     await store.aclose()
     assert await resolve(url, known.id, "run") is None
     assert await list_keys(url, states=("done", "unknown")) == []
+
+
+@pytest.mark.parametrize("status", [0, 199, 600, 999])
+def test_an_answer_has_a_status_that_a_server_can_send(status: int) -> None:
+    with pytest.raises(ConfigError, match=rf"Given\(status=\.\.\.\) = {status}: expected the status of an answer"):
+        Given(status=status, body={})

@@ -354,3 +354,13 @@ async def test_a_store_that_was_closed_leaves_nothing_behind_and_can_be_used_aga
         assert len(_limiters.get()) == before - 1
         assert await store.load("k") is not None
         await store.aclose()
+
+
+def test_sqlite_takes_no_parameters_as_part_of_a_file_s_name() -> None:
+    with pytest.raises(ConfigError, match=r"absolute\), without parameters"):
+        path_of("sqlite:///keys.db?timeout=3")
+
+
+def test_sqlite_in_memory_is_no_file_of_that_name() -> None:
+    with pytest.raises(ConfigError, match=r"'sqlite:///:memory:': expected a file, or 'memory://'"):
+        path_of("sqlite:///:memory:")

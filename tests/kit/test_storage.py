@@ -61,6 +61,12 @@ def test_a_url_that_cannot_work_is_refused_by_option_value_and_remedy(url: objec
     assert str(url) in caught.value.value
 
 
+def test_the_driver_of_memcached_comes_with_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flexmw.kit.storage.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'flexmw\[memcached\]'"):
+        parse("memcached://localhost", "storage")
+
+
 def test_a_missing_driver_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flexmw.kit.storage.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'flexmw\[redis\]'"):

@@ -86,12 +86,21 @@ class Declared:
 
     path: Path
 
-    def add(self, distribution: str, name: str, target: str, *, version: str = "0.1", source: str = "") -> None:
+    def add(
+        self,
+        distribution: str,
+        name: str,
+        target: str,
+        *,
+        version: str = "0.1",
+        source: str = "",
+        group: str = "flexmw.components",
+    ) -> None:
         """A distribution with one entry point, and the module that it names, if there is any."""
         info = self.path / f"{distribution.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
         info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-        info.joinpath("entry_points.txt").write_text(f"[flexmw.components]\n{name} = {target}\n")
+        info.joinpath("entry_points.txt").write_text(f"[{group}]\n{name} = {target}\n")
         if source:
             self.path.joinpath(f"{target.partition(':')[0]}.py").write_text(source)
 

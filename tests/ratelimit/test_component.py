@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import socket
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, asdict
 from typing import Any
 
 import pytest
 
 from flexmw.errors import ConfigError
-from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit import Pace, RateLimit
 from tests.ratelimit.calls import answering
 
 
@@ -74,3 +76,11 @@ def test_a_store_that_is_not_there_is_found_at_start_unless_its_failure_was_prov
         RateLimit("1/minute", storage=url).asgi(answering())
     for mode in ("local", "local/4", "open", "closed"):
         RateLimit("1/minute", storage=url, on_store_failure=mode).asgi(answering())
+
+
+def test_a_pace_is_copied_and_pickled_like_any_other_component() -> None:
+    pace = Pace(max_wait=7.0, pepper="pepper")
+    for twin in (pickle.loads(pickle.dumps(pace)), copy.deepcopy(pace), copy.copy(pace)):
+        assert twin == pace
+        assert twin._lanes is not pace._lanes
+    assert asdict(pace)["max_wait"] == 7.0

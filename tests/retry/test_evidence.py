@@ -118,4 +118,5 @@ def test_a_url_that_nothing_can_fetch_is_not_tried_again(wire: Wire) -> None:
     [result] = wire.call("GET", "gopher://test", flexmw.Retry(clock=clock), clock=clock)
     assert type(result).__name__ == "UnsupportedProtocol"
     assert outcome(result).reason == "local_error"
+    assert outcome(result).outcome == "unsent"
     assert clock.slept == []

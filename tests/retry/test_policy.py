@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
 import flexmw
 from flexmw.retry.policy import Retry, retry_options
-from flexmw.testing import FakeClock
+from flexmw.testing import FakeClock, play
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,14 @@ from flexmw.testing import FakeClock
         ({"auto_key": "yes"}, "expected true or false"),
         ({"key_origins": "https://api.example.com"}, "expected a list, each an origin such as"),
         ({"key_origins": ["api.example.com"]}, "an origin such as 'https://api.example.com'"),
+        ({"key_origins": ["https://api.example.com/v1"]}, "without a path"),
+        ({"key_origins": ["https://api.example.com/"]}, "without a slash at its end"),
+        ({"key_origins": ["https://API.example.com"]}, "in lower case"),
+        ({"key_origins": ["https://api.example.com:443"]}, "with its port where that is not the usual one"),
+        ({"key_origins": ["https://user@api.example.com"]}, "an origin such as"),
+        ({"key_origins": ["http://[::1"]}, "an origin such as"),
+        ({"key_origins": ["http://localhost:99999"]}, "an origin such as"),
+        ({"key_origins": [3]}, "an origin such as"),
         ({"budget_ratio": -0.1}, "a number from 0 to 10"),
         ({"budget_per_second": -1}, "a number, at least 0"),
         ({"random": 4}, "a function"),
@@ -96,3 +106,28 @@ def test_options_of_one_thread_do_not_reach_another() -> None:
 def test_wrong_options_are_refused_where_they_are_written(options: dict[str, Any], says: str) -> None:
     with pytest.raises(flexmw.ConfigError, match=says), retry_options(**options):
         raise AssertionError("the block must not run")
+
+
+@pytest.mark.parametrize(
+    ("origin", "url"),
+    [
+        ("https://api.example.com", "https://API.example.com:443/v1"),
+        ("http://api.example.com:8080", "http://api.example.com:8080/v1"),
+        ("http://[::1]:8000", "http://[::1]:8000/"),
+        ("http://[2001:db8::1]", "http://[2001:db8::1]:80/"),
+    ],
+)
+def test_an_origin_that_may_be_declared_is_one_that_is_found(origin: str, url: str) -> None:
+    policy = Retry(key_origins=(origin,), attempts=2)
+    for library in (httpx, httpx2):
+        request: Any = library.Request("POST", url, headers={"idempotency-key": "a"}, json={})
+        played = play(policy, [500, 200], request)
+        assert played.count(flexmw.Send) == 2
+
+
+def test_a_policy_for_some_calls_that_is_none_is_refused_where_it_is_named() -> None:
+    wrong: Any = "off"
+    with pytest.raises(flexmw.ConfigError, match=r"retry_options\(policy\) = 'off': expected a flexmw.Retry"):
+        retry_options(wrong).__enter__()
+    with pytest.raises(flexmw.ConfigError, match=r"= \['attempts'\]: expected a policy or options, not both"):
+        retry_options(None, attempts=2).__enter__()

@@ -1,0 +1,74 @@
+"""What a typed application writes. It is not run: mypy and pyright read it, both strict (``tox run -e types``)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import httpx
+import httpx2
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import flexmw
+from flexmw.testing import check_app, check_flow, play
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stamp:
+    """A component of somebody else's."""
+
+    name: ClassVar[str] = "acme.stamp"
+    api: ClassVar[int] = 1
+    order: ClassVar[flexmw.Order] = flexmw.Order(after=("envelope",))
+
+    by: str = "acme"
+
+    def asgi(self, app: ASGIApp) -> ASGIApp:
+        async def stamped(scope: Scope, receive: Receive, send: Send) -> None:
+            await app(scope, receive, send)
+
+        return stamped
+
+    def flow(self, request: flexmw.Request) -> flexmw.Flow:
+        request.headers["x-asked-by"] = self.by
+        response: flexmw.Response = yield flexmw.Send(request)
+        return response
+
+
+async def rates(caller: str) -> list[str]:
+    return ["10/minute"]
+
+
+host = Starlette()
+host.add_middleware(flexmw.Envelope().asgi)
+cors = flexmw.adopt(CORSMiddleware, allow_origins=["*"])
+named = dataclasses.replace(cors, name="cors", order=flexmw.Order(after=("envelope",)))
+app: ASGIApp = flexmw.wrap_app(
+    host,
+    flexmw.Tagging(),
+    flexmw.Envelope(passthrough=("/internal/",), unless=lambda scope, status: status == 418),
+    cors,
+    named,
+    Stamp(by="us"),
+    "ratelimit",
+    flexmw.RateLimit(limit=rates, headers=("seed", "ietf"), exempt=["/health"], cost=lambda scope: 2),
+    flexmw.Idempotency(required=lambda scope: scope["path"] == "/charges"),
+)
+stack = flexmw.Stack("envelope", cors, Stamp())
+ordered = flexmw.Stack(*flexmw.sort([Stamp(), cors, flexmw.Envelope()]))
+names: list[str] = [each.name for each in flexmw.sort([Stamp(), flexmw.component("envelope")])]
+
+blocking: httpx2.Client = flexmw.wrap_client(httpx2.Client(), flexmw.Tagging(), flexmw.Retry(), flexmw.Pace(), Stamp())
+waiting: httpx.AsyncClient = stack.wrap_client(httpx.AsyncClient())
+built = httpx.Client(transport=flexmw.httpx.Transport(flexmw.Retry(), transport=httpx.HTTPTransport()))
+
+with flexmw.retry_options(idempotent=True, attempts=5):
+    outcome: flexmw.Outcome = blocking.get("https://api.example.com").extensions["flexmw"]
+error: flexmw.APIError = flexmw.error_from(built.get("https://api.example.com"))
+
+check_app(Stamp())
+check_flow(Stamp())
+count: int = play(flexmw.Retry(), [503, 200], httpx.Request("GET", "https://api.example.com")).count(flexmw.Send)
