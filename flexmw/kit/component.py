@@ -26,10 +26,12 @@ OLDEST_API: Final = 1
 class Order:
     """Where a component belongs among others, by their names. ``after=("envelope",)`` means inside it, ``before``
     means outside. Names that are not in a stack are ignored. The client faces of flexmw ask for no order: each works in
-    any, and their docstrings say which one is meant."""
+    any, and their docstrings say which one is meant. ``alone``: another of its name around the same client would
+    multiply what it does."""
 
     after: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
+    alone: bool = False
 
     def __post_init__(self) -> None:
         for side in ("after", "before"):

@@ -84,6 +84,7 @@ class _Face(Generic[RequestT, ResponseT]):
                 transport,
                 f"a transport of the same library and kind, such as {_named(self._default)}()",
             )
+        _check_alone((*components, *components_of(transport)))
         self.components = self._own = components
         self.wrapped: Any = self._default() if transport is None else transport
         self._clock = clock
@@ -314,6 +315,15 @@ def _named(cls: type) -> str:
 
 def _unknown(effect: object) -> ConfigError:
     return ConfigError("flow()", effect, "to yield flexmw.Send, flexmw.Sleep or flexmw.Discard")
+
+
+def _check_alone(components: Sequence[Any]) -> None:
+    names = [each.name for each in components if getattr(getattr(each, "order", None), "alone", False)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                "components", names, f"one {name!r} around a client: a second one multiplies its attempts"
+            )
 
 
 def components_of(transport: Any) -> Sequence[Sends]:

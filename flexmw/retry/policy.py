@@ -81,7 +81,7 @@ class Retry:
 
     name: ClassVar[str] = "retry"
     api: ClassVar[int] = API
-    order: ClassVar[Order] = Order()
+    order: ClassVar[Order] = Order(alone=True)
 
     attempts: int = option(3, whole(least=1, most=100))
     deadline: float | None = option(None, optional(seconds(above=0)))

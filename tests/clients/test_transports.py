@@ -660,3 +660,16 @@ def test_a_transport_of_another_library_or_kind_is_refused_at_once(library: Modu
         with pytest.raises(ConfigError, match=r"Transport\(transport=\.\.\.\) = ") as caught:
             kind.transport_class(flexmw.Retry(), transport=wrong)
         assert right in str(caught.value)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_two_retries_around_one_client_are_refused_side_by_side_and_one_in_the_other(
+    library: ModuleType, colour: str
+) -> None:
+    transport = Kind(library, colour).transport_class
+    with pytest.raises(ConfigError, match="a second one multiplies its attempts"):
+        transport(flexmw.Retry(), flexmw.Tagging(), flexmw.Retry(attempts=5))
+    with pytest.raises(ConfigError, match="a second one multiplies its attempts"):
+        transport(flexmw.Retry(), transport=transport(flexmw.Retry()))
+    assert transport(flexmw.Tagging(), transport=transport(flexmw.Retry(), flexmw.Tagging()))
