@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from flexmw.contract.error import ErrorBody
 from flexmw.contract.quota import Dialect, Quota, Seen, read, render, retry_headers
-from flexmw.contract.redact import redact
+from flexmw.contract.redact import CREDENTIALS, redact
 from flexmw.contract.table import PAGE, STATUS, Row, for_status
 from flexmw.contract.waits import Wait, http_date, reset_seconds, wait_of
 
 __all__ = [
+    "CREDENTIALS",
     "PAGE",
     "STATUS",
     "Dialect",

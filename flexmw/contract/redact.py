@@ -11,7 +11,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["redact"]
+__all__ = ["CREDENTIALS", "redact"]
+
+CREDENTIALS: Final = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token")
+"""The request headers in which a caller shows who it is, in lower case."""
 
 _NAMES: Final = (
     r"(?i)(?<![a-z0-9])((?:x[_-])?api[_-]?key|(?:access|secret|private)[_-]?key|client[_-]?secret"

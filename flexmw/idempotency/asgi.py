@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
+from flexmw.contract import CREDENTIALS
 from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.execution import current
 from flexmw.idempotency.request import ProtectedRequest
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IdempotencyApp"]
 
-_CREDENTIALS: Final = (b"authorization", b"x-api-key", b"api-key")
+_CREDENTIALS: Final = tuple(name.encode() for name in CREDENTIALS)
 _SESSION: Final = (b"cookie",)
 """Where a caller shows who it is; cookies only where there is nothing else, because some change with every answer. Two
 callers behind one address, or behind one proxy that signs in for them, must never share answers."""

@@ -14,6 +14,7 @@ from secrets import token_bytes
 from threading import Lock
 from typing import Any, Final
 
+from flexmw.contract import CREDENTIALS
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Request
 from flexmw.kit.identity import Callers
@@ -26,7 +27,6 @@ __all__ = ["SCHEMES", "Lanes", "caller_of", "parse"]
 
 SCHEMES: Final = ("memory", "redis", "rediss", "redis+unix", "redis+cluster", "valkey", "valkeys", "valkey+unix")
 
-_CREDENTIALS: Final = ("authorization", "x-api-key", "api-key")
 _SECRET: Final = token_bytes(16)
 _MOST_LANES: Final = 4096
 _lanes: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
@@ -37,7 +37,7 @@ _lock = Lock()
 def caller_of(request: Request) -> str:
     """What makes requests count together: the origin and the credential."""
     url = request.url
-    credential = next((request.headers[name] for name in _CREDENTIALS if name in request.headers), "")
+    credential = next((request.headers[name] for name in CREDENTIALS if name in request.headers), "")
     return f"{url.scheme}://{url.host}:{url.port}\n{credential}"
 
 

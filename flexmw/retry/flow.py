@@ -13,7 +13,7 @@ from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from flexmw.contract import Wait, wait_of
+from flexmw.contract import CREDENTIALS, Wait, wait_of
 from flexmw.kit.effects import DEADLINE, RESENDS, Discard, Flow, Follow, Request, Response, Send, Sleep, Tell
 from flexmw.kit.evidence import Evidence
 from flexmw.kit.transport import DRAIN_SECONDS, copy_request
@@ -266,8 +266,7 @@ class Call:
         parts = (
             self.place,
             self.request.url.query.decode("ascii", "replace"),
-            self.request.headers.get("authorization", ""),
-            self.request.headers.get("x-api-key", ""),
+            *(self.request.headers.get(name, "") for name in CREDENTIALS),
         )
         digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=16)
         digest.update(body_bytes(self.request.stream) or b"")

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from flexmw.contract import redact
+from flexmw.contract import CREDENTIALS, redact
 
 __all__ = [
     "DISCONNECTED",
@@ -55,14 +55,10 @@ _BARE_CODE: Final = re.compile(r"http_[45]\d\d")
 _STACK_BYTES: Final = 16 * 1024
 _SECRET_HEADERS: Final = frozenset(
     {
-        "authorization",
+        *CREDENTIALS,
         "proxy-authorization",
-        "x-api-key",
-        "api-key",
-        "x-goog-api-key",
         "cookie",
         "idempotency-key",
-        "x-auth-token",
         "x-amz-security-token",
     }
 )

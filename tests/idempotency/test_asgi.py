@@ -58,11 +58,13 @@ async def test_the_same_key_of_another_caller_is_another_key() -> None:
         {"token": None, "client": ("192.0.2.8", 1)},
         {"token": None, "headers": {**KEYED, "x-api-key": "a"}},
         {"token": None, "headers": {**KEYED, "x-api-key": "b"}},
+        {"token": None, "headers": {**KEYED, "x-goog-api-key": "a"}},
+        {"token": None, "headers": {**KEYED, "x-goog-api-key": "b"}},
         {"token": None, "headers": {**KEYED, "authorization": "Basic YTpi"}},
         {"token": None, "headers": {**KEYED, "cookie": "session=1"}},
     ):
         assert not (await call(app, **other)).replayed
-    assert host.runs == 8
+    assert host.runs == 10
 
 
 async def test_a_caller_can_be_named_by_the_host() -> None:

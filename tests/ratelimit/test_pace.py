@@ -12,9 +12,11 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import flexmw.httpx
+from flexmw.contract import CREDENTIALS
 from flexmw.errors import ConfigError
 from flexmw.ratelimit import Pace, RateLimit
 from flexmw.ratelimit.core import STRATEGIES
+from flexmw.ratelimit.pace_lanes import caller_of
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call
 from tests.ratelimit.witness import Witness
@@ -186,3 +188,11 @@ def test_an_option_that_cannot_work_is_refused(options: Any) -> None:
     make: Callable[..., Pace] = Pace
     with pytest.raises(ConfigError, match="a number of seconds"):
         make(**options)
+
+
+@pytest.mark.parametrize("header", CREDENTIALS)
+def test_requests_count_together_by_origin_and_credential(header: str) -> None:
+    one, same, other = (httpx.Request("GET", "https://api.test/x", headers={header: key}) for key in "aab")
+    elsewhere = httpx.Request("GET", "https://other.test/x", headers={header: "a"})
+    assert caller_of(one) == caller_of(same)
+    assert len({caller_of(each) for each in (one, other, elsewhere, httpx.Request("GET", "https://api.test/x"))}) == 4

@@ -13,6 +13,7 @@ import openai
 import pytest
 
 import flexmw
+from flexmw.contract import CREDENTIALS
 from flexmw.testing import FakeClock, HostileServer
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
@@ -92,3 +93,16 @@ def test_the_error_of_a_repetition_is_whole(wire: Wire) -> None:
         assert len(server.requests) == 1
     assert (type(again), again.args, again.request.method) == (type(first), first.args, "POST")
     assert outcome(again).reason == "given_back_before"
+
+
+@pytest.mark.parametrize("header", CREDENTIALS)
+@pytest.mark.parametrize("wire", WIRES[:1], ids=str)
+def test_an_equal_request_of_another_caller_is_no_repetition(wire: Wire, header: str) -> None:
+    clock = FakeClock()
+    headers = iter([{header: "a"}, {header: "b", "x-stainless-retry-count": "1"}])
+    with HostileServer(["rst", "ok"]) as server:
+        _, other = wire.call(
+            "POST", server.url, flexmw.Retry(clock=clock), clock=clock, times=2, headers=lambda: next(headers)
+        )
+        assert len(server.requests) == 2
+    assert other.status_code == 200
