@@ -150,7 +150,9 @@ class Responder:
         if type(headers) is not list:
             message = {**message, "headers": list(headers or ())}
         self._start = message
-        status = error_status(message.get("status"))
+        status = message.get("status")
+        if type(status) is not int or not 100 <= status <= 599:
+            status = error_status(status)
         if status < 400:
             framing = framing_of(message["headers"], lines=self._plan.lines)
             if self.exchange.headers:

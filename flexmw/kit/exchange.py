@@ -11,7 +11,6 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from contextlib import suppress
 from contextvars import Token
 from dataclasses import dataclass
 from operator import itemgetter, methodcaller
@@ -81,7 +80,7 @@ class Exchange:
         self.answer: Answer | None = None
         self.judge: Callable[[BaseException], Judged] | None = None
         self.heard_by: tuple[Listener, ...] = ()
-        self._tokens: tuple[Token[Any], ...] = ()
+        self._tokens: list[Token[Any]] = []
 
     @classmethod
     def of(cls, scope: MutableMapping[str, Any]) -> Self:
@@ -126,15 +125,17 @@ class Exchange:
         self.remembered = error
 
     def __enter__(self) -> Self:
-        self._tokens += (raised.set(self._remember),)
+        self._tokens.append(raised.set(self._remember))
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # A host may run parts of one request beside each other, in tasks that enter and leave in any order.
         for token in reversed(self._tokens):
-            with suppress(ValueError):  # of another task
+            try:
                 raised.reset(token)
-                self._tokens = tuple(each for each in self._tokens if each is not token)
-                return
+            except ValueError:
+                # Of another task: a host may run parts of one request beside each other, which leave in any order.
+                continue
+            self._tokens.remove(token)
+            return
