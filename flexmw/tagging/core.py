@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
+from urllib.parse import unquote_plus
 
 from flexmw.contract import CREDENTIALS, redact
 
@@ -161,7 +162,7 @@ def recorder(*, host: bool, mode: Mode, log: bool, span: bool) -> Who:
 
 
 def secrets_in(headers: Iterable[tuple[str, str]], query: str = "") -> tuple[str, ...]:
-    """Values that must not be repeated: credentials of this very request, longest first."""
+    """Values that must not be repeated: credentials of this very request, as sent and as decoded, longest first."""
     found: set[str] = set()
     for name, value in headers:
         if name in _SECRET_HEADERS:
@@ -170,7 +171,7 @@ def secrets_in(headers: Iterable[tuple[str, str]], query: str = "") -> tuple[str
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if name.lower() in _SECRET_PARAMETERS:
-            found.add(value)
+            found.update((value, unquote_plus(value)))
     return tuple(sorted((value for value in found if len(value) >= 6), key=len, reverse=True))
 
 

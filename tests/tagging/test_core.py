@@ -37,8 +37,51 @@ class Odd(Exception):
 @given(st.integers(100, 599), st.booleans())
 def test_a_status_is_an_error_from_500_on_the_server_and_from_400_on_the_client(status: int, server: bool) -> None:
     failed = status >= (500 if server else 400)
-    assert (status_of(status, server=server) == "error") is failed
+    assert status_of(status, server=server) == ("error" if failed else "unset")
     assert error_type(status, None, server=server) == (str(status) if failed else None)
+
+
+@pytest.mark.parametrize(("status", "server"), [(499, "unset"), (500, "error"), (501, "error")])
+def test_the_servers_errors_begin_at_500(status: int, server: str) -> None:
+    assert status_of(status, server=True) == server
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "secrets"),
+    [
+        ([], "", set()),
+        ([("x-api-key", "12345")], "", set()),
+        ([("x-api-key", "123456")], "", {"123456"}),
+        ([("idempotency-key", '"key-in-quotes"')], "", {'"key-in-quotes"', "key-in-quotes"}),
+        ([("authorization", "Bearer sk-token")], "", {"Bearer sk-token", "Bearer", "sk-token"}),
+        ([], "api_key=cGFkZGVk==&page=2", {"cGFkZGVk=="}),
+        ([], "token=a%2Fb%2Fc%3D+d", {"a%2Fb%2Fc%3D+d", "a/b/c= d"}),
+    ],
+)
+def test_credentials_of_a_request_are_known_as_sent_and_as_decoded(
+    headers: list[tuple[str, str]], query: str, secrets: set[str]
+) -> None:
+    found = secrets_in(headers, query)
+    assert set(found) == secrets
+    assert list(found) == sorted(found, key=len, reverse=True)
+
+
+def test_a_value_with_equals_signs_is_taken_out_of_a_query_whole() -> None:
+    assert safe_query("api_key=cGFkZGVk==&x=a=b") == "api_key=REDACTED&x=a=b"
+
+
+def test_a_credential_is_replaced_by_three_stars_and_a_text_of_just_the_limit_is_whole() -> None:
+    attributes = exception_attributes(ValueError("bad sk-token!"), ("sk-token",))
+    assert attributes["exception.message"] == "bad ***!"
+    assert attributes["exception.stacktrace"] == "ValueError: bad ***!\n"
+    assert exception_attributes(ValueError("x" * 2048))["exception.message"] == "x" * 2048
+    lines = "\n".join(["first" * 300, *["y" * 99] * 20])
+    assert exception_attributes(ValueError(lines))["exception.message"] == "\n".join(["y" * 99] * 20)
+
+
+@pytest.mark.parametrize(("said", "count"), [("9" * 9, 100), ("0000000001", 0), ("000000001", 1)])
+def test_of_a_retry_count_nine_digits_are_read(said: str, count: int) -> None:
+    assert retry_count(said) == count
 
 
 def test_an_exception_names_a_failure_before_the_status_does() -> None:
