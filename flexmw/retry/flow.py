@@ -18,6 +18,7 @@ from flexmw.kit.effects import DEADLINE, RESENDS, Discard, Flow, Follow, Request
 from flexmw.kit.evidence import Evidence
 from flexmw.kit.transport import DRAIN_SECONDS, copy_request
 from flexmw.retry.body import body_bytes, ready, rewinder, spend
+from flexmw.retry.causes import bare, causes_of, class_names
 from flexmw.retry.core import (
     HOPELESS,
     SAFE_METHODS,
@@ -117,7 +118,7 @@ class Call:
                 response: Response = yield Send(attempt, evidence.observe)
             except Exception as error:
                 verdict, kind, wait = self._examine(error, evidence), type(error).__name__, None
-                if _class_names(*_causes(error, hidden=True)).isdisjoint(HOPELESS):
+                if class_names(*causes_of(error, hidden=True)).isdisjoint(HOPELESS):
                     reason, delay = self._plan(verdict, None, untouched=evidence.sent is False)
                 else:
                     reason, delay = "local_error", 0.0
@@ -197,12 +198,12 @@ class Call:
         return judge(event, self.licence, asked=asked), wait if explicit or status == 429 else None
 
     def _examine(self, error: Exception, evidence: Evidence) -> Verdict:
-        refused = any(unprocessed(detail, evidence.stream) for cause in _causes(error) for detail in cause.args)
+        refused = any(unprocessed(detail, evidence.stream) for cause in causes_of(error) for detail in cause.args)
         sent = evidence.sent
         if sent is None and (theirs := getattr(error, "_request", None)) is not None:
             # An app that is called in this process lets errors of its own calls through: they tell nothing of ours.
             sent = True if theirs.stream is not self.request.stream else None
-        return judge(of_error(_class_names(error), sent=sent, refused=refused), self.licence)
+        return judge(of_error(class_names(error), sent=sent, refused=refused), self.licence)
 
     def _plan(self, verdict: Verdict, wait: Wait | None, *, untouched: bool = False) -> tuple[str | None, float]:
         """Why there is no further attempt (``None``: there is), and after how many seconds it comes."""
@@ -235,7 +236,7 @@ class Call:
         """Say on an error what is known; remember it if the request must not be repeated above us either."""
         error.flexmw = self._outcome(verdict, reason)  # type: ignore[attr-defined]
         if self.sdk_count is not None and verdict.outcome == "ambiguous" and self.licence == "none":
-            self.state.remember(self._print(), _bare(error), self.clock.monotonic())
+            self.state.remember(self._print(), bare(error), self.clock.monotonic())
 
     def _refuse_repetition(self) -> None:
         """An SDK above retries by itself: no multiplication, and never a second execution of what was given back."""
@@ -249,7 +250,7 @@ class Call:
         if self.licence == "none":
             error = self.state.given_back(self._print(), self.clock.monotonic())
             if error is not None:
-                again = _bare(error)
+                again = bare(error)
                 again.flexmw = self._outcome(judge("ambiguous", "none"), "given_back_before")  # type: ignore[attr-defined]
                 raise again
 
@@ -277,30 +278,3 @@ def _hurry(attempt: Request, seconds: float) -> None:
     """Reading what is left of an answer that is given up may not block for as long as a wanted answer may."""
     timeout = attempt.extensions["timeout"]
     timeout["read"] = min(timeout.get("read") or DRAIN_SECONDS, max(0.001, seconds))
-
-
-def _bare(error: BaseException) -> BaseException:
-    """The same error without its traceback, causes and request: they would keep a body for as long as it is kept."""
-    twin = type(error).__new__(type(error), *error.args)
-    twin.__dict__.update({name: None if name == "_request" else value for name, value in vars(error).items()})
-    return twin
-
-
-def _causes(error: BaseException, *, hidden: bool = False) -> list[BaseException]:
-    """An error and what it was made from: the client library's, the transport's, the protocol's.
-
-    ``hidden``: that of one raised ``from None`` too. It proves nothing: a context may also be what the caller was
-    handling when this call began.
-    """
-    causes = [error]
-    while len(causes) < 5:
-        last = causes[-1]
-        below = last.__cause__ or (last.__context__ if hidden and last.__suppress_context__ else None)
-        if below is None:
-            break
-        causes.append(below)
-    return causes
-
-
-def _class_names(*errors: BaseException) -> frozenset[str]:
-    return frozenset(cls.__name__ for error in errors for cls in type(error).__mro__)
