@@ -1,6 +1,6 @@
 """What a component is: a frozen options object with a server face, a client face, or both.
 
->>> Order(after=("envelope",), before=("ratelimit",))
+Order(after=('envelope',), before=('ratelimit',), alone=False)
 Order(after=('envelope',), before=('ratelimit',))
 """
 
