@@ -1,7 +1,7 @@
 """What a component is: a frozen options object with a server face, a client face, or both.
 
+>>> Order(after=("envelope",), before=("ratelimit",))
 Order(after=('envelope',), before=('ratelimit',), alone=False)
-Order(after=('envelope',), before=('ratelimit',))
 """
 
 from __future__ import annotations
