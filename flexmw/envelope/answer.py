@@ -9,6 +9,7 @@ from flexmw.contract import ErrorBody
 from flexmw.envelope.core import Header, Reply, Rules, fresh_headers, should_retry
 from flexmw.envelope.dialect import Dialect, OpenAI, choose
 from flexmw.envelope.faults import Verdict, judge
+from flexmw.envelope.stream import LINES, Framing
 from flexmw.kit.asgi import Message, Scope, Send, raw_headers
 from flexmw.kit.exchange import Answer, Exchange
 from flexmw.kit.ids import request_id
@@ -53,6 +54,17 @@ class Writer:
         if not plan.dialects:
             return plan.default
         return choose(plan.dialects, self._scope.get("path", ""), self._list(b"accept"), plan.default)
+
+    def last_words(self, verdict: Verdict, framing: Framing) -> Callable[[bytes], bytes]:
+        """What a stream ends with whose host has raised, by the last unit of it that went out."""
+        dialect, path = self.dialect, self._scope.get("path", "")
+
+        def words(last: bytes) -> bytes:
+            if framing is LINES:
+                return dialect.render(verdict.error, status=verdict.status, request_id=None) + b"\n"
+            return dialect.event(verdict.error, status=verdict.status, path=path, last=last)
+
+        return words
 
     async def write(self, send: Send, reply: Reply, start: Message, kept: bytes | None) -> None:
         """Send a whole error. ``start`` is the host's; ``kept`` is its body, where that goes out as it came."""

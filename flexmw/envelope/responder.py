@@ -17,7 +17,7 @@ from flexmw.envelope.core import Header, Reply, Seen, decide, error_status, repl
 from flexmw.envelope.faults import GONE, Verdict, stems_from
 from flexmw.envelope.hosts import answers_crashes_itself, through_cors, unrouted
 from flexmw.envelope.stray import is_stray
-from flexmw.envelope.stream import LINES, Stream, framing_of
+from flexmw.envelope.stream import Stream, framing_of
 from flexmw.envelope.unread import read_rest
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
@@ -210,7 +210,13 @@ class Responder:
         if verdict is not None and error is not None and remembered is not None and not stems_from(error, remembered):
             remembered = None
         reply = decide(seen, self._plan.rules, verdict=verdict, remembered=remembered)
-        if verdict is None and not last and seen.status == 500 and not reply.kept and self._says_nothing(seen):
+        if (
+            verdict is None
+            and not last
+            and seen.status == 500
+            and not reply.kept
+            and decide(seen, self._plan.rules).generic
+        ):
             self._state, self._seen = _HELD, seen
             if self._alarm is None:
                 self._alarm = Alarm(self._plan.max_wait, self._too_late)
@@ -221,19 +227,9 @@ class Responder:
         else:
             await self._answer(reply, seen.headers, body if reply.kept else None)
 
-    def _says_nothing(self, seen: Seen) -> bool:
-        return decide(seen, self._plan.rules).generic
-
     async def _too_late(self) -> None:
-        if self._state == _HELD:
-            await self._release(None)
-        elif self._state == _COLLECTING:
-            await self._decide(b"".join(self._chunks), last=True)
-
-    async def _release(self, verdict: Verdict | None) -> None:
-        seen = self._seen
-        reply = decide(seen, self._plan.rules, verdict=verdict, remembered=self.exchange.remembered)
-        await self._answer(reply, seen.headers)
+        if self._state == _HELD or self._state == _COLLECTING:
+            await self.finish()
 
     async def _raised(self, error: BaseException) -> bool:
         """See an exception through. Whether it is answered by that, and not to be raised again."""
@@ -270,19 +266,10 @@ class Responder:
             await self._answer(reply_to(verdict), start["headers"])
             return verdict.meant
         self.exchange.facts["flexmw.response.outcome"] = "failed"
-        Writer(self._plan, self._scope).settle(reply_to(verdict), status=start["status"])
         writer = Writer(self._plan, self._scope)
-        dialect, path = writer.dialect, self._scope.get("path", "")
+        writer.settle(reply_to(verdict), status=start["status"])
         self._state = _DONE
-        if stream.framing is LINES:
-            said = await stream.fail(
-                lambda last: dialect.render(verdict.error, status=verdict.status, request_id=None) + b"\n"
-            )
-        else:
-            said = await stream.fail(
-                lambda last: dialect.event(verdict.error, status=verdict.status, path=path, last=last)
-            )
-        return said and verdict.meant
+        return await stream.fail(writer.last_words(verdict, stream.framing)) and verdict.meant
 
     async def _crash(self, reply: Reply, headers: tuple[Header, ...]) -> None:
         async def answer(send: Send) -> None:
@@ -301,7 +288,8 @@ class Responder:
             if self._stream.held:
                 await self._stream.end()
         elif state == _HELD:
-            await self._release(None)
+            reply = decide(self._seen, self._plan.rules, remembered=self.exchange.remembered)
+            await self._answer(reply, self._seen.headers)
         elif state == _COLLECTING:
             await self._decide(b"".join(self._chunks), last=True)
         else:

@@ -6,7 +6,6 @@ The class statements in ``flexmw/httpx.py`` and ``flexmw/httpx2.py`` add each li
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
@@ -32,6 +31,7 @@ from flexmw.kit.effects import (
     Sleep,
     head_leaves,
 )
+from flexmw.kit.fitting import check_alone, check_fit
 
 __all__ = ["DRAIN_BYTES", "DRAIN_SECONDS", "AsyncFace", "SyncFace", "components_of", "copy_request"]
 
@@ -73,18 +73,8 @@ class _Face(Generic[RequestT, ResponseT]):
     _followed: ClassVar[type]
 
     def __init__(self, *components: Sends, transport: Any = None, clock: Clock = SYSTEM) -> None:
-        for component in components:
-            if isinstance(component, type) or not hasattr(component, "flow"):
-                raise ConfigError(
-                    f"{type(self).__name__}(*components)", component, "objects with a client face: a `flow` method"
-                )
-        if not (transport is None or self._fits(transport)):
-            raise ConfigError(
-                f"{type(self).__name__}(transport=...)",
-                transport,
-                f"a transport of the same library and kind, such as {_named(self._default)}()",
-            )
-        _check_alone((*components, *components_of(transport)))
+        check_fit(type(self).__name__, components, transport, self._default)
+        check_alone((*components, *components_of(transport)))
         self.components = self._own = components
         self.wrapped: Any = self._default() if transport is None else transport
         self._clock = clock
@@ -93,11 +83,6 @@ class _Face(Generic[RequestT, ResponseT]):
                 self._own = components[:place]
                 self.wrapped = around(type(self)(*components[place + 1 :], transport=self.wrapped, clock=clock))
                 break
-
-    def _fits(self, transport: Any) -> bool:
-        """One that stands on neither library is taken at its word."""
-        theirs = _bases(type(transport))
-        return not theirs or bool(theirs & _bases(self._default))
 
     def __repr__(self) -> str:
         return redact(f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})")
@@ -302,28 +287,8 @@ def _awatched(request: Any, observe: Observer | None) -> Any:
     return twin
 
 
-def _bases(cls: type) -> frozenset[type]:
-    """The base transports of httpx and httpx2 that a class stands on; by identity, others have classes of that name."""
-    loaded = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
-    known = {getattr(module, kind, None) for module in loaded for kind in ("BaseTransport", "AsyncBaseTransport")}
-    return frozenset(base for base in cls.__mro__ if base in known)
-
-
-def _named(cls: type) -> str:
-    return f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
-
-
 def _unknown(effect: object) -> ConfigError:
     return ConfigError("flow()", effect, "to yield flexmw.Send, flexmw.Sleep or flexmw.Discard")
-
-
-def _check_alone(components: Sequence[Any]) -> None:
-    names = [each.name for each in components if getattr(getattr(each, "order", None), "alone", False)]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(
-                "components", names, f"one {name!r} around a client: a second one multiplies its attempts"
-            )
 
 
 def components_of(transport: Any) -> Sequence[Sends]:
