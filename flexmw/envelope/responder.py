@@ -210,13 +210,8 @@ class Responder:
         if verdict is not None and error is not None and remembered is not None and not stems_from(error, remembered):
             remembered = None
         reply = decide(seen, self._plan.rules, verdict=verdict, remembered=remembered)
-        if (
-            verdict is None
-            and not last
-            and seen.status == 500
-            and not reply.kept
-            and decide(seen, self._plan.rules).generic
-        ):
+        may_come = verdict is None and not last and seen.status == 500 and not reply.kept
+        if may_come and decide(seen, self._plan.rules).generic:
             self._state, self._seen = _HELD, seen
             if self._alarm is None:
                 self._alarm = Alarm(self._plan.max_wait, self._too_late)
