@@ -36,7 +36,14 @@ def failing(error: Exception) -> Any:
     return app
 
 
+async def read(receive: Any) -> None:
+    """As an app does: over bytes that nobody has read a server ends the connection with a reset."""
+    while (await receive()).get("more_body"):
+        pass
+
+
 async def breaks_in_the_middle(scope: Any, receive: Any, send: Any) -> None:
+    await read(receive)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
     event = f"event: message_start\ndata: {json.dumps(START)}\n\n".encode()
     await send({"type": "http.response.body", "body": event, "more_body": True})
@@ -44,8 +51,7 @@ async def breaks_in_the_middle(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def ends_well(scope: Any, receive: Any, send: Any) -> None:
-    while (await receive()).get("more_body"):
-        pass
+    await read(receive)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
     stop = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
     event = f"event: message_start\ndata: {json.dumps(START)}\n\n".encode() + stop
