@@ -16,7 +16,7 @@ from flexmw.envelope.answer import Plan, Writer
 from flexmw.envelope.core import Header, Reply, Seen, decide, error_status, reply_to
 from flexmw.envelope.faults import GONE, Verdict, stems_from
 from flexmw.envelope.hosts import answers_crashes_itself, through_cors, unrouted
-from flexmw.envelope.stray import is_stray
+from flexmw.envelope.stray import is_answered
 from flexmw.envelope.stream import Stream, framing_of
 from flexmw.envelope.unread import read_rest
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -82,7 +82,7 @@ class Responder:
             with self.exchange:
                 await app(self._scope, self.receive, self.send)
         except BaseException as error:
-            if not (isinstance(error, Exception) or is_stray(error)) or not await self._raised(error):
+            if not is_answered(error) or not await self._raised(error):
                 raise
         else:
             if self._state not in _SAID:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from asyncio import CancelledError, current_task
 
-__all__ = ["is_stray"]
+__all__ = ["is_answered"]
 
 
-def is_stray(error: BaseException) -> bool:
-    """Whether this is a cancellation of asyncio that is not the running task's."""
+def is_answered(error: BaseException) -> bool:
+    """Whether what an app has raised is to be answered: an exception, or a cancellation of asyncio that is not the
+    running task's."""
     if not isinstance(error, CancelledError):
-        return False
+        return isinstance(error, Exception)
     try:
         task = current_task()
     except RuntimeError:  # trio

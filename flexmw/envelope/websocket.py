@@ -16,7 +16,7 @@ from flexmw.envelope.bodies import Draft, complete
 from flexmw.envelope.core import reply_to
 from flexmw.envelope.faults import GONE, Verdict
 from flexmw.envelope.responder import Responder
-from flexmw.envelope.stray import is_stray
+from flexmw.envelope.stray import is_answered
 from flexmw.envelope.words import one_line
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
@@ -57,7 +57,7 @@ class Socket:
             with self._exchange:
                 await app(self._scope, self.receive, self.send)
         except BaseException as error:
-            if not (isinstance(error, Exception) or is_stray(error)) or not await self._raised(error):
+            if not is_answered(error) or not await self._raised(error):
                 raise
         else:
             if self._state is _State.OPEN:
