@@ -113,7 +113,7 @@ def dropping(app: Any) -> Any:
             if answered and event == "flexmw.idempotency.store_failed":
                 write("away", id_of(scope))
 
-        Exchange.of(scope).listen(heard)
+        Exchange.of(scope).subscribe(heard)
 
         async def lossy(message: Message) -> None:
             nonlocal answered

@@ -38,11 +38,11 @@ from benchmarks.peers import (
     starlette_app,
 )
 from flexmw.kit.clock import SYSTEM
-from flexmw.kit.storage import parse as parse_url
+from flexmw.kit.store_url import parse as parse_url
 from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.core import SECOND, STRATEGIES, rates_of
-from flexmw.ratelimit.memory import Memory
-from flexmw.ratelimit.redis import Redis
+from flexmw.ratelimit.stores.memory import Memory
+from flexmw.ratelimit.stores.redis import Redis
 
 
 def say(number: str, what: str, value: str, target: str, holds: bool) -> None:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from flexmw.idempotency import Idempotency, execution
     from flexmw.kit.component import Order
     from flexmw.kit.effects import Discard, Flow, Request, Response, Send, Sleep
-    from flexmw.ratelimit import Pace, RateLimit
+    from flexmw.pace import Pace
+    from flexmw.ratelimit import RateLimit
     from flexmw.registry import Plugin, component, installed, sort
     from flexmw.retry import Outcome, Retry, retry_options
     from flexmw.stack import Stack, wrap_app, wrap_client
@@ -93,7 +94,8 @@ _HOMES: Final = {
     "idempotency": ("Idempotency", "execution"),
     "kit.component": ("Order",),
     "kit.effects": ("Discard", "Flow", "Request", "Response", "Send", "Sleep"),
-    "ratelimit": ("Pace", "RateLimit"),
+    "pace": ("Pace",),
+    "ratelimit": ("RateLimit",),
     "registry": ("Plugin", "component", "installed", "sort"),
     "retry": ("Outcome", "Retry", "retry_options"),
     "stack": ("Stack", "wrap_app", "wrap_client"),

@@ -43,7 +43,7 @@ BUILT_IN: Final = {
     "envelope": "flexmw.envelope:Envelope",
     "ratelimit": "flexmw.ratelimit:RateLimit",
     "idempotency": "flexmw.idempotency:Idempotency",
-    "pace": "flexmw.ratelimit:Pace",
+    "pace": "flexmw.pace:Pace",
     "retry": "flexmw.retry:Retry",
 }
 """Resolved without a scan, and never shadowed by an entry point."""

@@ -16,8 +16,8 @@ from flexmw.cli.table import table
 from flexmw.contract import redact
 from flexmw.errors import ConfigError
 from flexmw.idempotency.admin import PREFIX, Given, KnownKey, list_keys, resolve
-from flexmw.idempotency.sqlite import path_of
-from flexmw.kit.storage import mask
+from flexmw.idempotency.stores.sqlite import path_of
+from flexmw.kit.store_url import mask
 
 __all__ = ["HELP", "arguments", "command"]
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from flexmw.contract.error import ErrorBody
-from flexmw.contract.quota import Dialect, Quota, Seen, read, render, retry_headers
+from flexmw.contract.quota import HeaderStyle, Quota, QuotaReading, read, render, retry_headers
 from flexmw.contract.redact import CREDENTIALS, redact
 from flexmw.contract.table import PAGE, STATUS, Row, for_status
 from flexmw.contract.waits import Wait, http_date, reset_seconds, wait_of
@@ -18,11 +18,11 @@ __all__ = [
     "CREDENTIALS",
     "PAGE",
     "STATUS",
-    "Dialect",
     "ErrorBody",
+    "HeaderStyle",
     "Quota",
+    "QuotaReading",
     "Row",
-    "Seen",
     "Wait",
     "for_status",
     "http_date",

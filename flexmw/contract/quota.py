@@ -1,4 +1,4 @@
-"""Rate-limit headers: one quota in three dialects, and back.
+"""Rate-limit headers: one quota in three styles, and back.
 
 >>> quota = Quota(limit=10, remaining=0, reset_at=1034.2, wait=34.2, window=60)
 >>> for name, value in render(quota, now=1000.0): print(f"{name}: {value}")
@@ -9,7 +9,7 @@ x-ratelimit-remaining-requests: 0
 x-ratelimit-reset-requests: 1035
 >>> read({"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": "3",
 ...       "x-ratelimit-reset-requests": "12ms"}, now=1000.0)
-Seen(limit=10, remaining=3, reset_after=0.012)
+QuotaReading(limit=10, remaining=3, reset_after=0.012)
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Final, Literal
 
 from flexmw.contract.waits import reset_seconds
 
-__all__ = ["DIALECTS", "Dialect", "Quota", "Seen", "read", "render", "retry_headers"]
+__all__ = ["HEADER_STYLES", "HeaderStyle", "Quota", "QuotaReading", "read", "render", "retry_headers"]
 
-Dialect = Literal["seed", "openai", "ietf"]
+HeaderStyle = Literal["seed", "openai", "ietf"]
 _AT_ONCE: Final = "concurrent-requests"
 
 
@@ -54,20 +54,22 @@ def retry_headers(wait: float) -> list[tuple[str, str]]:
     return [("Retry-After", str(max(1, math.ceil(milliseconds / 1e3)))), ("retry-after-ms", str(milliseconds))]
 
 
-def render(quota: Quota, *others: Quota, now: float, dialects: Sequence[Dialect] = ("seed",)) -> list[tuple[str, str]]:
-    """The headers of one quota or of one for each unit, retry headers first. Where two dialects claim one name, the
+def render(
+    quota: Quota, *others: Quota, now: float, styles: Sequence[HeaderStyle] = ("seed",)
+) -> list[tuple[str, str]]:
+    """The headers of one quota or of one for each unit, retry headers first. Where two styles claim one name, the
     first named wins.
 
     On a refusal the reset moment of a quota with a ``wait`` is the moment at which a retry is admitted, in every
-    dialect (draft-ietf-httpapi-ratelimit-headers: both SHOULD be the same point). Of several quotas that refuse, the
+    style (draft-ietf-httpapi-ratelimit-headers: both SHOULD be the same point). Of several quotas that refuse, the
     longest wait is the one to obey. ``now`` is in Unix seconds.
     """
     quotas = (quota, *others)
     waits = [each.wait for each in quotas if each.wait is not None]
     headers = retry_headers(max(waits)) if waits else []
     taken: set[str] = set()
-    for dialect in dialects:
-        for name, value in DIALECTS[dialect](quotas, now):
+    for style in styles:
+        for name, value in HEADER_STYLES[style](quotas, now):
             if name not in taken:
                 taken.add(name)
                 headers.append((name, value))
@@ -128,7 +130,7 @@ def _go_duration(seconds: float) -> str:
     return f"{hours}h{minutes}m{tail}s" if hours else f"{minutes}m{tail}s" if minutes else f"{tail}s"
 
 
-DIALECTS: Final[Mapping[Dialect, Callable[[Sequence[Quota], float], Iterator[tuple[str, str]]]]] = {
+HEADER_STYLES: Final[Mapping[HeaderStyle, Callable[[Sequence[Quota], float], Iterator[tuple[str, str]]]]] = {
     "seed": _seed,
     "openai": _openai,
     "ietf": _ietf,
@@ -138,7 +140,7 @@ DIALECTS: Final[Mapping[Dialect, Callable[[Sequence[Quota], float], Iterator[tup
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class QuotaReading:
     """A quota as a client reads it: ``reset_after`` in seconds from now; unknown parts are ``None``."""
 
     limit: int | None
@@ -149,8 +151,8 @@ class Seen:
 _IETF_ITEM: Final = re.compile(r'"[^"]{0,100}"((?:; {0,8}[a-z]{1,8}=[^;,]{1,64}){1,8})')
 
 
-def read(headers: Mapping[str, str], *, now: float) -> Seen | None:
-    """The tightest quota that a response tells of, in any dialect; ``None`` where it tells of none.
+def read(headers: Mapping[str, str], *, now: float) -> QuotaReading | None:
+    """The tightest quota that a response tells of, in any style; ``None`` where it tells of none.
 
     :param headers: names in lower case. :param now: Unix seconds by the response's own ``Date`` where it has one.
     """
@@ -158,20 +160,20 @@ def read(headers: Mapping[str, str], *, now: float) -> Seen | None:
     return min(seen, key=lambda quota: quota.remaining / max(1, quota.limit or 1)) if seen else None
 
 
-def _read_counts(headers: Mapping[str, str], now: float) -> Iterator[Seen]:
+def _read_counts(headers: Mapping[str, str], now: float) -> Iterator[QuotaReading]:
     for suffix in ("-requests", "-tokens", ""):
         remaining = _whole(headers.get(f"x-ratelimit-remaining{suffix}", ""))
         if remaining is not None:
             limit = _whole(headers.get(f"x-ratelimit-limit{suffix}", ""))
-            yield Seen(limit, remaining, reset_seconds(headers.get(f"x-ratelimit-reset{suffix}", ""), now=now))
+            yield QuotaReading(limit, remaining, reset_seconds(headers.get(f"x-ratelimit-reset{suffix}", ""), now=now))
 
 
-def _read_ietf(headers: Mapping[str, str]) -> Iterator[Seen]:
+def _read_ietf(headers: Mapping[str, str]) -> Iterator[QuotaReading]:
     for parameters in _IETF_ITEM.findall(headers.get("ratelimit", "")):
         fields = dict(item.strip().split("=", 1) for item in parameters[1:].split(";"))
         remaining, after = _whole(fields.get("r", "")), _whole(fields.get("t", ""))
         if remaining is not None:
-            yield Seen(None, remaining, None if after is None else float(after))
+            yield QuotaReading(None, remaining, None if after is None else float(after))
 
 
 def _whole(value: str) -> int | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flexmw.envelope.answer import Plan
 from flexmw.envelope.responder import Responder
 from flexmw.envelope.websocket import Socket
+from flexmw.envelope.writer import Plan
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 
 __all__ = ["EnvelopeApp"]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from flexmw.envelope.answer import Plan
 from flexmw.envelope.asgi import EnvelopeApp
 from flexmw.envelope.core import Rules
 from flexmw.envelope.dialect import Dialect, OpenAI, check_dialects, choose, load
 from flexmw.envelope.flow import translate
+from flexmw.envelope.writer import Plan
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send

@@ -1,7 +1,7 @@
 """What becomes of an error response: kept, or written anew. Pure: values in, decision out.
 
 >>> rules = Rules()
->>> seen = Seen(404, ((b"content-type", b"text/plain"),), b"Not Found")
+>>> seen = AppResponse(404, ((b"content-type", b"text/plain"),), b"Not Found")
 >>> reply = decide(seen, rules)
 >>> reply.status, reply.error.code, reply.kept
 (404, 'not_found', False)
@@ -14,21 +14,21 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flexmw.contract import PAGE, STATUS, ErrorBody, for_status
-from flexmw.envelope.bodies import FOREIGN, Draft, complete, is_envelope, of_text, recognise
+from flexmw.contract.bodies import FOREIGN, PartialError, complete, is_envelope, of_text, recognise
+from flexmw.contract.exceptions import ErrorMapping, map_exception
 from flexmw.envelope.content import decompress, parse
-from flexmw.envelope.faults import Verdict, judge
 from flexmw.errors import APIError
 
 __all__ = [
+    "AppResponse",
+    "ErrorResponse",
     "Header",
-    "Reply",
     "Rules",
-    "Seen",
     "decide",
     "error_status",
     "fresh_headers",
     "is_of_body",
-    "reply_to",
+    "response_to",
     "should_retry",
 ]
 
@@ -58,7 +58,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class AppResponse:
     """An error response of the host. ``body`` is ``None`` when it was larger than may be read; ``unrouted`` says that
     no route has matched the request; ``settled`` that another component has answered in the contract's shape."""
 
@@ -70,7 +70,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ErrorResponse:
     """The decision. ``kept``: the body goes out as it came. ``generic``: nothing but the status was known."""
 
     status: int
@@ -87,10 +87,12 @@ def error_status(status: Any) -> int:
     return status if isinstance(status, int) and not isinstance(status, bool) and 100 <= status <= 599 else 500
 
 
-def decide(seen: Seen, rules: Rules, *, verdict: Verdict | None = None, remembered: APIError | None = None) -> Reply:
+def decide(
+    seen: AppResponse, rules: Rules, *, mapping: ErrorMapping | None = None, remembered: APIError | None = None
+) -> ErrorResponse:
     """What an error response becomes.
 
-    :param verdict: of the exception that is being answered, where it is known. It decides when the host's answer says
+    :param mapping: of the exception that is being answered, where it is known. It decides when the host's answer says
         nothing but 500; otherwise the host's own words stand.
     :param remembered: the last ``APIError`` that the host made, for hosts that swallow exceptions.
     """
@@ -107,47 +109,53 @@ def decide(seen: Seen, rules: Rules, *, verdict: Verdict | None = None, remember
     found = recognise(value, seen.status) if value is not None else of_text(text, seen.status)
     if found is FOREIGN:
         return _kept(seen, None)
-    draft = found if isinstance(found, Draft) else None
-    return _rewritten(seen, draft, rules, verdict, remembered)
+    partial = found if isinstance(found, PartialError) else None
+    return _rewritten(seen, partial, rules, mapping, remembered)
 
 
 def _rewritten(
-    seen: Seen, draft: Draft | None, rules: Rules, verdict: Verdict | None, remembered: APIError | None
-) -> Reply:
-    says_nothing = draft is None or draft == Draft()
-    if says_nothing and seen.status == 500 and verdict is not None:
-        return reply_to(verdict)
+    seen: AppResponse,
+    partial: PartialError | None,
+    rules: Rules,
+    mapping: ErrorMapping | None,
+    remembered: APIError | None,
+) -> ErrorResponse:
+    says_nothing = partial is None or partial == PartialError()
+    if says_nothing and seen.status == 500 and mapping is not None:
+        return response_to(mapping)
     if remembered is not None and (remembered.status == seen.status or (says_nothing and seen.status == 500)):
-        return reply_to(judge(remembered))
-    if draft is not None and verdict is not None and not verdict.meant and _tells(verdict.exception, draft):
-        draft = None
+        return response_to(map_exception(remembered))
+    if partial is not None and mapping is not None and not mapping.intentional and _tells(mapping.exception, partial):
+        partial = None
     source, exception = "foreign_body", None
-    if verdict is not None and (verdict.meant or seen.status >= 500):
-        source, exception = verdict.source, verdict.exception
+    if mapping is not None and (mapping.intentional or seen.status >= 500):
+        source, exception = mapping.source, mapping.exception
     status = seen.status
-    if draft is not None and draft.code in ("invalid_json", "validation_error"):
+    if partial is not None and partial.code in ("invalid_json", "validation_error"):
         source = "validation"
         if status == 422:
-            status = 400 if draft.code == "invalid_json" else rules.validation_status or 422
+            status = 400 if partial.code == "invalid_json" else rules.validation_status or 422
     if says_nothing and seen.unrouted and status == 404:
-        draft = Draft("Unknown URL: no route has this path.", code="unknown_url")
-    return Reply(status, complete(draft, status), source, generic=says_nothing, exception=exception)
+        partial = PartialError("Unknown URL: no route has this path.", code="unknown_url")
+    return ErrorResponse(status, complete(partial, status), source, generic=says_nothing, exception=exception)
 
 
-def reply_to(verdict: Verdict) -> Reply:
+def response_to(mapping: ErrorMapping) -> ErrorResponse:
     """An exception's own answer."""
-    return Reply(verdict.status, verdict.error, verdict.source, headers=verdict.headers, exception=verdict.exception)
+    return ErrorResponse(
+        mapping.status, mapping.error, mapping.source, headers=mapping.headers, exception=mapping.exception
+    )
 
 
-def _kept(seen: Seen, value: object) -> Reply:
+def _kept(seen: AppResponse, value: object) -> ErrorResponse:
     error = ErrorBody.from_json(value)
-    return Reply(seen.status, error or complete(None, seen.status), "passthrough", kept=True)
+    return ErrorResponse(seen.status, error or complete(None, seen.status), "passthrough", kept=True)
 
 
-def _tells(exception: BaseException | None, draft: Draft) -> bool:
+def _tells(exception: BaseException | None, partial: PartialError) -> bool:
     """Whether a message carries the text of an exception that nobody meant to show."""
     text = " ".join(str(exception).split())[:200] if exception is not None else ""
-    return len(text) >= 4 and draft.message is not None and text in draft.message
+    return len(text) >= 4 and partial.message is not None and text in partial.message
 
 
 def is_of_body(name: bytes, status: int) -> bool:

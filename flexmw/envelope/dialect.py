@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final, Protocol, runtime_checkable
 
 from flexmw.contract import ErrorBody
-from flexmw.envelope.bodies import is_envelope
+from flexmw.contract.bodies import is_envelope
 from flexmw.errors import PluginError
 
 __all__ = ["GROUP", "Dialect", "OpenAI", "choose", "load"]

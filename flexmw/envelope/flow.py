@@ -14,7 +14,7 @@ import time
 from typing import Any, Final
 
 from flexmw.contract import wait_of
-from flexmw.envelope.core import Header, Rules, Seen, decide, is_of_body
+from flexmw.envelope.core import AppResponse, Header, Rules, decide, is_of_body
 from flexmw.envelope.dialect import Dialect
 from flexmw.errors import (
     APIError,
@@ -46,7 +46,7 @@ def translate(request: Request, rules: Rules, dialect: Dialect) -> Flow:
     if status < 400 or request.method == "HEAD" or kind.lower().startswith("text/event-stream"):
         return response
     body = yield Read(response, rules.max_body)
-    reply = decide(Seen(status, tuple(_raw(response)), body), rules)
+    reply = decide(AppResponse(status, tuple(_raw(response)), body), rules)
     if reply.kept:
         return response
     written = dialect.render(reply.error, status=status, request_id=response.headers.get("x-request-id"))
@@ -94,7 +94,7 @@ def error_from(response: Any, *, now: float | None = None) -> APIError:
         raise ConfigError("error_from(response)", status, "an error response, status 400 to 599")
     headers = {name.lower(): value for name, value in response.headers.items()}
     plain = tuple(pair for pair in _raw(response) if pair[0] != b"content-encoding")
-    reply = decide(Seen(status, plain, response.content), Rules())
+    reply = decide(AppResponse(status, plain, response.content), Rules())
     wait = wait_of(headers, now=time.time() if now is None else now)
     kind = _kind_of(status, reply.error.code)
     error = kind.__new__(kind)

@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
-from flexmw.envelope.alarm import Alarm
-from flexmw.envelope.answer import Plan, Writer
-from flexmw.envelope.core import Header, Reply, Seen, decide, error_status, reply_to
-from flexmw.envelope.faults import GONE, Verdict, stems_from
-from flexmw.envelope.hosts import answers_crashes_itself, through_cors, unrouted
-from flexmw.envelope.stray import is_answered
+from flexmw.contract.exceptions import GONE, ErrorMapping, stems_from
+from flexmw.envelope.app_info import answers_crashes_itself, through_cors, unrouted
+from flexmw.envelope.cancellation import is_answered
+from flexmw.envelope.core import AppResponse, ErrorResponse, Header, decide, error_status, response_to
+from flexmw.envelope.drain import read_rest
 from flexmw.envelope.stream import Stream, framing_of
-from flexmw.envelope.unread import read_rest
+from flexmw.envelope.timer import Alarm
+from flexmw.envelope.writer import Plan, Writer
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
@@ -77,7 +77,7 @@ class Responder:
         """Run the host and see to it that its request is answered once."""
         self._before = sys.exception()
         self._guard = self._scope.get("app")
-        self.exchange.judge = self._plan.judge
+        self.exchange.map_exception = self._plan.map_exception
         try:
             with self.exchange:
                 await app(self._scope, self.receive, self.send)
@@ -163,7 +163,7 @@ class Responder:
             else:
                 self._state = _STREAMING
                 finished = Writer(self._plan, self._scope).dialect.finished
-                self._stream = Stream(self._send, message, framing, finished, self.exchange.tell)
+                self._stream = Stream(self._send, message, framing, finished, self.exchange.emit)
         elif self._passes(status):
             self._state = _PASSING
             await self._send({**message, "headers": self.exchange.complete(message["headers"])})
@@ -194,7 +194,7 @@ class Responder:
     async def _decide(self, body: bytes | None, *, last: bool = False) -> None:
         """Answer an error of the host; or hold it, when it says nothing and its exception is still to come."""
         start, exchange = self._start, self.exchange
-        seen = Seen(
+        seen = AppResponse(
             status=error_status(start.get("status")),
             headers=tuple(start["headers"]),
             body=body,
@@ -202,22 +202,22 @@ class Responder:
             settled=exchange.answer is not None and exchange.answer.status == start.get("status"),
         )
         error = sys.exception()
-        verdict = self._plan.judge(error) if error is not None and error is not self._before else None
-        if verdict is not None and verdict.status == GONE:
+        mapping = self._plan.map_exception(error) if error is not None and error is not self._before else None
+        if mapping is not None and mapping.status == GONE:
             self._state, self._gone, self._answered = _DONE, True, error
             return
         remembered = exchange.remembered
-        if verdict is not None and error is not None and remembered is not None and not stems_from(error, remembered):
+        if mapping is not None and error is not None and remembered is not None and not stems_from(error, remembered):
             remembered = None
-        reply = decide(seen, self._plan.rules, verdict=verdict, remembered=remembered)
-        may_come = verdict is None and not last and seen.status == 500 and not reply.kept
+        reply = decide(seen, self._plan.rules, mapping=mapping, remembered=remembered)
+        may_come = mapping is None and not last and seen.status == 500 and not reply.kept
         if may_come and decide(seen, self._plan.rules).generic:
             self._state, self._seen = _HELD, seen
             if self._alarm is None:
                 self._alarm = Alarm(self._plan.max_wait, self._too_late)
             return
         self._answered = error
-        if verdict is not None and seen.status == 500 and not reply.kept:
+        if mapping is not None and seen.status == 500 and not reply.kept:
             await self._crash(reply, seen.headers)
         else:
             await self._answer(reply, seen.headers, body if reply.kept else None)
@@ -228,45 +228,45 @@ class Responder:
 
     async def _raised(self, error: BaseException) -> bool:
         """See an exception through. Whether it is answered by that, and not to be raised again."""
-        verdict = self._plan.judge(error)
-        if verdict.status == GONE:
+        mapping = self._plan.map_exception(error)
+        if mapping.status == GONE:
             self._state = _DONE
             return True
-        if self._state in _UNSENT and not (verdict.meant or self._read):
+        if self._state in _UNSENT and not (mapping.intentional or self._read):
             await read_rest(self._scope, self._receive)
         state = self._state
         if state == _DONE or self._gone:
-            return error is self._answered and verdict.meant
+            return error is self._answered and mapping.intentional
         with suppress(OSError):
             if state == _WAITING:
-                if not verdict.meant and answers_crashes_itself(self._guard):
+                if not mapping.intentional and answers_crashes_itself(self._guard):
                     return False
-                await self._crash(reply_to(verdict), ())
+                await self._crash(response_to(mapping), ())
             elif state == _HELD:
-                await self._crash(reply_to(verdict), self._seen.headers)
+                await self._crash(response_to(mapping), self._seen.headers)
             elif state == _COLLECTING:
                 await self._decide(b"".join(self._chunks), last=True)
             elif state == _STREAMING:
-                return await self._broken(verdict)
+                return await self._broken(mapping)
             else:
-                Writer(self._plan, self._scope).settle(reply_to(verdict), status=self._start["status"])
+                Writer(self._plan, self._scope).settle(response_to(mapping), status=self._start["status"])
                 self.exchange.facts["flexmw.response.outcome"] = "failed"
                 return False
-        return verdict.meant
+        return mapping.intentional
 
-    async def _broken(self, verdict: Verdict) -> bool:
+    async def _broken(self, mapping: ErrorMapping) -> bool:
         """A stream whose host has raised."""
         stream, start = self._stream, self._start
         if stream.start is not None:
-            await self._answer(reply_to(verdict), start["headers"])
-            return verdict.meant
+            await self._answer(response_to(mapping), start["headers"])
+            return mapping.intentional
         self.exchange.facts["flexmw.response.outcome"] = "failed"
         writer = Writer(self._plan, self._scope)
-        writer.settle(reply_to(verdict), status=start["status"])
+        writer.settle(response_to(mapping), status=start["status"])
         self._state = _DONE
-        return await stream.fail(writer.last_words(verdict, stream.framing)) and verdict.meant
+        return await stream.fail(writer.last_words(mapping, stream.framing)) and mapping.intentional
 
-    async def _crash(self, reply: Reply, headers: tuple[Header, ...]) -> None:
+    async def _crash(self, reply: ErrorResponse, headers: tuple[Header, ...]) -> None:
         async def answer(send: Send) -> None:
             await self._answer(reply, headers, None, send)
 
@@ -288,10 +288,10 @@ class Responder:
         elif state == _COLLECTING:
             await self._decide(b"".join(self._chunks), last=True)
         else:
-            await self._answer(reply_to(self._plan.judge(RuntimeError("no response"))), ())
+            await self._answer(response_to(self._plan.map_exception(RuntimeError("no response"))), ())
 
     async def _answer(
-        self, reply: Reply, headers: Iterable[Header], kept: bytes | None = None, send: Send | None = None
+        self, reply: ErrorResponse, headers: Iterable[Header], kept: bytes | None = None, send: Send | None = None
     ) -> None:
         self._state = _DONE
         start = {**self._start, "headers": list(headers)}

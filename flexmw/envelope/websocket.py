@@ -11,13 +11,13 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import Final
 
-from flexmw.envelope.answer import Plan, Writer
-from flexmw.envelope.bodies import Draft, complete
-from flexmw.envelope.core import reply_to
-from flexmw.envelope.faults import GONE, Verdict
+from flexmw.contract.bodies import PartialError, complete
+from flexmw.contract.exceptions import GONE, ErrorMapping
+from flexmw.contract.text import one_line
+from flexmw.envelope.cancellation import is_answered
+from flexmw.envelope.core import response_to
 from flexmw.envelope.responder import Responder
-from flexmw.envelope.stray import is_answered
-from flexmw.envelope.words import one_line
+from flexmw.envelope.writer import Plan, Writer
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
@@ -66,7 +66,7 @@ class Socket:
             elif self._writer is not None:
                 await self._writer.finish()
             elif self._state is _State.CONNECTING:
-                await self._deny(self._plan.judge(RuntimeError("no answer")))
+                await self._deny(self._plan.map_exception(RuntimeError("no answer")))
         finally:
             if self._writer is not None:
                 await self._writer.stop()
@@ -91,11 +91,11 @@ class Socket:
         elif kind == "websocket.close" and state is _State.CONNECTING:
             error = sys.exception()
             text = message.get("reason") or ""
-            verdict = self._plan.judge(error) if error is not None else None
-            if verdict is None or not verdict.meant or verdict.status == GONE:
-                draft = Draft(one_line(text)) if text else None
-                verdict = Verdict(403, complete(draft, 403), source="http_exception", meant=True)
-            await self._deny(verdict, message)
+            mapping = self._plan.map_exception(error) if error is not None else None
+            if mapping is None or not mapping.intentional or mapping.status == GONE:
+                partial = PartialError(one_line(text)) if text else None
+                mapping = ErrorMapping(403, complete(partial, 403), source="http_exception", intentional=True)
+            await self._deny(mapping, message)
         elif kind == "websocket.close":
             self._state = _State.CLOSED
             await self._send(message)
@@ -119,12 +119,12 @@ class Socket:
     async def _prefixed(self, message: Message) -> None:
         await self._send({**message, "type": f"websocket.{message['type']}"})
 
-    async def _deny(self, verdict: Verdict, close: Message | None = None) -> None:
+    async def _deny(self, mapping: ErrorMapping, close: Message | None = None) -> None:
         self._state = _State.CLOSED
         if "websocket.http.response" in (self._scope.get("extensions") or {}):
-            await Writer(self._plan, self._scope).write(self._prefixed, reply_to(verdict), {}, None)
+            await Writer(self._plan, self._scope).write(self._prefixed, response_to(mapping), {}, None)
         else:
-            reason = one_line(verdict.error.code or "", REASON_BYTES)
+            reason = one_line(mapping.error.code or "", REASON_BYTES)
             await self._send(close or {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
 
     async def _close(self, code: int, reason: str) -> None:
@@ -133,17 +133,17 @@ class Socket:
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def _raised(self, error: BaseException) -> bool:
-        verdict = self._plan.judge(error)
-        if verdict.status == GONE:
+        mapping = self._plan.map_exception(error)
+        if mapping.status == GONE:
             return True
         with suppress(OSError):
             if self._state is _State.CONNECTING:
-                await self._deny(verdict)
+                await self._deny(mapping)
             elif self._writer is not None:
                 await self._writer.finish()
             elif self._state is _State.OPEN:
-                server = verdict.status >= 500
-                Writer(self._plan, self._scope).settle(reply_to(verdict))
-                reason = verdict.error.type if server else verdict.error.code or verdict.error.type
+                server = mapping.status >= 500
+                Writer(self._plan, self._scope).settle(response_to(mapping))
+                reason = mapping.error.type if server else mapping.error.code or mapping.error.type
                 await self._close(INTERNAL_ERROR if server else POLICY_VIOLATION, reason)
-        return verdict.meant
+        return mapping.intentional

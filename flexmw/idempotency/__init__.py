@@ -24,6 +24,6 @@ from __future__ import annotations
 
 from flexmw.idempotency.component import Idempotency
 from flexmw.idempotency.execution import Execution, execution
-from flexmw.idempotency.store import Held, Store, open_store
+from flexmw.idempotency.stores.open import Held, Store, open_store
 
 __all__ = ["Execution", "Held", "Idempotency", "Store", "execution", "open_store"]

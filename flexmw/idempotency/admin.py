@@ -25,7 +25,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from flexmw.errors import ConfigError
 from flexmw.idempotency.core import Kept, Record, lapse, release, settle
-from flexmw.idempotency.store import Held, Store, open_store
+from flexmw.idempotency.stores.open import Held, Store, open_store
 
 __all__ = ["PREFIX", "Given", "KeyState", "KnownKey", "list_keys", "resolve"]
 

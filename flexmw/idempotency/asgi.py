@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from flexmw.contract import CREDENTIALS
 from flexmw.idempotency.claim import Claims
+from flexmw.idempotency.execute import Plan
 from flexmw.idempotency.execution import current
 from flexmw.idempotency.request import ProtectedRequest
-from flexmw.idempotency.run import Plan
-from flexmw.idempotency.store import open_store
+from flexmw.idempotency.stores.open import open_store
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
 from flexmw.kit.exchange import Header
-from flexmw.kit.identity import Callers
+from flexmw.kit.identity import CallerHasher
 
 if TYPE_CHECKING:
     from flexmw.idempotency.component import Idempotency
@@ -32,7 +32,9 @@ class IdempotencyApp:
     def __init__(self, options: Idempotency, app: ASGIApp) -> None:
         self.app = app
         self._options = options
-        self._callers = Callers(pepper=options.pepper, trusted_proxies=options.trusted_proxies, option="Idempotency: ")
+        self._callers = CallerHasher(
+            pepper=options.pepper, trusted_proxies=options.trusted_proxies, option="Idempotency: "
+        )
         self.store = open_store(
             options.storage,
             option="Idempotency(storage=...)",

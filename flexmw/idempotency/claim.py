@@ -12,7 +12,7 @@ import anyio
 
 from flexmw.idempotency import sdk
 from flexmw.idempotency.core import Ask, Kept, OnUnknown, Record, Refuse, Replay, Run, decide, lapse, release, settle
-from flexmw.idempotency.store import Held, Store
+from flexmw.idempotency.stores.open import Held, Store
 from flexmw.kit.clock import Clock
 
 __all__ = ["Claim", "Claims", "StoreFailed", "TakenOver"]
@@ -158,7 +158,7 @@ class Claims:
                 calls = sdk.prune(calls, now=now, window=self.sdk_window)
                 if sdk.may_be_late(calls, count=count) and await has_left():
                     return None
-                calls = (*calls, sdk.Call(id=fresh, count=count, at=now))
+                calls = (*calls, sdk.SdkCall(id=fresh, count=count, at=now))
             else:
                 calls = sdk.taken(calls, call, count=count, now=now)
             held, written = await self._list(name, held, calls)
@@ -177,7 +177,7 @@ class Claims:
                 if written:
                     return
 
-    async def _list(self, name: str, held: Held | None, calls: tuple[sdk.Call, ...]) -> tuple[Held | None, bool]:
+    async def _list(self, name: str, held: Held | None, calls: tuple[sdk.SdkCall, ...]) -> tuple[Held | None, bool]:
         token, expected = self.token(), "" if held is None else held.token
         held = await self.store.swap(name, expected, token, sdk.encode(calls), lease=0.0, ttl=self.sdk_window)
         return held, held is not None and held.token == token

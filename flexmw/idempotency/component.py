@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from flexmw.idempotency.core import OnUnknown
-from flexmw.idempotency.sqlite import path_of
-from flexmw.idempotency.store import SCHEMES, Store
+from flexmw.idempotency.stores.open import SCHEMES, Store
+from flexmw.idempotency.stores.sqlite import path_of
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.options import Rule, check, flag, function, one_of, option, optional, seconds, several, text, whole
-from flexmw.kit.storage import parse
+from flexmw.kit.store_url import parse
 
 __all__ = ["Idempotency"]
 

@@ -15,11 +15,11 @@ from flexmw.errors import APIError
 from flexmw.idempotency import errors
 from flexmw.idempotency.claim import Claim, StoreFailed
 from flexmw.idempotency.core import Ask, Kept, Reason, Refuse, Replay
+from flexmw.idempotency.execute import RESULT, Mark, Plan, Running
 from flexmw.idempotency.key import fingerprint, parse_key, retry_count
-from flexmw.idempotency.run import RESULT, Mark, Plan, Running
-from flexmw.idempotency.shield import finish
-from flexmw.kit.asgi import Message, Receive, Scope, Send, refuse
-from flexmw.kit.exchange import Answer, Exchange
+from flexmw.idempotency.uncancelled import finish
+from flexmw.kit.asgi import Message, Receive, Scope, Send, send_error
+from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.identity import header
 
 __all__ = ["ProtectedRequest"]
@@ -86,7 +86,7 @@ class ProtectedRequest:
         try:
             mark, outcome = await self._claimed(prefix, key, count, print_)
         except StoreFailed as failure:
-            self._exchange.tell("flexmw.idempotency.store_failed", {"exception": failure.__cause__})
+            self._exchange.emit("flexmw.idempotency.store_failed", {"exception": failure.__cause__})
             if options.on_store_failure != "run":
                 await self._refuse(errors.StoreOffline(), "store_error")
                 return
@@ -207,8 +207,8 @@ class ProtectedRequest:
 
     async def _refuse(self, error: APIError, result: str) -> None:
         self._exchange.facts[RESULT] = result
-        self._exchange.settle(Answer(error.status, error.type, error.code, source="idempotency"))
-        await refuse(self._scope, self._send, error)
+        self._exchange.set_error(ErrorOutcome(error.status, error.type, error.code, source="idempotency"))
+        await send_error(self._scope, self._send, error)
 
     async def _replay(self, kept: Kept) -> None:
         if kept.body is None:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flexmw.errors import APIError
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["ASGIApp", "Message", "Receive", "Scope", "Send", "raw_headers", "refuse"]
+__all__ = ["ASGIApp", "Message", "Receive", "Scope", "Send", "raw_headers", "send_error"]
 
 POLICY_VIOLATION = 1008
 
@@ -20,7 +20,7 @@ def raw_headers(headers: Mapping[str, str] | Sequence[tuple[str, str]] | None) -
     return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in pairs]
 
 
-async def refuse(scope: Scope, send: Send, error: APIError) -> None:
+async def send_error(scope: Scope, send: Send, error: APIError) -> None:
     """Answer a request with an error of the contract, without running the app.
 
     A websocket that is not accepted yet gets the same as a denial response where the server can send one (ASGI

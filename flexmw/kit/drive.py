@@ -16,7 +16,7 @@ from types import GeneratorType
 from typing import Any, Final, Protocol
 
 from flexmw.errors import ConfigError
-from flexmw.kit.effects import Discard, Effect, Flow, Observer, Request, Response, Send, Tell
+from flexmw.kit.effects import Discard, Effect, Emit, Flow, Observer, Request, Response, Send
 
 __all__ = ["Sends", "adrive", "chain", "drive"]
 
@@ -73,7 +73,7 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
                         outcome = yield effect
                     if not held or all(response is not outcome for response in held):
                         held.append(outcome)
-                case Tell():
+                case Emit():
                     for observe in watching:
                         observe(effect.event, effect.details)
                 case Discard():

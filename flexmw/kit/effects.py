@@ -22,9 +22,9 @@ from typing import Any, Final, Protocol, TypeAlias
 __all__ = [
     "DEADLINE",
     "RESENDS",
-    "Call",
     "Discard",
     "Effect",
+    "Emit",
     "Flow",
     "Follow",
     "Observer",
@@ -32,9 +32,9 @@ __all__ = [
     "Replace",
     "Request",
     "Response",
+    "RunBlocking",
     "Send",
     "Sleep",
-    "Tell",
     "head_leaves",
 ]
 
@@ -155,21 +155,23 @@ class Follow:
 
 
 @dataclass(slots=True)
-class Tell:
-    """Tell the observers further outward of an event, such as ``flexmw.retry.scheduled``. Costs nothing unheard."""
+class Emit:
+    """Emit the observers further outward of an event, such as ``flexmw.retry.scheduled``. Costs nothing unheard."""
 
     event: str
     details: Mapping[str, Any]
 
 
 @dataclass(slots=True)
-class Call:
-    """Call a function that blocks on something other than the request, such as a store: in this thread, or from a task
-    in a worker thread. Its outcome is what the function returns; what it raises is thrown in. A task that is cancelled
-    does not wait for it, so it must end by itself soon and its outcome must not matter then."""
+class RunBlocking:
+    """Run a function that blocks on something other than the request, such as a store.
+
+    A blocking client runs the function in the calling thread, an async client in a worker thread. The outcome of the
+    effect is what the function returns; what the function raises is thrown in. A cancelled task does not wait for the
+    function, so the function must end by itself soon."""
 
     function: Callable[[], Any]
 
 
-Effect: TypeAlias = Send | Sleep | Discard | Follow | Tell | Read | Replace | Call
+Effect: TypeAlias = Send | Sleep | Discard | Follow | Emit | Read | Replace | RunBlocking
 Flow: TypeAlias = Generator[Effect, Any, Response]

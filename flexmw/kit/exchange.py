@@ -15,12 +15,12 @@ from contextvars import Token
 from dataclasses import dataclass
 from operator import itemgetter, methodcaller
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
-from flexmw.contract import ErrorBody
+from flexmw.contract.exceptions import ErrorMapping
 from flexmw.errors import APIError, raised
 
-__all__ = ["KEY", "Answer", "Exchange", "Header", "Judged"]
+__all__ = ["KEY", "ErrorOutcome", "Exchange", "Header"]
 
 KEY: Final = "flexmw"
 """The scope key of the exchange. It is the only thing that flexmw adds to a scope."""
@@ -32,7 +32,7 @@ _LOWER: Final[Callable[[bytes], bytes]] = methodcaller("lower")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ErrorOutcome:
     """How a request was answered, as far as an error is concerned: the facts that a span and a metric want.
 
     ``source`` is one of ``passthrough``, ``http_exception``, ``unhandled_exception``, ``validation``,
@@ -46,17 +46,6 @@ class Answer:
     exception: BaseException | None = None
 
 
-class Judged(Protocol):
-    """What an exception of the host is answered with."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def error(self) -> ErrorBody: ...
-    @property
-    def headers(self) -> Iterable[tuple[str, str]]: ...
-
-
 Listener = Callable[[str, Mapping[str, Any]], None]
 
 
@@ -65,21 +54,21 @@ class Exchange:
 
     ``headers`` are to be on the response whoever makes it, as raw pairs with lower-case names; ``facts`` are values
     for the span, by attribute name; ``remembered`` is the last ``APIError`` that the host made, for hosts that swallow
-    exceptions; ``answer`` is set by whoever decided on the answer. ``judge``, where a component that answers exceptions
-    has set it, says what it will answer to one; ``heard_by`` is who listens.
+    exceptions; ``answer`` is set by whoever decided on the answer. ``map_exception`` is set by a component that answers
+    exceptions and returns its answer to one; ``observers`` are told each event.
 
     Entering it (``with exchange:``) is what makes it remember.
     """
 
-    __slots__ = ("_tokens", "answer", "facts", "headers", "heard_by", "judge", "remembered")
+    __slots__ = ("_tokens", "answer", "facts", "headers", "map_exception", "observers", "remembered")
 
     def __init__(self) -> None:
         self.headers: list[Header] = []
         self.facts: dict[str, str | int | float | bool] = {}
         self.remembered: APIError | None = None
-        self.answer: Answer | None = None
-        self.judge: Callable[[BaseException], Judged] | None = None
-        self.heard_by: tuple[Listener, ...] = ()
+        self.answer: ErrorOutcome | None = None
+        self.map_exception: Callable[[BaseException], ErrorMapping] | None = None
+        self.observers: tuple[Listener, ...] = ()
         self._tokens: list[Token[Any]] = []
 
     @classmethod
@@ -90,25 +79,25 @@ class Exchange:
             exchange = scope[KEY] = cls()
         return exchange
 
-    def listen(self, listener: Listener) -> None:
+    def subscribe(self, listener: Listener) -> None:
         """Be told every event of this request. Only telemetry should."""
-        self.heard_by += (listener,)
+        self.observers += (listener,)
 
-    def unlisten(self, listener: Listener) -> None:
+    def unsubscribe(self, listener: Listener) -> None:
         """Be told no more: a listener that the request holds for good keeps both for the garbage collector."""
-        left = list(self.heard_by)
+        left = list(self.observers)
         left.remove(listener)
-        self.heard_by = tuple(left)
+        self.observers = tuple(left)
 
-    def tell(self, event: str, details: Mapping[str, Any]) -> None:
+    def emit(self, event: str, details: Mapping[str, Any]) -> None:
         """Tell of an event, such as ``flexmw.rate_limiting.decided``. Costs nothing unheard."""
-        for listener in self.heard_by:
+        for listener in self.observers:
             listener(event, details)
 
-    def settle(self, answer: Answer) -> None:
+    def set_error(self, answer: ErrorOutcome) -> None:
         """Say how the request is answered, while the host's span is still open if it can be helped."""
         self.answer = answer
-        self.tell("flexmw.answer", {"answer": answer})
+        self.emit("flexmw.answer", {"answer": answer})
 
     def complete(self, headers: Iterable[Header]) -> list[Header]:
         """``headers`` and those of the exchange whose names they lack."""

@@ -1,6 +1,6 @@
 """Who calls: a keyed hash of the bearer token, else of the client's address. Never the token itself.
 
->>> callers = Callers(pepper="a secret of this deployment")
+>>> callers = CallerHasher(pepper="a secret of this deployment")
 >>> scope = {"type": "http", "headers": [(b"authorization", b"Bearer sk-live-1")], "client": ("192.0.2.7", 50000)}
 >>> callers(scope).kind, len(callers(scope).digest)
 ('key', 32)
@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from flexmw.errors import ConfigError
 
-__all__ = ["PEPPER_VARIABLE", "Callers", "Identity", "Pepper", "bearer_token", "header", "networks"]
+__all__ = ["PEPPER_VARIABLE", "CallerHasher", "Identity", "Pepper", "bearer_token", "header", "networks"]
 
 PEPPER_VARIABLE: Final = "FLEXMW_PEPPER"
 """The environment variable that the pepper is read from when no option gives it."""
@@ -49,7 +49,7 @@ class Identity(NamedTuple):
     earlier: tuple[str, ...] = ()
 
 
-class Callers:
+class CallerHasher:
     """Tells callers apart. Holds no state of any request.
 
     :param pepper: the key of the hash. Left out, it is read from ``FLEXMW_PEPPER``, else it is a fixed label: enough

@@ -19,7 +19,6 @@ from flexmw.kit.bodies import Replayed, forget, unheard
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.drive import Sends, adrive, chain, drive
 from flexmw.kit.effects import (
-    Call,
     Discard,
     Effect,
     Follow,
@@ -27,11 +26,12 @@ from flexmw.kit.effects import (
     Read,
     Replace,
     Response,
+    RunBlocking,
     Send,
     Sleep,
     head_leaves,
 )
-from flexmw.kit.fitting import check_alone, check_fit
+from flexmw.kit.validation import check_alone, check_fit
 
 __all__ = ["DRAIN_BYTES", "DRAIN_SECONDS", "AsyncFace", "SyncFace", "components_of", "copy_request"]
 
@@ -117,7 +117,7 @@ class SyncFace(_Face[RequestT, ResponseT]):
                 return self._replace(response, [body])
             case Sleep(seconds):
                 self._clock.sleep(seconds)
-            case Call(function):
+            case RunBlocking(function):
                 return function()
             case Discard(response, seconds):
                 self._discard(response, min(seconds, DRAIN_SECONDS))
@@ -188,7 +188,7 @@ class AsyncFace(_Face[RequestT, ResponseT]):
                 return self._replace(response, [body])
             case Sleep(seconds):
                 await self._clock.asleep(seconds)
-            case Call(function):
+            case RunBlocking(function):
                 return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
             case Discard(response, seconds):
                 await self._discard(response, min(seconds, DRAIN_SECONDS))

@@ -12,10 +12,20 @@ flexmw.errors.ConfigError: RateLimit(*rates) = '10 a minute': expected rates suc
 
 from __future__ import annotations
 
+import warnings
+from importlib import import_module
+from typing import Any
+
+from flexmw.ratelimit.callers import Caller
 from flexmw.ratelimit.component import RateLimit
 from flexmw.ratelimit.core import Decision
-from flexmw.ratelimit.flow import Pace
-from flexmw.ratelimit.keys import Caller
-from flexmw.ratelimit.tickets import settle
+from flexmw.ratelimit.cost import settle
 
-__all__ = ["Caller", "Decision", "Pace", "RateLimit", "settle"]
+__all__ = ["Caller", "Decision", "RateLimit", "settle"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Pace":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("flexmw.ratelimit.Pace has moved: import flexmw.Pace", DeprecationWarning, stacklevel=2)
+    return import_module("flexmw.pace").Pace

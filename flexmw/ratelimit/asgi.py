@@ -6,20 +6,20 @@ from collections.abc import Awaitable, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
-from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, refuse
-from flexmw.kit.exchange import Answer, Exchange
-from flexmw.kit.identity import Callers, bearer_token
-from flexmw.kit.storage import parse, probe
+from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, send_error
+from flexmw.kit.exchange import ErrorOutcome, Exchange
+from flexmw.kit.identity import CallerHasher, bearer_token
+from flexmw.kit.store_url import parse, probe
+from flexmw.ratelimit.callers import Caller, NewKeys, by_address, keyed
+from flexmw.ratelimit.concurrency import Lease, carried_out, shielded
 from flexmw.ratelimit.core import SECOND, Cost, Decision, Rate, Verdict
+from flexmw.ratelimit.cost import Ticket, ticketed
 from flexmw.ratelimit.dimensions import Dimensions
-from flexmw.ratelimit.keys import Caller, NewKeys, by_address, keyed
-from flexmw.ratelimit.ladder import check_loop, policy_of
-from flexmw.ratelimit.lease import Lease, carried_out, shielded
+from flexmw.ratelimit.fallback import check_loop, policy_of
+from flexmw.ratelimit.headers import RESULT, Report
 from flexmw.ratelimit.limiter import Limiter
-from flexmw.ratelimit.report import RESULT, Report
-from flexmw.ratelimit.rules import exemption
-from flexmw.ratelimit.stores import schemes
-from flexmw.ratelimit.tickets import Ticket, ticketed
+from flexmw.ratelimit.routes import exemption
+from flexmw.ratelimit.stores.open import schemes
 
 if TYPE_CHECKING:
     from flexmw.ratelimit.component import RateLimit
@@ -41,7 +41,7 @@ class Limited:
             probe(url, storage)
         self._options = options
         self._monotonic = clock.monotonic
-        self._callers = Callers(pepper=options.pepper, trusted_proxies=options.trusted_proxies)
+        self._callers = CallerHasher(pepper=options.pepper, trusted_proxies=options.trusted_proxies)
         self._hasher = self._callers.hasher
         self._caller = keyed(options.key, self._callers, "RateLimit(key=...)")
         self._rates = Dimensions(options)
@@ -106,7 +106,7 @@ class Limited:
         else:
             found, degraded = await self.limiter.decide(digest, rates, self._cost, failures.append, earlier=earlier)
         self._report.note(exchange, found, degraded, rates)
-        if exchange.heard_by:
+        if exchange.observers:
             duration = self._monotonic() - now / SECOND
             self._report.tell(exchange, found, degraded, rates, duration, failures)
         if (found is None or found.wait) and await self._refused(scope, send, exchange, found):
@@ -149,7 +149,7 @@ class Limited:
                 digest, rates, bill.cost, failures.append, slot=slot, earlier=earlier
             )
             self._report.note(exchange, found, degraded, named)
-            if exchange.heard_by:
+            if exchange.observers:
                 self._report.tell(exchange, found, degraded, named, self._monotonic() - start, failures)
             taken = found is not None and not found.wait
             if lease is not None:
@@ -196,8 +196,8 @@ class Limited:
         error = self._report.refusal(found)
         if error is None:
             return False
-        exchange.settle(Answer(error.status, error.type, error.code, "rate_limiting"))
-        await refuse(scope, send, error)
+        exchange.set_error(ErrorOutcome(error.status, error.type, error.code, "rate_limiting"))
+        await send_error(scope, send, error)
         return True
 
     async def close(self) -> None:

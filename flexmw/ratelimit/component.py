@@ -6,22 +6,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from flexmw.contract import Dialect
-from flexmw.contract.quota import DIALECTS
+from flexmw.contract import HeaderStyle
+from flexmw.contract.quota import HEADER_STYLES
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
-from flexmw.kit.identity import Callers, Pepper
+from flexmw.kit.identity import CallerHasher, Pepper
 from flexmw.kit.options import Rule, check, flag, one_of, option, optional, seconds, several, text, whole
-from flexmw.kit.storage import parse
+from flexmw.kit.store_url import parse
 from flexmw.ratelimit.asgi import Limited
+from flexmw.ratelimit.callers import keyed
 from flexmw.ratelimit.core import REQUESTS, STRATEGIES, TOKENS
 from flexmw.ratelimit.dimensions import Dimensions
-from flexmw.ratelimit.keys import keyed
-from flexmw.ratelimit.ladder import policy_of
-from flexmw.ratelimit.rules import exemption
-from flexmw.ratelimit.stores import check_store, schemes
+from flexmw.ratelimit.fallback import policy_of
+from flexmw.ratelimit.routes import exemption
+from flexmw.ratelimit.stores.open import check_store, schemes
 
 __all__ = ["RateLimit"]
 
@@ -33,7 +33,7 @@ _TOKEN_COST: Final = Rule(
     "a whole number, at least 0, or a function of the scope that returns one",
     lambda value: callable(value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0),
 )
-_DIALECTS: Final = several(one_of(tuple(DIALECTS)))
+_DIALECTS: Final = several(one_of(tuple(HEADER_STYLES)))
 
 
 @dataclass(frozen=True, init=False)
@@ -89,7 +89,7 @@ class RateLimit:
     token_cost: int | Callable[[Scope], int | Awaitable[int]] = option(rule=_TOKEN_COST)
     concurrency: int | None = option(rule=optional(whole(least=1)))
     lease: float = option(rule=seconds(least=1.0))
-    headers: tuple[Dialect, ...] = option(rule=_DIALECTS)
+    headers: tuple[HeaderStyle, ...] = option(rule=_DIALECTS)
     trusted_proxies: tuple[str, ...] = option(rule=several(text))
     store_timeout: float = option(rule=seconds(above=0.0))
     on_store_failure: str | None = option()
@@ -112,7 +112,7 @@ class RateLimit:
         token_cost: int | Callable[[Scope], int | Awaitable[int]] = 0,
         concurrency: int | None = None,
         lease: float = 60.0,
-        headers: Sequence[Dialect] = ("seed",),
+        headers: Sequence[HeaderStyle] = ("seed",),
         trusted_proxies: Sequence[str] = (),
         store_timeout: float = 0.1,
         on_store_failure: str | None = None,
@@ -157,7 +157,7 @@ class RateLimit:
         if self.tokens is None and self.token_cost != 0:
             raise ConfigError(option("token_cost"), self.token_cost, "tokens=, the rates that it is reserved in")
         dimensions = Dimensions(self)
-        callers = Callers(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="RateLimit: ")
+        callers = CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="RateLimit: ")
         keyed(self.key, callers, option("key"))
         exemption(self.exempt, option("exempt"))
         if self.on_store_failure is not None:

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexmw.kit.asgi import Scope
+from flexmw.ratelimit.callers import Caller
 from flexmw.ratelimit.core import TOKENS, Cost, Rate
-from flexmw.ratelimit.keys import Caller
-from flexmw.ratelimit.rules import Rates, Rules
-from flexmw.ratelimit.tickets import estimate
+from flexmw.ratelimit.cost import estimate
+from flexmw.ratelimit.routes import Rates, Rules
 
 if TYPE_CHECKING:
     from flexmw.ratelimit.component import RateLimit

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flexmw.kit.clock import Clock
-from flexmw.kit.storage import StorageURL
+from flexmw.kit.store_url import StorageURL
 from flexmw.ratelimit.core import SECOND, STRATEGIES, Cost, Decision, Rate, Slot, Verdict
-from flexmw.ratelimit.ladder import Ladder, Policy, Store
-from flexmw.ratelimit.memory import Memory, Table
-from flexmw.ratelimit.stores import store_of
+from flexmw.ratelimit.fallback import Ladder, Policy, Store
+from flexmw.ratelimit.stores.memory import Memory, Table
+from flexmw.ratelimit.stores.open import store_of
 
 __all__ = ["Limiter"]
 

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
+from flexmw.retry.component import Retry, retry_options
 from flexmw.retry.core import Outcome
-from flexmw.retry.policy import Retry, retry_options
 
 __all__ = ["Outcome", "Retry", "retry_options"]

@@ -5,7 +5,7 @@
 >>> of_status(503, retry_after=True), of_status(503, retry_after=False)
 ('refused', 'ambiguous')
 >>> judge("ambiguous", "safe_method", asked=False)
-Verdict(retry=False, outcome='ambiguous', row='told_not_to')
+RetryDecision(retry=False, outcome='ambiguous', row='told_not_to')
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = [
     "SAFE_METHODS",
     "TABLE",
     "Event",
-    "Licence",
     "Outcome",
     "Result",
+    "RetryDecision",
     "RowName",
-    "Verdict",
+    "Safety",
     "backoff",
     "judge",
     "of_error",
@@ -44,18 +44,18 @@ Retry-After, an execution under the same key is running. ``answered``: everythin
 RowName = Event | Literal["asked", "told_not_to"]
 """The rows of the table: the events, and the two words that a server can say with ``x-should-retry``."""
 
-Licence = Literal["safe_method", "idempotency_key", "opt_in", "none"]
+Safety = Literal["safe_method", "idempotency_key", "opt_in", "none"]
 """Why a second execution would do no harm: the method is idempotent (RFC 9110 section 9.2.2), the server is known to
 honour the request's key, the caller said so; or nothing."""
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 
 
-_COVERED: Final[frozenset[Licence]] = frozenset({"safe_method", "idempotency_key", "opt_in"})
-_ALWAYS: Final[frozenset[Licence]] = frozenset({*_COVERED, "none"})
-_NEVER: Final[frozenset[Licence]] = frozenset()
+_COVERED: Final[frozenset[Safety]] = frozenset({"safe_method", "idempotency_key", "opt_in"})
+_ALWAYS: Final[frozenset[Safety]] = frozenset({*_COVERED, "none"})
+_NEVER: Final[frozenset[Safety]] = frozenset()
 
-TABLE: Final[Mapping[RowName, frozenset[Licence]]] = {
+TABLE: Final[Mapping[RowName, frozenset[Safety]]] = {
     "unsent": _ALWAYS,
     "refused": _ALWAYS,
     "ambiguous": _COVERED,
@@ -76,7 +76,7 @@ _RESULT: Final[Mapping[Event, Result]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetryDecision:
     """Whether the table allows another attempt, what to report when there is none, and the row that decided."""
 
     retry: bool
@@ -84,7 +84,7 @@ class Verdict:
     row: RowName
 
 
-def judge(event: Event, licence: Licence, *, asked: bool | None = None) -> Verdict:
+def judge(event: Event, safety: Safety, *, asked: bool | None = None) -> RetryDecision:
     """Look an event up. ``asked`` is the answer's ``x-should-retry``: ``false`` always holds; ``true`` helps where a
     second execution does no harm and cannot make an ambiguous answer certain."""
     row: RowName = event
@@ -92,7 +92,7 @@ def judge(event: Event, licence: Licence, *, asked: bool | None = None) -> Verdi
         row = "told_not_to"
     elif asked and event != "refused":
         row = "asked"
-    return Verdict(licence in TABLE[row], _RESULT[event], row)
+    return RetryDecision(safety in TABLE[row], _RESULT[event], row)
 
 
 @dataclass(frozen=True, slots=True)

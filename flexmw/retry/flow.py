@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from flexmw.contract import CREDENTIALS, Wait, wait_of
-from flexmw.kit.effects import DEADLINE, RESENDS, Discard, Flow, Follow, Request, Response, Send, Sleep, Tell
+from flexmw.kit.effects import DEADLINE, RESENDS, Discard, Emit, Flow, Follow, Request, Response, Send, Sleep
 from flexmw.kit.evidence import Evidence
 from flexmw.kit.transport import DRAIN_SECONDS, copy_request
 from flexmw.retry.body import body_bytes, ready, rewinder, spend
@@ -22,9 +22,9 @@ from flexmw.retry.causes import bare, causes_of, class_names
 from flexmw.retry.core import (
     HOPELESS,
     SAFE_METHODS,
-    Licence,
     Outcome,
-    Verdict,
+    RetryDecision,
+    Safety,
     backoff,
     judge,
     of_error,
@@ -36,9 +36,9 @@ from flexmw.retry.core import (
 from flexmw.retry.state import State
 
 if TYPE_CHECKING:
-    from flexmw.retry.policy import Retry
+    from flexmw.retry.component import Retry
 
-__all__ = ["Call"]
+__all__ = ["RetryCall"]
 
 _log = logging.getLogger("flexmw")
 
@@ -55,7 +55,7 @@ GOOD: Final = judge("answered", "none")
 AT_ONCE: Final = Outcome("answered", 1)
 
 
-class Call:
+class RetryCall:
     """The state of one logical call."""
 
     timeout: dict[str, float | None]
@@ -97,7 +97,7 @@ class Call:
         return self.origin in self.policy.key_origins or self.state.honours(self.place, now=self.began)
 
     @property
-    def licence(self) -> Licence:
+    def safety(self) -> Safety:
         if self.safe:
             return "safe_method"
         if self.key and self.keyed:
@@ -117,25 +117,25 @@ class Call:
                 attempt = self._attempt(bounded)
                 response: Response = yield Send(attempt, evidence.observe)
             except Exception as error:
-                verdict, kind, wait = self._examine(error, evidence), type(error).__name__, None
+                decision, kind, wait = self._examine(error, evidence), type(error).__name__, None
                 if class_names(*causes_of(error, hidden=True)).isdisjoint(HOPELESS):
-                    reason, delay = self._plan(verdict, None, untouched=evidence.sent is False)
+                    reason, delay = self._plan(decision, None, untouched=evidence.sent is False)
                 else:
                     reason, delay = "local_error", 0.0
                 if reason is not None:
-                    self._lost(error, verdict, reason)
-                    yield self._told("flexmw.retry.stopped", verdict, kind, stop_reason=reason)
+                    self._lost(error, decision, reason)
+                    yield self._told("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                     raise
             else:
-                verdict, wait = self._read(response)
-                if verdict is GOOD:
+                decision, wait = self._read(response)
+                if decision is GOOD:
                     return (yield Follow(response, self._body_ended)) if self._sign(response) else response
                 kind = str(response.status_code)
-                reason, delay = self._plan(verdict, wait)
+                reason, delay = self._plan(decision, wait)
                 if reason is not None:
-                    if verdict.row != "answered":
-                        yield self._told("flexmw.retry.stopped", verdict, kind, stop_reason=reason)
-                    signed = self._sign(response, verdict, reason)
+                    if decision.row != "answered":
+                        yield self._told("flexmw.retry.stopped", decision, kind, stop_reason=reason)
+                    signed = self._sign(response, decision, reason)
                     return (yield Follow(response, self._body_ended)) if signed else response
                 # Each read may take as long as all of them, so the wait that comes after it begins in time.
                 seconds = min(DRAIN_SECONDS, max(0.0, self._remaining() - delay) / 2)
@@ -143,7 +143,7 @@ class Call:
                 yield Discard(response, seconds)
             yield self._told(
                 "flexmw.retry.scheduled",
-                verdict,
+                decision,
                 kind,
                 attempt=self.sent,
                 delay=delay,
@@ -185,7 +185,7 @@ class Call:
     def ends(self) -> float:
         return self.began + (self.policy.deadline or PATIENCE)
 
-    def _read(self, response: Response) -> tuple[Verdict, Wait | None]:
+    def _read(self, response: Response) -> tuple[RetryDecision, Wait | None]:
         headers, status = response.headers, response.status_code
         if KEY_TTL in headers and (ttl := parse_count(headers[KEY_TTL])) is not None:
             self.state.allow(self.place, ttl=float(ttl), now=self.clock.monotonic())
@@ -195,22 +195,22 @@ class Call:
         explicit = wait is not None and wait.source != "reset"
         asked = {"true": True, "false": False}.get(headers.get(SHOULD_RETRY, "").strip().lower())
         event = of_status(status, retry_after=explicit, asked=asked)
-        return judge(event, self.licence, asked=asked), wait if explicit or status == 429 else None
+        return judge(event, self.safety, asked=asked), wait if explicit or status == 429 else None
 
-    def _examine(self, error: Exception, evidence: Evidence) -> Verdict:
+    def _examine(self, error: Exception, evidence: Evidence) -> RetryDecision:
         refused = any(unprocessed(detail, evidence.stream) for cause in causes_of(error) for detail in cause.args)
         sent = evidence.sent
         if sent is None and (theirs := getattr(error, "_request", None)) is not None:
             # An app that is called in this process lets errors of its own calls through: they tell nothing of ours.
             sent = True if theirs.stream is not self.request.stream else None
-        return judge(of_error(class_names(error), sent=sent, refused=refused), self.licence)
+        return judge(of_error(class_names(error), sent=sent, refused=refused), self.safety)
 
-    def _plan(self, verdict: Verdict, wait: Wait | None, *, untouched: bool = False) -> tuple[str | None, float]:
+    def _plan(self, decision: RetryDecision, wait: Wait | None, *, untouched: bool = False) -> tuple[str | None, float]:
         """Why there is no further attempt (``None``: there is), and after how many seconds it comes."""
         policy, chance = self.policy, self.policy.random()
         delay = backoff(self.sent, chance) if wait is None else wait.seconds + policy.jitter * chance
-        if not verdict.retry:
-            return ("unsafe_method" if verdict.row == "ambiguous" else "status"), delay
+        if not decision.retry:
+            return ("unsafe_method" if decision.row == "ambiguous" else "status"), delay
         stops: tuple[tuple[str, Callable[[], bool]], ...] = (
             ("attempts_exhausted", lambda: self.sent >= self.most),
             ("body_not_replayable", lambda: self.rewind is None and not untouched),
@@ -220,22 +220,22 @@ class Call:
         )
         return next((name for name, holds in stops if holds()), None), delay
 
-    def _sign(self, response: Response, verdict: Verdict = GOOD, reason: str | None = None) -> bool:
+    def _sign(self, response: Response, decision: RetryDecision = GOOD, reason: str | None = None) -> bool:
         """Write on an answer what is known about it. Whether its body matters too: losing it would be ambiguous."""
         plain = reason is None and self.sent == 1 and self.key is None
-        response.extensions["flexmw"] = AT_ONCE if plain else self._outcome(verdict, reason)
+        response.extensions["flexmw"] = AT_ONCE if plain else self._outcome(decision, reason)
         if reason is not None and self.sdk_count is not None:
             response.headers[SHOULD_RETRY] = "false"
-        return not self.safe and self.licence == "none"
+        return not self.safe and self.safety == "none"
 
     def _body_ended(self, error: BaseException | None) -> None:
         if isinstance(error, Exception):
-            self._lost(error, judge("ambiguous", self.licence), "unsafe_method")
+            self._lost(error, judge("ambiguous", self.safety), "unsafe_method")
 
-    def _lost(self, error: Exception, verdict: Verdict, reason: str) -> None:
+    def _lost(self, error: Exception, decision: RetryDecision, reason: str) -> None:
         """Say on an error what is known; remember it if the request must not be repeated above us either."""
-        error.flexmw = self._outcome(verdict, reason)  # type: ignore[attr-defined]
-        if self.sdk_count is not None and verdict.outcome == "ambiguous" and self.licence == "none":
+        error.flexmw = self._outcome(decision, reason)  # type: ignore[attr-defined]
+        if self.sdk_count is not None and decision.outcome == "ambiguous" and self.safety == "none":
             self.state.remember(self._print(), bare(error), self.clock.monotonic())
 
     def _refuse_repetition(self) -> None:
@@ -247,20 +247,20 @@ class Call:
                 SDK_COUNT,
                 self.sdk_count,
             )
-        if self.licence == "none":
+        if self.safety == "none":
             error = self.state.given_back(self._print(), self.clock.monotonic())
             if error is not None:
                 again = bare(error)
                 again.flexmw = self._outcome(judge("ambiguous", "none"), "given_back_before")  # type: ignore[attr-defined]
                 raise again
 
-    def _outcome(self, verdict: Verdict, reason: str | None) -> Outcome:
-        return Outcome(verdict.outcome, self.sent, self.waited, self.key, reason, verdict.row)
+    def _outcome(self, decision: RetryDecision, reason: str | None) -> Outcome:
+        return Outcome(decision.outcome, self.sent, self.waited, self.key, reason, decision.row)
 
-    def _told(self, event: str, verdict: Verdict, kind: str, **details: Any) -> Tell:
+    def _told(self, event: str, decision: RetryDecision, kind: str, **details: Any) -> Emit:
         """An event for Tagging, with why a repetition is safe and what went wrong."""
-        safety = "not_sent" if verdict.outcome == "unsent" else self.licence
-        return Tell(event, {**details, "safety": safety, "error_type": kind})
+        safety = "not_sent" if decision.outcome == "unsent" else self.safety
+        return Emit(event, {**details, "safety": safety, "error_type": kind})
 
     def _print(self) -> bytes:
         """Equal requests of one caller have equal prints; a body that is not held in memory counts as equal."""

@@ -9,9 +9,9 @@ from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.exchange import KEY
 from flexmw.tagging.host import MARK
 from flexmw.tagging.otel import current_span
-from flexmw.tagging.own import OwnSpan, instrumented
+from flexmw.tagging.request import Watch, watched
+from flexmw.tagging.server_span import OwnSpan, instrumented
 from flexmw.tagging.settings import Settings
-from flexmw.tagging.watch import Watch, watched
 
 __all__ = ["Tagged"]
 

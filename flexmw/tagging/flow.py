@@ -9,8 +9,8 @@ from opentelemetry.trace import Span
 
 from flexmw.kit.effects import RESENDS, Flow, Follow, Request, Response, Send, head_leaves
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
-from flexmw.tagging.bounds import some
 from flexmw.tagging.call_span import CallSpan, Taster, readable
+from flexmw.tagging.cardinality import some
 from flexmw.tagging.core import Attributes, error_type, exception_attributes, resend_count, secrets_in
 from flexmw.tagging.otel import current_span, is_http_client
 from flexmw.tagging.settings import Settings
@@ -26,7 +26,7 @@ def tagged(settings: Settings, request: Request) -> Flow:
     if not (otel.live or otel.due()):
         plain: Response = yield Send(request)
         return plain
-    call = Call(settings, request)
+    call = RunBlocking(settings, request)
     call.enter()
     try:
         response: Response = yield Send(request, call.hear)
@@ -40,7 +40,7 @@ def tagged(settings: Settings, request: Request) -> Flow:
     return followed
 
 
-class Call:
+class RunBlocking:
     """One logical call: all its attempts."""
 
     __slots__ = (
@@ -108,7 +108,7 @@ class Call:
                 self._settings.warn(
                     "order",
                     "the client was instrumented after it was wrapped: one span covers all attempts of a call, and "
-                    "retries are hidden. Call instrument_client(client) before flexmw.wrap_client(client)",
+                    "retries are hidden. RunBlocking instrument_client(client) before flexmw.wrap_client(client)",
                 )
             return
         if (resend and head) or self._scheduled:

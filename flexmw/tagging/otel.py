@@ -16,7 +16,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.semconv import DURATION_BUCKETS, EVENTS, METRICS, SCHEMA_URL, SCOPE
-from flexmw.tagging.bounds import Bounds, Series
+from flexmw.tagging.cardinality import Bounds, Series
 from flexmw.tagging.core import Attributes, Mode, Value, mode_of
 
 _logs: Any

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.trace import Span
 
 from flexmw.kit.clock import Clock
-from flexmw.kit.exchange import Answer
-from flexmw.tagging.bounds import some
+from flexmw.kit.exchange import ErrorOutcome
+from flexmw.tagging.cardinality import some
 from flexmw.tagging.core import Attributes, Mode, Vocabulary, exception_attributes
 from flexmw.tagging.otel import Otel
 
 if TYPE_CHECKING:
-    from flexmw.tagging.watch import Watch
+    from flexmw.tagging.request import Watch
 
 __all__ = ["Settings"]
 
@@ -56,7 +56,7 @@ class Settings:
             self.warn("route", "Tagging(route=...) raised: requests are told about without http.route")
             return None
 
-    def facts_of(self, answer: Answer) -> Attributes:
+    def facts_of(self, answer: ErrorOutcome) -> Attributes:
         """What an answer says of its error. Not to be changed: the same object for all answers of a kind."""
         kind = (answer.type, answer.code, answer.source)
         facts = self._facts.get(kind)

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from flexmw.errors import ConfigError
-from flexmw.kit.effects import Call, Send, Sleep
+from flexmw.kit.effects import RunBlocking, Send, Sleep
 from flexmw.testing.clock import FakeClock
 from flexmw.testing.declared import declaration, face, report, watch
 from flexmw.testing.played import MOST, Played, answered, fresh, play, request_of, response_of
@@ -175,7 +175,7 @@ def _up_to_send(flow: Any, component: Any) -> Any:
     for _ in range(MOST):
         if isinstance(effect, Sleep) and isinstance(clock, FakeClock):
             clock.sleep(effect.seconds)
-        elif not isinstance(effect, Call):
+        elif not isinstance(effect, RunBlocking):
             break
         effect = flow.send(answered(effect))
     return effect

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias, get_args
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
-from flexmw.kit.effects import Call, Discard, Effect, Follow, Read, Replace, Send, Sleep
+from flexmw.kit.effects import Discard, Effect, Follow, Read, Replace, RunBlocking, Send, Sleep
 from flexmw.testing.clock import FakeClock
 
 __all__ = ["CALL_SECONDS", "MOST", "Endless", "Outcome", "Played", "answered", "fresh", "play", "request_of"]
@@ -118,7 +118,7 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
                 played.responses.append(outcome)
         elif isinstance(effect, Sleep) and isinstance(clock, FakeClock):
             clock.sleep(effect.seconds)
-        elif isinstance(effect, Call):
+        elif isinstance(effect, RunBlocking):
             try:
                 outcome = answered(effect)
             except Endless as error:
@@ -136,7 +136,7 @@ def answered(effect: Any) -> Any:
 
     :raises Endless: the call goes on for longer than :data:`CALL_SECONDS`.
     """
-    if isinstance(effect, Call):
+    if isinstance(effect, RunBlocking):
         return _called(effect.function)
     response: Any = getattr(effect, "response", None)
     if isinstance(effect, Read):
@@ -159,7 +159,9 @@ def _called(function: Callable[[], Any]) -> Any:
 
     Thread(target=run, daemon=True).start()
     if not wait([outcome], CALL_SECONDS).done:
-        raise Endless(f"it called a function that blocks for more than {CALL_SECONDS:g} seconds: a Call must end soon")
+        raise Endless(
+            f"it called a function that blocks for more than {CALL_SECONDS:g} seconds: a RunBlocking must end soon"
+        )
     return outcome.result()
 
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from flexmw.contract import Dialect, Quota, Seen, Wait, read, render, reset_seconds, retry_headers, wait_of
+from flexmw.contract import HeaderStyle, Quota, QuotaReading, Wait, read, render, reset_seconds, retry_headers, wait_of
 
 NOW = 1_800_000_000.0
 WAITS = st.floats(0, 1e5) | st.integers(0, 10**8).map(lambda ms: ms / 1000)
 MOMENTS = st.floats(1.6e9, 2.4e9)
-DIALECTS: list[Dialect] = ["seed", "openai", "ietf"]
+HEADER_STYLES: list[HeaderStyle] = ["seed", "openai", "ietf"]
 TOLERANCE = 1e-6  # of a Unix time held in a float
-SOME = st.lists(st.sampled_from(DIALECTS), min_size=1, max_size=3, unique=True)
+SOME = st.lists(st.sampled_from(HEADER_STYLES), min_size=1, max_size=3, unique=True)
 
 
 def lower(pairs: list[tuple[str, str]]) -> dict[str, str]:
@@ -49,12 +49,12 @@ def test_the_shortest_wait_is_a_second_and_a_millisecond(wait: float) -> None:
     assert retry_headers(wait) == [("Retry-After", "1"), ("retry-after-ms", "1")]
 
 
-@given(wait=WAITS, now=MOMENTS, dialects=SOME, skew=st.floats(-1e6, 1e6))
+@given(wait=WAITS, now=MOMENTS, styles=SOME, skew=st.floats(-1e6, 1e6))
 def test_a_refused_caller_who_obeys_any_single_header_is_never_refused_again(
-    wait: float, now: float, dialects: list[Dialect], skew: float
+    wait: float, now: float, styles: list[HeaderStyle], skew: float
 ) -> None:
     answer = Quota(limit=10, remaining=0, reset_at=now + wait + 1000, wait=wait, window=60)
-    headers = lower(render(answer, now=now, dialects=dialects))
+    headers = lower(render(answer, now=now, styles=styles))
     for name in ("retry-after-ms", "retry-after", "x-ratelimit-reset-requests"):
         if name in headers:
             obeyed = wait_of({name: headers[name]}, now=now)
@@ -66,18 +66,18 @@ def test_a_refused_caller_who_obeys_any_single_header_is_never_refused_again(
     assert seen.reset_after >= wait - TOLERANCE
 
 
-@given(after=st.floats(-100, 1e5), now=MOMENTS, dialect=st.sampled_from(DIALECTS), remaining=st.integers(0, 10**6))
+@given(after=st.floats(-100, 1e5), now=MOMENTS, style=st.sampled_from(HEADER_STYLES), remaining=st.integers(0, 10**6))
 def test_what_is_rendered_on_an_admission_is_read_back(
-    after: float, now: float, dialect: Dialect, remaining: int
+    after: float, now: float, style: HeaderStyle, remaining: int
 ) -> None:
     answer = Quota(limit=1000, remaining=remaining, reset_at=now + after, window=60)
-    pairs = render(answer, now=now, dialects=[dialect])
+    pairs = render(answer, now=now, styles=[style])
     headers = lower(pairs)
     assert "retry-after" not in headers
     seen = read(headers, now=now)
     assert seen is not None
     assert seen.remaining == remaining
-    assert seen.limit == (None if dialect == "ietf" else 1000)
+    assert seen.limit == (None if style == "ietf" else 1000)
     assert seen.reset_after is not None
     assert max(0.0, after) - TOLERANCE <= seen.reset_after <= max(0.0, after) + 1.002
 
@@ -93,7 +93,7 @@ def test_the_seed_dialect_is_the_page_s_four_headers_and_milliseconds() -> None:
 
 
 def test_the_openai_dialect_sends_a_duration() -> None:
-    assert dict(render(quota(remaining=3, reset_at=NOW + 90), now=NOW, dialects=["openai"])) == {
+    assert dict(render(quota(remaining=3, reset_at=NOW + 90), now=NOW, styles=["openai"])) == {
         "x-ratelimit-limit-requests": "10",
         "x-ratelimit-remaining-requests": "3",
         "x-ratelimit-reset-requests": "1m30s",
@@ -102,7 +102,7 @@ def test_the_openai_dialect_sends_a_duration() -> None:
 
 def test_the_ietf_dialect_sends_policy_and_state() -> None:
     answer = Quota(limit=10, remaining=3, reset_at=NOW + 1.5, window=60, policy="minute")
-    assert render(answer, now=NOW, dialects=["ietf"]) == [
+    assert render(answer, now=NOW, styles=["ietf"]) == [
         ("RateLimit-Policy", '"minute";q=10;w=60'),
         ("RateLimit", '"minute";r=3;t=2'),
     ]
@@ -121,12 +121,12 @@ def test_each_unit_has_headers_of_its_own_and_the_longest_wait_is_the_one_to_obe
         "x-ratelimit-reset-tokens": str(int(NOW) + 5),
     }
     assert dict(render(quota(40.0), tokens, now=NOW))["retry-after-ms"] == "40000"
-    assert render(quota(), tokens, now=NOW, dialects=["ietf"])[-2:] == [
+    assert render(quota(), tokens, now=NOW, styles=["ietf"])[-2:] == [
         ("RateLimit-Policy", '"requests";q=10;w=60, "tpm";q=100;qu="tokens";w=60'),
         ("RateLimit", '"requests";r=0;t=35, "tpm";r=20;t=5'),
     ]
     seen = read(lower(render(quota(remaining=9), tokens, now=NOW)), now=NOW)
-    assert seen == Seen(100, 20, 5.0)
+    assert seen == QuotaReading(100, 20, 5.0)
 
 
 def test_requests_at_once_are_told_as_requests_where_nothing_else_counts_them() -> None:
@@ -134,21 +134,21 @@ def test_requests_at_once_are_told_as_requests_where_nothing_else_counts_them() 
     alone, beside = dict(render(at_once, now=NOW)), dict(render(at_once, quota(), now=NOW))
     assert (alone["x-ratelimit-limit-requests"], alone["Retry-After"]) == ("3", "1")
     assert (beside["x-ratelimit-limit-requests"], beside["Retry-After"]) == ("10", "1")
-    assert dict(render(at_once, now=NOW, dialects=["ietf"]))["RateLimit-Policy"] == '"3";q=3;qu="concurrent-requests"'
+    assert dict(render(at_once, now=NOW, styles=["ietf"]))["RateLimit-Policy"] == '"3";q=3;qu="concurrent-requests"'
 
 
 def test_where_two_dialects_claim_a_name_the_first_wins() -> None:
-    first = dict(render(quota(1.5), now=NOW, dialects=["openai", "seed", "ietf"]))
+    first = dict(render(quota(1.5), now=NOW, styles=["openai", "seed", "ietf"]))
     assert first["x-ratelimit-reset-requests"] == "1.5s"
     assert list(first)[-2:] == ["RateLimit-Policy", "RateLimit"]
-    assert dict(render(quota(1.5), now=NOW, dialects=["seed", "openai"]))["x-ratelimit-reset-requests"] == str(
+    assert dict(render(quota(1.5), now=NOW, styles=["seed", "openai"]))["x-ratelimit-reset-requests"] == str(
         int(NOW) + 2
     )
 
 
 def test_a_reset_that_is_past_is_now() -> None:
     assert dict(render(quota(reset_at=NOW - 5), now=NOW))["x-ratelimit-reset-requests"] == str(int(NOW))
-    assert dict(render(quota(reset_at=NOW - 5), now=NOW, dialects=["openai"]))["x-ratelimit-reset-requests"] == "0ms"
+    assert dict(render(quota(reset_at=NOW - 5), now=NOW, styles=["openai"]))["x-ratelimit-reset-requests"] == "0ms"
 
 
 @pytest.mark.parametrize(
@@ -172,12 +172,12 @@ def test_a_reset_that_is_past_is_now() -> None:
     ],
 )
 def test_durations_in_go_s_words(seconds: float, text: str) -> None:
-    assert dict(render(quota(seconds), now=NOW, dialects=["openai"]))["x-ratelimit-reset-requests"] == text
+    assert dict(render(quota(seconds), now=NOW, styles=["openai"]))["x-ratelimit-reset-requests"] == text
 
 
 @given(ms=st.integers(0, 10**10))
 def test_a_go_duration_is_read_back_to_the_millisecond(ms: int) -> None:
-    text = dict(render(quota(ms / 1000), now=NOW, dialects=["openai"]))["x-ratelimit-reset-requests"]
+    text = dict(render(quota(ms / 1000), now=NOW, styles=["openai"]))["x-ratelimit-reset-requests"]
     back = reset_seconds(text, now=NOW)
     assert back is not None
     assert round(back * 1000) == ms
@@ -190,7 +190,7 @@ def test_every_family_of_counting_headers_is_read(suffix: str) -> None:
         f"x-ratelimit-limit{suffix}": "10",
         f"x-ratelimit-reset{suffix}": "2s",
     }
-    assert read(headers, now=NOW) == Seen(10, 3, 2.0)
+    assert read(headers, now=NOW) == QuotaReading(10, 3, 2.0)
 
 
 def test_the_tightest_quota_counts() -> None:
@@ -201,9 +201,9 @@ def test_the_tightest_quota_counts() -> None:
         "x-ratelimit-remaining-tokens": "400",
         "ratelimit": '"a";r=7;t=3, "b";r=0;t=9',
     }
-    assert read(headers, now=NOW) == Seen(None, 0, 9.0)
+    assert read(headers, now=NOW) == QuotaReading(None, 0, 9.0)
     del headers["ratelimit"]
-    assert read(headers, now=NOW) == Seen(40000, 400, None)
+    assert read(headers, now=NOW) == QuotaReading(40000, 400, None)
 
 
 @pytest.mark.parametrize(
@@ -217,11 +217,11 @@ def test_the_tightest_quota_counts() -> None:
     ],
 )
 def test_structured_fields_are_read_in_any_order_and_spacing(value: str) -> None:
-    assert read({"ratelimit": value}, now=NOW) == Seen(None, 5, 30.0)
+    assert read({"ratelimit": value}, now=NOW) == QuotaReading(None, 5, 30.0)
 
 
 def test_a_structured_field_without_a_reset_has_none() -> None:
-    assert read({"ratelimit": '"default";r=5'}, now=NOW) == Seen(None, 5, None)
+    assert read({"ratelimit": '"default";r=5'}, now=NOW) == QuotaReading(None, 5, None)
 
 
 @pytest.mark.parametrize(
@@ -244,9 +244,9 @@ def test_where_nothing_is_told_nothing_is_seen(headers: dict[str, str]) -> None:
 
 
 def test_eighteen_digits_are_read_and_a_limit_of_zero_divides_nothing() -> None:
-    assert read({"x-ratelimit-remaining-requests": "9" * 18, "x-ratelimit-limit-requests": "0"}, now=NOW) == Seen(
-        0, int("9" * 18), None
-    )
+    assert read(
+        {"x-ratelimit-remaining-requests": "9" * 18, "x-ratelimit-limit-requests": "0"}, now=NOW
+    ) == QuotaReading(0, int("9" * 18), None)
 
 
 @given(

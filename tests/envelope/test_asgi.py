@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import flexmw
-from flexmw.envelope.alarm import Alarm
 from flexmw.envelope.stream import LONGEST
-from flexmw.kit.exchange import Answer, Exchange
+from flexmw.envelope.timer import Alarm
+from flexmw.kit.exchange import ErrorOutcome, Exchange
 from tests.envelope.wire import call, scripted
 
 pytestmark = pytest.mark.anyio
@@ -330,25 +330,25 @@ async def test_headers_of_the_exchange_are_on_good_answers_streams_and_errors() 
 
 
 async def test_the_exchange_learns_how_a_request_was_answered() -> None:
-    learnt: list[Answer] = []
+    learnt: list[ErrorOutcome] = []
 
     async def outer(scope: Any, receive: Any, send: Any) -> None:
-        Exchange.of(scope).listen(lambda event, details: learnt.append(details["answer"]))
+        Exchange.of(scope).subscribe(lambda event, details: learnt.append(details["answer"]))
         await ENVELOPE.asgi(scripted(then=crash))(scope, receive, send)
 
     crash = ValueError("x")
     await call(outer)
-    assert learnt == [Answer(500, "server_error", "internal_error", "unhandled_exception", crash)]
+    assert learnt == [ErrorOutcome(500, "server_error", "internal_error", "unhandled_exception", crash)]
 
 
 async def test_an_error_that_another_component_has_settled_stays_as_it_is() -> None:
-    told: list[Answer] = []
+    told: list[ErrorOutcome] = []
     written = flexmw.ModelNotFound("x", message="api_key: Field required").body.encode()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         exchange = Exchange.of(scope)
-        exchange.settle(Answer(429, "rate_limit_error", "rate_limit_exceeded", "rate_limiting"))
-        exchange.listen(lambda event, details: told.append(details["answer"]))
+        exchange.set_error(ErrorOutcome(429, "rate_limit_error", "rate_limit_exceeded", "rate_limiting"))
+        exchange.subscribe(lambda event, details: told.append(details["answer"]))
         await scripted(start(429), body(written))(scope, receive, send)
 
     seen = await call(ENVELOPE.asgi(inner))

@@ -8,83 +8,95 @@ import pytest
 
 import flexmw
 from flexmw.contract import PAGE, ErrorBody
-from flexmw.envelope.core import Reply, Rules, Seen, decide, error_status, fresh_headers, reply_to, should_retry
-from flexmw.envelope.faults import judge
+from flexmw.contract.exceptions import map_exception
+from flexmw.envelope.core import (
+    AppResponse,
+    ErrorResponse,
+    Rules,
+    decide,
+    error_status,
+    fresh_headers,
+    response_to,
+    should_retry,
+)
 
 JSON = ((b"Content-Type", b"application/json"),)
 VALIDATION = b'{"detail":[{"loc":["query","n"],"msg":"bad","type":"x"}]}'
 
 
 def test_a_422_validation_can_be_moved_to_400() -> None:
-    assert decide(Seen(422, JSON, VALIDATION), Rules()).status == 422
-    moved = decide(Seen(422, JSON, VALIDATION), Rules(validation_status=400))
+    assert decide(AppResponse(422, JSON, VALIDATION), Rules()).status == 422
+    moved = decide(AppResponse(422, JSON, VALIDATION), Rules(validation_status=400))
     assert (moved.status, moved.error.code, moved.source) == (400, "validation_error", "validation")
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, "validation_error"), (409, "conflict")])
 def test_validation_of_another_status_keeps_it_and_says_so_only_where_it_fits(status: int, code: str) -> None:
-    reply = decide(Seen(status, JSON, VALIDATION), Rules(validation_status=422))
+    reply = decide(AppResponse(status, JSON, VALIDATION), Rules(validation_status=422))
     assert (reply.status, reply.error.code, reply.error.param) == (status, code, "n")
 
 
 def test_a_body_that_is_too_large_says_nothing() -> None:
-    reply = decide(Seen(400, JSON, None), Rules())
+    reply = decide(AppResponse(400, JSON, None), Rules())
     assert (reply.error.message, reply.generic) == ("Bad request.", True)
 
 
 @pytest.mark.parametrize("kind", [b"application/grpc+proto", b"application/vnd.api+json", b"application/soap+xml"])
 def test_other_protocols_pass_by_their_type(kind: bytes) -> None:
-    assert decide(Seen(400, ((b"content-type", kind),), b"\x00"), Rules()).kept
+    assert decide(AppResponse(400, ((b"content-type", kind),), b"\x00"), Rules()).kept
 
 
 def test_a_page_with_a_traceback_passes_only_in_debug() -> None:
-    seen = Seen(500, ((b"content-type", b"text/plain"),), b"Traceback (most recent call last): secret")
+    seen = AppResponse(500, ((b"content-type", b"text/plain"),), b"Traceback (most recent call last): secret")
     assert decide(seen, Rules(debug=True)).kept
     assert not decide(seen, Rules()).kept
 
 
 def test_an_unrouted_404_says_that_the_url_is_unknown_unless_the_host_said_more() -> None:
-    assert decide(Seen(404, JSON, b"", unrouted=True), Rules()).error.code == "unknown_url"
-    assert decide(Seen(404, JSON, b'{"detail":"No cat."}', unrouted=True), Rules()).error.code == "not_found"
-    assert decide(Seen(405, JSON, b"", unrouted=True), Rules()).error.code == "method_not_allowed"
+    assert decide(AppResponse(404, JSON, b"", unrouted=True), Rules()).error.code == "unknown_url"
+    assert decide(AppResponse(404, JSON, b'{"detail":"No cat."}', unrouted=True), Rules()).error.code == "not_found"
+    assert decide(AppResponse(405, JSON, b"", unrouted=True), Rules()).error.code == "method_not_allowed"
 
 
 def test_a_kind_answers_for_a_response_of_its_status_and_for_a_bare_500() -> None:
     kind = flexmw.ModelNotFound("foo")
-    for seen in (Seen(400, JSON, b'{"detail":"x"}'), Seen(500, JSON, b"")):
+    for seen in (AppResponse(400, JSON, b'{"detail":"x"}'), AppResponse(500, JSON, b"")):
         assert decide(seen, Rules(), remembered=kind).error.code == "model_not_found"
-    assert decide(Seen(404, JSON, b""), Rules(), remembered=kind).error.code == "not_found"
-    assert decide(Seen(500, JSON, b'{"detail":"Own words."}'), Rules(), remembered=kind).error.message == "Own words."
+    assert decide(AppResponse(404, JSON, b""), Rules(), remembered=kind).error.code == "not_found"
+    assert (
+        decide(AppResponse(500, JSON, b'{"detail":"Own words."}'), Rules(), remembered=kind).error.message
+        == "Own words."
+    )
 
 
 def test_a_handled_exception_is_no_fault_of_the_server() -> None:
-    verdict = judge(KeyError("handled"))
-    reply = decide(Seen(409, JSON, b'{"detail":"Handled."}'), Rules(), verdict=verdict)
+    mapping = map_exception(KeyError("handled"))
+    reply = decide(AppResponse(409, JSON, b'{"detail":"Handled."}'), Rules(), mapping=mapping)
     assert (reply.source, reply.exception) == ("foreign_body", None)
-    reply = decide(Seen(503, JSON, b'{"detail":"Closed."}'), Rules(), verdict=verdict)
-    assert (reply.source, reply.exception, reply.error.message) == ("unhandled_exception", verdict.exception, "Closed.")
+    reply = decide(AppResponse(503, JSON, b'{"detail":"Closed."}'), Rules(), mapping=mapping)
+    assert (reply.source, reply.exception, reply.error.message) == ("unhandled_exception", mapping.exception, "Closed.")
 
 
 def test_what_another_component_wrote_passes_even_where_it_looks_like_a_secret() -> None:
     body = ErrorBody(message="api_key: Field required", type="t", code="c").encode()
-    assert decide(Seen(422, JSON, body, settled=True), Rules()).kept
-    assert not decide(Seen(422, JSON, body), Rules()).kept
+    assert decide(AppResponse(422, JSON, body, settled=True), Rules()).kept
+    assert not decide(AppResponse(422, JSON, body), Rules()).kept
 
 
 def test_an_exceptions_text_is_not_shown_whoever_wrote_it_into_the_body() -> None:
-    verdict = judge(ValueError("row 7 of users"))
-    told = Seen(500, JSON, b'{"detail":"failed: row 7 of users"}')
-    assert decide(told, Rules(), verdict=verdict).error.message == "Internal server error."
-    assert decide(told, Rules(), verdict=judge(ValueError("no"))).error.message == "failed: row 7 of users"
+    mapping = map_exception(ValueError("row 7 of users"))
+    told = AppResponse(500, JSON, b'{"detail":"failed: row 7 of users"}')
+    assert decide(told, Rules(), mapping=mapping).error.message == "Internal server error."
+    assert decide(told, Rules(), mapping=map_exception(ValueError("no"))).error.message == "failed: row 7 of users"
 
 
 def test_an_exception_answers_for_a_500_that_says_nothing() -> None:
-    reply = decide(Seen(500, JSON, b"Internal Server Error"), Rules(), verdict=judge(TimeoutError()))
+    reply = decide(AppResponse(500, JSON, b"Internal Server Error"), Rules(), mapping=map_exception(TimeoutError()))
     assert (reply.error.code, reply.source) == ("upstream_timeout", "unhandled_exception")
 
 
 def test_a_json_rpc_error_is_kept_and_named_by_its_status() -> None:
-    reply = decide(Seen(404, JSON, b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"m"}}'), Rules())
+    reply = decide(AppResponse(404, JSON, b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"m"}}'), Rules())
     assert (reply.kept, reply.source, reply.error.code) == (True, "passthrough", "not_found")
 
 
@@ -123,30 +135,30 @@ def test_an_error_without_a_row_of_its_own_goes_by_its_status() -> None:
 def test_a_reply_says_nothing_about_headers_it_does_not_have() -> None:
     row = PAGE["job_not_found"]
     error = ErrorBody(message=row.message, type=row.type, code=row.code)
-    assert Reply(404, error, "http_exception").headers == ()
+    assert ErrorResponse(404, error, "http_exception").headers == ()
 
 
 @pytest.mark.parametrize("validation", [None, 400, 422])
 def test_malformed_json_is_no_failed_validation_and_always_400(validation: int | None) -> None:
     body = b'{"detail":[{"type":"json_invalid","loc":["body",3],"msg":"JSON decode error","input":{}}]}'
-    reply = decide(Seen(422, JSON, body), Rules(validation_status=validation))
+    reply = decide(AppResponse(422, JSON, body), Rules(validation_status=validation))
     assert (reply.status, reply.error.code, reply.source) == (400, "invalid_json", "validation")
 
 
 def test_an_unknown_url_is_a_sentence() -> None:
-    reply = decide(Seen(404, JSON, b"", unrouted=True), Rules())
+    reply = decide(AppResponse(404, JSON, b"", unrouted=True), Rules())
     assert reply.error.message == "Unknown URL: no route has this path."
 
 
 def test_what_is_kept_is_told_by_its_own_words_and_status() -> None:
     body = ErrorBody(message="Mine.", type="invalid_request_error", code="mine").encode()
-    reply = decide(Seen(418, JSON, body), Rules())
+    reply = decide(AppResponse(418, JSON, body), Rules())
     assert (reply.status, reply.kept, reply.error.message, reply.error.code) == (418, True, "Mine.", "mine")
 
 
 def test_the_dialects_are_asked_about_the_value_itself() -> None:
     asked: list[object] = []
-    decide(Seen(400, JSON, b'{"a":1}'), Rules(keeps=lambda value: bool(asked.append(value))))
+    decide(AppResponse(400, JSON, b'{"a":1}'), Rules(keeps=lambda value: bool(asked.append(value))))
     assert asked == [{"a": 1}]
 
 
@@ -154,46 +166,46 @@ def test_the_dialects_are_asked_about_the_value_itself() -> None:
 def test_a_compressed_body_is_read_no_further_than_allowed(encoding: bytes) -> None:
     headers = (*JSON, (b"Content-Encoding", encoding))
     body = gzip.compress(b'{"detail":"No cat."}' + b" " * 80)
-    assert decide(Seen(404, headers, body), Rules()).error.message == "No cat."
-    assert decide(Seen(404, headers, body), Rules(max_body=50)).generic
+    assert decide(AppResponse(404, headers, body), Rules()).error.message == "No cat."
+    assert decide(AppResponse(404, headers, body), Rules(max_body=50)).generic
 
 
 def test_an_encoding_that_is_no_text_is_no_error() -> None:
-    assert decide(Seen(404, (*JSON, (b"content-encoding", b"\xff")), b"{}"), Rules()).error.code == "not_found"
+    assert decide(AppResponse(404, (*JSON, (b"content-encoding", b"\xff")), b"{}"), Rules()).error.code == "not_found"
 
 
 def test_text_is_read_by_its_status() -> None:
     text = ((b"content-type", b"text/plain"),)
-    assert decide(Seen(404, text, b"No cat."), Rules()).error.message == "No cat."
-    assert decide(Seen(404, text, b"Not Found"), Rules()).generic
-    assert decide(Seen(409, text, b"Conflict"), Rules()).generic
+    assert decide(AppResponse(404, text, b"No cat."), Rules()).error.message == "No cat."
+    assert decide(AppResponse(404, text, b"Not Found"), Rules()).generic
+    assert decide(AppResponse(409, text, b"Conflict"), Rules()).generic
 
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_an_exception_behind_an_answer_of_a_server_error_is_named(status: int) -> None:
-    verdict = judge(KeyError("handled"))
-    reply = decide(Seen(status, JSON, b'{"detail":"Own words."}'), Rules(), verdict=verdict)
-    assert (reply.status, reply.source, reply.exception) == (status, "unhandled_exception", verdict.exception)
+    mapping = map_exception(KeyError("handled"))
+    reply = decide(AppResponse(status, JSON, b'{"detail":"Own words."}'), Rules(), mapping=mapping)
+    assert (reply.status, reply.source, reply.exception) == (status, "unhandled_exception", mapping.exception)
 
 
 @pytest.mark.parametrize(("text", "shown"), [("row", True), ("rows", False)])
 def test_an_exceptions_text_of_three_characters_may_be_chance(text: str, shown: bool) -> None:
-    told = Seen(500, JSON, b'{"detail":"No rows of it."}')
-    reply = decide(told, Rules(), verdict=judge(ValueError(text)))
+    told = AppResponse(500, JSON, b'{"detail":"No rows of it."}')
+    reply = decide(told, Rules(), mapping=map_exception(ValueError(text)))
     assert (reply.error.message == "No rows of it.") is shown
 
 
 def test_the_beginning_of_a_long_exception_is_enough_to_know_it_by() -> None:
-    told = Seen(500, JSON, b'{"detail":"failed: ' + b"x" * 200 + b'"}')
-    assert decide(told, Rules(), verdict=judge(ValueError("x" * 300))).error.message == "Internal server error."
+    told = AppResponse(500, JSON, b'{"detail":"failed: ' + b"x" * 200 + b'"}')
+    assert decide(told, Rules(), mapping=map_exception(ValueError("x" * 300))).error.message == "Internal server error."
 
 
 def test_a_raised_answer_brings_its_status_and_headers_and_a_crash_itself() -> None:
-    reply = reply_to(judge(flexmw.RateLimitExceeded(retry_after=7)))
+    reply = response_to(map_exception(flexmw.RateLimitExceeded(retry_after=7)))
     assert (reply.status, reply.exception) == (429, None)
     assert ("retry-after", "7") in [(name.lower(), value) for name, value in reply.headers]
     crash = ValueError("hidden")
-    reply = reply_to(judge(crash))
+    reply = response_to(map_exception(crash))
     assert (reply.status, reply.exception, reply.headers) == (500, crash, ())
 
 
@@ -203,8 +215,8 @@ def test_the_lowest_status_of_http_is_one() -> None:
 
 def test_a_number_as_code_that_repeats_the_status_is_no_code() -> None:
     body = b'{"error":{"message":"No cat.","type":"x","code":404}}'
-    assert decide(Seen(404, JSON, body), Rules()).error.code == "not_found"
+    assert decide(AppResponse(404, JSON, body), Rules()).error.code == "not_found"
 
 
 def test_a_compressed_body_that_is_too_large_says_nothing() -> None:
-    assert decide(Seen(400, (*JSON, (b"content-encoding", b"gzip")), None), Rules()).generic
+    assert decide(AppResponse(400, (*JSON, (b"content-encoding", b"gzip")), None), Rules()).generic

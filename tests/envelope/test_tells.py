@@ -9,7 +9,7 @@ import pytest
 
 import flexmw
 from flexmw.kit.exchange import Exchange
-from tests.envelope.wire import Seen, call
+from tests.envelope.wire import AppResponse, call
 
 pytestmark = pytest.mark.anyio
 
@@ -18,12 +18,12 @@ DONE = b"data: [DONE]\n\n"
 BEGAN, ENDED = "flexmw.stream.began", "flexmw.stream.ended"
 
 
-async def told(*bodies: bytes, media: bytes = b"text/event-stream", **options: Any) -> tuple[list[str], Seen]:
+async def told(*bodies: bytes, media: bytes = b"text/event-stream", **options: Any) -> tuple[list[str], AppResponse]:
     """The events of a response of these bodies, the last of which ends it, and ``returned``: when the host does."""
     events: list[str] = []
 
     async def host(scope: Any, receive: Any, send: Any) -> None:
-        Exchange.of(scope).listen(lambda event, details: events.append(event))
+        Exchange.of(scope).subscribe(lambda event, details: events.append(event))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", media)]})
         for number, body in enumerate(bodies, 1):
             await send({"type": "http.response.body", "body": body, "more_body": number < len(bodies)})
@@ -55,7 +55,7 @@ async def test_a_stream_without_an_event_has_neither(bodies: tuple[bytes, ...]) 
 
 async def test_a_stream_that_breaks_has_begun_and_not_ended() -> None:
     async def host(scope: Any, receive: Any, send: Any) -> None:
-        Exchange.of(scope).listen(lambda event, details: events.append(event))
+        Exchange.of(scope).subscribe(lambda event, details: events.append(event))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         await send({"type": "http.response.body", "body": EVENT, "more_body": True})
         raise ValueError("hidden")
@@ -70,7 +70,7 @@ async def test_a_host_that_ends_a_stream_while_it_is_being_stopped_has_not_ended
     events: list[str] = []
 
     async def host(scope: Any, receive: Any, send: Any) -> None:
-        Exchange.of(scope).listen(lambda event, details: events.append(event))
+        Exchange.of(scope).subscribe(lambda event, details: events.append(event))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
 
         async def produce() -> None:

@@ -11,11 +11,11 @@ import anyio
 from flexmw.contract import ErrorBody
 from tests.servers import ASGIApp
 
-__all__ = ["Seen", "call", "scripted"]
+__all__ = ["AppResponse", "call", "scripted"]
 
 
 @dataclass
-class Seen:
+class AppResponse:
     """What a server saw of one request."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -60,9 +60,9 @@ async def call(
     headers: Iterable[tuple[bytes, bytes]] = (),
     receives: Iterable[dict[str, Any]] = (),
     scope: dict[str, Any] | None = None,
-) -> Seen:
+) -> AppResponse:
     """Run an app on one request. After ``receives`` the client neither sends nor leaves."""
-    seen = Seen()
+    seen = AppResponse()
     incoming = list(receives)
 
     async def receive() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from flexmw.errors import ConfigError, InsufficientCredit, JobNotFound, RateLimi
 from flexmw.idempotency import Idempotency, sdk
 from flexmw.idempotency.admin import list_keys
 from flexmw.idempotency.core import Record
-from flexmw.idempotency.memory import MemoryStore
+from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.kit.exchange import Exchange
 from flexmw.testing import FakeClock
 from tests.idempotency.calls import KEYED, Caller, Host
@@ -361,7 +361,7 @@ async def test_what_envelope_will_answer_to_an_exception_is_what_is_kept(host_an
     app = Idempotency().asgi(Host(work=work))
     first = Caller(app, headers=KEYED)
     exchange = Exchange.of(first.scope)
-    exchange.judge = lambda error: UpstreamDown() if isinstance(error, Outage) else UpstreamDown(status=500)
+    exchange.map_exception = lambda error: UpstreamDown() if isinstance(error, Outage) else UpstreamDown(status=500)
     with exchange:
         await first()
     assert isinstance(first.raised, Outage)

@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from flexmw.idempotency.claim import Claim, Claims, StoreFailed, TakenOver
 from flexmw.idempotency.core import Ask, Kept, OnUnknown, Record, Refuse, Replay
-from flexmw.idempotency.memory import MemoryStore
+from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.testing import FakeClock
 
 LEASE, TTL, WINDOW = 60.0, 100_000.0, 600.0

@@ -14,7 +14,7 @@ import flexmw
 from flexmw.errors import ConfigError, RateLimitExceeded
 from flexmw.idempotency import Idempotency
 from flexmw.idempotency.admin import list_keys, resolve
-from flexmw.idempotency.memory import MemoryStore
+from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.testing import FakeClock
 from tests.idempotency.calls import KEYED, Caller, Host
 

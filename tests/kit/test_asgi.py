@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flexmw.errors import APIError, JobNotFound, RateLimitExceeded
-from flexmw.kit.asgi import raw_headers, refuse
+from flexmw.kit.asgi import raw_headers, send_error
 from flexmw.kit.exchange import Exchange
 
 
@@ -16,7 +16,7 @@ async def refused(scope: dict[str, Any], error: APIError) -> list[dict[str, Any]
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await refuse(scope, send, error)
+    await send_error(scope, send, error)
     return sent
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flexmw.errors import ConfigError
 from flexmw.kit.drive import adrive, chain, drive
-from flexmw.kit.effects import Discard, Effect, Flow, Follow, Send, Sleep, Tell
+from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Send, Sleep
 
 
 class Lost(Exception):
@@ -54,7 +54,7 @@ class Scripted:
                     case "sleep":
                         assert (yield Sleep(value)) is None
                     case "tell":
-                        assert (yield Tell(value, {})) is None
+                        assert (yield Emit(value, {})) is None
                     case "follow" if held:
                         assert (yield Follow(held[-1], lambda error: None)) is held[-1]
                     case "discard" if held:
@@ -274,9 +274,9 @@ def test_tell_reaches_the_outer_observers_only_and_never_the_driver() -> None:
 
     def component(name: str) -> Callable[[Any], Flow]:
         def flow(request: Any) -> Flow:
-            assert (yield Tell(f"{name} before", {"by": name})) is None
+            assert (yield Emit(f"{name} before", {"by": name})) is None
             answer = yield Send(request, lambda event, details: heard.append((name, event, details["by"])))
-            yield Tell(f"{name} after", {"by": name})
+            yield Emit(f"{name} after", {"by": name})
             return answer
 
         return flow
@@ -304,7 +304,7 @@ def test_an_observer_that_fails_fails_the_flow_that_told_it() -> None:
 
     def inner(request: Any) -> Flow:
         try:
-            yield Tell("told", {})
+            yield Emit("told", {})
         except Lost as error:
             caught.append(error)
         return (yield Send(request))

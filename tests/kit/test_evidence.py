@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 import flexmw
-from flexmw.kit.effects import Tell
+from flexmw.kit.effects import Emit
 from flexmw.kit.evidence import Evidence
 
 
@@ -19,7 +19,7 @@ class Telling:
     api = 1
 
     def flow(self, request: Any) -> Any:
-        yield Tell("acme.looked", {})
+        yield Emit("acme.looked", {})
         return (yield flexmw.Send(request))
 
 

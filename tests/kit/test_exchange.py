@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from flexmw.errors import JobNotFound, ModelNotFound, UpstreamTimeout, raised
-from flexmw.kit.exchange import KEY, Answer, Exchange
+from flexmw.kit.exchange import KEY, ErrorOutcome, Exchange
 
 
 def test_there_is_one_exchange_for_a_request_and_it_lives_in_the_scope() -> None:
@@ -40,23 +40,23 @@ def test_a_listener_that_has_left_hears_nothing_and_the_others_do() -> None:
     def leaves(event: str, details: Any) -> None:
         heard.append(f"leaves {event}")
 
-    exchange.listen(leaves)
-    exchange.listen(lambda event, details: heard.append(f"stays {event}"))
-    exchange.tell("a", {})
-    exchange.unlisten(leaves)
-    exchange.tell("b", {})
+    exchange.subscribe(leaves)
+    exchange.subscribe(lambda event, details: heard.append(f"stays {event}"))
+    exchange.emit("a", {})
+    exchange.unsubscribe(leaves)
+    exchange.emit("b", {})
     assert heard == ["leaves a", "stays a", "stays b"]
-    assert leaves not in exchange.heard_by
+    assert leaves not in exchange.observers
 
 
 def test_every_listener_hears_every_event_in_order() -> None:
     exchange, heard = Exchange(), list[Any]()
-    exchange.tell("unheard", {})
-    exchange.listen(lambda event, details: heard.append(("a", event, details)))
-    exchange.listen(lambda event, details: heard.append(("b", event, details)))
-    exchange.tell("one", {"n": 1})
-    answer = Answer(404, "t", "c", "http_exception")
-    exchange.settle(answer)
+    exchange.emit("unheard", {})
+    exchange.subscribe(lambda event, details: heard.append(("a", event, details)))
+    exchange.subscribe(lambda event, details: heard.append(("b", event, details)))
+    exchange.emit("one", {"n": 1})
+    answer = ErrorOutcome(404, "t", "c", "http_exception")
+    exchange.set_error(answer)
     assert exchange.answer is answer
     assert heard == [
         ("a", "one", {"n": 1}),
@@ -67,7 +67,7 @@ def test_every_listener_hears_every_event_in_order() -> None:
 
 
 def test_an_answer_passes_through_unless_someone_says_otherwise() -> None:
-    assert Answer(200) == Answer(200, None, None, "passthrough", None)
+    assert ErrorOutcome(200) == ErrorOutcome(200, None, None, "passthrough", None)
 
 
 def test_while_it_is_entered_it_remembers_the_last_answer_that_the_host_made() -> None:

@@ -172,7 +172,7 @@ async def test_of_two_limiters_around_one_another_the_tighter_one_speaks(clock: 
 async def test_shadow_refuses_nothing_and_says_what_it_would_have_said(clock: FakeClock) -> None:
     app = limited("1/minute", clock=clock, shadow=True)
     scope, told = scope_of(), []
-    Exchange.of(scope).listen(lambda event, details: told.append((event, details["result"], details["shadow"])))
+    Exchange.of(scope).subscribe(lambda event, details: told.append((event, details["result"], details["shadow"])))
     assert (await call(app)).status == 200
     answer = await ask(app, scope)
     assert (answer.status, answer.quota[:2]) == (200, (1, 0))
@@ -318,7 +318,7 @@ async def test_facts_and_events_say_what_telemetry_wants_and_never_the_key(
     app, seen, answers = limited("1/minute", clock=clock), [], []
     for _ in range(2):
         scope = scope_of("sk-live-canary")
-        Exchange.of(scope).listen(lambda event, details: seen.append((event, dict(details))))
+        Exchange.of(scope).subscribe(lambda event, details: seen.append((event, dict(details))))
         answers.append(await ask(app, scope))
         facts = Exchange.of(scope).facts
     assert facts == {

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from flexmw.errors import ConfigError
-from flexmw.ratelimit import Pace, RateLimit
+from flexmw.pace import Pace
+from flexmw.ratelimit import RateLimit
 from tests.ratelimit.calls import answering
 
 

@@ -14,12 +14,12 @@ from limits.strategies import STRATEGIES as LIMITS_STRATEGIES
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flexmw.errors import ConfigError
-from flexmw.kit.storage import parse as parse_url
+from flexmw.kit.store_url import parse as parse_url
 from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.asgi import Limited
 from flexmw.ratelimit.core import STRATEGIES, Slot, Verdict, admit, costs_of, rates_of, seat, verdict
-from flexmw.ratelimit.memory import Memory
-from flexmw.ratelimit.redis import Redis
+from flexmw.ratelimit.stores.memory import Memory
+from flexmw.ratelimit.stores.redis import Redis
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import Answer, answering, ask, call, scope_of
 

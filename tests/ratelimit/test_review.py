@@ -10,11 +10,11 @@ import pytest
 import redis
 from starlette.types import Receive, Scope, Send
 
-from flexmw.kit.storage import parse
+from flexmw.kit.store_url import parse
 from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.asgi import Limited
 from flexmw.ratelimit.core import SECOND, STRATEGIES, rates_of
-from flexmw.ratelimit.redis import Redis
+from flexmw.ratelimit.stores.redis import Redis
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call
 

@@ -11,7 +11,7 @@ import redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flexmw.errors import ConfigError
-from flexmw.kit.identity import Callers
+from flexmw.kit.identity import CallerHasher
 from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.asgi import Limited
 from flexmw.ratelimit.core import STRATEGIES
@@ -55,7 +55,7 @@ async def test_a_caller_keeps_the_usage_under_the_new_pepper(
     for _ in range(3):
         await call(before, key)
     assert [(await call(after, key)).status for _ in range(3)] == [200, 200, 429]
-    old = Callers(pepper="old")
+    old = CallerHasher(pepper="old")
     digests = [old.of_key(b"sk-1").digest, old.of_address(scope_of()).digest]
     assert not any(digest.encode() in name for name in server.keys("*") for digest in digests)
     assert all(server.pttl(name) > 0 for name in server.keys("*"))

@@ -13,8 +13,8 @@ from flexmw.retry.core import (
     SAFE_METHODS,
     TABLE,
     Event,
-    Licence,
-    Verdict,
+    RetryDecision,
+    Safety,
     backoff,
     judge,
     of_error,
@@ -24,10 +24,10 @@ from flexmw.retry.core import (
     unprocessed,
 )
 
-SAFE, KEY, OPT_IN, NONE = get_args(Licence)
+SAFE, KEY, OPT_IN, NONE = get_args(Safety)
 
 CELLS: list[tuple[Event, bool | None, dict[str, bool]]] = [
-    # event, x-should-retry, and whether it is tried again under each licence
+    # event, x-should-retry, and whether it is tried again under each safety
     ("unsent", None, {SAFE: True, KEY: True, OPT_IN: True, NONE: True}),
     ("refused", None, {SAFE: True, KEY: True, OPT_IN: True, NONE: True}),
     ("ambiguous", None, {SAFE: True, KEY: True, OPT_IN: True, NONE: False}),
@@ -43,11 +43,11 @@ CELLS: list[tuple[Event, bool | None, dict[str, bool]]] = [
 
 
 @pytest.mark.parametrize(
-    ("event", "asked", "licence", "again"),
-    [(event, asked, licence, again) for event, asked, row in CELLS for licence, again in row.items()],
+    ("event", "asked", "safety", "again"),
+    [(event, asked, safety, again) for event, asked, row in CELLS for safety, again in row.items()],
 )
-def test_every_cell_of_the_table(event: Event, asked: bool | None, licence: Licence, again: bool) -> None:
-    assert judge(event, licence, asked=asked).retry is again
+def test_every_cell_of_the_table(event: Event, asked: bool | None, safety: Safety, again: bool) -> None:
+    assert judge(event, safety, asked=asked).retry is again
 
 
 @pytest.mark.parametrize(
@@ -65,20 +65,20 @@ def test_every_cell_of_the_table(event: Event, asked: bool | None, licence: Lice
 def test_the_verdict_names_the_row_and_keeps_the_outcome(
     event: Event, asked: bool | None, row: str, outcome: str
 ) -> None:
-    verdict = judge(event, "none", asked=asked)
-    assert (verdict.row, verdict.outcome) == (row, outcome)
+    decision = judge(event, "none", asked=asked)
+    assert (decision.row, decision.outcome) == (row, outcome)
 
 
 @given(st.sampled_from(get_args(Event)), st.sampled_from([None, True, False]))
 def test_whatever_is_ambiguous_is_never_sent_twice_without_a_licence(event: Event, asked: bool | None) -> None:
-    verdict = judge(event, "none", asked=asked)
-    assert not (verdict.retry and verdict.outcome in ("ambiguous", "answered"))
+    decision = judge(event, "none", asked=asked)
+    assert not (decision.retry and decision.outcome in ("ambiguous", "answered"))
 
 
 def test_a_licence_never_makes_a_row_stricter_except_for_a_conflict() -> None:
     for row, licences in TABLE.items():
         if "none" in licences:
-            assert licences == set(get_args(Licence)), row
+            assert licences == set(get_args(Safety)), row
 
 
 @pytest.mark.parametrize(
@@ -211,4 +211,4 @@ def test_no_phase_may_take_longer_than_what_is_left(timeout: dict[str, Any], rem
 
 
 def test_verdicts_are_values() -> None:
-    assert judge("unsent", "none") == Verdict(True, "unsent", "unsent")
+    assert judge("unsent", "none") == RetryDecision(True, "unsent", "unsent")

@@ -155,7 +155,7 @@ def teller(*told: tuple[str, dict[str, Any]], **facts: Any) -> Any:
         exchange = Exchange.of(scope)
         exchange.facts.update({name.replace("__", "."): value for name, value in facts.items()})
         for event, details in told:
-            exchange.tell(event, details)
+            exchange.emit(event, details)
         await starlette_app()(scope, receive, send)
 
     return app
@@ -199,9 +199,9 @@ async def test_a_component_that_holds_a_streams_end_says_how_it_goes(ended: bool
     async def app(scope: Any, receive: Any, send: Any) -> None:
         exchange = Exchange.of(scope)
         with signals.tracer_provider.get_tracer("host").start_as_current_span("GET", kind=SpanKind.SERVER):
-            exchange.tell("flexmw.stream.began", {})
+            exchange.emit("flexmw.stream.began", {})
             if ended:
-                exchange.tell("flexmw.stream.ended", {})
+                exchange.emit("flexmw.stream.ended", {})
         await starlette_app()(scope, receive, send)
 
     await call(Tagging(**signals.options).asgi(app), "/stream")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 import flexmw
-from flexmw.kit.effects import Call, Flow, Response, Send
+from flexmw.kit.effects import Flow, Response, RunBlocking, Send
 from flexmw.testing import check_flow, played
 
 
@@ -26,7 +26,7 @@ class _Endless:
     ends: threading.Event
 
     def flow(self, request: Any) -> Flow:
-        yield Call(lambda: self.ends.wait(30.0))
+        yield RunBlocking(lambda: self.ends.wait(30.0))
         response: Response = yield Send(request)
         return response
 
@@ -35,7 +35,7 @@ def test_a_call_that_does_not_end_is_a_fault(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(played, "CALL_SECONDS", 0.05)
     component = _Endless(threading.Event())
     try:
-        with pytest.raises(AssertionError, match="a Call must end soon"):
+        with pytest.raises(AssertionError, match="a RunBlocking must end soon"):
             check_flow(component)
     finally:
         component.ends.set()

@@ -36,7 +36,7 @@ class Fault(ABC):
 
     @abstractmethod
     def run(self, exchange: Exchange) -> None:
-        """Misbehave. Call ``exchange.execute()`` where the work counts as done."""
+        """Misbehave. RunBlocking ``exchange.execute()`` where the work counts as done."""
 
 
 class ConnectionFault(ABC):

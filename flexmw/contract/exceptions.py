@@ -1,0 +1,296 @@
+"""Judge the exceptions that escape a host: whose fault, which status, what may be said. Pure: knows classes by name.
+
+>>> map_exception(TimeoutError("db at 10.0.0.7")).error.code
+'upstream_timeout'
+>>> map_exception(ValueError("secret")).error.message
+'Internal server error.'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Final
+
+from flexmw.contract import PAGE, ErrorBody, Row, for_status
+from flexmw.contract.bodies import FOREIGN, PartialError, complete, of_text, recognise, validation
+
+__all__ = ["GONE", "ErrorMapping", "map_exception", "names", "stems_from"]
+
+GONE: Final = 499
+"""The status of a request whose client has left: for the log, never sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorMapping:
+    """How an exception is answered.
+
+    ``intentional``: the app raised the exception in order to answer with it; the exception is no crash and is not
+    raised again. ``exception`` is what telemetry should record, if anything. ``source`` is one of those of
+    :class:`flexmw.kit.exchange.ErrorOutcome`.
+    """
+
+    status: int
+    error: ErrorBody
+    headers: tuple[tuple[str, str], ...] = ()
+    source: str = "unhandled_exception"
+    intentional: bool = False
+    exception: BaseException | None = field(default=None, compare=False)
+
+
+def map_exception(
+    error: BaseException, *, timeout_status: int = 500, validation_status: int | None = None
+) -> ErrorMapping:
+    """What to answer to an exception that nothing in the host has handled.
+
+    :param timeout_status: the status of timeouts, 500 or 504. :param validation_status: the status of failed
+        validation; ``None`` keeps the host's.
+    """
+    for candidate in _origins(error):
+        for name in names(type(candidate)):
+            rule = _RULES.get(name)
+            mapping = rule(candidate) if rule is not None else None
+            if mapping is None:
+                continue
+            if mapping.error.code == "upstream_timeout" and not mapping.intentional:
+                mapping = replace(mapping, status=timeout_status)
+            elif mapping.source == "validation" and mapping.status == 422 and validation_status is not None:
+                mapping = replace(mapping, status=validation_status)
+            return mapping if mapping.intentional else replace(mapping, exception=error)
+    if (parser := _parsing_request(error)) is not None:
+        return _of_row(for_status(400), parser, source="validation", intentional=True)
+    return _of_row(for_status(500), exception=error)
+
+
+def stems_from(error: BaseException, source: BaseException) -> bool:
+    """Whether an exception is another one, wraps it, or was raised because or in the course of it."""
+    seen: list[BaseException] = []
+    waiting = [error]
+    while waiting and len(seen) < 50:
+        current = waiting.pop()
+        if current is source:
+            return True
+        if any(current is each for each in seen):
+            continue
+        seen.append(current)
+        waiting.extend(_members(current))
+        waiting.extend(each for each in (current.__cause__, current.__context__) if each is not None)
+    return False
+
+
+def names(cls: type) -> Iterator[str]:
+    """A class and its bases as ``package.Class``: libraries move classes between their modules."""
+    for base in cls.__mro__:
+        yield f"{base.__module__.partition('.')[0]}.{base.__qualname__}"
+
+
+def _origins(error: BaseException) -> Iterator[BaseException]:
+    """The exception, and those that it only wraps: in a group of one, or when the host's own error handler broke."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen and len(seen) < 20:
+        seen.add(id(current))
+        yield current
+        members = _members(current)
+        only = members[0] if len(members) == 1 else None
+        current = only if members else _handled_before(current)
+
+
+def _members(error: BaseException) -> Sequence[BaseException]:
+    """What a group holds; nothing for any other exception."""
+    members: Sequence[BaseException] = getattr(error, "exceptions", ())
+    return members if isinstance(error, BaseExceptionGroup) else ()
+
+
+def _handled_before(error: BaseException) -> BaseException | None:
+    """The exception that a host's error handler was answering when it raised ``error``, however deep in a chain."""
+    cause, depth = error.__cause__ or error.__context__, 0
+    while cause is not None and depth < 5:
+        top = cause.__traceback__
+        if top is not None and top.tb_frame.f_globals.get("__name__") in _HANDLERS:
+            return cause
+        cause, depth = cause.__cause__ or cause.__context__, depth + 1
+    return None
+
+
+_HANDLERS: Final = frozenset({"starlette._exception_handler", "litestar.middleware._internal.exceptions.middleware"})
+"""Modules whose code catches an exception in order to run an error handler for it."""
+
+_PARSERS: Final = frozenset({("starlette.requests", "json"), ("starlette.requests", "_get_form")})
+
+
+def _parsing_request(error: BaseException) -> PartialError | None:
+    """Whether it was raised while the host read the request's own body: then the client sent what cannot be read.
+
+    Where it was raised decides; the same exception from any other parsing is the server's own fault.
+    """
+    if not isinstance(error, (ValueError, RecursionError)):
+        return None
+    traceback: TracebackType | None = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) in _PARSERS:
+            kind = "JSON" if frame.f_code.co_name == "json" else "form data"
+            code = "invalid_json" if kind == "JSON" else None
+            return PartialError(f"The request body is not valid {kind}.", code=code)
+        traceback = traceback.tb_next
+    return None
+
+
+def _of_row(row: Row, partial: PartialError | None = None, **fields: Any) -> ErrorMapping:
+    partial = partial or PartialError()
+    error = ErrorBody(
+        message=partial.message or row.message,
+        type=partial.type or row.type,
+        code=partial.code or row.code,
+        param=partial.param,
+        doc_url=partial.doc_url,
+    )
+    return ErrorMapping(status=row.status, error=error, **fields)
+
+
+def _api_error(error: Any) -> ErrorMapping:
+    headers = tuple((error.headers or {}).items())
+    return ErrorMapping(
+        error.status, error.body, headers, "http_exception", intentional=True, exception=error.__cause__
+    )
+
+
+def _http(status: str, detail: str, headers: str = "headers") -> Callable[[Any], ErrorMapping | None]:
+    """A framework's own HTTP exception, by the names of its attributes."""
+
+    def read(error: Any) -> ErrorMapping | None:
+        number = _status_of(getattr(error, status, None))
+        if number is None:
+            return None
+        says = _said(getattr(error, detail, None), number)
+        if number >= 500 and says is not None and says.message and _repeats(error, says.message):
+            says = None
+        sent = tuple(_pairs(getattr(error, headers, None)))
+        return ErrorMapping(number, complete(says, number), sent, "http_exception", intentional=True)
+
+    return read
+
+
+def _said(detail: object, status: int) -> PartialError | None:
+    if isinstance(detail, str):
+        return of_text(detail, status)
+    found = recognise({"detail": detail}, status) if detail else None
+    return found if found is not FOREIGN else None
+
+
+def _repeats(error: BaseException, message: str) -> bool:
+    """Whether a message is another exception's text: written for a log and not for a caller."""
+    inner, depth = error.__cause__ or error.__context__, 0
+    while inner is not None and depth < 5:
+        text = str(inner).strip()
+        if len(text) >= 4 and "flexmw.APIError" not in names(type(inner)) and " ".join(text.split())[:200] in message:
+            return True
+        inner, depth = inner.__cause__ or inner.__context__, depth + 1
+    return False
+
+
+def _validation(error: Any) -> ErrorMapping | None:
+    try:
+        partial = validation(list(error.errors()))
+    except Exception:  # a broken list of errors is still a validation error
+        partial = None
+    status = 400 if partial is not None and partial.code == "invalid_json" else 422
+    return ErrorMapping(status, complete(partial, status), source="validation", intentional=True)
+
+
+def _row(row: Row, **fields: Any) -> Callable[[Any], ErrorMapping]:
+    return lambda error: _of_row(row, **fields)
+
+
+def _gone(error: Any) -> ErrorMapping:
+    return _of_row(for_status(GONE), intentional=True)
+
+
+_KEPT: Final = frozenset({400, 413, 422, 429})
+"""Statuses of an upstream that tell the caller something about the caller's own request."""
+
+
+def _upstream(error: Any) -> ErrorMapping:
+    """An error that a provider's SDK or ``raise_for_status`` raised: its 401 is not our caller's."""
+    response = getattr(error, "response", None)
+    status = _status_of(getattr(error, "status_code", None)) or _status_of(getattr(response, "status_code", None))
+    sdk = hasattr(error, "body") and hasattr(error, "status_code")
+    headers = {name.lower(): value for name, value in _pairs(getattr(response, "headers", None))}
+    waits = tuple((name, headers[name]) for name in ("retry-after", "retry-after-ms") if name in headers)
+    if status in (429, 503) or (sdk and status in _KEPT):
+        found = recognise(_body_of(error), status) if sdk and status < 500 else None
+        return ErrorMapping(status, complete(found if isinstance(found, PartialError) else None, status), waits)
+    if status in (408, 504):
+        return _of_row(PAGE["upstream_timeout"])
+    return _of_row(for_status(502))
+
+
+def _body_of(error: Any) -> object:
+    body: Any = getattr(error, "body", None)
+    members: Any = body
+    return {"error": members} if isinstance(body, dict) and "error" not in members else members
+
+
+def _status_of(value: Any) -> int | None:
+    """An error status out of ``404``, ``"404 Not Found"`` or an ``HTTPStatus``."""
+    if isinstance(value, str) and value[:3].isdigit():
+        value = int(value[:3])
+    if isinstance(value, HTTPStatus):
+        value = int(value)
+    return value if isinstance(value, int) and 400 <= value <= 599 else None
+
+
+def _pairs(headers: Any) -> Iterator[tuple[str, str]]:
+    items: Iterable[Any] = headers.items() if hasattr(headers, "items") else headers or ()
+    for item in items:
+        with suppress(TypeError, ValueError):
+            name, value = item
+            yield _text_of(name), _text_of(value)
+
+
+def _text_of(part: object) -> str:
+    return part.decode("latin-1") if isinstance(part, bytes) else str(part)
+
+
+_TIMEOUT: Final = _row(PAGE["upstream_timeout"])
+_UNREACHABLE: Final = _row(for_status(502))
+
+_RULES: Final[Mapping[str, Callable[[Any], ErrorMapping | None]]] = {
+    "flexmw.APIError": _api_error,
+    "starlette.HTTPException": _http("status_code", "detail"),
+    "litestar.HTTPException": _http("status_code", "detail"),
+    "werkzeug.HTTPException": _http("code", "description", headers="_none"),
+    "falcon.HTTPError": _http("status", "description"),
+    "blacksheep.HTTPException": _http("status", "message", headers="_none"),
+    "rest_framework.APIException": _http("status_code", "detail", headers="_none"),
+    "django.Http404": _row(for_status(404), source="http_exception", intentional=True),
+    "django.PermissionDenied": _row(for_status(403), source="http_exception", intentional=True),
+    "django.SuspiciousOperation": _row(for_status(400), source="http_exception", intentional=True),
+    "fastapi.RequestValidationError": _validation,
+    "starlette.ClientDisconnect": _gone,
+    "starlette.WebSocketDisconnect": _gone,
+    "litestar.WebSocketDisconnect": _gone,
+    "builtins.TimeoutError": _TIMEOUT,
+    "trio.TooSlowError": _TIMEOUT,
+    **{f"{library}.TimeoutException": _TIMEOUT for library in ("httpx", "httpx2")},
+    **{f"{library}.HTTPStatusError": _upstream for library in ("httpx", "httpx2")},
+    **{f"{library}.TransportError": _UNREACHABLE for library in ("httpx", "httpx2")},
+    **{f"{library}.TimeoutException": _TIMEOUT for library in ("httpcore", "httpcore2")},
+    **{f"{library}.NetworkError": _UNREACHABLE for library in ("httpcore", "httpcore2")},
+    "aiohttp.ServerTimeoutError": _TIMEOUT,
+    "aiohttp.ClientConnectionError": _UNREACHABLE,
+    "requests.ConnectTimeout": _TIMEOUT,
+    "requests.Timeout": _TIMEOUT,
+    "requests.ConnectionError": _UNREACHABLE,
+    "requests.HTTPError": _upstream,
+    **{f"{sdk}.APITimeoutError": _TIMEOUT for sdk in ("openai", "anthropic", "groq")},
+    **{f"{sdk}.APIStatusError": _upstream for sdk in ("openai", "anthropic", "groq")},
+    **{f"{sdk}.APIConnectionError": _UNREACHABLE for sdk in ("openai", "anthropic", "groq")},
+    "mistralai.MistralError": _upstream,
+    "cohere.ApiError": _upstream,
+}
+"""By ``package.Class``, the nearest base winning. Names and no imports: none of these libraries is required."""

@@ -1,0 +1,129 @@
+"""Keys of one process, bounded: for development, tests and a single worker.
+
+>>> import anyio
+>>> store = MemoryStore(capacity=100)
+>>> anyio.run(store.load, "k") is None
+True
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final
+
+from flexmw.idempotency.stores.open import Held
+from flexmw.kit.clock import SYSTEM, Clock
+
+__all__ = ["Full", "MemoryStore"]
+
+_SWEEP: Final = 16
+
+
+class Full(Exception):
+    """Every key of a full store is of a request that still runs."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    token: str
+    entry: bytes
+    leased_until: float
+    expires: float
+
+
+class MemoryStore:
+    """A :class:`~flexmw.idempotency.stores.open.Store` in this process.
+
+    Holds ``capacity`` keys and ``max_bytes`` of entries at most. When full, the oldest key that is not of a running
+    request is forgotten before its time; where that matters, a sqlite or redis store is the right one. Each operation
+    also looks at a few old keys, so that expired ones go without a task of their own.
+    """
+
+    def __init__(self, *, capacity: int = 10_000, max_bytes: int = 64 * 1024 * 1024, clock: Clock = SYSTEM) -> None:
+        self._capacity, self._most, self._clock = capacity, max_bytes, clock
+        self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()
+
+    async def load(self, key: str) -> Held | None:
+        with self._lock:
+            now = self._clock.monotonic()
+            slot = self._live(key, now)
+            return None if slot is None else Held(slot.token, slot.entry, slot.leased_until - now)
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
+        with self._lock:
+            now = self._clock.monotonic()
+            slot = self._live(key, now)
+            if (slot.token if slot else "") == expected and expected != token:
+                self._make_room(len(entry), now, instead_of=key)
+                self._forget(key)
+                slot = self._slots[key] = _Slot(token, entry, now + lease, now + ttl)
+                self._bytes += len(entry)
+            return None if slot is None else Held(slot.token, slot.entry, slot.leased_until - now)
+
+    async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
+        with self._lock:
+            now = self._clock.monotonic()
+            slot = self._live(key, now)
+            if slot is None or slot.token != token:
+                return False
+            slot.leased_until, slot.expires = now + lease, now + ttl
+            return True
+
+    async def drop(self, key: str, token: str) -> bool:
+        with self._lock:
+            slot = self._live(key, self._clock.monotonic())
+            if slot is None or slot.token != token:
+                return False
+            self._forget(key)
+            return True
+
+    async def scan(self, prefix: str = "") -> AsyncIterator[tuple[str, Held]]:
+        with self._lock:
+            keys = [key for key in self._slots if key.startswith(prefix)]
+        for key in keys:
+            held = await self.load(key)
+            if held is not None:
+                yield key, held
+
+    async def aclose(self) -> None:
+        """Nothing to give up: keys stay as long as the object."""
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def _live(self, key: str, now: float) -> _Slot | None:
+        slot = self._slots.get(key)
+        if slot is not None and slot.expires <= now:
+            self._forget(key)
+            return None
+        return slot
+
+    def _forget(self, key: str) -> None:
+        slot = self._slots.pop(key, None)
+        if slot is not None:
+            self._bytes -= len(slot.entry)
+
+    def _make_room(self, size: int, now: float, *, instead_of: str) -> None:
+        """Forget until an entry of ``size`` bytes fits, in place of what ``instead_of`` holds. That one stays: where
+        there is no room, a request that runs keeps its claim."""
+        for _ in range(min(_SWEEP, len(self._slots))):
+            key, slot = next(iter(self._slots.items()))
+            if slot.expires > now or key == instead_of:
+                break
+            self._forget(key)
+        own = self._slots.get(instead_of)
+        count, freed = (0, 0) if own is None else (1, len(own.entry))
+        while len(self._slots) - count >= self._capacity or self._bytes - freed + size > self._most:
+            idle = next(
+                (key for key, slot in self._slots.items() if key != instead_of and slot.leased_until <= now), None
+            )
+            if idle is None:
+                if len(self._slots) == count:
+                    return
+                raise Full(f"all {len(self._slots)} keys belong to requests that still run")
+            self._forget(idle)

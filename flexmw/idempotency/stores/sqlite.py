@@ -1,0 +1,196 @@
+"""Keys in one file, for all processes of one machine: the embedded store that survives a kill.
+
+>>> import tempfile, pathlib
+>>> with tempfile.TemporaryDirectory() as folder:
+...     store = SQLiteStore(pathlib.Path(folder) / "keys.db")
+...     held = store.swap("k", "", "mine", b"running", lease=60.0, ttl=86400.0)
+...     store.close()
+...     (held.token, SQLiteStore(pathlib.Path(folder) / "keys.db").load("k").entry)
+('mine', b'running')
+
+Write-ahead log with ``synchronous=FULL``: what was reported as written is there after SIGKILL and after a power cut.
+Leases are measured by the machine's monotonic clock, which all of its processes share and nothing sets; after a reboot
+it starts again, which shows as a lease that would end too late, and such a lease counts as run out.
+A key expires when both clocks agree that its time is over, or the wall clock alone after a reboot: no leap of the wall
+clock makes the machine forget a key too early.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+from flexmw.errors import ConfigError
+from flexmw.idempotency.stores.open import Held
+from flexmw.kit.clock import SYSTEM, Clock
+
+__all__ = ["SQLiteStore", "path_of"]
+
+_PAUSE: Final = 0.01
+_SCHEMA: Final = """
+create table if not exists flexmw_keys (
+    key text primary key, token text not null, entry blob not null,
+    leased_until real not null, lease real not null,
+    fresh_until real not null, ttl real not null, expires real not null
+) without rowid;
+create index if not exists flexmw_keys_expires on flexmw_keys (expires);
+"""
+_SELECT: Final = "select token, entry, leased_until, lease, fresh_until, ttl, expires from flexmw_keys where key = ?"
+_EXTEND: Final = """
+update flexmw_keys set leased_until = ?, lease = ?, fresh_until = ?, ttl = ?, expires = ? where key = ?
+"""
+_SWEEP: Final = """
+delete from flexmw_keys where key in (
+    select key from flexmw_keys where expires <= :now
+    and not (leased_until - :ticks > 0 and leased_until - :ticks <= lease)
+    and not (fresh_until - :ticks > 0 and fresh_until - :ticks <= ttl) limit 8
+)
+"""
+
+
+def path_of(url: str, option: str = "storage") -> Path:
+    """The file that ``sqlite:///keys.db`` (relative) or ``sqlite:////var/keys.db`` (absolute) names.
+
+    A relative path is taken from the working directory as it is now.
+    """
+    rest = url.partition("://")[2]
+    if not rest.startswith("/") or not rest[1:] or rest.endswith("/") or {"\0", "?"} & {*rest}:
+        raise ConfigError(
+            option, url, "sqlite:///file (relative) or sqlite:////folder/file (absolute), without parameters"
+        )
+    if rest == "/:memory:":
+        raise ConfigError(option, url, "a file, or 'memory://' for keys that live in this process alone")
+    return Path(rest[1:]).absolute()
+
+
+class SQLiteStore:
+    """A :class:`~flexmw.idempotency.stores.open.BlockingStore` in a file.
+
+    One connection for each process; a lock orders the
+    threads, SQLite's own locks the processes. ``timeout`` is how long, in seconds, one waits for another."""
+
+    def __init__(self, path: Path, *, timeout: float = 2.0, clock: Clock = SYSTEM) -> None:
+        self.path, self._timeout, self._clock = path, timeout, clock
+        self._lock = Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._process = 0
+
+    def check(self, option: str) -> None:
+        """Open the file once, now. Raises ConfigError, named by ``option``, when it cannot be."""
+        try:
+            self.load("")
+        except sqlite3.Error as error:
+            problem = f"a file that can be opened and written ({error}): check the folder and its permissions"
+            raise ConfigError(option, str(self.path), problem) from error
+        self.close()
+
+    def load(self, key: str) -> Held | None:
+        with self._transaction("deferred") as connection:
+            return self._load(connection, key)
+
+    def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
+        with self._transaction("immediate") as connection:
+            held = self._load(connection, key)
+            if (held.token if held else "") == expected and expected != token:
+                now = self._clock.now()
+                ticks = self._clock.monotonic()
+                row = (key, token, entry, ticks + lease, lease, ticks + ttl, ttl, now + ttl)
+                connection.execute("insert or replace into flexmw_keys values (?, ?, ?, ?, ?, ?, ?, ?)", row)
+                connection.execute(_SWEEP, {"now": now, "ticks": ticks})
+                return Held(token, entry, lease)
+            return held
+
+    def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
+        ticks = self._clock.monotonic()
+        row = (ticks + lease, lease, ticks + ttl, ttl, self._clock.now() + ttl, key)
+        return self._change(key, token, _EXTEND, row)
+
+    def drop(self, key: str, token: str) -> bool:
+        return self._change(key, token, "delete from flexmw_keys where key = ?", (key,))
+
+    def scan(self, prefix: str = "") -> Iterator[tuple[str, Held]]:
+        with self._transaction("deferred") as connection:
+            statement = "select key from flexmw_keys where substr(key, 1, ?) = ?"
+            keys = connection.execute(statement, (len(prefix), prefix)).fetchall()
+        for (key,) in keys:
+            held = self.load(key)
+            if held is not None:
+                yield key, held
+
+    def close(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None and self._process == os.getpid():
+                connection.close()
+
+    def __del__(self) -> None:
+        """An app that is run without a lifespan never closes its store; the last one to hold it does."""
+        self.close()
+
+    def _change(self, key: str, token: str, statement: str, row: tuple[Any, ...]) -> bool:
+        with self._transaction("immediate") as connection:
+            held = self._load(connection, key)
+            if held is None or held.token != token:
+                return False
+            connection.execute(statement, row)
+            return True
+
+    def _load(self, connection: sqlite3.Connection, key: str) -> Held | None:
+        row = connection.execute(_SELECT, (key,)).fetchone()
+        if row is None:
+            return None
+        token, entry, leased_until, lease, fresh_until, ttl, expires = row
+        ticks = self._clock.monotonic()
+        left = leased_until - ticks
+        alive, fresh = 0 < left <= lease, 0 < fresh_until - ticks <= ttl
+        if expires <= self._clock.now() and not alive and not fresh:
+            return None
+        return Held(token, entry, left if alive else 0.0)
+
+    @contextmanager
+    def _transaction(self, kind: str) -> Generator[sqlite3.Connection]:
+        with self._lock:
+            connection = self._open()
+            connection.execute(f"begin {kind}")
+            try:
+                yield connection
+                connection.commit()
+            except BaseException:
+                try:
+                    connection.rollback()
+                except sqlite3.Error:  # of no use any more: the next operation opens another
+                    self._connection = None
+                    connection.close()
+                raise
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and self._process == os.getpid():
+            return self._connection
+        connection = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
+        try:
+            self._to_wal(connection)
+            connection.execute("pragma synchronous = full")
+            connection.executescript(_SCHEMA)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._process = connection, os.getpid()
+        return connection
+
+    def _to_wal(self, connection: sqlite3.Connection) -> None:
+        """Switch the file to its write-ahead log. SQLite does not wait for other processes that do the same now."""
+        ends = self._clock.monotonic() + self._timeout
+        while True:
+            try:
+                connection.execute("pragma journal_mode = wal")
+            except sqlite3.OperationalError:
+                if self._clock.monotonic() >= ends:
+                    raise
+                self._clock.sleep(_PAUSE)
+            else:
+                return

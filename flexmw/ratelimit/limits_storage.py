@@ -1,0 +1,286 @@
+"""A memory storage for ``limits`` itself: for code that uses its strategies, or a library that stands on it.
+
+>>> from limits import parse, strategies
+>>> from limits.storage import storage_from_string
+>>> import flexmw.ratelimit.limits_storage  # registers flexmw+memory:// and async+flexmw+memory://
+>>> limiter = strategies.MovingWindowRateLimiter(storage_from_string("flexmw+memory://"))
+>>> [limiter.hit(parse("2/minute"), "caller") for _ in range(3)]
+[True, True, False]
+
+Its answers are those of ``memory://`` for the same hits, without a thread, a task or a scan, whatever the number of
+keys. Windows of the sliding counter are aligned to the clock, as there. Where ``memory://`` errs it is right: threads
+never share a window's last hits between two counters, and a moving window that is empty begins now, not in the past.
+It counts by the monotonic clock, so that a wall clock that is set neither prolongs a window nor ends one; what it
+tells are Unix times.
+
+``limits`` finds storages by their class, when its module is imported; it has no entry points for them.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any, ClassVar, Final
+
+import limits.aio.storage as aio
+import limits.storage as sync
+
+from flexmw.kit.clock import SYSTEM, Clock
+from flexmw.ratelimit.core import SECOND, STRATEGIES, Rate
+from flexmw.ratelimit.stores.memory import Table
+from flexmw.ratelimit.strategies import State
+
+__all__ = ["AsyncMemoryStorage", "Counters", "MemoryStorage"]
+
+_FIXED: Final = STRATEGIES["fixed-window"]
+_SLIDING: Final = STRATEGIES["sliding-window-counter"]
+_MOVING: Final = STRATEGIES["moving-window"]
+
+
+class _Kept:
+    """The states of one algorithm, by window and key."""
+
+    def __init__(self, lives: int) -> None:
+        self._lives = lives
+        self._tables: dict[int, Table] = {}
+
+    def find(self, key: str, now: int, window: int) -> State:
+        table = self._tables.get(window)
+        return None if table is None else table.get(key, now)
+
+    def keep(self, key: str, state: State, now: int, window: int) -> None:
+        table = self._tables.get(window)
+        if table is None:
+            table = self._tables[window] = Table(window * self._lives)
+        table.put(key, state, now)
+
+    def windows(self) -> tuple[int, ...]:
+        """The windows in use: as many as the rates have."""
+        return tuple(self._tables)
+
+    def drop(self, key: str) -> None:
+        for table in self._tables.values():
+            table.drop(key)
+
+    def clear(self) -> int:
+        held = sum(table.held() for table in self._tables.values())
+        self._tables.clear()
+        return held
+
+
+class Counters:
+    """The counters behind both storages. Safe to use from several threads. Windows are in seconds, moments Unix
+    times."""
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._wall, self._monotonic = clock.now, clock.monotonic
+        # Windows of the sliding counter begin by the clock on the wall, and last by the one that never jumps.
+        self._offset = int((clock.now() - clock.monotonic()) * SECOND)
+        self._fixed = _Kept(_FIXED.lives)
+        self._sliding = _Kept(_SLIDING.lives)
+        self._moving = _Kept(_MOVING.lives)
+        self._lock = Lock()
+
+    def incr(self, key: str, expiry: float, amount: int) -> int:
+        """Count in the key's window, whatever comes of it, and say how many are counted there."""
+        rate = _rate(0, expiry)
+        with self._lock:
+            now = self._now()
+            # A window that is open keeps its length, whatever is asked for now.
+            window, state = self._open(key, now) or (rate.window, None)
+            end, count = _FIXED.take(state, now, rate, amount)
+            self._fixed.keep(key, (end, count), now, window)
+            return count  # type: ignore[no-any-return]
+
+    def get(self, key: str) -> int:
+        """How many are counted in the key's window."""
+        with self._lock:
+            found = self._open(key, self._now())
+            return found[1][1] if found else 0
+
+    def expiry(self, key: str) -> float:
+        """When the key's window ends; now, where none is open."""
+        with self._lock:
+            now = self._now()
+            found = self._open(key, now)
+            return self._at(found[1][0] if found else now, now)
+
+    def acquire(self, key: str, limit: int, expiry: float, amount: int) -> bool:
+        """Enter ``amount`` into the moving window, or nothing."""
+        rate = _rate(limit, expiry)
+        with self._lock:
+            now = self._now()
+            wait, log, _, _ = _MOVING.hit(self._moving.find(key, now, rate.window), now, rate, amount)
+            if not wait:
+                self._moving.keep(key, log, now, rate.window)
+            return not wait
+
+    def moving(self, key: str, expiry: float) -> tuple[float, int]:
+        """When the moving window began, and how many are in it."""
+        window = _rate(0, expiry).window
+        with self._lock:
+            now = self._now()
+            log = self._moving.find(key, now, window)
+            used = log.used(now, window) if log else 0
+            return self._at(log.oldest(0) if used else now, now), used
+
+    def acquire_sliding(self, key: str, limit: int, expiry: float, amount: int) -> bool:
+        """Count in the sliding window, or not."""
+        rate = _rate(limit, expiry)
+        with self._lock:
+            now = self._now()
+            wait, state, _, _ = _SLIDING.hit(self._aligned(key, now, rate.window), now, rate, amount)
+            if not wait:
+                self._sliding.keep(key, state, now, rate.window)
+            return not wait
+
+    def sliding(self, key: str, expiry: float) -> tuple[int, float, int, float]:
+        """The count and the time to live, in seconds, of the previous window and of the current one."""
+        window = _rate(0, expiry).window
+        with self._lock:
+            now = self._now()
+            end, current, previous = self._aligned(key, now, window)
+            left = (end - now) / SECOND
+            return previous, left if previous else 0.0, current, left + window / SECOND
+
+    def clear(self, key: str) -> None:
+        """Forget a key of fixed and moving windows."""
+        with self._lock:
+            self._fixed.drop(key)
+            self._moving.drop(key)
+
+    def clear_sliding(self, key: str) -> None:
+        """Forget a key of sliding windows."""
+        with self._lock:
+            self._sliding.drop(key)
+
+    def reset(self) -> int:
+        """Forget everything, and say how many states there were."""
+        with self._lock:
+            return self._fixed.clear() + self._moving.clear() + self._sliding.clear()
+
+    def _open(self, key: str, now: int) -> tuple[int, tuple[int, int]] | None:
+        """The fixed window of a key, by length, end and count: ``limits`` does not say its length where it reads."""
+        for window in self._fixed.windows():
+            state = self._fixed.find(key, now, window)
+            if state is not None and now < state[0]:
+                return window, state
+        return None
+
+    def _aligned(self, key: str, now: int, window: int) -> tuple[int, int, int]:
+        """The state of a sliding window, rolled on to the window of the clock that this moment lies in."""
+        end, current, previous = self._sliding.find(key, now, window) or (0, 0, 0)
+        if now < end:
+            return end, current, previous
+        left = window - (now + self._offset) % window
+        return now + left, 0, current if now < end + window else 0
+
+    def _now(self) -> int:
+        return int(self._monotonic() * SECOND)
+
+    def _at(self, moment: int, now: int) -> float:
+        return self._wall() + (moment - now) / SECOND
+
+
+def _rate(limit: int, expiry: float) -> Rate:
+    return Rate(limit, int(expiry * SECOND), "", "")
+
+
+class MemoryStorage(sync.Storage, sync.MovingWindowSupport, sync.SlidingWindowCounterSupport):
+    """``flexmw+memory://``
+
+    :param clock: what it counts by.
+    """
+
+    STORAGE_SCHEME: ClassVar[list[str]] = ["flexmw+memory"]  # type: ignore[misc]
+
+    def __init__(
+        self, uri: str | None = None, wrap_exceptions: bool = False, *, clock: Clock = SYSTEM, **options: Any
+    ) -> None:
+        super().__init__(uri, wrap_exceptions, **options)
+        self._counters = Counters(clock)
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return ValueError
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        return self._counters.incr(key, expiry, amount)
+
+    def get(self, key: str) -> int:
+        return self._counters.get(key)
+
+    def get_expiry(self, key: str) -> float:
+        return self._counters.expiry(key)
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        return self._counters.acquire(key, limit, expiry, amount)
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        return self._counters.moving(key, expiry)
+
+    def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        return self._counters.acquire_sliding(key, limit, expiry, amount)
+
+    def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+        return self._counters.sliding(key, expiry)
+
+    def clear_sliding_window(self, key: str, expiry: int) -> None:
+        self._counters.clear_sliding(key)
+
+    def clear(self, key: str) -> None:
+        self._counters.clear(key)
+
+    def check(self) -> bool:
+        return True
+
+    def reset(self) -> int | None:
+        return self._counters.reset()
+
+
+class AsyncMemoryStorage(aio.Storage, aio.MovingWindowSupport, aio.SlidingWindowCounterSupport):
+    """``async+flexmw+memory://``: the same, for the strategies of ``limits.aio``, under asyncio and trio."""
+
+    STORAGE_SCHEME: ClassVar[list[str]] = ["async+flexmw+memory"]  # type: ignore[misc]
+
+    def __init__(
+        self, uri: str | None = None, wrap_exceptions: bool = False, *, clock: Clock = SYSTEM, **options: Any
+    ) -> None:
+        super().__init__(uri, wrap_exceptions, **options)
+        self._counters = Counters(clock)
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return ValueError
+
+    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        return self._counters.incr(key, expiry, amount)
+
+    async def get(self, key: str) -> int:
+        return self._counters.get(key)
+
+    async def get_expiry(self, key: str) -> float:
+        return self._counters.expiry(key)
+
+    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        return self._counters.acquire(key, limit, expiry, amount)
+
+    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        return self._counters.moving(key, expiry)
+
+    async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        return self._counters.acquire_sliding(key, limit, expiry, amount)
+
+    async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+        return self._counters.sliding(key, expiry)
+
+    async def clear_sliding_window(self, key: str, expiry: int) -> None:
+        self._counters.clear_sliding(key)
+
+    async def clear(self, key: str) -> None:
+        self._counters.clear(key)
+
+    async def check(self) -> bool:
+        return True
+
+    async def reset(self) -> int | None:
+        return self._counters.reset()

@@ -1,0 +1,166 @@
+"""The options of Retry, and how one call gets others.
+
+>>> policy = Retry(attempts=5, deadline=30.0)
+>>> with retry_options(idempotent=True):
+...     policy.for_call({}).idempotent
+True
+>>> policy.for_call({"flexmw.retry": None}) is None
+True
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Final, Self, cast
+from urllib.parse import urlsplit
+
+from flexmw.errors import ConfigError
+from flexmw.kit.clock import SYSTEM, Clock
+from flexmw.kit.component import API, Order
+from flexmw.kit.effects import Flow, Request, Response, Send
+from flexmw.kit.options import Rule, check, flag, function, option, optional, seconds, several, whole
+from flexmw.retry.flow import RetryCall
+from flexmw.retry.state import State
+
+__all__ = ["EXTENSION", "Retry", "retry_options"]
+
+EXTENSION: Final = "flexmw.retry"
+"""The request extension with which one call brings its own policy: a Retry, a mapping of options, or None for off."""
+
+_UNSET: Final[Any] = object()
+_overrides: ContextVar[Mapping[str, Any] | Retry | None] = ContextVar("flexmw.retry_options", default=_UNSET)
+
+
+def _is_origin(value: object) -> bool:
+    """Whether it is written as the origin of a request is: anything else would never be found."""
+    if not isinstance(value, str):
+        return False
+    try:
+        parts = urlsplit(value)
+        usual = parts.port == {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return False
+    written = f"{parts.scheme}://{parts.netloc.rpartition('@')[2].rstrip(':').lower()}"
+    return bool(parts.scheme and parts.hostname) and value == written and not usual
+
+
+_origin = Rule(
+    "an origin such as 'https://api.example.com', in lower case, without a path, without a slash at its end, "
+    "with its port where that is not the usual one",
+    _is_origin,
+)
+_share = Rule("a number from 0 to 10", lambda value: isinstance(value, (int, float)) and 0 <= value <= 10)
+_rate = Rule("a number, at least 0", lambda value: isinstance(value, (int, float)) and value >= 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Recover what is provably safe; give everything else back, saying what is known.
+
+    :param attempts: how often a request is sent at most, the first time included.
+    :param deadline: seconds for the whole call, waits included: timeouts of every attempt shrink to what is left.
+        ``None``: waits and further attempts get 90 seconds, and the first attempt keeps the caller's own timeouts, so
+        that wrapping a client never cuts a long answer short.
+    :param max_retry_after: the longest wait in seconds that a server may ask for; above it the answer goes back to
+        the caller, with its real value.
+    :param jitter: up to so many seconds are added to a wait that a server asked for, so that clients do not return
+        all at once. Without such a wait: exponential backoff with full jitter.
+    :param idempotent: the caller promises that executing a request twice does no harm.
+    :param auto_key: put an ``Idempotency-Key`` on POST and PATCH where the server is known to honour keys.
+    :param key_origins: origins that honour ``Idempotency-Key``. Others are learned from the ``Idempotency-Key-TTL`` of
+        their answers, for that method and path. A key alone is no safety.
+    :param budget_ratio: retries are at most this share of the calls made through this object...
+    :param budget_per_second: ...plus so many a second.
+
+    One object keeps one budget and one memory of what it learned; use it for several clients to share them.
+    """
+
+    name: ClassVar[str] = "retry"
+    api: ClassVar[int] = API
+    order: ClassVar[Order] = Order(alone=True)
+
+    attempts: int = option(3, whole(least=1, most=100))
+    deadline: float | None = option(None, optional(seconds(above=0)))
+    max_retry_after: float = option(60.0, seconds())
+    jitter: float = option(0.5, seconds())
+    idempotent: bool = option(False, flag)
+    auto_key: bool = option(False, flag)
+    key_origins: tuple[str, ...] = option((), several(_origin))
+    budget_ratio: float = option(0.2, _share)
+    budget_per_second: float = option(10.0, _rate)
+    clock: Clock = option(SYSTEM, hidden=True)
+    random: Callable[[], float] = option(random.random, function, hidden=True)
+    _state: State = field(default_factory=State, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def flow(self, request: Request) -> Flow:
+        """The client face: one call, as a flow.
+
+        :raises ConfigError: the request's ``flexmw.retry`` extension cannot be used.
+        """
+        policy = self.for_call(request.extensions)
+        return _once(request) if policy is None else RetryCall(policy, self._state, request).flow()
+
+    def for_call(self, extensions: Mapping[str, Any]) -> Self | None:
+        """The policy of one call: its own extension, else what ``retry_options`` says, else this; ``None`` is off."""
+        chosen = extensions.get(EXTENSION, _UNSET)
+        if chosen is _UNSET:
+            chosen = _overrides.get()
+        if chosen is _UNSET:
+            return self
+        if chosen is None or isinstance(chosen, type(self)):
+            return chosen
+        if isinstance(chosen, Mapping):
+            return replace(self, **_known(cast("Mapping[str, Any]", chosen)))
+        raise ConfigError(f"extensions[{EXTENSION!r}]", chosen, "a flexmw.Retry, a mapping of its options, or None")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        if self.clock is SYSTEM:
+            del state["clock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(vars(type(self)(**state)))
+
+
+def _once(request: Request) -> Flow:
+    response: Response = yield Send(request)
+    return response
+
+
+@contextmanager
+def retry_options(policy: Retry | None = _UNSET, /, **options: Any) -> Generator[None]:
+    """Other options for the calls made inside, for SDKs that hide ``request.extensions``.
+
+    ``retry_options(attempts=5, idempotent=True)`` changes those options of whatever policy the client has;
+    ``retry_options(None)`` switches retrying off; ``retry_options(Retry(...))`` replaces the policy. Holds for the
+    current task or thread and for what they start meanwhile.
+
+    :raises ConfigError: an option that Retry does not have, or a value that it does not take.
+    """
+    if policy is _UNSET:
+        replace(Retry(), **_known(options))
+    elif not (policy is None or isinstance(policy, Retry)):
+        raise ConfigError("retry_options(policy)", policy, "a flexmw.Retry, None, or options as keywords")
+    elif options:
+        raise ConfigError("retry_options(policy, ...)", sorted(options), "a policy or options, not both")
+    token = _overrides.set(options if policy is _UNSET else policy)
+    try:
+        yield
+    finally:
+        _overrides.reset(token)
+
+
+def _known(options: Mapping[str, Any]) -> dict[str, Any]:
+    names = [each.name for each in fields(Retry) if each.init]
+    for name in options:
+        if name not in names:
+            raise ConfigError("retry options", name, f"one of {', '.join(names)}")
+    return dict(options)

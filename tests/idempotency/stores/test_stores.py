@@ -1,0 +1,366 @@
+"""The three stores against one conformance suite, and each against what it alone promises."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+import redis
+
+from flexmw.errors import ConfigError
+from flexmw.idempotency.stores.memory import Full, MemoryStore
+from flexmw.idempotency.stores.open import Threaded, _limiters, open_store
+from flexmw.idempotency.stores.sqlite import SQLiteStore, path_of
+from flexmw.testing import FakeClock
+from flexmw.testing.hostile.ports import Port
+from flexmw.testing.stores import check_store
+from tests.servers import redis_binary, skip_unless
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis", "valkey"])
+def test_every_store_keeps_the_promises_of_the_interface(
+    kind: str, backend: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    urls = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/keys.db"}
+    url = urls.get(kind) or request.getfixturevalue("redis_url").replace("redis://", f"{kind}://")
+    assert len(check_store(lambda: open_store(url), backend=backend)) == 13
+
+
+class _Forgetful(MemoryStore):
+    async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
+        return True
+
+
+class _LastWriteWins(MemoryStore):
+    async def swap(self, key, expected, token, entry, *, lease, ttl):  # type: ignore[no-untyped-def]
+        await super().drop(key, expected)
+        held = await self.load(key)
+        return await super().swap(key, held.token if held else "", token, entry, lease=lease, ttl=ttl)
+
+
+@pytest.mark.parametrize(
+    ("broken", "promise"), [(_Forgetful, "renews_a_lease"), (_LastWriteWins, "refuses_a_wrong_expectation")]
+)
+def test_the_suite_names_the_promise_that_a_store_breaks(broken: type[MemoryStore], promise: str) -> None:
+    with pytest.raises(AssertionError, match=promise):
+        check_store(broken)
+
+
+@pytest.mark.anyio
+async def test_a_full_memory_store_forgets_the_oldest_answer_and_never_a_running_request() -> None:
+    store = MemoryStore(capacity=3, clock=FakeClock())
+    await store.swap("running", "", "t", b"", lease=60.0, ttl=100.0)
+    for key in ("a", "b", "c"):
+        await store.swap(key, "", "t", b"", lease=0.0, ttl=100.0)
+    assert [key async for key, _ in store.scan()] == ["running", "b", "c"]
+
+
+@pytest.mark.anyio
+async def test_a_memory_store_full_of_running_requests_takes_no_more() -> None:
+    store = MemoryStore(capacity=2, clock=FakeClock())
+    for key in ("a", "b"):
+        await store.swap(key, "", "t", b"", lease=60.0, ttl=100.0)
+    with pytest.raises(Full):
+        await store.swap("c", "", "t", b"", lease=60.0, ttl=100.0)
+    assert len(store) == 2
+
+
+@pytest.mark.anyio
+async def test_a_memory_store_without_room_for_an_answer_keeps_the_claim() -> None:
+    store = MemoryStore(max_bytes=100, clock=FakeClock())
+    for key in ("a", "b"):
+        await store.swap(key, "", "t", b"x" * 10, lease=60.0, ttl=100.0)
+    with pytest.raises(Full):
+        await store.swap("a", "t", "u", b"x" * 95, lease=0.0, ttl=100.0)
+    held = await store.load("a")
+    assert held is not None
+    assert (held.token, held.entry) == ("t", b"x" * 10)
+    await store.swap("a", "t", "u", b"x" * 90, lease=0.0, ttl=100.0)
+    held = await store.load("a")
+    assert held is not None
+    assert held.token == "u"
+
+
+@pytest.mark.anyio
+async def test_an_answer_above_all_bounds_is_held_while_it_is_alone() -> None:
+    store = MemoryStore(capacity=1, max_bytes=100, clock=FakeClock())
+    await store.swap("a", "", "t", b"x", lease=60.0, ttl=100.0)
+    await store.swap("a", "t", "u", b"x" * 200, lease=0.0, ttl=100.0)
+    await store.swap("b", "", "t", b"x", lease=60.0, ttl=100.0)
+    assert [key async for key, _ in store.scan()] == ["b"]
+
+
+def test_a_sqlite_connection_that_cannot_roll_back_is_replaced(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "keys.db")
+    store.swap("k", "", "t", b"entry", lease=60.0, ttl=100.0)
+    connection = store._connection
+    assert connection is not None
+    connection.close()
+    with pytest.raises(sqlite3.Error):
+        store.load("k")
+    store._connection = Stuck(tmp_path / "keys.db", isolation_level=None, check_same_thread=False)
+    with pytest.raises(sqlite3.OperationalError):
+        store.load("k")
+    held = store.load("k")
+    assert held is not None
+    assert held.token == "t"
+    store.close()
+
+
+class Stuck(sqlite3.Connection):
+    """A connection whose disk is gone."""
+
+    def commit(self) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def rollback(self) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.anyio
+async def test_a_memory_store_is_bounded_in_bytes_and_drops_what_expired() -> None:
+    clock = FakeClock()
+    store = MemoryStore(max_bytes=100, clock=clock)
+    for number in range(50):
+        await store.swap(f"k{number}", "", "t", b"x" * 30, lease=0.0, ttl=100.0)
+        assert len(store) <= 3
+    clock.advance(101.0)
+    await store.swap("new", "", "t", b"", lease=0.0, ttl=100.0)
+    assert [key async for key, _ in store.scan()] == ["new"]
+    assert len(store) == 1
+
+
+def test_sqlite_urls_name_relative_and_absolute_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert path_of("sqlite:///keys.db") == tmp_path / "keys.db"
+    assert path_of("sqlite:////var/keys@home.db") == Path("/var/keys@home.db")
+    for wrong in ("sqlite://", "sqlite:///", "sqlite://keys.db", "sqlite:///folder/"):
+        with pytest.raises(ConfigError, match="sqlite:///file"):
+            path_of(wrong)
+
+
+def test_a_sqlite_file_that_cannot_be_opened_is_found_at_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Idempotency\(storage=...\).*check the folder"):
+        open_store(f"sqlite:///{tmp_path}/missing/keys.db", option="Idempotency(storage=...)")
+
+
+def test_a_redis_that_is_not_there_is_found_at_start() -> None:
+    with pytest.raises(ConfigError, match="accepts connections"):
+        open_store("redis://127.0.0.1:1", reach=True)
+
+
+_WRITER = """
+import sys, time
+from pathlib import Path
+from flexmw.idempotency.stores.sqlite import SQLiteStore
+store = SQLiteStore(Path(sys.argv[1]))
+number = 0
+while True:
+    store.swap(f"k{number}", "", "writer", b"x" * 100, lease=60.0, ttl=3600.0)
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_what_sqlite_reported_as_written_is_there_after_sigkill(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    child = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    with child:
+        for _ in range(40):
+            last = int(child.stdout.readline())
+        child.send_signal(signal.SIGKILL)
+        last = max([last, *(int(line) for line in child.stdout.read().split())])
+    assert child.returncode == -signal.SIGKILL
+    store = SQLiteStore(path)
+    assert all(store.load(f"k{number}") is not None for number in range(last + 1))
+    assert store.swap("k0", "writer", "next", b"", lease=1.0, ttl=60.0) is not None
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+    connection.close()
+    store.close()
+
+
+_RACER = """
+import sys
+from flexmw.idempotency.stores.open import open_store
+store = open_store(sys.argv[1], timeout=20.0).blocking
+sys.stdin.readline()
+won = 0
+for number in range(100):
+    held = store.swap(f"race{number}", "", sys.argv[2], b"", lease=60.0, ttl=60.0)
+    won += held is not None and held.token == sys.argv[2]
+print(won)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_of_four_processes_that_claim_the_same_keys_one_wins_each(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path}/keys.db" if kind == "sqlite" else request.getfixturevalue("redis_url")
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", _RACER, url, f"p{number}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for number in range(4)
+    ]
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    won = [int(child.communicate(timeout=30)[0]) for child in children]
+    assert sum(won) == 100
+
+
+def test_a_leap_of_the_wall_clock_makes_sqlite_forget_nothing_too_early(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store = SQLiteStore(tmp_path / "keys.db", clock=clock)
+    store.swap("k", "", "t", b"", lease=60.0, ttl=3600.0)
+    clock.step(1e6)
+    held = store.load("k")
+    assert held is not None
+    assert held.lease == pytest.approx(60.0)
+    store.swap("other", "", "t", b"", lease=60.0, ttl=3600.0)
+    assert store.load("k") is not None
+    clock.advance(1e3)
+    assert store.load("k") is not None
+    clock.step(-2e6)
+    assert store.load("k") is not None
+    clock.step(1e6)
+    clock.advance(2_601.0)
+    assert store.load("k") is None
+    store.swap("another", "", "t", b"", lease=0.0, ttl=1.0)
+    assert "k" not in [key for key, _ in store.scan()]
+    store.close()
+
+
+def test_after_a_reboot_sqlite_takes_every_lease_as_run_out(tmp_path: Path) -> None:
+    before = SQLiteStore(tmp_path / "keys.db", clock=FakeClock(monotonic=90_000.0))
+    before.swap("k", "", "t", b"", lease=60.0, ttl=3600.0)
+    before.close()
+    after = SQLiteStore(tmp_path / "keys.db", clock=FakeClock(monotonic=12.0))
+    held = after.load("k")
+    assert held is not None
+    assert held.lease == 0.0
+    after.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_sqlite_store_opens_its_own_connection_in_a_forked_child(tmp_path: Path) -> None:
+    script = f"""
+import os, sys
+from pathlib import Path
+from flexmw.idempotency.stores.sqlite import SQLiteStore
+store = SQLiteStore(Path({str(tmp_path / "keys.db")!r}))
+store.swap("parent", "", "t", b"", lease=1.0, ttl=60.0)
+child = os.fork()
+store.swap(f"pid{{bool(child)}}", "", "t", b"", lease=1.0, ttl=60.0)
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+print(len(list(store.scan())))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "3\n"
+
+
+@pytest.mark.anyio
+async def test_every_key_in_redis_has_an_expiry(redis_url: str) -> None:
+    store = open_store(redis_url)
+    await store.swap("{a}:1", "", "t", b"x", lease=60.0, ttl=3600.0)
+    await store.swap("{a}:2", "", "t", b"x", lease=60.0, ttl=1.0)
+    await store.extend("{a}:1", "t", lease=60.0, ttl=7200.0)
+    await store.swap("{a}:2", "t", "u", b"y", lease=0.0, ttl=60.0)
+    await store.aclose()
+    with redis.Redis.from_url(redis_url) as client:
+        expiries = {key.decode(): client.pttl(key) for key in client.scan_iter()}
+    assert set(expiries) == {"{a}:1", "{a}:2"}
+    assert 3_600_000 < expiries["{a}:1"] <= 7_200_000
+    assert 0 < expiries["{a}:2"] <= 60_000
+
+
+@pytest.mark.anyio
+async def test_a_redis_that_forgot_the_script_is_given_it_again(redis_url: str) -> None:
+    store = open_store(redis_url)
+    await store.swap("k", "", "t", b"x", lease=60.0, ttl=60.0)
+    with redis.Redis.from_url(redis_url) as client:
+        client.script_flush()
+    held = await store.load("k")
+    await store.aclose()
+    assert held is not None
+    assert held.entry == b"x"
+
+
+@pytest.mark.anyio
+async def test_a_store_that_blocks_holds_up_no_event_loop(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/keys.db", timeout=5.0)
+    assert isinstance(store, Threaded)
+    await store.load("k")
+    other = sqlite3.connect(tmp_path / "keys.db", isolation_level=None)
+    other.execute("begin immediate")
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: store.swap("k", "", "t", b"", lease=1.0, ttl=60.0))
+        for _ in range(50):
+            await anyio.lowlevel.checkpoint()
+        assert other.execute("select count(*) from flexmw_keys").fetchone() == (0,)
+        other.execute("rollback")
+        other.close()
+    assert await store.load("k") is not None
+    await store.aclose()
+
+
+def test_a_redis_cluster_keeps_the_promises_too(tmp_path: Path) -> None:
+    binary = redis_binary()
+    skip_unless(binary, "redis-server")
+    with Port() as port:
+        options = ["--cluster-enabled", "yes", "--save", "", "--bind", "127.0.0.1", "--dir", str(tmp_path)]
+        server = subprocess.Popen([str(binary), "--port", str(port.number), *options], stdout=subprocess.DEVNULL)
+        try:
+            with redis.Redis(port=port.number) as client:
+                for _ in range(200):
+                    try:
+                        client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+                        break
+                    except redis.ConnectionError:
+                        time.sleep(0.02)
+                    except redis.ResponseError as busy:  # the client sent it again: the slots are ours already
+                        assert "already busy" in str(busy)  # noqa: PT017
+                        break
+                while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
+                    time.sleep(0.02)
+            assert len(check_store(lambda: open_store(f"redis+cluster://127.0.0.1:{port.number}"))) == 13
+        finally:
+            server.kill()
+            server.wait()
+
+
+@pytest.mark.anyio
+async def test_a_store_that_was_closed_leaves_nothing_behind_and_can_be_used_again(tmp_path: Path) -> None:
+    for _ in range(3):
+        store = open_store(f"sqlite:///{tmp_path}/keys.db")
+        await store.swap("k", "", "t", b"entry", lease=60.0, ttl=100.0)
+        before = len(_limiters.get())
+        await store.aclose()
+        assert len(_limiters.get()) == before - 1
+        assert await store.load("k") is not None
+        await store.aclose()
+
+
+def test_sqlite_takes_no_parameters_as_part_of_a_file_s_name() -> None:
+    with pytest.raises(ConfigError, match=r"absolute\), without parameters"):
+        path_of("sqlite:///keys.db?timeout=3")
+
+
+def test_sqlite_in_memory_is_no_file_of_that_name() -> None:
+    with pytest.raises(ConfigError, match=r"'sqlite:///:memory:': expected a file, or 'memory://'"):
+        path_of("sqlite:///:memory:")

@@ -1,0 +1,144 @@
+"""Work that is finished whatever becomes of the task that asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+
+import anyio
+import pytest
+
+from flexmw.idempotency import Idempotency
+from flexmw.idempotency.uncancelled import finish
+from tests.idempotency.calls import KEYED, Caller, Host
+
+VALUE: ContextVar[str] = ContextVar("value", default="unset")
+
+
+async def nothing() -> None: ...
+
+
+def ignore() -> None: ...
+
+
+@pytest.mark.anyio
+async def test_what_the_work_raises_is_raised() -> None:
+    async def broken() -> None:
+        raise LookupError("the work's own")
+
+    with pytest.raises(LookupError, match="the work's own"):
+        await finish(broken, ignore)
+
+
+@pytest.mark.anyio
+async def test_context_variables_go_in_and_come_out() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        seen.append(VALUE.get())
+        VALUE.set("by the work")
+
+    VALUE.set("by the caller")
+    await finish(work, ignore)
+    assert (seen, VALUE.get()) == (["by the caller"], "by the work")
+
+
+@pytest.mark.anyio
+async def test_a_scope_that_is_cancelled_waits_for_the_work_and_is_told_to_give_up() -> None:
+    given_up, done, go_on = anyio.Event(), [], anyio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+        done.append("work")
+
+    async with anyio.create_task_group() as group:
+
+        async def asking() -> None:
+            with anyio.CancelScope() as scope:
+                group.start_soon(cancel, scope)
+                await finish(work, given_up.set)
+                done.append("asking went on")
+
+        async def cancel(scope: anyio.CancelScope) -> None:
+            scope.cancel()
+            await given_up.wait()
+            go_on.set()
+
+        group.start_soon(asking)
+    assert done == ["work"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_task_that_is_cancelled_again_and_again_still_waits(anyio_backend: str) -> None:
+    given_up, go_on, done = asyncio.Event(), asyncio.Event(), []
+
+    async def work() -> None:
+        await go_on.wait()
+        done.append("work")
+
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(finish(work, given_up.set))
+    await asyncio.sleep(0)
+    for _ in range(3):
+        task.cancel()
+        await given_up.wait()
+        await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == ["work"]
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_error_nobody_waits_for_any_more_is_not_reported_as_lost(anyio_backend: str) -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+    go_on = asyncio.Event()
+
+    async def broken() -> None:
+        await go_on.wait()
+        raise LookupError
+
+    task = asyncio.create_task(finish(broken, go_on.set))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    await asyncio.sleep(0)
+    assert reported == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_request_whose_task_is_cancelled_is_finished_and_kept(anyio_backend: str) -> None:
+    host = Host().hold()
+    app = Idempotency().asgi(host)
+    task = asyncio.create_task(Caller(app, headers=KEYED)())
+    await host.started.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    host.proceed.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    replay = await Caller(app, headers=KEYED)()
+    assert (replay.answer, replay.replayed, host.runs) == (b"run 1", True, 1)
+
+
+def test_work_that_is_cut_off_with_its_event_loop_is_unknown_at_once() -> None:
+    host = Host().hold()
+    app = Idempotency(lease=3600.0).asgi(host)
+
+    async def cut_off() -> None:
+        task = asyncio.create_task(Caller(app, headers=KEYED)())
+        await host.started.wait()
+        assert not task.done()
+
+    asyncio.run(cut_off())
+    retry = asyncio.run(Caller(app, headers=KEYED)())
+    assert b"idempotency_unknown" in retry.answer
+    assert host.runs == 1

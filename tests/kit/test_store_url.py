@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from flexmw.errors import ConfigError
+from flexmw.kit.store_url import SCHEMES, StorageURL, mask, parse, probe
+
+OPTION = "RateLimit(storage=...)"
+
+
+@pytest.mark.parametrize(
+    ("url", "nodes"),
+    [
+        ("redis://localhost", (("localhost", 6379),)),
+        ("redis://", (("localhost", 6379),)),
+        ("redis://user:p%40ss@cache:6380/3?socket_timeout=1", (("cache", 6380),)),
+        ("rediss://[::1]:6380", (("::1", 6380),)),
+        ("valkey://cache", (("cache", 6379),)),
+        ("async+redis://cache", (("cache", 6379),)),
+        ("redis+cluster://a:1,b:2", (("a", 1), ("b", 2))),
+        ("REDIS://cache", (("cache", 6379),)),
+        ("memory://", ()),
+    ],
+)
+def test_hosts_and_ports_are_read_from_a_url(url: str, nodes: tuple[tuple[str, int], ...]) -> None:
+    assert parse(url, OPTION).nodes == nodes
+
+
+def test_the_path_of_a_socket_or_a_file_is_kept() -> None:
+    assert parse("redis+unix:///run/redis.sock?db=1", OPTION).path == "/run/redis.sock"
+    assert parse("sqlite:///keys.db", "Idempotency(storage=...)", schemes=("memory", "sqlite")).path == "/keys.db"
+
+
+def test_a_scheme_that_the_host_registered_is_taken_as_it_is() -> None:
+    assert parse("acme://somewhere", OPTION, schemes=(*SCHEMES, "acme")).scheme.family == "acme"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (None, "a storage URL such as"),
+        (7, "a storage URL such as"),
+        ("localhost:6379", "a storage URL such as"),
+        ("redsi://localhost", "scheme is one of"),
+        ("sqlite:///keys.db", "scheme is one of"),
+        ("redis://localhost:0", "port from 1 to 65535"),
+        ("redis://localhost:70000", "port from 1 to 65535"),
+        ("redis://localhost:port", "port from 1 to 65535"),
+        ("redis://local host", "port from 1 to 65535"),
+        ("redis://localhost/first", "database number"),
+        ("redis+unix://run/redis.sock", "absolute path"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused_by_option_value_and_remedy(url: object, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        parse(url, OPTION)
+    assert caught.value.option == OPTION
+    assert str(url) in caught.value.value
+
+
+def test_the_driver_of_memcached_comes_with_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flexmw.kit.store_url.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'flexmw\[memcached\]'"):
+        parse("memcached://localhost", "storage")
+
+
+def test_a_missing_driver_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flexmw.kit.store_url.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'flexmw\[redis\]'"):
+        parse("redis://localhost", OPTION)
+
+
+@pytest.mark.parametrize("url", ["redis://:hunter2@cache:port", "redis://:hu/nter2@cache:x", "nope://:hunt@er2@cache"])
+def test_no_message_shows_a_secret(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(url, OPTION)
+    assert "***@cache" in str(caught.value)
+    assert "hu" not in str(caught.value).replace("should", "")
+
+
+def test_masking_takes_all_user_info_and_nothing_else() -> None:
+    assert mask("redis://u:p@s/s@cache:1/0") == "redis://***@cache:1/0"
+    assert mask("redis://cache") == "redis://cache"
+    assert mask("u:p@cache") == "***@cache"
+    assert "hunter2" not in repr(parse("redis://:hunter2@cache", OPTION))
+
+
+def test_a_store_that_listens_passes_the_probe(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        probe(parse(f"redis://127.0.0.1:{port}", OPTION), OPTION)
+        probe(parse(f"redis+cluster://127.0.0.1:1,127.0.0.1:{port}", OPTION), OPTION)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        server.listen()
+        probe(parse(f"redis+unix://{tmp_path}/s", OPTION), OPTION)
+    probe(parse("memory://", OPTION), OPTION)
+
+
+def test_a_store_that_is_not_there_is_named_with_its_address_and_the_remedy(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{port}: .*on_store_failure") as caught:
+        probe(parse(f"redis://:hunter2@127.0.0.1:{port}", OPTION), OPTION)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"none\.sock"):
+        probe(parse(f"redis+unix://{tmp_path}/none.sock", OPTION), OPTION)
+
+
+def test_a_url_is_a_value() -> None:
+    assert parse("memory://", OPTION) == StorageURL("memory://", SCHEMES["memory"], "memory://")

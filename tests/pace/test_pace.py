@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import flexmw.httpx
+from flexmw.contract import CREDENTIALS
+from flexmw.errors import ConfigError
+from flexmw.pace import Pace
+from flexmw.pace.registry import caller_of
+from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit.core import STRATEGIES
+from flexmw.testing import FakeClock
+from tests.ratelimit.calls import answering, call
+from tests.ratelimit.witness import Witness
+from tests.servers import Serve
+
+pytestmark = pytest.mark.anyio
+
+
+class World:
+    """A limited server and a paced client in one process, over a clock that nobody waits for."""
+
+    def __init__(self, *rates: str, strategy: str = "fixed-window", **options: Any) -> None:
+        self.clock = FakeClock()
+        self.app = RateLimit(*rates, strategy=strategy, clock=self.clock, **options).asgi(answering())
+        self.pace = Pace(clock=self.clock, max_wait=1000.0)
+        self.statuses: list[int] = []
+
+    def client(self, key: str = "sk-1", origin: str = "https://api.example") -> httpx.Client:
+        world = self
+
+        class Server(httpx.BaseTransport):
+            def handle_request(self, request: httpx.Request) -> httpx.Response:
+                token = request.headers["authorization"].removeprefix("Bearer ")
+                answer = asyncio.run(call(world.app, token))
+                world.statuses.append(answer.status)
+                world.clock.advance(0.001)
+                return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
+
+        transport = flexmw.httpx.Transport(self.pace, transport=Server(), clock=self.clock)
+        return httpx.Client(transport=transport, base_url=origin, headers={"authorization": f"Bearer {key}"})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "windows"), [("fixed-window", 5), ("moving-window", 5), ("sliding-window-counter", 5), ("gcra", 5)]
+)
+def test_fifty_calls_take_the_least_time_that_the_limit_allows_without_one_refusal(strategy: str, windows: int) -> None:
+    world = World("10/minute", strategy=strategy)
+    began = world.clock.monotonic()
+    with world.client() as client:
+        for _ in range(50):
+            assert client.get("/").status_code == 200
+    assert world.statuses == [200] * 50
+    # Headers have whole seconds, rounded up: each window may be seen one second late.
+    assert world.clock.monotonic() - began <= (windows - 1) * 61 + 60
+
+
+def test_clients_of_one_process_share_what_they_know_and_other_keys_are_not_held_up() -> None:
+    world = World("5/minute")
+    with world.client() as one, world.client() as two, world.client("sk-2") as other:
+        for client in (one, two) * 5:
+            client.get("/")
+        took = sum(world.clock.slept)
+        assert 59 <= took <= 62
+        for _ in range(5):
+            other.get("/")
+        assert sum(world.clock.slept) == took
+    assert set(world.statuses) == {200}
+
+
+def test_a_server_without_such_headers_is_not_slowed_down() -> None:
+    world = World("1/minute", exempt="/*")
+    with world.client() as client:
+        for _ in range(50):
+            client.get("/")
+    assert world.clock.slept == []
+
+
+def test_a_refusal_that_comes_all_the_same_holds_back_everybody() -> None:
+    world = World("3/minute")
+    with world.client() as client:
+        client.get("/")
+        for _ in range(2):
+            asyncio.run(call(world.app, "sk-1"))  # another process uses the same key
+        assert client.get("/").status_code == 429
+        assert client.get("/").status_code == 200
+    assert 59 <= sum(world.clock.slept) <= 61
+
+
+def test_a_wait_that_is_too_long_is_left_to_the_server_to_refuse() -> None:
+    world = World("1/day")
+    with world.client() as client:
+        assert [client.get("/").status_code for _ in range(3)] == [200, 429, 429]
+    assert world.clock.slept == []
+
+
+def test_an_error_on_the_way_holds_nobody_up() -> None:
+    clock = FakeClock()
+
+    def broken(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("nobody there")
+
+    transport = flexmw.httpx.Transport(Pace(clock=clock), transport=httpx.MockTransport(broken), clock=clock)
+    with httpx.Client(transport=transport, base_url="https://broken.example") as client:
+        for _ in range(3):
+            with pytest.raises(httpx.ConnectError):
+                client.get("/")
+    assert clock.slept == []
+
+
+def limiters() -> dict[str, ASGIApp]:
+    """Servers that admit ten requests a second, each counting in its own way and answering 200."""
+    found: dict[str, ASGIApp] = {
+        strategy: RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering())
+        for strategy in STRATEGIES
+    }
+    found["clock-aligned"] = aligned(10)
+    return found
+
+
+def aligned(limit: int) -> ASGIApp:
+    """Windows of a second by the clock."""
+    turn, counted = 0, 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal turn, counted
+        now = time.time()
+        if int(now) > turn:
+            turn, counted = int(now), 0
+        refused = counted >= limit
+        counted += not refused
+        left = f"{int((1 - now % 1) * 1000) + 1}ms"
+        numbers = {"limit": str(limit), "remaining": str(limit - counted), "reset": left}
+        headers = [(f"x-ratelimit-{name}-requests".encode(), value.encode()) for name, value in numbers.items()]
+        await send({"type": "http.response.start", "status": 429 if refused else 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+async def test_a_hundred_tasks_at_ten_a_second_are_never_refused_whatever_counts_them(
+    serve: Serve, anyio_backend: str
+) -> None:
+    witnesses = {name: Witness(app) for name, app in limiters().items()}
+    urls = [serve(witness).url for witness in witnesses.values()]
+    # No connection is used twice: uvicorn closes idle ones, and one may be chosen again at that very moment.
+    inner = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+    transport = flexmw.httpx.AsyncTransport(Pace(), transport=inner)
+    async with httpx.AsyncClient(transport=transport, timeout=60.0) as client:
+
+        async def one(url: str) -> None:
+            await client.get(url, headers={"authorization": "Bearer sk-burst"})
+
+        async with anyio.create_task_group() as tasks:
+            for url in urls:
+                for _ in range(100):
+                    tasks.start_soon(one, url)
+    for name, witness in witnesses.items():
+        assert witness.statuses == [200] * 100, name
+        # Ten, or nine and a bit where windows follow the clock; a busy machine may leave some of them unused.
+        assert witness.windows <= 20, name
+
+
+@pytest.mark.parametrize("strategy", ["fixed-window", "sliding-window-counter"])
+def test_a_hundred_threads_at_ten_a_second_are_never_refused(serve: Serve, strategy: str) -> None:
+    witness = Witness(limiters()[strategy])
+    inner = httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+    url = serve(witness).url
+    with (
+        httpx.Client(transport=flexmw.httpx.Transport(Pace(), transport=inner), timeout=60.0) as client,
+        ThreadPoolExecutor(100) as pool,
+    ):
+        list(pool.map(lambda _: client.get(url), range(100)))
+    assert witness.statuses == [200] * 100
+    assert 10 <= witness.windows <= 20
+
+
+@pytest.mark.parametrize("options", [{"patience": -1}, {"max_wait": "long"}])
+def test_an_option_that_cannot_work_is_refused(options: Any) -> None:
+    make: Callable[..., Pace] = Pace
+    with pytest.raises(ConfigError, match="a number of seconds"):
+        make(**options)
+
+
+@pytest.mark.parametrize("header", CREDENTIALS)
+def test_requests_count_together_by_origin_and_credential(header: str) -> None:
+    one, same, other = (httpx.Request("GET", "https://api.test/x", headers={header: key}) for key in "aab")
+    elsewhere = httpx.Request("GET", "https://other.test/x", headers={header: "a"})
+    assert caller_of(one) == caller_of(same)
+    assert len({caller_of(each) for each in (one, other, elsewhere, httpx.Request("GET", "https://api.test/x"))}) == 4

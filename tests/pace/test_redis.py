@@ -1,0 +1,264 @@
+"""Pace over processes: a real redis between them, a real server that counts."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from redis import Redis
+
+import flexmw.httpx
+from flexmw.errors import ConfigError
+from flexmw.pace import Pace
+from flexmw.pace.redis import PREFIX, Shared
+from flexmw.pace.schedule import Lane, Word
+from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit.core import STRATEGIES
+from flexmw.testing import FakeClock
+from tests.ratelimit.calls import answering
+from tests.ratelimit.witness import Witness
+from tests.servers import HOST, ROOT, Child, Serve
+
+pytestmark = pytest.mark.anyio
+
+COLOURS = ("asyncio", "trio", "threads", "asyncio")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_four_processes_together_are_never_refused(serve: Serve, redis_url: str, strategy: str) -> None:
+    witness = Witness(RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering()))
+    url = serve(witness).url
+    command = [sys.executable, "-m", "tests.pace.worker", url, redis_url, "10"]
+    processes = [
+        subprocess.Popen([*command, colour], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+        for colour in COLOURS
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        outputs = [process.stdin for process in processes]
+        for output in outputs:
+            assert output is not None
+            output.write("go\n")
+            output.flush()
+        answers = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert answers == [[200] * 10] * 4
+    assert witness.statuses == [200] * 40
+    assert 4 <= witness.windows <= 8  # four where the machine is quiet
+    _keeps_no_secret_and_nothing_for_ever(redis_url)
+
+
+def _keeps_no_secret_and_nothing_for_ever(redis_url: str) -> None:
+    with Redis.from_url(redis_url) as redis:
+        keys = redis.keys("*")
+        assert len(keys) == 1
+        assert keys[0].startswith(PREFIX.encode())
+        assert 0 < redis.ttl(keys[0]) <= 600
+        assert b"canary" not in keys[0] + redis.get(keys[0])
+        assert HOST.encode() not in keys[0] + redis.get(keys[0])
+
+
+def test_what_one_process_learned_another_one_knows(serve: Serve, redis_url: str) -> None:
+    url = serve(RateLimit("2/hour").asgi(answering())).url
+    one, two = FakeClock(), FakeClock()  # two clocks are two processes: they share nothing but the store
+    for clock, status in ((one, 200), (two, 200), (one, 429)):
+        pace = Pace(storage=redis_url, clock=clock, max_wait=1.0)
+        with httpx.Client(transport=flexmw.httpx.Transport(pace, clock=clock)) as client:
+            assert client.get(url).status_code == status
+        assert clock.slept == []
+
+
+@pytest.fixture
+def black_hole() -> Any:
+    """A port that takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind((HOST, 0))
+        listening.listen(50)
+        yield f"redis://{HOST}:{listening.getsockname()[1]}"
+
+
+@pytest.fixture(params=["silent", "closed", "frozen"])
+def dead(request: pytest.FixtureRequest, black_hole: str, redis_server: Child) -> Any:
+    if request.param == "silent":
+        yield black_hole
+    elif request.param == "closed":
+        with socket.socket() as unused:
+            unused.bind((HOST, 0))
+            yield f"redis://{HOST}:{unused.getsockname()[1]}"
+    else:
+        with redis_server.frozen():
+            yield redis_server.url
+
+
+async def test_a_dead_store_costs_a_tenth_of_a_second_and_this_process_paces_alone(
+    serve: Serve, dead: str, anyio_backend: str
+) -> None:
+    url = serve(RateLimit("3/second", headers=("openai",)).asgi(answering())).url
+    transport = flexmw.httpx.AsyncTransport(Pace(storage=dead))
+    async with httpx.AsyncClient(transport=transport) as client:
+        began = time.monotonic()
+        assert (await client.get(url)).status_code == 200
+        assert time.monotonic() - began < 1.0  # a tenth, and what a busy machine adds
+        statuses: list[int] = []
+
+        async def one() -> None:
+            statuses.append((await client.get(url)).status_code)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(6):
+                tasks.start_soon(one)
+        assert statuses == [200] * 6
+
+
+class Store:
+    """What a client's script would do in redis, with a clock of its own and a switch."""
+
+    def __init__(self) -> None:
+        self.value, self.alive, self.asked, self.time = b"", True, 0, 5_000_000_000.0
+
+    def register_script(self, script: str) -> Callable[..., Any]:
+        return self
+
+    def __call__(self, keys: list[str], args: list[Any]) -> list[Any]:
+        self.asked += 1
+        if not self.alive:
+            raise ConnectionError("gone")
+        if self.value == args[0]:
+            self.value = args[1]
+            return [1]
+        return [0, self.value, str(int(self.time)), "0"]
+
+
+def turn(lane: Lane, now: float) -> tuple[float, Any]:
+    wait = lane.wait(now)
+    return (wait, None) if wait else (0.0, lane.sent(now))
+
+
+def test_of_two_questions_without_an_answer_the_first_is_repeated_and_then_none_for_a_while() -> None:
+    store, clock = Store(), FakeClock()
+    store.alive = False
+    lane = Shared(lambda: store, "k", patience=5.0, clock=clock)
+    assert lane.enter(turn) == (pytest.approx(0.001), None)
+    wait, ticket = lane.enter(turn)
+    assert (wait, store.asked) == (0.0, 2)
+    assert ticket is not None
+    lane.note(lambda lane, now: lane.answered(ticket, now=now, word=Word(3, 2, 59.0, 60.0, 59.0)))
+    assert store.asked == 2
+    assert lane.enter(turn)[1] is not None
+    assert store.asked == 2
+    clock.advance(1.1)
+    lane.enter(turn)
+    assert store.asked == 3
+
+
+def test_what_happened_without_the_store_is_brought_when_it_is_back() -> None:
+    store, clock = Store(), FakeClock()
+    alone, other = (Shared(lambda: store, "k", patience=5.0, clock=clock) for _ in range(2))
+    _, ticket = alone.enter(turn)
+    alone.note(lambda lane, now: lane.answered(ticket, now=now, word=Word(3, 2, 59.0, 60.0, 59.0)))
+    store.alive = False
+    alone.enter(turn)
+    _, second = alone.enter(turn)
+    assert second is not None
+    store.alive = True
+    clock.advance(1.1)
+    assert alone.enter(turn)[1] is not None
+    assert other.enter(turn)[0] > 50  # three of three are taken
+
+
+def test_an_answer_that_the_store_did_not_hear_is_told_twice_and_then_kept_for_later() -> None:
+    store, clock = Store(), FakeClock()
+    lane = Shared(lambda: store, "k", patience=5.0, clock=clock)
+    _, ticket = lane.enter(turn)
+    store.alive, store.asked = False, 0
+    lane.note(lambda lane, now: lane.answered(ticket, now=now, word=Word(1, 0, 59.0, 60.0, 59.0)))
+    assert store.asked == 2
+    store.alive = True
+    clock.advance(1.1)
+    assert Shared(lambda: store, "k", patience=5.0, clock=clock).enter(turn)[0] < 1  # nobody else knows yet
+    assert lane.enter(turn)[0] > 50
+
+
+def test_who_never_gets_a_turn_to_write_gives_up_for_once() -> None:
+    store, clock = Store(), FakeClock()
+    lane = Shared(lambda: store, "k", patience=5.0, clock=clock)
+
+    def others_are_faster(lane: Lane, now: float) -> tuple[float, Any]:
+        store.value += b" "
+        clock.advance(0.1)
+        return turn(lane, now)
+
+    assert lane.enter(others_are_faster) == (pytest.approx(0.001), None)
+
+
+def test_a_call_that_fails_asks_nobody(redis_url: str) -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("no answer")
+
+    clock = FakeClock()
+    transport = flexmw.httpx.Transport(
+        Pace(storage=redis_url, clock=clock), transport=httpx.MockTransport(fail), clock=clock
+    )
+    with (
+        httpx.Client(transport=transport, base_url="https://failing.example") as client,
+        Redis.from_url(redis_url) as it,
+    ):
+        with pytest.raises(httpx.ReadTimeout):
+            client.get("/")
+        asked = it.info("commandstats")["cmdstat_evalsha"]["calls"]
+        with pytest.raises(httpx.ReadTimeout):
+            client.get("/")
+        assert it.info("commandstats")["cmdstat_evalsha"]["calls"] - asked == 2  # to read and to write, for its turn
+
+
+def test_a_store_that_was_emptied_is_told_what_is_known() -> None:
+    store, clock = Store(), FakeClock()
+    lane = Shared(lambda: store, "k", patience=5.0, clock=clock)
+    _, ticket = lane.enter(turn)
+    lane.note(lambda lane, now: lane.answered(ticket, now=now, word=Word(1, 0, 59.0, 60.0, 59.0)))
+    store.value = b""
+    assert lane.enter(turn)[0] > 50
+
+
+def test_who_was_told_to_wait_does_not_ask_again_before() -> None:
+    store, clock = Store(), FakeClock()
+    lane = Shared(lambda: store, "k", patience=5.0, clock=clock)
+    _, ticket = lane.enter(turn)
+    assert lane.quiet == 0.0
+    wait, _ = lane.enter(turn)
+    assert lane.quiet == pytest.approx(wait)
+    lane.later(lambda lane, now: lane.failed(ticket, now=now))
+    lane.note(lambda lane, now: None)
+    assert lane.quiet == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"storage": "memcached://localhost"}, "redis"),
+        ({"storage": "redis://:secret@localhost:99999"}, "a port"),
+        ({"storage": 3}, "a storage URL"),
+        ({"pepper": ""}, "pepper"),
+    ],
+)
+def test_a_store_that_cannot_be_shared_is_refused(options: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as failure:
+        Pace(**options)
+    assert "secret" not in str(failure.value)
+
+
+def test_the_password_of_a_store_is_not_shown() -> None:
+    assert "secret" not in repr(Pace(storage="redis://:secret@localhost"))

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flexmw.kit.store_url import parse
+from flexmw.ratelimit.core import SECOND, STRATEGIES, Verdict, rates_of
+from flexmw.ratelimit.stores.batching import FLIGHTS, Crowd
+from flexmw.ratelimit.stores.memory import Memory
+from flexmw.ratelimit.stores.redis import Redis
+
+pytestmark = pytest.mark.anyio
+NAMES = sorted(STRATEGIES)
+RATES = rates_of("100/minute")
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Answers:
+    """A store that answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, asyncio.Future[list[Any]]]] = []
+        self.cancelled = 0
+        self.came = asyncio.Event()
+
+    async def __call__(self, digest: str, rates: Any, cost: int, number: int) -> list[Any]:
+        answer = asyncio.get_running_loop().create_future()
+        self.asked.append((number, answer))
+        self.came.set()
+        try:
+            return await answer  # type: ignore[no-any-return]
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+async def turns(number: int = 5) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def crowded(crowd: Crowd, answers: Answers, number: int) -> list[asyncio.Task[Any]]:
+    tasks = [asyncio.create_task(crowd.join(answers, "question", RATES, 1)) for _ in range(number)]
+    await turns()
+    return tasks
+
+
+async def test_the_first_ones_go_alone_and_the_rest_together_when_one_is_back() -> None:
+    crowd, answers = Crowd(), Answers()
+    tasks = await crowded(crowd, answers, FLIGHTS + 5)
+    assert [number for number, _ in answers.asked] == [1] * FLIGHTS
+    answers.asked[0][1].set_result(["first"])
+    await turns()
+    assert [number for number, _ in answers.asked][FLIGHTS:] == [5]
+    for _, answer in answers.asked[1:]:
+        answer.set_result(["more"])
+    said = await asyncio.gather(*tasks)
+    assert said[0] == (["first"], 0)
+    assert [place for _, place in said[FLIGHTS:]] == [0, 1, 2, 3, 4]
+    assert crowd._lanes == {}
+
+
+async def test_nobody_waits_for_the_answers_of_a_store_that_is_far_away() -> None:
+    crowd, answers = Crowd(), Answers()
+    tasks = await crowded(crowd, answers, FLIGHTS + 5)
+    answers.came.clear()
+    await asyncio.wait_for(answers.came.wait(), 5.0)  # though none of the first ones is answered
+    assert [number for number, _ in answers.asked][FLIGHTS:] == [5]
+    more = await crowded(crowd, answers, 3)
+    assert len(answers.asked) == FLIGHTS + 1
+    for _, answer in answers.asked:
+        answer.set_result(["first"])
+    await turns()
+    answers.asked[-1][1].set_result(["second"])
+    said = await asyncio.gather(*tasks, *more)
+    assert [place for _, place in said[FLIGHTS:]] == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert crowd._lanes == {}
+
+
+async def test_other_questions_do_not_wait() -> None:
+    crowd, answers = Crowd(), Answers()
+    tasks = await crowded(crowd, answers, FLIGHTS + 1)
+    tasks.append(asyncio.create_task(crowd.join(answers, "another", RATES, 1)))
+    await turns()
+    assert len(answers.asked) == FLIGHTS + 1
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_failure_is_everybody_s_and_the_next_ones_ask_anew() -> None:
+    crowd, answers = Crowd(), Answers()
+    tasks = await crowded(crowd, answers, FLIGHTS + 3)
+    answers.asked[0][1].set_exception(ConnectionError("gone"))
+    await turns()
+    late = await crowded(crowd, answers, 2)
+    answers.asked[-1][1].set_exception(ConnectionError("gone"))
+    await turns()
+    assert answers.asked[-1][0] == 2
+    for _, answer in answers.asked:
+        if not answer.done():
+            answer.set_result([])
+    outcomes = await asyncio.gather(*tasks, *late, return_exceptions=True)
+    assert [isinstance(outcome, ConnectionError) for outcome in outcomes] == [
+        True,
+        *[False] * (FLIGHTS - 1),
+        *[True] * 3,
+        *[False] * 2,
+    ]
+
+
+async def test_who_goes_away_disturbs_nobody_and_what_nobody_waits_for_is_called_off() -> None:
+    crowd, answers = Crowd(), Answers()
+    tasks = await crowded(crowd, answers, FLIGHTS + 4)
+    tasks[FLIGHTS].cancel()  # before its flight
+    answers.asked[0][1].set_result([])
+    await turns()
+    assert answers.asked[-1][0] == 3
+    tasks[FLIGHTS + 1].cancel()  # during it
+    await turns()
+    assert answers.cancelled == 0
+    tasks[FLIGHTS + 2].cancel()
+    tasks[FLIGHTS + 3].cancel()
+    await turns()
+    assert answers.cancelled == 1
+    for _, answer in answers.asked:
+        if not answer.done():
+            answer.set_result([])
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(outcome, asyncio.CancelledError) for outcome in outcomes] == [False] * FLIGHTS + [True] * 4
+    assert crowd._lanes == {}
+
+
+async def test_a_flight_that_is_cut_off_cancels_who_waits_for_it() -> None:
+    crowd, answers = Crowd(), Answers()
+    tasks = await crowded(crowd, answers, FLIGHTS + 1)
+    answers.asked[0][1].set_result([])
+    await turns()
+    answers.asked[-1][1].cancel()
+    await turns()
+    assert tasks[-1].cancelled()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def store_of(url: str, strategy: str) -> AsyncGenerator[Redis]:
+    store = Redis(STRATEGIES[strategy], parse(url, "storage"))
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_a_crowd_takes_few_commands_and_everyone_hears_an_own_number(redis_url: str, strategy: str) -> None:
+    rates = rates_of(["60/hour", "90/day"])
+    async with store_of(redis_url, strategy) as store:
+        await store.decide("warm", rates, 1)
+        with redis.Redis.from_url(redis_url) as server:
+            before = server.info("commandstats")["cmdstat_evalsha"]["calls"]
+            said = await asyncio.gather(*(store.decide("caller", rates, 1) for _ in range(100)))
+            calls = server.info("commandstats")["cmdstat_evalsha"]["calls"] - before
+    assert calls <= 2 * FLIGHTS
+    assert sorted(each.remaining for each in said if not each.wait) == list(range(60))
+    assert {(each.rate.name, each.remaining) for each in said if each.wait} == {("60/hour", 0)}
+    # Those that waited are admitted in the order in which they came.
+    refused = [each.wait > 0 for each in said[FLIGHTS:]]
+    assert refused == sorted(refused)
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_a_crowd_is_decided_as_if_one_by_one(redis_url: str, strategy: str) -> None:
+    callers = iter(range(1_000_000))
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        crowds=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 4)), min_size=1, max_size=4),
+        limits=st.tuples(st.integers(1, 60), st.integers(1, 90)),
+    )
+    def alike(crowds: list[tuple[int, int]], limits: tuple[int, int]) -> None:
+        asyncio.run(compare(f"caller {next(callers)}", crowds, rates_of([f"{limits[0]}/day", f"{limits[1]}/month"])))
+
+    async def compare(digest: str, crowds: Any, rates: Any) -> None:
+        memory = Memory(STRATEGIES[strategy])
+        async with store_of(redis_url, strategy) as store:
+            for number, cost in crowds:
+                theirs = await asyncio.gather(*(store.decide(digest, rates, cost) for _ in range(number)))
+                ours = [memory.decide_now(digest, rates, cost) for _ in range(number)]
+                assert sorted(map(shape, theirs)) == sorted(map(shape, ours))
+
+    def shape(said: Verdict) -> Any:
+        # Rounded: the two began some milliseconds apart.
+        return said.rate.name, said.remaining, round(said.wait / (60 * SECOND))
+
+    alike()
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_a_crowd_that_obeys_is_not_refused_for_having_come_too_early(redis_url: str, strategy: str) -> None:
+    rates = rates_of("40/second")
+    async with store_of(redis_url, strategy) as store:
+        said = await asyncio.gather(*(store.decide("caller", rates, 2) for _ in range(30)))
+        waits = [each.wait for each in said if each.wait]
+        assert len(waits) == 10
+        await asyncio.sleep(min(waits) / SECOND)
+        assert not (await store.decide("caller", rates, 2)).wait

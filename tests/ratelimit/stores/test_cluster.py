@@ -1,0 +1,261 @@
+"""The limiter on a real Redis Cluster: three nodes, the keys of one caller on one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.crc import key_slot
+
+from flexmw.kit.identity import CallerHasher
+from flexmw.pace import Pace
+from flexmw.pace.registry import Lanes, parse
+from flexmw.pace.schedule import Lane, Word
+from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit.asgi import Limited
+from flexmw.ratelimit.core import STRATEGIES
+from flexmw.testing import FakeClock
+from flexmw.testing.hostile.ports import HOST, Port
+from tests.ratelimit.calls import answering, call
+from tests.servers import redis_binary, skip_unless
+
+pytestmark = pytest.mark.anyio
+NAMES = sorted(STRATEGIES)
+NODES = 3
+SLOTS = 16384
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Cluster:
+    """Three masters that know each other and have a third of the slots each."""
+
+    def __init__(self, ports: list[int], processes: list[subprocess.Popen[bytes]]) -> None:
+        self.nodes = [redis.Redis(HOST, port, socket_timeout=5.0) for port in ports]
+        self.ports, self.processes = ports, processes
+        self.url = "redis+cluster://" + ",".join(f"{HOST}:{port}" for port in ports)
+
+    def caller(self, node: int, strategy: str) -> str:
+        """An API key whose counters lie on a node. What the keys of a caller share is the text between the first brace
+        and the one that closes it; that of ``limits``' sliding windows has another one in it."""
+        inside = "LIMITER/{" if strategy == "sliding-window-counter" else ""
+        for number in range(1000):
+            key = f"sk-{number}"
+            slot: int = key_slot(f"{inside}{CallerHasher().of_key(key.encode()).digest}".encode())
+            if slot * NODES // SLOTS == node:
+                return key
+        raise AssertionError(node)
+
+    def each(self, ask: Callable[[redis.Redis], Any]) -> list[Any]:
+        return [ask(node) for node in self.nodes]
+
+
+@contextmanager
+def cluster_of(folder: Path) -> Generator[Cluster]:
+    binary = redis_binary()
+    skip_unless(binary, "redis-server")
+    with ExitStack() as stack:
+        ports = [_port(stack) for _ in range(NODES)]
+        processes = []
+        for port in ports:
+            home = folder / str(port)
+            home.mkdir()
+            where = ["--bind", HOST, "--port", str(port), "--dir", str(home)]
+            state = ["--save", "", "--appendonly", "no", "--loglevel", "warning", "--cluster-enabled", "yes"]
+            rules = ["--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"]
+            log = stack.enter_context((home / "log.txt").open("wb"))
+            process = subprocess.Popen([str(binary), *where, *state, *rules], stdout=log, stderr=log)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            processes.append(process)
+        cluster = Cluster(ports, processes)
+        stack.callback(lambda: cluster.each(lambda node: node.close()))
+        _join(cluster)
+        yield cluster
+
+
+def _port(stack: ExitStack) -> int:
+    """A free port whose bus is free too: before version 7 its number is given, 10000 above."""
+    while True:
+        port = Port()
+        with suppress(OSError, OverflowError):
+            stack.callback(Port(port.number + 10_000).release)
+            return stack.enter_context(port).number
+        port.release()
+
+
+def _join(cluster: Cluster) -> None:
+    for place, node in enumerate(cluster.nodes):
+        _until(lambda node=node: node.ping())
+        slots = range(-(-place * SLOTS // NODES), -(-(place + 1) * SLOTS // NODES))
+        node.execute_command("CLUSTER ADDSLOTS", *slots)
+    for port in cluster.ports[1:]:
+        cluster.nodes[0].execute_command("CLUSTER MEET", HOST, port)
+    _until(lambda: all(cluster.each(_knows_all)))
+
+
+def _knows_all(node: redis.Redis) -> bool:
+    info = node.execute_command("CLUSTER INFO")
+    return (
+        info["cluster_state"] == "ok"
+        and int(info["cluster_slots_ok"]) == SLOTS
+        and int(info["cluster_known_nodes"]) == NODES
+        and len(node.execute_command("CLUSTER SLOTS")) == NODES
+    )
+
+
+def _until(true: Callable[[], Any], seconds: float = 30.0) -> None:
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            if true():
+                return
+        except redis.RedisError:
+            pass
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
+    with cluster_of(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(_cluster: Cluster) -> Cluster:
+    """The worker's cluster, emptied."""
+    _cluster.each(lambda node: node.flushall())
+    return _cluster
+
+
+Make = Callable[..., Limited]
+
+
+@pytest.fixture
+async def limited() -> AsyncGenerator[Make]:
+    apps: list[Limited] = []
+
+    def make(cluster: Cluster, *rates: str, **options: Any) -> Limited:
+        options = {"store_timeout": 5.0, "on_store_failure": "closed"} | options
+        app = RateLimit(*rates, storage=cluster.url, **options).asgi(answering())
+        assert isinstance(app, Limited)
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        await app.close()
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_of_many_at_once_exactly_the_limit_is_admitted_on_every_node(
+    cluster: Cluster, limited: Make, strategy: str
+) -> None:
+    app = limited(cluster, "7/hour", "9/day", strategy=strategy)
+    for node in range(NODES):
+        key = cluster.caller(node, strategy)
+        answers = await asyncio.gather(*(call(app, key) for _ in range(40)))
+        assert sorted(answer.status for answer in answers) == [200] * 7 + [429] * 33
+        told = sorted(answer.quota[1] for answer in answers if answer.status == 200)
+        assert told == list(range(7))
+    for number, node in enumerate(cluster.nodes):
+        keys = node.keys("*")
+        assert keys, number
+        assert all(node.pttl(key) > 0 for key in keys)
+
+
+def _commands(node: redis.Redis) -> int:
+    """Scripts that the node was asked for since its statistics were emptied, and anything that carried data."""
+    stats = node.info("commandstats")
+    meta = ("cluster", "command", "info", "config", "client", "hello", "ping", "select", "slowlog")
+    inner = ("get", "set", "pttl", "incrby", "rename", "time", "lindex", "llen", "lpush", "ltrim", "pexpire", "del")
+    names = {name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items()}
+    return sum(calls for name, calls in names.items() if name.partition("|")[0] not in (*meta, *inner))
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_a_decision_is_one_command_whatever_the_number_of_windows(
+    cluster: Cluster, limited: Make, strategy: str
+) -> None:
+    app = limited(cluster, "50/second", "70/minute", "80/hour", "90/day", strategy=strategy)
+    keys = [cluster.caller(node, strategy) for node in range(NODES)]
+    for key in keys:
+        await call(app, key)
+    cluster.each(lambda node: node.config_resetstat())
+    for key in keys:
+        for _ in range(5):
+            assert (await call(app, key)).status == 200
+    assert cluster.each(_commands) == [5] * NODES
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_a_node_that_has_forgotten_the_script_is_told_it_again(
+    cluster: Cluster, limited: Make, strategy: str
+) -> None:
+    app = limited(cluster, "3/hour", strategy=strategy)
+    for node in range(NODES):
+        key = cluster.caller(node, strategy)
+        for expected in (2, 1, 0):
+            cluster.nodes[node].script_flush()
+            assert (await call(app, key)).quota[1] == expected
+        assert (await call(app, key)).status == 429
+
+
+# redis-py forgets the nodes that it knew when one of them dies, without closing their connections.
+@pytest.mark.filterwarnings(
+    "ignore:Unclosed ClusterNode:ResourceWarning",
+    "ignore:unclosed:ResourceWarning",
+    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning",
+)
+@pytest.mark.parametrize(("policy", "status"), [("closed", 503), ("open", 200), ("local", 200)])
+async def test_when_a_node_dies_its_callers_get_what_the_policy_says_and_the_others_notice_nothing(
+    tmp_path: Path, limited: Make, policy: str, status: int
+) -> None:
+    with cluster_of(tmp_path) as cluster:
+        clock = FakeClock()
+        options = {"strategy": "fixed-window", "store_timeout": 0.5, "on_store_failure": policy, "clock": clock}
+        app = limited(cluster, "2/hour", **options)
+        alive, dead = (cluster.caller(node, "fixed-window") for node in (0, 2))
+        for key in (alive, dead):
+            assert (await call(app, key)).status == 200
+        cluster.processes[2].kill()
+        began = time.monotonic()
+        answers = [(await call(app, dead)).status for _ in range(4)]
+        assert time.monotonic() - began < 10.0  # half a second each until the breaker opens, on a busy machine
+        assert answers[:2] == [status] * 2
+        assert answers[2:] == [429 if policy == "local" else status] * 2
+        clock.advance(10.0)  # the breaker lets one through again
+        answer = await asyncio.wait_for(call(app, alive), 10.0)
+        assert (answer.status, answer.quota[1]) == (200, 0)
+
+
+def test_lanes_of_clients_may_lie_on_a_cluster(cluster: Cluster) -> None:
+    assert Pace(storage=cluster.url) is not None
+    url = parse(cluster.url, "storage", schemes=["redis+cluster"])
+    one, two = (Lanes(url, patience=5.0, clock=FakeClock()).stored("origin and key") for _ in range(2))
+    assert one is not two
+
+    def enter(lane: Lane, now: float) -> tuple[float, Any]:
+        wait = lane.wait(now)
+        return (wait, None) if wait else (0.0, lane.sent(now))
+
+    def ask(shared: Any) -> tuple[float, Any]:
+        """A first connection to a whole cluster may take longer than one question is given."""
+        found = shared.enter(enter)
+        return found if found[1] is not None or found[0] > 0.01 else shared.enter(enter)
+
+    _, ticket = ask(one)
+    assert ticket is not None
+    one.note(lambda lane, now: lane.answered(ticket, now=now, word=Word(1, 0, 59.0, 60.0, 59.0)))
+    assert ask(two)[0] > 50

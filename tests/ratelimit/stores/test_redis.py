@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from limits import parse
+from limits.storage import storage_from_string
+from limits.strategies import STRATEGIES as LIMITS_STRATEGIES
+
+from flexmw.kit.store_url import parse as parse_url
+from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit.asgi import Limited
+from flexmw.ratelimit.core import SECOND, STRATEGIES, rates_of
+from flexmw.ratelimit.stores.memory import Memory
+from flexmw.ratelimit.stores.redis import Redis
+from flexmw.testing import FakeClock
+from tests.ratelimit.calls import answering, call
+
+pytestmark = pytest.mark.anyio
+NAMES = sorted(STRATEGIES)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+Make = Callable[..., Limited]
+
+
+@pytest.fixture
+async def limited(redis_url: str) -> AsyncGenerator[Make]:
+    """Makes apps behind a limiter on the server, and closes their connections at the end."""
+    apps: list[Limited] = []
+
+    def make(*rates: str, **options: Any) -> Limited:
+        app = RateLimit(*rates, storage=redis_url, store_timeout=2.0, on_store_failure="closed", **options).asgi(
+            answering()
+        )
+        assert isinstance(app, Limited)
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        await app.close()
+
+
+def store_of(url: str, name: str) -> Redis:
+    return Redis(STRATEGIES[name], parse_url(url, "storage"))
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_four_processes_admit_exactly_the_limit_and_tell_every_number_once(redis_url: str, strategy: str) -> None:
+    rates = json.dumps(["50/hour", "60/day"])
+    command = [sys.executable, "-m", "tests.ratelimit.worker", redis_url, rates, strategy, "250", "50"]
+    workers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(4)
+    ]
+    try:
+        for worker in workers:
+            assert worker.stdout
+            assert worker.stdout.readline() == "ready\n"
+        said: list[list[int]] = []
+        for worker in workers:
+            assert worker.stdin
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        for worker in workers:
+            said += json.loads(worker.communicate(timeout=60)[0])
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+    admitted = [remaining for status, remaining in said if status == 200]
+    # gcra leaks: one more for each 72 s that the run would take.
+    assert sorted(admitted) == list(range(50))
+    assert [remaining for status, remaining in said if status == 429] == [0] * 950
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+@pytest.mark.parametrize("rates", [["9/minute"], ["9/minute", "100/hour", "200/day", "300/year"]], ids=["1", "4"])
+async def test_a_decision_is_one_command_whatever_the_number_of_windows(
+    limited: Make, server: redis.Redis, strategy: str, rates: list[str]
+) -> None:
+    app = limited(*rates, strategy=strategy)
+    await call(app, "warm the script and the connection")
+    with server.monitor() as monitor:
+        commands: list[str] = []
+        for _ in range(10):
+            assert (await call(app)).status in (200, 429)
+        server.execute_command("PING")
+        for entry in monitor.listen():
+            if entry["command"].startswith("PING"):
+                break
+            name = entry["command"].split()[0]
+            if entry["client_type"] != "lua" and name not in ("HELLO", "CLIENT"):  # of the client that says PING
+                commands.append(name)
+    # Nine are admitted, one is refused: each took one command.
+    assert commands == ["EVALSHA"] * 10
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_a_saturated_caller_costs_the_store_nothing_until_the_wait_is_over(
+    limited: Make, server: redis.Redis, strategy: str
+) -> None:
+    app = limited("2/second", strategy=strategy)
+    while (await call(app)).status == 200:
+        pass
+    before = server.info("commandstats")["cmdstat_evalsha"]["calls"]
+    answers = [await call(app) for _ in range(20)]
+    assert {each.status for each in answers} == {429}
+    assert server.info("commandstats")["cmdstat_evalsha"]["calls"] == before
+    await asyncio.sleep(int(answers[-1]["retry-after-ms"]) / 1000)
+    assert (await call(app)).status == 200
+
+
+@pytest.mark.parametrize("strategy", sorted(LIMITS_STRATEGIES))
+async def test_limits_itself_agrees_on_the_same_keys(redis_url: str, strategy: str) -> None:
+    theirs = LIMITS_STRATEGIES[strategy](storage_from_string(redis_url))
+    store, rates, item = store_of(redis_url, strategy), rates_of("10/minute"), parse("10/minute")
+    for used in range(1, 6):
+        said = await store.decide("digest", rates, 1)
+        assert theirs.get_window_stats(item, "{digest}", strategy).remaining == said.remaining == 10 - used
+    assert theirs.hit(item, "{digest}", strategy, cost=3)
+    assert (await store.decide("digest", rates, 1)).remaining == 1
+    assert theirs.hit(item, "{digest}", strategy)
+    assert not theirs.test(item, "{digest}", strategy)
+    assert (await store.decide("digest", rates, 1)).wait > 0
+    await store.close()
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_no_key_stays_for_ever_and_none_holds_a_secret(limited: Make, server: redis.Redis, strategy: str) -> None:
+    app = limited("3/minute", "9/day", strategy=strategy)
+    for _ in range(5):
+        await call(app, "sk-live-canary")
+    keys = server.keys("*")
+    assert keys
+    for key in keys:
+        assert server.pttl(key) > 0
+        assert b"canary" not in key
+        assert key.startswith(b"LIMITS:")
+    assert len({key[key.index(b"{") + 1 : key.index(b"}")] for key in keys}) == 1
+
+
+async def test_changing_the_strategy_on_live_keys_never_meets_a_wrong_type(limited: Make) -> None:
+    for strategy in (*NAMES, *NAMES):
+        app = limited("3/minute", strategy=strategy)
+        assert (await call(app)).status == 200
+
+
+async def test_a_server_that_forgot_the_script_is_told_it_again(limited: Make, server: redis.Redis) -> None:
+    app = limited("10/minute")
+    for remaining in (9, 8, 7):
+        server.script_flush()
+        answer = await call(app)
+        assert (answer.status, answer.quota[1]) == (200, remaining)
+
+
+async def test_a_counter_without_a_time_to_live_is_healed(redis_url: str, server: redis.Redis) -> None:
+    store, rates = store_of(redis_url, "fixed-window"), rates_of("3/minute")
+    server.set("LIMITS:" + rates[0].key("digest", "fixed-window"), 3)
+    assert (await store.decide("digest", rates, 1)).remaining == 2
+    assert server.pttl("LIMITS:" + rates[0].key("digest", "fixed-window")) > 0
+    await store.close()
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_whoever_obeys_retry_after_is_not_refused_again(redis_url: str, strategy: str) -> None:
+    store, rates = store_of(redis_url, strategy), rates_of("5/second")
+
+    async def client(number: int) -> int:
+        refused_again, obeyed = 0, False
+        cost = 1 + number % 3
+        await asyncio.sleep(number * 0.037)
+        for _ in range(8):
+            said = await store.decide(f"caller {number}", rates, cost)
+            refused_again += obeyed and said.wait > 0
+            obeyed = said.wait > 0
+            if obeyed:
+                await asyncio.sleep(said.wait / SECOND)
+        return refused_again
+
+    assert sum(await asyncio.gather(*(client(number) for number in range(25)))) == 0
+    await store.close()
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_settling_and_looking_are_one_command_each_and_exact(redis_url: str, strategy: str) -> None:
+    store, rates = store_of(redis_url, strategy), rates_of(["20/minute", "50/day"])
+    assert (await store.decide("digest", rates, 15)).remaining == 5
+    assert (await store.decide("digest", rates, 5, take=False)).remaining == 5
+    assert (await store.decide("digest", rates, 6, take=False)).wait > 0
+    await store.give("digest", rates, 10)
+    assert (await store.decide("digest", rates, 1)).remaining == 14
+    await store.give("digest", rates, -30)
+    said = await store.decide("digest", rates, 1)
+    assert (said.wait > 0, said.remaining) == (True, 0)
+    await store.give("nobody", rates, 10)
+    assert (await store.decide("nobody", rates, 1)).remaining == 19
+    await store.close()
+
+
+arrivals = st.lists(st.tuples(st.sampled_from([0, 30, 110, 230]), st.integers(1, 3)), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_memory_and_redis_decide_alike_on_the_same_arrivals(redis_url: str, strategy: str) -> None:
+    numbers = iter(range(1_000_000))
+
+    @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(arrivals=arrivals, limit=st.integers(3, 6))
+    def alike(arrivals: list[tuple[int, int]], limit: int) -> None:
+        asyncio.run(compare(f"caller {next(numbers)}", arrivals, limit))
+
+    async def compare(digest: str, arrivals: list[tuple[int, int]], limit: int) -> None:
+        clock = FakeClock()
+        store, memory, rates = (
+            store_of(redis_url, strategy),
+            Memory(STRATEGIES[strategy], clock),
+            rates_of(f"{limit}/second"),
+        )
+        try:
+            await store.decide("warm", rates, 1)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            for gap, cost in arrivals:
+                await asyncio.sleep(gap / 1000)
+                before = loop.time() - began
+                theirs = await store.decide(digest, rates, cost)
+                after = loop.time() - began
+                clock.advance(after - (clock.monotonic() - 1000.0))
+                ours = memory.decide_now(digest, rates, cost)
+                near = min(abs(theirs.wait), abs(ours.wait)) < (after - before) * SECOND + 60_000
+                if not near:
+                    assert (theirs.wait > 0, theirs.remaining) == (ours.wait > 0, ours.remaining) or edge(theirs, ours)
+                if (theirs.wait > 0) != (ours.wait > 0):
+                    break  # decided at different moments around an edge: from here on they are different callers
+        finally:
+            await store.close()
+
+    def edge(theirs: Any, ours: Any) -> bool:
+        return abs(theirs.remaining - ours.remaining) <= 1 and (theirs.wait > 0) == (ours.wait > 0)
+
+    alike()

@@ -1,0 +1,553 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from flexmw.errors import ConfigError
+from flexmw.kit.store_url import parse
+from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit.asgi import Limited
+from flexmw.ratelimit.core import STRATEGIES, Slot, rates_of
+from flexmw.ratelimit.stores.memory import Memory
+from flexmw.ratelimit.stores.redis import Redis
+from flexmw.testing import FakeClock
+from tests.ratelimit.calls import Answer, answering, ask, call, scope_of
+from tests.servers import Child
+
+pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(STRATEGIES)
+Make = Callable[..., Limited]
+ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
+def slots_of(app: Limited) -> int:
+    """How many slots this process's memory has given out."""
+    assert app.limiter.memory is not None
+    return sum(map(len, app.limiter.memory._slots.values()))
+
+
+def limited(*rates: str, app: ASGIApp | None = None, **options: Any) -> Limited:
+    made = RateLimit(*rates, **options).asgi(app or answering())
+    assert isinstance(made, Limited)
+    return made
+
+
+class Gate:
+    """An app that holds every request of ``/held`` until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered = anyio.Event()
+        self.opened = anyio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/held":
+            self.entered.set()
+            await self.opened.wait()
+        await answering()(scope, receive, send)
+
+
+async def raising(scope: Scope, receive: Receive, send: Send) -> None:
+    raise RuntimeError
+
+
+# --- memory: both backends --------------------------------------------------------------------------------------------
+
+
+async def test_at_most_so_many_at_once_and_who_is_refused_is_told_to_come_back_in_a_second() -> None:
+    gate = Gate()
+    app = limited(app=gate, concurrency=2)
+    refused: list[Answer] = []
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(lambda: call(app, path="/held"))
+        await gate.entered.wait()
+        await anyio.wait_all_tasks_blocked()
+        refused.append(await call(app))
+        assert (await call(app, "sk-2")).status == 200
+        gate.opened.set()
+    assert (await call(app)).status == 200
+    answer = refused[0]
+    assert (answer.status, answer.error["code"], answer["retry-after"]) == (429, "rate_limit_exceeded", "1")
+    assert answer.quota[:2] == (2, 0)
+    assert slots_of(app) == 0
+
+
+async def test_who_finds_no_slot_free_uses_up_no_rate_and_the_other_way_round() -> None:
+    gate, clock = Gate(), FakeClock()
+    app = limited("2/minute", app=gate, concurrency=1, clock=clock, strategy="fixed-window")
+    answers: list[Answer] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: call(app, path="/held"))
+        await gate.entered.wait()
+        answers += [await call(app), await call(app)]
+        gate.opened.set()
+    assert [(answer.status, answer.quota[:2], answer["retry-after"]) for answer in answers] == [(429, (2, 1), "1")] * 2
+    assert (await call(app)).quota[1] == 0
+    refused = await call(app)
+    assert (refused.status, refused["retry-after"]) == (429, "60")
+    assert slots_of(app) == 0
+
+
+async def test_the_next_request_of_a_caller_who_has_seen_the_end_finds_the_slot_free() -> None:
+    statuses: list[int] = []
+
+    async def lingering(scope: Scope, receive: Receive, send: Send) -> None:
+        await answering()(scope, receive, send)
+        await anyio.lowlevel.checkpoint()  # work that goes on in the background
+
+    app = limited(app=lingering, concurrency=1)
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            statuses.append((await call(app, "sk-1")).status)
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    await app(scope_of(), receive, send)
+    assert statuses == [200]
+
+
+async def test_a_stream_holds_its_slot_to_the_last_chunk() -> None:
+    held: list[int] = []
+
+    async def streaming(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for number in range(3):
+            held.append(slots_of(app))
+            await send({"type": "http.response.body", "body": b"x", "more_body": number < 2})
+            held.append(slots_of(app))
+
+    app = limited(app=streaming, concurrency=1)
+    await call(app)
+    assert held == [1, 1, 1, 1, 1, 0]
+
+
+async def test_a_websocket_holds_a_slot_while_it_is_open() -> None:
+    opened, closing = anyio.Event(), anyio.Event()
+
+    async def chat(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        opened.set()
+        await closing.wait()
+        await send({"type": "websocket.close", "code": 1000})
+
+    app = limited(app=chat, concurrency=1)
+    denied: list[Answer] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: ask(app, {**scope_of(), "type": "websocket"}))
+        await opened.wait()
+        denied.append(await ask(app, {**scope_of(), "type": "websocket"}))
+        closing.set()
+    assert denied[0].messages == [{"type": "websocket.close", "code": 1008, "reason": "rate_limit_exceeded"}]
+    assert slots_of(app) == 0
+
+
+async def test_whatever_ends_a_request_gives_its_slot_back() -> None:
+    gate = Gate()
+    app, broken = limited(app=gate, concurrency=1), limited(app=raising, concurrency=1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: call(app, path="/held"))
+        await gate.entered.wait()
+        assert slots_of(app) == 1
+        tasks.cancel_scope.cancel()
+    assert slots_of(app) == 0
+    with pytest.raises(RuntimeError):
+        await call(broken)
+    assert slots_of(broken) == 0
+
+
+async def test_looking_shadow_and_exemption_know_slots() -> None:
+    gate = Gate()
+    app = limited(app=gate, concurrency=1, shadow=True, exempt="/health")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: call(app, path="/held"))
+        await gate.entered.wait()
+        seen = await app.explain(scope_of())
+        assert seen is not None
+        assert (seen.allowed, seen.limit, seen.unit, seen.policy) == (False, 1, "concurrent-requests", "1 at once")
+        assert (await call(app)).status == 200
+        assert (await call(app, path="/health")).status == 200
+        assert slots_of(app) == 1
+        gate.opened.set()
+    seen = await app.explain(scope_of())
+    assert seen is not None
+    assert (seen.allowed, seen.remaining) == (True, 1)
+    assert slots_of(app) == 0
+
+
+@pytest.mark.parametrize("dialect", ["seed", "openai", "ietf"])
+async def test_every_dialect_says_what_was_refused(dialect: str) -> None:
+    gate = Gate()
+    app = limited(app=gate, concurrency=3, headers=(dialect,), clock=FakeClock(now=1_800_000_000.0))
+    answers: list[Answer] = []
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(lambda: call(app, path="/held"))
+        await gate.entered.wait()
+        await anyio.wait_all_tasks_blocked()
+        answers.append(await call(app))
+        gate.opened.set()
+    names = {
+        "seed": ("x-ratelimit-reset-requests", "1800000001"),
+        "openai": ("x-ratelimit-reset-requests", "1s"),
+        "ietf": ("ratelimit-policy", '"3 at once";q=3;qu="concurrent-requests"'),
+    }
+    name, value = names[dialect]
+    assert answers[0][name] == value
+
+
+@given(
+    most=st.integers(1, 4),
+    steps=st.lists(st.one_of(st.just(None), st.integers(0, 9)), max_size=40),
+    rate=st.integers(1, 30),
+)
+def test_holders_never_pass_the_number_and_every_free_slot_can_be_had(
+    most: int, steps: list[int | None], rate: int
+) -> None:
+    memory, rates = Memory(STRATEGIES["fixed-window"]), rates_of(f"{rate}/day")
+    held: list[Slot] = []
+    taken = 0
+    for number, step in enumerate(steps):
+        if step is None:
+            slot = Slot(f"{number}", most, 1)
+            said = memory.decide_now("caller", rates, 1, slot=slot)
+            assert (said.wait == 0) == (len(held) < most and taken < rate)
+            if not said.wait:
+                held.append(slot)
+                taken += 1
+                assert said.remaining == rate - taken
+        elif held:
+            memory.release_now("caller", held.pop(step % len(held)))
+    for slot in held:
+        memory.release_now("caller", slot)
+        memory.release_now("caller", slot)
+    assert memory._slots == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"concurrency": 0}, "at least 1"),
+        ({"concurrency": True}, "at least 1"),
+        ({"concurrency": 2, "lease": 0.5}, "at least 1"),
+    ],
+)
+def test_slots_that_cannot_work_are_refused(options: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        RateLimit(**options)
+
+
+# --- redis ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def shared(redis_url: str) -> AsyncGenerator[Make]:
+    apps: list[Limited] = []
+
+    def make(*rates: str, app: ASGIApp | None = None, **options: Any) -> Limited:
+        made = limited(*rates, app=app, **{"storage": redis_url, "store_timeout": 2.0, **options})
+        apps.append(made)
+        return made
+
+    yield make
+    for made in apps:
+        await made.close()
+
+
+def leases(server: redis.Redis) -> int:
+    return sum(server.zcard(key) for key in server.keys("*slots*"))
+
+
+@contextmanager
+def holders(url: str, number: int, *, most: int, lease: float, requests: int) -> Generator[list[subprocess.Popen[str]]]:
+    command = [sys.executable, "-m", "tests.ratelimit.holder", url, str(most), str(lease), str(requests)]
+    with ExitStack() as stack:
+        workers: list[subprocess.Popen[str]] = []
+        for _ in range(number):
+            worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+            stack.callback(worker.communicate)
+            stack.callback(worker.kill)
+            workers.append(worker)
+        for worker in workers:
+            assert hears(worker) == "ready"
+        yield workers
+
+
+def hears(worker: subprocess.Popen[str]) -> str:
+    assert worker.stdout
+    return worker.stdout.readline().strip()
+
+
+def tell(worker: subprocess.Popen[str]) -> None:
+    assert worker.stdin
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+
+
+def test_four_processes_hold_exactly_the_number_together(redis_url: str, server: redis.Redis) -> None:
+    with holders(redis_url, 4, most=7, lease=60.0, requests=25) as workers:
+        for worker in workers:
+            tell(worker)
+        outcomes = [outcome for worker in workers for outcome in json.loads(hears(worker))]
+        assert (outcomes.count(0), outcomes.count(429)) == (7, 93)
+        assert leases(server) == 7
+        for worker in workers:
+            tell(worker)
+        assert [hears(worker) for worker in workers] == ["over"] * 4
+    assert leases(server) == 0
+
+
+def test_the_slots_of_a_process_that_is_killed_are_free_after_the_lease(redis_url: str, server: redis.Redis) -> None:
+    with holders(redis_url, 1, most=3, lease=1.5, requests=3) as (worker,):
+        tell(worker)
+        assert json.loads(hears(worker)) == [0, 0, 0]
+        time.sleep(2.0)  # longer than the lease: they are renewed
+        assert leases(server) == 3
+        (key,) = server.keys("*slots*")
+        seconds, micros = server.time()
+        assert server.zcount(key, (seconds + micros / 1e6) * 1000, "inf") == 3
+        worker.kill()
+        killed_at = time.monotonic()
+
+        async def until_free() -> float:
+            app = limited(storage=redis_url, concurrency=3, lease=1.5, store_timeout=5.0)
+            assert (await call(app, "the caller")).status == 429
+            while (await call(app, "the caller")).status == 429:  # noqa: ASYNC110 - the server's clock has no event
+                await asyncio.sleep(0.02)
+            await app.close()
+            return time.monotonic() - killed_at
+
+        # The last renewal was at most half a second before the end; a busy machine may look late.
+        assert 0.8 < asyncio.run(until_free()) < 1.5 + 1.0
+    time.sleep(1.6)
+    assert server.keys("*slots*") == []
+
+
+@ASYNCIO
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_rates_and_slot_are_one_command_and_the_slot_s_return_is_one(
+    shared: Make, server: redis.Redis, strategy: str
+) -> None:
+    app = shared("9/minute", "20/day", strategy=strategy, concurrency=2)
+    await call(app, "warm")
+    with server.monitor() as monitor:
+        assert [(await call(app)).quota[1] for _ in range(3)] == [8, 7, 6]
+        server.execute_command("PING")
+        commands = []
+        for entry in monitor.listen():
+            if entry["command"].startswith("PING"):
+                break
+            if entry["client_type"] != "lua":
+                commands.append(entry["command"].split()[0])
+    assert [command for command in commands if command in ("EVALSHA", "EVAL", "ZREM")] == ["EVALSHA", "ZREM"] * 3
+    assert leases(server) == 0
+
+
+@ASYNCIO
+async def test_nothing_leaks_over_a_thousand_requests_that_end_in_every_way(shared: Make, server: redis.Redis) -> None:
+    async def mixed(scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["path"]:
+            case "/raise":
+                raise RuntimeError
+            case "/gone":
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+            case "/wait":
+                await asyncio.sleep(30)
+        await answering()(scope, receive, send)
+
+    app = shared("10000/day", app=mixed, concurrency=40, tokens="100000000/day", token_cost=10)
+    paths = ["/ok", "/raise", "/gone", "/wait", "/scope"]
+
+    async def one(number: int) -> int:
+        path, answer = paths[number % 5], Answer()
+        messages: Iterator[Message] = iter([{"type": "http.request", "body": b""}, {"type": "http.disconnect"}])
+
+        async def receive() -> Message:
+            await asyncio.sleep(0)
+            return next(messages)
+
+        async def send(message: Message) -> None:
+            answer.status = message.get("status", answer.status)
+
+        scope = scope_of(path={"/scope": "/wait"}.get(path, path))
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            if path == "/wait":
+                # Anywhere between the question and the answer.
+                asyncio.get_running_loop().call_later(0.002 * (number % 13), task.cancel)
+                await app(scope, receive, send)
+            elif path == "/scope":
+                with anyio.move_on_after(0.002 * (number % 13)):
+                    await app(scope, receive, send)
+            else:
+                await app(scope, receive, send)
+        except RuntimeError:
+            return 500
+        except asyncio.CancelledError:
+            task.uncancel()
+            return 499
+        return answer.status
+
+    turns = asyncio.Semaphore(60)
+
+    async def in_turn(number: int) -> int:
+        async with turns:
+            return await one(number)
+
+    outcomes = await asyncio.gather(*(in_turn(number) for number in range(1000)))
+    assert {200, 429, 499, 500} <= set(outcomes)
+    await app.close()  # waits for what cancelled requests left to be carried out
+    assert leases(server) == 0
+
+
+@ASYNCIO
+async def test_a_short_request_starts_no_task(shared: Make) -> None:
+    seen: list[set[Any]] = []
+
+    async def looking(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(asyncio.all_tasks())
+        await answering()(scope, receive, send)
+
+    app = shared(app=looking, concurrency=1)
+    before = asyncio.all_tasks()
+    await call(app)
+    assert seen == [before]
+
+
+@ASYNCIO
+async def test_a_long_request_renews_its_slot_and_stops_when_it_is_over(shared: Make, server: redis.Redis) -> None:
+    scores: list[float] = []
+
+    async def long(scope: Scope, receive: Receive, send: Send) -> None:
+        (key,) = server.keys("*slots*")
+        async with asyncio.timeout(20):
+            while len(scores) < 4:
+                ((_, score),) = server.zrange(key, 0, -1, withscores=True)
+                if score not in scores:
+                    scores.append(score)
+                await asyncio.sleep(0.02)
+        await answering()(scope, receive, send)
+
+    before = asyncio.all_tasks()
+    assert (await call(shared(app=long, concurrency=1, lease=1.0))).status == 200
+    # Begun anew each third of a second: three times make one lease.
+    assert scores[3] - scores[0] >= 900
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    assert leases(server) == 0
+
+
+@ASYNCIO
+async def test_closing_waits_for_what_cancelled_requests_left_behind(shared: Make, server: redis.Redis) -> None:
+    gate = Gate()
+    app = shared(app=gate, concurrency=1)
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: call(app, path="/held"))
+            await gate.entered.wait()
+            assert leases(server) == 1
+            scope.cancel()
+    await app.close()
+    assert leases(server) == 0
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_rates_tokens_and_slots_of_a_caller_lie_on_one_node(redis_url: str, strategy: str) -> None:
+    store = Redis(STRATEGIES[strategy], parse(redis_url, "storage"))
+    asked: list[str] = []
+
+    class Client:
+        async def evalsha(self, sha: str, number: int, *values: Any) -> None:
+            asked.extend(values[:number])
+            raise ConnectionError
+
+    store._connect = Client  # type: ignore[method-assign]
+    rates = rates_of(["5/minute", "9/day"]) + rates_of(["100/minute"], unit="tokens")
+    with pytest.raises(ConnectionError):
+        anyio.run(lambda: store.decide("digest", rates, (1, 1, 40), slot=Slot("holder", 3, 60_000_000)))
+    assert len(set(asked)) == len(asked) >= 4
+    assert len({key_slot(key.encode()) for key in asked}) == 1
+
+
+@ASYNCIO
+async def test_a_slot_that_a_store_gave_too_late_is_free_when_its_lease_ends(
+    shared: Make, redis_server: Child, server: redis.Redis
+) -> None:
+    app = shared(concurrency=1, lease=1.0, store_timeout=0.2)
+    await call(app)
+    with redis_server.frozen():
+        assert (await call(app)).status == 200  # this process decides alone
+    # What the server reads first when it wakes up, the question or the return, nobody knows.
+    async with asyncio.timeout(10):
+        while True:
+            scope = scope_of()
+            answer = await ask(app, scope)
+            if (answer.status, scope["flexmw"].facts["flexmw.rate_limiting.result"]) == (200, "acquired"):
+                break
+            await asyncio.sleep(0.05)
+    assert leases(server) == 0
+
+
+@ASYNCIO
+async def test_without_its_store_a_process_gives_out_its_share(shared: Make) -> None:
+    gate = Gate()
+    app = shared(app=gate, concurrency=4, storage="redis://127.0.0.1:1", on_store_failure="local/2")
+    tasks = [asyncio.create_task(call(app, path="/held")) for _ in range(6)]
+    refused = asyncio.as_completed(tasks)
+    assert [(await next(refused)).status for _ in range(4)] == [429] * 4
+    gate.opened.set()
+    assert [(await task).status for task in tasks].count(200) == 2
+    assert (await call(app)).status == 200
+
+
+@ASYNCIO
+async def test_a_store_that_never_answers_is_waited_for_once_a_request(shared: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as hole:
+        url = f"redis://127.0.0.1:{hole.getsockname()[1]}"
+        app = shared(concurrency=1, storage=url, store_timeout=0.4, on_store_failure="local")
+        for _ in range(2):
+            start = time.monotonic()
+            assert (await call(app)).status == 200
+            assert 0.39 < time.monotonic() - start < 0.75
+        await app.close()
+
+
+@ASYNCIO
+async def test_a_lease_is_begun_anew_only_while_it_is_held(redis_url: str, server: redis.Redis) -> None:
+    store, slot = Redis(STRATEGIES["gcra"], parse(redis_url, "storage")), Slot("holder", 1, 60_000_000)
+    await store.decide("digest", (), 1, slot=slot)
+    (key,) = server.keys("*slots*")
+    server.zadd(key, {"holder": 1})
+    await store.renew("digest", slot)
+    assert server.zscore(key, "holder") > 1
+    assert 59_000 < server.pttl(key) <= 60_000
+    await store.release("digest", slot)
+    await store.renew("digest", slot)
+    assert server.keys("*slots*") == []
+    await store.close()
+
+
+def test_a_lease_in_a_store_over_a_network_says_that_it_cannot_run_under_trio() -> None:
+    app = limited(concurrency=1, storage="redis://127.0.0.1:1", on_store_failure="open")
+    with pytest.raises(ConfigError, match="memory:// under trio"):
+        anyio.run(call, app, backend="trio")
