@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
-from starlette.exceptions import HTTPException
 
-from flexmw.contract import PAGE, ErrorBody, for_status
-from flexmw.errors import APIError, raised
+from flexmw.contract import ErrorBody
+from flexmw.errors import APIError
 from flexmw.idempotency.claim import Claim, Claims
 from flexmw.idempotency.core import Kept
 from flexmw.idempotency.execution import Execution, current
-from flexmw.idempotency.recording import Tee, crashed, is_events, keeps, rendered, speaks
+from flexmw.idempotency.outcome import is_bare, is_held_back, response_to
+from flexmw.idempotency.recording import Tee, crashed, keeps, rendered
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, raw_headers
 from flexmw.kit.exchange import Exchange, Header
 
@@ -187,7 +187,7 @@ class Running:
                 with suppress(Exception):
                     await self._claim.lapse()
             return
-        if error is not None and (self._outcome is None or self._is_bare(self._outcome, error)):
+        if error is not None and (self._outcome is None or is_bare(self._outcome, error, status=self._tee.status)):
             self._outcome, self._refused = self._judge_error(error)
             self._stored = False
             self._exchange.facts[RESULT] = "released" if self._refused else "stored"
@@ -200,38 +200,17 @@ class Running:
             options = self._plan.options
             await self._persist(options.lease if error is None else min(options.store_timeout, options.lease))
 
-    def _is_bare(self, outcome: Kept, error: Exception) -> bool:
-        if self._tee.status != 500 or raised.get() is None:
-            return False
-        return outcome.body is None or not speaks(outcome.body, error)
-
     def _judge_error(self, error: Exception) -> tuple[Kept, bool]:
         """What Envelope will answer to an exception of the app; without one, what it would by default."""
-        status, body, headers = self._verdict(error)
-        if self._tee.started and self._outcome is None and not self._is_held_back():
+        status, body, headers = response_to(error, self._exchange)
+        if (
+            self._tee.started
+            and self._outcome is None
+            and not is_held_back(self._exchange, headers=self._tee.headers, size=self._tee.size)
+        ):
             return self._tee.broken(body), False
         waits = any(name.lower() == b"retry-after" for name, _ in headers)
         return rendered(status, body, headers), not keeps(status, has_wait=waits)
-
-    def _is_held_back(self) -> bool:
-        """Whether an Envelope outside has the head still in its hand, and answers the exception in its place."""
-        tee = self._tee
-        return self._exchange.map_exception is not None and tee.size == 0 and is_events(tee.headers)
-
-    def _verdict(self, error: Exception) -> tuple[int, bytes, list[Header]]:
-        if isinstance(error, APIError):
-            return error.status, error.body.encode(), raw_headers(error.headers)
-        if self._exchange.map_exception is not None:
-            judged = self._exchange.map_exception(error)
-            if 400 <= judged.status <= 599 and judged.status != 499:
-                return judged.status, judged.error.encode(), raw_headers(tuple(judged.headers))
-        if isinstance(error, HTTPException) and 400 <= error.status_code <= 599:
-            row = for_status(error.status_code)
-            message = error.detail if error.status_code < 500 and isinstance(error.detail, str) else row.message
-            body = ErrorBody(message=message, type=row.type, code=row.code)
-            return row.status, body.encode(), raw_headers(error.headers)
-        row = PAGE["upstream_timeout"] if isinstance(error, TimeoutError) else for_status(500)
-        return row.status, _body(crashed(row)), []
 
     async def _store(self) -> bool:
         """Write the outcome once."""

@@ -8,15 +8,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from http import HTTPStatus
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from flexmw.contract import ErrorBody, Row, for_status
 from flexmw.idempotency.core import Kept
+from flexmw.idempotency.outcome import is_events
 
-__all__ = ["NOTHING_DONE", "Tee", "crashed", "is_events", "keeps", "lasting", "rendered", "speaks"]
+__all__ = ["NOTHING_DONE", "Tee", "crashed", "keeps", "lasting", "rendered"]
 
 NOTHING_DONE: Final = frozenset({400, 401, 402, 409, 413, 415, 422, 425, 429})
 """Answers that say that nothing was done: they are not kept, and the key may be used again at once. 400, 413, 415 and
@@ -46,14 +45,6 @@ def lasting(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ..
     return tuple(pair for pair in pairs if pair[0] not in _VOLATILE and not pair[0].startswith(_VOLATILE_PREFIXES))
 
 
-def is_events(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a response is a stream of server-sent events."""
-    return any(
-        name.lower() == b"content-type" and value.lower().lstrip().startswith(b"text/event-stream")
-        for name, value in headers
-    )
-
-
 def rendered(status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> Kept:
     """An error of the contract as it is kept."""
     fixed = (("content-type", "application/json"), ("content-length", str(len(body))))
@@ -66,39 +57,6 @@ def crashed(row: Row | None = None) -> Kept:
     """What is kept when the app raised or never answered: 500 ``internal_error``, the same that the caller is told."""
     row = row or for_status(500)
     return rendered(row.status, ErrorBody(message=row.message, type=row.type, code=row.code).encode())
-
-
-_SAYS_NOTHING: Final = frozenset(
-    {"", "error", "server error", "unknown error", "an error occurred", "internal error", "none", "null"}
-    | {status.phrase.lower() for status in HTTPStatus}
-)
-_DEPTH: Final = 4
-
-
-def speaks(body: bytes, error: BaseException) -> bool:
-    """Whether the body of a 500 says something of the host's own, which then stands; ``error`` is what the host raised
-    as well. A bare phrase, a page, and the text of the exception itself do not count."""
-    text = body.decode("utf-8", "replace").strip()
-    try:
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None if text.startswith("<") or "Traceback" in text else text
-    if isinstance(value, dict) and ErrorBody.decode(body) is not None:
-        return True
-    told = " ".join(str(error).split())[:200]
-    words = [" ".join(each.split()) for each in _texts(value, _DEPTH)]
-    if len(told) >= 4 and any(told in each for each in words):
-        return False
-    return any(each.strip(" .!").lower() not in _SAYS_NOTHING for each in words)
-
-
-def _texts(value: Any, depth: int) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)) and depth:
-        members: Iterable[Any] = value.values() if isinstance(value, dict) else value
-        for member in members:
-            yield from _texts(member, depth - 1)
 
 
 class Tee:

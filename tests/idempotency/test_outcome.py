@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flexmw.idempotency.recording import speaks
+from flexmw.idempotency.outcome import speaks
 
 
 @pytest.mark.parametrize(
