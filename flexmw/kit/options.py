@@ -1,39 +1,54 @@
-"""Options that check themselves: a frozen dataclass whose fields carry a rule and the words for it.
+"""Component options: dataclass fields that carry their documentation and validate their values.
+
+Everything about an option stands in one place, at its field: the default, the rule, the documentation and the unit.
+``scripts/option_docs.py`` writes the option tables of ``docs/`` and the ``:param`` lines of the class docstrings from
+the fields; ``flexmw schema`` reads them too.
 
 >>> from dataclasses import dataclass
 >>> @dataclass(frozen=True, kw_only=True)
 ... class Audit:
-...     header: str = option("x-audit", text)
+...     header: str = option("x-audit", text, doc="Name of the response header.")
+...     timeout: float = option(5.0, seconds(above=0), doc="Longest wait for the audit service.", unit="seconds")
 ...     __post_init__ = check
 >>> Audit(header=3)
 Traceback (most recent call last):
     ...
 flexmw.errors.ConfigError: Audit(header=...) = 3: expected a text that is not empty
+>>> [(each.name, each.value) for each in documentation(Audit)]
+[('header', 'a text that is not empty'), ('timeout', 'a number of seconds above 0')]
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from flexmw.errors import ConfigError
 
 __all__ = [
+    "OptionDoc",
     "Rule",
     "check",
+    "documentation",
+    "documented",
     "flag",
     "function",
     "one_of",
     "option",
     "optional",
+    "positional",
     "seconds",
     "several",
     "text",
     "whole",
 ]
+
+ClassT = TypeVar("ClassT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +59,27 @@ class Rule:
     test: Callable[[Any], bool]
 
 
-def option(default: Any = MISSING, rule: Rule | None = None, *, secret: bool = False, hidden: bool = False) -> Any:
-    """A dataclass field with its rule. ``secret`` and ``hidden`` keep the value out of ``repr`` and ``describe()``;
-    a ``hidden`` one (a clock, a source of randomness) does not take part in comparisons either."""
-    metadata = {"rule": rule, "secret": secret, "hidden": hidden}
+def option(
+    default: Any = MISSING,
+    rule: Rule | None = None,
+    *,
+    doc: str = "",
+    unit: str = "",
+    secret: bool = False,
+    hidden: bool = False,
+) -> Any:
+    """A dataclass field for one option of a component.
+
+    :param default: the value of the option when the caller does not give one. Without a default the option is required.
+    :param rule: which values are valid; :func:`check` applies it.
+    :param doc: documentation for users, in whole sentences: what the option does and what it does not do. Code is
+        written in single backticks.
+    :param unit: what a number counts, such as ``"seconds"`` or ``"bytes"``.
+    :param secret: keep the value out of ``repr``, ``describe()`` and error messages.
+    :param hidden: for clocks and sources of randomness: keep the option out of ``repr``, ``describe()``, the
+        configuration file and comparisons.
+    """
+    metadata = {"rule": rule, "doc": doc, "unit": unit, "secret": secret, "hidden": hidden}
     return field(default=default, repr=not (secret or hidden), compare=not hidden, metadata=metadata)
 
 
@@ -56,16 +88,82 @@ class _Dataclass(Protocol):
 
 
 def check(self: _Dataclass) -> None:
-    """Hold every field against its rule; meant to be the class's ``__post_init__``.
+    """Apply the rule of every option; use it as the ``__post_init__`` of the class.
 
     :raises ConfigError: naming class, option, value and what would be right.
     """
-    for each in fields(self):
-        rule: Rule | None = each.metadata.get("rule")
-        value = getattr(self, each.name)
+    for option in fields(self):
+        rule: Rule | None = option.metadata.get("rule")
+        value = getattr(self, option.name)
         if rule is not None and not rule.test(value):
-            shown = "***" if each.metadata.get("secret") else value
-            raise ConfigError(f"{type(self).__name__}({each.name}=...)", shown, rule.expected)
+            shown = "***" if option.metadata.get("secret") else value
+            raise ConfigError(f"{type(self).__name__}({option.name}=...)", shown, rule.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class OptionDoc:
+    """What users read about one option. ``value`` says which values are valid, with the unit of numbers; it is empty
+    where the option has no rule. ``default`` is ``dataclasses.MISSING`` for a required option."""
+
+    name: str
+    doc: str
+    value: str
+    default: Any
+    secret: bool
+    hidden: bool
+
+
+def documentation(cls: type[_Dataclass]) -> list[OptionDoc]:
+    """The documentation of every option of a component class, in the order of its fields."""
+    return [_documentation(option) for option in fields(cls) if option.init]
+
+
+def _documentation(option: Field[Any]) -> OptionDoc:
+    metadata = option.metadata
+    rule: Rule | None = metadata.get("rule")
+    value, unit = rule.expected if rule else "", metadata.get("unit", "")
+    if unit and unit not in value:
+        value = f"{value} ({unit})" if value else unit
+    return OptionDoc(
+        name=option.name,
+        doc=metadata.get("doc", ""),
+        value=value,
+        default=option.default,
+        secret=bool(metadata.get("secret")),
+        hidden=bool(metadata.get("hidden")),
+    )
+
+
+def positional(name: str) -> Callable[[type[ClassT]], type[ClassT]]:
+    """A class decorator for a keyword-only dataclass: positional arguments are collected in the option ``name``, in
+    front of what the keyword of that name gives. The class declares ``__init__`` for type checkers.
+
+    >>> @positional("names")
+    ... @dataclass(frozen=True, kw_only=True)
+    ... class Group:
+    ...     names: tuple[str, ...] = ()
+    >>> Group("a", names=["b"])
+    Group(names=('a', 'b'))
+    """
+
+    def decorate(cls: type[ClassT]) -> type[ClassT]:
+        keyword_init: Any = vars(cls)["__init__"]
+        signature = inspect.signature(keyword_init)
+        self, *options = signature.parameters.values()
+        collected = inspect.Parameter(f"{name}_", inspect.Parameter.VAR_POSITIONAL, annotation="Any")
+
+        @functools.wraps(keyword_init)
+        def __init__(self: Any, /, *values: Any, **options: Any) -> None:  # noqa: N807
+            given = options.get(name, ())
+            options[name] = (*values, *(given if isinstance(given, (list, tuple)) else (given,)))
+            keyword_init(self, **options)
+
+        initializer: Any = __init__
+        initializer.__signature__ = signature.replace(parameters=[self, collected, *options])
+        cls.__init__ = initializer  # type: ignore[method-assign]
+        return cls
+
+    return decorate
 
 
 def _is_number(value: object) -> bool:
@@ -80,7 +178,7 @@ def seconds(*, above: float | None = None, least: float = 0.0) -> Rule:
 
 
 def whole(*, least: int, most: int | None = None) -> Rule:
-    """An int (and no bool) within bounds."""
+    """An int (not a bool) within bounds."""
     bounds = f"at least {least}" if most is None else f"{least} to {most}"
     top = math.inf if most is None else most
     return Rule(
@@ -90,21 +188,27 @@ def whole(*, least: int, most: int | None = None) -> Rule:
 
 
 def one_of(choices: Collection[str]) -> Rule:
-    """One of a few words."""
+    """One of a few texts."""
     return Rule("one of " + ", ".join(map(repr, choices)), lambda value: isinstance(value, str) and value in choices)
 
 
 def optional(rule: Rule) -> Rule:
-    """The same, or ``None``."""
+    """A value that the rule accepts, or ``None``."""
     return Rule(f"{rule.expected}, or None", lambda value: value is None or rule.test(value))
 
 
 def several(rule: Rule) -> Rule:
-    """A tuple or list of them."""
+    """A tuple or list whose items the rule accepts."""
     return Rule(
         f"a list, each {rule.expected}",
         lambda value: isinstance(value, (tuple, list)) and all(rule.test(item) for item in value),
     )
+
+
+def documented(expected: str) -> Rule:
+    """A rule for the documentation alone: the component validates the option itself, because one option cannot be
+    judged without another or because the check finds out more than right or wrong."""
+    return Rule(expected, lambda value: True)
 
 
 flag: Final = Rule("true or false", lambda value: isinstance(value, bool))

@@ -1,17 +1,35 @@
 from __future__ import annotations
 
+import copy
+import inspect
 import pickle
 import sys
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, dataclass
-from typing import Any
+from dataclasses import MISSING, FrozenInstanceError, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flexmw.errors import ConfigError
-from flexmw.kit.options import Rule, check, flag, function, one_of, option, optional, seconds, several, text, whole
+from flexmw.kit.options import (
+    OptionDoc,
+    Rule,
+    check,
+    documentation,
+    documented,
+    flag,
+    function,
+    one_of,
+    option,
+    optional,
+    positional,
+    seconds,
+    several,
+    text,
+    whole,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +84,84 @@ def test_what_is_hidden_makes_no_difference_and_a_secret_does() -> None:
 
 def test_options_can_be_pickled() -> None:
     assert pickle.loads(pickle.dumps(Limit(needed="x"))) == Limit(needed="x")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    url: str = option(rule=text, doc="Where to ask.", secret=True)
+    timeout: float = option(5.0, seconds(above=0), doc="Longest wait.", unit="seconds")
+    limit: int = option(10, whole(least=1), doc="Longest body.", unit="bytes")
+    weight: int = option(1, doc="Weight of the probe.", unit="points")
+    label: str = option("")
+    plain: int = 3
+    state: object = field(default=None, init=False)
+    __post_init__ = check
+
+
+def test_the_documentation_of_an_option_is_what_stands_at_the_option() -> None:
+    assert documentation(Probe) == [
+        OptionDoc("url", "Where to ask.", "a text that is not empty", MISSING, secret=True, hidden=False),
+        OptionDoc("timeout", "Longest wait.", "a number of seconds above 0", 5.0, secret=False, hidden=False),
+        OptionDoc("limit", "Longest body.", "a whole number, at least 1 (bytes)", 10, secret=False, hidden=False),
+        OptionDoc("weight", "Weight of the probe.", "points", 1, secret=False, hidden=False),
+        OptionDoc("label", "", "", "", secret=False, hidden=False),
+        OptionDoc("plain", "", "", 3, secret=False, hidden=False),
+    ]
+
+
+def test_a_documented_rule_accepts_every_value() -> None:
+    rule = documented("a storage URL")
+    assert rule.expected == "a storage URL"
+    assert all(rule.test(value) for value in (None, 1, "", object()))
+
+
+@positional("rates")
+@dataclass(frozen=True, kw_only=True)
+class Limited:
+    rates: tuple[str, ...] | str = option((), documented("a list of rates"))
+    lease: float = option(60.0, seconds(least=1))
+    clock: object = option(None, hidden=True)
+    __post_init__ = check
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, *rates_: Any, rates: tuple[str, ...] | str = (), lease: float = 60.0, clock: object = None
+        ) -> None: ...
+
+
+def test_positional_arguments_are_collected_in_front_of_the_keyword() -> None:
+    assert Limited("1/minute", "2/hour").rates == ("1/minute", "2/hour")
+    assert Limited(rates="1/minute").rates == ("1/minute",)
+    assert Limited("1/minute", rates=["2/hour"]).rates == ("1/minute", "2/hour")
+    assert Limited().rates == ()
+
+
+def test_a_class_with_positional_arguments_stays_a_frozen_dataclass() -> None:
+    made = Limited("1/minute", lease=5.0)
+    with pytest.raises(FrozenInstanceError):
+        made.lease = 2.0  # type: ignore[misc]
+    assert repr(made) == "Limited(rates=('1/minute',), lease=5.0)"
+    assert made == Limited("1/minute", lease=5.0, clock=3)
+    assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == made
+    assert replace(made, lease=6.0) == Limited("1/minute", lease=6.0)
+    with pytest.raises(ConfigError, match="lease"):
+        Limited("1/minute", lease=0)
+
+
+def test_a_class_with_positional_arguments_has_a_precise_signature() -> None:
+    parameters = inspect.signature(Limited).parameters
+    kinds = {name: parameter.kind.name for name, parameter in parameters.items()}
+    assert kinds == {
+        "rates_": "VAR_POSITIONAL",
+        "rates": "KEYWORD_ONLY",
+        "lease": "KEYWORD_ONLY",
+        "clock": "KEYWORD_ONLY",
+    }
+    assert parameters["lease"].default == 60.0
+    assert get_type_hints(Limited.__init__)["lease"] is float
+    with pytest.raises(TypeError, match="leas"):
+        Limited(leas=5.0)  # type: ignore[call-arg]
 
 
 GOOD: list[tuple[Rule, list[Any], list[Any]]] = [
