@@ -26,7 +26,7 @@ def tagged(settings: Settings, request: Request) -> Flow:
     if not (otel.live or otel.due()):
         plain: Response = yield Send(request)
         return plain
-    call = RunBlocking(settings, request)
+    call = CallTelemetry(settings, request)
     call.enter()
     try:
         response: Response = yield Send(request, call.hear)
@@ -40,7 +40,7 @@ def tagged(settings: Settings, request: Request) -> Flow:
     return followed
 
 
-class RunBlocking:
+class CallTelemetry:
     """One logical call: all its attempts."""
 
     __slots__ = (
@@ -108,7 +108,7 @@ class RunBlocking:
                 self._settings.warn(
                     "order",
                     "the client was instrumented after it was wrapped: one span covers all attempts of a call, and "
-                    "retries are hidden. RunBlocking instrument_client(client) before flexmw.wrap_client(client)",
+                    "retries are hidden. Call instrument_client(client) before flexmw.wrap_client(client)",
                 )
             return
         if (resend and head) or self._scheduled:

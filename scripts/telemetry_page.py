@@ -1,4 +1,7 @@
-"""The page ``docs/telemetry.md``, made from the table: ``python -m flexmw.tagging.page > docs/telemetry.md``."""
+"""Generate ``docs/telemetry.md`` from the tables of ``flexmw/kit/semconv.py``.
+
+Run ``python -m scripts.telemetry_page > docs/telemetry.md``.
+"""
 
 from __future__ import annotations
 
