@@ -10,20 +10,20 @@ from __future__ import annotations
 import httpx
 
 from flexmw.kit.bodies import AsyncFollowed, Followed
-from flexmw.kit.transport import AsyncFace, SyncFace
+from flexmw.kit.transport import AsyncTransportBase, SyncTransportBase
 
 __all__ = ["AsyncStream", "AsyncTransport", "Stream", "Transport"]
 
 
 class Stream(Followed, httpx.SyncByteStream):
-    """A body that tells how it ends."""
+    """A response body that reports how it ends."""
 
 
 class AsyncStream(AsyncFollowed, httpx.AsyncByteStream):
-    """A body that tells how it ends."""
+    """A response body that reports how it ends."""
 
 
-class Transport(SyncFace[httpx.Request, httpx.Response], httpx.BaseTransport):
+class Transport(SyncTransportBase[httpx.Request, httpx.Response], httpx.BaseTransport):
     """``Transport(*components, transport=None)``: components, outermost first, around a blocking transport
     (``httpx.HTTPTransport()`` if none is given)."""
 
@@ -31,7 +31,7 @@ class Transport(SyncFace[httpx.Request, httpx.Response], httpx.BaseTransport):
     _followed = Stream
 
 
-class AsyncTransport(AsyncFace[httpx.Request, httpx.Response], httpx.AsyncBaseTransport):
+class AsyncTransport(AsyncTransportBase[httpx.Request, httpx.Response], httpx.AsyncBaseTransport):
     """The same around an async transport (``httpx.AsyncHTTPTransport()`` if none is given)."""
 
     _default = httpx.AsyncHTTPTransport

@@ -10,20 +10,20 @@ from __future__ import annotations
 import httpx2
 
 from flexmw.kit.bodies import AsyncFollowed, Followed
-from flexmw.kit.transport import AsyncFace, SyncFace
+from flexmw.kit.transport import AsyncTransportBase, SyncTransportBase
 
 __all__ = ["AsyncStream", "AsyncTransport", "Stream", "Transport"]
 
 
 class Stream(Followed, httpx2.SyncByteStream):
-    """A body that tells how it ends."""
+    """A response body that reports how it ends."""
 
 
 class AsyncStream(AsyncFollowed, httpx2.AsyncByteStream):
-    """A body that tells how it ends."""
+    """A response body that reports how it ends."""
 
 
-class Transport(SyncFace[httpx2.Request, httpx2.Response], httpx2.BaseTransport):
+class Transport(SyncTransportBase[httpx2.Request, httpx2.Response], httpx2.BaseTransport):
     """``Transport(*components, transport=None)``: components, outermost first, around a blocking transport
     (``httpx2.HTTPTransport()`` if none is given)."""
 
@@ -31,7 +31,7 @@ class Transport(SyncFace[httpx2.Request, httpx2.Response], httpx2.BaseTransport)
     _followed = Stream
 
 
-class AsyncTransport(AsyncFace[httpx2.Request, httpx2.Response], httpx2.AsyncBaseTransport):
+class AsyncTransport(AsyncTransportBase[httpx2.Request, httpx2.Response], httpx2.AsyncBaseTransport):
     """The same around an async transport (``httpx2.AsyncHTTPTransport()`` if none is given)."""
 
     _default = httpx2.AsyncHTTPTransport

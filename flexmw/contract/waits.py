@@ -1,4 +1,4 @@
-"""How long a response asks its client to wait, in every form that is seen in the wild.
+"""Durations in response headers: how long a client is asked to wait, and for how long a server honours a key.
 
 >>> wait_of({"retry-after": "34"}, now=0.0)
 Wait(seconds=34.0, source='retry-after')
@@ -31,22 +31,22 @@ _RESETS: Final = ("x-ratelimit-reset-requests", "x-ratelimit-reset-tokens", "x-r
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """``seconds`` to wait (0 or more) and the header that said so."""
+    """``seconds`` to wait (0 or more) and the header that names them."""
 
     seconds: float
     source: Literal["retry-after-ms", "retry-after", "reset"]
 
 
 def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
-    """The wait a response asks for; ``None`` where it asks for none that can be read.
+    """The wait that a response asks for; ``None`` where it names no readable wait.
 
     Precedence: ``retry-after-ms``, then ``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date; fractions are
-    understood too), then a reset header. A header that came several times counts with its longest wait. A date is
-    measured against the response's own ``Date``, so that a wrong clock on either side does not matter; ``now`` (Unix
-    seconds) serves where there is none. Zero, negative and unreadable values are no answer; a number of any length is
-    one.
+    read as well), then a reset header. Of a repeated header the longest wait counts. A date is compared with the
+    response's own ``Date``, so that a wrong clock on either side does not matter. Zero, negative and unreadable values
+    are ignored; a number may have any length.
 
     :param headers: names in lower case; several lines of one name joined by ``", "``, as httpx's ``Headers`` does.
+    :param now: Unix seconds; used for dates where the response has no ``Date``.
     """
     date = http_date(headers.get("date", ""))
     date = now if date is None else date
@@ -62,10 +62,10 @@ def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
 
 
 def reset_seconds(value: str, *, now: float) -> float | None:
-    """Seconds until a limit resets, from any dialect's value.
+    """Seconds until a limit resets, from the value of a reset header of any provider.
 
-    A value with a unit is a duration (``12ms``, ``6m0s``); a number above 1e9 is a Unix time (above 1e12 in
-    milliseconds); a smaller one is seconds. A moment in the past is 0.
+    A value with a unit is a duration (``12ms``, ``6m0s``). A number above 1e12 is a Unix time in milliseconds, a number
+    above 1e9 is a Unix time in seconds, a smaller number is seconds. A moment in the past is 0.
     """
     value = value.strip()
     if (number := _number(value)) is not None:
@@ -79,7 +79,7 @@ def reset_seconds(value: str, *, now: float) -> float | None:
 
 
 def http_date(value: str) -> float | None:
-    """An HTTP date (RFC 9110 section 5.6.7) as Unix seconds; ``None`` when it is not one."""
+    """An HTTP date (RFC 9110 section 5.6.7) as Unix seconds; ``None`` when the value is not a date."""
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
@@ -99,7 +99,7 @@ def _number(value: str) -> float | None:
 
 
 def _split(value: str | None) -> list[str]:
-    """The lines of a header that came several times; a date's own comma is no separator."""
+    """The values of a repeated header. The comma inside a date does not separate two values."""
     if not value:
         return []
     parts: list[str] = []

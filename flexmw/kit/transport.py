@@ -1,6 +1,6 @@
-"""What the transports of httpx and httpx2 have in common: flows in, effects performed, bodies followed.
+"""The transports of httpx and httpx2: they run the flows of components and perform their effects.
 
-The class statements in ``flexmw/httpx.py`` and ``flexmw/httpx2.py`` add each library's own base classes.
+``flexmw/httpx.py`` and ``flexmw/httpx2.py`` add the base classes of each library.
 """
 
 from __future__ import annotations
@@ -33,40 +33,39 @@ from flexmw.kit.effects import (
 )
 from flexmw.kit.validation import check_alone, check_fit
 
-__all__ = ["DRAIN_BYTES", "DRAIN_SECONDS", "AsyncFace", "SyncFace", "components_of", "copy_request"]
+__all__ = ["DRAIN_BYTES", "DRAIN_SECONDS", "AsyncTransportBase", "SyncTransportBase", "components_of", "copy_request"]
 
 DRAIN_BYTES: Final = 64 * 1024
 DRAIN_SECONDS: Final = 1.0
-"""Reading a discarded body to its end saves its connection; above these bounds a new connection is cheaper."""
+"""Reading a discarded body to its end saves the connection. Above these bounds a new connection is cheaper."""
 
 _LAST: Final = "http11.send_request_headers.started"
-"""Over HTTP/1.1 nothing that comes after the request's head changes what is known. (Over HTTP/2 the pool may send it
-again on another stream.)"""
+"""The last event that matters over HTTP/1.1. (Over HTTP/2 the pool may send the request again on another stream.)"""
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
 
 def copy_request(request: Any, **extensions: Any) -> Any:
-    """The same request with headers and extensions of its own, so that an attempt can change them."""
-    twin = _twin(request, extensions)
+    """The same request with its own headers and extensions, so that an attempt can change them."""
+    twin = _with_extensions(request, extensions)
     twin.headers = type(request.headers)(request.headers)
     return twin
 
 
-def _twin(request: Any, extensions: dict[str, Any]) -> Any:
-    """A request's state is its instance dictionary, in httpx and in httpx2 alike; constructors would parse all again
-    and ``copy.copy`` drops the stream."""
+def _with_extensions(request: Any, extensions: dict[str, Any]) -> Any:
+    """Copy the instance dictionary, which is the whole state of a request in both libraries. A constructor would parse
+    everything again, and ``copy.copy`` drops the stream."""
     twin = object.__new__(type(request))
     twin.__dict__.update(request.__dict__)
     twin.extensions = {**request.extensions, **extensions}
     return twin
 
 
-class _Face(Generic[RequestT, ResponseT]):
-    """Holds the components (outermost first) around an inner transport.
+class _TransportBase(Generic[RequestT, ResponseT]):
+    """Components, outermost first, around an inner transport.
 
-    One that is a transport itself (``around(transport)``) takes the components further inward inside it.
+    A component with ``around(transport)`` becomes a transport itself, around the components that follow it.
     """
 
     _default: ClassVar[type]
@@ -98,7 +97,7 @@ class _Face(Generic[RequestT, ResponseT]):
         return response  # type: ignore[no-any-return]
 
 
-class SyncFace(_Face[RequestT, ResponseT]):
+class SyncTransportBase(_TransportBase[RequestT, ResponseT]):
     """The blocking transport."""
 
     def handle_request(self, request: RequestT) -> ResponseT:
@@ -169,8 +168,8 @@ class SyncFace(_Face[RequestT, ResponseT]):
         self.wrapped.__exit__(exc_type, exc_value, traceback)
 
 
-class AsyncFace(_Face[RequestT, ResponseT]):
-    """The same transport under asyncio and trio."""
+class AsyncTransportBase(_TransportBase[RequestT, ResponseT]):
+    """The transport for asyncio and trio."""
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         return await adrive(chain(self._own, request), self._perform)  # type: ignore[arg-type,return-value]
@@ -220,8 +219,8 @@ class AsyncFace(_Face[RequestT, ResponseT]):
                 async for chunk in response.stream:
                     size += len(chunk)
                     if size > DRAIN_BYTES:
-                        # Closed while it is read: the next step fails and unwinds every generator inside. Leaving the
-                        # loop would leave them to the garbage collector, which trio rightly complains about.
+                        # Close while reading: the next step fails and unwinds every generator inside. Leaving the loop
+                        # would leave the generators to the garbage collector, which trio reports.
                         await response.aclose()
         finally:
             with contextlib.suppress(Exception):
@@ -261,7 +260,7 @@ def _watched(request: Any, observe: Observer | None) -> Any:
                 twin.extensions.pop("trace", None)  # the transport need not report the rest
         observe(event, details)
 
-    twin = _twin(request, {"trace": trace})
+    twin = _with_extensions(request, {"trace": trace})
     return twin
 
 
@@ -283,7 +282,7 @@ def _awatched(request: Any, observe: Observer | None) -> Any:
                 twin.extensions.pop("trace", None)
         observe(event, details)
 
-    twin = _twin(request, {"trace": trace})
+    twin = _with_extensions(request, {"trace": trace})
     return twin
 
 
@@ -292,5 +291,5 @@ def _unknown(effect: object) -> ConfigError:
 
 
 def components_of(transport: Any) -> Sequence[Sends]:
-    """The components around a transport; empty for a foreign one."""
-    return transport.components if isinstance(transport, _Face) else ()
+    """The components of a flexmw transport; empty for any other transport."""
+    return transport.components if isinstance(transport, _TransportBase) else ()

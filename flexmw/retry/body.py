@@ -1,7 +1,7 @@
-"""Which request bodies can be sent again exactly, and how.
+"""Which request bodies can be sent again exactly, and how to rewind them.
 
-httpx and httpx2 wrap the caller's body in stream classes of the same names; the rules go by those. What a stream class
-of anybody else's does when it is read again is not known.
+httpx and httpx2 wrap the caller's body in stream classes of the same names; the rules go by those names. A stream
+class of any other module is never replayed: nobody knows what a second read of it gives.
 """
 
 from __future__ import annotations
@@ -10,65 +10,68 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["body_bytes", "ready", "rewinder", "spend"]
+__all__ = ["body_bytes", "mark_consumed", "no_rewind_needed", "rewinder"]
 
 
 def body_bytes(stream: Any) -> bytes | None:
-    """The body where it is held in memory as bytes; ``None`` otherwise."""
+    """The body where the stream holds it in memory as bytes; ``None`` otherwise."""
     held = getattr(stream, "_stream", None)
-    return held if _kind(stream.__class__) == "ByteStream" and isinstance(held, bytes) else None
+    return held if _library_class(stream.__class__) == "ByteStream" and isinstance(held, bytes) else None
 
 
 @lru_cache(maxsize=64)
-def _kind(cls: type) -> str:
-    """The name of a class of the client libraries; empty for any other."""
+def _library_class(cls: type) -> str:
+    """The name of a class of the client libraries; an empty string for any other class."""
     return cls.__name__ if cls.__module__.partition(".")[0] in ("httpx", "httpx2") else ""
 
 
 def rewinder(stream: Any) -> Callable[[], None] | None:
-    """A function that makes a body ready to be sent again, from where it began; ``None`` if that cannot be promised.
+    """A function that rewinds a body to where it began; ``None`` where no exact repetition can be promised.
 
-    Bytes, JSON and forms are held in memory. A file goes back to the position it had. A multipart body is made anew
-    from its fields if every file in it can be rewound. Iterators and generators are gone once read.
+    Bytes, JSON and forms are held in memory. A file goes back to the position that it has now. A multipart body is
+    built again from its fields if every file in it can be rewound. Iterators and generators can be read once.
     """
-    kind = _kind(stream.__class__)
-    if kind == "ByteStream":
-        return ready
-    if kind == "MultipartStream":
+    name = _library_class(stream.__class__)
+    if name == "ByteStream":
+        return no_rewind_needed
+    if name == "MultipartStream":
         files = [getattr(field, "file", None) for field in getattr(stream, "fields", ())]
-        return ready if all(isinstance(file, (str, bytes, type(None))) or _seekable(file) for file in files) else None
-    if kind != "IteratorByteStream":  # an async file says that it is seekable, and seeks only when awaited
+        replayable = all(isinstance(file, (str, bytes, type(None))) or _is_seekable(file) for file in files)
+        return no_rewind_needed if replayable else None
+    if name != "IteratorByteStream":  # an async file claims to be seekable, but its seek() must be awaited
         return None
     body: Any = stream._stream
     if isinstance(body, (list, tuple)):
-        return lambda: _unread(stream)
-    if not _seekable(body):
+        return lambda: _mark_unread(stream)
+    if not _is_seekable(body):
         return None
     start: int = body.tell()
 
     def rewind() -> None:
         body.seek(start)
-        _unread(stream)
+        _mark_unread(stream)
 
     return rewind
 
 
-def spend(stream: Any) -> None:
-    """A body that cannot be sent again: reading it a second time raises the library's ``StreamConsumed``, as one of a
-    generator does, where it would go on with what is left, mostly nothing."""
+def mark_consumed(stream: Any) -> None:
+    """Make a second read of a body raise the library's ``StreamConsumed``, as a second read of a generator does.
+
+    The library would otherwise read on from where the first read stopped, and send an empty or cut body.
+    """
     if hasattr(stream, "_is_generator"):
         stream._is_generator = True
 
 
-def ready() -> None:
-    """Nothing to do: reading it again begins at the start."""
+def no_rewind_needed() -> None:
+    """The rewinder of a body whose every read begins at the start."""
 
 
-def _unread(stream: Any) -> None:
+def _mark_unread(stream: Any) -> None:
     stream._is_stream_consumed = False
 
 
-def _seekable(file: Any) -> bool:
+def _is_seekable(file: Any) -> bool:
     try:
         return bool(file.seekable())
     except (AttributeError, ValueError):

@@ -1,4 +1,4 @@
-"""What an exception says by its class and by those it was made from. Pure.
+"""Read an exception by the classes of the exception and of its causes. Pure.
 
 >>> try:
 ...     try:
@@ -6,38 +6,41 @@
 ...     except OSError as error:
 ...         raise TimeoutError from error
 ... except TimeoutError as error:
-...     [type(each).__name__ for each in causes_of(error)]
+...     [type(cause).__name__ for cause in causes_of(error)]
 ['TimeoutError', 'OSError']
 """
 
 from __future__ import annotations
 
-__all__ = ["bare", "causes_of", "class_names"]
+__all__ = ["causes_of", "class_names", "copy_without_references"]
+
+_MAX_CAUSES = 5
 
 
-def bare(error: BaseException) -> BaseException:
-    """The same error without its traceback, causes and request: they would keep a body for as long as it is kept."""
+def copy_without_references(error: BaseException) -> BaseException:
+    """The same error without traceback, causes and request, so that a remembered error keeps no body in memory."""
     twin = type(error).__new__(type(error), *error.args)
     twin.__dict__.update({name: None if name == "_request" else value for name, value in vars(error).items()})
     return twin
 
 
 def causes_of(error: BaseException, *, hidden: bool = False) -> list[BaseException]:
-    """An error and what it was made from: the client library's, the transport's, the protocol's.
+    """The error of the client library, the error of the transport below it, the error of the protocol below that.
 
-    ``hidden``: that of one raised ``from None`` too. It proves nothing: a context may also be what the caller was
-    handling when this call began.
+    :param hidden: follow an exception raised ``from None`` to its context as well. A context proves nothing: it may
+        be an exception that the caller was handling when this call began.
     """
     causes = [error]
-    while len(causes) < 5:
+    while len(causes) < _MAX_CAUSES:
         last = causes[-1]
-        below = last.__cause__ or (last.__context__ if hidden and last.__suppress_context__ else None)
-        if below is None:
+        cause = last.__cause__ or (last.__context__ if hidden and last.__suppress_context__ else None)
+        if cause is None:
             break
-        causes.append(below)
+        causes.append(cause)
     return causes
 
 
 def class_names(*errors: BaseException) -> frozenset[str]:
-    """The names of the errors' classes and of what those inherit: the client libraries' own are never imported here."""
+    """The names of the errors' classes and of all their bases. Names, because this package imports neither client
+    library, and both libraries use the same ones."""
     return frozenset(cls.__name__ for error in errors for cls in type(error).__mro__)

@@ -23,20 +23,21 @@ from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
 from flexmw.kit.options import Rule, check, flag, function, option, optional, seconds, several, whole
+from flexmw.retry.budget import Budget
 from flexmw.retry.flow import RetryCall
-from flexmw.retry.state import State
+from flexmw.retry.memory import Memory
 
 __all__ = ["EXTENSION", "Retry", "retry_options"]
 
 EXTENSION: Final = "flexmw.retry"
-"""The request extension with which one call brings its own policy: a Retry, a mapping of options, or None for off."""
+"""The request extension of one call's own policy: a Retry, a mapping of options, or None to switch Retry off."""
 
 _UNSET: Final[Any] = object()
 _overrides: ContextVar[Mapping[str, Any] | Retry | None] = ContextVar("flexmw.retry_options", default=_UNSET)
 
 
 def _is_origin(value: object) -> bool:
-    """Whether it is written as the origin of a request is: anything else would never be found."""
+    """Whether the value is written as RetryCall.origin writes origins: any other spelling would never match."""
     if not isinstance(value, str):
         return False
     try:
@@ -94,21 +95,22 @@ class Retry:
     budget_per_second: float = option(10.0, _rate)
     clock: Clock = option(SYSTEM, hidden=True)
     random: Callable[[], float] = option(random.random, function, hidden=True)
-    _state: State = field(default_factory=State, init=False, repr=False, compare=False)
+    _budget: Budget = field(default_factory=Budget, init=False, repr=False, compare=False)
+    _memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check(self)
 
     def flow(self, request: Request) -> Flow:
-        """The client face: one call, as a flow.
+        """One call, as a flow.
 
         :raises ConfigError: the request's ``flexmw.retry`` extension cannot be used.
         """
         policy = self.for_call(request.extensions)
-        return _once(request) if policy is None else RetryCall(policy, self._state, request).flow()
+        return _once(request) if policy is None else RetryCall(policy, self._budget, self._memory, request).flow()
 
     def for_call(self, extensions: Mapping[str, Any]) -> Self | None:
-        """The policy of one call: its own extension, else what ``retry_options`` says, else this; ``None`` is off."""
+        """The policy of one call: its own extension, else that of ``retry_options``, else this one; ``None``: off."""
         chosen = extensions.get(EXTENSION, _UNSET)
         if chosen is _UNSET:
             chosen = _overrides.get()

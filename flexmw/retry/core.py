@@ -1,4 +1,4 @@
-"""Retry decisions as a table: what happened, what covers a second execution, and so whether to try again.
+"""The decision table of Retry: an event and the safety of a second execution decide whether to try again.
 
 >>> judge("ambiguous", "none").retry, judge("ambiguous", "safe_method").retry, judge("unsent", "none").retry
 (False, True, True)
@@ -29,7 +29,7 @@ __all__ = [
     "judge",
     "of_error",
     "of_status",
-    "parse_count",
+    "parse_retry_count",
     "shrink",
     "unprocessed",
 ]
@@ -37,16 +37,18 @@ __all__ = [
 Result = Literal["unsent", "refused", "ambiguous", "answered"]
 
 Event = Literal["unsent", "refused", "ambiguous", "conflict", "answered"]
-"""``unsent``: the request provably never left. ``refused``: the server says that it did not begin (429, 425, 503 with
-Retry-After). ``ambiguous``: it may have worked (a lost answer, 408, 500, 502, 503, 504). ``conflict``: 409 with
-Retry-After, an execution under the same key is running. ``answered``: everything else."""
+"""What happened to one attempt.
+
+``unsent``: the request provably never left. ``refused``: the server says that it did not begin (429, 425, 503 with
+Retry-After). ``ambiguous``: the server may have executed the request (a lost response, 408, 500, 502, 503, 504).
+``conflict``: 409 with Retry-After, an execution under the same key is running. ``answered``: every other response."""
 
 RowName = Event | Literal["asked", "told_not_to"]
-"""The rows of the table: the events, and the two words that a server can say with ``x-should-retry``."""
+"""The rows of the table: the events, and the two values of the response header ``x-should-retry``."""
 
 Safety = Literal["safe_method", "idempotency_key", "opt_in", "none"]
 """Why a second execution would do no harm: the method is idempotent (RFC 9110 section 9.2.2), the server is known to
-honour the request's key, the caller said so; or nothing."""
+honour the idempotency key of the request, or the caller promised it. ``none``: a second execution may do harm."""
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 
@@ -64,7 +66,7 @@ TABLE: Final[Mapping[RowName, frozenset[Safety]]] = {
     "asked": _COVERED,
     "told_not_to": _NEVER,
 }
-"""Under which licences each row is tried again."""
+"""Each row is tried again under these kinds of safety."""
 
 _RESULT: Final[Mapping[Event, Result]] = {
     "unsent": "unsent",
@@ -85,8 +87,11 @@ class RetryDecision:
 
 
 def judge(event: Event, safety: Safety, *, asked: bool | None = None) -> RetryDecision:
-    """Look an event up. ``asked`` is the answer's ``x-should-retry``: ``false`` always holds; ``true`` helps where a
-    second execution does no harm and cannot make an ambiguous answer certain."""
+    """Look an event up in the table.
+
+    :param asked: the response's ``x-should-retry``. False always stops. True allows another attempt only where a second
+        execution does no harm, and never makes an ambiguous event certain.
+    """
     row: RowName = event
     if asked is False:
         row = "told_not_to"
@@ -97,14 +102,17 @@ def judge(event: Event, safety: Safety, *, asked: bool | None = None) -> RetryDe
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call went, on ``response.extensions["flexmw"]`` or on the exception's ``flexmw``.
+    """How a call went: ``response.extensions["flexmw"]`` of a response, ``flexmw`` of an exception.
 
-    ``outcome`` is ``answered``, ``unsent``, ``refused`` or ``ambiguous`` (it may have been executed; reconcile before
-    trying again). ``attempts`` were sent, ``waited`` seconds passed between them. ``key`` is the idempotency key that
-    went out, if any. ``reason`` says why there was no further attempt: ``unsafe_method``, ``status``,
-    ``attempts_exhausted``, ``deadline``, ``retry_after_too_long``, ``body_not_replayable``, ``budget``,
-    ``given_back_before``, ``local_error``; ``None`` where none was called for. ``row`` names the row of the decision
-    table that decided last.
+    :param outcome: ``answered``, ``unsent``, ``refused`` or ``ambiguous``. An ambiguous request may have been executed:
+        reconcile before you try again.
+    :param attempts: how many attempts were made.
+    :param waited: seconds between the attempts, in total.
+    :param key: the idempotency key that was sent; ``None`` where none was.
+    :param reason: why there was no further attempt: ``unsafe_method``, ``status``, ``attempts_exhausted``,
+        ``deadline``, ``retry_after_too_long``, ``body_not_replayable``, ``budget``, ``given_back_before`` or
+        ``local_error``; ``None`` where no further attempt was needed.
+    :param row: the row of the decision table that decided last.
     """
 
     outcome: Result
@@ -120,7 +128,11 @@ _REFUSED: Final = frozenset({425, 429})
 
 
 def of_status(status: int, *, retry_after: bool, asked: bool | None = None) -> Event:
-    """What an answer means. ``retry_after``: it carries a readable Retry-After. ``asked``: its ``x-should-retry``."""
+    """The event that a response stands for.
+
+    :param retry_after: the response has a readable ``Retry-After`` or ``retry-after-ms``.
+    :param asked: the response's ``x-should-retry``.
+    """
     if status in _REFUSED or (status == 503 and (retry_after or asked)):
         return "refused"
     if status in _AMBIGUOUS:
@@ -131,17 +143,17 @@ def of_status(status: int, *, retry_after: bool, asked: bool | None = None) -> E
 REFUSED_STREAM: Final = 7
 
 CERTAIN: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "InvalidURL"})
-"""Exceptions that mean "never left" by their class alone, where the transport has reported no events."""
+"""Exception classes that mean "never left" where the transport has reported no events."""
 
 HOPELESS: Final = frozenset({"UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "SSLCertVerificationError"})
-"""Exceptions that would come again however often one tried."""
+"""Exception classes that every further attempt would raise again."""
 
 
 def of_error(classes: frozenset[str], *, sent: bool | None, refused: bool = False) -> Event:
-    """What a transport error means.
+    """The event that a transport error stands for.
 
-    :param classes: names of the exception's class and its bases; httpx and httpx2 name them alike.
-    :param sent: whether the transport reported that the request's head went out; ``None`` if it reports nothing.
+    :param classes: the names of the exception's class and its bases; httpx and httpx2 use the same names.
+    :param sent: whether the transport reported that the request's head went out; ``None`` where it reports no events.
     :param refused: an HTTP/2 server said that it did not process the request, see :func:`unprocessed`.
     """
     if sent is None:
@@ -161,19 +173,22 @@ def unprocessed(detail: object, stream: int | None) -> bool:
 
 
 def backoff(attempt: int, chance: float, *, base: float = 0.5, top: float = 8.0) -> float:
-    """Seconds to wait after attempt number ``attempt`` (1 is the first): exponential with full jitter, never below a
-    tenth of the step. ``chance`` is a random number from 0 to 1."""
+    """Seconds to wait after an attempt: exponential with full jitter, never below a tenth of the step.
+
+    :param attempt: the number of the attempt; the first is 1.
+    :param chance: a random number from 0 to 1.
+    """
     step = min(top, base * 2.0 ** min(attempt - 1, 32))
     return step * (0.1 + 0.9 * chance)
 
 
-def parse_count(value: str | None) -> int | None:
-    """``x-stainless-retry-count`` as a number; ``None`` where it is missing or no number."""
+def parse_retry_count(value: str | None) -> int | None:
+    """``x-stainless-retry-count`` as a number; ``None`` where it is missing or not a number of up to five digits."""
     return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) < 6 else None
 
 
 def shrink(timeout: Mapping[str, float | None], remaining: float) -> dict[str, float | None]:
-    """Timeouts of an attempt (connect, read, write, pool; seconds) cut to what is left of the deadline."""
+    """The timeouts of an attempt (connect, read, write, pool; seconds), none longer than ``remaining``."""
     left = max(0.001, remaining)
     phases = {"connect": None, "read": None, "write": None, "pool": None, **timeout}
     return {phase: left if value is None else min(value, left) for phase, value in phases.items()}

@@ -1,6 +1,6 @@
-"""One call as a flow: send, look at what happened, ask the table, wait, send again or give back.
+"""One call as a flow: send, name what happened, look it up in the table, wait, send again or give back.
 
-Nothing here knows a thread, an event loop or a client library; :mod:`flexmw.kit.transport` runs it on all four.
+The flow uses no thread, no event loop and no client library; :mod:`flexmw.kit.transport` runs it on all four clients.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import uuid
 from collections.abc import Callable
 from functools import cached_property
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from flexmw.contract import CREDENTIALS, Wait, wait_of
 from flexmw.kit.effects import DEADLINE, RESENDS, Discard, Emit, Flow, Follow, Request, Response, Send, Sleep
 from flexmw.kit.evidence import Evidence
 from flexmw.kit.transport import DRAIN_SECONDS, copy_request
-from flexmw.retry.body import body_bytes, ready, rewinder, spend
-from flexmw.retry.causes import bare, causes_of, class_names
+from flexmw.retry.body import body_bytes, mark_consumed, no_rewind_needed, rewinder
+from flexmw.retry.budget import Budget
+from flexmw.retry.causes import causes_of, class_names, copy_without_references
 from flexmw.retry.core import (
     HOPELESS,
     SAFE_METHODS,
@@ -29,14 +30,12 @@ from flexmw.retry.core import (
     judge,
     of_error,
     of_status,
-    parse_count,
+    parse_retry_count,
     shrink,
     unprocessed,
 )
-from flexmw.retry.state import State
-
-if TYPE_CHECKING:
-    from flexmw.retry.component import Retry
+from flexmw.retry.memory import Memory
+from flexmw.retry.options import RetryOptions
 
 __all__ = ["RetryCall"]
 
@@ -49,7 +48,7 @@ SHOULD_RETRY: Final = "x-should-retry"
 PATIENCE: Final = 90.0
 _KEY, _SDK_COUNT = KEY.encode(), SDK_COUNT.encode()
 _NAME: Final = itemgetter(0)
-"""Most requests carry neither header; each ``get`` of httpx's is a search, and the first one decodes them all."""
+"""Most requests carry neither header. A ``get`` of httpx's ``Headers`` searches all lines, and decodes them first."""
 
 GOOD: Final = judge("answered", "none")
 AT_ONCE: Final = Outcome("answered", 1)
@@ -60,23 +59,23 @@ class RetryCall:
 
     timeout: dict[str, float | None]
 
-    def __init__(self, policy: Retry, state: State, request: Request) -> None:
-        self.policy, self.state, self.request = policy, state, request
-        self.clock = policy.clock
+    def __init__(self, options: RetryOptions, budget: Budget, memory: Memory, request: Request) -> None:
+        self.options, self.budget, self.memory, self.request = options, budget, memory, request
+        self.clock = options.clock
         self.began = self.clock.monotonic()
         self.sdk_count: int | None = None
         self.key: str | None = None
         headers: Any = request.headers
         names = b" ".join(map(_NAME, headers.raw)).lower()
         if _KEY in names or _SDK_COUNT in names:
-            self.sdk_count = parse_count(headers.get(SDK_COUNT))
+            self.sdk_count = parse_retry_count(headers.get(SDK_COUNT))
             self.key = headers.get(KEY)
-        self.most = 1 if self.sdk_count else policy.attempts
+        self.max_attempts = 1 if self.sdk_count else options.attempts
         self.sent = 0
         self.waited = 0.0
         self.rewind: Callable[[], None] | None = None
         self.safe = request.method in SAFE_METHODS
-        self.fresh_key = self.key is None and policy.auto_key and not self.safe and self.keyed
+        self.fresh_key = self.key is None and options.auto_key and not self.safe and self.keyed
         if self.fresh_key:
             self.key = str(uuid.uuid4())
 
@@ -88,13 +87,13 @@ class RetryCall:
 
     @cached_property
     def place(self) -> str:
-        """What a server's promise to honour keys holds for."""
+        """Method, origin and path: a server that announces a key TTL announces it for these."""
         return f"{self.request.method} {self.origin}{self.request.url.path}"
 
     @property
     def keyed(self) -> bool:
-        """Whether keys are known to be honoured there."""
-        return self.origin in self.policy.key_origins or self.state.honours(self.place, now=self.began)
+        """Whether the server is known to honour keys for this request."""
+        return self.origin in self.options.key_origins or self.memory.honours(self.place, now=self.began)
 
     @property
     def safety(self) -> Safety:
@@ -102,17 +101,17 @@ class RetryCall:
             return "safe_method"
         if self.key and self.keyed:
             return "idempotency_key"
-        return "opt_in" if self.policy.idempotent else "none"
+        return "opt_in" if self.options.idempotent else "none"
 
     def flow(self) -> Flow:
         if self.sdk_count:
             self._refuse_repetition()
-        self.state.deposit(self.policy.budget_ratio, self.policy.budget_per_second, self.began)
+        self.budget.deposit(self.options.budget_ratio, self.options.budget_per_second, self.began)
         self.rewind = rewinder(self.request.stream)
         while True:
             self.sent += 1
-            bounded = self.sent > 1 or self.policy.deadline is not None
-            evidence = Evidence(self._leaves if bounded or self.rewind is not ready else None)
+            bounded = self.sent > 1 or self.options.deadline is not None
+            evidence = Evidence(self._leaves if bounded or self.rewind is not no_rewind_needed else None)
             try:
                 attempt = self._attempt(bounded)
                 response: Response = yield Send(attempt, evidence.observe)
@@ -124,7 +123,7 @@ class RetryCall:
                     reason, delay = "local_error", 0.0
                 if reason is not None:
                     self._lost(error, decision, reason)
-                    yield self._told("flexmw.retry.stopped", decision, kind, stop_reason=reason)
+                    yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                     raise
             else:
                 decision, wait = self._read(response)
@@ -134,14 +133,14 @@ class RetryCall:
                 reason, delay = self._plan(decision, wait)
                 if reason is not None:
                     if decision.row != "answered":
-                        yield self._told("flexmw.retry.stopped", decision, kind, stop_reason=reason)
+                        yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                     signed = self._sign(response, decision, reason)
                     return (yield Follow(response, self._body_ended)) if signed else response
-                # Each read may take as long as all of them, so the wait that comes after it begins in time.
+                # Each read may take as long as all of them: with half of what is left, the wait begins in time.
                 seconds = min(DRAIN_SECONDS, max(0.0, self._remaining() - delay) / 2)
                 _hurry(attempt, seconds)
                 yield Discard(response, seconds)
-            yield self._told(
+            yield self._event(
                 "flexmw.retry.scheduled",
                 decision,
                 kind,
@@ -155,7 +154,7 @@ class RetryCall:
                 self.rewind()
 
     def _attempt(self, bounded: bool) -> Request:
-        """This attempt's own copy: instruments and inner components may change its headers."""
+        """A copy of the request for this attempt: instruments and inner components may change its headers."""
         timeout = self.timeout = dict(self.request.extensions.get("timeout") or {})
         attempt: Request = copy_request(self.request, timeout=timeout)
         if self.fresh_key and self.key:
@@ -168,13 +167,13 @@ class RetryCall:
         return attempt
 
     def _leaves(self, again: bool) -> None:
-        """The head goes out, perhaps after a wait for a connection that the timeouts knew nothing of."""
-        if self.sent > 1 or self.policy.deadline is not None:
+        """The head goes out now. The wait for a connection has taken time that the timeouts did not count."""
+        if self.sent > 1 or self.options.deadline is not None:
             self.timeout.update(shrink(self.timeout, self._remaining()))
         if not again:
             return
         if self.rewind is None:
-            spend(self.request.stream)
+            mark_consumed(self.request.stream)
         else:
             self.rewind()
 
@@ -183,12 +182,12 @@ class RetryCall:
 
     @property
     def ends(self) -> float:
-        return self.began + (self.policy.deadline or PATIENCE)
+        return self.began + (self.options.deadline or PATIENCE)
 
     def _read(self, response: Response) -> tuple[RetryDecision, Wait | None]:
         headers, status = response.headers, response.status_code
-        if KEY_TTL in headers and (ttl := parse_count(headers[KEY_TTL])) is not None:
-            self.state.allow(self.place, ttl=float(ttl), now=self.clock.monotonic())
+        if KEY_TTL in headers and (ttl := parse_retry_count(headers[KEY_TTL])) is not None:
+            self.memory.trust(self.place, ttl=float(ttl), now=self.clock.monotonic())
         if status < 400:
             return GOOD, None
         wait = wait_of(headers, now=self.clock.now())
@@ -201,27 +200,28 @@ class RetryCall:
         refused = any(unprocessed(detail, evidence.stream) for cause in causes_of(error) for detail in cause.args)
         sent = evidence.sent
         if sent is None and (theirs := getattr(error, "_request", None)) is not None:
-            # An app that is called in this process lets errors of its own calls through: they tell nothing of ours.
+            # An app that runs in this process may raise an error of its own outgoing call: the error says nothing about
+            # this request.
             sent = True if theirs.stream is not self.request.stream else None
         return judge(of_error(class_names(error), sent=sent, refused=refused), self.safety)
 
     def _plan(self, decision: RetryDecision, wait: Wait | None, *, untouched: bool = False) -> tuple[str | None, float]:
-        """Why there is no further attempt (``None``: there is), and after how many seconds it comes."""
-        policy, chance = self.policy, self.policy.random()
-        delay = backoff(self.sent, chance) if wait is None else wait.seconds + policy.jitter * chance
+        """The reason why there is no further attempt (``None`` where there is one), and the seconds before it."""
+        options, chance = self.options, self.options.random()
+        delay = backoff(self.sent, chance) if wait is None else wait.seconds + options.jitter * chance
         if not decision.retry:
             return ("unsafe_method" if decision.row == "ambiguous" else "status"), delay
         stops: tuple[tuple[str, Callable[[], bool]], ...] = (
-            ("attempts_exhausted", lambda: self.sent >= self.most),
+            ("attempts_exhausted", lambda: self.sent >= self.max_attempts),
             ("body_not_replayable", lambda: self.rewind is None and not untouched),
-            ("retry_after_too_long", lambda: wait is not None and wait.seconds > policy.max_retry_after),
+            ("retry_after_too_long", lambda: wait is not None and wait.seconds > options.max_retry_after),
             ("deadline", lambda: delay >= self._remaining()),
-            ("budget", lambda: not self.state.withdraw(policy.budget_per_second, self.clock.monotonic())),
+            ("budget", lambda: not self.budget.withdraw(options.budget_per_second, self.clock.monotonic())),
         )
         return next((name for name, holds in stops if holds()), None), delay
 
     def _sign(self, response: Response, decision: RetryDecision = GOOD, reason: str | None = None) -> bool:
-        """Write on an answer what is known about it. Whether its body matters too: losing it would be ambiguous."""
+        """Write the outcome on a response. True where the loss of its body would be an ambiguous outcome."""
         plain = reason is None and self.sent == 1 and self.key is None
         response.extensions["flexmw"] = AT_ONCE if plain else self._outcome(decision, reason)
         if reason is not None and self.sdk_count is not None:
@@ -233,14 +233,14 @@ class RetryCall:
             self._lost(error, judge("ambiguous", self.safety), "unsafe_method")
 
     def _lost(self, error: Exception, decision: RetryDecision, reason: str) -> None:
-        """Say on an error what is known; remember it if the request must not be repeated above us either."""
+        """Write the outcome on an error; remember the error if an SDK above must not repeat the request either."""
         error.flexmw = self._outcome(decision, reason)  # type: ignore[attr-defined]
         if self.sdk_count is not None and decision.outcome == "ambiguous" and self.safety == "none":
-            self.state.remember(self._print(), bare(error), self.clock.monotonic())
+            self.memory.remember_lost(self._fingerprint(), copy_without_references(error), self.clock.monotonic())
 
     def _refuse_repetition(self) -> None:
-        """An SDK above retries by itself: no multiplication, and never a second execution of what was given back."""
-        if self.state.first_warning():
+        """The SDK above repeats a call: warn once, and raise the same error again where the first was ambiguous."""
+        if self.memory.first_warning():
             _log.warning(
                 "an SDK retries above flexmw (%s: %s): its repetitions get one attempt each; "
                 "build it with max_retries=0 and leave retrying to flexmw.Retry",
@@ -248,22 +248,22 @@ class RetryCall:
                 self.sdk_count,
             )
         if self.safety == "none":
-            error = self.state.given_back(self._print(), self.clock.monotonic())
+            error = self.memory.find_lost(self._fingerprint(), self.clock.monotonic())
             if error is not None:
-                again = bare(error)
+                again = copy_without_references(error)
                 again.flexmw = self._outcome(judge("ambiguous", "none"), "given_back_before")  # type: ignore[attr-defined]
                 raise again
 
     def _outcome(self, decision: RetryDecision, reason: str | None) -> Outcome:
         return Outcome(decision.outcome, self.sent, self.waited, self.key, reason, decision.row)
 
-    def _told(self, event: str, decision: RetryDecision, kind: str, **details: Any) -> Emit:
-        """An event for Tagging, with why a repetition is safe and what went wrong."""
+    def _event(self, event: str, decision: RetryDecision, kind: str, **details: Any) -> Emit:
+        """An event for Tagging: the safety of a repetition and the kind of failure."""
         safety = "not_sent" if decision.outcome == "unsent" else self.safety
         return Emit(event, {**details, "safety": safety, "error_type": kind})
 
-    def _print(self) -> bytes:
-        """Equal requests of one caller have equal prints; a body that is not held in memory counts as equal."""
+    def _fingerprint(self) -> bytes:
+        """Equal for equal requests of one caller. A body that is not held in memory does not count."""
         parts = (
             self.place,
             self.request.url.query.decode("ascii", "replace"),
@@ -275,6 +275,6 @@ class RetryCall:
 
 
 def _hurry(attempt: Request, seconds: float) -> None:
-    """Reading what is left of an answer that is given up may not block for as long as a wanted answer may."""
+    """Shorten the read timeout for the rest of a response that is given up."""
     timeout = attempt.extensions["timeout"]
     timeout["read"] = min(timeout.get("read") or DRAIN_SECONDS, max(0.001, seconds))

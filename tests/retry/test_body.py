@@ -12,7 +12,7 @@ import httpx
 import httpx2
 import pytest
 
-from flexmw.retry.body import body_bytes, rewinder, spend
+from flexmw.retry.body import body_bytes, mark_consumed, rewinder
 
 both = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 
@@ -118,8 +118,8 @@ async def test_a_file_that_is_sought_by_awaiting_is_not_replayed(library: Module
 @both
 def test_an_iterator_that_is_spent_raises_as_a_generator_does(library: ModuleType) -> None:
     body = stream(library, content=iter([b"pay", b"load"]))
-    spend(body)
+    mark_consumed(body)
     assert b"".join(body) == b"payload"
     with pytest.raises(library.StreamConsumed):
         list(body)
-    spend(object())
+    mark_consumed(object())

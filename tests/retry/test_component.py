@@ -59,10 +59,10 @@ def test_policies_are_frozen_values() -> None:
 
 def test_a_policy_survives_pickling_with_a_memory_of_its_own() -> None:
     policy = Retry(attempts=7, key_origins=("https://api.example.com",))
-    policy._state.allow("place", ttl=60, now=0.0)
+    policy._memory.trust("place", ttl=60, now=0.0)
     twin = pickle.loads(pickle.dumps(policy))
     assert twin == policy
-    assert not twin._state.honours("place", now=1.0)
+    assert not twin._memory.honours("place", now=1.0)
 
 
 def test_one_call_can_bring_its_own_policy_or_none() -> None:

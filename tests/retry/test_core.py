@@ -19,7 +19,7 @@ from flexmw.retry.core import (
     judge,
     of_error,
     of_status,
-    parse_count,
+    parse_retry_count,
     shrink,
     unprocessed,
 )
@@ -191,7 +191,7 @@ def test_backoff_uses_the_whole_width() -> None:
     ],
 )
 def test_the_retry_count_of_an_sdk(value: str | None, count: int | None) -> None:
-    assert parse_count(value) == count
+    assert parse_retry_count(value) == count
 
 
 timeouts = st.dictionaries(

@@ -1,0 +1,66 @@
+"""The retry budget: retries stay a share of the calls, so that clients do not multiply the load of an outage.
+
+A limit on attempts alone does not bound the load: where every call fails, three attempts a call are three times the
+load, at the moment at which the server can bear least. A budget (Finagle's and tower's idea) counts the calls of all
+threads and tasks together. Each call adds a share of a retry, each second adds a few more so that quiet clients can
+retry too, and each retry takes one out. An empty budget means that most calls fail: the caller then gets the failure
+at once.
+
+Pure but for its lock. The caller hands in the time (monotonic seconds).
+
+>>> budget = Budget()
+>>> budget.deposit(0.2, 1.0, now=0.0)
+>>> budget.withdraw(1.0, now=0.0), budget.withdraw(1.0, now=0.0)
+(True, False)
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Final
+
+__all__ = ["Budget"]
+
+_BURST_SECONDS: Final = 10.0
+"""The budget saves up at most the retries of so many seconds (Finagle's window)."""
+
+_WHOLE: Final = 1.0 - 1e-9
+"""Five deposits of 0.2 add up to slightly less than 1.0 in floating point, and must pay for one retry."""
+
+
+class Budget:
+    """A token bucket that is shared by threads and tasks."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._tokens: float | None = None
+        self._refilled = 0.0
+        self._earned = self._bonus = 0.0
+
+    def deposit(self, ratio: float, per_second: float, now: float) -> None:
+        """Count a call: it adds ``ratio`` of a retry, and time adds ``per_second`` retries a second."""
+        with self._lock:
+            if self._tokens is None:
+                self._refill(per_second, now)
+            # Most calls need no retry: `withdraw` adds what they earned.
+            self._earned += ratio
+            self._bonus = 1000.0 * ratio
+
+    def withdraw(self, per_second: float, now: float) -> bool:
+        """Take one retry out of the budget; False when the budget is empty."""
+        with self._lock:
+            self._refill(per_second, now)
+            if (self._tokens or 0.0) < _WHOLE:
+                return False
+            self._tokens = (self._tokens or 0.0) - 1.0
+            return True
+
+    def _refill(self, per_second: float, now: float) -> None:
+        if self._tokens is None:
+            self._tokens, self._refilled = max(1.0, per_second), now
+        else:
+            saved = max(1.0, per_second * _BURST_SECONDS)
+            gained = max(0.0, now - self._refilled) * per_second
+            self._tokens = max(self._tokens, min(self._tokens + gained, saved))
+            self._tokens = max(self._tokens, min(self._tokens + self._earned, saved + self._bonus))
+            self._refilled, self._earned = now, 0.0
