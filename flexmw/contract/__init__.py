@@ -12,7 +12,7 @@ from flexmw.contract.error import ErrorBody
 from flexmw.contract.quota import HeaderStyle, Quota, QuotaReading, read, render, retry_headers
 from flexmw.contract.redact import CREDENTIALS, redact
 from flexmw.contract.table import PAGE, STATUS, Row, for_status
-from flexmw.contract.waits import Wait, http_date, reset_seconds, wait_of
+from flexmw.contract.waits import Wait, http_date, key_ttl, reset_seconds, wait_of
 
 __all__ = [
     "CREDENTIALS",
@@ -26,6 +26,7 @@ __all__ = [
     "Wait",
     "for_status",
     "http_date",
+    "key_ttl",
     "read",
     "redact",
     "render",

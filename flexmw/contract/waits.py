@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
-__all__ = ["Wait", "http_date", "reset_seconds", "wait_of"]
+__all__ = ["Wait", "http_date", "key_ttl", "reset_seconds", "wait_of"]
 
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,18})?)(h|ms|m|s|us|µs|ns)")
@@ -85,6 +85,15 @@ def http_date(value: str) -> float | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return (moment if moment.tzinfo else datetime.combine(moment.date(), moment.time(), UTC)).timestamp()
+
+
+def key_ttl(value: str) -> float | None:
+    """``Idempotency-Key-TTL``: for how many seconds a server honours a key; ``None`` when it is not a whole number.
+
+    >>> key_ttl("604800")
+    604800.0
+    """
+    return _number(value) if value.isascii() and value.isdigit() else None
 
 
 def _retry_after(value: str, date: float) -> float | None:

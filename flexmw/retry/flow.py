@@ -13,7 +13,7 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any, Final
 
-from flexmw.contract import CREDENTIALS, Wait, wait_of
+from flexmw.contract import CREDENTIALS, Wait, key_ttl, wait_of
 from flexmw.kit.effects import DEADLINE, RESENDS, Discard, Emit, Flow, Follow, Request, Response, Send, Sleep
 from flexmw.kit.evidence import Evidence
 from flexmw.kit.transport import DRAIN_SECONDS, copy_request
@@ -186,8 +186,8 @@ class RetryCall:
 
     def _read(self, response: Response) -> tuple[RetryDecision, Wait | None]:
         headers, status = response.headers, response.status_code
-        if KEY_TTL in headers and (ttl := parse_retry_count(headers[KEY_TTL])) is not None:
-            self.memory.trust(self.place, ttl=float(ttl), now=self.clock.monotonic())
+        if KEY_TTL in headers and (ttl := key_ttl(headers[KEY_TTL])) is not None:
+            self.memory.trust(self.place, ttl=ttl, now=self.clock.monotonic())
         if status < 400:
             return GOOD, None
         wait = wait_of(headers, now=self.clock.now())

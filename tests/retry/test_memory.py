@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import httpx
 import pytest
 
+import flexmw
 from flexmw.retry.memory import Memory
+from flexmw.testing import play
 
 
 def test_a_place_is_trusted_for_as_long_as_it_said() -> None:
@@ -50,3 +55,11 @@ def test_memory_is_bounded_and_keeps_the_youngest(kind: str) -> None:
 def test_the_warning_is_given_once() -> None:
     memory = Memory()
     assert [memory.first_warning() for _ in range(3)] == [True, False, False]
+
+
+@pytest.mark.parametrize("ttl", ["604800", "31536000"])
+def test_a_time_to_live_of_a_week_is_learned_as_well(ttl: str) -> None:
+    policy = flexmw.Retry()
+    request: Any = httpx.Request("POST", "https://api.test/v1/jobs", headers={"idempotency-key": "a"})
+    play(policy, [httpx.Response(200, headers={"idempotency-key-ttl": ttl})], request)
+    assert play(policy, [500, 200], request).count(flexmw.Send) == 2
