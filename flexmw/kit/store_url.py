@@ -1,12 +1,12 @@
-"""Storage URLs: read, checked, and knocked at before the first request.
+"""Storage URLs: the table of schemes, the parser, and a connection test for start-up.
 
 >>> parse("redis://:secret@cache:6380/2", "RateLimit(storage=...)")
 StorageURL('redis://***@cache:6380/2')
->>> parse("redsi://localhost", "RateLimit(storage=...)")
+>>> parse("redsi://localhost", "RateLimit(storage=...)", schemes=schemes_of("memory", "redis"))
 Traceback (most recent call last):
     ...
 flexmw.errors.ConfigError: RateLimit(storage=...) = 'redsi://localhost': expected a storage URL whose scheme is one \
-of memcached, memory, mongodb, redis, redis+cluster, redis+unix, rediss, valkey, valkey+cluster, valkey+unix, valkeys
+of memory, redis, redis+unix, rediss, valkey, valkey+unix, valkeys
 """
 
 from __future__ import annotations
@@ -20,14 +20,22 @@ from urllib.parse import unquote, urlsplit
 
 from flexmw.errors import ConfigError
 
-__all__ = ["SCHEMES", "Scheme", "StorageURL", "mask", "parse", "probe"]
+__all__ = ["SCHEMES", "Scheme", "StorageURL", "mask", "parse", "probe", "schemes_of"]
 
 PROBE_SECONDS: Final = 1.0
 
 
 class Scheme(NamedTuple):
-    """``driver`` is the module a scheme needs and ``install`` what provides it; ``port`` the one that it defaults to
-    (``None``: no network). ``family`` names the kind of store; ``unix`` means that the path is a socket."""
+    """One row of :data:`SCHEMES`: what a URL scheme stands for.
+
+    :param family: the kind of store. A component supports families, not schemes; see :func:`schemes_of`.
+    :param driver: the module that must be importable; ``None`` when the standard library is enough.
+    :param install: the argument of ``pip install`` that provides the driver.
+    :param port: the default TCP port; ``None`` when the URL has no host.
+    :param tls: the connection uses TLS.
+    :param unix: the path of the URL is a unix socket.
+    :param embedded: the store runs inside the process: there is nothing to connect to.
+    """
 
     family: str
     driver: str | None = None
@@ -35,13 +43,15 @@ class Scheme(NamedTuple):
     port: int | None = None
     tls: bool = False
     unix: bool = False
+    embedded: bool = False
 
 
 _REDIS: Final = ("redis", "flexmw[redis]")
 _MONGO: Final = ("motor", "motor")
 
 SCHEMES: Final[dict[str, Scheme]] = {
-    "memory": Scheme("memory"),
+    "memory": Scheme("memory", embedded=True),
+    "sqlite": Scheme("sqlite", embedded=True),
     "redis": Scheme("redis", *_REDIS, 6379),
     "rediss": Scheme("redis", *_REDIS, 6379, tls=True),
     "redis+unix": Scheme("redis", *_REDIS, unix=True),
@@ -53,14 +63,33 @@ SCHEMES: Final[dict[str, Scheme]] = {
     "memcached": Scheme("memcached", "memcachio", "flexmw[memcached]", 11211),
     "mongodb": Scheme("mongodb", *_MONGO, 27017),
 }
-"""What flexmw knows by itself. Valkey is spoken to by redis-py: the protocol is the same."""
+"""Every scheme that a flexmw component supports. Valkey speaks the redis protocol, so redis-py is its driver."""
 
-_EMBEDDED: Final = {"sqlite": Scheme("sqlite")}
+
+def schemes_of(*families: str) -> tuple[str, ...]:
+    """The names of all schemes of some families, in the order of :data:`SCHEMES`.
+
+    >>> schemes_of("memory", "redis+cluster")
+    ('memory', 'redis+cluster', 'valkey+cluster')
+
+    :raises ValueError: for a family that has no scheme.
+    """
+    unknown = set(families) - {scheme.family for scheme in SCHEMES.values()}
+    if unknown:
+        raise ValueError(f"no scheme belongs to {', '.join(sorted(unknown))}")
+    return tuple(name for name, scheme in SCHEMES.items() if scheme.family in families)
 
 
 @dataclass(frozen=True, slots=True)
 class StorageURL:
-    """A storage URL that was checked. ``url`` holds the credentials; ``repr`` and ``shown`` do not."""
+    """A storage URL that :func:`parse` has checked.
+
+    :param url: the URL as given, with its credentials.
+    :param scheme: the row of its scheme.
+    :param shown: the URL without its credentials, for messages. ``repr`` shows this one.
+    :param nodes: host and port of each node; empty when the scheme has no port.
+    :param path: the socket or file, or the database number, without the query.
+    """
 
     url: str = field(repr=False)
     scheme: Scheme
@@ -73,19 +102,25 @@ class StorageURL:
 
 
 def mask(url: object) -> object:
-    """A URL without its user info, for messages: all up to the last ``@`` goes, whatever characters a password has."""
+    """A URL without its user info, for messages. A value that is not a text is returned unchanged.
+
+    Everything before the last ``@`` is removed, because a password may contain any character, ``/`` and ``@`` too.
+    """
     if not isinstance(url, str) or "@" not in url:
         return url
-    scheme, found, rest = url.partition("://")
-    return f"{scheme}://***@{rest.rpartition('@')[2]}" if found else "***@" + url.rpartition("@")[2]
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}://***@{rest.rpartition('@')[2]}" if separator else "***@" + url.rpartition("@")[2]
 
 
 def parse(url: object, option: str, *, schemes: Collection[str] = tuple(SCHEMES)) -> StorageURL:
     """Check a storage URL against the schemes that a component supports.
 
-    :param schemes: their names; one that is not in :data:`SCHEMES` belongs to a storage that the host registered.
-    :raises ConfigError: naming ``option``, the masked value and what would be right: no text, an unknown scheme, a
-        missing driver with the command that installs it, a bad port or database number.
+    :param url: the value of the option.
+    :param option: the name of the option, for the message of an error.
+    :param schemes: names of the supported schemes. A name that is not in :data:`SCHEMES` belongs to a storage that the
+        application registered; its family is its name.
+    :raises ConfigError: with ``option``, the masked value and what was expected, when the value is not a text, the
+        scheme is unknown, the driver is not installed, or a port or database number is not valid.
     """
 
     def wrong(expected: str) -> ConfigError:
@@ -98,7 +133,7 @@ def parse(url: object, option: str, *, schemes: Collection[str] = tuple(SCHEMES)
     name = name.lower().removeprefix("async+")
     if name not in schemes:
         raise wrong(f"a storage URL whose scheme is one of {names}")
-    scheme = SCHEMES.get(name) or _EMBEDDED.get(name) or Scheme(name)
+    scheme = SCHEMES.get(name) or Scheme(name)
     if scheme.driver and find_spec(scheme.driver) is None:
         raise wrong(f"the package {scheme.driver!r} to be installed for {name}://: pip install '{scheme.install}'")
     shown, rest = str(mask(url)), rest.rpartition("@")[2]
@@ -130,20 +165,23 @@ def _node(text: str, default: int) -> tuple[str, int] | None:
 
 
 def probe(url: StorageURL, option: str, *, timeout: float = PROBE_SECONDS) -> None:
-    """Connect once to the store, so that one that is not there is found at start and not by the first caller.
+    """Connect to the store once, so that an unreachable store is an error at start-up and not of the first request.
 
-    Does nothing for stores without a network. Of several nodes one that answers is enough. Blocks for ``timeout``
-    seconds at most for each address: meant for start-up, where no event loop is held up for long.
+    One reachable node is enough. Stores without a network are not probed. The call blocks for at most ``timeout``
+    seconds per address, so it belongs to start-up code.
 
-    :raises ConfigError: naming ``option``, the masked URL and the address that does not answer.
+    :param url: the checked URL.
+    :param option: the name of the option, for the message of an error.
+    :param timeout: seconds for one address.
+    :raises ConfigError: with ``option``, the masked URL and each address that refused the connection.
     """
     problems: list[str] = []
     for target in [url.path] if url.scheme.unix else url.nodes:
         try:
             _connect(target, timeout)
         except OSError as error:
-            where = target if isinstance(target, str) else f"{target[0]}:{target[1]}"
-            problems.append(f"{where}: {error.strerror or type(error).__name__}")
+            address = target if isinstance(target, str) else f"{target[0]}:{target[1]}"
+            problems.append(f"{address}: {error.strerror or type(error).__name__}")
         else:
             return
     if problems:

@@ -190,25 +190,7 @@ class Shared:
 
 def connect(url: StorageURL) -> Any:
     """A blocking client with short timeouts; it connects with the first question."""
-    from redis import Redis
-    from redis.backoff import NoBackoff
-    from redis.cluster import ClusterNode, RedisCluster
-    from redis.exceptions import ConnectionError as Closed
-    from redis.retry import Retry
+    from flexmw.kit import redis_client
 
-    options: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
-    _, _, rest = url.url.removeprefix("async+").partition("://")
-    if url.scheme.family == "redis+cluster":
-        user, _, _ = rest.rpartition("@")
-        name, _, password = user.partition(":")
-        cluster: Any = RedisCluster
-        return cluster(
-            startup_nodes=[ClusterNode(*node) for node in url.nodes],
-            username=name or None,
-            password=password or None,
-            **options,
-        )
-    scheme = "unix" if url.scheme.unix else "rediss" if url.scheme.tls else "redis"
-    client: Any = Redis
-    # A connection that was closed while it was idle is replaced once; a question without an answer is not repeated.
-    return client.from_url(f"{scheme}://{rest}", retry=Retry(NoBackoff(), 1, supported_errors=(Closed,)), **options)
+    # A question without an answer is not repeated by the client. In a cluster redis-py decides.
+    return redis_client.connect(url, timeout=TIMEOUT, resend="closed", cluster_resend="driver")

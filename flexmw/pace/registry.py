@@ -18,14 +18,14 @@ from flexmw.contract import CREDENTIALS
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Request
 from flexmw.kit.identity import CallerHasher
-from flexmw.kit.store_url import StorageURL, parse
+from flexmw.kit.store_url import StorageURL, parse, schemes_of
 from flexmw.pace.headers import word_of
 from flexmw.pace.redis import Shared, connect
 from flexmw.pace.schedule import Lane, Word
 
 __all__ = ["SCHEMES", "Lanes", "caller_of", "parse"]
 
-SCHEMES: Final = ("memory", "redis", "rediss", "redis+unix", "redis+cluster", "valkey", "valkeys", "valkey+unix")
+SCHEMES: Final = schemes_of("memory", "redis", "redis+cluster")
 
 _SECRET: Final = token_bytes(16)
 _MOST_LANES: Final = 4096
@@ -75,7 +75,7 @@ class Lanes:
     def _client(self) -> Any:
         with _lock:
             client = _clients.get(self._url.url)
-        # Made outside the lock, because that of a cluster asks its nodes; of two made at once one is used.
+        # Made outside the lock, because it imports redis-py; of two made at once one is used.
         return client or _clients.setdefault(self._url.url, connect(self._url))
 
     def _of(self, caller: str, make: Callable[[], Any], kind: str = "") -> Any:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from flexmw.errors import ConfigError
-from flexmw.kit.store_url import SCHEMES, StorageURL, mask, parse, probe
+from flexmw.kit.store_url import SCHEMES, StorageURL, mask, parse, probe, schemes_of
 
 OPTION = "RateLimit(storage=...)"
+SERVERS = schemes_of("memory", "redis", "redis+cluster", "memcached", "mongodb")
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,22 @@ def test_the_path_of_a_socket_or_a_file_is_kept() -> None:
     assert parse("sqlite:///keys.db", "Idempotency(storage=...)", schemes=("memory", "sqlite")).path == "/keys.db"
 
 
+def test_a_component_names_the_families_that_it_supports_and_gets_their_schemes() -> None:
+    assert schemes_of("redis+cluster") == ("redis+cluster", "valkey+cluster")
+    assert schemes_of("sqlite", "memory") == ("memory", "sqlite")
+    assert schemes_of() == ()
+    with pytest.raises(ValueError, match="no scheme belongs to redsi"):
+        schemes_of("redis", "redsi")
+
+
+def test_redis_and_valkey_have_the_same_schemes() -> None:
+    redis = {name: scheme for name, scheme in SCHEMES.items() if name.startswith("redis")}
+    assert len(redis) == 4
+    assert {name.replace("redis", "valkey"): scheme for name, scheme in redis.items()} == {
+        name: scheme for name, scheme in SCHEMES.items() if name.startswith("valkey")
+    }
+
+
 def test_a_scheme_that_the_host_registered_is_taken_as_it_is() -> None:
     assert parse("acme://somewhere", OPTION, schemes=(*SCHEMES, "acme")).scheme.family == "acme"
 
@@ -56,7 +73,7 @@ def test_a_scheme_that_the_host_registered_is_taken_as_it_is() -> None:
 )
 def test_a_url_that_cannot_work_is_refused_by_option_value_and_remedy(url: object, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
-        parse(url, OPTION)
+        parse(url, OPTION, schemes=SERVERS)
     assert caught.value.option == OPTION
     assert str(url) in caught.value.value
 

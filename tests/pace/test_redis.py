@@ -17,6 +17,7 @@ from redis import Redis
 
 import flexmw.httpx
 from flexmw.errors import ConfigError
+from flexmw.kit.store_url import SCHEMES, schemes_of
 from flexmw.pace import Pace
 from flexmw.pace.redis import PREFIX, Shared
 from flexmw.pace.schedule import Lane, Word
@@ -243,6 +244,12 @@ def test_who_was_told_to_wait_does_not_ask_again_before() -> None:
     lane.later(lambda lane, now: lane.failed(ticket, now=now))
     lane.note(lambda lane, now: None)
     assert lane.quiet == 0.0
+
+
+@pytest.mark.parametrize("scheme", schemes_of("redis", "redis+cluster"))
+def test_every_scheme_of_redis_and_valkey_can_be_shared(scheme: str) -> None:
+    url = f"{scheme}:///run/store.sock" if SCHEMES[scheme].unix else f"{scheme}://127.0.0.1:6379"
+    assert Pace(storage=url).storage == url
 
 
 @pytest.mark.parametrize(

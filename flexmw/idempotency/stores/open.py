@@ -23,22 +23,11 @@ from anyio.lowlevel import RunVar
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import SYSTEM, Clock
-from flexmw.kit.store_url import parse, probe
+from flexmw.kit.store_url import parse, probe, schemes_of
 
 __all__ = ["SCHEMES", "BlockingStore", "Held", "Store", "Threaded", "open_store"]
 
-SCHEMES: Final = (
-    "memory",
-    "sqlite",
-    "redis",
-    "rediss",
-    "redis+unix",
-    "redis+cluster",
-    "valkey",
-    "valkeys",
-    "valkey+unix",
-    "valkey+cluster",
-)
+SCHEMES: Final = schemes_of("memory", "sqlite", "redis", "redis+cluster")
 """What ``storage="..."`` may begin with."""
 
 

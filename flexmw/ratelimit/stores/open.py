@@ -9,7 +9,7 @@ import limits.storage
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
-from flexmw.kit.store_url import SCHEMES, StorageURL
+from flexmw.kit.store_url import StorageURL, schemes_of
 from flexmw.ratelimit.core import Rate, Strategy
 from flexmw.ratelimit.fallback import Store
 from flexmw.ratelimit.stores.limits import Counted, check_counted
@@ -17,13 +17,15 @@ from flexmw.ratelimit.stores.memory import Memory
 
 __all__ = ["check_store", "schemes", "store_of"]
 
+_SCHEMES = schemes_of("memory", "redis", "redis+cluster", "memcached", "mongodb")
+
 
 def schemes() -> tuple[str, ...]:
     """The schemes of storage URLs that can be limited with: our own, and those of every async storage that is
     registered with ``limits``, by itself or by the host."""
     registered: Mapping[str, Any] = getattr(limits.storage, "SCHEMES", {})
     others = {name.removeprefix("async+") for name in registered if name.startswith("async+")}
-    return (*SCHEMES, *sorted(others - SCHEMES.keys()))
+    return (*_SCHEMES, *sorted(others - {*_SCHEMES}))
 
 
 def check_store(url: StorageURL, strategy: str, rates: Sequence[Rate], needs: Collection[str] = ()) -> None:
