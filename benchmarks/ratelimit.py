@@ -40,7 +40,9 @@ from benchmarks.peers import (
 from flexmw.kit.clock import SYSTEM
 from flexmw.kit.store_url import parse as parse_url
 from flexmw.ratelimit import RateLimit
-from flexmw.ratelimit.core import SECOND, STRATEGIES, rates_of
+from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.core import SECOND
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import Memory
 from flexmw.ratelimit.stores.redis import Redis
 
@@ -51,11 +53,11 @@ def say(number: str, what: str, value: str, target: str, holds: bool) -> None:
 
 async def commands(url: str) -> None:
     with sync_redis.Redis.from_url(url) as client:
-        for strategy in STRATEGIES:
+        for strategy in ALGORITHMS:
             counts = []
             for number in (1, 4):
-                rates = rates_of(["9/minute", "100/hour", "200/day", "300/month"][:number])
-                store = Redis(STRATEGIES[strategy], parse_url(url, "storage"))
+                rates = parse_rates(["9/minute", "100/hour", "200/day", "300/month"][:number])
+                store = Redis(ALGORITHMS[strategy], parse_url(url, "storage"))
                 await store.decide("warm", rates, 1)
                 with client.monitor() as monitor:
                     for _ in range(20):
@@ -72,11 +74,11 @@ async def commands(url: str) -> None:
 
 
 async def redis_time(url: str, where: str, targets: dict[str, float]) -> None:
-    item, rates = parse("100000000/minute"), rates_of("100000000/minute")
+    item, rates = parse("100000000/minute"), parse_rates("100000000/minute")
     storage = RedisStorage(url, implementation="redispy")
     ratios = []
     for strategy in LIMITS:
-        theirs, ours = LIMITS[strategy](storage), Redis(STRATEGIES[strategy], parse_url(url, "storage"))
+        theirs, ours = LIMITS[strategy](storage), Redis(ALGORITHMS[strategy], parse_url(url, "storage"))
 
         async def limits_step(theirs: Any = theirs, strategy: str = strategy) -> None:
             await theirs.hit(item, strategy)
@@ -181,10 +183,10 @@ async def memory_time() -> None:
 
 
 def many_keys() -> None:
-    rates = rates_of("100000000/minute")
+    rates = parse_rates("100000000/minute")
     keys = [blake2b(str(number).encode(), digest_size=16).hexdigest() for number in range(1_000_000)]
     for name in ("sliding-window-counter", "fixed-window"):
-        store = Memory(STRATEGIES[name], SYSTEM)
+        store = Memory(ALGORITHMS[name], SYSTEM)
 
         def cost(some: list[str], store: Memory = store) -> float:
             start = time.process_time()
@@ -207,7 +209,7 @@ def many_keys() -> None:
         shown = f"{many:.2f} / {one:.2f} us = {many / one:.2f}"
         say("T5", f"memory decision at 1e6 keys / at 1 key, {name}", shown, "<= 2", many / one <= 2)
         say("T5", "worst single decision on known keys (CPU)", f"{worst * 1e3:.3f} ms", "<= 1 ms", worst <= 1e-3)
-        store = Memory(STRATEGIES[name], SYSTEM)
+        store = Memory(ALGORITHMS[name], SYSTEM)
         store.decide_now("warm", rates, 1)
         tracemalloc.start()
         for key in keys[:100_000]:
@@ -218,7 +220,7 @@ def many_keys() -> None:
 
 
 def processes(url: str) -> None:
-    for strategy in STRATEGIES:
+    for strategy in ALGORITHMS:
         command = [sys.executable, "-m", "benchmarks.ratelimit", "--worker", url, strategy]
         workers = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
@@ -238,7 +240,7 @@ def processes(url: str) -> None:
 
 
 async def worker(url: str, strategy: str) -> None:
-    store, rates = Redis(STRATEGIES[strategy], parse_url(url, "storage")), rates_of("50/day")
+    store, rates = Redis(ALGORITHMS[strategy], parse_url(url, "storage")), parse_rates("50/day")
     await store.decide("warm", rates, 1)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -247,7 +249,7 @@ async def worker(url: str, strategy: str) -> None:
     async def one() -> tuple[int, int]:
         async with turns:
             found = await store.decide(f"t6 {strategy}", rates, 1)
-            return found.wait, found.remaining
+            return found.wait_us, found.remaining
 
     print(json.dumps(await asyncio.gather(*(one() for _ in range(250)))), flush=True)
     await store.close()
@@ -255,19 +257,19 @@ async def worker(url: str, strategy: str) -> None:
 
 async def obeyed(url: str) -> None:
     async def client(store: Any, digest: str, phase: int) -> int:
-        rates, cost = rates_of("4/second"), 1 + phase % 3
+        rates, cost = parse_rates("4/second"), 1 + phase % 3
         await asyncio.sleep(phase * 0.021)
         again = 0
         for _ in range(3):
-            while not (found := await store.decide(digest, rates, cost)).wait:  # noqa: ASYNC110 - arrivals, no poll
+            while not (found := await store.decide(digest, rates, cost)).wait_us:  # noqa: ASYNC110 - arrivals, no poll
                 await asyncio.sleep(0.02)
-            await asyncio.sleep(found.wait / SECOND)
-            again += (await store.decide(digest, rates, cost)).wait > 0
+            await asyncio.sleep(found.wait_us / SECOND)
+            again += (await store.decide(digest, rates, cost)).wait_us > 0
         return again
 
-    for strategy in STRATEGIES:
+    for strategy in ALGORITHMS:
         counts = []
-        for store in (Memory(STRATEGIES[strategy], SYSTEM), Redis(STRATEGIES[strategy], parse_url(url, "storage"))):
+        for store in (Memory(ALGORITHMS[strategy], SYSTEM), Redis(ALGORITHMS[strategy], parse_url(url, "storage"))):
             name = f"t7 {strategy} {type(store).__name__}"
             counts.append(sum(await asyncio.gather(*(client(store, f"{name} {n}", n) for n in range(50)))))
             await store.close()

@@ -12,7 +12,7 @@ from flexmw.kit.identity import CallerHasher, bearer_token
 from flexmw.kit.store_url import parse, probe
 from flexmw.ratelimit.callers import Caller, NewKeys, by_address, keyed
 from flexmw.ratelimit.concurrency import Lease, carried_out, shielded
-from flexmw.ratelimit.core import SECOND, Cost, Decision, Rate, Verdict
+from flexmw.ratelimit.core import SECOND, Cost, Decision, LimitResult, Rate
 from flexmw.ratelimit.cost import Ticket, ticketed
 from flexmw.ratelimit.dimensions import Dimensions
 from flexmw.ratelimit.fallback import check_loop, policy_of
@@ -48,7 +48,7 @@ class Limited:
         self._static = self._rates.static
         self._exempt = exemption(options.exempt, "RateLimit(exempt=...)")
         policy = policy_of(options.on_store_failure or "local", "RateLimit(on_store_failure=...)")
-        longest = max((rate.window for rate in self._rates.known), default=60_000_000)
+        longest = max((rate.window_us for rate in self._rates.known), default=60_000_000)
         self._new_keys = NewKeys(options.new_keys_per_address, longest)
         self._cost = options.cost if isinstance(options.cost, int) and not self._rates.settles else 0
         self._gives_back = not self._cost or options.concurrency is not None
@@ -100,7 +100,7 @@ class Limited:
             await self._pass(scope, receive, send, exchange)
             return
         failures: list[Exception] = []
-        found: Verdict | None
+        found: LimitResult | None
         if self._memory is not None:
             found, degraded = self._memory.decide_now(digest, rates, self._cost, now), False
         else:
@@ -109,7 +109,7 @@ class Limited:
         if exchange.observers:
             duration = self._monotonic() - now / SECOND
             self._report.tell(exchange, found, degraded, rates, duration, failures)
-        if (found is None or found.wait) and await self._refused(scope, send, exchange, found):
+        if (found is None or found.wait_us) and await self._refused(scope, send, exchange, found):
             return
 
         # No coroutine of its own: what `send` returns is awaited by the app.
@@ -151,9 +151,9 @@ class Limited:
             self._report.note(exchange, found, degraded, named)
             if exchange.observers:
                 self._report.tell(exchange, found, degraded, named, self._monotonic() - start, failures)
-            taken = found is not None and not found.wait
+            taken = found is not None and not found.wait_us
             if lease is not None:
-                if found is not None and found.wait and not degraded:
+                if found is not None and found.wait_us and not degraded:
                     lease.refused()
                 else:
                     lease.keep(degraded=degraded)
@@ -192,7 +192,7 @@ class Limited:
         exchange.facts.setdefault(RESULT, "bypassed")
         await self.app(scope, receive, send)
 
-    async def _refused(self, scope: Scope, send: Send, exchange: Exchange, found: Verdict | None) -> bool:
+    async def _refused(self, scope: Scope, send: Send, exchange: Exchange, found: LimitResult | None) -> bool:
         error = self._report.refusal(found)
         if error is None:
             return False

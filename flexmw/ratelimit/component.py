@@ -15,9 +15,10 @@ from flexmw.kit.component import API, Order
 from flexmw.kit.identity import CallerHasher, Pepper
 from flexmw.kit.options import Rule, check, flag, one_of, option, optional, seconds, several, text, whole
 from flexmw.kit.store_url import parse
+from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Limited
 from flexmw.ratelimit.callers import keyed
-from flexmw.ratelimit.core import REQUESTS, STRATEGIES, TOKENS
+from flexmw.ratelimit.core import REQUESTS, TOKENS
 from flexmw.ratelimit.dimensions import Dimensions
 from flexmw.ratelimit.fallback import policy_of
 from flexmw.ratelimit.routes import exemption
@@ -82,7 +83,7 @@ class RateLimit:
     rates: tuple[str, ...] = option()
     limit: Callable[..., Any] | Mapping[str, Any] | None = option()
     key: str | Callable[[Scope], Any] = option()
-    strategy: str = option(rule=one_of(tuple(STRATEGIES)))
+    strategy: str = option(rule=one_of(tuple(ALGORITHMS)))
     storage: str = option(secret=True)
     cost: int | Callable[[Scope], int | Awaitable[int]] = option(rule=_COST)
     tokens: str | tuple[Any, ...] | Callable[..., Any] | Mapping[str, Any] | None = option()

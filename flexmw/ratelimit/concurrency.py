@@ -62,7 +62,7 @@ class Lease:
 
     @property
     def _third(self) -> float:
-        return self.slot.lease / SECOND / 3
+        return self.slot.lease_us / SECOND / 3
 
     def _start(self) -> None:
         self._task = get_running_loop().create_task(self._renew())

@@ -1,46 +1,139 @@
-"""What a rate limit decides: all windows of all units together, and a place among those at once. Pure.
+"""The values of the limiter: what is counted, what a store is asked, what it decides. Pure.
 
-Every time in here is an int of microseconds; what a state is only its algorithm knows.
+Durations and moments are whole microseconds where a name ends in ``_us``.
 
->>> requests, tokens = rates_of("5/minute"), rates_of("100/minute", unit="tokens")
->>> rates, strategy = requests + tokens, STRATEGIES["fixed-window"]
->>> admitted, states = admit(strategy, rates, [None, None], 0, (1, 80))
->>> said = verdict(strategy, rates, states, 0, (1, 80), admitted)
->>> [(each.rate.name, each.remaining) for each in (said, *said.others)]
-[('100 tokens/minute', 20), ('5/minute', 4)]
->>> admit(strategy, rates, states, 0, (1, 30))[0]
-False
+>>> minute, day = Rate(10, 60 * SECOND, "10/minute", "10/1/minute"), Rate(1000, 86_400 * SECOND, "1000/day", "...")
+>>> result = combine([LimitResult(minute, 4, 0, SECOND), LimitResult(day, 3, 0, SECOND)])
+>>> result.rate.name, result.remaining
+('1000/day', 3)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
-
-from flexmw.ratelimit.strategies import STRATEGIES, Log, State, Strategy
-from flexmw.ratelimit.values import REQUESTS, SECOND, TOKENS, Decision, Rate, Slot, Verdict, rates_of
+from typing import Final, NamedTuple, TypeAlias
 
 __all__ = [
+    "MILLISECOND",
     "REQUESTS",
     "SECOND",
-    "STRATEGIES",
     "TOKENS",
     "Cost",
     "Decision",
-    "Log",
+    "LimitResult",
     "Rate",
     "Slot",
-    "Strategy",
-    "Verdict",
-    "admit",
+    "combine",
     "costs_of",
-    "rates_of",
-    "seat",
-    "verdict",
+    "decision_of",
+    "with_slot",
 ]
 
+SECOND: Final = 1_000_000
+"""One second in microseconds."""
+
+MILLISECOND: Final = 1_000
+"""One millisecond in microseconds."""
+
+REQUESTS: Final = "requests"
+TOKENS: Final = "tokens"
+"""The units. Each unit has counters of its own."""
+
+
+class Rate(NamedTuple):
+    """``limit`` of ``unit`` per window.
+
+    :param limit: how many the window admits.
+    :param window_us: the window's length in microseconds; 0 for the limit of concurrent requests (:class:`Slot`).
+    :param name: the rate as a text, such as ``10/minute``: the policy's name in headers and telemetry.
+    :param key_suffix: the last part of the store key, in the layout of ``limits``' ``RateLimitItem.key_for``.
+    :param unit: what is counted.
+    """
+
+    limit: int
+    window_us: int
+    name: str
+    key_suffix: str
+    unit: str = REQUESTS
+
+    @property
+    def seconds(self) -> int:
+        """The window in seconds."""
+        return self.window_us // SECOND
+
+    def key(self, digest: str, strategy: str) -> str:
+        """The store key of a caller, as ``limits`` makes it of the identifiers ``{digest}`` and ``strategy``.
+
+        Redis Cluster hashes what is inside the braces, so all windows of a caller are on one node.
+        """
+        return f"LIMITER/{{{digest}}}/{strategy}/{self.key_suffix}"
+
+
+class Slot(NamedTuple):
+    """One place among the requests that a caller may have going on at once.
+
+    :param holder: a name for the request that asks, unique among all processes.
+    :param limit: how many slots the caller has.
+    :param lease_us: microseconds after which a slot is free unless its holder renews it, because a process may die.
+    """
+
+    holder: str
+    limit: int
+    lease_us: int
+
+    @property
+    def rate(self) -> Rate:
+        """The slots as a rate without a window."""
+        return Rate(self.limit, 0, f"{self.limit} at once", f"slots/{self.limit}", "concurrent-requests")
+
+
+class LimitResult(NamedTuple):
+    """What a store decided, relative to the moment of the decision.
+
+    :param rate: the most restrictive rate, the one that the other fields are about.
+    :param remaining: what is left of it after the decision.
+    :param wait_us: microseconds after which the same request would be admitted; 0 if it was admitted.
+    :param reset_us: microseconds until the window ends; of a refused request the same as ``wait_us``.
+    :param others: the most restrictive rate of each other unit.
+    """
+
+    rate: Rate
+    remaining: int
+    wait_us: int
+    reset_us: int
+    others: tuple[LimitResult, ...] = ()
+
+
+class Decision(NamedTuple):
+    """What was decided about one request.
+
+    :param allowed: whether the request was admitted.
+    :param limit: the limit of the most restrictive window: the one that refused, or the one with the smallest share
+        left.
+    :param remaining: what is left of it.
+    :param retry_after: seconds after which the request would be admitted, exact to the microsecond; 0.0 if it was.
+    :param reset_at: Unix seconds: when the window ends, or when a refused request would be admitted.
+    :param policy: the window as a text, such as ``10/minute``.
+    :param window: its length in seconds.
+    :param degraded: whether the store failed and this process decided alone; such a decision is not exact.
+    :param unit: what is counted.
+    :param others: the most restrictive window of each other unit.
+    """
+
+    allowed: bool
+    limit: int
+    remaining: int
+    retry_after: float
+    reset_at: float
+    policy: str
+    window: int
+    degraded: bool = False
+    unit: str = REQUESTS
+    others: tuple[Decision, ...] = ()
+
+
 Cost: TypeAlias = int | Sequence[int]
-"""What a request counts: the same in every rate, or one number for each."""
+"""The cost of a request: the same in every rate, or one number for each rate."""
 
 
 def costs_of(rates: Sequence[Rate], cost: Cost) -> Sequence[int]:
@@ -48,58 +141,58 @@ def costs_of(rates: Sequence[Rate], cost: Cost) -> Sequence[int]:
     return (cost,) * len(rates) if isinstance(cost, int) else cost
 
 
-def admit(
-    strategy: Strategy, rates: Sequence[Rate], states: Sequence[State], now: int, cost: Cost, *, take: bool = True
-) -> tuple[bool, Sequence[State]]:
-    """Check all windows, then take from all of them or from none: what is refused consumes nothing."""
-    costs = costs_of(rates, cost)
-    for rate, state, each in zip(rates, states, costs, strict=True):
-        if strategy.wait(state, now, rate, each):
-            return False, states
-    if not take:
-        return True, states
-    return True, [
-        strategy.take(state, now, rate, each) if each else state
-        for rate, state, each in zip(rates, states, costs, strict=True)
-    ]
+def combine(results: Sequence[LimitResult]) -> LimitResult:
+    """The most restrictive result, with the most restrictive one of each other unit in ``others``.
 
-
-def verdict(
-    strategy: Strategy, rates: Sequence[Rate], states: Sequence[State], now: int, cost: Cost, admitted: bool
-) -> Verdict:
-    """What to say, from the states as :func:`admit` left them: of each unit the window that denies for longest, else
-    the tightest; of the units the one of which the same is true speaks first."""
-    if len(rates) == 1 and admitted:
-        rate, state = rates[0], states[0]
-        return Verdict(rate, strategy.remaining(state, now, rate), 0, strategy.reset(state, now, rate))
-    by_unit: dict[str, Verdict] = {}
-    for rate, state, each in zip(rates, states, costs_of(rates, cost), strict=True):
-        wait = 0 if admitted else strategy.wait(state, now, rate, each)
-        one = Verdict(rate, strategy.remaining(state, now, rate), wait, wait or strategy.reset(state, now, rate))
-        held = by_unit.get(rate.unit)
-        if held is None or _urgency(one) < _urgency(held):
-            by_unit[rate.unit] = one
-    first, *others = sorted(by_unit.values(), key=_urgency)
-    if not admitted and not first.wait:  # the store, whose clock has other units, said no
-        first = first._replace(wait=1, reset=1)
+    Most restrictive is the longest wait, then the smallest share left, then the latest reset.
+    """
+    by_unit: dict[str, LimitResult] = {}
+    for result in results:
+        current = by_unit.get(result.rate.unit)
+        if current is None or _slack(result) < _slack(current):
+            by_unit[result.rate.unit] = result
+    first, *others = sorted(by_unit.values(), key=_slack)
     return first._replace(others=tuple(others)) if others else first
 
 
-def _urgency(each: Verdict) -> tuple[int, float, int]:
-    return -each.wait, each.remaining / each.rate.limit, -each.reset
+def _slack(result: LimitResult) -> tuple[int, float, int]:
+    """A sort key: the most restrictive result has the smallest."""
+    return -result.wait_us, result.remaining / result.rate.limit, -result.reset_us
 
 
-def seat(slot: Slot, held: int, full: bool, found: Verdict | None) -> Verdict:
-    """What to say where a slot is asked for too.
+def with_slot(slot: Slot, taken: int, full: bool, result: LimitResult | None) -> LimitResult:
+    """The result of a request that needs a slot besides its rates.
 
-    :param held: how many slots are taken after the decision. :param full: none was free.
-    :param found: what the rates say; ``None`` where there are none. Their refusal goes first.
+    A refusal by a rate comes first, because its wait is known. Nobody knows when a slot comes free, so the wait for a
+    slot is one second: the smallest that ``Retry-After`` can express.
 
-    Nobody knows when a slot comes free, so the wait is a second: the least that ``Retry-After`` can say.
+    :param taken: how many slots are taken after the decision.
+    :param full: whether no slot was free.
+    :param result: the result of the rates; ``None`` if the request has none.
     """
-    if found is not None and (found.wait or not full):
-        return found
+    if result is not None and (result.wait_us or not full):
+        return result
     if not full:
-        return Verdict(slot.rate, slot.most - held, 0, 0)
-    others = () if found is None else (found._replace(others=()), *found.others)
-    return Verdict(slot.rate, 0, SECOND, SECOND, others)
+        return LimitResult(slot.rate, slot.limit - taken, 0, 0)
+    others = () if result is None else (result._replace(others=()), *result.others)
+    return LimitResult(slot.rate, 0, SECOND, SECOND, others)
+
+
+def decision_of(result: LimitResult, now: float, *, degraded: bool = False) -> Decision:
+    """A result as an absolute value.
+
+    :param now: the moment of the decision in Unix seconds.
+    """
+    rate = result.rate
+    return Decision(
+        allowed=not result.wait_us,
+        limit=rate.limit,
+        remaining=result.remaining,
+        retry_after=result.wait_us / SECOND,
+        reset_at=now + result.reset_us / SECOND,
+        policy=rate.name,
+        window=rate.seconds,
+        degraded=degraded,
+        unit=rate.unit,
+        others=tuple(decision_of(other, now, degraded=degraded) for other in result.others),
+    )

@@ -9,7 +9,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
-from flexmw.ratelimit.core import Cost, Rate, Slot, Strategy, Verdict
+from flexmw.ratelimit.algorithms.base import Algorithm
+from flexmw.ratelimit.core import Cost, LimitResult, Rate, Slot
 from flexmw.ratelimit.stores.memory import Memory
 
 __all__ = ["Breaker", "Budget", "Ladder", "Policy", "Store", "check_loop", "policy_of"]
@@ -33,7 +34,7 @@ class Store(Protocol):
         take: bool = True,
         slot: Slot | None = None,
         earlier: Sequence[str] = (),
-    ) -> Verdict: ...
+    ) -> LimitResult: ...
     async def give(
         self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = (), *, age: int = 0
     ) -> None: ...
@@ -56,7 +57,7 @@ class Policy:
 
     def share(self, slot: Slot | None) -> Slot | None:
         """The same of the slots."""
-        return None if slot is None else slot._replace(most=max(1, slot.most // self.replicas))
+        return None if slot is None else slot._replace(limit=max(1, slot.limit // self.replicas))
 
 
 def policy_of(value: object, option: str) -> Policy:
@@ -188,7 +189,7 @@ class Ladder:
     """A store with what is below it. Its answer is a verdict and whether it is degraded; no verdict at all means that
     nobody counted."""
 
-    def __init__(self, store: Store, strategy: Strategy, policy: Policy, timeout: float, clock: Clock) -> None:
+    def __init__(self, store: Store, strategy: Algorithm, policy: Policy, timeout: float, clock: Clock) -> None:
         self._store = store
         self._policy = policy
         self._timeout = timeout
@@ -205,7 +206,7 @@ class Ladder:
         take: bool = True,
         slot: Slot | None = None,
         earlier: Sequence[str] = (),
-    ) -> tuple[Verdict | None, bool]:
+    ) -> tuple[LimitResult | None, bool]:
         """Ask the store, else decide by ``on_store_failure``. ``failed`` is told what the store raised."""
         question = self._store.decide(digest, rates, cost, take=take, slot=slot, earlier=earlier)
         found = await self._ask(question, failed)

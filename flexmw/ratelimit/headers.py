@@ -12,7 +12,7 @@ from flexmw.errors import APIError, RateLimitExceeded, SubsystemOffline
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.clock import Clock
 from flexmw.kit.exchange import Exchange, Header
-from flexmw.ratelimit.core import SECOND, Rate, Verdict
+from flexmw.ratelimit.core import SECOND, LimitResult, Rate
 from flexmw.ratelimit.fallback import Policy
 from flexmw.ratelimit.limiter import Limiter
 
@@ -64,7 +64,7 @@ class Report:
         self._shadow = shadow
         self._plain = alone and tuple(dialects) == ("seed",)
 
-    def note(self, exchange: Exchange, found: Verdict | None, degraded: bool, rates: Sequence[Rate]) -> None:
+    def note(self, exchange: Exchange, found: LimitResult | None, degraded: bool, rates: Sequence[Rate]) -> None:
         """Leave headers and facts on the exchange."""
         facts, headers = exchange.facts, exchange.headers
         if found is None:
@@ -99,7 +99,7 @@ class Report:
     def tell(
         self,
         exchange: Exchange,
-        found: Verdict | None,
+        found: LimitResult | None,
         degraded: bool,
         rates: Sequence[Rate],
         duration: float,
@@ -123,39 +123,39 @@ class Report:
             },
         )
 
-    def refusal(self, found: Verdict | None) -> APIError | None:
+    def refusal(self, found: LimitResult | None) -> APIError | None:
         """The answer to a request that may not pass."""
         if self._shadow:
             return None
         if found is not None:
-            return RateLimitExceeded(found.wait / SECOND) if found.wait else None
+            return RateLimitExceeded(found.wait_us / SECOND) if found.wait_us else None
         if self._policy.mode == "open":
             return None
         return SubsystemOffline("The rate limiter", max(1.0, self._limiter.retry_in))
 
-    def _result(self, found: Verdict | None, degraded: bool) -> str:
-        allowed = self._policy.mode == "open" if found is None else not found.wait
+    def _result(self, found: LimitResult | None, degraded: bool) -> str:
+        allowed = self._policy.mode == "open" if found is None else not found.wait_us
         return _RESULTS[allowed, degraded]
 
-    def _quotas(self, found: Verdict, now: float) -> list[Quota]:
+    def _quotas(self, found: LimitResult, now: float) -> list[Quota]:
         """One for each unit. How many are going on at once is said only where that refuses: it is past when it is
         read."""
         return [
             Quota(
                 limit=each.rate.limit,
                 remaining=each.remaining,
-                reset_at=now + each.reset / SECOND,
+                reset_at=now + each.reset_us / SECOND,
                 window=each.rate.seconds,
-                wait=None if not each.wait or self._shadow else each.wait / SECOND,
+                wait=None if not each.wait_us or self._shadow else each.wait_us / SECOND,
                 policy=each.rate.name,
                 unit=each.rate.unit,
             )
             for each in (found, *found.others)
-            if each.rate.window or each.wait
+            if each.rate.window_us or each.wait_us
         ]
 
 
-def _is_tighter(found: Verdict, facts: Mapping[str, Any]) -> bool:
+def _is_tighter(found: LimitResult, facts: Mapping[str, Any]) -> bool:
     """Whether a decision leaves less than that of another limiter around this one."""
     limit = facts.get("flexmw.rate_limiting.limit")
     if limit is None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from flexmw.kit.clock import Clock
 from flexmw.kit.store_url import StorageURL
-from flexmw.ratelimit.core import SECOND, STRATEGIES, Cost, Decision, Rate, Slot, Verdict
+from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.core import SECOND, Cost, Decision, LimitResult, Rate, Slot
 from flexmw.ratelimit.fallback import Ladder, Policy, Store
 from flexmw.ratelimit.stores.memory import Memory, Table
 from flexmw.ratelimit.stores.open import store_of
@@ -22,9 +23,9 @@ class Limiter:
         self, strategy: str, url: StorageURL, *, policy: Policy, timeout: float, clock: Clock, remembers: bool
     ) -> None:
         self._clock = clock
-        store: Store = store_of(url, STRATEGIES[strategy], clock)
+        store: Store = store_of(url, ALGORITHMS[strategy], clock)
         self.memory = store if isinstance(store, Memory) else None
-        self._ladder = Ladder(store, STRATEGIES[strategy], policy, timeout, clock)
+        self._ladder = Ladder(store, ALGORITHMS[strategy], policy, timeout, clock)
         self._denied = Table(60 * SECOND, most=262_144, shards=64) if remembers and self.memory is None else None
 
     async def decide(
@@ -36,7 +37,7 @@ class Limiter:
         *,
         slot: Slot | None = None,
         earlier: Sequence[str] = (),
-    ) -> tuple[Verdict | None, bool]:
+    ) -> tuple[LimitResult | None, bool]:
         """Take ``cost`` from all rates, and the slot, or nothing: a verdict (none: nobody counted), and whether it is
         degraded."""
         if self.memory is not None:
@@ -46,19 +47,19 @@ class Limiter:
             held = self._denied.get(digest, start)
             if held is not None and start < held[0] and held[2] == rates and held[3] <= cost:
                 wait = held[1] - start
-                return held[4]._replace(wait=wait, reset=wait), False
+                return held[4]._replace(wait_us=wait, reset_us=wait), False
         found, degraded = await self._ladder.decide(digest, rates, cost, failed, slot=slot, earlier=earlier)
         if (
             found is not None
-            and found.wait
+            and found.wait_us
             and self._denied is not None
             and not degraded
-            and (slot is None or found.rate.window)  # a slot may come free at any time
+            and (slot is None or found.rate.window_us)  # a slot may come free at any time
         ):
             # The store refuses until `wait` after its own decision, which lies between the two moments: it is asked
             # again from the earlier one on, and callers are told the later one.
             now = int(self._clock.monotonic() * SECOND)
-            self._denied.put(digest, (start + found.wait, now + found.wait, rates, cost, found), now)
+            self._denied.put(digest, (start + found.wait_us, now + found.wait_us, rates, cost, found), now)
         return found, degraded
 
     async def look(
@@ -116,15 +117,15 @@ class Limiter:
         """Seconds until a store that does not answer is asked again."""
         return self._ladder.breaker.retry_in
 
-    def decision(self, found: Verdict, degraded: bool = False) -> Decision:
+    def decision(self, found: LimitResult, degraded: bool = False) -> Decision:
         """A verdict as a value that stands for itself."""
         rate = found.rate
         return Decision(
-            allowed=not found.wait,
+            allowed=not found.wait_us,
             limit=rate.limit,
             remaining=found.remaining,
-            retry_after=found.wait / SECOND,
-            reset_at=self._clock.now() + found.reset / SECOND,
+            retry_after=found.wait_us / SECOND,
+            reset_at=self._clock.now() + found.reset_us / SECOND,
             policy=rate.name,
             window=rate.seconds,
             degraded=degraded,

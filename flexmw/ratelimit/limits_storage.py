@@ -25,15 +25,16 @@ import limits.aio.storage as aio
 import limits.storage as sync
 
 from flexmw.kit.clock import SYSTEM, Clock
-from flexmw.ratelimit.core import SECOND, STRATEGIES, Rate
+from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.algorithms.base import State
+from flexmw.ratelimit.core import SECOND, Rate
 from flexmw.ratelimit.stores.memory import Table
-from flexmw.ratelimit.strategies import State
 
 __all__ = ["AsyncMemoryStorage", "Counters", "MemoryStorage"]
 
-_FIXED: Final = STRATEGIES["fixed-window"]
-_SLIDING: Final = STRATEGIES["sliding-window-counter"]
-_MOVING: Final = STRATEGIES["moving-window"]
+_FIXED: Final = ALGORITHMS["fixed-window"]
+_SLIDING: Final = ALGORITHMS["sliding-window-counter"]
+_MOVING: Final = ALGORITHMS["moving-window"]
 
 
 class _Kept:
@@ -75,9 +76,9 @@ class Counters:
         self._wall, self._monotonic = clock.now, clock.monotonic
         # Windows of the sliding counter begin by the clock on the wall, and last by the one that never jumps.
         self._offset = int((clock.now() - clock.monotonic()) * SECOND)
-        self._fixed = _Kept(_FIXED.lives)
-        self._sliding = _Kept(_SLIDING.lives)
-        self._moving = _Kept(_MOVING.lives)
+        self._fixed = _Kept(_FIXED.lifetime_windows)
+        self._sliding = _Kept(_SLIDING.lifetime_windows)
+        self._moving = _Kept(_MOVING.lifetime_windows)
         self._lock = Lock()
 
     def incr(self, key: str, expiry: float, amount: int) -> int:
@@ -86,7 +87,7 @@ class Counters:
         with self._lock:
             now = self._now()
             # A window that is open keeps its length, whatever is asked for now.
-            window, state = self._open(key, now) or (rate.window, None)
+            window, state = self._open(key, now) or (rate.window_us, None)
             end, count = _FIXED.take(state, now, rate, amount)
             self._fixed.keep(key, (end, count), now, window)
             return count  # type: ignore[no-any-return]
@@ -109,14 +110,14 @@ class Counters:
         rate = _rate(limit, expiry)
         with self._lock:
             now = self._now()
-            wait, log, _, _ = _MOVING.hit(self._moving.find(key, now, rate.window), now, rate, amount)
+            wait, log, _, _ = _MOVING.hit(self._moving.find(key, now, rate.window_us), now, rate, amount)
             if not wait:
-                self._moving.keep(key, log, now, rate.window)
+                self._moving.keep(key, log, now, rate.window_us)
             return not wait
 
     def moving(self, key: str, expiry: float) -> tuple[float, int]:
         """When the moving window began, and how many are in it."""
-        window = _rate(0, expiry).window
+        window = _rate(0, expiry).window_us
         with self._lock:
             now = self._now()
             log = self._moving.find(key, now, window)
@@ -128,14 +129,14 @@ class Counters:
         rate = _rate(limit, expiry)
         with self._lock:
             now = self._now()
-            wait, state, _, _ = _SLIDING.hit(self._aligned(key, now, rate.window), now, rate, amount)
+            wait, state, _, _ = _SLIDING.hit(self._aligned(key, now, rate.window_us), now, rate, amount)
             if not wait:
-                self._sliding.keep(key, state, now, rate.window)
+                self._sliding.keep(key, state, now, rate.window_us)
             return not wait
 
     def sliding(self, key: str, expiry: float) -> tuple[int, float, int, float]:
         """The count and the time to live, in seconds, of the previous window and of the current one."""
-        window = _rate(0, expiry).window
+        window = _rate(0, expiry).window_us
         with self._lock:
             now = self._now()
             end, current, previous = self._aligned(key, now, window)

@@ -15,7 +15,8 @@ from flexmw.errors import ConfigError
 from flexmw.kit.asgi import Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.ratelimit.callers import Caller
-from flexmw.ratelimit.core import REQUESTS, SECOND, Rate, rates_of
+from flexmw.ratelimit.core import REQUESTS, SECOND, Rate
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import Table
 
 __all__ = ["TIER_SECONDS", "Exempt", "Rates", "Rules", "exemption"]
@@ -54,12 +55,12 @@ class Rules:
         self._tier = limit if callable(limit) else None
         self._option, self._unit = option, unit
         many = "RateLimit(*rates)" if unit == REQUESTS else option
-        self._default = rates_of(list(rates), many, any_limit=self._tier is not None, unit=unit) if rates else ()
+        self._default = parse_rates(list(rates), many, any_limit=self._tier is not None, unit=unit) if rates else ()
         self._table: list[tuple[_Route, Rates]] = []
         if isinstance(limit, Mapping):
             for route, value in cast("Mapping[object, object]", limit).items():
                 rule = _Route(route, option)
-                self._table.append((rule, rates_of(value, f"{option}[{route!r}]", group=rule.name, unit=unit)))
+                self._table.append((rule, parse_rates(value, f"{option}[{route!r}]", group=rule.name, unit=unit)))
             self._table.sort(key=lambda pair: pair[0].weight, reverse=True)
         elif limit is not None and self._tier is None:
             raise ConfigError(self._option, limit, _LIMIT)
@@ -107,7 +108,7 @@ class Rules:
         key: Any = tuple(cast("Sequence[object]", value)) if isinstance(value, list) else value
         rates = self._parsed.get(key)
         if rates is None:
-            rates = rates_of(cast("object", value), self._option, any_limit=True, unit=self._unit)
+            rates = parse_rates(cast("object", value), self._option, any_limit=True, unit=self._unit)
             if len(self._parsed) < 4096:
                 self._parsed[key] = rates
         return rates

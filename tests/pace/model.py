@@ -13,7 +13,9 @@ from typing import Any
 from flexmw.contract import HeaderStyle, Quota, render
 from flexmw.pace.headers import word_of
 from flexmw.pace.schedule import Lane
-from flexmw.ratelimit.core import SECOND, STRATEGIES, Rate, rates_of
+from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.core import SECOND, Rate
+from flexmw.ratelimit.rates import parse_rates
 
 EPOCH = 1_800_000_000
 
@@ -27,7 +29,7 @@ class Counted:
     state: Any = None
 
     def __call__(self, now: int) -> tuple[int, int, int]:
-        algorithm = STRATEGIES[self.strategy]
+        algorithm = ALGORITHMS[self.strategy]
         wait = algorithm.wait(self.state, now, self.rate, 1)
         if not wait:
             self.state = algorithm.take(self.state, now, self.rate, 1)
@@ -44,7 +46,7 @@ class Aligned:
     counts: tuple[int, int] = (0, 0)
 
     def __call__(self, now: int) -> tuple[int, int, int]:
-        window, turn = self.rate.window, now // self.rate.window
+        window, turn = self.rate.window_us, now // self.rate.window_us
         if turn > self.turn:
             self.counts = self.counts[1] if turn == self.turn + 1 and self.sliding else 0, 0
             self.turn = turn
@@ -58,7 +60,7 @@ class Aligned:
 
 
 SERVERS: dict[str, Callable[[Rate], Callable[[int], tuple[int, int, int]]]] = {
-    **{name: (lambda rate, name=name: Counted(rate, name)) for name in STRATEGIES},
+    **{name: (lambda rate, name=name: Counted(rate, name)) for name in ALGORITHMS},
     "clock-aligned": lambda rate: Aligned(rate, sliding=False),
     "clock-aligned sliding": lambda rate: Aligned(rate, sliding=True),
 }
@@ -84,7 +86,7 @@ class World:
 
     def run(self, calls: Sequence[float]) -> None:
         """Send them all; fails at the first refusal."""
-        rate = rates_of(self.rate)[0]
+        rate = parse_rates(self.rate)[0]
         decide, order, learned = SERVERS[self.server](rate), count(), None
         events = [(at, next(order), "ask", ()) for at in calls]
         heapq.heapify(events)
@@ -118,7 +120,7 @@ class World:
 
     def _headers(self, rate: Rate, there: int, remaining: int, reset: int) -> dict[str, str]:
         quota = Quota(
-            limit=rate.limit, remaining=remaining, reset_at=(there + reset) / SECOND, window=rate.window // SECOND
+            limit=rate.limit, remaining=remaining, reset_at=(there + reset) / SECOND, window=rate.window_us // SECOND
         )
         headers = render(quota, now=there / SECOND, styles=[self.dialect])
         dated = [("Date", formatdate(floor(there / SECOND), usegmt=True))] if self.dated else []

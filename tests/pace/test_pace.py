@@ -17,7 +17,7 @@ from flexmw.errors import ConfigError
 from flexmw.pace import Pace
 from flexmw.pace.registry import caller_of
 from flexmw.ratelimit import RateLimit
-from flexmw.ratelimit.core import STRATEGIES
+from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call
 from tests.ratelimit.witness import Witness
@@ -121,7 +121,7 @@ def limiters() -> dict[str, ASGIApp]:
     """Servers that admit ten requests a second, each counting in its own way and answering 200."""
     found: dict[str, ASGIApp] = {
         strategy: RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering())
-        for strategy in STRATEGIES
+        for strategy in ALGORITHMS
     }
     found["clock-aligned"] = aligned(10)
     return found

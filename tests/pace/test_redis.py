@@ -22,7 +22,7 @@ from flexmw.pace import Pace
 from flexmw.pace.redis import PREFIX, Shared
 from flexmw.pace.schedule import Lane, Word
 from flexmw.ratelimit import RateLimit
-from flexmw.ratelimit.core import STRATEGIES
+from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering
 from tests.ratelimit.witness import Witness
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 COLOURS = ("asyncio", "trio", "threads", "asyncio")
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ALGORITHMS)
 def test_four_processes_together_are_never_refused(serve: Serve, redis_url: str, strategy: str) -> None:
     witness = Witness(RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering()))
     url = serve(witness).url

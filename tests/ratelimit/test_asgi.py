@@ -9,11 +9,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from flexmw.errors import ConfigError
 from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit import Caller, RateLimit, settle
+from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import Answer, answering, ask, call, scope_of
 
 pytestmark = pytest.mark.anyio
-NAMES = ["sliding-window-counter", "fixed-window", "moving-window", "gcra"]
+NAMES = list(ALGORITHMS)
 
 
 @pytest.fixture

@@ -22,8 +22,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flexmw.errors import ConfigError
 from flexmw.kit.store_url import parse
 from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.core import STRATEGIES, Slot, rates_of
+from flexmw.ratelimit.core import Slot
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import Memory
 from flexmw.ratelimit.stores.redis import Redis
 from flexmw.testing import FakeClock
@@ -32,7 +34,7 @@ from tests.servers import Child
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
-NAMES = sorted(STRATEGIES)
+NAMES = sorted(ALGORITHMS)
 Make = Callable[..., Limited]
 ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
@@ -222,15 +224,15 @@ async def test_every_dialect_says_what_was_refused(dialect: str) -> None:
 def test_holders_never_pass_the_number_and_every_free_slot_can_be_had(
     most: int, steps: list[int | None], rate: int
 ) -> None:
-    memory, rates = Memory(STRATEGIES["fixed-window"]), rates_of(f"{rate}/day")
+    memory, rates = Memory(ALGORITHMS["fixed-window"]), parse_rates(f"{rate}/day")
     held: list[Slot] = []
     taken = 0
     for number, step in enumerate(steps):
         if step is None:
             slot = Slot(f"{number}", most, 1)
             said = memory.decide_now("caller", rates, 1, slot=slot)
-            assert (said.wait == 0) == (len(held) < most and taken < rate)
-            if not said.wait:
+            assert (said.wait_us == 0) == (len(held) < most and taken < rate)
+            if not said.wait_us:
                 held.append(slot)
                 taken += 1
                 assert said.remaining == rate - taken
@@ -473,7 +475,7 @@ async def test_closing_waits_for_what_cancelled_requests_left_behind(shared: Mak
 
 @pytest.mark.parametrize("strategy", NAMES)
 def test_rates_tokens_and_slots_of_a_caller_lie_on_one_node(redis_url: str, strategy: str) -> None:
-    store = Redis(STRATEGIES[strategy], parse(redis_url, "storage"))
+    store = Redis(ALGORITHMS[strategy], parse(redis_url, "storage"))
     asked: list[str] = []
 
     class Client:
@@ -482,7 +484,7 @@ def test_rates_tokens_and_slots_of_a_caller_lie_on_one_node(redis_url: str, stra
             raise ConnectionError
 
     store._connect = Client  # type: ignore[method-assign]
-    rates = rates_of(["5/minute", "9/day"]) + rates_of(["100/minute"], unit="tokens")
+    rates = parse_rates(["5/minute", "9/day"]) + parse_rates(["100/minute"], unit="tokens")
     with pytest.raises(ConnectionError):
         anyio.run(lambda: store.decide("digest", rates, (1, 1, 40), slot=Slot("holder", 3, 60_000_000)))
     assert len(set(asked)) == len(asked) >= 4
@@ -534,7 +536,7 @@ async def test_a_store_that_never_answers_is_waited_for_once_a_request(shared: M
 
 @ASYNCIO
 async def test_a_lease_is_begun_anew_only_while_it_is_held(redis_url: str, server: redis.Redis) -> None:
-    store, slot = Redis(STRATEGIES["gcra"], parse(redis_url, "storage")), Slot("holder", 1, 60_000_000)
+    store, slot = Redis(ALGORITHMS["gcra"], parse(redis_url, "storage")), Slot("holder", 1, 60_000_000)
     await store.decide("digest", (), 1, slot=slot)
     (key,) = server.keys("*slots*")
     server.zadd(key, {"holder": 1})

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from limits import RateLimitItemPerMinute, parse
 
 from flexmw.errors import ConfigError
-from flexmw.ratelimit.core import SECOND, STRATEGIES, Log, Rate, admit, rates_of, verdict
+from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.algorithms.moving_window import Log
+from flexmw.ratelimit.algorithms.windows import admit, result_of
+from flexmw.ratelimit.core import SECOND, Rate
+from flexmw.ratelimit.rates import parse_rates
 
-NAMES = sorted(STRATEGIES)
+NAMES = sorted(ALGORITHMS)
 WINDOWED = ["fixed-window", "moving-window", "sliding-window-counter"]
 windows = st.integers(1, 5).map(lambda seconds: seconds * SECOND)
 limits = st.integers(1, 30)
@@ -26,7 +30,7 @@ def rate(limit: int, window: int) -> Rate:
 def test_the_admitted_count_never_passes_the_bound_of_the_algorithm(
     name: str, limit: int, window: int, gaps: list[int], cost: int
 ) -> None:
-    strategy, only, state, now = STRATEGIES[name], rate(limit, window), None, 0
+    strategy, only, state, now = ALGORITHMS[name], rate(limit, window), None, 0
     admitted: list[int] = []
     for gap in gaps:
         now += gap
@@ -50,7 +54,7 @@ def test_the_admitted_count_never_passes_the_bound_of_the_algorithm(
 def test_whoever_obeys_the_wait_is_admitted_and_nobody_is_a_microsecond_earlier(
     name: str, limit: int, window: int, gaps: list[int], costs: list[int]
 ) -> None:
-    strategy, only, state, now = STRATEGIES[name], rate(limit, window), None, 0
+    strategy, only, state, now = ALGORITHMS[name], rate(limit, window), None, 0
     for index, gap in enumerate(gaps):
         now += gap
         cost = min(limit, costs[index % len(costs)])
@@ -67,7 +71,7 @@ def test_whoever_obeys_the_wait_is_admitted_and_nobody_is_a_microsecond_earlier(
 def test_a_burst_is_admitted_to_exactly_the_limit_with_every_remaining_number_once(
     name: str, limit: int, window: int, burst: int
 ) -> None:
-    strategy, only, state, seen = STRATEGIES[name], rate(limit, window), None, []
+    strategy, only, state, seen = ALGORITHMS[name], rate(limit, window), None, []
     for _ in range(burst):
         if not strategy.wait(state, 7, only, 1):
             state = strategy.take(state, 7, only, 1)
@@ -79,7 +83,7 @@ def test_a_burst_is_admitted_to_exactly_the_limit_with_every_remaining_number_on
 def test_remaining_never_grows_between_two_admissions_inside_one_window(
     name: str, limit: int, window: int, gaps: list[int]
 ) -> None:
-    strategy, only, now = STRATEGIES[name], rate(limit, window), 0
+    strategy, only, now = ALGORITHMS[name], rate(limit, window), 0
     state, seen = None, []
     for gap in gaps:
         now += gap % max(1, window // 200)
@@ -95,7 +99,7 @@ def test_remaining_never_grows_between_two_admissions_inside_one_window(
 def test_reset_is_ahead_after_every_admission_and_never_further_than_two_windows(
     name: str, limit: int, window: int, gaps: list[int]
 ) -> None:
-    strategy, only, state, now = STRATEGIES[name], rate(limit, window), None, 0
+    strategy, only, state, now = ALGORITHMS[name], rate(limit, window), None, 0
     for gap in gaps:
         now += gap
         if not strategy.wait(state, now, only, 1):
@@ -105,33 +109,33 @@ def test_reset_is_ahead_after_every_admission_and_never_further_than_two_windows
 
 @given(name=st.sampled_from(NAMES), limit=st.integers(2, 30), window=windows, cost=st.integers(1, 10))
 def test_what_is_given_back_can_be_taken_again(name: str, limit: int, window: int, cost: int) -> None:
-    strategy, only = STRATEGIES[name], rate(limit, window)
+    strategy, only = ALGORITHMS[name], rate(limit, window)
     cost = min(cost, limit)
     state = strategy.take(None, 5, only, limit)
     assert strategy.wait(state, 5, only, cost) > 0
-    state = strategy.give(state, 5, only, cost)
+    state = strategy.refund(state, 5, only, cost)
     assert strategy.remaining(state, 5, only) == cost
     assert strategy.wait(state, 5, only, cost) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_more_can_be_charged_than_is_left_and_is_then_owed(name: str) -> None:
-    strategy, only = STRATEGIES[name], rate(10, 60 * SECOND)
-    state = strategy.give(strategy.take(None, 0, only, 8), 0, only, -7)
+    strategy, only = ALGORITHMS[name], rate(10, 60 * SECOND)
+    state = strategy.refund(strategy.take(None, 0, only, 8), 0, only, -7)
     assert strategy.remaining(state, 0, only) == 0
     assert strategy.wait(state, 0, only, 1) > 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_giving_back_to_a_caller_who_took_nothing_grants_no_more_than_the_limit(name: str) -> None:
-    strategy, only = STRATEGIES[name], rate(3, 60 * SECOND)
-    state = strategy.give(None, 0, only, 5)
+    strategy, only = ALGORITHMS[name], rate(3, 60 * SECOND)
+    state = strategy.refund(None, 0, only, 5)
     assert strategy.remaining(state, 0, only) == 3
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cost_above_the_limit_waits_although_nothing_was_taken(name: str) -> None:
-    strategy, only = STRATEGIES[name], rate(3, 60 * SECOND)
+    strategy, only = ALGORITHMS[name], rate(3, 60 * SECOND)
     assert strategy.wait(None, 0, only, 4) > 0
     assert strategy.wait(strategy.take(None, 0, only, 1), 0, only, 4) > 0
     assert strategy.remaining(None, 0, only) == 3
@@ -139,7 +143,7 @@ def test_a_cost_above_the_limit_waits_although_nothing_was_taken(name: str) -> N
 
 @pytest.mark.parametrize("name", NAMES)
 def test_after_two_idle_windows_a_caller_is_as_new(name: str) -> None:
-    strategy, only = STRATEGIES[name], rate(3, 60 * SECOND)
+    strategy, only = ALGORITHMS[name], rate(3, 60 * SECOND)
     state = strategy.take(None, 0, only, 3)
     later = 120 * SECOND + 1
     assert strategy.remaining(state, later, only) == 3
@@ -148,7 +152,7 @@ def test_after_two_idle_windows_a_caller_is_as_new(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_refused_request_takes_nothing_from_any_window(name: str) -> None:
-    strategy = STRATEGIES[name]
+    strategy = ALGORITHMS[name]
     minute, day = rate(5, 60 * SECOND), rate(6, 86_400 * SECOND)
     states: list[object] = [None, None]
     for _ in range(5):
@@ -158,13 +162,13 @@ def test_a_refused_request_takes_nothing_from_any_window(name: str) -> None:
         admitted, states = admit(strategy, (minute, day), states, 0, 1)  # type: ignore[assignment]
         assert not admitted
     assert strategy.remaining(states[1], 0, day) == 1
-    said = verdict(strategy, (minute, day), states, 0, 1, admitted=False)
-    assert (said.rate, said.remaining, said.reset) == (minute, 0, said.wait)
+    said = result_of(strategy, (minute, day), states, 0, 1, admitted=False)
+    assert (said.rate, said.remaining, said.reset_us) == (minute, 0, said.wait_us)
 
 
 @given(name=st.sampled_from(NAMES), limit=limits, window=windows, gaps=gaps, cost=st.integers(1, 4))
 def test_a_hit_is_the_sum_of_its_parts(name: str, limit: int, window: int, gaps: list[int], cost: int) -> None:
-    strategy, only, state, now = STRATEGIES[name], rate(limit, window), None, 0
+    strategy, only, state, now = ALGORITHMS[name], rate(limit, window), None, 0
     for gap in gaps:
         now += gap
         wait, before = strategy.wait(state, now, only, cost), deepcopy(state)
@@ -181,19 +185,19 @@ def test_a_hit_is_the_sum_of_its_parts(name: str, limit: int, window: int, gaps:
 
 
 def test_looking_takes_nothing() -> None:
-    strategy, only = STRATEGIES["fixed-window"], rate(5, SECOND)
+    strategy, only = ALGORITHMS["fixed-window"], rate(5, SECOND)
     assert admit(strategy, (only,), [None], 0, 1, take=False) == (True, [None])
 
 
 def test_of_several_windows_the_tightest_speaks_and_of_equals_the_longest() -> None:
-    strategy = STRATEGIES["fixed-window"]
+    strategy = ALGORITHMS["fixed-window"]
     minute, day = rate(10, 60 * SECOND), rate(100, 86_400 * SECOND)
-    said = verdict(strategy, (minute, day), [(SECOND, 5), (SECOND, 80)], 0, 1, admitted=True)
+    said = result_of(strategy, (minute, day), [(SECOND, 5), (SECOND, 80)], 0, 1, admitted=True)
     assert (said.rate, said.remaining) == (day, 20)
-    said = verdict(strategy, (minute, day), [(SECOND, 5), (2 * SECOND, 50)], 0, 1, admitted=True)
+    said = result_of(strategy, (minute, day), [(SECOND, 5), (2 * SECOND, 50)], 0, 1, admitted=True)
     assert said.rate == day
-    denied = verdict(strategy, (minute, day), [(SECOND, 10), (2 * SECOND, 100)], 0, 1, admitted=False)
-    assert (denied.rate, denied.wait) == (day, 2 * SECOND)
+    denied = result_of(strategy, (minute, day), [(SECOND, 10), (2 * SECOND, 100)], 0, 1, admitted=False)
+    assert (denied.rate, denied.wait_us) == (day, 2 * SECOND)
 
 
 def test_a_log_forgets_what_has_left_the_window_and_keeps_its_numbers() -> None:
@@ -220,7 +224,7 @@ def test_a_log_forgets_what_has_left_the_window_and_keeps_its_numbers() -> None:
     ],
 )
 def test_rates_are_read_from_texts_and_items(given: object, names: list[str]) -> None:
-    assert [each.name for each in rates_of(given)] == names
+    assert [each.name for each in parse_rates(given)] == names
 
 
 @pytest.mark.parametrize(
@@ -241,24 +245,24 @@ def test_rates_are_read_from_texts_and_items(given: object, names: list[str]) ->
 )
 def test_a_rate_that_is_none_is_refused_by_option_value_and_remedy(bad: object) -> None:
     with pytest.raises(ConfigError, match="10/minute") as caught:
-        rates_of(bad, "RateLimit(*rates)")
+        parse_rates(bad, "RateLimit(*rates)")
     assert caught.value.option == "RateLimit(*rates)"
 
 
 def test_two_rates_over_one_window_are_refused() -> None:
     with pytest.raises(ConfigError, match="one rate per window"):
-        rates_of(["10/minute", "20 per 60 second"])
+        parse_rates(["10/minute", "20 per 60 second"])
 
 
 def test_the_store_key_is_the_one_that_limits_makes() -> None:
     item = parse("10 per 2 minute")
-    (only,) = rates_of(item)
+    (only,) = parse_rates(item)
     assert only.key("abc", "fixed-window") == item.key_for("{abc}", "fixed-window")
-    (grouped,) = rates_of(item, group="GET /v1")
+    (grouped,) = parse_rates(item, group="GET /v1")
     assert grouped.key("abc", "gcra") == item.key_for("{abc}", "gcra", "GET /v1")
 
 
 def test_without_its_limit_a_key_is_the_same_for_every_tier() -> None:
-    free, paid = (rates_of(text, any_limit=True)[0] for text in ("10/minute", "100/minute"))
+    free, paid = (parse_rates(text, any_limit=True)[0] for text in ("10/minute", "100/minute"))
     assert free.key("abc", "gcra") == paid.key("abc", "gcra")
     assert free.seconds == 60

@@ -16,15 +16,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from flexmw.errors import ConfigError
 from flexmw.kit.store_url import parse as parse_url
 from flexmw.ratelimit import RateLimit, settle
+from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.algorithms.windows import admit, result_of
 from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.core import STRATEGIES, Slot, Verdict, admit, costs_of, rates_of, seat, verdict
+from flexmw.ratelimit.core import LimitResult, Slot, costs_of, with_slot
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import Memory
 from flexmw.ratelimit.stores.redis import Redis
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import Answer, answering, ask, call, scope_of
 
 pytestmark = pytest.mark.anyio
-NAMES = sorted(STRATEGIES)
+NAMES = sorted(ALGORITHMS)
 UNITS = ("requests", "tokens")
 Make = Callable[..., Limited]
 
@@ -35,7 +38,7 @@ def clock() -> FakeClock:
 
 
 def both(requests: str = "5/day", tokens: str = "100/day") -> Any:
-    return rates_of(requests) + rates_of(tokens, unit="tokens")
+    return parse_rates(requests) + parse_rates(tokens, unit="tokens")
 
 
 def numbers(answer: Answer, unit: str) -> tuple[int, int]:
@@ -61,7 +64,7 @@ def using(tokens: int, status: int = 200) -> ASGIApp:
 def test_what_is_refused_in_one_unit_takes_nothing_from_any(
     name: str, limits: tuple[int, int], costs: list[tuple[int, int]]
 ) -> None:
-    strategy, rates = STRATEGIES[name], both(f"{limits[0]}/day", f"{limits[1]}/day")
+    strategy, rates = ALGORITHMS[name], both(f"{limits[0]}/day", f"{limits[1]}/day")
     states: Any = [None, None]
     left = list(limits)
     for cost in costs:
@@ -70,28 +73,28 @@ def test_what_is_refused_in_one_unit_takes_nothing_from_any(
         assert admitted == fits
         if fits:
             left = [room - each for each, room in zip(cost, left, strict=True)]
-        said = verdict(strategy, rates, states, 7, cost, admitted)
+        said = result_of(strategy, rates, states, 7, cost, admitted)
         told = {each.rate.unit: each for each in (said, *said.others)}
         assert [told[unit].remaining for unit in UNITS] == left
         for unit, each, room in zip(UNITS, cost, left, strict=True):
-            assert (told[unit].wait > 0) == (not fits and each > room)
-        assert said.wait == max(each.wait for each in told.values())
+            assert (told[unit].wait_us > 0) == (not fits and each > room)
+        assert said.wait_us == max(each.wait_us for each in told.values())
 
 
 def test_each_unit_shows_its_tightest_window_and_the_one_that_denies_longest_speaks() -> None:
-    strategy = STRATEGIES["fixed-window"]
-    rates = rates_of(["10/minute", "20/day"]) + rates_of(["100/minute", "1000/day"], unit="tokens")
+    strategy = ALGORITHMS["fixed-window"]
+    rates = parse_rates(["10/minute", "20/day"]) + parse_rates(["100/minute", "1000/day"], unit="tokens")
     admitted, states = admit(strategy, rates, [None] * 4, 0, (1, 1, 90, 90))
-    said = verdict(strategy, rates, states, 0, (1, 1, 90, 90), admitted)
+    said = result_of(strategy, rates, states, 0, (1, 1, 90, 90), admitted)
     assert [each.rate.name for each in (said, *said.others)] == ["100 tokens/minute", "10/minute"]
-    denied = verdict(strategy, rates, [(60_000_000, 10), (9e7, 20), (60_000_000, 95), None], 0, (1, 1, 6, 6), False)
-    assert (denied.rate.name, denied.wait) == ("20/day", 90_000_000)
-    assert [(each.rate.name, each.wait) for each in denied.others] == [("100 tokens/minute", 60_000_000)]
+    denied = result_of(strategy, rates, [(60_000_000, 10), (9e7, 20), (60_000_000, 95), None], 0, (1, 1, 6, 6), False)
+    assert (denied.rate.name, denied.wait_us) == ("20/day", 90_000_000)
+    assert [(each.rate.name, each.wait_us) for each in denied.others] == [("100 tokens/minute", 60_000_000)]
 
 
 def test_a_store_whose_clock_saw_a_refusal_that_is_over_is_asked_again_at_once() -> None:
-    said = verdict(STRATEGIES["fixed-window"], rates_of("2/minute"), [None], 0, 1, admitted=False)
-    assert (said.wait, said.reset) == (1, 1)
+    said = result_of(ALGORITHMS["fixed-window"], parse_rates("2/minute"), [None], 0, 1, admitted=False)
+    assert (said.wait_us, said.reset_us) == (1, 1)
 
 
 def test_one_number_is_the_cost_in_every_rate() -> None:
@@ -100,15 +103,15 @@ def test_one_number_is_the_cost_in_every_rate() -> None:
 
 
 def test_the_rates_refuse_before_the_slots_do() -> None:
-    slot, (rate,) = Slot("holder", 3, 60_000_000), rates_of("9/minute")
-    free, refused = Verdict(rate, 8, 0, 5), Verdict(rate, 0, 7, 7)
-    assert seat(slot, 1, False, free) is free
-    assert seat(slot, 3, True, refused) is refused
-    alone = seat(slot, 1, False, None)
-    assert (alone.rate.name, alone.remaining, alone.wait) == ("3 at once", 2, 0)
-    full = seat(slot, 3, True, free)
-    assert (full.rate.name, full.remaining, full.wait, full.others) == ("3 at once", 0, 1_000_000, (free,))
-    assert seat(slot, 3, True, None).others == ()
+    slot, (rate,) = Slot("holder", 3, 60_000_000), parse_rates("9/minute")
+    free, refused = LimitResult(rate, 8, 0, 5), LimitResult(rate, 0, 7, 7)
+    assert with_slot(slot, 1, False, free) is free
+    assert with_slot(slot, 3, True, refused) is refused
+    alone = with_slot(slot, 1, False, None)
+    assert (alone.rate.name, alone.remaining, alone.wait_us) == ("3 at once", 2, 0)
+    full = with_slot(slot, 3, True, free)
+    assert (full.rate.name, full.remaining, full.wait_us, full.others) == ("3 at once", 0, 1_000_000, (free,))
+    assert with_slot(slot, 3, True, None).others == ()
 
 
 # --- counters ---------------------------------------------------------------------------------------------------------
@@ -116,14 +119,14 @@ def test_the_rates_refuse_before_the_slots_do() -> None:
 
 def test_units_groups_and_amounts_never_share_a_counter() -> None:
     tails = [
-        each.tail
+        each.key_suffix
         for unit in UNITS
         for group in ("", "/v1", "POST /v1", "*", "/tokens")
-        for each in rates_of(["10/minute", "11/minute ", "10/day"][::2], group=group, unit=unit)
+        for each in parse_rates(["10/minute", "11/minute ", "10/day"][::2], group=group, unit=unit)
     ]
     assert len(set(tails)) == len(tails)
     item = parse("100/minute")
-    assert rates_of("100/minute", unit="tokens")[0].key("d", "gcra") == item.key_for("{d}", "gcra", "tokens")
+    assert parse_rates("100/minute", unit="tokens")[0].key("d", "gcra") == item.key_for("{d}", "gcra", "tokens")
 
 
 @pytest.mark.parametrize("strategy", sorted(LIMITS_STRATEGIES))
@@ -131,7 +134,7 @@ def test_limits_itself_agrees_on_the_tokens(redis_url: str, strategy: str) -> No
     theirs = LIMITS_STRATEGIES[strategy](storage_from_string(redis_url))
 
     async def used() -> None:
-        store = Redis(STRATEGIES[strategy], parse_url(redis_url, "storage"))
+        store = Redis(ALGORITHMS[strategy], parse_url(redis_url, "storage"))
         for _ in range(3):
             await store.decide("digest", both(), (1, 20))
         await store.close()
@@ -164,7 +167,7 @@ def test_memory_and_redis_decide_alike_in_every_unit_and_about_slots(redis_url: 
         asyncio.run(compare(f"caller {next(callers)}", steps, both(f"{limits[0]}/day", f"{limits[1]}/day"), most))
 
     async def compare(digest: str, steps: Any, rates: Any, most: int) -> None:
-        store, memory = Redis(STRATEGIES[strategy], parse_url(redis_url, "storage")), Memory(STRATEGIES[strategy])
+        store, memory = Redis(ALGORITHMS[strategy], parse_url(redis_url, "storage")), Memory(ALGORITHMS[strategy])
         held: list[Slot] = []
         try:
             for number, (what, first, second, seated) in enumerate(steps):
@@ -183,15 +186,15 @@ def test_memory_and_redis_decide_alike_in_every_unit_and_about_slots(redis_url: 
                         for one in (store, memory)
                     ]
                     assert shape(theirs) == shape(ours)
-                    assert abs(theirs.wait - ours.wait) < 30_000_000
-                    if seated and what == "ask" and not ours.wait:
+                    assert abs(theirs.wait_us - ours.wait_us) < 30_000_000
+                    if seated and what == "ask" and not ours.wait_us:
                         held.append(slot)
                         assert len(held) <= most
         finally:
             await store.close()
 
-    def shape(said: Verdict) -> Any:
-        return sorted((each.rate.name, each.remaining, each.wait > 0) for each in (said, *said.others))
+    def shape(said: LimitResult) -> Any:
+        return sorted((each.rate.name, each.remaining, each.wait_us > 0) for each in (said, *said.others))
 
     alike()
 

@@ -15,9 +15,11 @@ from flexmw.errors import ConfigError
 from flexmw.kit.clock import SYSTEM
 from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit import RateLimit, settle
+from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.core import STRATEGIES, Rate, Slot, Verdict, rates_of
+from flexmw.ratelimit.core import LimitResult, Rate, Slot
 from flexmw.ratelimit.fallback import Breaker, Budget, Ladder, policy_of
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, ask, call, scope_of
 from tests.servers import Child, redis_binary, redis_process, skip_unless
@@ -171,7 +173,7 @@ async def test_a_client_that_goes_away_is_no_failure_of_the_store() -> None:
     entered = asyncio.Event()
 
     class Slow:
-        async def decide(self, *question: Any, **more: Any) -> Verdict:
+        async def decide(self, *question: Any, **more: Any) -> LimitResult:
             entered.set()
             await asyncio.sleep(60)
             raise AssertionError
@@ -182,8 +184,8 @@ async def test_a_client_that_goes_away_is_no_failure_of_the_store() -> None:
         async def close(self) -> None: ...
 
     failures: list[Exception] = []
-    ladder = Ladder(Slow(), STRATEGIES["gcra"], policy_of("local", "x"), 30.0, SYSTEM)
-    task = asyncio.create_task(ladder.decide("caller", rates_of("1/minute"), 1, failures.append))
+    ladder = Ladder(Slow(), ALGORITHMS["gcra"], policy_of("local", "x"), 30.0, SYSTEM)
+    task = asyncio.create_task(ladder.decide("caller", parse_rates("1/minute"), 1, failures.append))
     await entered.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -280,7 +282,7 @@ def test_a_policy_that_is_none_is_refused(value: object) -> None:
 
 
 def test_a_share_is_never_less_than_one_request() -> None:
-    shares = policy_of("local/8", "x").shares(rates_of(["4/minute", "80/day"]))
+    shares = policy_of("local/8", "x").shares(parse_rates(["4/minute", "80/day"]))
     assert [share.limit for share in shares] == [1, 10]
     assert all(isinstance(share, Rate) for share in shares)
 

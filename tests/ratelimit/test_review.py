@@ -12,14 +12,16 @@ from starlette.types import Receive, Scope, Send
 
 from flexmw.kit.store_url import parse
 from flexmw.ratelimit import RateLimit, settle
+from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.core import SECOND, STRATEGIES, rates_of
+from flexmw.ratelimit.core import SECOND
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.redis import Redis
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call
 
 pytestmark = pytest.mark.anyio
-NAMES = sorted(STRATEGIES)
+NAMES = sorted(ALGORITHMS)
 
 
 class Late:
@@ -123,7 +125,7 @@ async def test_a_store_that_is_slow_to_decide_costs_nobody_what_is_given_back(st
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("strategy", NAMES)
 async def test_redis_knows_too_what_can_come_back(redis_url: str, strategy: str, anyio_backend: str) -> None:
-    store, rates = Redis(STRATEGIES[strategy], parse(redis_url, "storage")), rates_of("100/hour")
+    store, rates = Redis(ALGORITHMS[strategy], parse(redis_url, "storage")), parse_rates("100/hour")
     left: list[int] = []
     try:
         for age in (0, 5, 3_000, 3_601, 7_201):
@@ -139,7 +141,7 @@ async def test_redis_knows_too_what_can_come_back(redis_url: str, strategy: str,
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_of_a_log_in_redis_only_what_is_old_enough_comes_back(redis_url: str, anyio_backend: str) -> None:
-    store, rates = Redis(STRATEGIES["moving-window"], parse(redis_url, "storage")), rates_of("100/hour")
+    store, rates = Redis(ALGORITHMS["moving-window"], parse(redis_url, "storage")), parse_rates("100/hour")
     key = f"LIMITS:{rates[0].key('log', 'moving-window')}"
     now = time.time()
     try:

@@ -13,13 +13,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from flexmw.errors import ConfigError
 from flexmw.kit.identity import CallerHasher
 from flexmw.ratelimit import RateLimit, settle
+from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.core import STRATEGIES
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call, scope_of
 
 pytestmark = pytest.mark.anyio
-NAMES = sorted(STRATEGIES)
+NAMES = sorted(ALGORITHMS)
 Make = Callable[..., Limited]
 
 

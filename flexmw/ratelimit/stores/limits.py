@@ -16,7 +16,9 @@ from limits.storage import storage_from_string
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
 from flexmw.kit.store_url import StorageURL
-from flexmw.ratelimit.core import SECOND, Cost, Rate, Slot, Strategy, Verdict, verdict
+from flexmw.ratelimit.algorithms.base import Algorithm
+from flexmw.ratelimit.algorithms.windows import result_of
+from flexmw.ratelimit.core import SECOND, Cost, LimitResult, Rate, Slot
 
 __all__ = ["MEMCACHED_SECONDS", "Counted", "check_counted"]
 
@@ -52,7 +54,7 @@ def check_counted(url: StorageURL, strategy: str, rates: Sequence[Rate], needs: 
 class Counted:
     """Counts by this machine's clock: processes on machines whose clocks differ disagree about when a window ends."""
 
-    def __init__(self, strategy: Strategy, url: StorageURL, clock: Clock) -> None:
+    def __init__(self, strategy: Algorithm, url: StorageURL, clock: Clock) -> None:
         self._strategy = strategy
         self._now = clock.now
         scheme, _, rest = url.url.removeprefix("async+").partition("://")
@@ -68,24 +70,24 @@ class Counted:
         take: bool = True,
         slot: Slot | None = None,
         earlier: Sequence[str] = (),
-    ) -> Verdict:
+    ) -> LimitResult:
         assert isinstance(cost, int), "checked at start"  # noqa: S101
         now = int(self._now() * SECOND)
         states: list[tuple[int, int]] = []
         for rate in rates:
-            turn = now // rate.window
+            turn = now // rate.window_us
             key = f"{_key(rate, digest)}/{turn}"
             if take and cost:
                 count = await self._storage.incr(key, rate.seconds, amount=cost)
             else:
                 count = await self._storage.get(key) + cost
-            states.append(((turn + 1) * rate.window, count))
+            states.append(((turn + 1) * rate.window_us, count))
             if count > rate.limit:
                 asked = [(end, count - cost) for end, count in states]
-                return verdict(self._strategy, rates[: len(asked)], asked, now, cost, admitted=False)
+                return result_of(self._strategy, rates[: len(asked)], asked, now, cost, admitted=False)
         if not take:
             states = [(end, count - cost) for end, count in states]
-        return verdict(self._strategy, rates, states, now, cost, admitted=True)
+        return result_of(self._strategy, rates, states, now, cost, admitted=True)
 
     async def give(
         self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = (), *, age: int = 0
@@ -93,10 +95,10 @@ class Counted:
         raise ConfigError("RateLimit(cost=...)", cost, "a store that can give back")
 
     async def renew(self, digest: str, slot: Slot) -> None:
-        raise ConfigError("RateLimit(concurrency=...)", slot.most, "a store that has leases")
+        raise ConfigError("RateLimit(concurrency=...)", slot.limit, "a store that has leases")
 
     async def release(self, digest: str, slot: Slot) -> None:
-        raise ConfigError("RateLimit(concurrency=...)", slot.most, "a store that has leases")
+        raise ConfigError("RateLimit(concurrency=...)", slot.limit, "a store that has leases")
 
     async def close(self) -> None:
         """``limits`` has no word for this."""

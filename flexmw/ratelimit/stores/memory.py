@@ -1,8 +1,9 @@
 """The limiter's store inside one process: no thread, no task, no scan, whatever the number of callers.
 
->>> from flexmw.ratelimit.core import STRATEGIES, rates_of
->>> store = Memory(STRATEGIES["fixed-window"], SYSTEM)
->>> [store.decide_now("caller", rates_of("2/minute"), 1).wait > 0 for _ in range(3)]
+>>> from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.rates import parse_rates
+>>> store = Memory(ALGORITHMS["fixed-window"], SYSTEM)
+>>> [store.decide_now("caller", parse_rates("2/minute"), 1).wait_us > 0 for _ in range(3)]
 [False, False, True]
 
 States lie in many small tables of two generations each. A state that is used moves to the young generation; one that
@@ -18,7 +19,9 @@ from threading import Lock
 from typing import Any, Final
 
 from flexmw.kit.clock import SYSTEM, Clock
-from flexmw.ratelimit.core import SECOND, Cost, Rate, Slot, Strategy, Verdict, admit, costs_of, seat, verdict
+from flexmw.ratelimit.algorithms.base import Algorithm
+from flexmw.ratelimit.algorithms.windows import admit, result_of
+from flexmw.ratelimit.core import SECOND, Cost, LimitResult, Rate, Slot, costs_of, with_slot
 
 __all__ = ["MAX_KEYS", "Memory", "Shard", "Table"]
 
@@ -109,7 +112,7 @@ class Table:
 class Memory:
     """Decides at once, by the monotonic clock. Safe to use from several threads."""
 
-    def __init__(self, strategy: Strategy, clock: Clock = SYSTEM) -> None:
+    def __init__(self, strategy: Algorithm, clock: Clock = SYSTEM) -> None:
         self._strategy = strategy
         self._monotonic = clock.monotonic
         self._tables: dict[str, Table] = {}
@@ -127,7 +130,7 @@ class Memory:
         take: bool = True,
         slot: Slot | None = None,
         earlier: Sequence[str] = (),
-    ) -> Verdict:
+    ) -> LimitResult:
         return self.decide_now(digest, rates, cost, take=take, slot=slot)
 
     async def give(
@@ -153,7 +156,7 @@ class Memory:
         *,
         take: bool = True,
         slot: Slot | None = None,
-    ) -> Verdict:
+    ) -> LimitResult:
         """Check all windows and take ``cost`` from all or none. ``now`` saves a look at the clock.
 
         Peppers of before mean nothing here: what this process counts began with the ones that it has.
@@ -168,7 +171,7 @@ class Memory:
             if len(rates) != 1 or not take or not isinstance(cost, int):
                 return self._decided(digest, rates, cost, now, take)
             rate = rates[0]
-            table = self._tables.get(rate.tail) or self._table(rate)
+            table = self._tables.get(rate.key_suffix) or self._table(rate)
             shard = table.shard(digest, now)
             young, old = shard.young, shard.old
             state = young.get(digest)
@@ -179,7 +182,7 @@ class Memory:
                 young[digest] = state
         finally:
             self._release()
-        return tuple.__new__(Verdict, (rate, remaining, wait, reset, ()))
+        return tuple.__new__(LimitResult, (rate, remaining, wait, reset, ()))
 
     def give_now(self, digest: str, rates: Sequence[Rate], cost: Cost, age: int = 0) -> None:
         """Give ``cost`` back, ``age`` microseconds after it was taken; a negative one is charged without asking."""
@@ -187,37 +190,37 @@ class Memory:
         with self._lock:
             for rate, each in zip(rates, costs_of(rates, cost), strict=True):
                 table = self._table(rate)
-                table.put(digest, self._strategy.give(table.get(digest, now), now, rate, each, age), now)
+                table.put(digest, self._strategy.refund(table.get(digest, now), now, rate, each, age), now)
 
     def release_now(self, digest: str, slot: Slot) -> None:
         """Give a slot back; one that is not held is none."""
         with self._lock:
-            holders = self._slots.get((digest, slot.most))
+            holders = self._slots.get((digest, slot.limit))
             if holders is not None:
-                holders.discard(slot.name)
+                holders.discard(slot.holder)
                 if not holders:
-                    del self._slots[digest, slot.most]
+                    del self._slots[digest, slot.limit]
 
-    def _decided(self, digest: str, rates: Sequence[Rate], cost: Cost, now: int, take: bool) -> Verdict:
+    def _decided(self, digest: str, rates: Sequence[Rate], cost: Cost, now: int, take: bool) -> LimitResult:
         tables = [self._table(rate) for rate in rates]
         before = [table.get(digest, now) for table in tables]
         admitted, states = admit(self._strategy, rates, before, now, cost, take=take)
         if admitted and take:
             for table, state in zip(tables, states, strict=True):
                 table.put(digest, state, now)
-        return verdict(self._strategy, rates, states, now, cost, admitted)
+        return result_of(self._strategy, rates, states, now, cost, admitted)
 
-    def _seated(self, digest: str, rates: Sequence[Rate], cost: Cost, now: int, take: bool, slot: Slot) -> Verdict:
-        holders = self._slots.get((digest, slot.most), set())
-        full = len(holders) >= slot.most
+    def _seated(self, digest: str, rates: Sequence[Rate], cost: Cost, now: int, take: bool, slot: Slot) -> LimitResult:
+        holders = self._slots.get((digest, slot.limit), set())
+        full = len(holders) >= slot.limit
         found = self._decided(digest, rates, cost, now, take and not full) if rates else None
-        if take and not full and (found is None or not found.wait):
-            holders.add(slot.name)
-            self._slots[digest, slot.most] = holders
-        return seat(slot, len(holders), full, found)
+        if take and not full and (found is None or not found.wait_us):
+            holders.add(slot.holder)
+            self._slots[digest, slot.limit] = holders
+        return with_slot(slot, len(holders), full, found)
 
     def _table(self, rate: Rate) -> Table:
-        table = self._tables.get(rate.tail)
+        table = self._tables.get(rate.key_suffix)
         if table is None:
-            table = self._tables[rate.tail] = Table(rate.window * self._strategy.lives)
+            table = self._tables[rate.key_suffix] = Table(rate.window_us * self._strategy.lifetime_windows)
         return table

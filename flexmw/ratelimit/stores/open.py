@@ -10,7 +10,8 @@ import limits.storage
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
 from flexmw.kit.store_url import StorageURL, schemes_of
-from flexmw.ratelimit.core import Rate, Strategy
+from flexmw.ratelimit.algorithms.base import Algorithm
+from flexmw.ratelimit.core import Rate
 from flexmw.ratelimit.fallback import Store
 from flexmw.ratelimit.stores.limits import Counted, check_counted
 from flexmw.ratelimit.stores.memory import Memory
@@ -41,7 +42,7 @@ def check_store(url: StorageURL, strategy: str, rates: Sequence[Rate], needs: Co
         raise ConfigError("RateLimit(pepper=...)", "<several>", expected)
 
 
-def store_of(url: StorageURL, strategy: Strategy, clock: Clock) -> Store:
+def store_of(url: StorageURL, strategy: Algorithm, clock: Clock) -> Store:
     """The store behind a checked URL; its driver is imported now."""
     if url.scheme.family == "memory":
         return Memory(strategy, clock)

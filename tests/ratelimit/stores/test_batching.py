@@ -11,14 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flexmw.kit.store_url import parse
-from flexmw.ratelimit.core import SECOND, STRATEGIES, Verdict, rates_of
+from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.core import SECOND, LimitResult
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.batching import FLIGHTS, Crowd
 from flexmw.ratelimit.stores.memory import Memory
 from flexmw.ratelimit.stores.redis import Redis
 
 pytestmark = pytest.mark.anyio
-NAMES = sorted(STRATEGIES)
-RATES = rates_of("100/minute")
+NAMES = sorted(ALGORITHMS)
+RATES = parse_rates("100/minute")
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +159,7 @@ async def test_a_flight_that_is_cut_off_cancels_who_waits_for_it() -> None:
 
 @asynccontextmanager
 async def store_of(url: str, strategy: str) -> AsyncGenerator[Redis]:
-    store = Redis(STRATEGIES[strategy], parse(url, "storage"))
+    store = Redis(ALGORITHMS[strategy], parse(url, "storage"))
     try:
         yield store
     finally:
@@ -166,7 +168,7 @@ async def store_of(url: str, strategy: str) -> AsyncGenerator[Redis]:
 
 @pytest.mark.parametrize("strategy", NAMES)
 async def test_a_crowd_takes_few_commands_and_everyone_hears_an_own_number(redis_url: str, strategy: str) -> None:
-    rates = rates_of(["60/hour", "90/day"])
+    rates = parse_rates(["60/hour", "90/day"])
     async with store_of(redis_url, strategy) as store:
         await store.decide("warm", rates, 1)
         with redis.Redis.from_url(redis_url) as server:
@@ -174,10 +176,10 @@ async def test_a_crowd_takes_few_commands_and_everyone_hears_an_own_number(redis
             said = await asyncio.gather(*(store.decide("caller", rates, 1) for _ in range(100)))
             calls = server.info("commandstats")["cmdstat_evalsha"]["calls"] - before
     assert calls <= 2 * FLIGHTS
-    assert sorted(each.remaining for each in said if not each.wait) == list(range(60))
-    assert {(each.rate.name, each.remaining) for each in said if each.wait} == {("60/hour", 0)}
+    assert sorted(each.remaining for each in said if not each.wait_us) == list(range(60))
+    assert {(each.rate.name, each.remaining) for each in said if each.wait_us} == {("60/hour", 0)}
     # Those that waited are admitted in the order in which they came.
-    refused = [each.wait > 0 for each in said[FLIGHTS:]]
+    refused = [each.wait_us > 0 for each in said[FLIGHTS:]]
     assert refused == sorted(refused)
 
 
@@ -191,29 +193,29 @@ def test_a_crowd_is_decided_as_if_one_by_one(redis_url: str, strategy: str) -> N
         limits=st.tuples(st.integers(1, 60), st.integers(1, 90)),
     )
     def alike(crowds: list[tuple[int, int]], limits: tuple[int, int]) -> None:
-        asyncio.run(compare(f"caller {next(callers)}", crowds, rates_of([f"{limits[0]}/day", f"{limits[1]}/month"])))
+        asyncio.run(compare(f"caller {next(callers)}", crowds, parse_rates([f"{limits[0]}/day", f"{limits[1]}/month"])))
 
     async def compare(digest: str, crowds: Any, rates: Any) -> None:
-        memory = Memory(STRATEGIES[strategy])
+        memory = Memory(ALGORITHMS[strategy])
         async with store_of(redis_url, strategy) as store:
             for number, cost in crowds:
                 theirs = await asyncio.gather(*(store.decide(digest, rates, cost) for _ in range(number)))
                 ours = [memory.decide_now(digest, rates, cost) for _ in range(number)]
                 assert sorted(map(shape, theirs)) == sorted(map(shape, ours))
 
-    def shape(said: Verdict) -> Any:
+    def shape(said: LimitResult) -> Any:
         # Rounded: the two began some milliseconds apart.
-        return said.rate.name, said.remaining, round(said.wait / (60 * SECOND))
+        return said.rate.name, said.remaining, round(said.wait_us / (60 * SECOND))
 
     alike()
 
 
 @pytest.mark.parametrize("strategy", NAMES)
 async def test_a_crowd_that_obeys_is_not_refused_for_having_come_too_early(redis_url: str, strategy: str) -> None:
-    rates = rates_of("40/second")
+    rates = parse_rates("40/second")
     async with store_of(redis_url, strategy) as store:
         said = await asyncio.gather(*(store.decide("caller", rates, 2) for _ in range(30)))
-        waits = [each.wait for each in said if each.wait]
+        waits = [each.wait_us for each in said if each.wait_us]
         assert len(waits) == 10
         await asyncio.sleep(min(waits) / SECOND)
-        assert not (await store.decide("caller", rates, 2)).wait
+        assert not (await store.decide("caller", rates, 2)).wait_us

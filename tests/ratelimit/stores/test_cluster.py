@@ -19,15 +19,15 @@ from flexmw.pace import Pace
 from flexmw.pace.registry import Lanes, parse
 from flexmw.pace.schedule import Lane, Word
 from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.core import STRATEGIES
 from flexmw.testing import FakeClock
 from flexmw.testing.hostile.ports import HOST, Port
 from tests.ratelimit.calls import answering, call
 from tests.servers import redis_binary, skip_unless
 
 pytestmark = pytest.mark.anyio
-NAMES = sorted(STRATEGIES)
+NAMES = sorted(ALGORITHMS)
 NODES = 3
 SLOTS = 16384
 

@@ -10,7 +10,9 @@ from limits.aio.storage import RedisStorage
 from flexmw.errors import ConfigError
 from flexmw.kit.store_url import parse
 from flexmw.ratelimit import RateLimit
-from flexmw.ratelimit.core import SECOND, STRATEGIES, Slot, rates_of
+from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.core import SECOND, Slot
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.limits import Counted
 from flexmw.ratelimit.stores.open import schemes
 from flexmw.testing import FakeClock
@@ -48,7 +50,7 @@ async def counted(acme_url: str) -> AsyncGenerator[Make]:
     stores: list[Counted] = []
 
     def make(clock: FakeClock) -> Counted:
-        store = Counted(STRATEGIES["fixed-window"], parse(acme_url, "storage", schemes=schemes()), clock)
+        store = Counted(ALGORITHMS["fixed-window"], parse(acme_url, "storage", schemes=schemes()), clock)
         stores.append(store)
         return store
 
@@ -59,20 +61,20 @@ async def counted(acme_url: str) -> AsyncGenerator[Make]:
 
 async def test_a_registered_storage_admits_the_limit_until_the_clock_s_window_ends(counted: Make) -> None:
     clock = FakeClock(now=1_800_000_020.5)
-    store, rates = counted(clock), rates_of("3/minute")
+    store, rates = counted(clock), parse_rates("3/minute")
     said = [await store.decide("digest", rates, 1) for _ in range(5)]
     assert [each.remaining for each in said] == [2, 1, 0, 0, 0]
-    assert [each.wait for each in said] == [0, 0, 0, 39_500_000, 39_500_000]
+    assert [each.wait_us for each in said] == [0, 0, 0, 39_500_000, 39_500_000]
     clock.advance(39.5)
     assert (await store.decide("digest", rates, 1)).remaining == 2
 
 
 async def test_several_windows_and_looking_are_understood(counted: Make) -> None:
     clock = FakeClock(now=1_800_000_000.0)
-    store, rates = counted(clock), rates_of(["2/minute", "3/hour"])
-    assert (await store.decide("digest", rates, 1, take=False)).wait == 0
-    assert [(await store.decide("digest", rates, 1)).wait for _ in range(3)] == [0, 0, 60 * SECOND]
-    assert (await store.decide("digest", rates, 1, take=False)).wait == 60 * SECOND
+    store, rates = counted(clock), parse_rates(["2/minute", "3/hour"])
+    assert (await store.decide("digest", rates, 1, take=False)).wait_us == 0
+    assert [(await store.decide("digest", rates, 1)).wait_us for _ in range(3)] == [0, 0, 60 * SECOND]
+    assert (await store.decide("digest", rates, 1, take=False)).wait_us == 60 * SECOND
     clock.advance(60)
     # The hour was not asked when the minute refused, so one is left in it.
     assert [(await store.decide("digest", rates, 1)).rate.name for _ in range(2)] == ["3/hour", "3/hour"]

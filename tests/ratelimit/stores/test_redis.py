@@ -18,15 +18,17 @@ from limits.strategies import STRATEGIES as LIMITS_STRATEGIES
 
 from flexmw.kit.store_url import parse as parse_url
 from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.core import SECOND, STRATEGIES, rates_of
+from flexmw.ratelimit.core import SECOND
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import Memory
 from flexmw.ratelimit.stores.redis import Redis
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call
 
 pytestmark = pytest.mark.anyio
-NAMES = sorted(STRATEGIES)
+NAMES = sorted(ALGORITHMS)
 ROOT = Path(__file__).parents[2]
 
 
@@ -57,7 +59,7 @@ async def limited(redis_url: str) -> AsyncGenerator[Make]:
 
 
 def store_of(url: str, name: str) -> Redis:
-    return Redis(STRATEGIES[name], parse_url(url, "storage"))
+    return Redis(ALGORITHMS[name], parse_url(url, "storage"))
 
 
 @pytest.mark.parametrize("strategy", NAMES)
@@ -128,7 +130,7 @@ async def test_a_saturated_caller_costs_the_store_nothing_until_the_wait_is_over
 @pytest.mark.parametrize("strategy", sorted(LIMITS_STRATEGIES))
 async def test_limits_itself_agrees_on_the_same_keys(redis_url: str, strategy: str) -> None:
     theirs = LIMITS_STRATEGIES[strategy](storage_from_string(redis_url))
-    store, rates, item = store_of(redis_url, strategy), rates_of("10/minute"), parse("10/minute")
+    store, rates, item = store_of(redis_url, strategy), parse_rates("10/minute"), parse("10/minute")
     for used in range(1, 6):
         said = await store.decide("digest", rates, 1)
         assert theirs.get_window_stats(item, "{digest}", strategy).remaining == said.remaining == 10 - used
@@ -136,7 +138,7 @@ async def test_limits_itself_agrees_on_the_same_keys(redis_url: str, strategy: s
     assert (await store.decide("digest", rates, 1)).remaining == 1
     assert theirs.hit(item, "{digest}", strategy)
     assert not theirs.test(item, "{digest}", strategy)
-    assert (await store.decide("digest", rates, 1)).wait > 0
+    assert (await store.decide("digest", rates, 1)).wait_us > 0
     await store.close()
 
 
@@ -169,7 +171,7 @@ async def test_a_server_that_forgot_the_script_is_told_it_again(limited: Make, s
 
 
 async def test_a_counter_without_a_time_to_live_is_healed(redis_url: str, server: redis.Redis) -> None:
-    store, rates = store_of(redis_url, "fixed-window"), rates_of("3/minute")
+    store, rates = store_of(redis_url, "fixed-window"), parse_rates("3/minute")
     server.set("LIMITS:" + rates[0].key("digest", "fixed-window"), 3)
     assert (await store.decide("digest", rates, 1)).remaining == 2
     assert server.pttl("LIMITS:" + rates[0].key("digest", "fixed-window")) > 0
@@ -178,7 +180,7 @@ async def test_a_counter_without_a_time_to_live_is_healed(redis_url: str, server
 
 @pytest.mark.parametrize("strategy", NAMES)
 async def test_whoever_obeys_retry_after_is_not_refused_again(redis_url: str, strategy: str) -> None:
-    store, rates = store_of(redis_url, strategy), rates_of("5/second")
+    store, rates = store_of(redis_url, strategy), parse_rates("5/second")
 
     async def client(number: int) -> int:
         refused_again, obeyed = 0, False
@@ -186,10 +188,10 @@ async def test_whoever_obeys_retry_after_is_not_refused_again(redis_url: str, st
         await asyncio.sleep(number * 0.037)
         for _ in range(8):
             said = await store.decide(f"caller {number}", rates, cost)
-            refused_again += obeyed and said.wait > 0
-            obeyed = said.wait > 0
+            refused_again += obeyed and said.wait_us > 0
+            obeyed = said.wait_us > 0
             if obeyed:
-                await asyncio.sleep(said.wait / SECOND)
+                await asyncio.sleep(said.wait_us / SECOND)
         return refused_again
 
     assert sum(await asyncio.gather(*(client(number) for number in range(25)))) == 0
@@ -198,15 +200,15 @@ async def test_whoever_obeys_retry_after_is_not_refused_again(redis_url: str, st
 
 @pytest.mark.parametrize("strategy", NAMES)
 async def test_settling_and_looking_are_one_command_each_and_exact(redis_url: str, strategy: str) -> None:
-    store, rates = store_of(redis_url, strategy), rates_of(["20/minute", "50/day"])
+    store, rates = store_of(redis_url, strategy), parse_rates(["20/minute", "50/day"])
     assert (await store.decide("digest", rates, 15)).remaining == 5
     assert (await store.decide("digest", rates, 5, take=False)).remaining == 5
-    assert (await store.decide("digest", rates, 6, take=False)).wait > 0
+    assert (await store.decide("digest", rates, 6, take=False)).wait_us > 0
     await store.give("digest", rates, 10)
     assert (await store.decide("digest", rates, 1)).remaining == 14
     await store.give("digest", rates, -30)
     said = await store.decide("digest", rates, 1)
-    assert (said.wait > 0, said.remaining) == (True, 0)
+    assert (said.wait_us > 0, said.remaining) == (True, 0)
     await store.give("nobody", rates, 10)
     assert (await store.decide("nobody", rates, 1)).remaining == 19
     await store.close()
@@ -228,8 +230,8 @@ def test_memory_and_redis_decide_alike_on_the_same_arrivals(redis_url: str, stra
         clock = FakeClock()
         store, memory, rates = (
             store_of(redis_url, strategy),
-            Memory(STRATEGIES[strategy], clock),
-            rates_of(f"{limit}/second"),
+            Memory(ALGORITHMS[strategy], clock),
+            parse_rates(f"{limit}/second"),
         )
         try:
             await store.decide("warm", rates, 1)
@@ -242,15 +244,17 @@ def test_memory_and_redis_decide_alike_on_the_same_arrivals(redis_url: str, stra
                 after = loop.time() - began
                 clock.advance(after - (clock.monotonic() - 1000.0))
                 ours = memory.decide_now(digest, rates, cost)
-                near = min(abs(theirs.wait), abs(ours.wait)) < (after - before) * SECOND + 60_000
+                near = min(abs(theirs.wait_us), abs(ours.wait_us)) < (after - before) * SECOND + 60_000
                 if not near:
-                    assert (theirs.wait > 0, theirs.remaining) == (ours.wait > 0, ours.remaining) or edge(theirs, ours)
-                if (theirs.wait > 0) != (ours.wait > 0):
+                    assert (theirs.wait_us > 0, theirs.remaining) == (ours.wait_us > 0, ours.remaining) or edge(
+                        theirs, ours
+                    )
+                if (theirs.wait_us > 0) != (ours.wait_us > 0):
                     break  # decided at different moments around an edge: from here on they are different callers
         finally:
             await store.close()
 
     def edge(theirs: Any, ours: Any) -> bool:
-        return abs(theirs.remaining - ours.remaining) <= 1 and (theirs.wait > 0) == (ours.wait > 0)
+        return abs(theirs.remaining - ours.remaining) <= 1 and (theirs.wait_us > 0) == (ours.wait_us > 0)
 
     alike()

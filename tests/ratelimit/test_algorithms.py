@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from importlib import import_module
 from math import floor
+from pkgutil import iter_modules
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from limits import parse
 
-from flexmw.errors import ConfigError
-from flexmw.ratelimit.strategies import STRATEGIES, Log
-from flexmw.ratelimit.values import SECOND, Rate, rates_of
+from flexmw.ratelimit import RateLimit, algorithms
+from flexmw.ratelimit.algorithms import ALGORITHMS, Algorithm, RedisScript
+from flexmw.ratelimit.algorithms.moving_window import Log
+from flexmw.ratelimit.core import SECOND, Rate
+from flexmw.ratelimit.rates import parse_rates
 
 
 @dataclass
@@ -141,7 +144,7 @@ steps = st.lists(
 def test_an_algorithm_does_what_its_definition_says(
     name: str, limit: int, window: int, steps: list[tuple[int, str, int]], ages: list[int]
 ) -> None:
-    strategy, rate = STRATEGIES[name], Rate(limit, window, "test", "test")
+    strategy, rate = ALGORITHMS[name], Rate(limit, window, "test", "test")
     model, state, now = MODELS[name](limit, window), None, 0
     for number, (gap, what, cost) in enumerate(steps):
         now += gap
@@ -161,11 +164,11 @@ def test_an_algorithm_does_what_its_definition_says(
             model.take(now, cost)
             assert strategy.reset(state, now, rate) == model.ends(now)
         elif what == "charge":
-            state = strategy.give(state, now, rate, -cost)
+            state = strategy.refund(state, now, rate, -cost)
             model.take(now, cost)
         elif what == "give":
             age = ages[number % len(ages)]
-            state = strategy.give(state, now, rate, cost, age)
+            state = strategy.refund(state, now, rate, cost, age)
             model.give(now, cost, age)
 
 
@@ -180,7 +183,7 @@ def test_gcra_does_what_its_definition_says(
     limit: int, interval: int, steps: list[tuple[int, str, int]], ages: list[int]
 ) -> None:
     """By the virtual scheduling algorithm of ITU-T I.371: ``due`` is the theoretical arrival time."""
-    strategy, window = STRATEGIES["gcra"], limit * interval
+    strategy, window = ALGORITHMS["gcra"], limit * interval
     rate = Rate(limit, window, "test", "test")
     due, state, now = 0, None, 0
     for number, (gap, what, cost) in enumerate(steps):
@@ -201,17 +204,17 @@ def test_gcra_does_what_its_definition_says(
             state = strategy.take(state, now, rate, cost)
             due = max(due, now) + cost * interval
         elif what == "charge":
-            state = strategy.give(state, now, rate, -cost)
+            state = strategy.refund(state, now, rate, -cost)
             due = max(due, now) + cost * interval
         elif what == "give":
             age = ages[number % len(ages)]
-            state = strategy.give(state, now, rate, cost, age)
+            state = strategy.refund(state, now, rate, cost, age)
             due = max(due, now) - max(0, cost * interval - age)
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_of_a_caller_who_was_never_seen_everything_is_left(name: str) -> None:
-    strategy, rate = STRATEGIES[name], Rate(3, 60 * SECOND, "test", "test")
+    strategy, rate = ALGORITHMS[name], Rate(3, 60 * SECOND, "test", "test")
     assert strategy.remaining(None, 5, rate) == 3
     assert strategy.reset(None, 5, rate) == (0 if name == "gcra" else 60 * SECOND)
     assert strategy.wait(None, 5, rate, 3) == 0
@@ -221,7 +224,7 @@ def test_of_a_caller_who_was_never_seen_everything_is_left(name: str) -> None:
     ("limit", "window", "taken"), [(3, SECOND, 3), (7, SECOND, 7), (11, 60 * SECOND, 11), (29, 3 * SECOND, 29)]
 )
 def test_fractions_of_an_interval_add_up_to_the_whole_limit(limit: int, window: int, taken: int) -> None:
-    strategy, rate, state = STRATEGIES["gcra"], Rate(limit, window, "test", "test"), None
+    strategy, rate, state = ALGORITHMS["gcra"], Rate(limit, window, "test", "test"), None
     for left in range(taken - 1, -1, -1):
         wait, state, remaining, _ = strategy.hit(state, 17, rate, 1)
         assert (wait, remaining) == (0, left)
@@ -256,42 +259,24 @@ def test_a_log_forgets_the_newest_that_are_not_later_and_nothing_that_has_left()
     assert [log.oldest(number) for number in range(log.used(12, 10))] == [4, 4]
 
 
-@pytest.mark.parametrize(
-    ("value", "option", "shown"),
-    [
-        ("ten per minute", "RateLimit(*rates)", "'ten per minute'"),
-        (["10/minute", "never"], "RateLimit(limits=...)", "'never'"),
-        ([parse("10/minute"), "never"], "rates", "'never'"),
-        ([], "rates", "[]"),
-        ("0/minute", "rates", "'0/minute'"),
-        (["10/minute", "20 per 60 second"], "rates", "['10/minute', '20 per 60 second']"),
-    ],
-)
-def test_a_refused_rate_is_named_with_its_option_and_value(value: object, option: str, shown: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        rates_of(value, option)
-    assert caught.value.option == option
-    assert shown in str(caught.value)
+def test_every_module_of_the_package_is_registered_under_the_name_of_its_algorithm() -> None:
+    modules = {module.name for module in iter_modules(algorithms.__path__)} - {"base", "windows"}
+    declared = {
+        value.name: value
+        for module in modules
+        for value in vars(import_module(f"{algorithms.__name__}.{module}")).values()
+        if isinstance(value, Algorithm)
+    }
+    assert declared == ALGORITHMS
+    assert len(declared) == len(modules)
 
 
-def test_two_rates_over_one_window_are_told_with_the_windows_length() -> None:
-    with pytest.raises(ConfigError, match="several take 60 s"):
-        rates_of(["10/minute", "20 per 60 second"])
-
-
-def test_a_rate_says_what_it_counts_and_where() -> None:
-    (plain,) = rates_of("5 per 2 hour")
-    assert (plain.limit, plain.window, plain.name, plain.tail, plain.unit) == (
-        5,
-        7200 * SECOND,
-        "5/2 hour",
-        "5/2/hour",
-        "requests",
-    )
-    (tokens,) = rates_of("9/day", unit="tokens", group="GET /v1", any_limit=True)
-    assert (tokens.name, tokens.tail, tokens.unit) == ("9 tokens/day", "tokens/GET /v1/*/1/day", "tokens")
-
-
-def test_the_least_rate_and_the_shortest_window_are_rates() -> None:
-    (least,) = rates_of("1/second")
-    assert (least.limit, least.window) == (1, SECOND)
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_every_algorithm_is_complete_and_has_keys_of_its_own_on_a_server(name: str) -> None:
+    algorithm, (rate,) = ALGORITHMS[name], parse_rates("5/minute")
+    assert all(getattr(algorithm, field) for field in Algorithm._fields)
+    assert all(getattr(algorithm.redis, field) for field in RedisScript._fields)
+    keys = algorithm.redis.keys(rate.key("digest", name))
+    assert keys
+    assert all("{digest}" in key and name in key for key in keys)
+    assert RateLimit("5/minute", strategy=name).strategy == name
