@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from flexmw.contract import HeaderStyle
 from flexmw.contract.quota import HEADER_STYLES
@@ -13,7 +13,20 @@ from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.identity import CallerHasher, Pepper
-from flexmw.kit.options import Rule, check, flag, one_of, option, optional, seconds, several, text, whole
+from flexmw.kit.options import (
+    Rule,
+    check,
+    documented,
+    flag,
+    one_of,
+    option,
+    optional,
+    positional,
+    seconds,
+    several,
+    text,
+    whole,
+)
 from flexmw.kit.store_url import parse
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Limited
@@ -26,6 +39,8 @@ from flexmw.ratelimit.stores.open import check_store, schemes
 
 __all__ = ["RateLimit"]
 
+_Cost: TypeAlias = int | Callable[[Scope], int | Awaitable[int]]
+
 _COST: Final = Rule(
     "a whole number, at least 1, or a function of the scope that returns one",
     lambda value: callable(value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 1),
@@ -37,116 +52,236 @@ _TOKEN_COST: Final = Rule(
 _DIALECTS: Final = several(one_of(tuple(HEADER_STYLES)))
 
 
-@dataclass(frozen=True, init=False)
+@positional("rates")
+@dataclass(frozen=True, kw_only=True)
 class RateLimit:
-    """Limit what each caller may ask for, and say so on every response.
+    """Limit the requests, tokens and concurrent requests of each caller, and report the limits on every response.
 
-    ``RateLimit("10/minute", "1000/day")``: several windows are checked together and taken together, and a request that
-    is refused consumes nothing. Refusals are 429 with ``Retry-After``, ``retry-after-ms`` and the
-    ``x-ratelimit-*-requests`` headers; whoever obeys any of them is not refused again. Headers are on every response
-    that passed, whatever becomes of it later.
+    ``RateLimit("10/minute", "1000/day")`` checks both windows together and takes from both or from neither: a request
+    that is refused consumes nothing. A refusal is a 429 with ``Retry-After``, ``retry-after-ms`` and the
+    ``x-ratelimit-*-requests`` headers; a client that obeys any of them is not refused again. A response that passed
+    carries the ``x-ratelimit-*`` headers, whatever its status.
 
-    :param rates: texts in ``limits``' notation; ``rates=[...]`` by keyword in configuration files.
-    :param limit: rates that depend: a function of the :class:`Caller` (and of the scope, if it takes two arguments),
-        plain or async, that returns rates or ``None`` for the positional ones; or a table of rates by path. An async
-        function is asked once in ten seconds for each caller. A caller whose rates change keeps their usage.
-    :param key: ``"bearer"``, ``"header:<name>"``, ``"state:<name>"``, ``"user"``, ``"address"`` or a function of the
-        scope. Callers without it are told apart by address.
-    :param strategy: ``sliding-window-counter``, ``fixed-window``, ``moving-window`` or ``gcra``.
-    :param storage: ``memory://``, ``redis://``, ``rediss://``, ``valkey://``, ``redis+cluster://``, ``memcached://``...
-    :param cost: what a request counts; a function of the scope gives an estimate that :func:`settle` corrects.
-    :param tokens: rates in another unit, decided together with the others: a text, a list, a function of the caller or
-        a table by path, as for ``rates`` and ``limit``. Responses carry ``x-ratelimit-*-tokens`` too.
-    :param token_cost: the tokens that a request reserves, or a function of the scope that estimates them, plain or
-        async; :func:`settle` corrects them.
-    :param concurrency: requests that a caller may have going on at once; a websocket is one while it is open.
-    :param lease: seconds after which the slots of a process that died are free. A request that takes longer renews its
-        own.
-    :param headers: dialects: ``seed`` (reset in Unix seconds), ``openai`` (durations), ``ietf``.
-    :param trusted_proxies: networks (CIDR) whose ``X-Forwarded-For`` is believed; ``"unix"`` for a socket's peer.
-    :param store_timeout: seconds that a decision may wait for the store.
-    :param on_store_failure: ``local`` (this process decides alone; ``local/4``: by a quarter of each limit), ``open``
-        or ``closed`` (503). ``None`` means ``local``, and that the store has to be there when the app is wrapped.
-    :param pepper: the key of the callers' hash; else ``FLEXMW_PEPPER``. Of several the first one counts, and what a
-        caller used under another one moves to it.
-    :param new_keys_per_address: unseen keys that one address may bring in a window (an hour at most); further unseen
-        ones are charged to the address. Behind a proxy that is not in ``trusted_proxies`` all clients are one address.
-    :param exempt: paths (``"/health"``, ``"/static/*"``, ``"OPTIONS *"``) or a function of the scope.
-    :param shadow: decide and tell, but refuse nothing.
-    :raises ConfigError: for any option that cannot work.
+    :param rates: Limits of each caller. All windows are checked together, and a request is taken from all of them or
+        from none. Python code gives the rates as positional arguments, a configuration file as the list ``rates``. At
+        least one of ``rates``, ``limit``, ``tokens`` and ``concurrency`` is required. Value: texts such as '10/minute'
+        or '5 per 2 hour', or items of the library limits. Default: ``()``.
+    :param limit: Rates that depend on the caller or on the path. The function, plain or async, takes the ``Caller``,
+        and the scope if it has a second parameter; it returns rates, or ``None`` for those of ``rates``. An async
+        function is called once in ten seconds for each caller. In a table, ``rates`` apply to all other paths. A caller
+        whose rates change keeps the usage so far. Value: a function, a table of rates by path, or None. Default:
+        ``None``.
+    :param key: What identifies a caller: the bearer token, another header, an item of ``scope["state"]``, the user that
+        authentication has left in the scope, the client's address, or the result of the function. A request without it
+        counts for its client address (IPv6 by /64). Value: 'bearer', 'header:<name>', 'state:<name>', 'user', 'address'
+        or a function of the scope. Default: ``"bearer"``.
+    :param strategy: Algorithm that counts the requests of a window. The algorithms differ in accuracy and in memory per
+        caller. Stores other than memory, redis and valkey need ``fixed-window``. Value: one of
+        'sliding-window-counter', 'fixed-window', 'moving-window', 'gcra'. Default: ``"sliding-window-counter"``.
+    :param storage: Store of the counters. ``memory://`` counts in this process alone. ``redis://``, ``rediss://``,
+        ``redis+unix://``, ``redis+cluster://`` and their ``valkey`` forms count exactly for all processes.
+        ``memcached://``, ``mongodb://`` and storages registered with ``limits`` count too, without ``tokens``,
+        ``concurrency`` and corrected costs. Value: a storage URL. Default: ``"memory://"``.
+    :param cost: What one request counts. A function of the scope, plain or async, returns an estimate; ``settle``
+        corrects the estimate when the response is complete. Value: a whole number, at least 1, or a function of the
+        scope that returns one (requests). Default: ``1``.
+    :param tokens: Limits in a second unit, in the forms of ``rates`` and ``limit``. All windows of both units are
+        checked together, and a refusal takes nothing from either. Responses carry ``x-ratelimit-*-tokens`` headers too.
+        Value: rates, a function, a table of rates by path, or None. Default: ``None``.
+    :param token_cost: What one request reserves of ``tokens``. A function of the scope, plain or async, returns an
+        estimate; ``settle`` corrects the estimate when the response is complete. An estimate above the limit never
+        passes. Has no effect on ``rates``. Value: a whole number, at least 0, or a function of the scope that returns
+        one (tokens). Default: ``0``.
+    :param concurrency: How many requests of one caller may be in progress at once. A websocket counts as one request
+        while it is open. Value: a whole number, at least 1, or None (requests). Default: ``None``.
+    :param lease: How long a process that died keeps its slots of ``concurrency``. A request that takes longer renews
+        its own slot. Memory needs no lease. Value: a number of seconds, at least 1. Default: ``60.0``.
+    :param headers: Formats of the limit headers: ``seed`` writes resets as Unix seconds, ``openai`` as durations,
+        ``ietf`` writes ``RateLimit`` and ``RateLimit-Policy``. An empty list writes none of them. Value: a list, each
+        one of 'seed', 'openai', 'ietf'. Default: ``("seed",)``.
+    :param trusted_proxies: Networks (CIDR) of the proxies whose ``X-Forwarded-For`` is believed; ``"unix"`` stands for
+        the peer of a Unix socket. The clients of a proxy that is not listed are one address. Value: a list, each a text
+        that is not empty. Default: ``()``.
+    :param store_timeout: Longest wait of one decision for the store. After that, ``on_store_failure`` decides. Value: a
+        number of seconds above 0. Default: ``0.1``.
+    :param on_store_failure: What decides while the store does not respond. ``local``: this process counts alone;
+        ``local/4``: it counts alone, with a quarter of each limit; ``open``: every request passes; ``closed``: every
+        request gets a 503. ``None`` is ``local``, and the store must accept connections when the app is wrapped. Value:
+        'local', 'local/<number of processes>', 'open', 'closed' or None. Default: ``None``.
+    :param pepper: Secret key of the hash under which the store knows a caller. ``None`` takes ``FLEXMW_PEPPER`` from
+        the environment, else a fixed label. Of several peppers the first one counts, and what a caller used under
+        another one moves to the first. Value: a text, bytes, a list of them, or None. Default: ``None``.
+    :param new_keys_per_address: How many unseen keys one client address may bring in a window (of an hour at most).
+        Requests with further unseen keys are charged to the address; known keys are not affected. The clients of a
+        proxy that is not in ``trusted_proxies`` are one address. Value: a whole number, at least 1 (keys). Default:
+        ``100``.
+    :param exempt: Requests that are not limited: ``"/health"``, ``"/static/*"``, ``"OPTIONS *"``, ``"GET /metrics"``,
+        or those for which the function, plain or async, returns true. Value: a path, a list of paths, a function of the
+        scope, or None. Default: ``None``.
+    :param shadow: Decide, count and report, but refuse nothing: for trying a limit on real traffic. Default: ``False``.
+    :raises ConfigError: an option that cannot work, alone or together with another one.
     """
 
     name: ClassVar[str] = "ratelimit"
     api: ClassVar[int] = API
     order: ClassVar[Order] = Order(after=("tagging", "envelope"), before=("idempotency",))
 
-    rates: tuple[str, ...] = option()
-    limit: Callable[..., Any] | Mapping[str, Any] | None = option()
-    key: str | Callable[[Scope], Any] = option()
-    strategy: str = option(rule=one_of(tuple(ALGORITHMS)))
-    storage: str = option(secret=True)
-    cost: int | Callable[[Scope], int | Awaitable[int]] = option(rule=_COST)
-    tokens: str | tuple[Any, ...] | Callable[..., Any] | Mapping[str, Any] | None = option()
-    token_cost: int | Callable[[Scope], int | Awaitable[int]] = option(rule=_TOKEN_COST)
-    concurrency: int | None = option(rule=optional(whole(least=1)))
-    lease: float = option(rule=seconds(least=1.0))
-    headers: tuple[HeaderStyle, ...] = option(rule=_DIALECTS)
-    trusted_proxies: tuple[str, ...] = option(rule=several(text))
-    store_timeout: float = option(rule=seconds(above=0.0))
-    on_store_failure: str | None = option()
-    pepper: Pepper | tuple[Pepper | None, ...] | None = option(secret=True)
-    new_keys_per_address: int = option(rule=whole(least=1))
-    exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = option()
-    shadow: bool = option(rule=flag)
-    clock: Clock = option(hidden=True)
+    rates: Sequence[Any] | str = option(
+        (),
+        documented("texts such as '10/minute' or '5 per 2 hour', or items of the library limits"),
+        doc="Limits of each caller. All windows are checked together, and a request is taken from all of them or from "
+        "none. Python code gives the rates as positional arguments, a configuration file as the list `rates`. At least "
+        "one of `rates`, `limit`, `tokens` and `concurrency` is required.",
+    )
+    limit: Callable[..., Any] | Mapping[str, Any] | None = option(
+        None,
+        documented("a function, a table of rates by path, or None"),
+        doc="Rates that depend on the caller or on the path. The function, plain or async, takes the `Caller`, and the "
+        "scope if it has a second parameter; it returns rates, or `None` for those of `rates`. An async function is "
+        "called once in ten seconds for each caller. In a table, `rates` apply to all other paths. A caller whose "
+        "rates change keeps the usage so far.",
+    )
+    key: str | Callable[[Scope], Any] = option(
+        "bearer",
+        documented("'bearer', 'header:<name>', 'state:<name>', 'user', 'address' or a function of the scope"),
+        doc='What identifies a caller: the bearer token, another header, an item of `scope["state"]`, the user that '
+        "authentication has left in the scope, the client's address, or the result of the function. A request without "
+        "it counts for its client address (IPv6 by /64).",
+    )
+    strategy: str = option(
+        "sliding-window-counter",
+        one_of(tuple(ALGORITHMS)),
+        doc="Algorithm that counts the requests of a window. The algorithms differ in accuracy and in memory per "
+        "caller. Stores other than memory, redis and valkey need `fixed-window`.",
+    )
+    storage: str = option(
+        "memory://",
+        documented("a storage URL"),
+        doc="Store of the counters. `memory://` counts in this process alone. `redis://`, `rediss://`, "
+        "`redis+unix://`, `redis+cluster://` and their `valkey` forms count exactly for all processes. `memcached://`, "
+        "`mongodb://` and storages registered with `limits` count too, without `tokens`, `concurrency` and corrected "
+        "costs.",
+        secret=True,
+    )
+    cost: _Cost = option(
+        1,
+        _COST,
+        doc="What one request counts. A function of the scope, plain or async, returns an estimate; `settle` corrects "
+        "the estimate when the response is complete.",
+        unit="requests",
+    )
+    tokens: str | tuple[Any, ...] | Callable[..., Any] | Mapping[str, Any] | None = option(
+        None,
+        documented("rates, a function, a table of rates by path, or None"),
+        doc="Limits in a second unit, in the forms of `rates` and `limit`. All windows of both units are checked "
+        "together, and a refusal takes nothing from either. Responses carry `x-ratelimit-*-tokens` headers too.",
+    )
+    token_cost: _Cost = option(
+        0,
+        _TOKEN_COST,
+        doc="What one request reserves of `tokens`. A function of the scope, plain or async, returns an estimate; "
+        "`settle` corrects the estimate when the response is complete. An estimate above the limit never passes. Has "
+        "no effect on `rates`.",
+        unit="tokens",
+    )
+    concurrency: int | None = option(
+        None,
+        optional(whole(least=1)),
+        doc="How many requests of one caller may be in progress at once. A websocket counts as one request while it is "
+        "open.",
+        unit="requests",
+    )
+    lease: float = option(
+        60.0,
+        seconds(least=1.0),
+        doc="How long a process that died keeps its slots of `concurrency`. A request that takes longer renews its own "
+        "slot. Memory needs no lease.",
+        unit="seconds",
+    )
+    headers: tuple[HeaderStyle, ...] = option(
+        ("seed",),
+        _DIALECTS,
+        doc="Formats of the limit headers: `seed` writes resets as Unix seconds, `openai` as durations, `ietf` writes "
+        "`RateLimit` and `RateLimit-Policy`. An empty list writes none of them.",
+    )
+    trusted_proxies: tuple[str, ...] = option(
+        (),
+        several(text),
+        doc='Networks (CIDR) of the proxies whose `X-Forwarded-For` is believed; `"unix"` stands for the peer of a '
+        "Unix socket. The clients of a proxy that is not listed are one address.",
+    )
+    store_timeout: float = option(
+        0.1,
+        seconds(above=0.0),
+        doc="Longest wait of one decision for the store. After that, `on_store_failure` decides.",
+        unit="seconds",
+    )
+    on_store_failure: str | None = option(
+        None,
+        documented("'local', 'local/<number of processes>', 'open', 'closed' or None"),
+        doc="What decides while the store does not respond. `local`: this process counts alone; `local/4`: it counts "
+        "alone, with a quarter of each limit; `open`: every request passes; `closed`: every request gets a 503. `None` "
+        "is `local`, and the store must accept connections when the app is wrapped.",
+    )
+    pepper: Pepper | tuple[Pepper | None, ...] | None = option(
+        None,
+        documented("a text, bytes, a list of them, or None"),
+        doc="Secret key of the hash under which the store knows a caller. `None` takes `FLEXMW_PEPPER` from the "
+        "environment, else a fixed label. Of several peppers the first one counts, and what a caller used under "
+        "another one moves to the first.",
+        secret=True,
+    )
+    new_keys_per_address: int = option(
+        100,
+        whole(least=1),
+        doc="How many unseen keys one client address may bring in a window (of an hour at most). Requests with further "
+        "unseen keys are charged to the address; known keys are not affected. The clients of a proxy that is not in "
+        "`trusted_proxies` are one address.",
+        unit="keys",
+    )
+    exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = option(
+        None,
+        documented("a path, a list of paths, a function of the scope, or None"),
+        doc='Requests that are not limited: `"/health"`, `"/static/*"`, `"OPTIONS *"`, `"GET /metrics"`, or those '
+        "for which the function, plain or async, returns true.",
+    )
+    shadow: bool = option(
+        False,
+        flag,
+        doc="Decide, count and report, but refuse nothing: for trying a limit on real traffic.",
+    )
+    clock: Clock = option(SYSTEM, hidden=True)
 
-    def __init__(
-        self,
-        *rates_: Any,
-        rates: Sequence[Any] | str = (),
-        limit: Callable[..., Any] | Mapping[str, Any] | None = None,
-        key: str | Callable[[Scope], Any] = "bearer",
-        strategy: str = "sliding-window-counter",
-        storage: str = "memory://",
-        cost: int | Callable[[Scope], int | Awaitable[int]] = 1,
-        tokens: Any = None,
-        token_cost: int | Callable[[Scope], int | Awaitable[int]] = 0,
-        concurrency: int | None = None,
-        lease: float = 60.0,
-        headers: Sequence[HeaderStyle] = ("seed",),
-        trusted_proxies: Sequence[str] = (),
-        store_timeout: float = 0.1,
-        on_store_failure: str | None = None,
-        pepper: Pepper | Sequence[Pepper | None] | None = None,
-        new_keys_per_address: int = 100,
-        exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = None,
-        shadow: bool = False,
-        clock: Clock = SYSTEM,
-    ) -> None:
-        given = rates if isinstance(rates, (list, tuple)) else (rates,)
-        values = {
-            "rates": (*rates_, *given),
-            "limit": limit,
-            "key": key,
-            "strategy": strategy,
-            "storage": storage,
-            "cost": cost,
-            "tokens": _frozen(tokens),
-            "token_cost": token_cost,
-            "concurrency": concurrency,
-            "lease": lease,
-            "headers": _frozen(headers),
-            "trusted_proxies": _frozen(trusted_proxies),
-            "store_timeout": store_timeout,
-            "on_store_failure": on_store_failure,
-            "pepper": _frozen(pepper),
-            "new_keys_per_address": new_keys_per_address,
-            "exempt": exempt,
-            "shadow": shadow,
-            "clock": clock,
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *rates_: Any,
+            rates: Sequence[Any] | str = (),
+            limit: Callable[..., Any] | Mapping[str, Any] | None = None,
+            key: str | Callable[[Scope], Any] = "bearer",
+            strategy: str = "sliding-window-counter",
+            storage: str = "memory://",
+            cost: _Cost = 1,
+            tokens: str | Sequence[Any] | Callable[..., Any] | Mapping[str, Any] | None = None,
+            token_cost: _Cost = 0,
+            concurrency: int | None = None,
+            lease: float = 60.0,
+            headers: Sequence[HeaderStyle] = ("seed",),
+            trusted_proxies: Sequence[str] = (),
+            store_timeout: float = 0.1,
+            on_store_failure: str | None = None,
+            pepper: Pepper | Sequence[Pepper | None] | None = None,
+            new_keys_per_address: int = 100,
+            exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = None,
+            shadow: bool = False,
+            clock: Clock = ...,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        for name in ("rates", "tokens", "headers", "trusted_proxies", "pepper"):
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
         check(self)
         self._check()
 
@@ -183,7 +318,3 @@ class RateLimit:
         :raises ConfigError: when the store is not there and ``on_store_failure`` was not given.
         """
         return Limited(self, app)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
