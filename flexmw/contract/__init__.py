@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
+from flexmw.contract.dates import http_date
 from flexmw.contract.error import ErrorBody
+from flexmw.contract.limit_headers import LimitReading, read_limits, reset_seconds, reset_wait, tightest
 from flexmw.contract.quota import HeaderStyle, Quota, QuotaReading, read, render, retry_headers
 from flexmw.contract.redact import CREDENTIALS, redact
 from flexmw.contract.table import PAGE, STATUS, Row, for_status
-from flexmw.contract.waits import Wait, http_date, key_ttl, reset_seconds, wait_of
+from flexmw.contract.waits import Wait, key_ttl, wait_of
 
 __all__ = [
     "CREDENTIALS",
@@ -20,6 +22,7 @@ __all__ = [
     "STATUS",
     "ErrorBody",
     "HeaderStyle",
+    "LimitReading",
     "Quota",
     "QuotaReading",
     "Row",
@@ -28,9 +31,12 @@ __all__ = [
     "http_date",
     "key_ttl",
     "read",
+    "read_limits",
     "redact",
     "render",
     "reset_seconds",
+    "reset_wait",
     "retry_headers",
+    "tightest",
     "wait_of",
 ]

@@ -15,12 +15,11 @@ QuotaReading(limit=10, remaining=3, reset_after=0.012)
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from flexmw.contract.waits import reset_seconds
+from flexmw.contract.limit_headers import read_limits, tightest
 
 __all__ = ["HEADER_STYLES", "HeaderStyle", "Quota", "QuotaReading", "read", "render", "retry_headers"]
 
@@ -148,34 +147,13 @@ class QuotaReading:
     reset_after: float | None
 
 
-_IETF_ITEM: Final = re.compile(r'"[^"]{0,100}"((?:; {0,8}[a-z]{1,8}=[^;,]{1,64}){1,8})')
-
-
 def read(headers: Mapping[str, str], *, now: float) -> QuotaReading | None:
-    """The tightest quota that a response tells of, in any style; ``None`` where it tells of none.
+    """Return the limit with the smallest share left, in any form; ``None`` where the headers describe none.
 
-    :param headers: names in lower case. :param now: Unix seconds by the response's own ``Date`` where it has one.
+    :param headers: names in lower case.
+    :param now: Unix seconds by the response's own ``Date`` where it has one.
     """
-    seen = [*_read_counts(headers, now), *_read_ietf(headers)]
-    return min(seen, key=lambda quota: quota.remaining / max(1, quota.limit or 1)) if seen else None
-
-
-def _read_counts(headers: Mapping[str, str], now: float) -> Iterator[QuotaReading]:
-    for suffix in ("-requests", "-tokens", ""):
-        remaining = _whole(headers.get(f"x-ratelimit-remaining{suffix}", ""))
-        if remaining is not None:
-            limit = _whole(headers.get(f"x-ratelimit-limit{suffix}", ""))
-            yield QuotaReading(limit, remaining, reset_seconds(headers.get(f"x-ratelimit-reset{suffix}", ""), now=now))
-
-
-def _read_ietf(headers: Mapping[str, str]) -> Iterator[QuotaReading]:
-    for parameters in _IETF_ITEM.findall(headers.get("ratelimit", "")):
-        fields = dict(item.strip().split("=", 1) for item in parameters[1:].split(";"))
-        remaining, after = _whole(fields.get("r", "")), _whole(fields.get("t", ""))
-        if remaining is not None:
-            yield QuotaReading(None, remaining, None if after is None else float(after))
-
-
-def _whole(value: str) -> int | None:
-    value = value.strip()
-    return int(value) if value.isascii() and value.isdigit() and len(value) <= 18 else None
+    reading = tightest(read_limits(headers, now=now))
+    if reading is None or reading.remaining is None:
+        return None
+    return QuotaReading(reading.limit, reading.remaining, reading.reset_after)

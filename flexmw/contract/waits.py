@@ -13,20 +13,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
-__all__ = ["Wait", "http_date", "key_ttl", "reset_seconds", "wait_of"]
+from flexmw.contract.dates import http_date
+from flexmw.contract.limit_headers import read_limits, reset_wait
 
-_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,18})?)(h|ms|m|s|us|µs|ns)")
+__all__ = ["Wait", "key_ttl", "wait_of"]
+
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _DAY: Final = re.compile(r"\s*(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*", re.IGNORECASE)
 _LONGEST: Final = 1e18
-_UNIX_SECONDS: Final = 1e9
-_UNIX_MILLISECONDS: Final = 1e12
-_RESETS: Final = ("x-ratelimit-reset-requests", "x-ratelimit-reset-tokens", "x-ratelimit-reset", "ratelimit-reset")
+_MILLISECONDS: Final = ("retry-after-ms", "x-ms-retry-after-ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +47,16 @@ def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
     """
     date = http_date(headers.get("date", ""))
     date = now if date is None else date
-    milliseconds = [seconds / 1e3 for seconds in map(_number, _split(headers.get("retry-after-ms"))) if seconds]
-    if milliseconds:
-        return Wait(max(milliseconds), "retry-after-ms")
+    for name in _MILLISECONDS:
+        waits_ms = [wait_ms for wait_ms in map(_number, _split(headers.get(name))) if wait_ms]
+        if waits_ms:
+            return Wait(max(waits_ms) / 1e3, "retry-after-ms")
     value = headers.get("retry-after")
     waits = [wait for wait in (_retry_after(part, date) for part in _split(value)) if wait is not None]
     if waits:
         return Wait(max(waits), "retry-after")
-    resets = [wait for wait in (reset_seconds(headers.get(name, ""), now=date) for name in _RESETS) if wait is not None]
-    return Wait(max(resets), "reset") if resets else None
-
-
-def reset_seconds(value: str, *, now: float) -> float | None:
-    """Seconds until a limit resets, from the value of a reset header of any provider.
-
-    A value with a unit is a duration (``12ms``, ``6m0s``). A number above 1e12 is a Unix time in milliseconds, a number
-    above 1e9 is a Unix time in seconds, a smaller number is seconds. A moment in the past is 0.
-    """
-    value = value.strip()
-    if (number := _number(value)) is not None:
-        if number >= _UNIX_MILLISECONDS:
-            return max(0.0, number / 1e3 - now)
-        return max(0.0, number - now) if number >= _UNIX_SECONDS else number
-    parts = _DURATION.findall(value)
-    if not parts or "".join(amount + unit for amount, unit in parts) != value:
-        return None
-    return sum(float(amount) * _UNITS[unit] for amount, unit in parts)
-
-
-def http_date(value: str) -> float | None:
-    """An HTTP date (RFC 9110 section 5.6.7) as Unix seconds; ``None`` when the value is not a date."""
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return (moment if moment.tzinfo else datetime.combine(moment.date(), moment.time(), UTC)).timestamp()
+    reset = reset_wait(read_limits(headers, now=date))
+    return None if reset is None else Wait(reset, "reset")
 
 
 def key_ttl(value: str) -> float | None:
