@@ -5,6 +5,8 @@
 Tagging(types=(), codes=('quota_frozen',), exception_text=True, server_address=True, server_span=False, call_span=False)
 """
 
+from __future__ import annotations
+
 from flexmw.tagging.component import Tagging
 
 __all__ = ["Tagging"]
