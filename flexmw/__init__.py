@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from flexmw.pace import Pace
     from flexmw.ratelimit import RateLimit
     from flexmw.registry import Plugin, component, installed, sort
-    from flexmw.retry import Outcome, Retry, retry_options
+    from flexmw.retry import Outcome, Retry, outcome_of, retry_options
     from flexmw.stack import Stack, wrap_app, wrap_client
     from flexmw.tagging import Tagging
 
@@ -82,6 +82,7 @@ __all__ = [
     "httpx",
     "httpx2",
     "installed",
+    "outcome_of",
     "retry_options",
     "sort",
     "wrap_app",
@@ -97,7 +98,7 @@ _HOMES: Final = {
     "pace": ("Pace",),
     "ratelimit": ("RateLimit",),
     "registry": ("Plugin", "component", "installed", "sort"),
-    "retry": ("Outcome", "Retry", "retry_options"),
+    "retry": ("Outcome", "Retry", "outcome_of", "retry_options"),
     "stack": ("Stack", "wrap_app", "wrap_client"),
     "tagging": ("Tagging",),
 }

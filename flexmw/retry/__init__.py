@@ -10,5 +10,6 @@ from __future__ import annotations
 
 from flexmw.retry.component import Retry, retry_options
 from flexmw.retry.core import Outcome
+from flexmw.retry.outcome import outcome_of
 
-__all__ = ["Outcome", "Retry", "retry_options"]
+__all__ = ["Outcome", "Retry", "outcome_of", "retry_options"]

@@ -1,0 +1,70 @@
+"""Find the outcome of a call on whatever an SDK hands to its caller: a response, an error, an error's cause.
+
+>>> import httpx, flexmw
+>>> client = flexmw.wrap_client(httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(404))))
+>>> try:
+...     client.get("http://a/").raise_for_status()
+... except httpx.HTTPStatusError as error:
+...     outcome_of(error)
+Outcome(outcome='answered', attempts=1, waited=0.0, key=None, reason='status', row='answered')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from flexmw.retry.core import Outcome
+
+__all__ = ["outcome_of"]
+
+_MAX_OBJECTS: Final = 20
+"""An error is followed through so many causes and responses at most."""
+
+_RESPONSES: Final = ("response", "http_response", "raw_response")
+"""The attributes in which SDKs keep the response of the client library: errors of openai, anthropic, groq, httpx and
+huggingface_hub and streams of openai in ``response``, raw responses of openai in ``http_response``, errors of mistralai
+in ``raw_response``."""
+
+
+def outcome_of(error_or_response: object) -> Outcome | None:
+    """Return the :class:`Outcome` that ``Retry`` has left on an error or a response; ``None`` where there is none.
+
+    An SDK wraps the error of its client library, or the response, in an object of its own. ``outcome_of`` looks at the
+    object itself, then at the response that the object holds, then at the error's ``__cause__``, and so on inward. The
+    ``__context__`` of an error is not followed: the context may be the failure of another call.
+
+    :param error_or_response: any object: an exception of an SDK, an httpx or httpx2 response, an SDK's raw response.
+    """
+    for candidate in _inward(error_or_response):
+        outcome = getattr(candidate, "flexmw", None)
+        if not isinstance(outcome, Outcome):
+            extensions = _attribute(candidate, "extensions")
+            outcome = extensions.get("flexmw") if isinstance(extensions, dict) else None
+        if isinstance(outcome, Outcome):
+            return outcome
+    return None
+
+
+def _inward(start: object) -> Iterator[object]:
+    """The object, then what it wraps, nearest first; each object once."""
+    waiting, seen = [start], set[int]()
+    while waiting and len(seen) < _MAX_OBJECTS:
+        current = waiting.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        waiting.extend(_attribute(current, name) for name in _RESPONSES)
+        if isinstance(current, BaseException):
+            waiting.append(current.__cause__)
+        if isinstance(current, BaseExceptionGroup):
+            waiting.extend(current.exceptions)
+
+
+def _attribute(value: object, name: str) -> Any:
+    """An attribute, or ``None``: a property of a foreign class may raise anything."""
+    try:
+        return getattr(value, name, None)
+    except Exception:
+        return None
