@@ -1,4 +1,4 @@
-"""Write the texts that are generated from the options of the components: ``python scripts/option_docs.py``.
+"""Write the texts that are generated from the options of the components: ``python -m scripts.option_docs``.
 
 Everything about an option stands at its field (``flexmw.kit.options``). From the fields this script writes the option
 tables of ``docs/``, the ``:param`` lines of the class docstrings, and, where a class takes positional arguments, the
@@ -18,21 +18,25 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from flexmw import RateLimit
+from flexmw import Envelope, Idempotency, Pace, RateLimit, Retry, Tagging
 from flexmw.kit.options import OptionDoc, documentation, flag
 
-__all__ = ["COMMAND", "documented_options", "generated", "literal", "main", "table"]
+__all__ = ["COMMAND", "COMPONENTS", "ROOT", "documented_options", "generated", "literal", "main", "table"]
 
 ROOT: Final = Path(__file__).parents[1]
-COMMAND: Final = "python scripts/option_docs.py"
+COMMAND: Final = "python -m scripts.option_docs"
 WIDTH: Final = 120
 
 COMPONENTS: Final[dict[type[Any], str | None]] = {
+    Tagging: None,
+    Envelope: "docs/envelope.md",
     RateLimit: "docs/ratelimit.md",
+    Idempotency: "docs/idempotency.md",
+    Pace: "docs/ratelimit.md",
+    Retry: "docs/retry.md",
 }
-"""Each component, with the page that holds its option table."""
+"""Each component, with the page that holds its option table. ``scripts/telemetry_page.py`` writes the whole page of
+Tagging."""
 
 
 def main() -> int:

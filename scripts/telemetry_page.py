@@ -1,4 +1,4 @@
-"""Generate ``docs/telemetry.md`` from the tables of ``flexmw/kit/semconv.py``.
+"""Generate ``docs/telemetry.md`` from the tables of ``flexmw/kit/semconv.py`` and the options of ``Tagging``.
 
 Run ``python -m scripts.telemetry_page > docs/telemetry.md``.
 """
@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from flexmw import Tagging
 from flexmw.kit.semconv import ATTRIBUTES, EVENTS, METRICS, SCHEMA_URL, SCOPE, SERIES
+from scripts.option_docs import table
 
 __all__ = ["page"]
 
@@ -17,7 +19,7 @@ _SEVERITIES: Final = {5: "DEBUG", 9: "INFO", 13: "WARN", 17: "ERROR"}
 
 _INTRODUCTION: Final = f"""# Telemetry
 
-Everything that `Tagging` writes. This page is made from `flexmw/kit/semconv.py`; do not edit it.
+Everything that `Tagging` writes. `python -m scripts.telemetry_page` writes this page; do not edit it.
 
 Instrumentation scope `{SCOPE}`, schema `{SCHEMA_URL}`.
 Only the OpenTelemetry API is needed; without an SDK nothing is opened and nothing is written. One request a second then
@@ -33,10 +35,6 @@ wrapped (`flexmw.instrument`).
 A value outside a closed set becomes `_OTHER`. An open attribute of a metric takes at most as many values as stated,
 then `_OTHER`. An instrument that has {SERIES} attribute sets drops its open attributes from further ones.
 
-`Tagging(types=..., codes=...)` add this application's own values to those of `flexmw.error.type` and
-`flexmw.error.code`, `route` is a function of the scope for routers that do not say which route matched, and
-`server_address=False` keeps the called host off client metrics.
-
 A client error (4xx) leaves a server span unset and makes a client span an error. An exception is recorded once: by the
 host's instrument where that records it, else by flexmw, as a log event; as a span event where no logger provider is
 set. `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` forbids the latter, `logs/dup` asks for both. Messages and stacks pass
@@ -46,7 +44,12 @@ a redactor, which also removes the request's own credentials; `Tagging(exception
 
 def page() -> str:
     """The page as Markdown."""
-    return "\n".join((_INTRODUCTION, *_attributes(), *_events(), *_metrics(), ""))
+    return "\n".join((_INTRODUCTION, *_options(), *_attributes(), *_events(), *_metrics(), ""))
+
+
+def _options() -> Iterator[str]:
+    yield "## Options\n"
+    yield table(Tagging) + "\n"
 
 
 def _attributes() -> Iterator[str]:

@@ -26,42 +26,110 @@ _DIALECTS: Final = Rule("a list of dialects, or of the names of their entry poin
 
 @dataclass(frozen=True, kw_only=True)
 class Envelope:
-    """Every error of an ASGI app leaves in the contract's shape, whoever in it has made the error.
+    """Send every error of an ASGI app in the format of the error contract, whichever part of the app made the error.
 
-    :param dialects: further dialects, or names of their entry points (group ``flexmw.dialects``), asked in order
-        which of them serves a request; OpenAI's serves the rest.
-    :param passthrough: beginnings of paths whose errors are left alone.
-    :param unless: a function of scope and status; where it is true the error is left alone.
-    :param request_id: the header that carries the request's identity on every error: the host's own, else a fit
-        inbound one, else the trace id, else a random one. ``None`` adds none.
-    :param should_retry: whether to send ``x-should-retry: false``, which OpenAI's SDKs obey, where sending a request
-        again could do its work twice or is in vain.
-    :param null_param: write ``"param": null`` where it is unknown, as OpenAI's schema requires.
-    :param timeout_status: what an unhandled timeout becomes: 500 as the provider's page has it, or 504 (RFC 9110).
-    :param validation_status: what a failed validation (422) becomes: ``None`` keeps it, 400 is OpenAI's own.
-    :param max_body: bytes of an error body that are read; a larger one is replaced.
-    :param max_wait: seconds to wait for the rest of an error body, or for the host to end after a bare 500.
-    :param lines: also end failed streams of newline-delimited JSON with a line ``{"error": ...}``.
-    :param debug: let the host's own pages with tracebacks pass. Never in production.
-    :raises ConfigError: naming the option, its value and what would be right.
+    :param dialects: Further error formats: objects, or names of entry points in the group ``flexmw.dialects``. The
+        first dialect that serves a request, by path or by ``Accept``, writes its errors. OpenAI's format serves all
+        other requests. Value: a list of dialects, or of the names of their entry points. Default: ``()``.
+    :param passthrough: Path prefixes. Errors of these paths are left as they are. Value: a list, each a path that
+        begins with '/'. Default: ``()``.
+    :param unless: A function of the scope and the status. An error for which it returns true is left as it is. Value: a
+        function, or None. Default: ``None``.
+    :param request_id: Header that carries the id of the request on every error: the app's own id, else a well-formed
+        one from the request, else the trace id, else a random id. ``None`` adds no header. Value: a text that is not
+        empty, or None. Default: ``"x-request-id"``.
+    :param should_retry: Send ``x-should-retry: false``, which OpenAI's SDKs obey, with an error whose request must not
+        be sent again because that could do its work twice, or would be in vain. Default: ``True``.
+    :param null_param: Write ``"param": null`` where the parameter is unknown, as OpenAI's schema requires, instead of
+        leaving the field out. Default: ``False``.
+    :param timeout_status: Status of a timeout that the app has not handled: 500, as in the error contract, or 504 (RFC
+        9110). Value: 500 or 504 (HTTP status). Default: ``500``.
+    :param validation_status: Status of a failed validation. ``None`` keeps the status of the framework, such as 422;
+        OpenAI sends 400. Value: 400, 422 or None (HTTP status). Default: ``None``.
+    :param max_body: Longest error body that is read. A longer one is replaced. Value: a whole number, 1 to 16777216
+        (bytes). Default: ``65536``.
+    :param max_wait: Longest wait for the rest of an error body, and for the app to end after a bare 500. Value: a
+        number of seconds above 0. Default: ``5.0``.
+    :param lines: End a failed stream of newline-delimited JSON with a line ``{"error": ...}``. Without this option the
+        stream is cut off. Default: ``False``.
+    :param debug: Let the framework's own pages with tracebacks pass. Such a page shows source code: never use this
+        option in production. Default: ``False``.
+    :raises ConfigError: an option that cannot work; the error names the option, its value and what would be right.
     """
 
     name: ClassVar[str] = "envelope"
     api: ClassVar[int] = API
     order: ClassVar[Order] = Order(after=("tagging",), before=("ratelimit", "idempotency"))
 
-    dialects: tuple[Dialect | str, ...] = option((), _DIALECTS)
-    passthrough: tuple[str, ...] = option((), several(_PATH))
-    unless: Callable[[Scope, int], bool] | None = option(None, optional(function))
-    request_id: str | None = option("x-request-id", optional(text))
-    should_retry: bool = option(True, flag)
-    null_param: bool = option(False, flag)
-    timeout_status: int = option(500, _STATUS_500_504)
-    validation_status: int | None = option(None, _STATUS_400_422)
-    max_body: int = option(65536, whole(least=1, most=16 * 1024 * 1024))
-    max_wait: float = option(5.0, seconds(above=0.0))
-    lines: bool = option(False, flag)
-    debug: bool = option(False, flag)
+    dialects: tuple[Dialect | str, ...] = option(
+        (),
+        _DIALECTS,
+        doc="Further error formats: objects, or names of entry points in the group `flexmw.dialects`. The first "
+        "dialect that serves a request, by path or by `Accept`, writes its errors. OpenAI's format serves all other "
+        "requests.",
+    )
+    passthrough: tuple[str, ...] = option(
+        (), several(_PATH), doc="Path prefixes. Errors of these paths are left as they are."
+    )
+    unless: Callable[[Scope, int], bool] | None = option(
+        None,
+        optional(function),
+        doc="A function of the scope and the status. An error for which it returns true is left as it is.",
+    )
+    request_id: str | None = option(
+        "x-request-id",
+        optional(text),
+        doc="Header that carries the id of the request on every error: the app's own id, else a well-formed one from "
+        "the request, else the trace id, else a random id. `None` adds no header.",
+    )
+    should_retry: bool = option(
+        True,
+        flag,
+        doc="Send `x-should-retry: false`, which OpenAI's SDKs obey, with an error whose request must not be sent "
+        "again because that could do its work twice, or would be in vain.",
+    )
+    null_param: bool = option(
+        False,
+        flag,
+        doc='Write `"param": null` where the parameter is unknown, as OpenAI\'s schema requires, instead of leaving '
+        "the field out.",
+    )
+    timeout_status: int = option(
+        500,
+        _STATUS_500_504,
+        doc="Status of a timeout that the app has not handled: 500, as in the error contract, or 504 (RFC 9110).",
+        unit="HTTP status",
+    )
+    validation_status: int | None = option(
+        None,
+        _STATUS_400_422,
+        doc="Status of a failed validation. `None` keeps the status of the framework, such as 422; OpenAI sends 400.",
+        unit="HTTP status",
+    )
+    max_body: int = option(
+        65536,
+        whole(least=1, most=16 * 1024 * 1024),
+        doc="Longest error body that is read. A longer one is replaced.",
+        unit="bytes",
+    )
+    max_wait: float = option(
+        5.0,
+        seconds(above=0.0),
+        doc="Longest wait for the rest of an error body, and for the app to end after a bare 500.",
+        unit="seconds",
+    )
+    lines: bool = option(
+        False,
+        flag,
+        doc='End a failed stream of newline-delimited JSON with a line `{"error": ...}`. Without this option the '
+        "stream is cut off.",
+    )
+    debug: bool = option(
+        False,
+        flag,
+        doc="Let the framework's own pages with tracebacks pass. Such a page shows source code: never use this option "
+        "in production.",
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -54,28 +54,56 @@ class Idempotency:
     only. A client that leaves does not stop the work. A process that is killed leaves the key ``unknown`` when its
     lease has run out.
 
-    :param storage: ``memory://``, ``sqlite:///keys.db``, ``redis://host``, ``valkey://host`` or a Store object.
-    :param sdk_retries: match retries of the openai and anthropic SDKs, which send no key, by their
-        ``x-stainless-retry-count`` and an equal request of the same caller not more than ``sdk_window`` seconds ago.
-        Risk: a first attempt that never arrived can meet an equal earlier call, whose answer it then gets.
-    :param sdk_window: seconds; longer than the client's own timeout (600 by default in both SDKs).
-    :param ttl: seconds that keys and answers are kept; said in ``Idempotency-Key-TTL``.
-    :param lease: seconds without a heartbeat after which an execution counts as cut off.
-    :param required: whether a request without a key is refused; a function decides by scope.
-    :param methods: what is protected. :param exempt: a function of the scope; true leaves the request alone.
-    :param max_body: bytes of an answer that are kept at most; above it, a replay says that it was carried out.
-    :param max_request: bytes of a request with a key at most (413 above); they are held in memory meanwhile.
-    :param on_unknown: ``refuse`` (409 ``idempotency_unknown``) or ``run`` again, for handlers that resume with
-        :func:`flexmw.execution`.
-    :param wait: seconds that a duplicate waits for the first one's answer before it is told 409.
-    :param caller: a function of the scope that names the caller, where credentials do not; ``None`` falls back to them.
-    :param pepper: the key of the callers' hash; else ``FLEXMW_PEPPER``. :param trusted_proxies: as for RateLimit.
-    :param store_timeout: seconds that one operation of the store may take.
-    :param capacity: keys that ``memory://`` holds at most.
-    :param prefix: what the names of its entries in the store begin with; apps that share a store and must not share
-        keys have different ones.
-    :param on_store_failure: without a working store, ``refuse`` (503) or ``run`` unprotected. ``None`` refuses, and
-        also wants the store to be there at start.
+    :param storage: Store of the keys and responses. ``memory://`` belongs to this process alone, ``sqlite:///keys.db``
+        to all processes of one machine, ``redis://`` and ``valkey://`` (also with TLS, over a Unix socket or as a
+        cluster) to any number of machines. An object with the methods of ``flexmw.idempotency.Store`` works too.
+        Responses are stored unencrypted. Value: a storage URL such as 'sqlite:///keys.db', or a flexmw Store. Default:
+        ``"memory://"``.
+    :param sdk_retries: Recognize the retries of the openai and anthropic SDKs, which send no key, by their
+        ``x-stainless-retry-count`` and an equal request of the same caller within ``sdk_window``. The risk: when a
+        first attempt never arrived, its retry can be taken for an earlier equal request and get the response of that
+        one. Default: ``False``.
+    :param sdk_window: Longest time between the attempts of one SDK call. It has to be longer than the client's own
+        timeout, which is 600 seconds by default in both SDKs. No effect without ``sdk_retries``. Value: a number of
+        seconds above 0. Default: ``660.0``.
+    :param ttl: How long keys and responses are kept. Responses announce it in ``Idempotency-Key-TTL``. Value: a number
+        of seconds, at least 1. Default: ``86400.0``.
+    :param lease: How long an execution may go without a heartbeat. After that it counts as cut off, and its outcome as
+        unknown. Value: a number of seconds above 0. Default: ``60.0``.
+    :param required: Whether a request without a key is refused with 400 ``idempotency_key_required``. Value: true,
+        false or a function of the scope. Default: ``False``.
+    :param methods: Methods that are protected. Requests with another method pass unchanged, with or without a key.
+        Value: a list, each a method in capitals, such as 'POST'. Default: ``("POST", "PATCH")``.
+    :param exempt: A function of the scope. A request for which it returns true passes unchanged, with or without a key.
+        Value: a function, or None. Default: ``None``.
+    :param max_body: Longest response body that is kept. A retry of a request with a longer response gets 409
+        ``idempotency_answer_not_kept``: the request was carried out, and its response is not repeated. Value: a whole
+        number, at least 0 (bytes). Default: ``1048576``.
+    :param max_request: Longest body of a request with a key; a longer one gets 413. The body is held in memory until
+        the request has ended. Requests without a key are not limited. Value: a whole number, at least 0 (bytes).
+        Default: ``33554432``.
+    :param on_unknown: What happens to a request whose first execution was cut off. ``refuse``: 409
+        ``idempotency_unknown``; ``run``: the app runs again, for handlers that resume with ``flexmw.execution()``.
+        Value: one of 'refuse', 'run'. Default: ``"refuse"``.
+    :param wait: How long a duplicate waits for the response to the first request before it gets 409
+        ``idempotency_in_progress``. Value: a number of seconds, at least 0. Default: ``0.0``.
+    :param caller: A function of the scope that names the caller where credentials do not, such as users who share the
+        token of a proxy. When it returns ``None``, the credentials name the caller. Value: a function, or None.
+        Default: ``None``.
+    :param pepper: Secret key of the hash under which the store knows a caller. ``None`` takes ``FLEXMW_PEPPER`` from
+        the environment, else a fixed label. Value: a text or bytes that are not empty, or None. Default: ``None``.
+    :param trusted_proxies: Networks (CIDR) of the proxies whose ``X-Forwarded-For`` is believed; ``"unix"`` stands for
+        the peer of a Unix socket. Only callers without credentials are identified by their address. Value: a list, each
+        a text that is not empty. Default: ``()``.
+    :param store_timeout: Longest time that one operation of the store may take. After that, ``on_store_failure``
+        decides. Value: a number of seconds above 0. Default: ``2.0``.
+    :param capacity: How many keys ``memory://`` holds. When it is full, the oldest key that is not running is forgotten
+        before its time. No effect on other stores. Value: a whole number, at least 1 (keys). Default: ``10000``.
+    :param prefix: Beginning of every name in the store. Apps that share a store, but must not share keys, need
+        different prefixes. Value: a text that is not empty. Default: ``"flexmw:idempotency"``.
+    :param on_store_failure: What happens to a request while the store does not respond. ``refuse``: 503; ``run``: the
+        app runs without protection. ``None`` refuses too, and the store must accept connections when the app starts.
+        Value: one of 'refuse', 'run', or None. Default: ``None``.
     :raises ConfigError: for any option that cannot work.
     """
 
@@ -83,25 +111,128 @@ class Idempotency:
     api: ClassVar[int] = API
     order: ClassVar[Order] = Order(after=("tagging", "envelope", "ratelimit"))
 
-    storage: str | Store = option("memory://", _STORAGE, secret=True)
-    sdk_retries: bool = option(False, flag)
-    sdk_window: float = option(660.0, seconds(above=0.0))
-    ttl: float = option(86_400.0, seconds(least=1.0))
-    lease: float = option(60.0, seconds(above=0.0))
-    required: bool | Callable[[Scope], bool] = option(False, _REQUIRED)
-    methods: tuple[str, ...] = option(("POST", "PATCH"), several(_METHOD))
-    exempt: Callable[[Scope], bool] | None = option(None, optional(function))
-    max_body: int = option(1024 * 1024, whole(least=0))
-    max_request: int = option(32 * 1024 * 1024, whole(least=0))
-    on_unknown: OnUnknown = option("refuse", one_of(("refuse", "run")))
-    wait: float = option(0.0, seconds())
-    caller: Callable[[Scope], str | None] | None = option(None, optional(function))
-    pepper: str | bytes | None = option(None, optional(_PEPPER), secret=True)
-    trusted_proxies: tuple[str, ...] = option((), several(text))
-    store_timeout: float = option(2.0, seconds(above=0.0))
-    capacity: int = option(10_000, whole(least=1))
-    prefix: str = option("flexmw:idempotency", text)
-    on_store_failure: str | None = option(None, optional(one_of(("refuse", "run"))))
+    storage: str | Store = option(
+        "memory://",
+        _STORAGE,
+        doc="Store of the keys and responses. `memory://` belongs to this process alone, `sqlite:///keys.db` to all "
+        "processes of one machine, `redis://` and `valkey://` (also with TLS, over a Unix socket or as a cluster) to "
+        "any number of machines. An object with the methods of `flexmw.idempotency.Store` works too. Responses are "
+        "stored unencrypted.",
+        secret=True,
+    )
+    sdk_retries: bool = option(
+        False,
+        flag,
+        doc="Recognize the retries of the openai and anthropic SDKs, which send no key, by their "
+        "`x-stainless-retry-count` and an equal request of the same caller within `sdk_window`. The risk: when a first "
+        "attempt never arrived, its retry can be taken for an earlier equal request and get the response of that one.",
+    )
+    sdk_window: float = option(
+        660.0,
+        seconds(above=0.0),
+        doc="Longest time between the attempts of one SDK call. It has to be longer than the client's own timeout, "
+        "which is 600 seconds by default in both SDKs. No effect without `sdk_retries`.",
+        unit="seconds",
+    )
+    ttl: float = option(
+        86_400.0,
+        seconds(least=1.0),
+        doc="How long keys and responses are kept. Responses announce it in `Idempotency-Key-TTL`.",
+        unit="seconds",
+    )
+    lease: float = option(
+        60.0,
+        seconds(above=0.0),
+        doc="How long an execution may go without a heartbeat. After that it counts as cut off, and its outcome as "
+        "unknown.",
+        unit="seconds",
+    )
+    required: bool | Callable[[Scope], bool] = option(
+        False,
+        _REQUIRED,
+        doc="Whether a request without a key is refused with 400 `idempotency_key_required`.",
+    )
+    methods: tuple[str, ...] = option(
+        ("POST", "PATCH"),
+        several(_METHOD),
+        doc="Methods that are protected. Requests with another method pass unchanged, with or without a key.",
+    )
+    exempt: Callable[[Scope], bool] | None = option(
+        None,
+        optional(function),
+        doc="A function of the scope. A request for which it returns true passes unchanged, with or without a key.",
+    )
+    max_body: int = option(
+        1024 * 1024,
+        whole(least=0),
+        doc="Longest response body that is kept. A retry of a request with a longer response gets 409 "
+        "`idempotency_answer_not_kept`: the request was carried out, and its response is not repeated.",
+        unit="bytes",
+    )
+    max_request: int = option(
+        32 * 1024 * 1024,
+        whole(least=0),
+        doc="Longest body of a request with a key; a longer one gets 413. The body is held in memory until the request "
+        "has ended. Requests without a key are not limited.",
+        unit="bytes",
+    )
+    on_unknown: OnUnknown = option(
+        "refuse",
+        one_of(("refuse", "run")),
+        doc="What happens to a request whose first execution was cut off. `refuse`: 409 `idempotency_unknown`; `run`: "
+        "the app runs again, for handlers that resume with `flexmw.execution()`.",
+    )
+    wait: float = option(
+        0.0,
+        seconds(),
+        doc="How long a duplicate waits for the response to the first request before it gets 409 "
+        "`idempotency_in_progress`.",
+        unit="seconds",
+    )
+    caller: Callable[[Scope], str | None] | None = option(
+        None,
+        optional(function),
+        doc="A function of the scope that names the caller where credentials do not, such as users who share the token "
+        "of a proxy. When it returns `None`, the credentials name the caller.",
+    )
+    pepper: str | bytes | None = option(
+        None,
+        optional(_PEPPER),
+        doc="Secret key of the hash under which the store knows a caller. `None` takes `FLEXMW_PEPPER` from the "
+        "environment, else a fixed label.",
+        secret=True,
+    )
+    trusted_proxies: tuple[str, ...] = option(
+        (),
+        several(text),
+        doc='Networks (CIDR) of the proxies whose `X-Forwarded-For` is believed; `"unix"` stands for the peer of a '
+        "Unix socket. Only callers without credentials are identified by their address.",
+    )
+    store_timeout: float = option(
+        2.0,
+        seconds(above=0.0),
+        doc="Longest time that one operation of the store may take. After that, `on_store_failure` decides.",
+        unit="seconds",
+    )
+    capacity: int = option(
+        10_000,
+        whole(least=1),
+        doc="How many keys `memory://` holds. When it is full, the oldest key that is not running is forgotten before "
+        "its time. No effect on other stores.",
+        unit="keys",
+    )
+    prefix: str = option(
+        "flexmw:idempotency",
+        text,
+        doc="Beginning of every name in the store. Apps that share a store, but must not share keys, need different "
+        "prefixes.",
+    )
+    on_store_failure: str | None = option(
+        None,
+        optional(one_of(("refuse", "run"))),
+        doc="What happens to a request while the store does not respond. `refuse`: 503; `run`: the app runs without "
+        "protection. `None` refuses too, and the store must accept connections when the app starts.",
+    )
     clock: Clock = option(SYSTEM, hidden=True)
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import DEADLINE, Effect, Flow, Request, Response, RunBlocking, Send, Sleep
 from flexmw.kit.evidence import Evidence
-from flexmw.kit.options import check, option, seconds
+from flexmw.kit.options import check, documented, option, seconds
 from flexmw.pace.headers import server_now
 from flexmw.pace.redis import Shared
 from flexmw.pace.registry import SCHEMES, Lanes, caller_of, parse
@@ -45,13 +45,18 @@ class Pace:
     It belongs inside ``Retry``: outside of it, repeated attempts go past it. Nothing enforces that, because client
     components work in any order.
 
-    :param patience: seconds that the others wait for a first answer at most.
-    :param max_wait: seconds; where a limit frees up only later than that, or than the deadline of a Retry further
-        outward, the request is sent and the server answers.
-    :param storage: ``memory://``, or a store that processes share: ``redis://``, ``rediss://``, ``redis+unix://``,
-        ``redis+cluster://``, ``valkey://``... One that does not answer costs a call 100 ms at most.
-    :param pepper: the key of the hash under which a credential's account lies in the store; the same in every process.
-        Left out, it is read from ``FLEXMW_PEPPER``, else it is a fixed label.
+    :param patience: Longest wait for the first response while nothing is known about the limit of the server. Value: a
+        number of seconds, at least 0. Default: ``5.0``.
+    :param max_wait: Longest wait for a turn. A request whose turn would come later, or after the deadline of a
+        ``Retry`` further outward, is sent at once, and the server decides. Value: a number of seconds, at least 0.
+        Default: ``120.0``.
+    :param storage: Where the limits that servers have reported are kept. ``memory://`` is shared by the clients,
+        threads and tasks of this process; ``redis://``, ``rediss://``, ``redis+unix://``, ``redis+cluster://`` and
+        their ``valkey`` forms are shared by several processes. A store that does not respond costs a call 100 ms at
+        most. Value: a storage URL. Default: ``"memory://"``.
+    :param pepper: Secret key of the hash under which the store knows a credential; the same in every process. ``None``
+        takes ``FLEXMW_PEPPER`` from the environment, else a fixed label. Value: a text, bytes or None. Default:
+        ``None``.
     :raises ConfigError: for any option that cannot work.
     """
 
@@ -59,10 +64,34 @@ class Pace:
     api: ClassVar[int] = API
     order: ClassVar[Order] = Order()
 
-    patience: float = option(5.0, seconds())
-    max_wait: float = option(120.0, seconds())
-    storage: str = option("memory://", secret=True)
-    pepper: str | bytes | None = option(None, secret=True)
+    patience: float = option(
+        5.0,
+        seconds(),
+        doc="Longest wait for the first response while nothing is known about the limit of the server.",
+        unit="seconds",
+    )
+    max_wait: float = option(
+        120.0,
+        seconds(),
+        doc="Longest wait for a turn. A request whose turn would come later, or after the deadline of a `Retry` "
+        "further outward, is sent at once, and the server decides.",
+        unit="seconds",
+    )
+    storage: str = option(
+        "memory://",
+        documented("a storage URL"),
+        doc="Where the limits that servers have reported are kept. `memory://` is shared by the clients, threads and "
+        "tasks of this process; `redis://`, `rediss://`, `redis+unix://`, `redis+cluster://` and their `valkey` forms "
+        "are shared by several processes. A store that does not respond costs a call 100 ms at most.",
+        secret=True,
+    )
+    pepper: str | bytes | None = option(
+        None,
+        documented("a text, bytes or None"),
+        doc="Secret key of the hash under which the store knows a credential; the same in every process. `None` takes "
+        "`FLEXMW_PEPPER` from the environment, else a fixed label.",
+        secret=True,
+    )
     clock: Clock = option(SYSTEM, hidden=True)
 
     def __post_init__(self) -> None:

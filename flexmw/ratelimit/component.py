@@ -242,8 +242,8 @@ class RateLimit:
     exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = option(
         None,
         documented("a path, a list of paths, a function of the scope, or None"),
-        doc='Requests that are not limited: `"/health"`, `"/static/*"`, `"OPTIONS *"`, `"GET /metrics"`, or those '
-        "for which the function, plain or async, returns true.",
+        doc='Requests that are not limited: `"/health"`, `"/static/*"`, `"OPTIONS *"`, `"GET /metrics"`, or those for '
+        "which the function, plain or async, returns true.",
     )
     shadow: bool = option(
         False,

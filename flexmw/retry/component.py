@@ -62,20 +62,29 @@ _rate = Rule("a number, at least 0", lambda value: isinstance(value, (int, float
 class Retry:
     """Recover what is provably safe; give everything else back, saying what is known.
 
-    :param attempts: how often a request is sent at most, the first time included.
-    :param deadline: seconds for the whole call, waits included: timeouts of every attempt shrink to what is left.
-        ``None``: waits and further attempts get 90 seconds, and the first attempt keeps the caller's own timeouts, so
-        that wrapping a client never cuts a long answer short.
-    :param max_retry_after: the longest wait in seconds that a server may ask for; above it the answer goes back to
-        the caller, with its real value.
-    :param jitter: up to so many seconds are added to a wait that a server asked for, so that clients do not return
-        all at once. Without such a wait: exponential backoff with full jitter.
-    :param idempotent: the caller promises that executing a request twice does no harm.
-    :param auto_key: put an ``Idempotency-Key`` on POST and PATCH where the server is known to honour keys.
-    :param key_origins: origins that honour ``Idempotency-Key``. Others are learned from the ``Idempotency-Key-TTL`` of
-        their answers, for that method and path. A key alone is no safety.
-    :param budget_ratio: retries are at most this share of the calls made through this object...
-    :param budget_per_second: ...plus so many a second.
+    :param attempts: How often a request is sent at most, the first time included. Value: a whole number, 1 to 100
+        (attempts). Default: ``3``.
+    :param deadline: Longest duration of the whole call, waits included. The timeouts of every attempt shrink to what is
+        left. With ``None``, no wait and no further attempt goes beyond 90 seconds from the start, and the first attempt
+        keeps the client's own timeouts, so that wrapping a client never cuts off a long response. Value: a number of
+        seconds above 0, or None. Default: ``None``.
+    :param max_retry_after: Longest wait that a server may ask for. When it asks for more, its response goes back to the
+        caller with the real value. Value: a number of seconds, at least 0. Default: ``60.0``.
+    :param jitter: Largest random addition to a wait that a server asked for, so that clients do not return all at once.
+        Without such a wait, the delay is exponential backoff with full jitter, from half a second to eight. Value: a
+        number of seconds, at least 0. Default: ``0.5``.
+    :param idempotent: Your promise that executing a request twice does no harm. Retry then repeats POST and PATCH as if
+        the server honoured a key. Default: ``False``.
+    :param auto_key: Put an ``Idempotency-Key`` on POST and PATCH where the server is known to honour keys. Default:
+        ``False``.
+    :param key_origins: Origins that honour ``Idempotency-Key``. Retry learns others from the ``Idempotency-Key-TTL`` of
+        their responses, for that method and path. A key that no server honours makes no repetition safe. Value: a list,
+        each an origin such as 'https://api.example.com', in lower case, without a path, without a slash at its end,
+        with its port where that is not the usual one. Default: ``()``.
+    :param budget_ratio: Share of the calls made through this object that may be retries, in addition to
+        ``budget_per_second``. Value: a number from 0 to 10 (retries per call). Default: ``0.2``.
+    :param budget_per_second: Rate of retries that is always allowed, in addition to ``budget_ratio``. Value: a number,
+        at least 0 (retries per second). Default: ``10.0``.
 
     One object keeps one budget and one memory of what it learned; use it for several clients to share them.
     """
@@ -84,15 +93,63 @@ class Retry:
     api: ClassVar[int] = API
     order: ClassVar[Order] = Order(alone=True)
 
-    attempts: int = option(3, whole(least=1, most=100))
-    deadline: float | None = option(None, optional(seconds(above=0)))
-    max_retry_after: float = option(60.0, seconds())
-    jitter: float = option(0.5, seconds())
-    idempotent: bool = option(False, flag)
-    auto_key: bool = option(False, flag)
-    key_origins: tuple[str, ...] = option((), several(_origin))
-    budget_ratio: float = option(0.2, _share)
-    budget_per_second: float = option(10.0, _rate)
+    attempts: int = option(
+        3,
+        whole(least=1, most=100),
+        doc="How often a request is sent at most, the first time included.",
+        unit="attempts",
+    )
+    deadline: float | None = option(
+        None,
+        optional(seconds(above=0)),
+        doc="Longest duration of the whole call, waits included. The timeouts of every attempt shrink to what is left. "
+        "With `None`, no wait and no further attempt goes beyond 90 seconds from the start, and the first attempt "
+        "keeps the client's own timeouts, so that wrapping a client never cuts off a long response.",
+        unit="seconds",
+    )
+    max_retry_after: float = option(
+        60.0,
+        seconds(),
+        doc="Longest wait that a server may ask for. When it asks for more, its response goes back to the caller with "
+        "the real value.",
+        unit="seconds",
+    )
+    jitter: float = option(
+        0.5,
+        seconds(),
+        doc="Largest random addition to a wait that a server asked for, so that clients do not return all at once. "
+        "Without such a wait, the delay is exponential backoff with full jitter, from half a second to eight.",
+        unit="seconds",
+    )
+    idempotent: bool = option(
+        False,
+        flag,
+        doc="Your promise that executing a request twice does no harm. Retry then repeats POST and PATCH as if the "
+        "server honoured a key.",
+    )
+    auto_key: bool = option(
+        False,
+        flag,
+        doc="Put an `Idempotency-Key` on POST and PATCH where the server is known to honour keys.",
+    )
+    key_origins: tuple[str, ...] = option(
+        (),
+        several(_origin),
+        doc="Origins that honour `Idempotency-Key`. Retry learns others from the `Idempotency-Key-TTL` of their "
+        "responses, for that method and path. A key that no server honours makes no repetition safe.",
+    )
+    budget_ratio: float = option(
+        0.2,
+        _share,
+        doc="Share of the calls made through this object that may be retries, in addition to `budget_per_second`.",
+        unit="retries per call",
+    )
+    budget_per_second: float = option(
+        10.0,
+        _rate,
+        doc="Rate of retries that is always allowed, in addition to `budget_ratio`.",
+        unit="retries per second",
+    )
     clock: Clock = option(SYSTEM, hidden=True)
     random: Callable[[], float] = option(random.random, function, hidden=True)
     _budget: Budget = field(default_factory=Budget, init=False, repr=False, compare=False)

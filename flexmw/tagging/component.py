@@ -11,7 +11,7 @@ from flexmw.kit.asgi import ASGIApp
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request
-from flexmw.kit.options import check, flag, function, option, optional, several, text
+from flexmw.kit.options import check, documented, flag, function, option, optional, several, text
 from flexmw.kit.semconv import CODES, TYPES
 from flexmw.tagging.asgi import Tagged
 from flexmw.tagging.core import Vocabulary
@@ -24,32 +24,84 @@ __all__ = ["Tagging"]
 
 @dataclass(frozen=True, kw_only=True)
 class Tagging:
-    """Enriches the span of whatever instruments the host or the client; see ``docs/telemetry.md`` for every name.
+    """Enrich the spans that the instrumentation of the app or of the client has opened. ``docs/telemetry.md`` lists
+    every attribute, event and metric.
 
-    :param types: values of ``type`` that this application's errors have beside the contract's.
-    :param codes: the same for ``code``. Anything else is reported as ``_OTHER``, so that no metric grows without end.
-    :param exception_text: put exception messages and stacks, secrets taken out, on exception events.
-    :param server_address: put the called host on client metrics.
-    :param server_span: open a server span where nothing else records one.
-    :param call_span: open one INTERNAL span per logical call of a client, around its attempts.
-    :param route: ``(scope) -> route``: the route of a request, where the router does not say.
-    :raises ConfigError: for a value that cannot work, naming it.
+    :param types: Values of the error field ``type`` that this app uses besides those of the contract. Any other value
+        is reported as ``_OTHER``, so that the number of time series stays bounded. Value: a list, each a text that is
+        not empty. Default: ``()``.
+    :param codes: Values of the error field ``code`` that this app uses besides those of the contract. Any other value
+        is reported as ``_OTHER``. Value: a list, each a text that is not empty. Default: ``()``.
+    :param exception_text: Record the messages and stacks of exceptions, with secrets removed. Otherwise an exception
+        event carries the class of the exception alone. Default: ``True``.
+    :param server_address: Record the called host on client metrics. Default: ``True``.
+    :param server_span: Open a server span where nothing else records one. Default: ``False``.
+    :param call_span: Open one INTERNAL span ``flexmw.call`` for each logical call of a client, around its attempts.
+        Default: ``False``.
+    :param route: A function of the scope that returns the route of a request, for routers that do not report it. Value:
+        a function, or None. Default: ``None``.
+    :param tracer_provider: OpenTelemetry provider of spans. ``None`` uses the global provider. Value: a tracer provider
+        or None. Default: ``None``.
+    :param meter_provider: OpenTelemetry provider of metrics. ``None`` uses the global provider. Value: a meter provider
+        or None. Default: ``None``.
+    :param logger_provider: OpenTelemetry provider of log events. ``None`` uses the global provider. Value: a logger
+        provider or None. Default: ``None``.
+    :raises ConfigError: an option that cannot work; the error names the option, its value and what would be right.
     """
 
     name: ClassVar[str] = "tagging"
     api: ClassVar[int] = API
     order: ClassVar[Order] = Order(before=("envelope", "ratelimit", "idempotency"))
 
-    types: tuple[str, ...] = option((), several(text))
-    codes: tuple[str, ...] = option((), several(text))
-    exception_text: bool = option(True, flag)
-    server_address: bool = option(True, flag)
-    server_span: bool = option(False, flag)
-    call_span: bool = option(False, flag)
-    route: Callable[[MutableMapping[str, Any]], str | None] | None = option(None, optional(function), hidden=True)
-    tracer_provider: Any = option(None, hidden=True)
-    meter_provider: Any = option(None, hidden=True)
-    logger_provider: Any = option(None, hidden=True)
+    types: tuple[str, ...] = option(
+        (),
+        several(text),
+        doc="Values of the error field `type` that this app uses besides those of the contract. Any other value is "
+        "reported as `_OTHER`, so that the number of time series stays bounded.",
+    )
+    codes: tuple[str, ...] = option(
+        (),
+        several(text),
+        doc="Values of the error field `code` that this app uses besides those of the contract. Any other value is "
+        "reported as `_OTHER`.",
+    )
+    exception_text: bool = option(
+        True,
+        flag,
+        doc="Record the messages and stacks of exceptions, with secrets removed. Otherwise an exception event carries "
+        "the class of the exception alone.",
+    )
+    server_address: bool = option(True, flag, doc="Record the called host on client metrics.")
+    server_span: bool = option(False, flag, doc="Open a server span where nothing else records one.")
+    call_span: bool = option(
+        False,
+        flag,
+        doc="Open one INTERNAL span `flexmw.call` for each logical call of a client, around its attempts.",
+    )
+    route: Callable[[MutableMapping[str, Any]], str | None] | None = option(
+        None,
+        optional(function),
+        doc="A function of the scope that returns the route of a request, for routers that do not report it.",
+        hidden=True,
+    )
+    tracer_provider: Any = option(
+        None,
+        documented("a tracer provider or None"),
+        doc="OpenTelemetry provider of spans. `None` uses the global provider.",
+        hidden=True,
+    )
+    meter_provider: Any = option(
+        None,
+        documented("a meter provider or None"),
+        doc="OpenTelemetry provider of metrics. `None` uses the global provider.",
+        hidden=True,
+    )
+    logger_provider: Any = option(
+        None,
+        documented("a logger provider or None"),
+        doc="OpenTelemetry provider of log events. `None` uses the global provider.",
+        hidden=True,
+    )
     clock: Clock = option(SYSTEM, hidden=True)
 
     def __post_init__(self) -> None:

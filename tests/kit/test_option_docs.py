@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from scripts.option_docs import COMMAND, COMPONENTS, documented_options, generated, literal, table
+from scripts.option_docs import COMMAND, COMPONENTS, ROOT, documented_options, generated, literal, table
 
 
-@pytest.mark.parametrize("path", generated(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", generated(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_is_written_is_what_the_options_say(path: Any) -> None:
     assert path.read_text("utf-8") == generated()[path], f"run: {COMMAND}"
 
