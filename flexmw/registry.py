@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
-from importlib import import_module, metadata
 from typing import Any, Final, cast
 
 from flexmw.contract import redact
-from flexmw.errors import ConfigError, PluginError, UnknownComponent
+from flexmw.errors import ConfigError, UnknownComponent
 from flexmw.kit.component import API, OLDEST_API, Component, Order
+from flexmw.kit.entry_points import Plugin, claim, declared, fault, load, load_target
 
 __all__ = [
     "BUILT_IN",
@@ -49,36 +49,16 @@ BUILT_IN: Final = {
 """Resolved without a scan, and never shadowed by an entry point."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plugin:
-    """What one entry point declares. ``target`` is ``module:attribute``."""
-
-    name: str
-    target: str
-    distribution: str
-    version: str
-
-
 @lru_cache(maxsize=1)
 def installed() -> tuple[Plugin, ...]:
     """All entry points of the group ``flexmw.components``, sorted by name. Imports none of them; scans once."""
-    return _declared(GROUP)
+    return declared(GROUP)
 
 
 @lru_cache(maxsize=1)
 def dialects() -> tuple[Plugin, ...]:
     """The same of the group ``flexmw.dialects``: shapes of errors, for the Envelope."""
-    return _declared(DIALECTS)
-
-
-def _declared(group: str) -> tuple[Plugin, ...]:
-    found = {
-        Plugin(
-            entry.name, entry.value, entry.dist.name if entry.dist else "?", entry.dist.version if entry.dist else "?"
-        )
-        for entry in metadata.entry_points(group=group)
-    }
-    return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.distribution, plugin.target)))
+    return declared(DIALECTS)
 
 
 def resolve(name: str) -> type[Component]:
@@ -88,34 +68,15 @@ def resolve(name: str) -> type[Component]:
     :raises PluginError: two distributions claim it, it does not import, or it is no component of a supported version.
     """
     if name in BUILT_IN:
-        module, _, attribute = BUILT_IN[name].partition(":")
-        return cast("type[Component]", getattr(import_module(module), attribute))
-    claims = [plugin for plugin in installed() if plugin.name == name]
-    if not claims:
+        return cast("type[Component]", load_target(BUILT_IN[name]))
+    plugin = claim(installed(), name)
+    if plugin is None:
         raise UnknownComponent(name, [*BUILT_IN, *(plugin.name for plugin in installed())])
-    if len(claims) > 1:
-        owners = " and ".join(f"{plugin.distribution} {plugin.version} ({plugin.target})" for plugin in claims)
-        raise PluginError(name, f"claimed by {owners}", fix="Uninstall one of them")
-    return _load(claims[0])
-
-
-def _load(plugin: Plugin) -> type[Component]:
-    origin = f"{plugin.distribution} {plugin.version}"
-
-    def fault(problem: str, fix: str) -> PluginError:
-        return PluginError(plugin.name, problem, target=plugin.target, distribution=origin, fix=fix)
-
-    module, _, attribute = plugin.target.partition(":")
-    try:
-        loaded: Any = import_module(module)
-        for part in filter(None, attribute.split(".")):
-            loaded = getattr(loaded, part)
-    except Exception as error:
-        problem = f"failed to import: {type(error).__name__}: {error}"
-        raise fault(problem, f"Repair or uninstall {plugin.distribution}, or do not name it") from error
+    loaded = load(plugin)
     faults = _faults(loaded)
     if faults:
-        raise fault(*faults)
+        problem, fix = faults
+        raise fault(plugin, problem, fix=fix)
     return cast("type[Component]", loaded)
 
 

@@ -1,4 +1,4 @@
-"""``flexmw keys``: list the idempotency keys of a store, and settle those whose outcome nobody knows."""
+"""``flexmw keys``: list the idempotency keys of a store, and resolve those whose outcome is unknown."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import anyio
 from flexmw.cli.source import config_argument, load
 from flexmw.cli.table import table
 from flexmw.contract import redact
-from flexmw.errors import ConfigError
+from flexmw.errors import ConfigError, FlexmwError
 from flexmw.idempotency.admin import PREFIX, Given, KnownKey, list_keys, resolve
-from flexmw.idempotency.stores.sqlite import path_of
+from flexmw.idempotency.stores import Store
+from flexmw.idempotency.stores.open import open_store
 from flexmw.kit.store_url import mask
 
 __all__ = ["HELP", "arguments", "command"]
@@ -45,66 +46,62 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     outcome: Any = "run"
     if arguments.answer:
         outcome = Given(body=_json(arguments.body), status=arguments.status)
-    given = _of_file(arguments.config) if arguments.storage is None else (arguments.storage, PREFIX)
-    storage, prefix = _seen(given[0]), arguments.prefix or given[1]
-    if arguments.run or arguments.answer:
-        _ask(storage, _settle, storage, arguments.run or arguments.answer, outcome, arguments.force)
+    storage, prefix = _of_file(arguments.config) if arguments.storage is None else (arguments.storage, PREFIX)
+    prefix = arguments.prefix or prefix
+    if key_id := arguments.run or arguments.answer:
+        _with_store(storage, lambda store: resolve(store, key_id, outcome, force=arguments.force))
         out.write("settled\n")
         return 0
     states = tuple(arguments.state or ("unknown", "running"))
-    found: list[KnownKey] = _ask(storage, _found, storage, states, arguments.key, prefix)
+    keys: list[KnownKey] = _with_store(
+        storage, lambda store: list_keys(store, states=states, key=arguments.key, prefix=prefix)
+    )
     if arguments.json:
-        out.write(json.dumps([asdict(each) for each in found], indent=2) + "\n")
-    elif found:
-        rows = [(each.state, each.what, each.key, _moment(each.at), str(each.status or ""), each.id) for each in found]
+        out.write(json.dumps([asdict(known) for known in keys], indent=2) + "\n")
+    elif keys:
+        rows = [_row(known) for known in keys]
         out.write(table(("state", "request", "key", "claimed", "status", "id"), rows))
     else:
         out.write("no such keys\n")
     return 0
 
 
-async def _found(storage: Any, states: Any, key: str | None, prefix: str) -> list[KnownKey]:
-    return await list_keys(storage, states=states, key=key, prefix=prefix)
-
-
-async def _settle(storage: Any, id: str, outcome: Any, force: bool) -> None:
-    await resolve(storage, id, outcome, force=force)
+def _row(known: KnownKey) -> tuple[str, str, str, str, str, str]:
+    claimed = datetime.fromtimestamp(known.at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return known.state, known.what, known.key, claimed, str(known.status or ""), known.id
 
 
 def _of_file(config: str | None) -> tuple[Any, str]:
     """Storage and prefix of the Idempotency in the file.
 
-    :raises ConfigError: there is no file, or it has none.
+    :raises ConfigError: when there is no file, or the file has no table ``[idempotency]``.
     """
     stack = load(config)
     components = () if stack is None else stack.components
-    found: Any = next((each for each in components if each.name == "idempotency"), None)
-    if found is None:
+    component: Any = next((component for component in components if component.name == "idempotency"), None)
+    if component is None:
         raise ConfigError("flexmw keys", config, "--storage URL, or a file with a table [idempotency]")
-    return found.storage, found.prefix
+    return component.storage, component.prefix
 
 
-def _seen(storage: Any) -> Any:
-    """The storage, if it is one that this process can look into. A file that is misspelled is not made.
+def _with_store(storage: str | Store, function: Callable[[Store], Awaitable[Any]]) -> Any:
+    """What a function returns for the store.
 
-    :raises ConfigError: it lives in another process' memory, or there is no such file.
+    :raises ConfigError: when the store is that of another process' memory or a file that does not exist, cannot be
+        reached, refuses the credentials, or holds something else than keys.
     """
-    kind = storage.partition(":")[0] if isinstance(storage, str) else ""
-    if kind == "memory":
-        raise ConfigError("flexmw keys", storage, "a store that more than one process can see: sqlite or redis")
-    if kind == "sqlite" and not (path := path_of(storage)).exists():
-        raise ConfigError("storage", storage, f"a file that is there: no process has kept keys in {path}")
-    return storage
 
+    async def run() -> Any:
+        store = open_store(storage, existing=True)
+        try:
+            return await function(store)
+        finally:
+            if store is not storage:
+                await store.aclose()
 
-def _ask(storage: Any, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-    """What a function finds in the store.
-
-    :raises ConfigError: the store does not answer, does not let us in, or holds something else.
-    """
     try:
-        return anyio.run(function, *arguments)
-    except ConfigError:
+        return anyio.run(run)
+    except FlexmwError:
         raise
     except Exception as error:
         reason = redact(f"{type(error).__name__}: {error}")
@@ -116,7 +113,3 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise ConfigError("--body", text, f"valid JSON ({error})") from error
-
-
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -24,6 +24,18 @@ from __future__ import annotations
 
 from flexmw.idempotency.component import Idempotency
 from flexmw.idempotency.execution import Execution, execution
-from flexmw.idempotency.stores.open import Held, Store, open_store
+from flexmw.idempotency.stores import BlockingStore, Held, Store, StoreOptions
+from flexmw.idempotency.stores.open import open_store
+from flexmw.idempotency.stores.threads import Threaded
 
-__all__ = ["Execution", "Held", "Idempotency", "Store", "execution", "open_store"]
+__all__ = [
+    "BlockingStore",
+    "Execution",
+    "Held",
+    "Idempotency",
+    "Store",
+    "StoreOptions",
+    "Threaded",
+    "execution",
+    "open_store",
+]

@@ -25,7 +25,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from flexmw.errors import ConfigError
 from flexmw.idempotency.core import Kept, Record, lapse, release, settle
-from flexmw.idempotency.stores.open import Held, Store, open_store
+from flexmw.idempotency.stores import Held, Store
+from flexmw.idempotency.stores.open import open_store
 
 __all__ = ["PREFIX", "Given", "KeyState", "KnownKey", "list_keys", "resolve"]
 

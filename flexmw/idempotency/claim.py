@@ -12,7 +12,7 @@ import anyio
 
 from flexmw.idempotency import sdk
 from flexmw.idempotency.core import Ask, Kept, OnUnknown, Record, Refuse, Replay, Run, decide, lapse, release, settle
-from flexmw.idempotency.stores.open import Held, Store
+from flexmw.idempotency.stores import Held, Store
 from flexmw.kit.clock import Clock
 
 __all__ = ["Claim", "Claims", "StoreFailed", "TakenOver"]

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from flexmw.idempotency.core import OnUnknown
-from flexmw.idempotency.stores.open import SCHEMES, Store
-from flexmw.idempotency.stores.sqlite import path_of
+from flexmw.idempotency.stores import Store
+from flexmw.idempotency.stores.open import check_url
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.options import Rule, check, flag, function, one_of, option, optional, seconds, several, text, whole
-from flexmw.kit.store_url import parse
 
 __all__ = ["Idempotency"]
 
@@ -238,9 +237,7 @@ class Idempotency:
     def __post_init__(self) -> None:
         check(self)
         if isinstance(self.storage, str):
-            url: Any = parse(self.storage, "Idempotency(storage=...)", schemes=SCHEMES)
-            if url.scheme.family == "sqlite":
-                path_of(self.storage, "Idempotency(storage=...)")
+            check_url(self.storage, "Idempotency(storage=...)")
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """The app with this component around it. Opens the store."""

@@ -17,7 +17,7 @@ from typing import Final
 
 import anyio
 
-from flexmw.idempotency.stores.open import Held, Store
+from flexmw.idempotency.stores import Held, Store
 
 __all__ = ["check_store"]
 

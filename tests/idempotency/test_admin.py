@@ -14,8 +14,9 @@ from flexmw.errors import ConfigError
 from flexmw.idempotency import Idempotency
 from flexmw.idempotency.admin import Given, list_keys, resolve
 from flexmw.idempotency.core import Record
+from flexmw.idempotency.stores import Store
 from flexmw.idempotency.stores.memory import MemoryStore
-from flexmw.idempotency.stores.open import Store, open_store
+from flexmw.idempotency.stores.open import open_store
 from flexmw.testing import FakeClock
 from tests.idempotency.calls import KEYED, Caller, Host
 

@@ -1,5 +1,113 @@
-"""Where the records of idempotency keys are kept: memory, sqlite, redis."""
+"""The interface of a store of idempotency keys: compare-and-swap on small entries with a lease and a time to live.
+
+>>> import anyio
+>>> from flexmw.idempotency import open_store
+>>> async def claim_twice(store: Store) -> list[bool]:
+...     first = await store.swap("k", "", "mine", b"running", lease=60.0, ttl=86400.0)
+...     second = await store.swap("k", "", "yours", b"running", lease=60.0, ttl=86400.0)
+...     return [first.token == "mine", second.token == "yours"]
+>>> anyio.run(claim_twice, open_store("memory://"))
+[True, False]
+
+The modules beside this one implement it: ``memory``, ``sqlite`` and ``redis``. ``threads`` makes a :class:`Store` of a
+:class:`BlockingStore`, and ``open`` finds the store that a URL names. Any other object with the methods of
+:class:`Store` is a store too; ``flexmw.testing.check_store`` tests whether it keeps the promises of the interface.
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from flexmw.kit.clock import SYSTEM, Clock
+
+__all__ = ["BlockingStore", "Held", "Store", "StoreOptions"]
+
+
+class Held(NamedTuple):
+    """What a store holds under one key.
+
+    :param token: the token of the last write.
+    :param entry: the bytes of the last write.
+    :param lease: the seconds that are left of the lease, by the store's own time; 0 or less when the lease has run out.
+    """
+
+    token: str
+    entry: bytes
+    lease: float
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Compare-and-swap on small entries. Each entry has a token, a lease and a time to live (seconds).
+
+    Every method is atomic across the tasks, threads, processes and machines that share the store, and raises an
+    ``Exception`` when the store cannot be reached. No entry outlives its ``ttl``. Leases are measured by a time that
+    all users of the store share and that no change of a machine's wall clock moves, as far as the store can know one.
+    """
+
+    async def load(self, key: str) -> Held | None:
+        """Return what is held under ``key``."""
+        ...
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
+        """Write ``entry`` under ``key`` if the token held there is ``expected`` (``""``: nothing is held).
+
+        Return what is held afterwards: the write took place exactly if that has ``token``. Repeating a lost call is
+        harmless: where ``token`` is already held, the call changes nothing and reports success.
+        """
+        ...
+
+    async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
+        """Renew lease and time to live if ``token`` is the token held under ``key``. Return whether it is."""
+        ...
+
+    async def drop(self, key: str, token: str) -> bool:
+        """Delete ``key`` if ``token`` is the token held under it. Return whether it was."""
+        ...
+
+    def scan(self, prefix: str = "") -> AsyncIterator[tuple[str, Held]]:
+        """Yield every key that begins with ``prefix``, each once, in any order. Meant for operators: it reads all."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections. A store that is used afterwards opens new connections."""
+        ...
+
+
+class BlockingStore(Protocol):
+    """The methods of :class:`Store` for libraries that block.
+
+    :class:`flexmw.idempotency.stores.threads.Threaded` runs it outside the event loop.
+    """
+
+    def load(self, key: str) -> Held | None: ...
+    def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None: ...
+    def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool: ...
+    def drop(self, key: str, token: str) -> bool: ...
+    def scan(self, prefix: str = "") -> Iterator[tuple[str, Held]]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """How a store is opened: the second argument of a store factory. A factory ignores what does not concern it.
+
+    :param option: the name of the option that holds the URL, for the message of a ``ConfigError``.
+    :param timeout: seconds that one operation may take.
+    :param capacity: number of keys that an in-memory store holds at most.
+    :param max_bytes: bytes of entries that an in-memory store holds at most.
+    :param reach: connect now, and raise ``ConfigError`` when the store cannot be reached.
+    :param existing: open a store only if another process can have written it. A file is then not created, and an
+        in-memory store is a ``ConfigError``.
+    :param clock: the time by which an embedded store measures leases and times to live.
+    """
+
+    option: str = "storage"
+    timeout: float = 2.0
+    capacity: int = 10_000
+    max_bytes: int = 64 * 1024 * 1024
+    reach: bool = False
+    existing: bool = False
+    clock: Clock = field(default=SYSTEM, repr=False)

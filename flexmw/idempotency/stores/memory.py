@@ -1,4 +1,4 @@
-"""Keys of one process, bounded: for development, tests and a single worker.
+"""A store in the memory of one process, for development, tests and a single worker.
 
 >>> import anyio
 >>> store = MemoryStore(capacity=100)
@@ -14,16 +14,25 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
-from flexmw.idempotency.stores.open import Held
+from flexmw.errors import ConfigError
+from flexmw.idempotency.stores import Held, Store, StoreOptions
 from flexmw.kit.clock import SYSTEM, Clock
 
-__all__ = ["Full", "MemoryStore"]
+__all__ = ["Full", "MemoryStore", "from_url"]
 
 _SWEEP: Final = 16
+"""Number of expired keys that one write removes at most, so that expired keys need no task of their own."""
+
+
+def from_url(url: str, options: StoreOptions) -> Store:
+    """The store of ``memory://``: always a new and empty one."""
+    if options.existing:
+        raise ConfigError(options.option, url, "a store that more than one process can see: sqlite or redis")
+    return MemoryStore(capacity=options.capacity, max_bytes=options.max_bytes, clock=options.clock)
 
 
 class Full(Exception):
-    """Every key of a full store is of a request that still runs."""
+    """The store is full, and every key in it belongs to a request that still runs."""
 
 
 @dataclass(slots=True)
@@ -35,15 +44,19 @@ class _Slot:
 
 
 class MemoryStore:
-    """A :class:`~flexmw.idempotency.stores.open.Store` in this process.
+    """A :class:`~flexmw.idempotency.stores.Store` in this process.
 
-    Holds ``capacity`` keys and ``max_bytes`` of entries at most. When full, the oldest key that is not of a running
-    request is forgotten before its time; where that matters, a sqlite or redis store is the right one. Each operation
-    also looks at a few old keys, so that expired ones go without a task of their own.
+    A full store deletes the oldest key that does not belong to a running request, before the key expires. An
+    application that cannot accept this needs a sqlite or redis store.
+
+    :param capacity: number of keys that are held at most.
+    :param max_bytes: bytes of entries that are held at most.
+    :param clock: the monotonic time that measures leases and times to live.
+    :raises Full: from ``swap``, when every key belongs to a running request.
     """
 
     def __init__(self, *, capacity: int = 10_000, max_bytes: int = 64 * 1024 * 1024, clock: Clock = SYSTEM) -> None:
-        self._capacity, self._most, self._clock = capacity, max_bytes, clock
+        self._capacity, self._max_bytes, self._clock = capacity, max_bytes, clock
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
@@ -91,7 +104,7 @@ class MemoryStore:
                 yield key, held
 
     async def aclose(self) -> None:
-        """Nothing to give up: keys stay as long as the object."""
+        """Does nothing: the keys live as long as the object."""
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -109,16 +122,19 @@ class MemoryStore:
             self._bytes -= len(slot.entry)
 
     def _make_room(self, size: int, now: float, *, instead_of: str) -> None:
-        """Forget until an entry of ``size`` bytes fits, in place of what ``instead_of`` holds. That one stays: where
-        there is no room, a request that runs keeps its claim."""
+        """Delete keys until an entry of ``size`` bytes fits.
+
+        The entry replaces that of the key ``instead_of``, whose bytes therefore do not count. The key itself is not
+        deleted: a running request keeps its claim when there is no room.
+        """
         for _ in range(min(_SWEEP, len(self._slots))):
             key, slot = next(iter(self._slots.items()))
             if slot.expires > now or key == instead_of:
                 break
             self._forget(key)
-        own = self._slots.get(instead_of)
-        count, freed = (0, 0) if own is None else (1, len(own.entry))
-        while len(self._slots) - count >= self._capacity or self._bytes - freed + size > self._most:
+        replaced = self._slots.get(instead_of)
+        count, freed = (0, 0) if replaced is None else (1, len(replaced.entry))
+        while len(self._slots) - count >= self._capacity or self._bytes - freed + size > self._max_bytes:
             idle = next(
                 (key for key, slot in self._slots.items() if key != instead_of and slot.leased_until <= now), None
             )

@@ -1,144 +1,75 @@
-"""Where keys are kept: one interface, and the stores that a URL can name.
+"""Open the store that a URL names.
 
->>> import anyio
->>> async def claim_twice(store: Store) -> list[bool]:
-...     first = await store.swap("k", "", "mine", b"running", lease=60.0, ttl=86400.0)
-...     second = await store.swap("k", "", "yours", b"running", lease=60.0, ttl=86400.0)
-...     return [first.token == "mine", second.token == "yours"]
->>> anyio.run(claim_twice, open_store("memory://"))
-[True, False]
+A built-in store is one module beside this one and one row in :data:`FAMILIES`. Other distributions declare a store as
+an entry point of the group ``flexmw.stores``: its name is the URL scheme, its target a function
+``(url: str, options: StoreOptions) -> Store``. The built-in rows name functions of the same shape.
 
-A plugin's store is any object with these methods; ``flexmw.testing.check_store`` holds one against them.
+>>> check_url("sqlite://keys.db", "Idempotency(storage=...)")
+Traceback (most recent call last):
+    ...
+flexmw.errors.ConfigError: Idempotency(storage=...) = 'sqlite://keys.db': expected sqlite:///file (relative) or \
+sqlite:////folder/file (absolute), without parameters
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
-from typing import Any, Final, NamedTuple, Protocol, TypeVar, runtime_checkable
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
-import anyio.to_thread
-from anyio import CapacityLimiter
-from anyio.lowlevel import RunVar
-
-from flexmw.errors import ConfigError
+from flexmw.errors import ConfigError, FlexmwError
+from flexmw.idempotency.stores import Store, StoreOptions
 from flexmw.kit.clock import SYSTEM, Clock
-from flexmw.kit.store_url import parse, probe, schemes_of
+from flexmw.kit.entry_points import Plugin, claim, declared, fault, load, load_target
+from flexmw.kit.store_url import parse, schemes_of
 
-__all__ = ["SCHEMES", "BlockingStore", "Held", "Store", "Threaded", "open_store"]
+__all__ = ["FAMILIES", "GROUP", "SCHEMES", "Family", "check_url", "installed_stores", "open_store"]
 
-SCHEMES: Final = schemes_of("memory", "sqlite", "redis", "redis+cluster")
-"""What ``storage="..."`` may begin with."""
+GROUP: Final = "flexmw.stores"
+"""The entry-point group of stores. The name of an entry point is a URL scheme in lower case."""
 
 
-class Held(NamedTuple):
-    """What a store holds under a key.
+class Family(NamedTuple):
+    """How the stores of one family of URL schemes are opened. Functions are named as ``module:function``, so that a
+    store and its driver are imported only when a URL names them.
 
-    ``token`` is who wrote it, ``entry`` the bytes, ``lease`` the seconds that it is still alive by the store's own
-    time (0 or less: the lease has run out).
+    :param factory: ``(url, options) -> Store``.
+    :param check: ``(url, option)``; raises ``ConfigError`` for a URL that cannot work, and opens nothing.
     """
 
-    token: str
-    entry: bytes
-    lease: float
+    factory: str
+    check: str | None = None
 
 
-@runtime_checkable
-class Store(Protocol):
-    """Compare and swap on small entries, each with a token, a lease and a time to live (seconds).
+FAMILIES: Final[Mapping[str, Family]] = {
+    "memory": Family("flexmw.idempotency.stores.memory:from_url"),
+    "sqlite": Family("flexmw.idempotency.stores.sqlite:from_url", check="flexmw.idempotency.stores.sqlite:path_of"),
+    "redis": Family("flexmw.idempotency.stores.redis:from_url"),
+    "redis+cluster": Family("flexmw.idempotency.stores.redis:from_url"),
+}
+"""The built-in stores by family; :data:`flexmw.kit.store_url.SCHEMES` says which schemes a family has."""
 
-    Every method is atomic, safe across tasks, threads, processes and machines as far as the store reaches, and raises
-    an ``Exception`` when the store cannot be reached. No entry outlives its ``ttl``. Leases are measured by a time that
-    all users of the store share and that no change of a machine's wall clock moves, as far as the store can know one.
+SCHEMES: Final = schemes_of(*FAMILIES)
+"""The URL schemes of the built-in stores. An entry point cannot take one of them over."""
+
+
+@lru_cache(maxsize=1)
+def installed_stores() -> tuple[Plugin, ...]:
+    """The stores that installed distributions declare, sorted by scheme. Imports none of them; scans once."""
+    return declared(GROUP)
+
+
+def check_url(url: str, option: str) -> None:
+    """Check a storage URL without opening the store.
+
+    :param option: the name of the option that holds the URL.
+    :raises ConfigError: for a URL that cannot work.
+    :raises PluginError: when two distributions declare the scheme.
     """
-
-    async def load(self, key: str) -> Held | None:
-        """What is held under ``key``."""
-        ...
-
-    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
-        """Write ``entry`` under ``key`` if the token held there is ``expected`` (``""``: nothing is held).
-
-        Returns what is held afterwards: the write took place exactly if that has ``token``. Repeating a call whose
-        outcome was lost is harmless: where ``token`` is already held it changes nothing and reports success.
-        """
-        ...
-
-    async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
-        """Renew lease and time to live if ``token`` is still the one held; says whether it was."""
-        ...
-
-    async def drop(self, key: str, token: str) -> bool:
-        """Forget ``key`` if ``token`` is the one held; says whether it was."""
-        ...
-
-    def scan(self, prefix: str = "") -> AsyncIterator[tuple[str, Held]]:
-        """All keys that begin with ``prefix``, each once, in any order: for operators, not for requests."""
-        ...
-
-    async def aclose(self) -> None:
-        """Give up connections. The store may be used again: it opens new ones."""
-        ...
-
-
-class BlockingStore(Protocol):
-    """The same as :class:`Store` for libraries that block: :class:`Threaded` runs it off the event loop."""
-
-    def load(self, key: str) -> Held | None: ...
-    def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None: ...
-    def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool: ...
-    def drop(self, key: str, token: str) -> bool: ...
-    def scan(self, prefix: str = "") -> Iterator[tuple[str, Held]]: ...
-    def close(self) -> None: ...
-
-
-T = TypeVar("T")
-
-_limiters: RunVar[dict[int, CapacityLimiter]] = RunVar("flexmw.idempotency.limiters")
-
-
-class Threaded:
-    """A blocking store as a :class:`Store`: its calls run in worker threads, under asyncio and trio alike.
-
-    They have threads of their own (``threads`` at a time for each event loop), so that sync endpoints, which may have
-    taken all of the host's, cannot starve a heartbeat.
-    """
-
-    __slots__ = ("_threads", "blocking")
-
-    def __init__(self, blocking: BlockingStore, *, threads: int = 8) -> None:
-        self.blocking = blocking
-        self._threads = threads
-
-    async def load(self, key: str) -> Held | None:
-        return await self._run(partial(self.blocking.load, key))
-
-    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
-        return await self._run(partial(self.blocking.swap, key, expected, token, entry, lease=lease, ttl=ttl))
-
-    async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
-        return await self._run(partial(self.blocking.extend, key, token, lease=lease, ttl=ttl))
-
-    async def drop(self, key: str, token: str) -> bool:
-        return await self._run(partial(self.blocking.drop, key, token))
-
-    async def scan(self, prefix: str = "") -> AsyncIterator[tuple[str, Held]]:
-        for item in await self._run(lambda: list(self.blocking.scan(prefix))):
-            yield item
-
-    async def aclose(self) -> None:
-        await self._run(self.blocking.close)
-        _limiters.get({}).pop(id(self), None)
-
-    async def _run(self, call: Callable[[], T]) -> T:
-        limiters = _limiters.get(None)
-        if limiters is None:
-            limiters = dict[int, CapacityLimiter]()
-            _limiters.set(limiters)
-        limiter = limiters.get(id(self))
-        if limiter is None:
-            limiter = limiters[id(self)] = CapacityLimiter(self._threads)
-        return await anyio.to_thread.run_sync(call, limiter=limiter)
+    if _plugin(url) is None:
+        family = _family(url, option)
+        if family.check is not None:
+            load_target(family.check)(url, option)
 
 
 def open_store(
@@ -149,35 +80,65 @@ def open_store(
     capacity: int = 10_000,
     max_bytes: int = 64 * 1024 * 1024,
     reach: bool = False,
+    existing: bool = False,
     clock: Clock = SYSTEM,
 ) -> Store:
-    """The store that a URL names; a store object is given back as it is.
+    """The store that a URL names. A store object is returned as it is.
 
-    ``sqlite:///keys.db`` is a file beside the process, ``sqlite:////var/keys.db`` an absolute path.
+    ``sqlite:///keys.db`` is a path relative to the working directory, ``sqlite:////var/keys.db`` an absolute path. The
+    keyword arguments are those of :class:`StoreOptions`.
 
-    :param timeout: seconds that one operation may take. :param capacity: keys and ``max_bytes`` bytes that a memory
-        store holds at most. :param reach: connect once, now.
-    :raises ConfigError: for a URL that cannot work, or (``reach``) a store that is not there; named by ``option``.
+    :raises ConfigError: for a URL that cannot work, or a store that cannot be opened; the message begins with
+        ``option``.
+    :raises PluginError: when a store of another distribution is broken, or two distributions declare its scheme.
     """
     if not isinstance(storage, str):
         if not isinstance(storage, Store):
             raise ConfigError(option, storage, "a storage URL such as 'sqlite:///keys.db', or a flexmw Store")
         return storage
-    url = parse(storage, option, schemes=SCHEMES)
-    arguments: dict[str, Any]
-    if url.scheme.family == "memory":
-        from flexmw.idempotency.stores.memory import MemoryStore
+    options = StoreOptions(
+        option=option,
+        timeout=timeout,
+        capacity=capacity,
+        max_bytes=max_bytes,
+        reach=reach,
+        existing=existing,
+        clock=clock,
+    )
+    plugin = _plugin(storage)
+    if plugin is not None:
+        return _from_plugin(plugin, storage, options)
+    store: Store = load_target(_family(storage, option).factory)(storage, options)
+    return store
 
-        return MemoryStore(capacity=capacity, max_bytes=max_bytes, clock=clock)
-    if url.scheme.family == "sqlite":
-        from flexmw.idempotency.stores.sqlite import SQLiteStore, path_of
 
-        sqlite = SQLiteStore(path_of(storage, option), timeout=timeout, clock=clock)
-        sqlite.check(option)
-        return Threaded(sqlite, threads=2)
-    from flexmw.idempotency.stores.redis import RedisStore
+def _family(url: str, option: str) -> Family:
+    schemes = SCHEMES if _scheme(url) in SCHEMES else (*SCHEMES, *(plugin.name for plugin in installed_stores()))
+    return FAMILIES[parse(url, option, schemes=schemes).scheme.family]
 
-    if reach:
-        probe(url, option)
-    arguments = {"cluster": url.scheme.family == "redis+cluster", "nodes": url.nodes}
-    return Threaded(RedisStore(storage, timeout=timeout, **arguments))
+
+def _plugin(url: str) -> Plugin | None:
+    """The entry point for the scheme of a URL; ``None`` when the scheme is built in or unknown."""
+    scheme = _scheme(url)
+    return None if scheme in SCHEMES else claim(installed_stores(), scheme)
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower().removeprefix("async+")
+
+
+def _from_plugin(plugin: Plugin, url: str, options: StoreOptions) -> Store:
+    factory = load(plugin)
+    fix = f"Repair or upgrade {plugin.distribution}"
+    if not callable(factory):
+        raise fault(plugin, "is not callable: a store is a function (url, options)", fix=fix)
+    try:
+        store: Any = factory(url, options)
+    except FlexmwError:
+        raise
+    except Exception as error:
+        raise fault(plugin, f"failed to open a store: {type(error).__name__}: {error}", fix=fix) from error
+    if not isinstance(store, Store):
+        problem = f"returned a {type(store).__name__}, which lacks a method of flexmw.idempotency.Store"
+        raise fault(plugin, problem, fix=fix)
+    return store

@@ -1,8 +1,8 @@
-"""Keys in redis or valkey, for any number of machines.
+"""A store in redis or valkey, for any number of machines.
 
-Every operation is one atomic script on one key, and every key has a time to live. Leases are measured by the server's
-clock, so that those of the clients do not matter. A redis that may lose writes loses claims with them: set
-``appendonly yes`` and ``appendfsync always`` where neither a kill nor a power cut may lose one.
+Every operation is one atomic script on one key, and every key has a time to live. The server's clock measures leases,
+so the clocks of the machines do not matter. A server that loses writes also loses claims: ``appendonly yes`` and
+``appendfsync always`` keep them through a kill and a power cut.
 
 >>> store = RedisStore("redis://localhost:6379/0")   # connects with the first operation
 """
@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha1
 from typing import Any, Final, cast
 
-import redis as client
-from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
-from redis.retry import Retry
+from redis.exceptions import NoScriptError
 
-from flexmw.idempotency.stores.open import Held
+from flexmw.idempotency.stores import Held, Store, StoreOptions
+from flexmw.idempotency.stores.threads import Threaded
+from flexmw.kit.redis_client import connect
+from flexmw.kit.store_url import parse, probe, schemes_of
 
-__all__ = ["RedisStore"]
+__all__ = ["RedisStore", "from_url"]
 
 _SCRIPT: Final = """
 local key, op, token = KEYS[1], ARGV[1], ARGV[2]
@@ -52,41 +52,36 @@ local left = tonumber(held[2]) - now
 if left > tonumber(held[3]) then left = 0 end
 return {0, found, held[4], string.format('%.0f', left)}
 """
+_SCHEMES: Final = schemes_of("redis", "redis+cluster")
 _SHA: Final = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-_SCHEMES: Final = {"valkey": "redis", "valkeys": "rediss", "valkey+unix": "unix", "redis+unix": "unix"}
+
+
+def from_url(url: str, options: StoreOptions) -> Store:
+    """The store of a redis or valkey URL. Connects with the first operation, or now if ``options.reach`` says so."""
+    if options.reach:
+        probe(parse(url, options.option), options.option)
+    return Threaded(RedisStore(url, timeout=options.timeout))
 
 
 class RedisStore:
-    """A :class:`~flexmw.idempotency.stores.open.BlockingStore` over redis-py.
+    """A :class:`~flexmw.idempotency.stores.BlockingStore` over redis-py.
 
-    ``timeout`` in seconds bounds each operation on the wire; a connection that was closed while idle is replaced
-    once, which the operations are built for.
+    :param url: a redis or valkey URL, also of a cluster or a unix socket.
+    :param timeout: seconds that one operation may take on the wire.
+    :raises ConfigError: for a URL that cannot work.
     """
 
-    def __init__(
-        self, url: str, *, timeout: float = 2.0, cluster: bool = False, nodes: Sequence[tuple[str, int]] = ()
-    ) -> None:
-        scheme, _, rest = url.partition("://")
-        scheme = scheme.lower().removeprefix("async+")
-        options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        if cluster:
-            user, _, _ = rest.rpartition("@")
-            name, _, password = user.partition(":")
-            starts = [ClusterNode(host, port) for host, port in nodes]
-            self._client: Any = _LazyCluster(
-                startup_nodes=starts, username=name or None, password=password or None, **options
-            )
-        else:
-            self._client = client.Redis.from_url(
-                f"{_SCHEMES.get(scheme, scheme)}://{rest}", retry=Retry(NoBackoff(), 1), **options
-            )
+    def __init__(self, url: str, *, timeout: float = 2.0) -> None:
+        # A command may be sent twice: every operation of a Store can be repeated without harm.
+        checked = parse(url, "storage", schemes=_SCHEMES)
+        self._client = connect(checked, timeout=timeout, resend="once", cluster_resend="driver")
 
     def load(self, key: str) -> Held | None:
         return _held(self._run(key, "load", ""))
 
     def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
-        answer = self._run(key, "swap", token, expected, entry, _milliseconds(lease), _milliseconds(ttl))
-        return Held(token, entry, lease) if answer[0] == 1 else _held(answer)
+        reply = self._run(key, "swap", token, expected, entry, _milliseconds(lease), _milliseconds(ttl))
+        return Held(token, entry, lease) if reply[0] == 1 else _held(reply)
 
     def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         return bool(self._run(key, "extend", token, _milliseconds(lease), _milliseconds(ttl))[0])
@@ -112,30 +107,12 @@ class RedisStore:
     def _script(self, key: str, arguments: Sequence[str | bytes | int]) -> Any:
         try:
             return self._client.evalsha(_SHA, 1, key, *arguments)
-        except client.exceptions.NoScriptError:
+        except NoScriptError:
             return self._client.eval(_SCRIPT, 1, key, *arguments)
 
 
-class _LazyCluster:
-    """redis-py's cluster client asks for the topology when it is made; this one when it is first used."""
-
-    def __init__(self, **options: Any) -> None:
-        self._options = options
-        self._made: Any = None
-
-    def close(self) -> None:
-        made, self._made = self._made, None
-        if made is not None:
-            made.close()
-
-    def __getattr__(self, name: str) -> Any:
-        if self._made is None:
-            self._made = RedisCluster(**self._options)
-        return getattr(self._made, name)
-
-
-def _held(answer: list[Any]) -> Held | None:
-    return None if len(answer) < 4 else Held(answer[1].decode(), answer[2], int(answer[3]) / 1e3)
+def _held(reply: list[Any]) -> Held | None:
+    return None if len(reply) < 4 else Held(reply[1].decode(), reply[2], int(reply[3]) / 1e3)
 
 
 def _milliseconds(seconds: float) -> int:
@@ -143,4 +120,5 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _literal(prefix: str) -> str:
-    return "".join(f"\\{each}" if each in "*?[]\\^" else each for each in prefix)
+    """A pattern of redis that matches the prefix itself."""
+    return "".join(f"\\{char}" if char in "*?[]\\^" else char for char in prefix)

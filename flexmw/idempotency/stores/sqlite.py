@@ -1,4 +1,4 @@
-"""Keys in one file, for all processes of one machine: the embedded store that survives a kill.
+"""A store in one SQLite file, for all processes of one machine. Its entries survive a kill.
 
 >>> import tempfile, pathlib
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -8,11 +8,13 @@
 ...     (held.token, SQLiteStore(pathlib.Path(folder) / "keys.db").load("k").entry)
 ('mine', b'running')
 
-Write-ahead log with ``synchronous=FULL``: what was reported as written is there after SIGKILL and after a power cut.
-Leases are measured by the machine's monotonic clock, which all of its processes share and nothing sets; after a reboot
-it starts again, which shows as a lease that would end too late, and such a lease counts as run out.
-A key expires when both clocks agree that its time is over, or the wall clock alone after a reboot: no leap of the wall
-clock makes the machine forget a key too early.
+The file has a write-ahead log with ``synchronous=FULL``: a write that was reported is there after SIGKILL and after a
+power cut.
+
+Leases are measured by the machine's monotonic clock. All processes of the machine share it and nothing sets it. It
+starts again after a reboot; a lease from before the reboot would then end later than its length allows, and counts as
+run out. A key expires when the monotonic clock and the wall clock both say so; after a reboot the wall clock decides
+alone. A step of the wall clock therefore never deletes a key too early.
 """
 
 from __future__ import annotations
@@ -26,12 +28,18 @@ from threading import Lock
 from typing import Any, Final
 
 from flexmw.errors import ConfigError
-from flexmw.idempotency.stores.open import Held
+from flexmw.idempotency.stores import Held, Store, StoreOptions
+from flexmw.idempotency.stores.threads import Threaded
 from flexmw.kit.clock import SYSTEM, Clock
 
-__all__ = ["SQLiteStore", "path_of"]
+__all__ = ["SQLiteStore", "from_url", "path_of"]
 
 _PAUSE: Final = 0.01
+"""Seconds between two attempts to switch a file to its write-ahead log."""
+
+_THREADS: Final = 2
+"""A lock orders the operations of one process, so more threads would only wait."""
+
 _SCHEMA: Final = """
 create table if not exists flexmw_keys (
     key text primary key, token text not null, entry blob not null,
@@ -53,10 +61,22 @@ delete from flexmw_keys where key in (
 """
 
 
+def from_url(url: str, options: StoreOptions) -> Store:
+    """The store of ``sqlite:///file``. The file is opened once, now, so that a wrong path is an error at start."""
+    path = path_of(url, options.option)
+    if options.existing and not path.exists():
+        raise ConfigError(options.option, url, f"a file that is there: no process has kept keys in {path}")
+    store = SQLiteStore(path, timeout=options.timeout, clock=options.clock)
+    store.check(options.option)
+    return Threaded(store, threads=_THREADS)
+
+
 def path_of(url: str, option: str = "storage") -> Path:
     """The file that ``sqlite:///keys.db`` (relative) or ``sqlite:////var/keys.db`` (absolute) names.
 
-    A relative path is taken from the working directory as it is now.
+    A relative path is resolved against the working directory at the time of the call.
+
+    :raises ConfigError: for a URL that names no file.
     """
     rest = url.partition("://")[2]
     if not rest.startswith("/") or not rest[1:] or rest.endswith("/") or {"\0", "?"} & {*rest}:
@@ -69,10 +89,14 @@ def path_of(url: str, option: str = "storage") -> Path:
 
 
 class SQLiteStore:
-    """A :class:`~flexmw.idempotency.stores.open.BlockingStore` in a file.
+    """A :class:`~flexmw.idempotency.stores.BlockingStore` in a file.
 
-    One connection for each process; a lock orders the
-    threads, SQLite's own locks the processes. ``timeout`` is how long, in seconds, one waits for another."""
+    Each process has one connection. A lock orders the threads of a process, and SQLite's own locks order processes.
+
+    :param path: the file. It is created with the first operation.
+    :param timeout: seconds that one process waits for another.
+    :param clock: the time that measures leases and times to live.
+    """
 
     def __init__(self, path: Path, *, timeout: float = 2.0, clock: Clock = SYSTEM) -> None:
         self.path, self._timeout, self._clock = path, timeout, clock
@@ -81,7 +105,10 @@ class SQLiteStore:
         self._process = 0
 
     def check(self, option: str) -> None:
-        """Open the file once, now. Raises ConfigError, named by ``option``, when it cannot be."""
+        """Open the file once, now.
+
+        :raises ConfigError: when the file cannot be opened; the message begins with ``option``.
+        """
         try:
             self.load("")
         except sqlite3.Error as error:
@@ -129,7 +156,7 @@ class SQLiteStore:
                 connection.close()
 
     def __del__(self) -> None:
-        """An app that is run without a lifespan never closes its store; the last one to hold it does."""
+        """Close the connection of an app that was run without a lifespan: nothing else closes its store."""
         self.close()
 
     def _change(self, key: str, token: str, statement: str, row: tuple[Any, ...]) -> bool:
@@ -163,7 +190,7 @@ class SQLiteStore:
             except BaseException:
                 try:
                     connection.rollback()
-                except sqlite3.Error:  # of no use any more: the next operation opens another
+                except sqlite3.Error:  # the connection is broken: the next operation opens another one
                     self._connection = None
                     connection.close()
                 raise
@@ -183,7 +210,10 @@ class SQLiteStore:
         return connection
 
     def _to_wal(self, connection: sqlite3.Connection) -> None:
-        """Switch the file to its write-ahead log. SQLite does not wait for other processes that do the same now."""
+        """Switch the file to its write-ahead log.
+
+        Another process may do the same at this moment. SQLite then fails at once, so the loop does the waiting.
+        """
         ends = self._clock.monotonic() + self._timeout
         while True:
             try:

@@ -17,8 +17,9 @@ import redis
 
 from flexmw.errors import ConfigError
 from flexmw.idempotency.stores.memory import Full, MemoryStore
-from flexmw.idempotency.stores.open import Threaded, _limiters, open_store
+from flexmw.idempotency.stores.open import open_store
 from flexmw.idempotency.stores.sqlite import SQLiteStore, path_of
+from flexmw.idempotency.stores.threads import Threaded, _limiters
 from flexmw.testing import FakeClock
 from flexmw.testing.hostile.ports import Port
 from flexmw.testing.stores import check_store

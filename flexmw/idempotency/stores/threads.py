@@ -1,0 +1,67 @@
+"""Run a blocking store in worker threads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import TypeVar
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from anyio.lowlevel import RunVar
+
+from flexmw.idempotency.stores import BlockingStore, Held
+
+__all__ = ["Threaded"]
+
+T = TypeVar("T")
+
+_limiters: RunVar[dict[int, CapacityLimiter]] = RunVar("flexmw.idempotency.limiters")
+"""The thread limiter of each :class:`Threaded` in the running event loop, by the ``id()`` of the store."""
+
+
+class Threaded:
+    """A :class:`~flexmw.idempotency.stores.BlockingStore` as a :class:`~flexmw.idempotency.stores.Store`.
+
+    Works under asyncio and trio. The store has threads of its own, because sync endpoints may have taken all threads
+    of the framework, and a heartbeat must not wait for them.
+
+    :param blocking: the store to run.
+    :param threads: number of threads that are used at the same time in each event loop.
+    """
+
+    __slots__ = ("_threads", "blocking")
+
+    def __init__(self, blocking: BlockingStore, *, threads: int = 8) -> None:
+        self.blocking = blocking
+        self._threads = threads
+
+    async def load(self, key: str) -> Held | None:
+        return await self._run(partial(self.blocking.load, key))
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
+        return await self._run(partial(self.blocking.swap, key, expected, token, entry, lease=lease, ttl=ttl))
+
+    async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
+        return await self._run(partial(self.blocking.extend, key, token, lease=lease, ttl=ttl))
+
+    async def drop(self, key: str, token: str) -> bool:
+        return await self._run(partial(self.blocking.drop, key, token))
+
+    async def scan(self, prefix: str = "") -> AsyncIterator[tuple[str, Held]]:
+        for item in await self._run(lambda: list(self.blocking.scan(prefix))):
+            yield item
+
+    async def aclose(self) -> None:
+        await self._run(self.blocking.close)
+        _limiters.get({}).pop(id(self), None)
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        limiters = _limiters.get(None)
+        if limiters is None:
+            limiters = dict[int, CapacityLimiter]()
+            _limiters.set(limiters)
+        limiter = limiters.get(id(self))
+        if limiter is None:
+            limiter = limiters[id(self)] = CapacityLimiter(self._threads)
+        return await anyio.to_thread.run_sync(call, limiter=limiter)

@@ -1,0 +1,82 @@
+"""Entry points: objects that installed distributions declare by name.
+
+Listing reads the metadata of the distributions and imports none of them. Only an entry point that is loaded by name is
+imported, so a broken distribution disturbs nobody who does not name it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from typing import Any
+
+from flexmw.errors import PluginError
+
+__all__ = ["Plugin", "claim", "declared", "fault", "load", "load_target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One entry point.
+
+    :param name: the name of the entry point.
+    :param target: the object that it names, as ``module:attribute``.
+    :param distribution: the name of the distribution that declares it.
+    :param version: the version of that distribution.
+    """
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+
+
+def declared(group: str) -> tuple[Plugin, ...]:
+    """All entry points of a group, sorted by name. Scans every installed distribution and imports none."""
+    plugins = {
+        Plugin(
+            entry.name, entry.value, entry.dist.name if entry.dist else "?", entry.dist.version if entry.dist else "?"
+        )
+        for entry in metadata.entry_points(group=group)
+    }
+    return tuple(sorted(plugins, key=lambda plugin: (plugin.name, plugin.distribution, plugin.target)))
+
+
+def claim(plugins: tuple[Plugin, ...], name: str) -> Plugin | None:
+    """The plugin of that name; ``None`` when there is none.
+
+    :raises PluginError: when several distributions declare the name.
+    """
+    claims = [plugin for plugin in plugins if plugin.name == name]
+    if len(claims) > 1:
+        owners = " and ".join(f"{plugin.distribution} {plugin.version} ({plugin.target})" for plugin in claims)
+        raise PluginError(name, f"claimed by {owners}", fix="Uninstall one of them")
+    return claims[0] if claims else None
+
+
+def load(plugin: Plugin) -> Any:
+    """Import the object that a plugin names.
+
+    :raises PluginError: when the import fails. The message names the distribution, the cause and the remedy.
+    """
+    try:
+        return load_target(plugin.target)
+    except Exception as error:
+        problem = f"failed to import: {type(error).__name__}: {error}"
+        fix = f"Repair or uninstall {plugin.distribution}, or do not name it"
+        raise fault(plugin, problem, fix=fix) from error
+
+
+def load_target(target: str) -> Any:
+    """Import the object that ``module:attribute`` names."""
+    module, _, attribute = target.partition(":")
+    loaded: Any = import_module(module)
+    for part in filter(None, attribute.split(".")):
+        loaded = getattr(loaded, part)
+    return loaded
+
+
+def fault(plugin: Plugin, problem: str, *, fix: str) -> PluginError:
+    """A :class:`PluginError` that names the plugin's target and distribution."""
+    origin = f"{plugin.distribution} {plugin.version}"
+    return PluginError(plugin.name, problem, target=plugin.target, distribution=origin, fix=fix)
