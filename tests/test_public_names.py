@@ -42,7 +42,8 @@ def test_the_design_s_names_are_there() -> None:
     names = """Envelope RateLimit Idempotency Retry Pace Tagging wrap_app wrap_client Stack retry_options APIError
     InvalidRequest ModelNotFound InvalidAPIKey InsufficientCredit JobNotFound RateLimitExceeded UpstreamTimeout
     SubsystemOffline ConfigError PluginError FlexmwError component installed sort Plugin Order Request Flow Send Sleep
-    Discard Outcome outcome_of httpx httpx2"""
+    Discard Outcome outcome_of httpx httpx2 send sleep discard read replace follow emit run_blocking Read Replace Follow
+    Emit RunBlocking Effect"""
     assert set(names.split()) <= set(flexmw.__all__)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, assert_type
 
 import httpx
 import httpx2
@@ -34,6 +35,40 @@ class Stamp:
 
     def flow(self, request: flexmw.Request) -> flexmw.Flow:
         request.headers["x-asked-by"] = self.by
+        return (yield from flexmw.send(request))
+
+
+class Typed:
+    """A flow whose results are typed without an annotation."""
+
+    name, api, order = "acme.typed", 1, flexmw.Order()
+
+    def flow(self, request: flexmw.Request) -> flexmw.Flow:
+        response = yield from flexmw.send(request, lambda event, details: None)
+        assert_type(response, flexmw.Response)
+        body = yield from flexmw.read(response, 65536)
+        assert_type(body, bytes | None)
+        assert_type((yield from flexmw.replace(response, body or b"")), flexmw.Response)
+        assert_type((yield from flexmw.follow(response, lambda error: None, lambda piece: None)), flexmw.Response)
+        assert_type((yield from flexmw.run_blocking(self.count)), int)
+        yield from flexmw.emit("acme.counted", {"count": 1})
+        yield from flexmw.sleep(1.0)
+        yield from flexmw.discard(response, seconds=0.5)
+        return (yield from self.again(request))
+
+    def again(self, request: flexmw.Request) -> Generator[flexmw.Effect, Any, flexmw.Response]:
+        return (yield from flexmw.send(request))
+
+    def count(self) -> int:
+        return 1
+
+
+class ByClass:
+    """The classes of the effects go on working; their results are annotated by hand."""
+
+    name, api, order = "acme.class", 1, flexmw.Order()
+
+    def flow(self, request: flexmw.Request) -> flexmw.Flow:
         response: flexmw.Response = yield flexmw.Send(request)
         return response
 
@@ -62,6 +97,7 @@ ordered = flexmw.Stack(*flexmw.sort([Stamp(), cors, flexmw.Envelope()]))
 names: list[str] = [each.name for each in flexmw.sort([Stamp(), flexmw.component("envelope")])]
 
 blocking: httpx2.Client = flexmw.wrap_client(httpx2.Client(), flexmw.Tagging(), flexmw.Retry(), flexmw.Pace(), Stamp())
+typed = flexmw.wrap_client(httpx2.AsyncClient(), Typed(), ByClass())
 waiting: httpx.AsyncClient = stack.wrap_client(httpx.AsyncClient())
 built = httpx.Client(transport=flexmw.httpx.Transport(flexmw.Retry(), transport=httpx.HTTPTransport()))
 

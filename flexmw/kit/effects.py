@@ -1,23 +1,30 @@
-"""What a client component may ask for, and what it is handed: the vocabulary of a flow.
+"""The effects of a flow: what a client component may ask of its transport, and what it gets back.
 
-A flow is one generator per call. It yields effects and is sent their outcomes; it knows neither threads nor event
-loops, neither httpx nor httpx2, so that the same one runs on four transports and in tests without a network.
+A flow is one generator per call. It yields effects and is sent the result of each one. It knows neither threads nor
+event loops, neither httpx nor httpx2, so the same flow runs on four transports, and in tests without a network.
+
+Each effect is a class (:class:`Send`), and has a function of the same name in lower case (:func:`send`). The function
+carries the type of the result, so a flow that uses it needs no annotation:
 
 >>> def once_more(request: Request) -> Flow:
-...     response = yield Send(request)
+...     response = yield from send(request)
 ...     if response.status_code == 503:
-...         yield Discard(response)
-...         yield Sleep(1.0)
-...         response = yield Send(request)
+...         yield from discard(response)
+...         yield from sleep(1.0)
+...         response = yield from send(request)
 ...     return response
+
+``response = yield Send(request)`` does the same and is one generator cheaper, but its result is ``Any`` to a type
+checker, because a generator has one type for everything that it is sent.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Mapping, MutableMapping
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 __all__ = [
     "DEADLINE",
@@ -35,15 +42,24 @@ __all__ = [
     "RunBlocking",
     "Send",
     "Sleep",
+    "discard",
+    "emit",
+    "follow",
     "head_leaves",
+    "read",
+    "replace",
+    "run_blocking",
+    "send",
+    "sleep",
 ]
 
+T = TypeVar("T")
 
 RESENDS: Final = "flexmw.resends"
-"""The request extension that says, from the second attempt on, how many attempts went before it."""
+"""The request extension with the number of earlier attempts of the same call; set from the second attempt on."""
 
 DEADLINE: Final = "flexmw.deadline"
-"""The request extension that says when a call with a deadline ends, in monotonic seconds: no wait may last longer."""
+"""The request extension with the time at which the call must end, in monotonic seconds. No wait may last longer."""
 
 
 class URL(Protocol):
@@ -62,7 +78,7 @@ class URL(Protocol):
 
 
 class Request(Protocol):
-    """A request on its way out: the client library's own object. Headers and extensions may be changed."""
+    """A request before it is sent: the client library's own object. A flow may change its headers and extensions."""
 
     method: str
     extensions: MutableMapping[str, Any]
@@ -75,7 +91,7 @@ class Request(Protocol):
 
 
 class Response(Protocol):
-    """An answer whose head has arrived: the client library's own object. Its body is not read yet."""
+    """A response whose head has arrived: the client library's own object. Its body has not been read."""
 
     status_code: int
     extensions: MutableMapping[str, Any]
@@ -86,24 +102,32 @@ class Response(Protocol):
 
 
 Observer: TypeAlias = Callable[[str, Mapping[str, Any]], None]
-"""Is told each event with its details, as it happens: the transport's own up to the moment at which the request's head
-leaves (httpcore's ``trace`` extension, such as ``http11.send_request_headers.started``; over HTTP/2 all of them), and
-those that components further inward tell."""
+"""A function that is called with each event and its details, at the time of the event. It sees the events of the
+transport until the head of the request leaves (the events of httpcore's ``trace`` extension, such as
+``http11.send_request_headers.started``; over HTTP/2 all of them), and what components further inward emit."""
 
 
 _HEADS: Final = frozenset({"http11.send_request_headers.started", "http2.send_request_headers.started"})
 
 
 def head_leaves(event: str, details: Mapping[str, Any]) -> bool:
-    """Whether an event of the transport says that the request itself goes out now: from here on the server may work.
-    A CONNECT only asks a proxy for a tunnel."""
+    """Return whether an event of the transport marks the moment at which the request is sent.
+
+    From this event on the server may have begun to work. The head of a CONNECT does not count: it only asks a proxy
+    for a tunnel.
+    """
     return event in _HEADS and getattr(details.get("request"), "method", b"") != b"CONNECT"
 
 
 @dataclass(slots=True)
 class Send:
-    """Send a request to the next component inward, at last to the transport. Its outcome is a :class:`Response`; a
-    transport error is thrown in instead. ``observe`` is told what happens further inward meanwhile."""
+    """Send a request to the next component inward, and at last to the transport.
+
+    The result is a :class:`Response`; an error of the transport is raised at the ``yield``.
+
+    :param request: the request.
+    :param observe: called with each event that happens further inward until the response arrives.
+    """
 
     request: Request
     observe: Observer | None = None
@@ -111,15 +135,18 @@ class Send:
 
 @dataclass(slots=True)
 class Sleep:
-    """Wait for so many seconds."""
+    """Wait for a number of seconds."""
 
     seconds: float
 
 
 @dataclass(slots=True)
 class Discard:
-    """Give an answer up: a small body is read so that its connection can be used again, any other is closed. Reading
-    takes ``seconds`` at most, and never more than one."""
+    """Give up a response. A small body is read, so that its connection can be used again; any other body is closed.
+
+    :param response: the response; nothing may be done with it afterwards.
+    :param seconds: the longest time to spend on reading, in seconds; the transport never spends more than one second.
+    """
 
     response: Response
     seconds: float = inf
@@ -127,8 +154,14 @@ class Discard:
 
 @dataclass(slots=True)
 class Read:
-    """Read the body of an answer, at most ``limit`` bytes of it. Its outcome is the body as it came (still compressed),
-    or ``None`` when it is longer; the answer then reads the same from its start. What breaks the body is thrown in."""
+    """Read the body of a response.
+
+    The result is the body as it arrived, still compressed, or ``None`` if it is longer than ``limit``. In both cases
+    the response can still be read from the start. An error while reading is raised at the ``yield``.
+
+    :param response: the response.
+    :param limit: the largest body to read, in bytes.
+    """
 
     response: Response
     limit: int
@@ -136,27 +169,61 @@ class Read:
 
 @dataclass(slots=True)
 class Replace:
-    """Give an answer another body. Its headers are the flow's to change. Its outcome is the same answer."""
+    """Give a response another body. The result is the same response.
+
+    The flow changes the headers itself, such as ``content-length`` and ``content-encoding``.
+
+    :param response: the response.
+    :param body: the new body, as it would arrive.
+    """
 
     response: Response
     body: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Follow:
-    """Be told, once, how the body of an answer ends: ``watch(None)`` when it was read to its end, ``watch(error)`` with
-    what broke it, ``watch(GeneratorExit())`` when the caller closed it early. Its outcome is the same answer.
+    """Observe the body of a response while the caller reads it. The result is the same response.
 
-    ``tap`` is shown each piece of the body as the caller reads it; nothing is read that the caller does not."""
+    :param response: the response.
+    :param on_end: called once when the body ends: with ``None`` when it was read to its end, with the exception that
+        broke it, or with a ``GeneratorExit`` when the caller closed it early.
+    :param tap: called with each piece of the body that the caller reads. Nothing is read that the caller does not read.
+    """
 
     response: Response
-    watch: Callable[[BaseException | None], None]
+    on_end: Callable[[BaseException | None], None]
     tap: Callable[[bytes], None] | None = None
+
+    def __init__(
+        self,
+        response: Response,
+        on_end: Callable[[BaseException | None], None] | None = None,
+        tap: Callable[[bytes], None] | None = None,
+        *,
+        watch: Callable[[BaseException | None], None] | None = None,
+    ) -> None:
+        if on_end is None:
+            if watch is None:
+                raise TypeError("Follow() needs a function on_end")
+            _warn_of_old_name("Follow(watch=...)", "Follow(on_end=...)")
+            on_end = watch
+        self.response, self.on_end, self.tap = response, on_end, tap
+
+    @property
+    def watch(self) -> Callable[[BaseException | None], None]:
+        """The old name of ``on_end``."""
+        _warn_of_old_name("Follow.watch", "Follow.on_end")
+        return self.on_end
 
 
 @dataclass(slots=True)
 class Emit:
-    """Emit the observers further outward of an event, such as ``flexmw.retry.scheduled``. Costs nothing unheard."""
+    """Emit an event to the observers further outward. Without an observer nothing happens.
+
+    :param event: the name of the event, such as ``flexmw.retry.scheduled``.
+    :param details: what the observers are told.
+    """
 
     event: str
     details: Mapping[str, Any]
@@ -166,12 +233,77 @@ class Emit:
 class RunBlocking:
     """Run a function that blocks on something other than the request, such as a store.
 
-    A blocking client runs the function in the calling thread, an async client in a worker thread. The outcome of the
-    effect is what the function returns; what the function raises is thrown in. A cancelled task does not wait for the
-    function, so the function must end by itself soon."""
+    A blocking client runs the function in the calling thread, an async client in a worker thread. The result of the
+    effect is what the function returns; what the function raises is raised at the ``yield``. A cancelled task does not
+    wait for the function, so the function must end by itself soon.
+    """
 
     function: Callable[[], Any]
 
 
 Effect: TypeAlias = Send | Sleep | Discard | Follow | Emit | Read | Replace | RunBlocking
 Flow: TypeAlias = Generator[Effect, Any, Response]
+"""A generator that yields effects and returns a response. ``yield from`` one flow inside another is allowed."""
+
+
+def send(request: Request, observe: Observer | None = None) -> Generator[Effect, Any, Response]:
+    """Perform :class:`Send`; ``response = yield from send(request)``."""
+    response: Response = yield Send(request, observe)
+    return response
+
+
+def sleep(seconds: float) -> Generator[Effect, Any, None]:
+    """Perform :class:`Sleep`; ``yield from sleep(1.0)``."""
+    yield Sleep(seconds)
+
+
+def discard(response: Response, seconds: float = inf) -> Generator[Effect, Any, None]:
+    """Perform :class:`Discard`; ``yield from discard(response)``."""
+    yield Discard(response, seconds)
+
+
+def read(response: Response, limit: int) -> Generator[Effect, Any, bytes | None]:
+    """Perform :class:`Read`; ``body = yield from read(response, 65536)``."""
+    body: bytes | None = yield Read(response, limit)
+    return body
+
+
+def replace(response: Response, body: bytes) -> Generator[Effect, Any, Response]:
+    """Perform :class:`Replace`; ``response = yield from replace(response, body)``."""
+    replaced: Response = yield Replace(response, body)
+    return replaced
+
+
+def follow(
+    response: Response,
+    on_end: Callable[[BaseException | None], None],
+    tap: Callable[[bytes], None] | None = None,
+) -> Generator[Effect, Any, Response]:
+    """Perform :class:`Follow`; ``response = yield from follow(response, on_end)``."""
+    followed: Response = yield Follow(response, on_end, tap)
+    return followed
+
+
+def emit(event: str, details: Mapping[str, Any]) -> Generator[Effect, Any, None]:
+    """Perform :class:`Emit`; ``yield from emit("acme.cached", {"age": 3})``."""
+    yield Emit(event, details)
+
+
+def run_blocking(function: Callable[[], T]) -> Generator[Effect, Any, T]:
+    """Perform :class:`RunBlocking`; ``row = yield from run_blocking(store.load)``."""
+    result: T = yield RunBlocking(function)
+    return result
+
+
+_OLD_NAMES: Final = {"Call": "RunBlocking", "Tell": "Emit"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OLD_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _warn_of_old_name(f"{__name__}.{name}", f"{__name__}.{_OLD_NAMES[name]}")
+    return globals()[_OLD_NAMES[name]]
+
+
+def _warn_of_old_name(old: str, new: str) -> None:
+    warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=3)

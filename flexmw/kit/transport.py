@@ -89,7 +89,7 @@ class _TransportBase(Generic[RequestT, ResponseT]):
     def _follow(self, effect: Follow) -> Response:
         if "_content" in effect.response.__dict__:
             forget(effect.response)
-        effect.response.stream = self._followed(effect.response.stream, effect.watch, effect.tap)
+        effect.response.stream = self._followed(effect.response.stream, effect.on_end, effect.tap)
         return effect.response
 
     def _replace(self, response: Any, chunks: Sequence[bytes], rest: Any = None) -> Response:

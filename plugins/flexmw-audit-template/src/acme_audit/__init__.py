@@ -61,6 +61,6 @@ class Audit:
     def flow(self, request: flexmw.Request) -> flexmw.Flow:
         """The client face: one generator, which the transports of httpx and httpx2 run, blocking and async."""
         request.headers[self.header] = "1"
-        response: flexmw.Response = yield flexmw.Send(request)
+        response = yield from flexmw.send(request)
         _log.info("%s %s: %d", request.method, request.url.path, response.status_code)
         return response

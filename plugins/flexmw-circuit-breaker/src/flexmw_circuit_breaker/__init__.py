@@ -86,7 +86,7 @@ class CircuitBreaker:
             raise _refusal(request, origin, entry.wait)
         worked: bool | None = None
         try:
-            response: flexmw.Response = yield flexmw.Send(request)
+            response = yield from flexmw.send(request)
             worked = response.status_code not in self.statuses
             return response
         except Exception:
