@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flexmw import Envelope, Idempotency, Pace, RateLimit, Retry, Tagging
-from flexmw.kit.options import OptionDoc, documentation, flag
+from flexmw.kit.options import OptionDoc, documentation
 
 __all__ = ["COMMAND", "COMPONENTS", "ROOT", "documented_options", "generated", "literal", "main", "table"]
 
@@ -125,8 +125,7 @@ def _with_params(cls: type[Any], source: str) -> str:
 
 def _params(cls: type[Any]) -> Iterator[str]:
     for each in documented_options(cls):
-        value = f" Value: {each.value}." if each.value not in ("", flag.expected) else ""
-        text = f":param {each.name}: {each.doc}{value} Default: `{literal(each.default)}`."
+        text = f":param {each.name}: {each.description} Default: `{literal(each.default)}`."
         yield from textwrap.wrap(
             text.replace("`", "``"),
             WIDTH,

@@ -1,4 +1,4 @@
-"""``flexmw schema``: a JSON Schema of ``flexmw.toml``, from the options of the components themselves.
+"""``flexmw schema``: print a JSON Schema of ``flexmw.toml``, made from the options of the components.
 
 >>> of_hint(tuple[str, ...])
 {'type': 'array', 'items': {'type': 'string'}}
@@ -10,12 +10,12 @@ import argparse
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Sequence
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TextIO, Union, get_args, get_origin, get_type_hints
 
 from flexmw.errors import PluginError
+from flexmw.kit.options import documentation
 from flexmw.registry import BUILT_IN, installed, resolve
 
 __all__ = ["HELP", "arguments", "command", "of_component", "of_hint", "schema"]
@@ -33,7 +33,7 @@ _ENV: Final = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--built-in", action="store_true", help="leave plugins out, and import none")
+    parser.add_argument("--built-in", action="store_true", help="leave out plugins, and do not import them")
 
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:
@@ -51,7 +51,10 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
 
 
 def schema(components: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a file that may name these component classes."""
+    """The JSON Schema of a file that may contain these components.
+
+    :param components: component classes by name.
+    """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "flexmw.toml",
@@ -63,63 +66,59 @@ def schema(components: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_component(cls: Any) -> dict[str, Any]:
-    """The table of one component. Options that no file can hold (functions, objects) are left out; so is a
-    component's whole description where it takes whatever it is given."""
+    """The JSON Schema of one component's table.
+
+    An option is left out when TOML cannot hold any of its values (functions, objects), and when it is hidden. Further
+    keys are allowed where the class accepts arbitrary keywords.
+    """
     parameters = inspect.signature(cls).parameters.values()
     hints = get_type_hints(cls.__init__)
-    known = {each.name: each.metadata for each in fields(cls)} if is_dataclass(cls) else {}
-    options: dict[str, Any] = {}
+    documented = {option.name: option for option in documentation(cls)}
+    properties: dict[str, Any] = {}
     required: list[str] = []
-    for each in parameters:
-        metadata: Mapping[str, Any] = known.get(each.name, {})
-        hidden = metadata.get("hidden") or each.name.startswith("_")
-        if hidden or each.kind not in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD):
+    for parameter in parameters:
+        name, option = parameter.name, documented.get(parameter.name)
+        if parameter.kind not in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD) or name.startswith("_"):
             continue
-        kind = of_hint(hints.get(each.name, Any))
+        kind = None if option and option.hidden else of_hint(hints.get(name, Any))
         if kind is None:
             continue
-        rule = metadata.get("rule")
-        options[each.name] = {
+        properties[name] = {
             "anyOf": [*kind.pop("anyOf", [kind] if kind else []), _ENV],
-            **({"description": rule.expected} if rule is not None else {}),
-            **_default(each.default, secret=bool(metadata.get("secret"))),
+            **({"description": option.description} if option and option.description else {}),
+            **({} if option and option.secret else _default(parameter.default)),
         }
-        if each.default is each.empty:
-            required.append(each.name)
-    open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    first = (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
-    table = {"type": "object", "description": first, "properties": options, "additionalProperties": open_ended}
+        if parameter.default is parameter.empty:
+            required.append(name)
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    summary = (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
+    table = {"type": "object", "description": summary, "properties": properties, "additionalProperties": open_ended}
     return {**table, "required": required} if required else table
 
 
 def of_hint(hint: Any) -> dict[str, Any] | None:
-    """A type hint as JSON Schema; ``None`` for what TOML cannot hold."""
-    origin, inner = get_origin(hint), get_args(hint)
+    """The JSON Schema of a type hint; ``None`` for types that TOML cannot hold."""
+    origin, arguments = get_origin(hint), get_args(hint)
     if hint in _PLAIN:
         return {"type": _PLAIN[hint]}
     if hint is Any:
         return {}
     if origin is Literal:
-        return {"enum": list(inner)}
+        return {"enum": list(arguments)}
     if origin in (Union, UnionType):
-        kinds = list(_kinds(inner))
+        members = [of_hint(member) for member in arguments if member is not NoneType]
+        kinds = [kind for kind in members if kind is not None]
         return None if not kinds else kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     if origin in (tuple, list, Sequence):
-        items = of_hint(inner[0]) if inner else {}
+        items = of_hint(arguments[0]) if arguments else {}
         return {"type": "array"} if items is None else {"type": "array", "items": items}
     return None
 
 
-def _kinds(hints: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
-    for hint in hints:
-        kind = None if hint is NoneType else of_hint(hint)
-        if kind is not None:
-            yield kind
-
-
-def _default(value: Any, *, secret: bool) -> dict[str, Any]:
-    several = isinstance(value, (tuple, list))
-    items: list[Any] = [*value] if several else [value]
-    if secret or not all(isinstance(item, (str, int, float, bool)) for item in items):
+def _default(value: Any) -> dict[str, Any]:
+    """The default as JSON, where JSON can hold it."""
+    is_list = isinstance(value, (tuple, list))
+    items: list[Any] = [*value] if is_list else [value]
+    if not all(isinstance(item, (str, int, float, bool)) for item in items):
         return {}
-    return {"default": items if several else value}
+    return {"default": items if is_list else value}

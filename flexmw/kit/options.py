@@ -25,7 +25,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Collection
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from flexmw.errors import ConfigError
@@ -112,10 +112,18 @@ class OptionDoc:
     secret: bool
     hidden: bool
 
+    @property
+    def description(self) -> str:
+        """The documentation followed by the valid values. Those of a flag go without saying."""
+        if not (self.doc and self.value):
+            return self.doc or self.value
+        return self.doc if self.value == flag.expected else f"{self.doc} Value: {self.value}."
 
-def documentation(cls: type[_Dataclass]) -> list[OptionDoc]:
-    """The documentation of every option of a component class, in the order of its fields."""
-    return [_documentation(option) for option in fields(cls) if option.init]
+
+def documentation(cls: type[Any]) -> list[OptionDoc]:
+    """The documentation of every option of a component class, in the order of its fields; empty for a class that is
+    not a dataclass."""
+    return [_documentation(option) for option in fields(cls) if option.init] if is_dataclass(cls) else []
 
 
 def _documentation(option: Field[Any]) -> OptionDoc:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jsonschema
 import pytest
 
 import flexmw
 from flexmw.cli import main
-from flexmw.cli.schema import of_hint
-from flexmw.registry import BUILT_IN
+from flexmw.cli.schema import of_component, of_hint
+from flexmw.kit.options import documentation, flag, option, text
+from flexmw.registry import BUILT_IN, resolve
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,30 @@ def test_every_built_in_component_is_in_it_without_its_inner_parts(capsys: pytes
     retry = schema["properties"]["retry"]["properties"]
     assert {"clock", "random"}.isdisjoint(retry)
     assert retry["attempts"]["default"] == 3
-    assert retry["attempts"]["description"] == "a whole number, 1 to 100"
+    assert "a whole number, 1 to 100" in retry["attempts"]["description"]
+
+
+def test_each_option_is_described_by_its_text_its_rule_and_its_unit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "--built-in"]) == 0
+    tables = json.loads(capsys.readouterr().out)["properties"]
+    for name in BUILT_IN:
+        options = {option.name: option for option in documentation(cast("Any", resolve(name)))}
+        for key, schema in tables[name]["properties"].items():
+            assert schema["description"].startswith(options[key].doc)
+            if options[key].value != flag.expected:
+                assert options[key].value in schema["description"]
+    assert tables["idempotency"]["properties"]["max_body"]["description"].endswith("(bytes).")
+
+
+def test_an_option_without_a_text_is_described_by_its_rule() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Audit:
+        header: str = option("x-audit", text)
+        level: int = 3
+
+    properties = of_component(Audit)["properties"]
+    assert properties["header"]["description"] == text.expected
+    assert "description" not in properties["level"]
 
 
 def test_no_secret_default_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,6 +109,22 @@ def test_the_documentation_of_an_option_is_what_stands_at_the_option() -> None:
     ]
 
 
+def test_a_class_that_is_not_a_dataclass_has_no_documented_options() -> None:
+    assert documentation(dict) == []
+
+
+def test_a_description_ends_with_the_values_unless_true_or_false_are_all() -> None:
+    assert [option.description for option in documentation(Probe)[:3]] == [
+        "Where to ask. Value: a text that is not empty.",
+        "Longest wait. Value: a number of seconds above 0.",
+        "Longest body. Value: a whole number, at least 1 (bytes).",
+    ]
+    assert OptionDoc("raw", "Keep it raw.", flag.expected, default=False, secret=False, hidden=False).description == (
+        "Keep it raw."
+    )
+    assert OptionDoc("raw", "", flag.expected, default=False, secret=False, hidden=False).description == flag.expected
+
+
 def test_a_documented_rule_accepts_every_value() -> None:
     rule = documented("a storage URL")
     assert rule.expected == "a storage URL"
