@@ -1,54 +1,55 @@
-"""``flexmw explain``: the resolved components, and what becomes of each status in them.
+"""``flexmw explain``: show the resolved components, and what becomes of each status in them.
 
-Nothing is described from memory: answers are put through the Envelope of the file, and calls through the file's
-client components, in memory. Stores are not asked and nothing is sent.
+The tables are observed, not written down: responses go through the Envelope of the file, and calls through the file's
+client components, all in memory and on a simulated clock. Nothing is sent over the network.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import is_dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
-from types import SimpleNamespace
 from typing import Any, Final, TextIO
 
 import anyio
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flexmw.cli.source import config_argument, load
 from flexmw.cli.table import table
 from flexmw.contract import STATUS, ErrorBody
-from flexmw.kit.drive import chain
-from flexmw.kit.effects import Send as SendEffect
+from flexmw.kit.clock import Clock, SystemClock
 from flexmw.registry import component
 from flexmw.stack import Stack
-from flexmw.testing.clock import FakeClock
-from flexmw.testing.played import fresh, play, response_of
-from flexmw.testing.visit import Visit, http_scope
 
-__all__ = ["HELP", "arguments", "command", "server_rows"]
+__all__ = ["HELP", "arguments", "client_rows", "command", "server_rows"]
 
 HELP = "show the resolved components, and what each status becomes"
 
-_RAISED: Final[tuple[tuple[str, Exception], ...]] = (
+_EXCEPTIONS: Final[tuple[tuple[str, Exception], ...]] = (
     ("a timeout is raised", TimeoutError()),
     ("any other exception", RuntimeError()),
 )
-_WAIT: Final = (("retry-after", "1"),)
-_OUTCOMES: Final[tuple[tuple[str, int | str, tuple[tuple[str, str], ...]], ...]] = (
-    *((str(status), status, ()) for status in (400, 401, 402, 404, 408, 409, 422)),
+_WAIT: Final = {"retry-after": "1"}
+_OUTCOMES: Final[tuple[tuple[str, int | str, dict[str, str]], ...]] = (
+    *((str(status), status, {}) for status in (400, 401, 402, 404, 408, 409, 422)),
     ("429", 429, _WAIT),
-    ("500", 500, ()),
-    ("502", 502, ()),
-    ("503", 503, ()),
+    ("500", 500, {}),
+    ("502", 502, {}),
+    ("503", 503, {}),
     ("503 with Retry-After", 503, _WAIT),
-    ("504", 504, ()),
-    ("no connection", "ConnectError", ()),
-    ("answer lost", "ReadError", ()),
-    ("read timeout", "ReadTimeout", ()),
+    ("504", 504, {}),
+    ("no connection", "ConnectError", {}),
+    ("answer lost", "ReadError", {}),
+    ("read timeout", "ReadTimeout", {}),
 )
+"""A label, the status of the response or the name of the exception, and the headers of the response."""
+
+_URL: Final = "https://api.invalid/"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,22 +59,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:
     stack = load(arguments.config) or Stack(*map(component, ("tagging", "envelope", "retry")))
-    server, client = (tuple(each for each in stack.components if hasattr(each, face)) for face in ("asgi", "flow"))
     described = stack.describe()
-    answers = server_rows(server)
-    calls = client_rows(client)
+    errors = server_rows([each for each in stack.components if hasattr(each, "asgi")])
+    calls = client_rows([each for each in stack.components if hasattr(each, "flow")])
     if arguments.json:
-        out.write(json.dumps({"components": described, "server": answers, "client": calls}, indent=2) + "\n")
+        out.write(json.dumps({"components": described, "server": errors, "client": calls}, indent=2) + "\n")
         return 0
-    for face in ("server", "client"):
-        here = [each for each in described if face in each["faces"]]
-        out.write(f"{face}, outermost first{'' if here else ': nothing'}\n")
-        for each in here:
-            options = ", ".join(f"{name}={value!r}" for name, value in each["options"].items())
-            out.write(f"  {each['name']}({options})\n")
-    if answers:
+    for side in ("server", "client"):
+        rows = [row for row in described if side in row["faces"]]
+        out.write(f"{side}, outermost first{'' if rows else ': nothing'}\n")
+        for row in rows:
+            options = ", ".join(f"{name}={value!r}" for name, value in row["options"].items())
+            out.write(f"  {row['name']}({options})\n")
+    if errors:
         out.write("\na bare error of the app is answered with\n")
-        out.write(table(("status", "becomes", "type", "code", "message"), _cells(answers)))
+        out.write(table(("status", "becomes", "type", "code", "message"), _cells(errors)))
     if calls:
         out.write("\na call that meets this is\n")
         out.write(table(("outcome", "GET", "POST", "POST with a key"), _cells(calls)))
@@ -81,62 +81,143 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
 
 
 def server_rows(components: Sequence[Any]) -> list[dict[str, Any]]:
-    """What each bare status of an app becomes in the Envelope among these; empty without one."""
+    """What the Envelope among the components makes of each bare status and of exceptions; empty without an Envelope."""
     envelope = next((each for each in components if each.name == "envelope"), None)
-    return [] if envelope is None else anyio.run(_answers, envelope)
+    return [] if envelope is None else anyio.run(_error_rows, envelope)
 
 
-async def _answers(envelope: Any) -> list[dict[str, Any]]:
+async def _error_rows(envelope: Any) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     causes: list[tuple[str, int | Exception]] = [(str(status), status) for status in sorted(STATUS)]
-    for label, what in [*causes, *_RAISED]:
-
-        async def bare(scope: Scope, receive: Receive, send: Send, what: int | Exception = what) -> None:
-            if isinstance(what, Exception):
-                raise what
-            await send({"type": "http.response.start", "status": what, "headers": []})
-            await send({"type": "http.response.body"})
-
-        visit = Visit(http_scope())
-        await visit.run(envelope.asgi(bare))
-        body = ErrorBody.decode(visit.body)
+    for label, cause in [*causes, *_EXCEPTIONS]:
+        status, body = await _request(envelope.asgi(_failing_app(cause)))
+        error = ErrorBody.decode(body)
         rows.append(
             {
                 "status": label,
-                "becomes": str(visit.status),
-                "type": body.type if body else "(as it came)",
-                "code": (body.code if body else None) or "",
-                "message": body.message if body else "",
+                "becomes": str(status),
+                "type": error.type if error else "(as it came)",
+                "code": (error.code if error else None) or "",
+                "message": error.message if error else "",
             }
         )
     return rows
 
 
+def _failing_app(cause: int | Exception) -> ASGIApp:
+    """An app that raises the exception, or sends the status without a body."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if isinstance(cause, Exception):
+            raise cause
+        await send({"type": "http.response.start", "status": cause, "headers": []})
+        await send({"type": "http.response.body"})
+
+    return app
+
+
+async def _request(app: ASGIApp) -> tuple[int | None, bytes]:
+    """Status and body of the response to one GET request. Envelope raises an exception again after its response."""
+    sent: list[Message] = []
+    incoming: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/flexmw-explain",
+        "raw_path": b"/flexmw-explain",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"api.invalid"), (b"accept", b"*/*")],
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 8000),
+        "state": {},
+        "extensions": {},
+    }
+
+    async def receive() -> Message:
+        if not incoming:
+            await anyio.sleep_forever()
+        return incoming.pop()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with suppress(Exception):
+        await app(scope, receive, send)
+    status = next((message["status"] for message in sent if message["type"] == "http.response.start"), None)
+    return status, b"".join(message.get("body", b"") for message in sent)
+
+
 def client_rows(components: Sequence[Any]) -> list[dict[str, Any]]:
     """Whether a call is sent again or given back after each outcome; empty without components or client library."""
     flows = [each for each in components if not hasattr(each, "around")]
-    library = next((import_module(name) for name in ("httpx2", "httpx") if find_spec(name)), None)
-    if not flows or library is None:
+    name = next((name for name in ("httpx2", "httpx") if find_spec(name)), None)
+    if not flows or name is None:
         return []
-    clock = FakeClock()
-
-    def whole_flow(request: Any) -> Any:
-        return chain([fresh(each, clock) for each in flows], request)
-
-    whole = SimpleNamespace(clock=clock, flow=whole_flow)
-    requests = {
-        "GET": library.Request("GET", "https://api.invalid/"),
-        "POST": library.Request("POST", "https://api.invalid/", json={}),
-        "POST with a key": library.Request("POST", "https://api.invalid/", json={}, headers={"idempotency-key": "k"}),
+    library = import_module(name)
+    requests: dict[str, dict[str, Any]] = {
+        "GET": {"method": "GET"},
+        "POST": {"method": "POST", "json": {}},
+        "POST with a key": {"method": "POST", "json": {}, "headers": {"idempotency-key": "k"}},
     }
     rows: list[dict[str, Any]] = []
-    for label, what, headers in _OUTCOMES:
+    for label, outcome, headers in _OUTCOMES:
         row: dict[str, Any] = {"outcome": label}
         for kind, request in requests.items():
-            first = getattr(library, what)("") if isinstance(what, str) else response_of(request, what, headers)
-            row[kind] = "sent again" if play(whole, [first, 200], request).count(SendEffect) > 1 else "given back"
+            again = _times_sent(library, flows, request, outcome, headers) > 1
+            row[kind] = "sent again" if again else "given back"
         rows.append(row)
     return rows
+
+
+def _times_sent(
+    library: Any, components: Sequence[Any], request: dict[str, Any], outcome: int | str, headers: dict[str, str]
+) -> int:
+    """How often the components send a request whose first attempt has this outcome, and every further one succeeds."""
+    requests: list[Any] = []
+
+    def respond(request: Any) -> Any:
+        requests.append(request)
+        if len(requests) > 1:
+            return library.Response(200, json={"ok": True})
+        if isinstance(outcome, str):
+            raise getattr(library, outcome)("")
+        return library.Response(outcome, headers=headers, json={"ok": True})
+
+    clock = _SimulatedClock()
+    transport = import_module(f"flexmw.{library.__name__}").Transport(
+        *(_simulated(each, clock) for each in components), transport=library.MockTransport(respond), clock=clock
+    )
+    with library.Client(transport=transport) as client, suppress(Exception):
+        client.request(url=_URL, **request)
+    return len(requests)
+
+
+class _SimulatedClock(SystemClock):
+    """The system's clock, put forward by every sleep instead of waiting."""
+
+    def __init__(self) -> None:
+        self._slept = 0.0
+
+    def now(self) -> float:
+        return super().now() + self._slept
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._slept
+
+    def sleep(self, seconds: float) -> None:
+        self._slept += seconds
+
+
+def _simulated(component: Any, clock: Clock) -> Any:
+    """A copy of a component without what it has learned. An option ``clock`` gets the simulated clock."""
+    if not is_dataclass(component) or isinstance(component, type):
+        return copy.copy(component)
+    has_clock = hasattr(getattr(component, "clock", None), "asleep")
+    return replace(component, **({"clock": clock} if has_clock else {}))
 
 
 def _cells(rows: Iterable[dict[str, Any]]) -> list[list[str]]:

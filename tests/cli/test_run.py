@@ -181,6 +181,18 @@ def test_explain_shows_what_is_sent_again(folder: Path, capsys: pytest.CaptureFi
     assert set(rows["401"].values()) == {"given back"}
 
 
+def test_explain_waits_on_a_simulated_clock(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    folder.joinpath("flexmw.toml").write_text("[retry]\n\n[pace]\n")
+    assert main(["explain", "--json"]) == 0
+    rows = {row["outcome"]: row for row in json.loads(capsys.readouterr().out)["client"]}
+    assert rows["503 with Retry-After"]["POST"] == "sent again"
+    assert waits == []
+
+
 def test_explain_masks_secrets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder.joinpath("flexmw.toml").write_text(
         '[ratelimit]\nrates = ["1/minute"]\nstorage = "redis://user:sw0rdfish@127.0.0.1:1/0"\n'
