@@ -1,7 +1,7 @@
-"""How far one attempt came: what a transport reported of it, and so whether its request can have reached a server.
+"""How far one attempt got: what a transport reported, and so whether its request can have reached a server.
 
 >>> evidence = Evidence()
->>> evidence.sent is None  # nothing was reported: all is possible
+>>> evidence.sent is None  # the transport reported nothing, so nothing is proven
 True
 >>> evidence.observe("connection.connect_tcp.failed", {})
 >>> evidence.sent
@@ -11,29 +11,39 @@ False
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from flexmw.kit.effects import head_leaves
 
-__all__ = ["Evidence"]
+__all__ = ["IN_PROCESS", "Evidence", "is_transport_error"]
+
+IN_PROCESS: Final = "flexmw.transport.in_process"
+"""The event of a transport that calls an app in this process: the request arrives the moment it is sent."""
 
 _REPORTS: Final = ("connection.", "http11.", "http2.", "proxy.", "socks.")
-"""What the events of httpcore begin with. What components further inward tell says nothing about the transport."""
+"""The prefixes of httpcore's events. The events of other components say nothing about the transport."""
+
+_HEAD_FAILED: Final = frozenset({"http11.send_request_headers.failed", "http2.send_request_headers.failed"})
+
+_LIBRARIES: Final = ("httpx", "httpx2")
 
 
 class Evidence:
-    """Gathers the events of one attempt: give ``Send`` its :meth:`observe`.
+    """Gathers the events of one attempt: hand its :meth:`observe` to ``Send``.
 
-    :param leaves: called each time the head goes out, with whether it did so before: over HTTP/2 a transport sends a
-        request anew that the server says it did not process.
+    :param leaves: called each time a head goes out, with True where the attempt sent a head before: over HTTP/2 a
+        transport sends a request again that the server says it did not process.
     """
 
-    __slots__ = ("head", "leaves", "seen", "stream")
+    __slots__ = ("head", "leaves", "rejection", "seen", "stream")
 
     def __init__(self, leaves: Callable[[bool], None] | None = None) -> None:
         self.leaves = leaves
         self.seen = self.head = False
         self.stream: int | None = None
+        self.rejection: BaseException | None = None
+        """What the protocol library on this side raised instead of writing the head."""
 
     def observe(self, event: str, details: Mapping[str, Any]) -> None:
         self.seen = self.seen or event.startswith(_REPORTS)
@@ -42,8 +52,46 @@ class Evidence:
                 self.leaves(self.head)
             self.head = True
             self.stream = details.get("stream_id")
+        elif event in _HEAD_FAILED:
+            error = details.get("exception")
+            cls: type = type(error)
+            if isinstance(error, BaseException) and _is_rejection(cls):
+                self.head, self.rejection = False, error
+        elif event == IN_PROCESS:
+            self.seen = self.head = True
 
     @property
     def sent(self) -> bool | None:
         """Whether the request's head went out; ``None`` where the transport reports nothing."""
         return self.head if self.seen else None
+
+
+@lru_cache(maxsize=64)
+def _is_rejection(cls: type) -> bool:
+    """h11 and h2 check a head before they turn it into bytes; what they raise then precedes every write."""
+    return any(base.__name__ == "LocalProtocolError" or base.__module__ == "h2.exceptions" for base in cls.__mro__)
+
+
+def is_transport_error(error: BaseException) -> bool:
+    """Whether an exception says something about the transport.
+
+    These do: the transport errors of httpx and httpx2; ``StreamConsumed``, which a transport raises where it would have
+    to send a body twice; the exceptions of h2, which httpcore lets through where an HTTP/2 response ends before its
+    length; and asyncio's complaint about a kept connection of an event loop that is closed. A time limit that a signal
+    handler raises into the call, an assertion of a mock and a bug in a custom transport do not.
+
+    Checked with httpx 0.28, httpx2 2.16 and h2 4.4.
+    """
+    cls: type = type(error)
+    return _is_transport_error(cls) or (cls is RuntimeError and error.args == ("Event loop is closed",))
+
+
+@lru_cache(maxsize=256)
+def _is_transport_error(cls: type) -> bool:
+    for base in cls.__mro__:
+        root = base.__module__.partition(".")[0]
+        if root in _LIBRARIES and base.__name__ in ("TransportError", "StreamConsumed"):
+            return True
+        if root == "h2":
+            return True
+    return False

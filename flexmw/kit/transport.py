@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
@@ -31,16 +30,27 @@ from flexmw.kit.effects import (
     Sleep,
     head_leaves,
 )
+from flexmw.kit.evidence import IN_PROCESS, is_transport_error
 from flexmw.kit.validation import check_alone, check_fit
 
-__all__ = ["DRAIN_BYTES", "DRAIN_SECONDS", "AsyncTransportBase", "SyncTransportBase", "components_of", "copy_request"]
+__all__ = [
+    "DRAIN_BYTES",
+    "DRAIN_SECONDS",
+    "AsyncTransportBase",
+    "SyncTransportBase",
+    "components_of",
+    "copy_request",
+    "is_shared",
+]
 
 DRAIN_BYTES: Final = 64 * 1024
 DRAIN_SECONDS: Final = 1.0
 """Reading a discarded body to its end saves the connection. Above these bounds a new connection is cheaper."""
 
 _LAST: Final = "http11.send_request_headers.started"
-"""The last event that matters over HTTP/1.1. (Over HTTP/2 the pool may send the request again on another stream.)"""
+"""From here on, over HTTP/1.1, only the failure of this very step matters. (Over HTTP/2 the pool may send the request
+again on another stream.)"""
+_LAST_FAILED: Final = "http11.send_request_headers.failed"
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -77,6 +87,7 @@ class _TransportBase(Generic[RequestT, ResponseT]):
         self.components = self._own = components
         self.wrapped: Any = self._default() if transport is None else transport
         self._clock = clock
+        self._in_process = _calls_an_app(self.wrapped)
         for place, component in enumerate(components):
             if around := getattr(component, "around", None):
                 self._own = components[:place]
@@ -106,6 +117,8 @@ class SyncTransportBase(_TransportBase[RequestT, ResponseT]):
     def _perform(self, effect: Effect) -> object:
         match effect:
             case Send():
+                if self._in_process and effect.observe:
+                    effect.observe(IN_PROCESS, {})
                 return self.wrapped.handle_request(_watched(effect.request, effect.observe))
             case Follow():
                 return self._follow(effect)
@@ -143,14 +156,21 @@ class SyncTransportBase(_TransportBase[RequestT, ResponseT]):
     def _discard(self, response: Any, seconds: float) -> None:
         size, ends = 0, self._clock.monotonic() + seconds
         try:
-            with contextlib.suppress(Exception):
-                for chunk in response.stream:
-                    size += len(chunk)
-                    if size > DRAIN_BYTES or self._clock.monotonic() > ends:
-                        break
+            if is_shared(response):
+                return
+            for chunk in response.stream:
+                size += len(chunk)
+                if size > DRAIN_BYTES or self._clock.monotonic() > ends:
+                    break
+        except Exception as error:
+            if not _is_broken(error):
+                raise
         finally:
-            with contextlib.suppress(Exception):
+            try:
                 response.close()
+            except Exception as error:
+                if not _is_broken(error):
+                    raise
 
     def close(self) -> None:
         self.wrapped.close()
@@ -177,6 +197,8 @@ class AsyncTransportBase(_TransportBase[RequestT, ResponseT]):
     async def _perform(self, effect: Effect) -> object:
         match effect:
             case Send():
+                if self._in_process and effect.observe:
+                    effect.observe(IN_PROCESS, {})
                 return await self.wrapped.handle_async_request(_awatched(effect.request, effect.observe))
             case Follow():
                 return self._follow(effect)
@@ -213,18 +235,27 @@ class AsyncTransportBase(_TransportBase[RequestT, ResponseT]):
         return b"".join(chunks)
 
     async def _discard(self, response: Any, seconds: float) -> None:
-        size = 0
+        size, closed = 0, False
         try:
-            with contextlib.suppress(Exception), anyio.move_on_after(seconds):
+            if is_shared(response):
+                return
+            with anyio.move_on_after(seconds):
                 async for chunk in response.stream:
                     size += len(chunk)
                     if size > DRAIN_BYTES:
                         # Close while reading: the next step fails and unwinds every generator inside. Leaving the loop
                         # would leave the generators to the garbage collector, which trio reports.
+                        closed = True
                         await response.aclose()
+        except Exception as error:
+            if not (closed or _is_broken(error)):
+                raise
         finally:
-            with contextlib.suppress(Exception):
+            try:
                 await response.aclose()
+            except Exception as error:
+                if not (closed or _is_broken(error)):
+                    raise
 
     async def aclose(self) -> None:
         await self.wrapped.aclose()
@@ -253,6 +284,8 @@ def _watched(request: Any, observe: Observer | None) -> Any:
         if own is not None:
             own(event, details)
         if known:
+            if event == _LAST_FAILED:
+                observe(event, details)
             return
         if event == _LAST and head_leaves(event, details):
             known = True
@@ -275,6 +308,8 @@ def _awatched(request: Any, observe: Observer | None) -> Any:
         if own is not None:
             await own(event, details)
         if known:
+            if event == _LAST_FAILED:
+                observe(event, details)
             return
         if event == _LAST and head_leaves(event, details):
             known = True
@@ -284,6 +319,50 @@ def _awatched(request: Any, observe: Observer | None) -> Any:
 
     twin = _with_extensions(request, {"trace": trace})
     return twin
+
+
+def is_shared(response: Any) -> bool:
+    """Whether a response came over HTTP/2, on a connection that carries other calls too.
+
+    Nothing of such a response is read that nobody wants: a blocking client could end the read only by a timeout, and
+    httpcore ends the whole connection with it, other calls included.
+    """
+    return getattr(response, "extensions", _NOTHING).get("http_version") == b"HTTP/2"
+
+
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+def _is_broken(error: Exception) -> bool:
+    """Whether an error says that a response that is given up broke or could not be closed, which matters to nobody.
+
+    Anything else is not about the response: a time limit that is raised into the call, for instance, which may well be
+    a ``TimeoutError``.
+    """
+    return is_transport_error(error) or (isinstance(error, OSError) and not isinstance(error, TimeoutError))
+
+
+_APP_TRANSPORTS: Final = frozenset({"ASGITransport", "WSGITransport", "_TestClientTransport"})
+
+
+def _calls_an_app(transport: Any) -> bool:
+    """Whether a transport, or one that it wraps, calls an app in this process.
+
+    Such an app may raise the error of a call of its own, a refused connection for instance: the error says nothing
+    about the request that the app was given.
+    """
+    for _ in range(8):
+        if not _APP_TRANSPORTS.isdisjoint(cls.__name__ for cls in type(transport).__mro__):
+            return True
+        inner = vars(transport) if hasattr(transport, "__dict__") else {}
+        transport = next((inner[name] for name in _INNER if inner.get(name) is not None), None)
+        if transport is None:
+            return False
+    return False
+
+
+_INNER: Final = ("wrapped", "_wrapped", "_transport", "transport", "next_transport", "_inner", "inner", "_next")
+"""The attributes in which transports keep the one that they wrap."""
 
 
 def _unknown(effect: object) -> ConfigError:

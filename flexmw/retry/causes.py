@@ -12,9 +12,22 @@
 
 from __future__ import annotations
 
-__all__ = ["causes_of", "class_names", "copy_without_references"]
+from typing import Final
 
-_MAX_CAUSES = 5
+__all__ = ["causes_of", "class_names", "copy_without_references", "proves_unsent"]
+
+_MAX_CAUSES: Final = 5
+
+_BEFORE_SENDING: Final = frozenset(
+    {
+        ("aiohttp", "ClientConnectorError"),
+        ("aiohttp", "ConnectionTimeoutError"),
+        ("builtins", "ConnectionRefusedError"),
+        ("socket", "gaierror"),
+    }
+)
+"""Module root and class of the causes that prove a failure before anything was sent: a connection that was refused or
+not established, a name that was not resolved. aiohttp's own classes were checked with aiohttp 3.14."""
 
 
 def copy_without_references(error: BaseException) -> BaseException:
@@ -44,3 +57,16 @@ def class_names(*errors: BaseException) -> frozenset[str]:
     """The names of the errors' classes and of all their bases. Names, because this package imports neither client
     library, and both libraries use the same ones."""
     return frozenset(cls.__name__ for error in errors for cls in type(error).__mro__)
+
+
+def proves_unsent(error: BaseException) -> bool:
+    """Whether a cause of an error proves that nothing was sent, where the transport reports no events.
+
+    The class of the error itself proves nothing: the bridges to aiohttp raise ``ConnectError`` and ``ConnectTimeout``
+    for every lost connection.
+    """
+    return any(
+        (cls.__module__.partition(".")[0], cls.__name__) in _BEFORE_SENDING
+        for cause in causes_of(error)[1:]
+        for cls in type(cause).__mro__
+    )

@@ -26,6 +26,7 @@ __all__ = [
     "RowName",
     "Safety",
     "backoff",
+    "is_passing",
     "judge",
     "of_error",
     "of_status",
@@ -142,22 +143,25 @@ def of_status(status: int, *, retry_after: bool, asked: bool | None = None) -> E
 
 REFUSED_STREAM: Final = 7
 
-CERTAIN: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "InvalidURL"})
-"""Exception classes that mean "never left" where the transport has reported no events."""
+CERTAIN: Final = frozenset({"PoolTimeout", "UnsupportedProtocol"})
+"""Exception classes that mean "never left" where the transport has reported no events: no transport raises them for a
+request that it has begun to send. ``ConnectError`` and ``ConnectTimeout`` are not among them: the bridges to aiohttp
+raise them for a response that was lost."""
 
-HOPELESS: Final = frozenset({"UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "SSLCertVerificationError"})
+HOPELESS: Final = frozenset({"UnsupportedProtocol", "SSLCertVerificationError"})
 """Exception classes that every further attempt would raise again."""
 
 
-def of_error(classes: frozenset[str], *, sent: bool | None, refused: bool = False) -> Event:
+def of_error(classes: frozenset[str], *, sent: bool | None, proven: bool = False, refused: bool = False) -> Event:
     """The event that a transport error stands for.
 
     :param classes: the names of the exception's class and its bases; httpx and httpx2 use the same names.
     :param sent: whether the transport reported that the request's head went out; ``None`` where it reports no events.
+    :param proven: a cause of the exception proves that nothing was sent.
     :param refused: an HTTP/2 server said that it did not process the request, see :func:`unprocessed`.
     """
     if sent is None:
-        sent = not classes & CERTAIN
+        sent = not (proven or classes & CERTAIN)
     return "ambiguous" if sent and not refused else "unsent"
 
 
@@ -170,6 +174,15 @@ def unprocessed(detail: object, stream: int | None) -> bool:
     if isinstance(last, int):
         return stream is not None and stream > last
     return getattr(detail, "error_code", None) == REFUSED_STREAM and hasattr(detail, "stream_id")
+
+
+def is_passing(rejection: BaseException) -> bool:
+    """Whether another attempt may get over what h11 or h2 raised instead of writing a head.
+
+    h2 rejects a head also because too many streams are open, or because the connection has ended. A head that is
+    malformed stays malformed.
+    """
+    return type(rejection).__name__ == "TooManyStreamsError" or str(rejection).startswith("Invalid input Connection")
 
 
 def backoff(attempt: int, chance: float, *, base: float = 0.5, top: float = 8.0) -> float:

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from flexmw.contract import CREDENTIALS, Wait, key_ttl, wait_of
 from flexmw.kit.effects import DEADLINE, RESENDS, Discard, Emit, Flow, Follow, Request, Response, Send, Sleep
-from flexmw.kit.evidence import Evidence
-from flexmw.kit.transport import DRAIN_SECONDS, copy_request
+from flexmw.kit.evidence import Evidence, is_transport_error
+from flexmw.kit.transport import DRAIN_SECONDS, copy_request, is_shared
 from flexmw.retry.body import body_bytes, mark_consumed, no_rewind_needed, rewinder
 from flexmw.retry.budget import Budget
-from flexmw.retry.causes import causes_of, class_names, copy_without_references
+from flexmw.retry.causes import causes_of, class_names, copy_without_references, proves_unsent
 from flexmw.retry.core import (
     HOPELESS,
     SAFE_METHODS,
@@ -27,6 +27,7 @@ from flexmw.retry.core import (
     RetryDecision,
     Safety,
     backoff,
+    is_passing,
     judge,
     of_error,
     of_status,
@@ -116,8 +117,10 @@ class RetryCall:
                 attempt = self._attempt(bounded)
                 response: Response = yield Send(attempt, evidence.observe)
             except Exception as error:
+                if not is_transport_error(error):
+                    raise
                 decision, kind, wait = self._examine(error, evidence), type(error).__name__, None
-                if class_names(*causes_of(error, hidden=True)).isdisjoint(HOPELESS):
+                if not _is_hopeless(error, evidence):
                     reason, delay = self._plan(decision, None, untouched=evidence.sent is False)
                 else:
                     reason, delay = "local_error", 0.0
@@ -138,7 +141,8 @@ class RetryCall:
                     return (yield Follow(response, self._body_ended)) if signed else response
                 # Each read may take as long as all of them: with half of what is left, the wait begins in time.
                 seconds = min(DRAIN_SECONDS, max(0.0, self._remaining() - delay) / 2)
-                _hurry(attempt, seconds)
+                if not is_shared(response):
+                    _hurry(attempt, seconds)
                 yield Discard(response, seconds)
             yield self._event(
                 "flexmw.retry.scheduled",
@@ -203,7 +207,8 @@ class RetryCall:
             # An app that runs in this process may raise an error of its own outgoing call: the error says nothing about
             # this request.
             sent = True if theirs.stream is not self.request.stream else None
-        return judge(of_error(class_names(error), sent=sent, refused=refused), self.safety)
+        event = of_error(class_names(error), sent=sent, proven=proves_unsent(error), refused=refused)
+        return judge(event, self.safety)
 
     def _plan(self, decision: RetryDecision, wait: Wait | None, *, untouched: bool = False) -> tuple[str | None, float]:
         """The reason why there is no further attempt (``None`` where there is one), and the seconds before it."""
@@ -229,10 +234,10 @@ class RetryCall:
         return not self.safe and self.safety == "none"
 
     def _body_ended(self, error: BaseException | None) -> None:
-        if isinstance(error, Exception):
+        if error is not None and is_transport_error(error):
             self._lost(error, judge("ambiguous", self.safety), "unsafe_method")
 
-    def _lost(self, error: Exception, decision: RetryDecision, reason: str) -> None:
+    def _lost(self, error: BaseException, decision: RetryDecision, reason: str) -> None:
         """Write the outcome on an error; remember the error if an SDK above must not repeat the request either."""
         error.flexmw = self._outcome(decision, reason)  # type: ignore[attr-defined]
         if self.sdk_count is not None and decision.outcome == "ambiguous" and self.safety == "none":
@@ -272,6 +277,13 @@ class RetryCall:
         digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=16)
         digest.update(body_bytes(self.request.stream) or b"")
         return digest.digest()
+
+
+def _is_hopeless(error: BaseException, evidence: Evidence) -> bool:
+    """Whether every further attempt would fail in the same way on this side."""
+    if evidence.rejection is not None and not is_passing(evidence.rejection):
+        return True
+    return not class_names(*causes_of(error, hidden=True)).isdisjoint(HOPELESS)
 
 
 def _hurry(attempt: Request, seconds: float) -> None:

@@ -119,8 +119,8 @@ def test_what_a_status_means(status: int, retry_after: bool, asked: bool | None,
 @pytest.mark.parametrize(
     ("classes", "sent", "refused", "event"),
     [
-        ({"ConnectError", "NetworkError"}, None, False, "unsent"),
-        ({"ConnectTimeout"}, None, False, "unsent"),
+        ({"ConnectError", "NetworkError"}, None, False, "ambiguous"),
+        ({"ConnectTimeout"}, None, False, "ambiguous"),
         ({"PoolTimeout"}, None, False, "unsent"),
         ({"ProxyError"}, None, False, "ambiguous"),
         ({"ProxyError"}, False, False, "unsent"),
@@ -133,6 +133,11 @@ def test_what_a_status_means(status: int, retry_after: bool, asked: bool | None,
 )
 def test_what_a_transport_error_means(classes: set[str], sent: bool | None, refused: bool, event: Event) -> None:
     assert of_error(frozenset(classes), sent=sent, refused=refused) == event
+
+
+def test_a_cause_can_prove_what_the_class_of_an_error_cannot() -> None:
+    assert of_error(frozenset({"ConnectError"}), sent=None, proven=True) == "unsent"
+    assert of_error(frozenset({"ConnectError"}), sent=True, proven=True) == "ambiguous"
 
 
 def test_a_lost_answer_is_ambiguous_unless_the_server_says_that_it_did_not_process_the_request() -> None:

@@ -99,9 +99,16 @@ def test_a_proxy_that_refuses_the_tunnel_has_sent_nothing(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"), [("ConnectTimeout", "unsent"), ("PoolTimeout", "unsent"), ("ReadError", "ambiguous")]
+    ("error", "said"),
+    [
+        ("ConnectError", "ambiguous"),
+        ("ConnectTimeout", "ambiguous"),
+        ("ProxyError", "ambiguous"),
+        ("PoolTimeout", "unsent"),
+        ("ReadError", "ambiguous"),
+    ],
 )
-def test_a_transport_that_tells_nothing_is_judged_by_the_class_of_its_error(wire: Wire, error: str, said: str) -> None:
+def test_without_events_only_an_exhausted_pool_is_proof_by_its_class(wire: Wire, error: str, said: str) -> None:
     def fail(request: Any) -> Any:
         raise getattr(wire.library, error)("no", request=request)
 

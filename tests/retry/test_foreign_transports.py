@@ -1,0 +1,189 @@
+"""Transports that report no events: nothing is proven unsent unless a cause at hand proves it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import anyio
+import httpcore
+import httpx
+import httpx2
+import openai
+import pytest
+import requests
+from httpx_aiohttp import HttpxAiohttpClient
+
+import flexmw
+from flexmw.kit.evidence import is_transport_error
+from flexmw.testing import FakeClock, HostileServer
+from flexmw.testing.hostile import closed_port
+from tests.clients.wires import WIRES, Wire
+from tests.retry.outcomes import outcome
+
+LOST = ["rst", "fin", "cut-head"]
+MESSAGES: Any = [{"role": "user", "content": "hello"}]
+
+BRIDGES: dict[str, Callable[[], Any]] = {
+    "openai": openai.DefaultAioHttpClient,
+    "anthropic": anthropic.DefaultAioHttpClient,
+    "httpx-aiohttp": HttpxAiohttpClient,
+}
+bridges = pytest.mark.parametrize("bridge", list(BRIDGES))
+
+
+def post(bridge: str, url: str, clock: FakeClock, *components: Any, times: int = 1) -> list[Any]:
+    async def run() -> list[Any]:
+        results: list[Any] = []
+        parts = components or (flexmw.Retry(clock=clock),)
+        async with flexmw.wrap_client(BRIDGES[bridge](), *parts, clock=clock) as client:
+            for _ in range(times):
+                try:
+                    results.append(await client.post(url, json={"n": 1}))
+                except (httpx.HTTPError, httpx2.HTTPError) as error:
+                    results.append(error)
+        return results
+
+    return anyio.run(run)
+
+
+@bridges
+@pytest.mark.parametrize("fault", LOST)
+def test_a_lost_response_over_aiohttp_is_ambiguous(bridge: str, fault: str) -> None:
+    clock = FakeClock()
+    with HostileServer(then=fault) as server:
+        [error] = post(bridge, server.url, clock)
+        assert server.executions == 1
+    assert (outcome(error).outcome, outcome(error).attempts) == ("ambiguous", 1)
+
+
+@bridges
+@pytest.mark.parametrize("url", ["refused", "http://no-such-host.invalid/"])
+def test_a_refused_connection_and_an_unknown_name_are_proof_over_aiohttp_too(bridge: str, url: str) -> None:
+    clock = FakeClock()
+    with closed_port() as refused:
+        [error] = post(bridge, refused if url == "refused" else url, clock)
+    assert (outcome(error).outcome, outcome(error).attempts) == ("unsent", 3)
+
+
+@bridges
+def test_a_refusal_over_aiohttp_is_sent_again(bridge: str) -> None:
+    clock = FakeClock()
+    with HostileServer(["429:seconds=1"]) as server:
+        [response] = post(bridge, server.url, clock)
+        assert (response.status_code, server.executions, len(server.requests)) == (200, 1, 2)
+
+
+@bridges
+def test_a_lost_response_over_aiohttp_stays_ambiguous_beside_pace(bridge: str) -> None:
+    clock = FakeClock()
+    with HostileServer(then="fin") as server:
+        [error] = post(bridge, server.url, clock, flexmw.Retry(clock=clock), flexmw.Pace(clock=clock))
+        assert (server.executions, outcome(error).outcome) == (1, "ambiguous")
+
+
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("retries", [0, 2])
+def test_an_sdk_over_its_aiohttp_client_executes_once(sdk: str, retries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{sdk}._base_client.INITIAL_RETRY_DELAY", 0.005)
+
+    async def run(url: str) -> None:
+        http = flexmw.wrap_client(BRIDGES[sdk]())
+        if sdk == "openai":
+            async with openai.AsyncOpenAI(
+                api_key="k", base_url=f"{url}/v1", http_client=http, max_retries=retries
+            ) as ai:
+                await ai.chat.completions.create(model="m", messages=MESSAGES)
+        else:
+            async with anthropic.AsyncAnthropic(api_key="k", base_url=url, http_client=http, max_retries=retries) as an:
+                await an.messages.create(model="m", max_tokens=9, messages=MESSAGES)
+
+    with HostileServer(then="fin") as server:
+        with pytest.raises((openai.APIConnectionError, anthropic.APIConnectionError)):
+            anyio.run(run, server.url)
+        assert server.executions == 1
+
+
+def own_error(library: Any) -> dict[str, Callable[[str], BaseException]]:
+    """The errors that an app lets through from an outgoing call of its own."""
+
+    def raised_by(call: Callable[[], Any]) -> BaseException:
+        try:
+            call()
+        except Exception as error:
+            return error
+        raise AssertionError("the call must fail")
+
+    return {
+        "requests": lambda url: raised_by(lambda: requests.get(url, timeout=5)),
+        "requests-timeout": lambda url: requests.ConnectTimeout("no"),
+        "httpcore": lambda url: raised_by(lambda: httpcore.request("GET", url)),
+        "client": lambda url: raised_by(lambda: library.get(url, trust_env=False)),
+        "transport": lambda url: raised_by(lambda: library.HTTPTransport().handle_request(library.Request("GET", url))),
+        "pool": lambda url: library.PoolTimeout("no"),
+        "protocol": lambda url: library.UnsupportedProtocol("no"),
+        "gaierror": lambda url: socket.gaierror(-2, "no"),
+    }
+
+
+@pytest.mark.parametrize("name", list(own_error(httpx)))
+@pytest.mark.parametrize("kind", ["asgi", "wsgi", "nested"])
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_an_app_in_this_process_has_worked_whatever_error_it_lets_through(library: Any, kind: str, name: str) -> None:
+    clock, ran = FakeClock(), 0
+    with closed_port() as refused:
+        error = own_error(library)[name](refused)
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal ran
+        ran += 1
+        raise error
+
+    def wsgi(environ: Any, start: Any) -> Any:
+        nonlocal ran
+        ran += 1
+        raise error
+
+    class Cached(library.AsyncBaseTransport):  # type: ignore[name-defined, misc]
+        def __init__(self, transport: Any) -> None:
+            self._transport = transport
+
+        async def handle_async_request(self, request: Any) -> Any:
+            return await self._transport.handle_async_request(request)
+
+    async def run() -> None:
+        inner = library.ASGITransport(asgi)
+        transport = Cached(inner) if kind == "nested" else inner
+        policy = flexmw.Retry(clock=clock)
+        async with flexmw.wrap_client(library.AsyncClient(transport=transport), policy, clock=clock) as client:
+            await client.post("http://app/", json={})
+
+    def call() -> None:
+        if kind == "wsgi":
+            client = library.Client(transport=library.WSGITransport(wsgi))
+            with flexmw.wrap_client(client, flexmw.Retry(clock=clock), clock=clock):
+                client.post("http://app/", json={})
+        else:
+            anyio.run(run)
+
+    with pytest.raises(type(error)) as caught:
+        call()
+    assert ran == 1
+    if is_transport_error(error):
+        assert (outcome(caught.value).outcome, outcome(caught.value).attempts) == ("ambiguous", 1)
+    else:
+        assert not hasattr(caught.value, "flexmw")
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=str)
+@pytest.mark.parametrize("cause", [ConnectionRefusedError(111, "refused"), socket.gaierror(-2, "unknown")], ids=repr)
+def test_a_cause_at_hand_proves_that_nothing_was_sent(wire: Wire, cause: OSError) -> None:
+    def fail(request: Any) -> Any:
+        raise wire.library.ConnectError("no", request=request) from cause
+
+    clock = FakeClock()
+    options = {"transport": wire.library.MockTransport(fail)}
+    [result] = wire.call("POST", "http://test", flexmw.Retry(clock=clock), clock=clock, client=options)
+    assert (outcome(result).outcome, outcome(result).attempts) == ("unsent", 3)
