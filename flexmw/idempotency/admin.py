@@ -24,7 +24,7 @@ from secrets import token_hex
 from typing import Any, Final, Literal, TypeAlias
 
 from flexmw.errors import ConfigError
-from flexmw.idempotency.core import Kept, Record, lapse, release, settle
+from flexmw.idempotency.core import Record, StoredResponse, complete, lapse, release
 from flexmw.idempotency.stores import Held, Store
 from flexmw.idempotency.stores.open import open_store
 
@@ -114,7 +114,7 @@ async def resolve(
             raise ConfigError(
                 "id", id, f"a key whose outcome is unknown; this one is {record.phase} (force settles it)"
             )
-        settled = settle(record, _kept(outcome)) if isinstance(outcome, Given) else release(record)
+        settled = complete(record, _kept(outcome)) if isinstance(outcome, Given) else release(record)
         if settled is None:
             changed = await store.drop(id, held.token)
         else:
@@ -126,10 +126,10 @@ async def resolve(
         return None if settled is None else _known(id, settled)
 
 
-def _kept(given: Given) -> Kept:
+def _kept(given: Given) -> StoredResponse:
     body = json.dumps(given.body, ensure_ascii=False, separators=(",", ":")).encode()
     headers = (("content-type", "application/json"), ("content-length", str(len(body))))
-    return Kept(status=given.status, headers=headers, body=body, size=len(body))
+    return StoredResponse(status=given.status, headers=headers, body=body, size=len(body))
 
 
 @asynccontextmanager
@@ -160,5 +160,5 @@ def _known(name: str, record: Record) -> KnownKey:
         at=record.at,
         attempt=record.attempt,
         steps=tuple(record.steps),
-        status=None if record.kept is None else record.kept.status,
+        status=None if record.response is None else record.response.status,
     )

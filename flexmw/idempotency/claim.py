@@ -1,4 +1,7 @@
-"""Claims on keys: the state machine of :mod:`flexmw.idempotency.core` carried out on a store."""
+"""Claims on keys: the state machine of :mod:`flexmw.idempotency.core`, carried out on a store.
+
+:class:`Claims` claims a key; a :class:`Claim` is the key that a request has claimed.
+"""
 
 from __future__ import annotations
 
@@ -11,37 +14,54 @@ from typing import Any, Final
 import anyio
 
 from flexmw.idempotency import sdk
-from flexmw.idempotency.core import Ask, Kept, OnUnknown, Record, Refuse, Replay, Run, decide, lapse, release, settle
+from flexmw.idempotency.core import (
+    KeyedRequest,
+    OnUnknown,
+    Record,
+    Refuse,
+    Replay,
+    Run,
+    StoredResponse,
+    complete,
+    decide,
+    lapse,
+    release,
+)
 from flexmw.idempotency.stores import Held, Store
 from flexmw.kit.clock import Clock
 
-__all__ = ["Claim", "Claims", "StoreFailed", "TakenOver"]
+__all__ = ["Claim", "Claims", "SdkAttempt", "StoreFailed", "TakenOver"]
 
 _ROUNDS: Final = 32
-"""How often a lost race is run again: each loss means that another request won it, so a few are always enough."""
+"""How often a lost race for an entry is repeated. Each loss means that another request has won, so few are enough."""
 
 
 class StoreFailed(Exception):
-    """The store could not be asked. ``__cause__`` says why."""
+    """The store does not respond. ``__cause__`` is the exception of the store."""
 
 
 class TakenOver(RuntimeError):
-    """Another attempt has the key by now: this one must not go on."""
+    """Another attempt has claimed the key meanwhile. This attempt must stop."""
 
     def __init__(self) -> None:
         super().__init__("another attempt has taken this idempotency key over: this one must stop")
 
 
 class Claim:
-    """A key that this request has won. Used by one request; its operations wait for each other."""
+    """A key that one request has claimed. Its operations run one after another.
+
+    Each write has a new token. When the reply to a write was lost, the store holds a token that this claim has tried,
+    and the claim goes on with that token.
+    """
 
     def __init__(self, claims: Claims, name: str, token: str, record: Record, ttl: float) -> None:
         self._claims, self.name, self._token, self.record, self._ttl = claims, name, token, record, ttl
         self._lock = anyio.Lock()
         self._tried = {token}
+        """The tokens of all writes since the last one whose reply arrived."""
 
-    async def beat(self) -> bool:
-        """Renew the lease. ``False``: the key was taken over."""
+    async def renew(self) -> bool:
+        """Renew the lease. ``False``: another attempt has taken the key over."""
         async with self._lock:
             lease = self._claims.lease
             while True:
@@ -50,17 +70,20 @@ class Claim:
                 if not self._adopt(await self._claims.store.load(self.name)):
                     return False
 
-    async def note(self, steps: dict[str, Any]) -> None:
-        """Keep the steps. Raises :class:`TakenOver`."""
+    async def record_steps(self, steps: dict[str, Any]) -> None:
+        """Write the recovery points of the handler.
+
+        :raises TakenOver: when another attempt has taken the key over.
+        """
         if not await self._write(replace(self.record, steps=steps), lease=self._claims.lease):
             raise TakenOver
 
-    async def settle(self, kept: Kept) -> bool:
-        """Keep the answer. ``False``: another attempt has the key, and its answer counts."""
-        return await self._write(settle(self.record, kept), lease=0.0)
+    async def complete(self, response: StoredResponse) -> bool:
+        """Store the response. ``False``: another attempt has taken the key over, and its response counts."""
+        return await self._write(complete(self.record, response), lease=0.0)
 
     async def release(self) -> bool:
-        """Give the key back: nothing was done."""
+        """Give the key back, because nothing was done. ``False``: another attempt has taken the key over."""
         record = release(self.record)
         if record is not None:
             return await self._write(record, lease=0.0)
@@ -71,7 +94,7 @@ class Claim:
             return True
 
     async def lapse(self) -> bool:
-        """Say at once that the outcome is unknown, instead of letting the lease run out."""
+        """Mark the outcome as unknown now, instead of when the lease runs out."""
         return await self._write(lapse(self.record), lease=0.0)
 
     async def _write(self, record: Record, *, lease: float) -> bool:
@@ -88,7 +111,7 @@ class Claim:
                     return False
 
     def _adopt(self, held: Held | None) -> bool:
-        """Whether the key is still this claim's, by a write that took place although its reply was lost."""
+        """Whether the store holds a write of this claim whose reply was lost. The claim then goes on with its token."""
         if held is None or held.token == self._token or held.token not in self._tried:
             return False
         self._token = held.token
@@ -97,7 +120,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """Claims keys in one store. Holds no state of any request."""
+    """Claims keys in one store. Holds no state of any request.
+
+    :param store: the store.
+    :param clock: the time of the claims.
+    :param lease: seconds of a lease without a heartbeat.
+    :param ttl: seconds that a key and its response are held.
+    :param sdk_window: seconds between two attempts of one SDK call at most.
+    :param on_unknown: whether a key whose outcome is unknown may be claimed again.
+    :param token: makes the token of a write.
+    """
 
     store: Store
     clock: Clock
@@ -107,14 +139,20 @@ class Claims:
     on_unknown: OnUnknown
     token: Callable[[], str] = lambda: token_hex(16)
 
-    async def claim(self, name: str, ask: Ask, *, ttl: float, look_first: bool = False) -> Claim | Replay | Refuse:
-        """Claim the store key ``name``. Raises :class:`StoreFailed`, and then gives back what it may have won.
+    async def claim(
+        self, name: str, request: KeyedRequest, *, ttl: float, read_first: bool = False
+    ) -> Claim | Replay | Refuse:
+        """Claim a key.
 
-        ``look_first`` is for a key that is probably held: reading is cheaper than an attempt to write.
+        :param name: the store key.
+        :param request: the request that wants to run.
+        :param ttl: seconds that the entry lives at most.
+        :param read_first: read before writing, which is cheaper for a key that is probably held.
+        :raises StoreFailed: when the store does not respond. The key is given back if it was claimed nevertheless.
         """
         token = self.token()
         try:
-            return await self._claim(name, ask, token, ttl, look_first)
+            return await self._claim(name, request, token, ttl, read_first)
         except ValueError:
             return Refuse("unknown")
         except Exception as error:
@@ -122,12 +160,14 @@ class Claims:
                 await self.store.drop(name, token)
             raise StoreFailed from error
 
-    async def _claim(self, name: str, ask: Ask, token: str, ttl: float, look_first: bool) -> Claim | Replay | Refuse:
-        held: Held | None = await self.store.load(name) if look_first else None
+    async def _claim(
+        self, name: str, request: KeyedRequest, token: str, ttl: float, read_first: bool
+    ) -> Claim | Replay | Refuse:
+        held: Held | None = await self.store.load(name) if read_first else None
         for _ in range(_ROUNDS):
             record = None if held is None else Record.decode(held.entry)
             alive = held is not None and held.lease > 0
-            decision = decide(record, alive=alive, ask=ask, on_unknown=self.on_unknown)
+            decision = decide(record, alive=alive, request=request, on_unknown=self.on_unknown)
             if not isinstance(decision, Run):
                 return decision
             expected = "" if held is None else held.token
@@ -138,9 +178,14 @@ class Claims:
         return Refuse("in_progress")
 
     async def call_of(self, name: str, count: int, has_left: Callable[[], Awaitable[bool]]) -> str | None:
-        """The id of the call that a request of an SDK with this retry count belongs to, out of the list under ``name``.
+        """The id of the SDK call that a request without a key belongs to.
 
-        ``None``: it arrived after its own retry, and nobody waits for its answer. Raises :class:`StoreFailed`.
+        ``None``: the request arrived after its own retry, and its client has left.
+
+        :param name: the store key of the list of equal calls.
+        :param count: the retry count of the request.
+        :param has_left: whether the client has left.
+        :raises StoreFailed: when the store does not respond.
         """
         try:
             return await self._call_of(name, count, has_left)
@@ -161,23 +206,47 @@ class Claims:
                 calls = (*calls, sdk.SdkCall(id=fresh, count=count, at=now))
             else:
                 calls = sdk.taken(calls, call, count=count, now=now)
-            held, written = await self._list(name, held, calls)
+            held, written = await self._write_calls(name, held, calls)
             if written:
                 return fresh if call is None else call.id
 
     async def mark(self, name: str, call: str, *, refused: bool) -> None:
-        """Note that a call's answer was handed over, or that it was refused. What cannot be noted is only less exact:
-        a later retry has more calls to choose from."""
+        """Record that the response of a call was sent, or that the call was refused.
+
+        A failure is ignored: a later retry then has more calls to choose from.
+        """
         with suppress(Exception):
             held = await self.store.load(name)
             for _ in range(_ROUNDS):
                 if held is None:
                     return
-                held, written = await self._list(name, held, sdk.mark(sdk.decode(held.entry), call, refused=refused))
+                held, written = await self._write_calls(
+                    name, held, sdk.mark(sdk.decode(held.entry), call, refused=refused)
+                )
                 if written:
                     return
 
-    async def _list(self, name: str, held: Held | None, calls: tuple[sdk.SdkCall, ...]) -> tuple[Held | None, bool]:
+    async def _write_calls(
+        self, name: str, held: Held | None, calls: tuple[sdk.SdkCall, ...]
+    ) -> tuple[Held | None, bool]:
         token, expected = self.token(), "" if held is None else held.token
         held = await self.store.swap(name, expected, token, sdk.encode(calls), lease=0.0, ttl=self.sdk_window)
         return held, held is not None and held.token == token
+
+
+@dataclass(frozen=True, slots=True)
+class SdkAttempt:
+    """A request without a key that belongs to a call of an SDK.
+
+    :param claims: the claims in the store.
+    :param calls: the store key of the list of equal calls.
+    :param call: the id of the call in that list.
+    """
+
+    claims: Claims
+    calls: str
+    call: str
+
+    async def mark(self, *, refused: bool) -> None:
+        """Record that the response was sent, or that it said that nothing was done."""
+        await self.claims.mark(self.calls, self.call, refused=refused)

@@ -14,12 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from flexmw.idempotency.asgi import IdempotencyApp
+from flexmw.idempotency.caller import CallerPrefix
+from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.core import OnUnknown
+from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.stores import Store
-from flexmw.idempotency.stores.open import check_url
+from flexmw.idempotency.stores.open import check_url, open_store
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
+from flexmw.kit.identity import CallerHasher
 from flexmw.kit.options import Rule, check, flag, function, one_of, option, optional, seconds, several, text, whole
 
 __all__ = ["Idempotency"]
@@ -241,6 +246,38 @@ class Idempotency:
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """The app with this component around it. Opens the store."""
-        from flexmw.idempotency.asgi import IdempotencyApp
+        return IdempotencyApp(self._plan(app))
 
-        return IdempotencyApp(self, app)
+    def _plan(self, app: ASGIApp) -> Plan:
+        required = self.required
+        hasher = CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="Idempotency: ")
+        claims = Claims(
+            store=open_store(
+                self.storage,
+                option="Idempotency(storage=...)",
+                timeout=self.store_timeout,
+                capacity=self.capacity,
+                reach=self.on_store_failure is None,
+                clock=self.clock,
+            ),
+            clock=self.clock,
+            lease=self.lease,
+            ttl=self.ttl,
+            sdk_window=self.sdk_window,
+            on_unknown=self.on_unknown,
+        )
+        return Plan(
+            app=app,
+            claims=claims,
+            caller_prefix=CallerPrefix(self.prefix, caller=self.caller, hasher=hasher),
+            methods=frozenset(self.methods),
+            exempt=self.exempt,
+            required=required if callable(required) else lambda _: required,
+            sdk_retries=self.sdk_retries,
+            wait=self.wait,
+            max_body=self.max_body,
+            max_request=self.max_request,
+            runs_without_store=self.on_store_failure == "run",
+            store_timeout=self.store_timeout,
+            ttl_header=str(int(self.ttl)).encode(),
+        )

@@ -2,27 +2,27 @@
 
 ::
 
-    (nothing) --claim--> running --settle--> done       the answer is kept and replayed
-        ^                   |  \\--release--> open       nothing was done; steps are kept for the next attempt
+    (nothing) --claim--> running --complete--> done     the response is stored and replayed
+        ^                   |  \\--release---> open      nothing was done; steps are kept for the next attempt
         |                   |
         '---- expiry        '--lapse--> unknown         the lease ran out or the work was cut off: nobody knows
 
-A claim that was won and whose app was not called yet is *claimed*: it can still be given back. From the call of the
-app on it is *running* and ends in one of the other states only. A running record is told apart from an unknown one by
-its lease alone, so that a process that was killed need not write anything.
+A claim whose app was not called yet can still be given back. Once the app was called, the record is running until it
+reaches one of the other states. A running record whose lease has run out counts as unknown: a process that was killed
+cannot write anything.
 
->>> ask = Ask(key="k", fingerprint="f", now=0.0)
->>> first = decide(None, alive=False, ask=ask)
+>>> request = KeyedRequest(key="k", fingerprint="f", now=0.0)
+>>> first = decide(None, alive=False, request=request)
 >>> type(first).__name__, first.record.attempt
 ('Run', 1)
->>> decide(first.record, alive=True, ask=ask)
+>>> decide(first.record, alive=True, request=request)
 Refuse(reason='in_progress')
->>> decide(first.record, alive=False, ask=ask)
+>>> decide(first.record, alive=False, request=request)
 Refuse(reason='unknown')
->>> decide(first.record, alive=True, ask=Ask(key="k", fingerprint="other", now=0.0))
+>>> decide(first.record, alive=True, request=KeyedRequest(key="k", fingerprint="other", now=0.0))
 Refuse(reason='reused')
 
-Follows draft-ietf-httpapi-idempotency-key-header-07 for what a caller is told, and adds ``unknown``.
+The responses follow draft-ietf-httpapi-idempotency-key-header-07; the state ``unknown`` is an addition.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 __all__ = [
-    "Ask",
     "Decision",
-    "Kept",
+    "KeyedRequest",
     "OnUnknown",
     "Phase",
     "Reason",
@@ -43,10 +42,11 @@ __all__ = [
     "Refuse",
     "Replay",
     "Run",
+    "StoredResponse",
+    "complete",
     "decide",
     "lapse",
     "release",
-    "settle",
 ]
 
 Phase: TypeAlias = Literal["running", "done", "unknown", "open"]
@@ -57,8 +57,14 @@ _FORMAT: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """An answer as it is kept. ``body`` is ``None`` when its ``size`` in bytes was above the bound."""
+class StoredResponse:
+    """A response as a store holds it.
+
+    :param status: the HTTP status.
+    :param headers: the headers that belong to the result, with lower-case names.
+    :param body: the body in bytes; ``None`` when it was larger than ``max_body``.
+    :param size: length of the body in bytes, also when the body is not stored.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
@@ -68,11 +74,16 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is known of one key.
+    """The state of one key.
 
-    ``key`` is the caller's own text (or the id of a request without one), ``at`` the Unix time of the claim and
-    ``attempt`` counts claims from 1. ``steps`` are the recovery points that the handler recorded (JSON values),
-    ``what`` is the method and path, for an operator.
+    :param phase: the state in the diagram above.
+    :param key: the key as the caller wrote it, or the id of an SDK call without a key.
+    :param fingerprint: the digest of the request that has the key.
+    :param at: Unix time of the claim in seconds.
+    :param attempt: number of claims so far, from 1.
+    :param what: method and path, for an operator.
+    :param steps: the recovery points that the handler recorded, as JSON values.
+    :param response: the stored response, in phase ``done`` only.
     """
 
     phase: Phase
@@ -82,10 +93,10 @@ class Record:
     attempt: int = 1
     what: str = ""
     steps: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    kept: Kept | None = None
+    response: StoredResponse | None = None
 
     def encode(self) -> bytes:
-        """One line of JSON, then the body as it is."""
+        """The record as bytes: one line of JSON, then the body of the response."""
         head: dict[str, Any] = {
             "v": _FORMAT,
             "phase": self.phase,
@@ -97,35 +108,45 @@ class Record:
             "steps": dict(self.steps),
         }
         body = b""
-        if self.kept is not None:
-            head["status"], head["headers"], head["size"] = self.kept.status, self.kept.headers, self.kept.size
-            head["body"] = self.kept.body is not None
-            body = self.kept.body or b""
+        response = self.response
+        if response is not None:
+            head["status"], head["headers"], head["size"] = response.status, response.headers, response.size
+            head["body"] = response.body is not None
+            body = response.body or b""
         return json.dumps(head, separators=(",", ":")).encode() + b"\n" + body
 
     @classmethod
     def decode(cls, entry: bytes) -> Self:
-        """The inverse of :meth:`encode`. Raises ``ValueError`` for bytes that it did not write."""
-        line, found, body = entry.partition(b"\n")
+        """The inverse of :meth:`encode`.
+
+        :raises ValueError: for bytes that :meth:`encode` did not write.
+        """
+        line, newline, body = entry.partition(b"\n")
         head: Any = json.loads(line)
-        if not (found and isinstance(head, dict)) or cast("dict[str, Any]", head).get("v") != _FORMAT:
+        if not (newline and isinstance(head, dict)) or cast("dict[str, Any]", head).get("v") != _FORMAT:
             raise ValueError(f"not an idempotency record of format {_FORMAT}")
         fields = cast("dict[str, Any]", head)
-        kept = None
+        response = None
         if "status" in fields:
-            kept = Kept(
+            response = StoredResponse(
                 status=fields["status"],
                 headers=tuple((name, value) for name, value in fields["headers"]),
                 body=body if fields["body"] else None,
                 size=fields["size"],
             )
         names = ("phase", "key", "fingerprint", "at", "attempt", "what", "steps")
-        return cls(kept=kept, **{name: fields[name] for name in names})
+        return cls(response=response, **{name: fields[name] for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """A request that wants to run: its key, the fingerprint of what it asks for, and when (Unix seconds)."""
+class KeyedRequest:
+    """A request that claims a key.
+
+    :param key: the key as the caller wrote it, or the id of an SDK call without a key.
+    :param fingerprint: the digest of the request.
+    :param now: Unix time in seconds.
+    :param what: method and path, for an operator.
+    """
 
     key: str
     fingerprint: str
@@ -135,21 +156,21 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Claim the key by writing ``record``; whoever succeeds runs the app."""
+    """Claim the key by writing ``record``. The request whose write succeeds runs the app."""
 
     record: Record
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Answer with what is kept."""
+    """Send the stored response."""
 
-    kept: Kept
+    response: StoredResponse
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Do not run: ``reused`` (another request has this key), ``in_progress``, or ``unknown``."""
+    """Do not run the app: ``reused`` (another request has this key), ``in_progress`` or ``unknown``."""
 
     reason: Reason
 
@@ -157,31 +178,40 @@ class Refuse:
 Decision: TypeAlias = Run | Replay | Refuse
 
 
-def decide(held: Record | None, *, alive: bool, ask: Ask, on_unknown: OnUnknown = "refuse") -> Decision:
-    """What becomes of a request whose key is held as ``held``; ``alive`` says whether its lease still runs."""
+def decide(held: Record | None, *, alive: bool, request: KeyedRequest, on_unknown: OnUnknown = "refuse") -> Decision:
+    """Whether a request runs, gets the stored response, or is refused.
+
+    :param held: the record of its key; ``None`` when the store holds none.
+    :param alive: whether the lease of that record is still running.
+    :param request: the request.
+    :param on_unknown: ``run`` claims a key again whose outcome is unknown.
+    """
     if held is None:
-        return Run(Record(phase="running", key=ask.key, fingerprint=ask.fingerprint, at=ask.now, what=ask.what))
-    if held.fingerprint != ask.fingerprint:
+        return Run(
+            Record(phase="running", key=request.key, fingerprint=request.fingerprint, at=request.now, what=request.what)
+        )
+    if held.fingerprint != request.fingerprint:
         return Refuse("reused")
-    if held.phase == "done" and held.kept is not None:
-        return Replay(held.kept)
+    if held.phase == "done" and held.response is not None:
+        return Replay(held.response)
     if held.phase == "running" and alive:
         return Refuse("in_progress")
     if held.phase == "open" or on_unknown == "run":
-        return Run(replace(held, phase="running", at=ask.now, attempt=held.attempt + 1))
+        return Run(replace(held, phase="running", at=request.now, attempt=held.attempt + 1))
     return Refuse("unknown")
 
 
-def settle(record: Record, kept: Kept) -> Record:
-    """The work is finished and this is its answer, from now on the only one."""
-    return replace(record, phase="done", kept=kept, steps={})
+def complete(record: Record, response: StoredResponse) -> Record:
+    """The work is finished. Every later request with the key gets this response."""
+    return replace(record, phase="done", response=response, steps={})
 
 
 def release(record: Record) -> Record | None:
-    """Nothing was done. ``None``: forget the key; a record: keep the steps that were, so that they are not repeated."""
+    """Nothing was done. Returns the record with the recorded steps, so that the next attempt does not repeat them;
+    ``None`` without steps: delete the key."""
     return replace(record, phase="open") if record.steps else None
 
 
 def lapse(record: Record) -> Record:
-    """The work was cut off: what it did is unknown."""
+    """The work was cut off: its outcome is unknown."""
     return replace(record, phase="unknown")

@@ -14,13 +14,13 @@ from flexmw.contract import Row, for_status, retry_headers
 from flexmw.errors import APIError
 
 __all__ = [
-    "AnswerNotKept",
     "BodyTooLarge",
     "KeyInProgress",
     "KeyInvalid",
     "KeyRequired",
     "KeyReused",
     "KeyUnknown",
+    "ResponseNotStored",
     "StoreOffline",
 ]
 
@@ -90,7 +90,7 @@ class KeyReused(APIError):
         super().__init__(param="Idempotency-Key", headers=_STOP)
 
 
-class AnswerNotKept(APIError):
+class ResponseNotStored(APIError):
     """409: the request was carried out with ``status``, and its answer of ``size`` bytes was too large to keep."""
 
     row = _row(409, "idempotency_answer_not_kept", "The answer was too large to keep.")

@@ -1,255 +1,229 @@
-"""Carry a claimed request out: the app runs once, its answer is teed into the store while it flows to the client.
+"""Run the app once for a claimed key, and write the outcome to the store.
 
-The answer is stored before its last part leaves: a client that has read it whole can rely on its replay.
+The response is recorded while it flows to the client. It is stored before its last part leaves, so a client that has
+read the whole response can rely on its replay.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexmw.contract import ErrorBody
-from flexmw.errors import APIError
-from flexmw.idempotency.claim import Claim, Claims
-from flexmw.idempotency.core import Kept
+from flexmw.idempotency.claim import Claim, SdkAttempt
+from flexmw.idempotency.completion import (
+    Completion,
+    after_exception,
+    after_response,
+    replaces,
+    stores,
+    without_response,
+)
 from flexmw.idempotency.execution import Execution, current
-from flexmw.idempotency.outcome import is_bare, is_held_back, response_to
-from flexmw.idempotency.recording import Tee, crashed, keeps, rendered
-from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, raw_headers
+from flexmw.idempotency.plan import Plan
+from flexmw.idempotency.recording import ResponseRecorder
+from flexmw.kit.asgi import Message, Receive, Scope, Send
+from flexmw.kit.clock import Clock
 from flexmw.kit.exchange import Exchange, Header
 
-if TYPE_CHECKING:
-    from flexmw.idempotency.component import Idempotency
-
-__all__ = ["RESULT", "Mark", "Plan", "Running"]
+__all__ = ["RESULT", "ClaimedExecution"]
 
 RESULT: Final = "flexmw.idempotency.result"
+"""The span attribute that says what happened to a request."""
+
 _BEATS: Final = 3.0
-"""Heartbeats in one lease: two may be lost."""
+"""Heartbeats in one lease. Two of them may be lost."""
 
-_AGAIN: Final = 0.1
-_STOP: Final = (b"x-should-retry", b"false")
-_BY_FILE: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
-"""Extensions that send a body past this component; the app is told that the server lacks them."""
+_FIRST_PAUSE: Final = 0.1
+"""Seconds after which a failed write of the outcome is tried again. The pause doubles with each attempt."""
 
-
-class Mark(Protocol):
-    """Notes how the call of an SDK went."""
-
-    async def __call__(self, *, refused: bool) -> None: ...
+_NO_RETRY: Final = (b"x-should-retry", b"false")
+_FILE_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+"""ASGI extensions that send a body without showing it to middleware. They are hidden from the app, so that the body can
+be recorded."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What all requests of one wrapped app have in common."""
-
-    app: ASGIApp
-    claims: Claims
-    options: Idempotency
-    ttl_header: bytes
-
-
-class Running:
-    """One execution."""
+class ClaimedExecution:
+    """One execution of the app under a claim. Used once."""
 
     def __init__(self, plan: Plan, claim: Claim, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         self._plan, self._claim, self._scope = plan, claim, scope
         self._body: bytes | None = body
-        self._outer_receive, self._outer_send = receive, send
+        self._client = _Client(receive, send)
         self._exchange = Exchange.of(scope)
-        self._tee = Tee(plan.options.max_body)
-        self._finished = anyio.Event()
-        self._gone = False
-        self._failure: Exception | None = None
-        self._outcome: Kept | None = None
-        self._refused = False
-        self._stored = False
+        self._recorder = ResponseRecorder(plan.max_body)
+        self._responded = anyio.Event()
+        self._completion: Completion | None = None
+        self._is_written = False
 
-    async def run(self, key: str | None, mark: Mark | None) -> None:
-        """Run the app. Raises what it raises."""
-        record = self._claim.record
+    async def run(self, key: str | None, attempt: SdkAttempt | None) -> None:
+        """Run the app, and raise what it raises.
+
+        :param key: the key as the caller wrote it; ``None`` when the request has none.
+        :param attempt: the call of an SDK that this request belongs to.
+        """
+        record, scope = self._claim.record, self._scope
         execution = Execution(
-            key, attempt=record.attempt, steps=record.steps, record=self._claim.note, owner=self._exchange
+            key, attempt=record.attempt, steps=record.steps, record=self._claim.record_steps, owner=self._exchange
         )
-        if _BY_FILE & (self._scope.get("extensions") or {}).keys():
-            self._scope["extensions"] = {
-                name: value for name, value in self._scope["extensions"].items() if name not in _BY_FILE
-            }
+        extensions = scope.get("extensions") or {}
+        if _FILE_EXTENSIONS & extensions.keys():
+            scope["extensions"] = {name: value for name, value in extensions.items() if name not in _FILE_EXTENSIONS}
         token = current.set(execution)
         error: BaseException | None = None
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._beat)
-                if mark is not None:
-                    group.start_soon(self._watch)
+                group.start_soon(_keep_lease, self._claim, self._plan.claims.clock, self._plan.claims.lease)
+                if attempt is not None:
+                    group.start_soon(self._client.watch, self._responded)
                 try:
-                    await self._plan.app(self._scope, self._receive, self._send)
-                except BaseException as thrown:
-                    error = thrown
-                self._finished.set()
+                    await self._plan.app(scope, self._receive, self._send)
+                except BaseException as raised:
+                    error = raised
+                self._responded.set()
                 await self._conclude(error)
-                if mark is not None and (self._refused or not self._gone):
-                    await mark(refused=self._refused)
+                if attempt is not None:
+                    refused = self._completion is not None and self._completion.released
+                    if refused or not self._client.is_gone:
+                        await attempt.mark(refused=refused)
                 group.cancel_scope.cancel()
         finally:
             current.reset(token)
         if error is not None:
             raise error
-        if self._failure is not None:
-            raise self._failure
+        if self._client.failure is not None:
+            raise self._client.failure
 
     async def _receive(self) -> Message:
-        """The app gets the whole body at once, and hears of no disconnect before it has answered."""
+        """``receive`` of the app: the whole body at once, and a disconnect only after the response."""
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        await self._finished.wait()
+        await self._responded.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        kind = message["type"]
-        if self._outcome is not None:
-            pass  # an answer that is whole stands, whatever the host sends after it
-        elif kind == "http.response.start" and not self._tee.started:
+        """``send`` of the app. A complete response stands, whatever the app sends after it."""
+        recorder, message_type = self._recorder, message["type"]
+        if self._completion is not None:
+            pass
+        elif message_type == "http.response.start" and not recorder.started:
             message = self._start(message)
-        elif kind == "http.response.body" and self._tee.started:
-            self._tee.add(message.get("body", b""))
+        elif message_type == "http.response.body" and recorder.started:
+            recorder.add(message.get("body", b""))
             if not message.get("more_body", False):
-                # A host whose producer has raised (FastAPI) ends its stream well and is then cancelled: here, before
-                # half an answer is kept for the whole.
+                # FastAPI ends the stream of a producer that has raised as if it were complete, and then cancels this
+                # task. The checkpoint lets the cancellation in before half a response is stored as a whole one.
                 await checkpoint()
-                self._outcome, self._refused = self._judge_answer()
-                self._exchange.facts[RESULT] = "released" if self._refused else "stored"
-                await self._store()
-                await self._forward(message)
-                self._finished.set()
+                self._end_with(after_response(recorder, self._exchange))
+                await self._write()
+                await self._client.send(message)
+                self._responded.set()
                 return
-        await self._forward(message)
+        await self._client.send(message)
 
     def _start(self, message: Message) -> Message:
+        status: int = message["status"]
         headers: list[Header] = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-        self._tee.start(message["status"], headers)
-        status = message["status"]
-        kept = self._keeps(status, headers, self._remembered(status))
-        self._exchange.facts[RESULT] = "stored" if kept else "released"
+        self._recorder.start(status, headers)
+        is_stored = stores(status, headers, self._exchange)
+        self._exchange.facts[RESULT] = "stored" if is_stored else "released"
         names = {name.lower() for name, _ in headers}
-        if _STOP[0] not in names and ((kept and status >= 500) or (status == 409 and b"retry-after" not in names)):
-            headers.append(_STOP)
+        is_final = (is_stored and status >= 500) or (status == 409 and b"retry-after" not in names)
+        if is_final and _NO_RETRY[0] not in names:
+            headers.append(_NO_RETRY)
         return {**message, "headers": self._exchange.complete(headers)}
 
-    async def _forward(self, message: Message) -> None:
-        """Pass a message on for as long as somebody takes it; the work goes on in any case."""
-        if self._failure is not None:
-            return
-        try:
-            await self._outer_send(message)
-        except OSError:
-            self._gone = True
-        except Exception as failure:
-            self._gone = True
-            self._failure = failure
-
-    def _remembered(self, status: int) -> APIError | None:
-        """The APIError that the host turned into this answer, where Envelope will speak for it."""
-        error = self._exchange.remembered
-        return error if error is not None and status in (error.status, 500) else None
-
-    def _keeps(self, status: int, headers: list[Header], error: APIError | None) -> bool:
-        if error is not None:
-            status, headers = error.status, [*headers, *raw_headers(error.headers)]
-        return keeps(status, has_wait=any(name.lower() == b"retry-after" for name, _ in headers))
-
-    def _judge_answer(self) -> tuple[Kept, bool]:
-        """What is kept of a whole answer, and whether it was a refusal, of which nothing is."""
-        tee = self._tee
-        kept, error = tee.kept(), self._remembered(tee.status)
-        if error is not None and kept.body is not None and ErrorBody.decode(kept.body) is not None:
-            error = None  # an error of the contract that the host wrote itself stands
-        refused = not self._keeps(tee.status, list(tee.headers), error)
-        if error is not None and kept.body is not None:
-            kept = rendered(error.status, error.body.encode(), (*raw_headers(error.headers), *tee.headers))
-        return kept, refused
+    def _end_with(self, completion: Completion) -> None:
+        self._completion = completion
+        self._exchange.facts[RESULT] = completion.result
 
     async def _conclude(self, error: BaseException | None) -> None:
-        """See to it that the key ends in a state that says what happened.
+        """Bring the key to a state that says what happened.
 
-        Hosts answer a crash with a bare 500 and raise. Where something outside remembers errors (Envelope), it will
-        answer that exception in place of the 500, so the exception's answer is what has to be kept. A 500 with words
-        of the host's own stands.
+        :param error: what the app has raised. ``None``: it has returned.
         """
+        completion, recorder = self._completion, self._recorder
         if error is not None and not isinstance(error, Exception):
-            if self._outcome is None:
+            if completion is None:
                 self._exchange.facts[RESULT] = "unknown"
                 with suppress(Exception):
                     await self._claim.lapse()
             return
-        if error is not None and (self._outcome is None or is_bare(self._outcome, error, status=self._tee.status)):
-            self._outcome, self._refused = self._judge_error(error)
-            self._stored = False
-            self._exchange.facts[RESULT] = "released" if self._refused else "stored"
-            if not self._refused and self._outcome.status >= 500 and not self._tee.started:
-                self._exchange.headers.append(_STOP)
-        elif self._outcome is None:
-            self._outcome = self._tee.broken(_body(crashed())) if self._tee.started else crashed()
-            self._exchange.facts[RESULT] = "stored"
-        if not self._stored:
-            options = self._plan.options
-            await self._persist(options.lease if error is None else min(options.store_timeout, options.lease))
+        if error is not None and (completion is None or replaces(error, completion, recorder)):
+            completion = after_exception(error, recorder, self._exchange, is_complete=completion is not None)
+            self._end_with(completion)
+            self._is_written = False
+            if not completion.released and completion.response.status >= 500 and not recorder.started:
+                self._exchange.headers.append(_NO_RETRY)
+        elif completion is None:
+            self._end_with(without_response(recorder))
+        if not self._is_written:
+            # A client that has its response does not notice how long the write takes, so the write is tried for as
+            # long as the lease would have lasted. A client whose response is an exception still waits for it.
+            lease = self._plan.claims.lease
+            await self._persist(lease if error is None else min(self._plan.store_timeout, lease))
 
-    def _judge_error(self, error: Exception) -> tuple[Kept, bool]:
-        """What Envelope will answer to an exception of the app; without one, what it would by default."""
-        status, body, headers = response_to(error, self._exchange)
-        if (
-            self._tee.started
-            and self._outcome is None
-            and not is_held_back(self._exchange, headers=self._tee.headers, size=self._tee.size)
-        ):
-            return self._tee.broken(body), False
-        waits = any(name.lower() == b"retry-after" for name, _ in headers)
-        return rendered(status, body, headers), not keeps(status, has_wait=waits)
-
-    async def _store(self) -> bool:
-        """Write the outcome once."""
+    async def _write(self) -> bool:
+        """Write the completion to the store. Return whether the write succeeded."""
         try:
-            if self._refused:
+            if self._completion is not None and self._completion.released:
                 await self._claim.release()
-            elif self._outcome is not None:
-                await self._claim.settle(self._outcome)
+            elif self._completion is not None:
+                await self._claim.complete(self._completion.response)
         except Exception as failure:
             self._exchange.emit("flexmw.idempotency.store_failed", {"exception": failure})
             return False
-        self._stored = True
+        self._is_written = True
         return True
 
     async def _persist(self, patience: float) -> None:
-        """Write the outcome, again and again while the store is away. A client that has its answer does not notice, so
-        that may last as long as the lease would have; one whose answer is an exception still waits for it."""
-        clock = self._plan.options.clock
-        ends, pause = clock.monotonic() + patience, _AGAIN
-        while not await self._store() and clock.monotonic() < ends:
+        """Write the completion, and try again for ``patience`` seconds while the store does not respond."""
+        clock, lease = self._plan.claims.clock, self._plan.claims.lease
+        deadline, pause = clock.monotonic() + patience, _FIRST_PAUSE
+        while not await self._write() and clock.monotonic() < deadline:
             await clock.asleep(pause)
-            pause = min(pause * 2, self._plan.options.lease / _BEATS)
+            pause = min(pause * 2, lease / _BEATS)
 
-    async def _beat(self) -> None:
-        options = self._plan.options
-        while True:
-            await options.clock.asleep(options.lease / _BEATS)
-            with suppress(Exception):
-                if not await self._claim.beat():
-                    return
 
-    async def _watch(self) -> None:
-        """Notice a client that leaves before its answer is complete: it will ask again."""
+class _Client:
+    """The connection to the client, which may end while the app still works."""
+
+    __slots__ = ("_receive", "_send", "failure", "is_gone")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self.is_gone = False
+        self.failure: Exception | None = None
+        """What ``send`` has raised. It is raised again when the work is finished."""
+
+    async def send(self, message: Message) -> None:
+        """Send a message, until sending fails. The work goes on after a failure."""
+        if self.failure is not None:
+            return
+        try:
+            await self._send(message)
+        except OSError:
+            self.is_gone = True
+        except Exception as failure:
+            self.is_gone = True
+            self.failure = failure
+
+    async def watch(self, responded: anyio.Event) -> None:
+        """Notice a client that leaves before its response is complete: it will send the request again."""
         with suppress(Exception):
-            while (await self._outer_receive())["type"] == "http.request":
+            while (await self._receive())["type"] == "http.request":
                 pass
-        if not self._finished.is_set():
-            self._gone = True
+        if not responded.is_set():
+            self.is_gone = True
 
 
-def _body(kept: Kept) -> bytes:
-    return kept.body or b""
+async def _keep_lease(claim: Claim, clock: Clock, lease: float) -> None:
+    """The heartbeat: renew the lease until another attempt has taken the key over."""
+    while True:
+        await clock.asleep(lease / _BEATS)
+        with suppress(Exception):
+            if not await claim.renew():
+                return

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from flexmw.contract import PAGE, ErrorBody, for_status
 from flexmw.errors import APIError, raised
-from flexmw.idempotency.core import Kept
+from flexmw.idempotency.core import StoredResponse
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.exchange import Exchange, Header
 
@@ -36,7 +36,7 @@ def response_to(error: Exception, exchange: Exchange) -> tuple[int, bytes, list[
     return row.status, ErrorBody(message=row.message, type=row.type, code=row.code).encode(), []
 
 
-def is_bare(outcome: Kept, error: Exception, *, status: int) -> bool:
+def is_bare(outcome: StoredResponse, error: Exception, *, status: int) -> bool:
     """Whether Envelope answers the exception instead of the 500 that the app has sent (``status`` of that response)."""
     if status != 500 or raised.get() is None:
         return False

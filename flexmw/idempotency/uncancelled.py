@@ -1,9 +1,8 @@
-"""Finish what was begun, whatever becomes of the task that asked for it.
+"""Run work to completion when the task that started it is cancelled.
 
-Under trio and for anyio's cancel scopes a shielded scope is enough. asyncio's own ``Task.cancel`` goes through shields,
-so there the work runs in a task of its own; the asking task waits for its end in any case, passes the cancellation on
-afterwards, and so never leaves a task behind. When the event loop itself is closed, both are cancelled, and the work
-sees it.
+A shielded cancel scope is enough under trio and for anyio's cancel scopes. asyncio's own ``Task.cancel`` ignores
+shields, so under asyncio the work runs in a second task. The first task waits for the end of the second one in any case
+and is cancelled afterwards, so no task is left behind. When the event loop is closed, both tasks are cancelled.
 """
 
 from __future__ import annotations
@@ -17,20 +16,23 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 
-__all__ = ["finish"]
+__all__ = ["run_to_completion"]
 
 _UNSET: Final = object()
 
 
-async def finish(work: Callable[[], Awaitable[None]], given_up: Callable[[], None]) -> None:
-    """Run ``work`` to its end and raise what it raises; ``given_up`` is called when this task is cancelled meanwhile.
+async def run_to_completion(work: Callable[[], Awaitable[None]], on_cancel: Callable[[], None]) -> None:
+    """Run ``work`` to its end, and raise what it raises.
 
-    Context variables that the work set are set here too, as if it had run in this task.
+    Context variables that the work has set are set in this task too, as if the work had run in it.
+
+    :param work: the work.
+    :param on_cancel: called when this task is cancelled while the work runs.
     """
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        await _in_a_shield(work, given_up)
+        await _in_a_shield(work, on_cancel)
         return
     context = copy_context()
     task = loop.create_task(_as_coroutine(work), context=context)
@@ -39,36 +41,39 @@ async def finish(work: Callable[[], Awaitable[None]], given_up: Callable[[], Non
         await asyncio.wait((task,))
     except asyncio.CancelledError as error:
         cancelled = error
-        given_up()
+        on_cancel()
         await _until_done(task)
     _adopt(context)
     if cancelled is not None:
         if not task.cancelled():
-            task.exception()  # the caller is gone: the error was kept, and must not be reported as never retrieved
+            task.exception()  # retrieved, so that asyncio does not log it: the caller is gone
         raise cancelled
     task.result()
 
 
 async def _until_done(task: asyncio.Task[None]) -> None:
-    """Wait on after a cancellation; a scope that is cancelled would otherwise repeat it at every turn of the loop."""
+    """Wait for the task after a cancellation.
+
+    A cancelled scope of anyio cancels this task again at each turn of the loop, unless the wait is shielded.
+    """
     with anyio.CancelScope(shield=True):
         while not task.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait((task,))
 
 
-async def _in_a_shield(work: Callable[[], Awaitable[None]], given_up: Callable[[], None]) -> None:
-    """For trio: inside the shield nobody hears of a cancellation, so a second task listens outside it."""
+async def _in_a_shield(work: Callable[[], Awaitable[None]], on_cancel: Callable[[], None]) -> None:
+    """The same for trio. The shield hides a cancellation from the work, so a second task outside it reports one."""
     error: BaseException | None = None
 
-    async def listen() -> None:
+    async def report_cancellation() -> None:
         try:
             await anyio.sleep_forever()
         finally:
-            given_up()
+            on_cancel()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(listen)
+        group.start_soon(report_cancellation)
         with anyio.CancelScope(shield=True):
             try:
                 await work()
@@ -85,7 +90,8 @@ async def _as_coroutine(work: Callable[[], Awaitable[None]]) -> None:
 
 
 def _adopt(context: Context) -> None:
+    """Set the context variables of the work in this task."""
     for variable, value in context.items():
-        known: Any = variable.get(_UNSET)
-        if known is not value:
+        current: Any = variable.get(_UNSET)
+        if current is not value:
             variable.set(value)

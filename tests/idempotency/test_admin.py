@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 async def cut_off(store: Store, **changes: Any) -> str:
     """Turn the one key that is done into one whose process vanished."""
     (name, held), *_ = [item async for item in store.scan()]
-    record = replace(Record.decode(held.entry), phase="running", kept=None, **changes)
+    record = replace(Record.decode(held.entry), phase="running", response=None, **changes)
     await store.swap(name, held.token, "vanished", record.encode(), lease=0.0, ttl=3600.0)
     return name
 

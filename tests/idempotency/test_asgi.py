@@ -636,7 +636,7 @@ async def vanished(app: Any, store: MemoryStore) -> None:
     await call(app)
     (name, held), *_ = [item async for item in store.scan()]
     record = Record.decode(held.entry)
-    running = replace(record, phase="running", kept=None)
+    running = replace(record, phase="running", response=None)
     await store.swap(name, held.token, "vanished", running.encode(), lease=60.0, ttl=3600.0)
 
 

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from flexmw.idempotency.claim import Claim, Claims, StoreFailed, TakenOver
-from flexmw.idempotency.core import Ask, Kept, OnUnknown, Record, Refuse, Replay
+from flexmw.idempotency.core import KeyedRequest, OnUnknown, Record, Refuse, Replay, StoredResponse
 from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.testing import FakeClock
 
@@ -52,9 +52,9 @@ class Workers(RuleBasedStateMachine):
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
 
-    def ask(self) -> Claim | Replay | Refuse:
-        ask = Ask(key="k", fingerprint="f", now=self.clock.now())
-        return self.do(self.claims.claim("k", ask, ttl=TTL, look_first=self.heard > 0))
+    def request(self) -> Claim | Replay | Refuse:
+        request = KeyedRequest(key="k", fingerprint="f", now=self.clock.now())
+        return self.do(self.claims.claim("k", request, ttl=TTL, read_first=self.heard > 0))
 
     @property
     def alive(self) -> bool:
@@ -62,9 +62,9 @@ class Workers(RuleBasedStateMachine):
 
     @rule(target=working)
     def arrive(self) -> Claim | None:
-        alive, outcome = self.alive, self.ask()
+        alive, outcome = self.alive, self.request()
         if isinstance(outcome, Replay):
-            assert outcome.kept.body == self.answer
+            assert outcome.response.body == self.answer
         elif isinstance(outcome, Refuse):
             assert outcome.reason == ("in_progress" if alive else "unknown")
             assert self.answer is None
@@ -79,23 +79,25 @@ class Workers(RuleBasedStateMachine):
     @rule(worker=working)
     def beat(self, worker: Claim | None) -> None:
         if worker is not None:
-            assert self.do(worker.beat()) is (worker is self.holder)
+            assert self.do(worker.renew()) is (worker is self.holder)
             if worker is self.holder:
                 self.heard = self.clock.monotonic()
 
     @rule(worker=working, value=st.integers())
     def record_a_step(self, worker: Claim | None, value: int) -> None:
         if worker is not None and worker is self.holder:
-            self.do(worker.note({"step": value}))
+            self.do(worker.record_steps({"step": value}))
             self.heard = self.clock.monotonic()
         elif worker is not None:
             with pytest.raises(TakenOver):
-                self.do(worker.note({"step": value}))
+                self.do(worker.record_steps({"step": value}))
 
     @rule(worker=consumes(working), body=st.binary(max_size=3))
     def finish(self, worker: Claim | None, body: bytes) -> None:
         if worker is not None:
-            assert self.do(worker.settle(Kept(status=200, body=body, size=len(body)))) is (worker is self.holder)
+            assert self.do(worker.complete(StoredResponse(status=200, body=body, size=len(body)))) is (
+                worker is self.holder
+            )
             if worker is self.holder:
                 self.holder, self.answer = None, body
 
@@ -129,7 +131,7 @@ class Workers(RuleBasedStateMachine):
     def another_request_uses_the_key(self) -> None:
         held = self.do(self.store.load("k"))
         if held is not None:
-            other = Ask(key="k", fingerprint="other", now=self.clock.now())
+            other = KeyedRequest(key="k", fingerprint="other", now=self.clock.now())
             assert self.do(self.claims.claim("k", other, ttl=TTL)) == Refuse("reused")
 
     @invariant()
@@ -138,8 +140,8 @@ class Workers(RuleBasedStateMachine):
         record = None if held is None else Record.decode(held.entry)
         if self.answer is not None:
             assert record is not None
-            assert record.kept is not None
-            assert record.kept.body == self.answer
+            assert record.response is not None
+            assert record.response.body == self.answer
         if self.holder is not None:
             assert record is not None
             assert record.phase == "running"
@@ -164,18 +166,18 @@ class Unsure(MemoryStore):
 @pytest.mark.anyio
 async def test_a_claim_whose_outcome_was_lost_is_given_back() -> None:
     store, clock = Unsure(), FakeClock()
-    claims, ask = claims_on(store, clock), Ask(key="k", fingerprint="f", now=0.0)
+    claims, request = claims_on(store, clock), KeyedRequest(key="k", fingerprint="f", now=0.0)
     with pytest.raises(StoreFailed):
-        await claims.claim("k", ask, ttl=TTL)
+        await claims.claim("k", request, ttl=TTL)
     store.broken = False
-    assert isinstance(await claims.claim("k", ask, ttl=TTL), Claim)
+    assert isinstance(await claims.claim("k", request, ttl=TTL), Claim)
 
 
 @pytest.mark.anyio
 async def test_an_entry_that_is_no_record_is_refused_and_not_overwritten() -> None:
     store, clock = MemoryStore(), FakeClock()
     await store.swap("k", "", "t", b"something else", lease=0.0, ttl=TTL)
-    outcome = await claims_on(store, clock).claim("k", Ask(key="k", fingerprint="f", now=0.0), ttl=TTL)
+    outcome = await claims_on(store, clock).claim("k", KeyedRequest(key="k", fingerprint="f", now=0.0), ttl=TTL)
     assert outcome == Refuse("unknown")
     held = await store.load("k")
     assert held is not None
@@ -227,35 +229,35 @@ async def test_a_call_that_cannot_be_looked_up_is_a_failure_of_the_store_and_mar
 
 
 async def claimed(store: MemoryStore, clock: FakeClock, *, ttl: float = TTL) -> Claim:
-    claim = await claims_on(store, clock).claim("k", Ask(key="k", fingerprint="f", now=0.0), ttl=ttl)
+    claim = await claims_on(store, clock).claim("k", KeyedRequest(key="k", fingerprint="f", now=0.0), ttl=ttl)
     assert isinstance(claim, Claim)
     return claim
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("then", ["beat", "release", "settle"])
+@pytest.mark.parametrize("then", ["renew", "release", "complete"])
 async def test_a_claim_survives_a_write_whose_reply_was_lost(then: str) -> None:
     store, clock = Unsure(), FakeClock()
     store.broken = False
     claim = await claimed(store, clock)
     store.broken = True
     with pytest.raises(ConnectionError):
-        await claim.note({"charge": 1})
+        await claim.record_steps({"charge": 1})
     store.broken = False
-    kept = Kept(status=200, body=b"done", size=4)
-    assert await {"beat": claim.beat, "release": claim.release, "settle": lambda: claim.settle(kept)}[then]()
+    kept = StoredResponse(status=200, body=b"done", size=4)
+    assert await {"renew": claim.renew, "release": claim.release, "complete": lambda: claim.complete(kept)}[then]()
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("then", ["beat", "release", "settle"])
+@pytest.mark.parametrize("then", ["renew", "release", "complete"])
 async def test_a_claim_that_another_attempt_has_is_left_alone(then: str) -> None:
     store, clock = MemoryStore(), FakeClock()
     claim = await claimed(store, clock)
     held = await store.load("k")
     assert held is not None
     await store.swap("k", held.token, "theirs", held.entry, lease=LEASE, ttl=TTL)
-    kept = Kept(status=200, body=b"done", size=4)
-    assert not await {"beat": claim.beat, "release": claim.release, "settle": lambda: claim.settle(kept)}[then]()
+    kept = StoredResponse(status=200, body=b"done", size=4)
+    assert not await {"renew": claim.renew, "release": claim.release, "complete": lambda: claim.complete(kept)}[then]()
     held = await store.load("k")
     assert held is not None
     assert held.token == "theirs"
@@ -268,7 +270,7 @@ async def test_a_key_is_not_forgotten_while_its_request_runs_however_short_it_is
     claim = await claimed(store, clock, ttl=1.0)
     for _ in range(3):
         clock.advance(LEASE / 3)
-        assert await claim.beat()
-    await claim.settle(Kept(status=200))
+        assert await claim.renew()
+    await claim.complete(StoredResponse(status=200))
     clock.advance(1.0)
     assert await store.load("k") is None

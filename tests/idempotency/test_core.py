@@ -10,11 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from flexmw.idempotency.core import Ask, Kept, Record, Refuse, Replay, Run, decide, lapse, release, settle
+from flexmw.idempotency.core import (
+    KeyedRequest,
+    Record,
+    Refuse,
+    Replay,
+    Run,
+    StoredResponse,
+    complete,
+    decide,
+    lapse,
+    release,
+)
 
-ASK = Ask(key="k", fingerprint="f", now=100.0, what="POST /orders")
+ASK = KeyedRequest(key="k", fingerprint="f", now=100.0, what="POST /orders")
 RUNNING = Record(phase="running", key="k", fingerprint="f", at=1.0)
-KEPT = Kept(status=201, headers=(("content-type", "text/plain"),), body=b"ok", size=2)
+KEPT = StoredResponse(status=201, headers=(("content-type", "text/plain"),), body=b"ok", size=2)
 
 
 @pytest.mark.parametrize(
@@ -25,9 +36,9 @@ KEPT = Kept(status=201, headers=(("content-type", "text/plain"),), body=b"ok", s
         (RUNNING, False, "refuse", Refuse("unknown")),
         (lapse(RUNNING), False, "refuse", Refuse("unknown")),
         (lapse(RUNNING), True, "refuse", Refuse("unknown")),
-        (settle(RUNNING, KEPT), False, "refuse", Replay(KEPT)),
-        (settle(RUNNING, KEPT), False, "run", Replay(KEPT)),
-        (replace(settle(RUNNING, KEPT), fingerprint="other"), False, "run", Refuse("reused")),
+        (complete(RUNNING, KEPT), False, "refuse", Replay(KEPT)),
+        (complete(RUNNING, KEPT), False, "run", Replay(KEPT)),
+        (replace(complete(RUNNING, KEPT), fingerprint="other"), False, "run", Refuse("reused")),
         (replace(RUNNING, fingerprint="other"), True, "refuse", Refuse("reused")),
         (replace(lapse(RUNNING), fingerprint="other"), False, "run", Refuse("reused")),
     ],
@@ -35,17 +46,17 @@ KEPT = Kept(status=201, headers=(("content-type", "text/plain"),), body=b"ok", s
 def test_a_held_key_is_decided_by_its_record_and_its_lease(
     held: Record, alive: bool, on_unknown: Any, expected: object
 ) -> None:
-    assert decide(held, alive=alive, ask=ASK, on_unknown=on_unknown) == expected
+    assert decide(held, alive=alive, request=ASK, on_unknown=on_unknown) == expected
 
 
 def test_a_free_key_is_claimed_for_the_first_attempt() -> None:
-    decision = decide(None, alive=False, ask=ASK)
+    decision = decide(None, alive=False, request=ASK)
     assert decision == Run(Record(phase="running", key="k", fingerprint="f", at=100.0, what="POST /orders"))
 
 
 @pytest.mark.parametrize("held", [RUNNING, lapse(RUNNING)])
 def test_an_unknown_execution_runs_again_with_its_steps_where_that_is_wanted(held: Record) -> None:
-    decision = decide(replace(held, steps={"charge": 1}), alive=False, ask=ASK, on_unknown="run")
+    decision = decide(replace(held, steps={"charge": 1}), alive=False, request=ASK, on_unknown="run")
     assert isinstance(decision, Run)
     assert (decision.record.attempt, decision.record.steps, decision.record.phase) == (2, {"charge": 1}, "running")
 
@@ -54,7 +65,7 @@ def test_a_released_key_is_forgotten_unless_it_has_steps() -> None:
     assert release(RUNNING) is None
     opened = release(replace(RUNNING, steps={"charge": 1}))
     assert opened is not None
-    decision = decide(opened, alive=False, ask=ASK)
+    decision = decide(opened, alive=False, request=ASK)
     assert isinstance(decision, Run)
     assert (decision.record.attempt, decision.record.steps) == (2, {"charge": 1})
 
@@ -69,9 +80,9 @@ records = st.builds(
     attempt=st.integers(1, 99),
     what=texts,
     steps=st.dictionaries(texts, st.none() | st.booleans() | st.integers() | texts | st.lists(st.integers())),
-    kept=st.none()
+    response=st.none()
     | st.builds(
-        Kept,
+        StoredResponse,
         status=st.integers(200, 599),
         headers=st.lists(st.tuples(texts, texts)).map(tuple),
         body=st.none() | st.binary(),
@@ -121,13 +132,13 @@ class OneKey(RuleBasedStateMachine):
         self.answers: set[bytes] = set()
         self.claims = 0
 
-    def ask(self, fingerprint: str = "f") -> Any:
-        ask = Ask(key="k", fingerprint=fingerprint, now=self.now)
-        return decide(self.held, alive=self.lease_ends > self.now, ask=ask)
+    def request(self, fingerprint: str = "f") -> Any:
+        request = KeyedRequest(key="k", fingerprint=fingerprint, now=self.now)
+        return decide(self.held, alive=self.lease_ends > self.now, request=request)
 
     @rule(target=live)
     def claim(self) -> Any:
-        decision = self.ask()
+        decision = self.request()
         if not isinstance(decision, Run):
             return 0
         assert self.effects == 0, "a key whose work may have had an effect was claimed again"
@@ -145,7 +156,7 @@ class OneKey(RuleBasedStateMachine):
     def finish(self, worker: int) -> None:
         if worker and worker == self.owner and self.held is not None and self.held.phase == "running":
             body = b"answer of %d" % worker
-            self.held, self.lease_ends = settle(self.held, Kept(status=200, body=body, size=len(body))), 0.0
+            self.held, self.lease_ends = complete(self.held, StoredResponse(status=200, body=body, size=len(body))), 0.0
             self.answers.add(body)
 
     @rule(worker=consumes(live))
@@ -172,14 +183,14 @@ class OneKey(RuleBasedStateMachine):
     @precondition(lambda self: self.held is not None)
     @rule()
     def another_request_uses_the_key(self) -> None:
-        assert self.ask("other") == Refuse("reused")
+        assert self.request("other") == Refuse("reused")
 
     @precondition(lambda self: self.answers)
     @rule()
     def a_retry_gets_the_one_answer(self) -> None:
-        decision = self.ask()
+        decision = self.request()
         assert isinstance(decision, Replay)
-        assert decision.kept.body in self.answers
+        assert decision.response.body in self.answers
 
     @invariant()
     def work_has_at_most_one_effect(self) -> None:
@@ -189,8 +200,8 @@ class OneKey(RuleBasedStateMachine):
     @invariant()
     def no_key_is_wedged(self) -> None:
         """Whatever happened: once the lease is over, a retry is told something final, or runs."""
-        ask = Ask(key="k", fingerprint="f", now=self.now + LEASE)
-        assert decide(self.held, alive=False, ask=ask) != Refuse("in_progress")
+        request = KeyedRequest(key="k", fingerprint="f", now=self.now + LEASE)
+        assert decide(self.held, alive=False, request=request) != Refuse("in_progress")
 
 
 OneKey.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)

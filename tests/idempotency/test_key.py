@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from flexmw.idempotency.key import MAX_KEY, fingerprint, parse_key, retry_count
+from flexmw.idempotency.key import MAX_KEY, fingerprint, parse_key
 
 BARE = "".join(sorted(set(string.printable[:94]) - set('",;')))
 bare = st.text(BARE, min_size=1, max_size=MAX_KEY)

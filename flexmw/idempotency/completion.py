@@ -1,0 +1,97 @@
+"""How an execution ends: with a response that is stored, or with the key given back because nothing was done.
+
+The rule behind every function here: a replay says what the client of the first request was told. When the app raises,
+that is the response of Envelope, which sits outside and has the last word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flexmw.contract import ErrorBody
+from flexmw.errors import APIError
+from flexmw.idempotency.core import StoredResponse
+from flexmw.idempotency.outcome import is_bare, is_held_back, response_to
+from flexmw.idempotency.recording import ResponseRecorder
+from flexmw.idempotency.stored import error_response, internal_error, is_stored
+from flexmw.kit.asgi import raw_headers
+from flexmw.kit.exchange import Exchange, Header
+
+__all__ = ["Completion", "after_exception", "after_response", "replaces", "stores", "without_response"]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The end of an execution.
+
+    :param response: the response that the client of the first request was sent.
+    :param released: the response says that nothing was done. It is not stored, and the key can be used again.
+    """
+
+    response: StoredResponse
+    released: bool = False
+
+    @property
+    def result(self) -> str:
+        """The value of the span attribute ``flexmw.idempotency.result``."""
+        return "released" if self.released else "stored"
+
+
+def stores(status: int, headers: list[Header], exchange: Exchange) -> bool:
+    """Whether a response with this status and these headers will be stored, as soon as it has begun."""
+    return _stores(status, headers, _swallowed_error(status, exchange))
+
+
+def after_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion:
+    """The completion after the app has sent a complete response."""
+    response, error = recorder.complete(), _swallowed_error(recorder.status, exchange)
+    if error is not None and response.body is not None and ErrorBody.decode(response.body) is not None:
+        error = None  # the app wrote an error of the contract itself, which Envelope leaves as it is
+    released = not _stores(recorder.status, list(recorder.headers), error)
+    if error is not None and response.body is not None:
+        headers = (*raw_headers(error.headers), *recorder.headers)
+        response = error_response(error.status, error.body.encode(), headers)
+    return Completion(response, released)
+
+
+def after_exception(
+    error: Exception, recorder: ResponseRecorder, exchange: Exchange, *, is_complete: bool
+) -> Completion:
+    """The completion after the app has raised.
+
+    :param is_complete: whether the app had sent a complete response before it raised.
+    """
+    status, body, headers = response_to(error, exchange)
+    if (
+        recorder.started
+        and not is_complete
+        and not is_held_back(exchange, headers=recorder.headers, size=recorder.size)
+    ):
+        return Completion(recorder.broken_off(body))
+    return Completion(error_response(status, body, headers), released=not _stores(status, headers, None))
+
+
+def without_response(recorder: ResponseRecorder) -> Completion:
+    """The completion after the app has returned without a complete response."""
+    error = internal_error()
+    return Completion(recorder.broken_off(error.body or b"") if recorder.started else error)
+
+
+def replaces(error: Exception, completion: Completion, recorder: ResponseRecorder) -> bool:
+    """Whether the response to an exception replaces the complete response that the app sent before it raised.
+
+    Frameworks respond to a crash with a bare 500 and raise. Envelope sends its own response instead of that 500.
+    """
+    return is_bare(completion.response, error, status=recorder.status)
+
+
+def _swallowed_error(status: int, exchange: Exchange) -> APIError | None:
+    """The ``APIError`` that the framework has turned into this response, when Envelope will send its own for it."""
+    error = exchange.remembered
+    return error if error is not None and status in (error.status, 500) else None
+
+
+def _stores(status: int, headers: list[Header], error: APIError | None) -> bool:
+    if error is not None:
+        status, headers = error.status, [*headers, *raw_headers(error.headers)]
+    return is_stored(status, has_retry_after=any(name.lower() == b"retry-after" for name, _ in headers))

@@ -1,0 +1,59 @@
+"""Which responses are stored for replay, and what of them.
+
+>>> is_stored(200, has_retry_after=False), is_stored(429, has_retry_after=True), is_stored(500, has_retry_after=False)
+(True, False, True)
+>>> lasting_headers([(b"content-type", b"text/plain"), (b"Date", b"..."), (b"x-ratelimit-limit-requests", b"1")])
+(('content-type', 'text/plain'),)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from flexmw.contract import ErrorBody, for_status
+from flexmw.contract.refusals import INCONCLUSIVE, is_refused_for_now
+from flexmw.idempotency.core import StoredResponse
+
+__all__ = ["error_response", "internal_error", "is_stored", "lasting_headers"]
+
+# fmt: off
+_VOLATILE: Final = frozenset({
+    "age", "alt-svc", "connection", "cf-ray", "date", "idempotency-key-ttl", "idempotent-replayed", "keep-alive",
+    "nel", "proxy-authenticate", "proxy-connection", "ratelimit", "ratelimit-policy", "report-to", "request-id",
+    "retry-after", "retry-after-ms", "server", "server-timing", "set-cookie", "te", "traceparent", "tracestate",
+    "trailer", "transfer-encoding", "upgrade", "via", "x-amzn-trace-id", "x-b3-traceid", "x-correlation-id",
+    "x-process-time", "x-request-id", "x-response-time", "x-runtime", "x-should-retry", "x-trace-id",
+})
+# fmt: on
+_VOLATILE_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-")
+"""Headers of one response and not of the result: times, hops, limits, request ids, cookies. They are not stored."""
+
+
+def is_stored(status: int, *, has_retry_after: bool) -> bool:
+    """Whether a response is stored. If not, nothing was done, and the key can be used again at once.
+
+    :param status: the HTTP status of the response.
+    :param has_retry_after: whether the response has a ``Retry-After``.
+    """
+    return status not in INCONCLUSIVE and not is_refused_for_now(status, has_retry_after=has_retry_after)
+
+
+def lasting_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    """The headers that belong to the result, with lower-case names and in their order."""
+    pairs = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
+    return tuple(pair for pair in pairs if pair[0] not in _VOLATILE and not pair[0].startswith(_VOLATILE_PREFIXES))
+
+
+def error_response(status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> StoredResponse:
+    """An error of the contract as it is stored: a JSON body, with the headers that belong to the result."""
+    fixed = (("content-type", "application/json"), ("content-length", str(len(body))))
+    names = {name for name, _ in fixed}
+    others = tuple(pair for pair in lasting_headers(headers) if pair[0] not in names)
+    return StoredResponse(status=status, headers=fixed + others, body=body, size=len(body))
+
+
+def internal_error() -> StoredResponse:
+    """The 500 ``internal_error`` that is stored when the app sent no complete response."""
+    row = for_status(500)
+    return error_response(row.status, ErrorBody(message=row.message, type=row.type, code=row.code).encode())
