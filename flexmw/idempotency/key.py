@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
-__all__ = ["MAX_KEY", "fingerprint", "parse_key", "retry_count"]
+__all__ = ["MAX_KEY", "fingerprint", "parse_key"]
 
 MAX_KEY: Final = 255
 """The longest key, in characters, as Stripe has it."""
@@ -72,10 +72,3 @@ def fingerprint(method: str, path: str, query: bytes, body: bytes, content_type:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.hexdigest()
-
-
-def retry_count(value: bytes | None) -> int | None:
-    """``x-stainless-retry-count`` as the openai and anthropic SDKs send it (0 on the first attempt); else ``None``."""
-    if value is None or not value.isdigit() or len(value) > 3:
-        return None
-    return int(value)

@@ -30,7 +30,6 @@ __all__ = [
     "judge",
     "of_error",
     "of_status",
-    "parse_retry_count",
     "shrink",
     "unprocessed",
 ]
@@ -193,11 +192,6 @@ def backoff(attempt: int, chance: float, *, base: float = 0.5, top: float = 8.0)
     """
     step = min(top, base * 2.0 ** min(attempt - 1, 32))
     return step * (0.1 + 0.9 * chance)
-
-
-def parse_retry_count(value: str | None) -> int | None:
-    """``x-stainless-retry-count`` as a number; ``None`` where it is missing or not a number of up to five digits."""
-    return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) < 6 else None
 
 
 def shrink(timeout: Mapping[str, float | None], remaining: float) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from flexmw.contract import CREDENTIALS, Wait, key_ttl, wait_of
+from flexmw.contract.sdk import parse_retry_count
 from flexmw.kit.effects import DEADLINE, RESENDS, Discard, Emit, Flow, Follow, Request, Response, Send, Sleep
 from flexmw.kit.evidence import Evidence, is_transport_error
 from flexmw.kit.transport import DRAIN_SECONDS, copy_request, is_shared
@@ -31,7 +32,6 @@ from flexmw.retry.core import (
     judge,
     of_error,
     of_status,
-    parse_retry_count,
     shrink,
     unprocessed,
 )

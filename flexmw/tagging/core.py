@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import unquote_plus
 
 from flexmw.contract import CREDENTIALS, redact
+from flexmw.contract.sdk import parse_retry_count
 
 __all__ = [
     "DISCONNECTED",
@@ -204,9 +205,8 @@ def exception_attributes(error: BaseException, secrets: tuple[str, ...] = (), *,
 
 def retry_count(value: str | None) -> int | None:
     """The attempt number that an SDK states in ``x-stainless-retry-count``, held to 0..100."""
-    if value is None or not (value.isascii() and value.isdigit()):
-        return None
-    return min(100, int(value[:9]))
+    count = parse_retry_count(value)
+    return None if count is None else min(100, count)
 
 
 def resend_count(*, scheduled: int, sent: int) -> int:

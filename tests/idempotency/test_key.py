@@ -91,10 +91,3 @@ def test_the_boundary_of_a_multipart_body_does_not_count(form: str) -> None:
     }
     assert len(prints) == 1
     assert fingerprint("POST", "/", b"", b"--aaa 1", b"text/plain") != fingerprint("POST", "/", b"", b"-- 1")
-
-
-@pytest.mark.parametrize(
-    ("value", "count"), [(b"0", 0), (b"2", 2), (None, None), (b"", None), (b"-1", None), (b"x", None), (b"9999", None)]
-)
-def test_the_retry_count_is_read_or_ignored(value: bytes | None, count: int | None) -> None:
-    assert retry_count(value) == count

@@ -19,7 +19,6 @@ from flexmw.retry.core import (
     judge,
     of_error,
     of_status,
-    parse_retry_count,
     shrink,
     unprocessed,
 )
@@ -179,24 +178,6 @@ def test_backoff_is_a_number_however_often_one_has_tried() -> None:
 
 def test_backoff_uses_the_whole_width() -> None:
     assert [backoff(1, 0.0), backoff(1, 1.0), backoff(2, 1.0), backoff(9, 1.0)] == [0.05, 0.5, 1.0, 8.0]
-
-
-@pytest.mark.parametrize(
-    ("value", "count"),
-    [
-        ("0", 0),
-        ("2", 2),
-        ("99999", 99999),
-        ("100000", None),
-        ("-1", None),
-        ("", None),
-        ("x", None),
-        (None, None),
-        ("٣", None),
-    ],
-)
-def test_the_retry_count_of_an_sdk(value: str | None, count: int | None) -> None:
-    assert parse_retry_count(value) == count
 
 
 timeouts = st.dictionaries(

@@ -10,17 +10,16 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from flexmw.contract import ErrorBody, for_status
+from flexmw.contract.refusals import REFUSED, is_refused_for_now
 from flexmw.errors import ConfigError
 from flexmw.testing.hostile.exchange import Exchange, Protocol
 from flexmw.testing.hostile.waits import WAITS, Headers, render
 from flexmw.testing.hostile.wire import Wire
 
 __all__ = ["Answer", "ConnectionFault", "Fault"]
-
-_REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 405, 407, 413, 415, 422, 425, 429})
 
 
 class Fault(ABC):
@@ -94,7 +93,7 @@ class Answer(Fault):
         if self.executes is not None:
             return self.executes
         told_to_wait = any(name.lower() in ("retry-after", "retry-after-ms") for name, _ in headers)
-        return self.status not in _REFUSALS and not (self.status == 503 and told_to_wait)
+        return self.status not in REFUSED and not is_refused_for_now(self.status, has_retry_after=told_to_wait)
 
     def _body(self, exchange: Exchange) -> tuple[bytes, str]:
         match self.body:
