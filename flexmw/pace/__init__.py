@@ -1,4 +1,4 @@
-"""Client-side pacing: delay requests until the server's rate-limit headers say that they will be admitted.
+"""Client-side pacing: delay requests until the server will admit them, judged by its rate-limit headers.
 
 >>> from flexmw.pace import Pace
 >>> Pace(max_wait=30.0)

@@ -1,12 +1,15 @@
-"""Lanes of several processes in one redis or valkey: the pure lane, read, changed and written back if nobody else did.
+"""A paced caller's state in redis or valkey, shared by several processes.
 
-The store's clock is everybody's clock. A store that does not answer costs a call 100 ms at most, two questions of 50 ms
-each; then the process goes on alone from the last state it saw, asks again after a second at the earliest, and brings
-what it did meanwhile.
+The pure :class:`~flexmw.pace.core.PaceState` is read, changed and written back by compare-and-swap. If another process
+has written meanwhile, the change is made again on the new value. All processes use the clock of the store.
 
->>> lane = Lane(patience=5.0)
->>> ticket = lane.sent(0.0)
->>> loaded(dumped(lane)) == lane
+A store that does not respond delays a call by 100 ms at most: two attempts of 50 ms. After that this process continues
+alone with the last state that it has seen, tries the store again after a second or later, and then writes its own
+changes.
+
+>>> state = PaceState(patience=5.0)
+>>> flight = state.start(0.0)
+>>> load(dump(state)) == state
 True
 """
 
@@ -20,32 +23,39 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 
 from flexmw.kit.clock import Clock
-from flexmw.kit.store_url import StorageURL
-from flexmw.pace.schedule import POLL, Lane
-from flexmw.pace.window import Account
+from flexmw.pace.core import PaceState
+from flexmw.pace.window import POLL, WindowEstimate
 
-__all__ = ["PREFIX", "TIMEOUT", "Change", "Shared", "connect", "dumped", "loaded"]
+__all__ = ["PREFIX", "TIMEOUT", "Change", "SharedState", "dump", "load"]
 
 ResultT = TypeVar("ResultT")
-Change = Callable[[Lane, float], ResultT]
+Change = Callable[[PaceState, float], ResultT]
+"""A function that changes a state, given the time in seconds of the state's clock."""
 
-PREFIX: Final = "flexmw:pace:"
+PREFIX: Final = "flexmw:pace:2:"
+"""What the keys in the store begin with. The number is the version of the stored format."""
+
 TIMEOUT: Final = 0.05
-"""Seconds for one question to the store."""
+"""Seconds for one command to the store."""
 
-_CONTENDED: Final = 0.25
-"""Seconds after which a store that answers, but always somebody else first, is given up for once."""
+_CONTENTION_SECONDS: Final = 0.25
+"""Seconds of lost compare-and-swaps after which the store counts as failed once."""
 
-_DEAD_SECONDS: Final = 1.0
-_DEAD_SECONDS_MOST: Final = 8.0
-_LIVES: Final = 600.0
-_LIVES_MOST: Final = 1e9
-"""Seconds: a server may call its window as long as it likes, a store takes no time to live beyond all measure."""
+_PAUSE: Final = 1.0
+"""Seconds without commands after two failures. Each further failure doubles them."""
 
-_MOST_PENDING: Final = 1000
-_NOBODY: Final = b"?"
+_MAX_PAUSE: Final = 8.0
+_MIN_TTL: Final = 600.0
+_MAX_TTL: Final = 1e9
+"""Seconds. A server may report a window of any length, but a store refuses a time to live that is too long."""
+
+_MAX_PENDING: Final = 1000
+_NO_VALUE: Final = b"?"
+"""A value that is never stored: a swap that expects it only reads."""
 
 _SWAP: Final = """
+-- KEYS[1] the state; ARGV: the expected value ('' for none), the new value, its time to live in milliseconds
+-- returns {1} if the new value was written, else {0, stored value, seconds, microseconds of the store's clock}
 local found = redis.call('GET', KEYS[1]) or ''
 if found == ARGV[1] then
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -56,23 +66,26 @@ return {0, found, time[1], time[2]}
 """
 
 
-def dumped(lane: Lane) -> bytes:
-    """A lane as it lies in the store."""
-    return json.dumps(asdict(lane), separators=(",", ":")).encode()
+def dump(state: PaceState) -> bytes:
+    """A state as it is stored."""
+    return json.dumps(asdict(state), separators=(",", ":")).encode()
 
 
-def loaded(raw: bytes) -> Lane:
-    """The same back."""
+def load(raw: bytes) -> PaceState:
+    """The inverse of :func:`dump`."""
     fields: dict[str, Any] = json.loads(raw)
-    fields["flights"] = {int(second): number for second, number in fields["flights"].items()}
-    fields["accounts"] = {int(limit): Account(**account) for limit, account in fields["accounts"].items()}
-    return Lane(**fields)
+    fields["expirations"] = {int(second): number for second, number in fields["expirations"].items()}
+    fields["estimates"] = {int(limit): WindowEstimate(**values) for limit, values in fields["estimates"].items()}
+    return PaceState(**fields)
 
 
-class Shared:
-    """One lane in a store. Safe for threads; blocks.
+class SharedState:
+    """The state of one caller in a store. Safe for threads; its methods block.
 
-    ``key`` is a keyed hash of origin and credential. Every write gives it ten minutes to live, or two of its windows.
+    :param client: makes or returns a blocking redis-py client.
+    :param key: the keyed hash of origin and credential. Every write gives it ten minutes to live, or twice the longest
+        window.
+    :param patience: the ``patience`` of a new state, in seconds.
     """
 
     def __init__(self, client: Callable[[], Any], key: str, *, patience: float, clock: Clock) -> None:
@@ -81,116 +94,116 @@ class Shared:
         self._key = PREFIX + key
         self._clock = clock
         self._lock = Lock()
-        self._lane = Lane(patience=patience)
-        self._ahead = clock.now() - clock.monotonic()
-        self._pending: list[Change[object]] = []
-        self._left: deque[Change[None]] = deque(maxlen=_MOST_PENDING)
-        self._tried = b"", b""
+        self._state = PaceState(patience=patience)
+        self._store_offset = clock.now() - clock.monotonic()  # the store's time minus this process's monotonic time
+        self._pending: list[Change[object]] = []  # applied to _state, not yet to the store
+        self._deferred: deque[Change[None]] = deque(maxlen=_MAX_PENDING)  # not yet applied to _state either
+        self._unconfirmed = b"", b""  # a value whose write had no reply, and the value that it was to replace
         self._failures = 0
-        self._dead_until = 0.0
-        self._quiet_until = 0.0
+        self._paused_until = 0.0
+        self._wait_until = 0.0
 
     @property
-    def quiet(self) -> float:
-        """Seconds for which the last answer to :meth:`enter` still holds; 0.0: ask."""
-        return max(0.0, self._quiet_until - self._clock.monotonic())
+    def known_wait(self) -> float:
+        """Seconds for which the wait that :meth:`enter` has returned still holds; 0.0: call :meth:`enter`."""
+        return max(0.0, self._wait_until - self._clock.monotonic())
 
     def enter(self, change: Change[tuple[float, ResultT]]) -> tuple[float, ResultT | None]:
-        """Ask for a turn: seconds to wait, or what ``change`` made of it. Of two questions without an answer the first
-        is repeated; after the second this process decides alone."""
-        with self._lock:
-            self._catch_up()
-            if self._alive():
-                try:
-                    found = self._apply(change)
-                except Exception:
-                    if self._failed():
-                        return POLL / 10, None
-                    found = self._alone(change, later=lambda lane, now: lane.sent(now))
-            else:
-                found = self._alone(change, later=lambda lane, now: lane.sent(now))
-            if found[0] and not self._left:
-                self._quiet_until = self._clock.monotonic() + found[0]
-            return found
+        """Ask whether a request may be sent: the seconds to wait, or 0.0 with the second result of ``change``.
 
-    def note(self, change: Change[None]) -> None:
-        """Write down how a request ended; what the store does not hear now it hears with the next question."""
+        After a first failure of the store the caller is asked to come back at once; after the second one this process
+        decides alone.
+        """
         with self._lock:
-            self._catch_up()
-            self._quiet_until = 0.0
-            asked = self._failures  # not again by a call whose own question had no answer
-            while self._alive() and not asked:
+            self._apply_deferred()
+            if self._is_active():
+                try:
+                    turn = self._apply(change)
+                except Exception:
+                    if self._retry_after_failure():
+                        return POLL / 10, None
+                    turn = self._apply_alone(change, pending=lambda state, now: state.start(now))
+            else:
+                turn = self._apply_alone(change, pending=lambda state, now: state.start(now))
+            if turn[0] and not self._deferred:
+                self._wait_until = self._clock.monotonic() + turn[0]
+            return turn
+
+    def record(self, change: Change[None]) -> None:
+        """Record how a request ended. Without the store, the change is written with a later one."""
+        with self._lock:
+            self._apply_deferred()
+            self._wait_until = 0.0
+            has_failed = self._failures > 0  # this call's turn had no reply: do not delay it once more
+            while self._is_active() and not has_failed:
                 try:
                     self._apply(change)
                 except Exception:
-                    self._failed()
+                    self._retry_after_failure()
                 else:
                     return
-            self._alone(change, later=change)
+            self._apply_alone(change, pending=change)
 
-    def later(self, change: Change[None]) -> None:
-        """The same without asking the store now, nor waiting for a thread that does: for a call that must not wait any
-        more. The next question takes it along."""
-        self._left.append(change)
-        self._quiet_until = 0.0
+    def record_later(self, change: Change[None]) -> None:
+        """Record how a request ended without a command and without the lock, which another thread may hold while it
+        waits for the store: for calls that must not block. The next :meth:`enter` or :meth:`record` applies it."""
+        self._deferred.append(change)
+        self._wait_until = 0.0
 
-    def _catch_up(self) -> None:
-        while self._left:
-            change = self._left.popleft()
-            self._alone(change, later=change)
+    def _apply_deferred(self) -> None:
+        while self._deferred:
+            change = self._deferred.popleft()
+            self._apply_alone(change, pending=change)
 
-    def _alive(self) -> bool:
-        return self._clock.monotonic() >= self._dead_until
+    def _is_active(self) -> bool:
+        return self._clock.monotonic() >= self._paused_until
 
-    def _failed(self) -> bool:
-        """Whether to ask once more."""
+    def _retry_after_failure(self) -> bool:
+        """Count a failure: true after the first one, to try once more; after others, pause."""
         self._failures += 1
         if self._failures < 2:
             return True
-        pause = min(_DEAD_SECONDS_MOST, _DEAD_SECONDS * 2 ** (self._failures - 2))
-        self._dead_until = self._clock.monotonic() + pause
+        pause = min(_MAX_PAUSE, _PAUSE * 2 ** (self._failures - 2))
+        self._paused_until = self._clock.monotonic() + pause
         return False
 
-    def _alone(self, change: Change[ResultT], *, later: Change[object]) -> ResultT:
-        result = change(self._lane, self._clock.monotonic() + self._ahead)
-        if not isinstance(result, tuple) or not result[0]:
-            self._pending = [*self._pending[-_MOST_PENDING:], later]
+    def _apply_alone(self, change: Change[ResultT], *, pending: Change[object]) -> ResultT:
+        """Apply a change to this process's copy.
+
+        :param pending: what to apply to the stored state later.
+        """
+        result = change(self._state, self._clock.monotonic() + self._store_offset)
+        if not isinstance(result, tuple) or not result[0]:  # a wait changes nothing
+            self._pending = [*self._pending[-_MAX_PENDING:], pending]
         return result
 
     def _apply(self, change: Change[ResultT]) -> ResultT:
-        """Read, change, write back; again if somebody else was faster.
+        """Apply all pending changes and this one to the stored state.
 
-        :raises Exception: the store does not answer, or there is no end to it.
+        :raises Exception: the store does not respond, or other processes were faster for too long.
         """
-        reply = self._ask(_NOBODY, b"", 1)
-        ends = self._clock.monotonic() + _CONTENDED
+        reply = self._swap(_NO_VALUE, b"", 1)
+        ends = self._clock.monotonic() + _CONTENTION_SECONDS
         while self._clock.monotonic() < ends:
-            raw, now = reply[1], int(reply[2]) + int(reply[3]) / 1e6
-            self._ahead = now - self._clock.monotonic()
-            # What was written without an answer that it was is taken back, because nobody acted on it, and done anew.
-            base = self._tried[1] if raw and raw == self._tried[0] else raw
-            lane = loaded(base) if base else loaded(dumped(self._lane))
-            for each in self._pending:
-                each(lane, now)
-            result = change(lane, now)
-            window = max((account.window for account in lane.accounts.values()), default=0.0)
-            self._tried = dumped(lane), base
-            reply = self._ask(raw, self._tried[0], int(1000 * min(_LIVES_MOST, max(_LIVES, 2 * window))))
-            self._tried = b"", b""
+            stored, now = reply[1], int(reply[2]) + int(reply[3]) / 1e6
+            self._store_offset = now - self._clock.monotonic()
+            # A write without a reply may have been carried out. Nobody acted on it, so it is undone and made anew.
+            base = self._unconfirmed[1] if stored and stored == self._unconfirmed[0] else stored
+            state = load(base) if base else load(dump(self._state))
+            for pending in self._pending:
+                pending(state, now)
+            result = change(state, now)
+            window = max((estimate.window for estimate in state.estimates.values()), default=0.0)
+            self._unconfirmed = dump(state), base
+            ttl = min(_MAX_TTL, max(_MIN_TTL, 2 * window))
+            reply = self._swap(stored, self._unconfirmed[0], int(1000 * ttl))
+            self._unconfirmed = b"", b""
             if reply[0] == 1:
-                self._lane, self._pending, self._failures = lane, [], 0
+                self._state, self._pending, self._failures = state, [], 0
                 return result
         raise TimeoutError("other processes were always faster")
 
-    def _ask(self, expected: bytes, value: bytes, lives: int) -> Any:
+    def _swap(self, expected: bytes, value: bytes, ttl_ms: int) -> Any:
         if self._script is None:
             self._script = self._client().register_script(_SWAP)
-        return self._script(keys=[self._key], args=[expected, value, lives])
-
-
-def connect(url: StorageURL) -> Any:
-    """A blocking client with short timeouts; it connects with the first question."""
-    from flexmw.kit import redis_client
-
-    # A question without an answer is not repeated by the client. In a cluster redis-py decides.
-    return redis_client.connect(url, timeout=TIMEOUT, resend="closed", cluster_resend="driver")
+        return self._script(keys=[self._key], args=[expected, value, ttl_ms])

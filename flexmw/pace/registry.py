@@ -1,8 +1,11 @@
-"""Where the lanes of a process are: one for each origin and credential, in memory or in a shared store.
+"""The registry of paced callers: one state per origin and credential, in this process or in a shared store.
 
 >>> from flexmw.kit.clock import SYSTEM
->>> Lanes(parse("memory://", "storage"), patience=5.0, clock=SYSTEM).local("some key") is not None
-True
+>>> from flexmw.kit.store_url import parse
+>>> registry = PaceRegistry(parse("memory://", "storage"), patience=5.0, clock=SYSTEM)
+>>> state, lock = registry.local("https://api.example:443")
+>>> state.in_flight
+0
 """
 
 from __future__ import annotations
@@ -18,75 +21,95 @@ from flexmw.contract import CREDENTIALS
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Request
 from flexmw.kit.identity import CallerHasher
-from flexmw.kit.store_url import StorageURL, parse, schemes_of
-from flexmw.pace.headers import word_of
-from flexmw.pace.redis import Shared, connect
-from flexmw.pace.schedule import Lane, Word
+from flexmw.kit.store_url import StorageURL, schemes_of
+from flexmw.pace.core import PaceState
+from flexmw.pace.headers import read_limit
+from flexmw.pace.redis import TIMEOUT, SharedState
+from flexmw.pace.window import RateReading
 
-__all__ = ["SCHEMES", "Lanes", "caller_of", "parse"]
+__all__ = ["SCHEMES", "PaceRegistry", "caller_of"]
 
 SCHEMES: Final = schemes_of("memory", "redis", "redis+cluster")
+"""What the URL of a store may begin with."""
 
 _SECRET: Final = token_bytes(16)
-_MOST_LANES: Final = 4096
-_lanes: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
+_MAX_ENTRIES: Final = 4096
+_entries: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
 _clients: dict[str, Any] = {}
 _lock = Lock()
 
 
 def caller_of(request: Request) -> str:
-    """What makes requests count together: the origin and the credential."""
+    """The origin and the credential of a request. Requests that agree in both count against the same limits."""
     url = request.url
     credential = next((request.headers[name] for name in CREDENTIALS if name in request.headers), "")
     return f"{url.scheme}://{url.host}:{url.port}\n{credential}"
 
 
-class Lanes:
-    """What is known is shared by all clients of the process; in memory no credential is kept, only a keyed hash."""
+class PaceRegistry:
+    """The states of one storage URL. All registries of a process share them, so all clients of a process do.
+
+    No credential is kept: the keys are keyed hashes.
+
+    :param url: where the states are kept; the family is one of those of :data:`SCHEMES`.
+    :param patience: the ``patience`` of new states, in seconds.
+    :param pepper: the key of the hash in a shared store; ``None``: see :class:`~flexmw.kit.identity.CallerHasher`.
+    """
 
     def __init__(self, url: StorageURL, *, patience: float, clock: Clock, pepper: str | bytes | None = None) -> None:
         self._url = url
         self._patience, self._clock = patience, clock
-        self._callers = CallerHasher(pepper=pepper, option="Pace: ")
-        self.shared = url.scheme.family != "memory"
+        self._hasher = CallerHasher(pepper=pepper, option="Pace: ")
+        self.is_shared = not url.scheme.embedded
 
-    def local(self, caller: str) -> tuple[Lane, Lock]:
-        """The lane of this process alone and the lock that guards it."""
-        lane: Lane = self._of(caller, lambda: Lane(patience=self._patience))
-        return lane, _lock
+    def local(self, caller: str) -> tuple[PaceState, Lock]:
+        """The state of a caller in this process, and the lock that guards it."""
+        state: PaceState = self._entry(caller, lambda: PaceState(patience=self._patience))
+        return state, _lock
 
-    def stored(self, caller: str) -> Shared:
-        """The lane in the store."""
-        found: Shared = self._of(caller, lambda: self._share(caller))
-        return found
+    def shared(self, caller: str) -> SharedState:
+        """The state of a caller in the store."""
+        state: SharedState = self._entry(caller, lambda: self._make_shared(caller))
+        return state
 
-    def read(self, caller: str, headers: Mapping[str, str], sent: float, received: float) -> Word | None:
-        """What an answer tells; what it shows of the server's clock is remembered for the next one."""
-        held = self._of(caller, dict[str, float], "clock:")
-        word, ahead = word_of(headers, sent, received, held.get("ahead"))
-        if ahead is not None:
-            held["ahead"] = ahead
-        return word
+    def read(self, caller: str, headers: Mapping[str, str], sent_at: float, received_at: float) -> RateReading | None:
+        """Read the rate-limit headers of a response, and remember what they show of the server's clock.
 
-    def _share(self, caller: str) -> Shared:
-        key = self._callers.of_key(caller.encode("utf-8", "replace")).digest
-        return Shared(self._client, key, patience=self._patience, clock=self._clock)
+        :param headers: response headers; names in lower case.
+        :param sent_at: when the request was sent, Unix seconds.
+        :param received_at: when the response arrived, Unix seconds.
+        """
+        known = self._entry(caller, dict[str, float], "clock:")
+        reading, clock_offset = read_limit(headers, sent_at, received_at, known.get("clock_offset"))
+        if clock_offset is not None:
+            known["clock_offset"] = clock_offset
+        return reading
+
+    def _make_shared(self, caller: str) -> SharedState:
+        key = self._hasher.of_key(caller.encode("utf-8", "replace")).digest
+        return SharedState(self._client, key, patience=self._patience, clock=self._clock)
 
     def _client(self) -> Any:
+        from flexmw.kit.redis_client import connect  # imports redis-py, which is an extra
+
         with _lock:
             client = _clients.get(self._url.url)
-        # Made outside the lock, because it imports redis-py; of two made at once one is used.
-        return client or _clients.setdefault(self._url.url, connect(self._url))
+            if client is None:
+                # A pooled connection that was closed while idle is replaced once. A command without a reply is not
+                # sent again by the client, except in a cluster, where redis-py decides.
+                client = connect(self._url, timeout=TIMEOUT, resend="closed", cluster_resend="driver")
+                _clients[self._url.url] = client
+        return client
 
-    def _of(self, caller: str, make: Callable[[], Any], kind: str = "") -> Any:
+    def _entry(self, caller: str, make: Callable[[], Any], kind: str = "") -> Any:
         raw = caller.encode("utf-8", "replace")
         key = kind + self._url.url, self._clock, blake2b(raw, key=_SECRET, digest_size=16).digest()
         with _lock:
-            lane = _lanes.get(key)
-            if lane is None:
-                lane = _lanes[key] = make()
-                if len(_lanes) > _MOST_LANES:
-                    _lanes.popitem(last=False)
+            entry = _entries.get(key)
+            if entry is None:
+                entry = _entries[key] = make()
+                if len(_entries) > _MAX_ENTRIES:
+                    _entries.popitem(last=False)
             else:
-                _lanes.move_to_end(key)
-        return lane
+                _entries.move_to_end(key)
+        return entry

@@ -1,21 +1,23 @@
-"""One limit as a client knows it: how many more requests the server is certain to admit. Pure.
+"""The estimate of one rate limit: how many more requests the server will certainly admit. Pure.
 
-Three things are certain whatever the server counts with (fixed, sliding or moving windows, a token bucket), because
-what a window has left never shrinks but by requests:
+**How it works.** A client knows a limit from response headers only, and it does not know the algorithm of the server
+(fixed, sliding or moving window, token bucket). One fact holds for all of them: the remaining quota shrinks by requests
+and by nothing else. Three rules follow:
 
-- An answer that says ``remaining`` leaves room for so many, less all that may have been counted after it: every other
-  request that was not answered when it was sent.
-- When a told reset has passed, there is room for one more than before: a window began, or the oldest request left one,
-  or a bucket filled up. One goes, and its answer says what there is.
-- A sliding window counter frees the requests of its last window one by one. It is the only one that can say so little
-  right after a window ended; once it has, and each answer since agrees, its own arithmetic is used, with every request
-  in flight taken to be counted as late as possible.
+1. A response that reports ``remaining`` leaves room for ``remaining`` requests, minus every request that the server may
+   have counted after it. These are all other requests that were unfinished when its request was sent, or sent later.
+2. When a reported reset has passed, the server admits at least one more request: a window began, or the oldest request
+   left a window, or a bucket gained a token. The client sends one request, the *probe*. Its response reports the quota.
+3. A sliding window counter frees the requests of its last window one by one. It is the only algorithm that can report
+   so little quota right after a window ended, so it can be recognised. While every response agrees, its own arithmetic
+   decides, and every request in flight is assumed to be counted as late as possible.
 
-Nothing is deduced from the moment of sending alone: requests that leave apart may arrive together.
+The time of sending proves nothing by itself, because requests that are sent apart can arrive together.
 
->>> account = Account(limit=3)
->>> account.told(Word(3, 2, soonest=59.9, latest=60.0, lasts=60.0), now=0.1, sent_at=0.0, others=0, flying=0)
->>> [account.take(0.2) for _ in range(2)], round(account.wait(0.3, flying=2), 2)
+>>> estimate = WindowEstimate(limit=3)
+>>> reading = RateReading(limit=3, remaining=2, reset_earliest=59.9, reset_latest=60.0, window_above=59.9)
+>>> estimate.update(reading, now=0.1, sent_at=0.0, others=0, in_flight=0)
+>>> [estimate.take(0.2) for _ in range(2)], round(estimate.wait(0.3, in_flight=2), 2)
 ([None, None], 59.83)
 """
 
@@ -25,164 +27,227 @@ from dataclasses import dataclass
 from math import ceil, floor, inf
 from typing import Final, NamedTuple
 
-__all__ = ["DRIFT", "MARGIN", "POLL", "Account", "Word"]
+__all__ = ["MARGIN", "POLL", "RateReading", "WindowEstimate"]
 
 POLL: Final = 0.01
-"""Seconds after which to ask again while another request is about to tell."""
+"""Seconds until the next question while a response that is on its way will decide."""
 
 MARGIN: Final = 0.002
-"""Seconds after the end of a window: servers count in whole milliseconds, and some count its last one in."""
+"""Seconds added to every reported reset: servers count whole milliseconds, and some include the last one."""
 
-DRIFT: Final = 5e-4
-"""How much faster than the server's a client's clock may run: what a time server corrects at most."""
+_DRIFT: Final = 5e-4
+"""By what share a client's clock may run faster than the server's. A time server corrects no more than that."""
 
 _ROUNDING: Final = 1e-6
 
 
-class Word(NamedTuple):
-    """What one answer says of a limit. The window ends ``soonest`` to ``latest`` seconds after the answer came, and
-    windows last more than ``lasts``. ``limit`` 0: it is not told. ``moment``: the end was told as one of whole seconds,
-    the same in every answer of a window."""
+class RateReading(NamedTuple):
+    """What the headers of one response report about one limit.
 
-    limit: int
-    remaining: int
-    soonest: float
-    latest: float
-    lasts: float
-    moment: bool = False
-
-
-@dataclass(slots=True)
-class Account:
-    """Seconds are monotonic. ``flying``: the requests whose answer is still to come.
-
-    The told end of the window lies between ``lo`` and ``hi``, and the one before not after ``since``; ``count``
-    answers told of it and ``before`` of the one that went before. ``late`` of those came so late that they may have
-    been counted after its end, and ``lost`` is how many may have been that nobody heard of. ``windows`` is false
-    once the told end has moved on by less than a window: then it is a log or a bucket. ``granted`` says that one
-    went because a window had ended, and that it has not been heard since; without any word the next one goes at
-    ``again_at``.
+    :param limit: requests per window; 0 when the headers do not name it.
+    :param remaining: requests that the server would still admit.
+    :param reset_earliest: seconds from the arrival of the response to the reset, at least.
+    :param reset_latest: seconds from the arrival of the response to the reset, at most.
+    :param window_above: seconds; the window is longer than this.
+    :param is_timestamp: the reset is a Unix time in whole seconds, so all responses of one window report the same one.
     """
 
     limit: int
-    room: int = 0
-    window: float = 0.0
-    lo: float = -inf
-    hi: float = -inf
-    since: float = -inf
-    granted: bool = False
-    granted_at: float = -inf
-    again_at: float = inf
-    count: int = 0
-    before: int = 0
-    late: int = 0
-    lost: int = 0
-    windows: bool = True
-    sliding: bool = False
-    told_at: float = -inf
+    remaining: int
+    reset_earliest: float
+    reset_latest: float
+    window_above: float
+    is_timestamp: bool = False
 
-    def wait(self, now: float, flying: int) -> float:
-        """Seconds until one more may go; 0.0: now."""
-        if self.room > 0:
+
+@dataclass(slots=True)
+class WindowEstimate:
+    """The state of one limit, as far as responses have reported it. All times are monotonic seconds.
+
+    =========  =================  =====================================  ==================================
+    state      condition          :meth:`wait`                           ends with
+    =========  =================  =====================================  ==================================
+    open       ``available > 0``  0                                      the last :meth:`take`
+    sliding    ``sliding``        until a sliding window counter has     a response that does not fit
+                                  freed a request
+    exhausted  not ``probing``    until ``reset_latest``                 :meth:`take`, which sends the probe
+    probing    ``probing``        ``POLL`` while requests are in flight  a response to the probe, or to a
+                                  else until ``next_probe_at``           request that was sent after it
+    =========  =================  =====================================  ==================================
+
+    The first row whose condition holds is the state. A refusal (:meth:`block`) leads from every state to probing.
+
+    :param limit: requests per window.
+    :param available: requests that the server will certainly admit before the next reset.
+    :param window: length of the window in seconds; 0.0: unknown.
+    :param reset_earliest: when the current window ends, at the earliest.
+    :param reset_latest: when the current window ends, at the latest.
+    :param previous_reset: when the window before ended, at the latest.
+    :param probing: a probe was sent after the reset, and no response has reported the quota since.
+    :param probed_at: when the probe was sent.
+    :param next_probe_at: when to send another probe if no response reports the quota.
+    :param responses_this_window: finished requests that the server may have counted in the current window.
+    :param responses_last_window: the same of the window before.
+    :param late_responses: those of ``responses_this_window`` that arrived so late that the server may have counted
+        their requests after the end of the window.
+    :param unaccounted: those of ``responses_this_window`` that ended without a report and that the server may have
+        counted in the next window.
+    :param has_windows: the limit may have windows: no reset has moved by less than a window. It is false for a moving
+        window and a bucket.
+    :param sliding: the limit has been recognised as a sliding window counter.
+    :param updated_at: when a response last reported this limit.
+    """
+
+    limit: int
+    available: int = 0
+    window: float = 0.0
+    reset_earliest: float = -inf
+    reset_latest: float = -inf
+    previous_reset: float = -inf
+    probing: bool = False
+    probed_at: float = -inf
+    next_probe_at: float = inf
+    responses_this_window: int = 0
+    responses_last_window: int = 0
+    late_responses: int = 0
+    unaccounted: int = 0
+    has_windows: bool = True
+    sliding: bool = False
+    updated_at: float = -inf
+
+    def wait(self, now: float, in_flight: int) -> float:
+        """Seconds until one more request may be sent; 0.0: now.
+
+        :param in_flight: number of requests without a response.
+        """
+        if self.available > 0:
             return 0.0
         if self.sliding:
-            return self._slides(now, flying)
-        if not self.granted:
-            return max(0.0, self.hi - now)
-        return POLL if flying else max(0.0, self.again_at - now)
+            return self._sliding_wait(now, in_flight)
+        if not self.probing:
+            return max(0.0, self.reset_latest - now)
+        return POLL if in_flight else max(0.0, self.next_probe_at - now)
 
     def take(self, now: float) -> None:
-        """One goes."""
-        if self.room > 0:
-            self.room -= 1
+        """Record that a request is sent now."""
+        if self.available > 0:
+            self.available -= 1
         elif not self.sliding:
-            self._grant(now)
+            self._start_probe(now)
 
-    def _grant(self, now: float) -> None:
-        self.granted, self.granted_at, self.again_at = True, now, max(now, self.hi) + self.window + MARGIN
+    def _start_probe(self, now: float) -> None:
+        self.probing, self.probed_at = True, now
+        self.next_probe_at = max(now, self.reset_latest) + self.window + MARGIN
 
-    def _slides(self, now: float, flying: int) -> float:
-        over = now >= self.hi
-        old, new, ends = (self.count, self.lost, self.hi + self.window) if over else (self.before, self.count, self.hi)
-        most = self.limit - 1 - new - flying
-        if most < 0:
-            if over:
-                return POLL if flying else max(0.0, self.again_at - now)
-            return max(POLL, self.hi - now)
-        free_at = ends - (most + 1 - _ROUNDING) * self.window / old if old > most else now
+    def _sliding_wait(self, now: float, in_flight: int) -> float:
+        """The wait by the arithmetic of a sliding window counter: it adds to the count of the current window the share
+        of the last window's count that equals the share of the current window that is left."""
+        ended = now >= self.reset_latest
+        if ended:
+            last, current, ends = self.responses_this_window, self.unaccounted, self.reset_latest + self.window
+        else:
+            last, current, ends = self.responses_last_window, self.responses_this_window, self.reset_latest
+        allowed = self.limit - 1 - current - in_flight  # what the last window may still weigh
+        if allowed < 0:
+            if ended:
+                return POLL if in_flight else max(0.0, self.next_probe_at - now)
+            return max(POLL, self.reset_latest - now)
+        free_at = ends - (allowed + 1 - _ROUNDING) * self.window / last if last > allowed else now
         return 0.0 if free_at <= now else max(POLL / 10, free_at - now)
 
-    def told(self, word: Word, *, now: float, sent_at: float, others: int, flying: int) -> None:
-        """An answer told of this limit. ``others``: how many requests may have been counted after it."""
-        self.told_at = now
-        self.limit = word.limit or max(self.limit, word.remaining + 1)
-        self.room = max(self.room, word.remaining - others)
-        lo, hi = max(sent_at, now + word.soonest), now + word.latest * (1 + DRIFT) + MARGIN
-        was_sliding = self.sliding
-        window, jump = float(floor(word.lasts) + 1), hi - self.hi
-        took = now - sent_at
-        if word.moment and self.window + 0.5 < jump < word.latest + took + 0.5:
-            window = float(round(jump))  # whole seconds hide where in a second it ends, but not from one to the next
+    def update(self, reading: RateReading, *, now: float, sent_at: float, others: int, in_flight: int) -> None:
+        """Record a response that reports this limit.
+
+        :param now: when the response arrived.
+        :param sent_at: when its request was sent.
+        :param others: number of requests that the server may have counted after it.
+        :param in_flight: number of requests without a response.
+        """
+        self.updated_at = now
+        self.limit = reading.limit or max(self.limit, reading.remaining + 1)
+        self.available = max(self.available, reading.remaining - others)
+        earliest = max(sent_at, now + reading.reset_earliest)
+        latest = now + reading.reset_latest * (1 + _DRIFT) + MARGIN
+        took, was_sliding = now - sent_at, self.sliding
+        self._update_window(reading, latest - self.reset_latest, took)
+        self.probing = self.probing and sent_at < self.probed_at
+        if earliest > self.reset_latest or sent_at >= self.reset_latest:
+            self._start_window(reading, earliest, latest, took, in_flight)
+        elif latest < self.reset_earliest:
+            self.responses_last_window += 1
+        else:
+            self.late_responses += now > self.reset_earliest - self.window / 4
+            # A reset that may have passed before the request was counted does not prove that quota was freed.
+            if self.reset_earliest <= now:
+                self.reset_latest = max(latest, self.reset_latest)
+            elif sent_at >= self.previous_reset:
+                self.reset_latest = min(latest, self.reset_latest)
+            self.reset_earliest = max(earliest, self.reset_earliest)
+            self.responses_this_window += 1
+            self.sliding = self.sliding and self._fits_sliding(reading, took, in_flight)
+        if was_sliding and not self.sliding:
+            self._start_probe(now)
+
+    def _update_window(self, reading: RateReading, step: float, took: float) -> None:
+        """Learn the length of the window, which never shrinks. ``step``: seconds by which the reset has moved."""
+        window = float(floor(reading.window_above) + 1)
+        if reading.is_timestamp and self.window + 0.5 < step < reading.reset_latest + took + 0.5:
+            window = float(round(step))  # both resets were rounded to seconds alike, so their distance is exact
         if window > self.window:
             self.window, self.sliding = window, False
-        self.granted = self.granted and sent_at < self.granted_at
-        if lo > self.hi or sent_at >= self.hi:
-            self._rolls(word, lo, hi, took, flying)
-        elif hi < self.lo:
-            self.before += 1
-        else:
-            self.late += now > self.lo - self.window / 4
-            # An end that may have passed already when this was counted is none that makes room for more.
-            if self.lo <= now:
-                self.hi = max(hi, self.hi)
-            elif sent_at >= self.since:
-                self.hi = min(hi, self.hi)
-            self.lo = max(lo, self.lo)
-            self.count += 1
-            self.sliding = self.sliding and self._agrees(word, took, flying)
-        if was_sliding and not self.sliding:
-            self._grant(now)
 
-    def _rolls(self, word: Word, lo: float, hi: float, took: float, flying: int) -> None:
-        """The first answer of another window."""
-        widths = hi - lo, self.hi - self.lo if self.hi > -inf else 0.0
-        jump = hi - self.hi - self.window
-        doubt = 0.5 if word.moment else sum(widths)
-        self.windows = self.windows and jump >= -doubt
-        clear = max(widths) < self.window / 8
-        least = self.limit - 1 - flying - self.late
-        self.before = self.count if lo < self.hi + 1.5 * self.window else 0
-        self.since = self.hi
-        self.lo, self.hi, self.count, self.late, self.lost = lo, hi, 1 + self.lost, 0, 0
-        shown = self.sliding or (jump <= doubt <= 0.5 and word.limit > 1 and word.remaining < least)
-        self.sliding = shown and clear and self.windows and self._agrees(word, took, flying)
+    def _start_window(self, reading: RateReading, earliest: float, latest: float, took: float, in_flight: int) -> None:
+        """Record the first response of a new window."""
+        widths = latest - earliest, self.reset_latest - self.reset_earliest if self.reset_latest > -inf else 0.0
+        gap = latest - self.reset_latest - self.window
+        doubt = 0.5 if reading.is_timestamp else sum(widths)
+        self.has_windows = self.has_windows and gap >= -doubt
+        is_exact = max(widths) < self.window / 8
+        fresh_quota = self.limit - 1 - in_flight - self.late_responses  # what a fixed window reports at least
+        follows = earliest < self.reset_latest + 1.5 * self.window
+        self.responses_last_window = self.responses_this_window if follows else 0
+        self.previous_reset = self.reset_latest
+        self.reset_earliest, self.reset_latest = earliest, latest
+        self.responses_this_window, self.late_responses, self.unaccounted = 1 + self.unaccounted, 0, 0
+        shown = gap <= doubt <= 0.5 and reading.limit > 1 and reading.remaining < fresh_quota
+        can_slide = (self.sliding or shown) and is_exact and self.has_windows
+        self.sliding = can_slide and self._fits_sliding(reading, took, in_flight)
 
-    def _agrees(self, word: Word, took: float, flying: int) -> bool:
-        """Whether a sliding window counter can have said this."""
-        soon, late = (min(1.0, max(0.0, end) / self.window) for end in (word.soonest, word.latest + took))
-        most = self.limit - 1 - floor(self.before * soon)
-        least = self.limit - self.count - flying - floor((self.before + flying) * late + _ROUNDING)
-        return least <= word.remaining <= most
+    def _fits_sliding(self, reading: RateReading, took: float, in_flight: int) -> bool:
+        """True if a sliding window counter can have reported this ``remaining``."""
+        share_earliest = min(1.0, max(0.0, reading.reset_earliest) / self.window)
+        share_latest = min(1.0, max(0.0, reading.reset_latest + took) / self.window)
+        highest = self.limit - 1 - floor(self.responses_last_window * share_earliest)
+        weight = floor((self.responses_last_window + in_flight) * share_latest + _ROUNDING)
+        lowest = self.limit - self.responses_this_window - in_flight - weight
+        return lowest <= reading.remaining <= highest
 
-    def at_least(self, share: float, others: int) -> None:
-        """An answer told of another limit that has less left, as a share of the whole: ``share`` of this one is left
-        at least."""
-        self.room = max(self.room, ceil(share * self.limit - _ROUNDING) - others)
+    def ensure(self, share: float, others: int) -> None:
+        """Raise ``available``: the server reported another limit that has a smaller share left, so that at least this
+        share of this limit is left.
 
-    def unsent(self, sent_at: float) -> None:
-        """One that was thought to be on its way never left."""
-        if self.granted and self.granted_at == sent_at:
-            self.granted = False
-        elif not self.sliding and sent_at > self.granted_at:
-            self.room += 1
+        :param share: remaining requests of the other limit divided by its limit.
+        :param others: number of requests that the server may have counted after that response.
+        """
+        self.available = max(self.available, ceil(share * self.limit - _ROUNDING) - others)
 
-    def unheard(self, now: float) -> None:
-        """A request came to its end, perhaps counted, without a word about this limit."""
-        self.count += 1
-        self.lost += now > self.lo
-        self.again_at = max(now, self.hi) + self.window + MARGIN
+    def give_back(self, sent_at: float) -> None:
+        """Undo :meth:`take` for a request that never left this machine.
 
-    def refused(self, now: float, until: float) -> None:
-        """The server refuses until then: whatever was thought of this limit is wrong. One goes then."""
-        self.room, self.sliding = 0, False
-        self.granted, self.granted_at, self.again_at = True, now, until
+        :param sent_at: when :meth:`take` was called for it.
+        """
+        if self.probing and self.probed_at == sent_at:
+            self.probing = False
+        elif not self.sliding and sent_at > self.probed_at:
+            self.available += 1
+
+    def count_unreported(self, now: float) -> None:
+        """Record a request that ended, was perhaps counted, and did not report this limit."""
+        self.responses_this_window += 1
+        self.unaccounted += now > self.reset_earliest
+        self.next_probe_at = max(now, self.reset_latest) + self.window + MARGIN
+
+    def block(self, now: float, until: float) -> None:
+        """Record a refusal: the estimate was wrong, and one probe may be sent when the refusal ends."""
+        self.available, self.sliding = 0, False
+        self.probing, self.probed_at, self.next_probe_at = True, now, until

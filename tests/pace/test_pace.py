@@ -64,7 +64,7 @@ def test_fifty_calls_take_the_least_time_that_the_limit_allows_without_one_refus
     assert world.clock.monotonic() - began <= (windows - 1) * 61 + 60
 
 
-def test_clients_of_one_process_share_what_they_know_and_other_keys_are_not_held_up() -> None:
+def test_clients_of_one_process_share_their_state_and_other_keys_are_not_delayed() -> None:
     world = World("5/minute")
     with world.client() as one, world.client() as two, world.client("sk-2") as other:
         for client in (one, two) * 5:
@@ -77,7 +77,7 @@ def test_clients_of_one_process_share_what_they_know_and_other_keys_are_not_held
     assert set(world.statuses) == {200}
 
 
-def test_a_server_without_such_headers_is_not_slowed_down() -> None:
+def test_a_server_without_rate_limit_headers_is_not_slowed_down() -> None:
     world = World("1/minute", exempt="/*")
     with world.client() as client:
         for _ in range(50):
@@ -85,7 +85,7 @@ def test_a_server_without_such_headers_is_not_slowed_down() -> None:
     assert world.clock.slept == []
 
 
-def test_a_refusal_that_comes_all_the_same_holds_back_everybody() -> None:
+def test_an_unexpected_refusal_delays_all_requests() -> None:
     world = World("3/minute")
     with world.client() as client:
         client.get("/")
@@ -96,14 +96,14 @@ def test_a_refusal_that_comes_all_the_same_holds_back_everybody() -> None:
     assert 59 <= sum(world.clock.slept) <= 61
 
 
-def test_a_wait_that_is_too_long_is_left_to_the_server_to_refuse() -> None:
+def test_a_request_is_sent_at_once_when_the_wait_exceeds_max_wait() -> None:
     world = World("1/day")
     with world.client() as client:
         assert [client.get("/").status_code for _ in range(3)] == [200, 429, 429]
     assert world.clock.slept == []
 
 
-def test_an_error_on_the_way_holds_nobody_up() -> None:
+def test_a_transport_error_delays_no_other_request() -> None:
     clock = FakeClock()
 
     def broken(request: httpx.Request) -> httpx.Response:
@@ -147,7 +147,7 @@ def aligned(limit: int) -> ASGIApp:
     return app
 
 
-async def test_a_hundred_tasks_at_ten_a_second_are_never_refused_whatever_counts_them(
+async def test_a_hundred_tasks_at_ten_a_second_are_never_refused_by_any_algorithm(
     serve: Serve, anyio_backend: str
 ) -> None:
     witnesses = {name: Witness(app) for name, app in limiters().items()}

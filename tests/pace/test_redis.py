@@ -1,4 +1,4 @@
-"""Pace over processes: a real redis between them, a real server that counts."""
+"""Pace with a shared store: several processes, a real redis, a real server, and a store that fails."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ import flexmw.httpx
 from flexmw.errors import ConfigError
 from flexmw.kit.store_url import SCHEMES, schemes_of
 from flexmw.pace import Pace
-from flexmw.pace.redis import PREFIX, Shared
-from flexmw.pace.schedule import Lane, Word
+from flexmw.pace.core import PaceState
+from flexmw.pace.redis import PREFIX, SharedState, load
+from flexmw.pace.window import RateReading
 from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.testing import FakeClock
+from tests.pace.states import turn
 from tests.ratelimit.calls import answering
 from tests.ratelimit.witness import Witness
 from tests.servers import HOST, ROOT, Child, Serve
 
 pytestmark = pytest.mark.anyio
 
-COLOURS = ("asyncio", "trio", "threads", "asyncio")
+
+MODES = ("asyncio", "trio", "threads", "asyncio")
 
 
 @pytest.mark.parametrize("strategy", ALGORITHMS)
-def test_four_processes_together_are_never_refused(serve: Serve, redis_url: str, strategy: str) -> None:
+def test_four_processes_that_share_a_store_are_never_refused(serve: Serve, redis_url: str, strategy: str) -> None:
     witness = Witness(RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering()))
     url = serve(witness).url
-    command = [sys.executable, "-m", "tests.pace.worker", url, redis_url, "10"]
+    command = [sys.executable, "-m", "tests.pace.client_process", url, redis_url, "10"]
     processes = [
-        subprocess.Popen([*command, colour], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
-        for colour in COLOURS
+        subprocess.Popen([*command, mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+        for mode in MODES
     ]
     try:
         for process in processes:
@@ -58,7 +61,7 @@ def test_four_processes_together_are_never_refused(serve: Serve, redis_url: str,
             process.communicate()
     assert answers == [[200] * 10] * 4
     assert witness.statuses == [200] * 40
-    assert 4 <= witness.windows <= 8  # four where the machine is quiet
+    assert 4 <= witness.windows <= 8  # four on an idle machine
     _keeps_no_secret_and_nothing_for_ever(redis_url)
 
 
@@ -72,9 +75,9 @@ def _keeps_no_secret_and_nothing_for_ever(redis_url: str) -> None:
         assert HOST.encode() not in keys[0] + redis.get(keys[0])
 
 
-def test_what_one_process_learned_another_one_knows(serve: Serve, redis_url: str) -> None:
+def test_processes_share_what_one_of_them_has_learned(serve: Serve, redis_url: str) -> None:
     url = serve(RateLimit("2/hour").asgi(answering())).url
-    one, two = FakeClock(), FakeClock()  # two clocks are two processes: they share nothing but the store
+    one, two = FakeClock(), FakeClock()  # two clocks act as two processes: they share nothing but the store
     for clock, status in ((one, 200), (two, 200), (one, 429)):
         pace = Pace(storage=redis_url, clock=clock, max_wait=1.0)
         with httpx.Client(transport=flexmw.httpx.Transport(pace, clock=clock)) as client:
@@ -84,7 +87,7 @@ def test_what_one_process_learned_another_one_knows(serve: Serve, redis_url: str
 
 @pytest.fixture
 def black_hole() -> Any:
-    """A port that takes connections and never answers."""
+    """A port that accepts connections and never responds."""
     with socket.socket() as listening:
         listening.bind((HOST, 0))
         listening.listen(50)
@@ -104,7 +107,7 @@ def dead(request: pytest.FixtureRequest, black_hole: str, redis_server: Child) -
             yield redis_server.url
 
 
-async def test_a_dead_store_costs_a_tenth_of_a_second_and_this_process_paces_alone(
+async def test_without_its_store_a_process_paces_alone_after_a_tenth_of_a_second(
     serve: Serve, dead: str, anyio_backend: str
 ) -> None:
     url = serve(RateLimit("3/second", headers=("openai",)).asgi(answering())).url
@@ -112,7 +115,7 @@ async def test_a_dead_store_costs_a_tenth_of_a_second_and_this_process_paces_alo
     async with httpx.AsyncClient(transport=transport) as client:
         began = time.monotonic()
         assert (await client.get(url)).status_code == 200
-        assert time.monotonic() - began < 1.0  # a tenth, and what a busy machine adds
+        assert time.monotonic() - began < 1.0  # a tenth of a second, plus what a busy machine adds
         statuses: list[int] = []
 
         async def one() -> None:
@@ -125,7 +128,7 @@ async def test_a_dead_store_costs_a_tenth_of_a_second_and_this_process_paces_alo
 
 
 class Store:
-    """What a client's script would do in redis, with a clock of its own and a switch."""
+    """A redis client whose script runs in this process, with a clock of its own. It can be switched off."""
 
     def __init__(self) -> None:
         self.value, self.alive, self.asked, self.time = b"", True, 0, 5_000_000_000.0
@@ -143,33 +146,28 @@ class Store:
         return [0, self.value, str(int(self.time)), "0"]
 
 
-def turn(lane: Lane, now: float) -> tuple[float, Any]:
-    wait = lane.wait(now)
-    return (wait, None) if wait else (0.0, lane.sent(now))
-
-
-def test_of_two_questions_without_an_answer_the_first_is_repeated_and_then_none_for_a_while() -> None:
+def test_after_two_failures_the_store_is_not_asked_for_a_second() -> None:
     store, clock = Store(), FakeClock()
     store.alive = False
-    lane = Shared(lambda: store, "k", patience=5.0, clock=clock)
-    assert lane.enter(turn) == (pytest.approx(0.001), None)
-    wait, ticket = lane.enter(turn)
+    shared = SharedState(lambda: store, "k", patience=5.0, clock=clock)
+    assert shared.enter(turn) == (pytest.approx(0.001), None)
+    wait, flight = shared.enter(turn)
     assert (wait, store.asked) == (0.0, 2)
-    assert ticket is not None
-    lane.note(lambda lane, now: lane.answered(ticket, now=now, word=Word(3, 2, 59.0, 60.0, 59.0)))
+    assert flight is not None
+    shared.record(lambda state, now: state.finish(flight, now=now, reading=RateReading(3, 2, 59.0, 60.0, 59.0)))
     assert store.asked == 2
-    assert lane.enter(turn)[1] is not None
+    assert shared.enter(turn)[1] is not None
     assert store.asked == 2
     clock.advance(1.1)
-    lane.enter(turn)
+    shared.enter(turn)
     assert store.asked == 3
 
 
-def test_what_happened_without_the_store_is_brought_when_it_is_back() -> None:
+def test_changes_made_without_the_store_are_written_when_it_is_back() -> None:
     store, clock = Store(), FakeClock()
-    alone, other = (Shared(lambda: store, "k", patience=5.0, clock=clock) for _ in range(2))
-    _, ticket = alone.enter(turn)
-    alone.note(lambda lane, now: lane.answered(ticket, now=now, word=Word(3, 2, 59.0, 60.0, 59.0)))
+    alone, other = (SharedState(lambda: store, "k", patience=5.0, clock=clock) for _ in range(2))
+    _, flight = alone.enter(turn)
+    alone.record(lambda state, now: state.finish(flight, now=now, reading=RateReading(3, 2, 59.0, 60.0, 59.0)))
     store.alive = False
     alone.enter(turn)
     _, second = alone.enter(turn)
@@ -180,32 +178,32 @@ def test_what_happened_without_the_store_is_brought_when_it_is_back() -> None:
     assert other.enter(turn)[0] > 50  # three of three are taken
 
 
-def test_an_answer_that_the_store_did_not_hear_is_told_twice_and_then_kept_for_later() -> None:
+def test_a_response_that_cannot_be_recorded_is_tried_twice_and_then_kept() -> None:
     store, clock = Store(), FakeClock()
-    lane = Shared(lambda: store, "k", patience=5.0, clock=clock)
-    _, ticket = lane.enter(turn)
+    shared = SharedState(lambda: store, "k", patience=5.0, clock=clock)
+    _, flight = shared.enter(turn)
     store.alive, store.asked = False, 0
-    lane.note(lambda lane, now: lane.answered(ticket, now=now, word=Word(1, 0, 59.0, 60.0, 59.0)))
+    shared.record(lambda state, now: state.finish(flight, now=now, reading=RateReading(1, 0, 59.0, 60.0, 59.0)))
     assert store.asked == 2
     store.alive = True
     clock.advance(1.1)
-    assert Shared(lambda: store, "k", patience=5.0, clock=clock).enter(turn)[0] < 1  # nobody else knows yet
-    assert lane.enter(turn)[0] > 50
+    assert SharedState(lambda: store, "k", patience=5.0, clock=clock).enter(turn)[0] < 1  # not in the store yet
+    assert shared.enter(turn)[0] > 50
 
 
-def test_who_never_gets_a_turn_to_write_gives_up_for_once() -> None:
+def test_lost_compare_and_swaps_count_as_a_failure_after_a_quarter_of_a_second() -> None:
     store, clock = Store(), FakeClock()
-    lane = Shared(lambda: store, "k", patience=5.0, clock=clock)
+    shared = SharedState(lambda: store, "k", patience=5.0, clock=clock)
 
-    def others_are_faster(lane: Lane, now: float) -> tuple[float, Any]:
+    def others_are_faster(state: PaceState, now: float) -> tuple[float, Any]:
         store.value += b" "
         clock.advance(0.1)
-        return turn(lane, now)
+        return turn(state, now)
 
-    assert lane.enter(others_are_faster) == (pytest.approx(0.001), None)
+    assert shared.enter(others_are_faster) == (pytest.approx(0.001), None)
 
 
-def test_a_call_that_fails_asks_nobody(redis_url: str) -> None:
+def test_a_failed_call_sends_no_command_for_its_failure(redis_url: str) -> None:
     def fail(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("no answer")
 
@@ -222,28 +220,45 @@ def test_a_call_that_fails_asks_nobody(redis_url: str) -> None:
         asked = it.info("commandstats")["cmdstat_evalsha"]["calls"]
         with pytest.raises(httpx.ReadTimeout):
             client.get("/")
-        assert it.info("commandstats")["cmdstat_evalsha"]["calls"] - asked == 2  # to read and to write, for its turn
+        assert it.info("commandstats")["cmdstat_evalsha"]["calls"] - asked == 2  # a read and a write, for its turn
 
 
-def test_a_store_that_was_emptied_is_told_what_is_known() -> None:
+def test_an_emptied_store_gets_the_state_of_the_process() -> None:
     store, clock = Store(), FakeClock()
-    lane = Shared(lambda: store, "k", patience=5.0, clock=clock)
-    _, ticket = lane.enter(turn)
-    lane.note(lambda lane, now: lane.answered(ticket, now=now, word=Word(1, 0, 59.0, 60.0, 59.0)))
+    shared = SharedState(lambda: store, "k", patience=5.0, clock=clock)
+    _, flight = shared.enter(turn)
+    shared.record(lambda state, now: state.finish(flight, now=now, reading=RateReading(1, 0, 59.0, 60.0, 59.0)))
     store.value = b""
-    assert lane.enter(turn)[0] > 50
+    assert shared.enter(turn)[0] > 50
 
 
-def test_who_was_told_to_wait_does_not_ask_again_before() -> None:
+def test_a_reset_in_the_far_future_does_not_break_the_time_to_live(redis_url: str) -> None:
+    headers = {"x-ratelimit-limit": "3", "x-ratelimit-remaining": "2", "x-ratelimit-reset": "999999999999999h"}
+    clock = FakeClock()
+    transport = flexmw.httpx.Transport(
+        Pace(storage=redis_url, clock=clock),
+        transport=httpx.MockTransport(lambda request: httpx.Response(200, headers=headers)),
+        clock=clock,
+    )
+    with httpx.Client(transport=transport) as client, Redis.from_url(redis_url) as server:
+        for _ in range(3):
+            assert client.get("https://beyond.example/").status_code == 200
+        (key,) = server.keys(f"{PREFIX}*")
+        state = load(server.get(key) or b"")
+    assert (state.sent, state.finished) == (3, 3)
+    assert clock.slept == []
+
+
+def test_a_process_that_has_to_wait_does_not_ask_the_store_again() -> None:
     store, clock = Store(), FakeClock()
-    lane = Shared(lambda: store, "k", patience=5.0, clock=clock)
-    _, ticket = lane.enter(turn)
-    assert lane.quiet == 0.0
-    wait, _ = lane.enter(turn)
-    assert lane.quiet == pytest.approx(wait)
-    lane.later(lambda lane, now: lane.failed(ticket, now=now))
-    lane.note(lambda lane, now: None)
-    assert lane.quiet == 0.0
+    shared = SharedState(lambda: store, "k", patience=5.0, clock=clock)
+    _, flight = shared.enter(turn)
+    assert shared.known_wait == 0.0
+    wait, _ = shared.enter(turn)
+    assert shared.known_wait == pytest.approx(wait)
+    shared.record_later(lambda state, now: state.fail(flight, now=now))
+    shared.record(lambda state, now: None)
+    assert shared.known_wait == 0.0
 
 
 @pytest.mark.parametrize("scheme", schemes_of("redis", "redis+cluster"))

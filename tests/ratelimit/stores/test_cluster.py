@@ -15,9 +15,11 @@ import redis
 from redis.crc import key_slot
 
 from flexmw.kit.identity import CallerHasher
+from flexmw.kit.store_url import parse
 from flexmw.pace import Pace
-from flexmw.pace.registry import Lanes, parse
-from flexmw.pace.schedule import Lane, Word
+from flexmw.pace.core import PaceState
+from flexmw.pace.registry import PaceRegistry
+from flexmw.pace.window import RateReading
 from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Limited
@@ -240,22 +242,22 @@ async def test_when_a_node_dies_its_callers_get_what_the_policy_says_and_the_oth
         assert (answer.status, answer.quota[1]) == (200, 0)
 
 
-def test_lanes_of_clients_may_lie_on_a_cluster(cluster: Cluster) -> None:
+def test_pace_can_share_its_state_through_a_cluster(cluster: Cluster) -> None:
     assert Pace(storage=cluster.url) is not None
     url = parse(cluster.url, "storage", schemes=["redis+cluster"])
-    one, two = (Lanes(url, patience=5.0, clock=FakeClock()).stored("origin and key") for _ in range(2))
+    one, two = (PaceRegistry(url, patience=5.0, clock=FakeClock()).shared("origin and key") for _ in range(2))
     assert one is not two
 
-    def enter(lane: Lane, now: float) -> tuple[float, Any]:
-        wait = lane.wait(now)
-        return (wait, None) if wait else (0.0, lane.sent(now))
+    def enter(state: PaceState, now: float) -> tuple[float, Any]:
+        wait = state.wait(now)
+        return (wait, None) if wait else (0.0, state.start(now))
 
     def ask(shared: Any) -> tuple[float, Any]:
         """A first connection to a whole cluster may take longer than one question is given."""
         found = shared.enter(enter)
         return found if found[1] is not None or found[0] > 0.01 else shared.enter(enter)
 
-    _, ticket = ask(one)
-    assert ticket is not None
-    one.note(lambda lane, now: lane.answered(ticket, now=now, word=Word(1, 0, 59.0, 60.0, 59.0)))
+    _, flight = ask(one)
+    assert flight is not None
+    one.record(lambda state, now: state.finish(flight, now=now, reading=RateReading(1, 0, 59.0, 60.0, 59.0)))
     assert ask(two)[0] > 50

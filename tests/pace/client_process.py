@@ -1,4 +1,4 @@
-"""One of several processes whose clients share one credential, and what they know of its limit, through a store."""
+"""One of several processes whose clients share a credential, and the state of its limit through a store."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    url, storage, calls, colour = sys.argv[1:]
+    url, storage, calls, mode = sys.argv[1:]
     pace = Pace(storage=storage)
     _say("ready")
     sys.stdin.readline()
-    run = in_threads(url, pace, int(calls)) if colour == "threads" else in_tasks(url, pace, int(calls), colour)
+    run = in_threads(url, pace, int(calls)) if mode == "threads" else in_tasks(url, pace, int(calls), mode)
     _say(json.dumps(run))

@@ -1,4 +1,4 @@
-"""A limited server and a paced crowd in one heap of events: every latency is chosen, no time passes."""
+"""A simulation of a rate-limited server and paced clients: an event heap with chosen latencies, without real time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from math import floor
 from typing import Any
 
 from flexmw.contract import HeaderStyle, Quota, render
-from flexmw.pace.headers import word_of
-from flexmw.pace.schedule import Lane
+from flexmw.pace.core import PaceState
+from flexmw.pace.headers import read_limit
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.core import SECOND, Rate
 from flexmw.ratelimit.rates import parse_rates
@@ -22,7 +22,7 @@ EPOCH = 1_800_000_000
 
 @dataclass
 class Counted:
-    """What one of the four algorithms says: wait, remaining and reset of each request, in microseconds."""
+    """A server with one of flexmw's algorithms. A call gives wait, remaining and reset, times in microseconds."""
 
     rate: Rate
     strategy: str
@@ -38,7 +38,7 @@ class Counted:
 
 @dataclass
 class Aligned:
-    """Windows that begin and end with the clock; a sliding one counts part of the one before."""
+    """A server whose windows are aligned with the clock. A sliding one also counts a share of the last window."""
 
     rate: Rate
     sliding: bool
@@ -67,9 +67,17 @@ SERVERS: dict[str, Callable[[Rate], Callable[[int], tuple[int, int, int]]]] = {
 
 
 @dataclass
-class World:
-    """``up`` and ``down`` give the seconds until a request is counted and from then until its answer is read. ``fails``
-    says whether a counted request's answer is lost. ``ahead`` is how far the server's clock is before ours."""
+class Simulation:
+    """One server and one :class:`PaceState` that all requests share.
+
+    :param up: gives the seconds from the sending of a request until the server counts it.
+    :param down: gives the seconds from there until the client reads the response.
+    :param fails: gives whether the response of a counted request is lost.
+    :param ahead: seconds by which the server's clock is ahead of the client's.
+    :param dated: responses have a ``Date`` header.
+    :param start: seconds by which the first window has advanced when the simulation starts.
+    :param poll: a lower bound of each wait in seconds, which keeps long simulations fast.
+    """
 
     server: str
     rate: str
@@ -81,14 +89,14 @@ class World:
     dated: bool = False
     start: float = 0.0
     poll: float = 0.0
-    lane: Lane = field(default_factory=lambda: Lane(patience=1e9))
+    state: PaceState = field(default_factory=lambda: PaceState(patience=1e9))
     counted: list[float] = field(default_factory=list)
 
     def run(self, calls: Sequence[float]) -> None:
-        """Send them all; fails at the first refusal."""
+        """Send one request at each of these seconds; fail at the first refusal."""
         rate = parse_rates(self.rate)[0]
         decide, order, learned = SERVERS[self.server](rate), count(), None
-        events = [(at, next(order), "ask", ()) for at in calls]
+        events = [(at, next(order), "enter", ()) for at in calls]
         heapq.heapify(events)
 
         def later(at: float, what: str, *values: Any) -> None:
@@ -98,25 +106,25 @@ class World:
             now, _, what, values = heapq.heappop(events)
             wall = EPOCH + self.start + now
             match what, values:
-                case "ask", _:
-                    wait = self.lane.wait(now)
+                case "enter", _:
+                    wait = self.state.wait(now)
                     if wait:
-                        later(now + max(wait, self.poll), "ask")
+                        later(now + max(wait, self.poll), "enter")
                     else:
-                        later(now + self.up(), "count", self.lane.sent(now))
-                case "count", (ticket,):
+                        later(now + self.up(), "count", self.state.start(now))
+                case "count", (flight,):
                     there = int((wall + self.ahead) * SECOND)
                     wait, remaining, reset = decide(there)
                     self.counted.append(now)
-                    assert not wait, f"refused for {wait} us at {now}, the {len(self.counted)}th: {self.lane}"
-                    what = "lose" if self.lane.heard and self.fails() else "answer"
-                    later(now + self.down(), what, ticket, there, remaining, reset)
-                case "lose", (ticket, *_):
-                    self.lane.failed(ticket, now=now)
-                case _, (ticket, there, remaining, reset):
+                    assert not wait, f"refused for {wait} us at {now}, the {len(self.counted)}th: {self.state}"
+                    what = "fail" if self.state.learned and self.fails() else "finish"
+                    later(now + self.down(), what, flight, there, remaining, reset)
+                case "fail", (flight, *_):
+                    self.state.fail(flight, now=now)
+                case _, (flight, there, remaining, reset):
                     headers = self._headers(rate, there, remaining, reset)
-                    word, learned = word_of(headers, EPOCH + self.start + ticket.sent_at, wall, learned)
-                    self.lane.answered(ticket, now=now, word=word)
+                    reading, learned = read_limit(headers, EPOCH + self.start + flight.sent_at, wall, learned)
+                    self.state.finish(flight, now=now, reading=reading)
 
     def _headers(self, rate: Rate, there: int, remaining: int, reset: int) -> dict[str, str]:
         quota = Quota(

@@ -1,0 +1,226 @@
+"""The state of one paced caller: when the next request to one origin with one credential may be sent. Pure.
+
+:class:`PaceState` keeps a :class:`~flexmw.pace.window.WindowEstimate` for each limit that responses report, and a count
+of the requests in flight. ``flexmw.pace.window`` explains how an estimate works.
+
+>>> state = PaceState(patience=5.0)
+>>> state.wait(now=0.0)
+0.0
+>>> first = state.start(now=0.0)
+>>> state.wait(now=0.0) > 0  # other requests wait for the response to the first one
+True
+>>> reading = RateReading(limit=3, remaining=2, reset_earliest=59.9, reset_latest=60.0, window_above=59.9)
+>>> state.finish(first, now=0.1, reading=reading)
+>>> for _ in range(2):
+...     print(state.wait(now=0.2), state.start(now=0.2).finished_before)
+0.0 1
+0.0 1
+>>> round(state.wait(now=0.3))
+60
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final, NamedTuple
+
+from flexmw.pace.window import MARGIN, POLL, RateReading, WindowEstimate
+
+__all__ = ["InFlight", "PaceState"]
+
+_MAX_LIMITS: Final = 8
+_MIN_WAIT: Final = 0.001
+_STALE_WINDOWS: Final = 4.0
+"""A limit is forgotten when no response has reported it for this many of its windows."""
+
+_STALE_SECONDS: Final = 60.0
+"""The same in seconds, at least, while responses report no limit at all."""
+
+_RESPONSE_SECONDS: Final = 60.0
+"""Seconds after which a request without a response counts as finished: its process may have been killed."""
+
+_LOST_SECONDS: Final = 10.0
+"""The same for a request that has failed: the server may still be working on it."""
+
+
+class InFlight(NamedTuple):
+    """A request that was sent and has no response yet.
+
+    :param sent_at: when it was sent, in monotonic seconds.
+    :param finished_before: number of requests that had finished when it was sent.
+    :param expires: the monotonic second at which it counts as finished without a response.
+    """
+
+    sent_at: float
+    finished_before: int
+    expires: int
+
+
+@dataclass(slots=True)
+class PaceState:
+    """What the responses to one caller's requests have shown. All times are monotonic seconds.
+
+    =========  ==========================  =================================  =======================================
+    state      condition                   :meth:`wait`                       ends with
+    =========  ==========================  =================================  =======================================
+    blocked    ``now < blocked_until``     until ``blocked_until``            time
+    unknown    not ``learned``             0 for one request, ``POLL`` for    the response to that request, or after
+                                           the others                         ``patience`` seconds another request
+    unlimited  ``learned``, no estimates   0                                  a response that reports a limit
+    paced      ``learned``, estimates      the longest wait of an estimate    responses without any limit, which
+                                                                              remove the last estimate: unknown
+    =========  ==========================  =================================  =======================================
+
+    The first row whose condition holds is the state. A refusal leads from every state to blocked, and from there to
+    paced if there are estimates, else to unknown.
+
+    An object is not safe for threads: its owner holds a lock.
+
+    :param patience: seconds for which other requests wait for the first response, at most.
+    :param learned: a response has shown whether the server reports limits.
+    :param probe_until: until when other requests wait for the first response.
+    :param blocked_until: until when the server refuses requests.
+    :param sent: number of requests that were sent.
+    :param finished: number of them that are over.
+    :param expirations: number of requests in flight by the second at which they count as finished.
+    :param estimates: the estimate of each limit, by the limit's number of requests; 0 for a limit without a number.
+    """
+
+    patience: float
+    learned: bool = False
+    probe_until: float = -inf
+    blocked_until: float = -inf
+    sent: int = 0
+    finished: int = 0
+    expirations: dict[int, int] = field(default_factory=dict[int, int])
+    estimates: dict[int, WindowEstimate] = field(default_factory=dict[int, WindowEstimate])
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests without a response."""
+        return self.sent - self.finished
+
+    def wait(self, now: float) -> float:
+        """Seconds until one request may be sent; 0.0: now. Ask again after a wait, because the state may change."""
+        self._expire(now)
+        if now < self.blocked_until:
+            return self.blocked_until - now
+        if not self.learned:
+            return POLL if self.in_flight and now < self.probe_until else 0.0
+        wait = max((estimate.wait(now, self.in_flight) for estimate in self.estimates.values()), default=0.0)
+        return wait and max(wait, _MIN_WAIT)
+
+    def start(self, now: float) -> InFlight:
+        """Record that a request is sent now."""
+        for estimate in self.estimates.values():
+            estimate.take(now)
+        if not self.learned:
+            self.probe_until = now + self.patience
+        flight = InFlight(now, self.finished, int(now + _RESPONSE_SECONDS) + 1)
+        self.sent += 1
+        self._add(flight.expires)
+        return flight
+
+    def finish(
+        self, flight: InFlight, *, now: float, reading: RateReading | None = None, retry_after: float | None = None
+    ) -> None:
+        """Record a response.
+
+        :param flight: the request.
+        :param now: when the response arrived.
+        :param reading: the limit that its headers report; ``None``: they report no limit.
+        :param retry_after: seconds that a refusal asks to wait; ``None``: the response is not a refusal.
+        """
+        # InFlight can be older than a state that was forgotten and began anew.
+        others = max(0, self.sent - flight.finished_before - 1)
+        self._remove(flight.expires)
+        if retry_after is not None:
+            self._block(now, now + retry_after + MARGIN)
+        elif reading is None:
+            self._finish_unreported(now)
+        else:
+            self.learned = True
+            self._update(reading, now, flight.sent_at, others)
+
+    def fail(self, flight: InFlight, *, now: float, unsent: bool = False) -> None:
+        """Record that a request ended without a response.
+
+        :param flight: the request.
+        :param now: when it failed.
+        :param unsent: the request never left this machine.
+        """
+        if not self._remove(flight.expires):
+            return
+        self.probe_until = -inf
+        if unsent:
+            for estimate in self.estimates.values():
+                estimate.give_back(flight.sent_at)
+        else:  # it stays in flight, but not for as long
+            self.finished -= 1
+            self._add(int(now + _LOST_SECONDS) + 1)
+
+    def _block(self, now: float, until: float) -> None:
+        self.blocked_until = max(self.blocked_until, until)
+        self.learned = bool(self.estimates)
+        for estimate in self.estimates.values():
+            estimate.block(now, self.blocked_until)
+
+    def _finish_unreported(self, now: float) -> None:
+        """Record a response that reports no limit.
+
+        A server can have given up its limits for good. When the last estimate is stale and removed, one request goes
+        first and the others wait for its response, as in the beginning.
+        """
+        had_estimates = bool(self.estimates)
+        for limit, estimate in list(self.estimates.items()):
+            if now > estimate.updated_at + max(_STALE_SECONDS, _STALE_WINDOWS * estimate.window):
+                del self.estimates[limit]
+            else:
+                estimate.count_unreported(now)
+        self.learned = bool(self.estimates) or not had_estimates
+
+    def _update(self, reading: RateReading, now: float, sent_at: float, others: int) -> None:
+        """Record a response that reports one limit. The server may have others, of which it reports the tightest."""
+        if reading.limit not in self.estimates:
+            self._make_room()
+            self.estimates[reading.limit] = WindowEstimate(reading.limit)
+        for limit, estimate in list(self.estimates.items()):
+            if limit == reading.limit:
+                estimate.update(reading, now=now, sent_at=sent_at, others=others, in_flight=self.in_flight)
+            elif now > estimate.updated_at + _STALE_WINDOWS * estimate.window:
+                del self.estimates[limit]
+            else:
+                estimate.count_unreported(now)
+                if limit and reading.limit:
+                    estimate.ensure(reading.remaining / reading.limit, others)
+
+    def _make_room(self) -> None:
+        """Remove the estimate that was reported longest ago, if there are too many."""
+        if len(self.estimates) >= _MAX_LIMITS:
+            del self.estimates[min(self.estimates, key=lambda limit: self.estimates[limit].updated_at)]
+
+    def _add(self, expires: int) -> None:
+        self.expirations[expires] = self.expirations.get(expires, 0) + 1
+
+    def _remove(self, expires: int) -> bool:
+        """Count a request as finished; false if it had expired before."""
+        number = self.expirations.get(expires, 0)
+        if not number:
+            return False
+        self.finished += 1
+        if number > 1:
+            self.expirations[expires] = number - 1
+        else:
+            del self.expirations[expires]
+        return True
+
+    def _expire(self, now: float) -> None:
+        """Count the requests as finished that have had no response for too long."""
+        if self.expirations and min(self.expirations) <= now:
+            for second in [second for second in self.expirations if second <= now]:
+                number = self.expirations.pop(second)
+                self.finished += number
+                for _ in range(number):
+                    for estimate in self.estimates.values():
+                        estimate.count_unreported(now)
