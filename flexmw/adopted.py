@@ -1,4 +1,4 @@
-"""What others have written, as a component: any ASGI middleware, any transport wrapper of httpx or httpx2.
+"""Adapters: use an ASGI middleware class, or a transport wrapper of httpx or httpx2, as a component.
 
 >>> from starlette.middleware.cors import CORSMiddleware
 >>> cors = adopt(CORSMiddleware, allow_origins=["*"])
@@ -35,7 +35,8 @@ _INNER: Final = ("transport", "wrapped_transport", "next_transport", "inner_tran
 
 @dataclass(frozen=True, kw_only=True)
 class _Adopted:
-    """``dataclasses.replace(adopted, name=..., order=...)`` gives it another name or a place among others."""
+    """``dataclasses.replace(adopted, name=..., order=...)`` changes the name of the component and its place among
+    others."""
 
     api: ClassVar[int] = API
 
@@ -50,21 +51,21 @@ class AdoptedMiddleware(_Adopted):
     """An ASGI middleware class, or a function that takes an app and returns one."""
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
-        """The server face: the app inside a middleware of its own."""
-        wrapped: ASGIApp = self.wraps(app, **self.options)
-        return wrapped
+        """Wrap the app in a new middleware object."""
+        middleware: ASGIApp = self.wraps(app, **self.options)
+        return middleware
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdoptedTransport(_Adopted):
-    """A transport that is made around another one. ``inner`` is the parameter that takes the other one."""
+    """A transport class that wraps another transport. ``inner`` is the name of the parameter for the other one."""
 
     inner: str
 
     def around(self, transport: Any) -> Any:
-        """The wrapper around a transport: components that are further inward, down to the network.
+        """Wrap a transport, which holds the components further inward and the network.
 
-        :raises ConfigError: it was made for the other library, or for the other kind of client.
+        :raises ConfigError: the class was written for the other library, or for the other kind of client (sync, async).
         """
         ours = _bases(type(transport))
         theirs = _bases(self.wraps)
@@ -79,7 +80,7 @@ class AdoptedTransport(_Adopted):
         return self.wraps(**self.options, **{self.inner: transport})
 
     def flow(self, request: Request) -> Flow:
-        """A transport is no flow: ``wrap_client`` and the transports of flexmw build it in by :meth:`around`.
+        """Not supported: ``wrap_client`` and the transports of flexmw call :meth:`around` instead.
 
         :raises ConfigError: always.
         """
@@ -87,14 +88,15 @@ class AdoptedTransport(_Adopted):
 
 
 def adopt(cls: Callable[..., Any], /, **options: Any) -> AdoptedMiddleware | AdoptedTransport:
-    """A component out of a class that knows nothing of flexmw.
+    """Make a component of a class that was written without flexmw.
 
-    Takes an ASGI middleware (first parameter: the app; a function that returns an app will do) or a transport wrapper
-    of httpx or httpx2 (one that takes the transport it wraps). ``options`` are handed to it with every app or
-    transport that is wrapped. Components further inward than an adopted transport run inside it; what they tell is
-    not heard by those further outward.
+    Components further inward than an adopted transport run inside it. Their events do not reach the components further
+    outward.
 
-    :raises ConfigError: it is neither, or does not take these options.
+    :param cls: an ASGI middleware class, or a function that takes an app and returns one; or a transport class of httpx
+        or httpx2 with a parameter for the transport that it wraps.
+    :param options: keyword arguments of the class, used for every app or transport that is wrapped.
+    :raises ConfigError: ``cls`` is neither of the two, or does not take these options.
     """
     if not hasattr(cls, "__name__"):
         kwargs = "flexmw.adopt(m.cls, **m.kwargs)" if type(cls).__name__ == "Middleware" else "adopt(Class, **options)"
@@ -162,11 +164,11 @@ def _fit(
 
 
 def _bases(cls: Any) -> frozenset[type]:
-    """The base transports of httpx or httpx2 that a class stands on."""
+    """The base transport classes of httpx or httpx2 among the ancestors of a class."""
     return frozenset(base for base in getattr(cls, "__mro__", ()) if base.__name__ in _BASES)
 
 
 def _library(base: type) -> str:
-    """Where a base class comes from, by identity: SDKs give what they re-export a module name of their own."""
-    homes = (name for name in ("httpx2", "httpx") if getattr(sys.modules.get(name), base.__name__, None) is base)
-    return next(homes, base.__module__)
+    """The library of a base class, found by identity: SDKs re-export classes under a module name of their own."""
+    names = (name for name in ("httpx2", "httpx") if getattr(sys.modules.get(name), base.__name__, None) is base)
+    return next(names, base.__module__)

@@ -1,4 +1,4 @@
-"""``flexmw.toml`` as components: one table each, in order, outermost first.
+"""The configuration file ``flexmw.toml``: one table for each component, in order, outermost first.
 
 ::
 
@@ -19,6 +19,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,13 @@ __all__ = ["read"]
 
 
 def read(path: str | PathLike[str], make: Callable[..., Component]) -> list[Component]:
-    """The components that a file describes. ``make(name, **options)`` builds one.
+    """Read a configuration file and build its components.
 
-    :raises ConfigError: no such file, no TOML, no table, an option or a value that does not fit; with file and line.
+    :param path: a TOML file. In ``pyproject.toml`` the tables stand under ``[tool.flexmw]``.
+    :param make: builds one component, as ``make(name, **options)``.
+    :raises ConfigError: the file is missing, is not valid TOML, has no table, or has an option or a value that its
+        component refuses. The error names the file and the line.
+    :raises PluginError: a table names a plugin that cannot be used; a note names the file and the line.
     """
     file = Path(path)
     try:
@@ -48,69 +53,87 @@ def read(path: str | PathLike[str], make: Callable[..., Component]) -> list[Comp
         tables, prefix = tool.get("flexmw", {}) if isinstance(tool, dict) else {}, "tool.flexmw."
     if not (isinstance(tables, dict) and tables):
         raise ConfigError("configuration file", str(file), "one table per component, such as [envelope]")
-    place = _Place(file, text, prefix)
-    return [_build(make, name, table, nth, place) for name, table, nth in _tables(tables, place)]
+    locations = _Locations(file, text, prefix)
+    return [_build(make, table, locations) for table in _tables(tables, locations)]
 
 
-class _Place:
-    """Finds the line that a fault is on."""
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One table of the file. ``index`` counts the tables of the same name, from 0."""
+
+    name: str
+    options: dict[str, Any]
+    index: int
+
+
+class _Locations:
+    """Finds the lines of tables and keys in a file, for error messages."""
 
     def __init__(self, file: Path, text: str, prefix: str) -> None:
         self.file, self.lines, self.prefix = file, text.splitlines(), prefix
 
-    def of(self, table: str, key: str | None = None, nth: int = 0) -> str:
-        """File and line of a table, of its ``nth`` one where there are several, or of a key in it."""
+    def of(self, table: str, key: str | None = None, index: int = 0) -> str:
+        """The file and the line of a table, or of a key in the table.
+
+        :param index: which table, where an array has several of this name.
+        """
         name = rf"""["']?{re.escape(table)}["']?\s*"""
-        line = self._line(rf"\s*\[\[?\s*{re.escape(self.prefix)}{name}[].]", nth=nth) or self._line(rf"\s*{name}[.=]")
+        header = rf"\s*\[\[?\s*{re.escape(self.prefix)}{name}[].]"
+        line = self._line(header, index=index) or self._line(rf"\s*{name}[.=]")
         if key is not None:
             line = self._line(rf"""(?:[^#]*[.{{,])?\s*["']?{re.escape(key)}["']?\s*=""", after=line - 1) or line
         return f"{self.file}, line {line or 1}"
 
-    def _line(self, pattern: str, *, after: int = 0, nth: int = 0) -> int:
-        found = [n for n, text in enumerate(self.lines, 1) if n > after and re.match(pattern, text)]
-        return found[min(nth, len(found) - 1)] if found else 0
+    def _line(self, pattern: str, *, after: int = 0, index: int = 0) -> int:
+        """The number of a matching line, from 1; the last one where there are fewer than ``index``; 0 for none."""
+        numbers = [n for n, text in enumerate(self.lines, 1) if n > after and re.match(pattern, text)]
+        return numbers[min(index, len(numbers) - 1)] if numbers else 0
 
 
-def _tables(tables: dict[str, Any], place: _Place) -> Iterator[tuple[str, dict[str, Any], int]]:
+def _tables(tables: dict[str, Any], locations: _Locations) -> Iterator[_Table]:
     for name, value in tables.items():
-        for nth, table in enumerate(value if isinstance(value, list) else [value]):
-            if not isinstance(table, dict):
-                raise ConfigError(name, value, f"a table: [{place.prefix}{name}]", where=place.of(name))
-            yield name, table, nth
+        for index, options in enumerate(value if isinstance(value, list) else [value]):
+            if not isinstance(options, dict):
+                raise ConfigError(name, value, f"a table: [{locations.prefix}{name}]", where=locations.of(name))
+            yield _Table(name, options, index)
 
 
-def _build(make: Callable[..., Component], name: str, table: dict[str, Any], nth: int, place: _Place) -> Component:
-    options = {key: _value(name, key, value, nth, place) for key, value in table.items()}
+def _build(make: Callable[..., Component], table: _Table, locations: _Locations) -> Component:
+    name, index = table.name, table.index
+    options = {key: _value(table, key, value, locations) for key, value in table.options.items()}
     try:
         return make(name, **options)
     except ConfigError as error:
         if isinstance(error, UnknownComponent):
-            _look_at_dots(name, table, place)
+            _check_quotes(table, locations)
         words = {*re.findall(r"\w+", error.option), error.value.strip("'")}
-        raise error.at(place.of(name, next((key for key in table if key in words), None), nth)) from error
+        key = next((key for key in table.options if key in words), None)
+        raise error.at(locations.of(name, key, index)) from error
     except PluginError as error:
-        error.add_note(f"named in {place.of(name, nth=nth)}")
+        error.add_note(f"named in {locations.of(name, index=index)}")
         raise
 
 
-def _look_at_dots(name: str, table: dict[str, Any], place: _Place) -> None:
-    """A name with a dot that was written without quotes is a table within a table.
+def _check_quotes(table: _Table, locations: _Locations) -> None:
+    """TOML reads a name with a dot and without quotes as a table in a table.
 
-    :raises ConfigError: it looks like one.
+    :raises ConfigError: the table looks like such a name.
     """
-    for key, value in table.items():
+    for key, value in table.options.items():
         if isinstance(value, dict) and set(value) != {"env"}:
-            written, right = f"[{place.prefix}{name}.{key}]", f'[{place.prefix}"{name}.{key}"]'
-            raise ConfigError("component", written, f"quotes around a name with a dot: {right}", where=place.of(name))
+            name = f"{table.name}.{key}"
+            written, quoted = f"[{locations.prefix}{name}]", f'[{locations.prefix}"{name}"]'
+            where = locations.of(table.name)
+            raise ConfigError("component", written, f"quotes around a name with a dot: {quoted}", where=where)
 
 
-def _value(table: str, key: str, value: Any, nth: int, place: _Place) -> Any:
-    """A value, or what the environment holds for ``{ env = "NAME" }``."""
+def _value(table: _Table, key: str, value: Any, locations: _Locations) -> Any:
+    """The value of an option: a list as a tuple, ``{ env = "NAME" }`` as the value of the environment variable."""
     if not (isinstance(value, dict) and set(value) == {"env"}):
         return tuple(value) if isinstance(value, list) else value
-    found = os.environ.get(str(value["env"]))
-    if found is None:
-        raise ConfigError(
-            f"{table}.{key}", value["env"], "an environment variable that is set", where=place.of(table, key, nth)
-        )
-    return found
+    variable: Any = value["env"]
+    text = os.environ.get(str(variable))
+    if text is None:
+        where = locations.of(table.name, key, table.index)
+        raise ConfigError(f"{table.name}.{key}", variable, "an environment variable that is set", where=where)
+    return text

@@ -1,6 +1,6 @@
-"""Components by name: the built-in ones, and those that installed distributions declare as entry points.
+"""The registry of components: names to classes, for built-in components and for the entry points of distributions.
 
-An entry point is a name, nothing more: listing imports no plugin, and only what the application names is loaded.
+Listing entry points imports no plugin. A plugin is imported when the application names it.
 
 >>> component("retry", attempts=2).attempts
 2
@@ -46,26 +46,31 @@ BUILT_IN: Final = {
     "pace": "flexmw.pace:Pace",
     "retry": "flexmw.retry:Retry",
 }
-"""Resolved without a scan, and never shadowed by an entry point."""
+"""Names that need no scan of entry points. An entry point of the same name is ignored."""
 
 
 @lru_cache(maxsize=1)
 def installed() -> tuple[Plugin, ...]:
-    """All entry points of the group ``flexmw.components``, sorted by name. Imports none of them; scans once."""
+    """All entry points of the group ``flexmw.components``, sorted by name.
+
+    The entry points are scanned once per process, and none of them is imported.
+    """
     return declared(GROUP)
 
 
 @lru_cache(maxsize=1)
 def dialects() -> tuple[Plugin, ...]:
-    """The same of the group ``flexmw.dialects``: shapes of errors, for the Envelope."""
+    """All entry points of the group ``flexmw.dialects``, the error formats of Envelope; like :func:`installed`."""
     return declared(DIALECTS)
 
 
 def resolve(name: str) -> type[Component]:
-    """The class behind a name.
+    """Return the component class of a name, and import its module.
 
-    :raises UnknownComponent: nothing provides it (a :class:`PluginError` and a :class:`ConfigError`).
-    :raises PluginError: two distributions claim it, it does not import, or it is no component of a supported version.
+    :param name: a built-in name, or the name of an entry point.
+    :raises UnknownComponent: nothing provides the name (a :class:`PluginError` and a :class:`ConfigError`).
+    :raises PluginError: two distributions claim the name, its module does not import, or its target is not a component
+        of a supported API version.
     """
     if name in BUILT_IN:
         return cast("type[Component]", load_target(BUILT_IN[name]))
@@ -81,7 +86,7 @@ def resolve(name: str) -> type[Component]:
 
 
 def _faults(loaded: Any) -> tuple[str, str] | None:
-    """What keeps an object from being a component class, and what its author should do."""
+    """Why an object is not a component class, and what its author should do; ``None`` for a component class."""
     if not isinstance(loaded, type):
         return "is no class", "Its author should let the entry point name the component's class"
     api = getattr(loaded, "api", None)
@@ -101,17 +106,19 @@ def _faults(loaded: Any) -> tuple[str, str] | None:
 
 
 def component(name: str, /, **options: Any) -> Component:
-    """The component of that name with those options: ``component("acme.quota", limit=5)``.
+    """Create a component by its name: ``component("acme.quota", limit=5)``.
 
-    :raises ConfigError: an option that it does not have, or a value that it does not take.
+    :param name: a built-in name, or the name of an entry point.
+    :param options: the options of the component.
+    :raises ConfigError: the component does not have the option, or does not accept the value.
     :raises PluginError: as :func:`resolve`.
     """
     cls = resolve(name)
     parameters = inspect.signature(cls).parameters.values()
     valid = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    accepts_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
     for option in options:
-        if option not in valid and not open_ended:
+        if option not in valid and not accepts_any:
             choices = f"one of {', '.join(sorted(valid))}" if valid else "no options"
             raise ConfigError(f"{name}: option", option, choices)
     try:
@@ -128,13 +135,15 @@ def _secrets(cls: Any) -> set[str]:
 
 
 def check_order(components: Sequence[Component]) -> None:
-    """Hold the components' order, outermost first, against what each asks for.
+    """Check the order of components against the ``order`` of each.
 
-    :raises ConfigError: naming the two that are the wrong way round and the order that would be right.
+    :param components: outermost first.
+    :raises ConfigError: one component is outside another where it must be inside. The error names both, and an order
+        that is right.
     """
-    places = {_name(each): place for place, each in reversed(list(enumerate(components)))}
+    positions = {_name(each): position for position, each in reversed(list(enumerate(components)))}
     for outer, inner in _constraints(components):
-        if places[outer] > places[inner]:
+        if positions[outer] > positions[inner]:
             right = ", ".join(_name(each) for each in sort(components))
             given = ", ".join(_name(each) for each in components)
             raise ConfigError(
@@ -143,40 +152,42 @@ def check_order(components: Sequence[Component]) -> None:
 
 
 def sort(components: Iterable[Component]) -> list[Component]:
-    """The same components, outermost first, in an order that satisfies each one's ``order``; otherwise unchanged.
+    """Sort components so that the ``order`` of each is satisfied, and keep their order otherwise.
 
-    :raises ConfigError: they ask for a cycle, which is named.
+    :param components: in any order.
+    :return: the same components, outermost first.
+    :raises ConfigError: the components require a cycle, which the error names.
     """
     given = list(components)
     names = [_name(each) for each in given]
-    sorter = TopologicalSorter({place: set[int]() for place in range(len(given))})
+    sorter = TopologicalSorter({position: set[int]() for position in range(len(given))})
     for outer, inner in _constraints(given):
-        for place, name in enumerate(names):
+        for position, name in enumerate(names):
             if name == inner:
-                sorter.add(place, names.index(outer))
+                sorter.add(position, names.index(outer))
     try:
         sorter.prepare()
     except CycleError as error:
-        cycle = " outside ".join(names[place] for place in error.args[1])
+        cycle = " outside ".join(names[position] for position in error.args[1])
         raise ConfigError("order of components", cycle, "no cycle: change the `order` of one of them") from None
-    ready, places = list(sorter.get_ready()), list[int]()
+    ready, positions = list(sorter.get_ready()), list[int]()
     while ready:
-        place = min(ready)
-        ready.remove(place)
-        places.append(place)
-        sorter.done(place)
+        position = min(ready)
+        ready.remove(position)
+        positions.append(position)
+        sorter.done(position)
         ready.extend(sorter.get_ready())
-    return [given[place] for place in places]
+    return [given[position] for position in positions]
 
 
 def _constraints(components: Sequence[Component]) -> list[tuple[str, str]]:
-    """Pairs (outer, inner) that are both there."""
-    there = {_name(each) for each in components}
+    """The required pairs (outer, inner) of names, both of which are among the components."""
+    present = {_name(each) for each in components}
     pairs: list[tuple[str, str]] = []
     for each in components:
         order: Order = getattr(each, "order", Order())
-        pairs += [(outer, _name(each)) for outer in order.after if outer in there]
-        pairs += [(_name(each), inner) for inner in order.before if inner in there]
+        pairs += [(outer, _name(each)) for outer in order.after if outer in present]
+        pairs += [(_name(each), inner) for inner in order.before if inner in present]
     return [(outer, inner) for outer, inner in pairs if outer != inner]
 
 

@@ -1,4 +1,4 @@
-"""Components around an app or inside a client: composed in code, or read from ``flexmw.toml``.
+"""Compose components around an app or inside a client, from code or from ``flexmw.toml``.
 
 >>> import httpx, flexmw
 >>> async def app(scope, receive, send): ...
@@ -33,35 +33,41 @@ __all__ = ["Stack", "wrap_app", "wrap_client"]
 ClientT = TypeVar("ClientT")
 
 _DEFAULT: Final = {"asgi": ("tagging", "envelope"), "flow": ("tagging", "retry")}
-_KINDS: Final = {"Client": "Transport", "AsyncClient": "AsyncTransport"}
-_FACES: Final = {"asgi": "server", "flow": "client"}
+_TRANSPORTS: Final = {"Client": "Transport", "AsyncClient": "AsyncTransport"}
+_SIDES: Final = {"asgi": "server", "flow": "client"}
 
 
 def wrap_app(app: ASGIApp, *components: Component | str) -> ASGIApp:
-    """Any ASGI app with components around it, outermost first; ``Tagging(), Envelope()`` if none are given.
+    """Wrap an ASGI app in components.
 
-    A component is given as an object or by its name.
-
-    :raises ConfigError: a component without a server face, components in a wrong order, an option that cannot work.
-    :raises PluginError: a name whose plugin cannot be used.
+    :param app: any ASGI app.
+    :param components: objects or names, outermost first; ``Tagging(), Envelope()`` if there are none.
+    :return: the wrapped app. The object ``app`` itself is not changed.
+    :raises ConfigError: a component has no ``asgi`` method, the components are in a wrong order, or an option cannot
+        work.
+    :raises PluginError: a name leads to a plugin that cannot be used.
     """
     if not callable(app):
         raise ConfigError("wrap_app(app)", app, "an ASGI application")
-    for each in reversed(_resolve(components, "asgi")):
-        app = each.asgi(app)
+    for layer in reversed(_resolve(components, "asgi")):
+        app = layer.asgi(app)
     return app
 
 
 def wrap_client(client: ClientT, *components: Component | str, clock: Clock = SYSTEM) -> ClientT:
-    """The same client, its transports wrapped in place; ``Tagging(), Retry()`` if no components are given.
+    """Wrap the transports of a client in components, in place.
 
-    Takes ``Client`` and ``AsyncClient`` of httpx and httpx2 and their subclasses, such as an SDK's. Its proxies,
-    mounts, limits, certificates, HTTP/2 and event hooks stay as they are.
+    The proxies, mounts, limits, certificates, HTTP/2 and event hooks of the client stay as they are.
 
-    :param clock: waits are spent on it; tests bring their own.
-    :raises ConfigError: no such client, a client that is wrapped already, or as :func:`wrap_app`.
+    :param client: a ``Client`` or ``AsyncClient`` of httpx or httpx2, or of a subclass, such as an SDK's client.
+    :param components: objects or names, outermost first; ``Tagging(), Retry()`` if there are none.
+    :param clock: the clock of all waits; for tests.
+    :return: the same client.
+    :raises ConfigError: another kind of client, a client that is wrapped already, a component without a ``flow``
+        method, components in a wrong order, or an option that cannot work.
+    :raises PluginError: a name leads to a plugin that cannot be used.
     """
-    binding, face = _binding(client)
+    library, transport_class = _binding(client)
     resolved = _resolve(components, "flow")
     wrapped: dict[int, Any] = {}
 
@@ -70,29 +76,37 @@ def wrap_client(client: ClientT, *components: Component | str, clock: Clock = SY
             return None
         if components_of(transport):
             raise ConfigError("wrap_client(client)", client, "a client that is not wrapped yet: wrap it once")
-        make = getattr(import_module(f"flexmw.{binding}"), face)
+        make = getattr(import_module(f"flexmw.{library}"), transport_class)
         return wrapped.setdefault(id(transport), make(*resolved, transport=transport, clock=clock))
 
     target: Any = client
-    transport, mounts = wrap(target._transport), {at: wrap(each) for at, each in target._mounts.items()}
+    transport, mounts = wrap(target._transport), {pattern: wrap(mounted) for pattern, mounted in target._mounts.items()}
     target._transport, target._mounts = transport, mounts
     return client
 
 
 class Stack:
-    """An ordered list of components for a server, a client, or both: each wrap takes those with the face it needs."""
+    """An ordered list of components for an app, for a client, or for both.
+
+    :meth:`wrap_app` uses the components with an ``asgi`` method, :meth:`wrap_client` those with a ``flow`` method.
+
+    :param components: objects or names, outermost first.
+    :raises ConfigError: a component has neither method, or the components are in a wrong order.
+    :raises PluginError: a name leads to a plugin that cannot be used.
+    """
 
     def __init__(self, *components: Component | str) -> None:
         self.components = _components(components)
 
     @classmethod
     def load(cls, path: str | PathLike[str] = "flexmw.toml") -> Self:
-        """Read a TOML file: one table per component, in order, outermost first; its keys are the options.
+        """Read a TOML file with one table per component, outermost first. The keys of a table are the options.
 
-        In ``pyproject.toml`` the tables live under ``[tool.flexmw]``. ``{ env = "NAME" }`` in place of a value takes
-        it from the environment.
+        ``{ env = "NAME" }`` in place of a value takes the value from the environment.
 
-        :raises ConfigError: naming file, line and key.
+        :param path: the file. In ``pyproject.toml`` the tables stand under ``[tool.flexmw]``.
+        :raises ConfigError: the file or one of its options cannot be used; the error names file, line and key.
+        :raises PluginError: a table names a plugin that cannot be used.
         """
         components = read(path, component)
         try:
@@ -101,19 +115,19 @@ class Stack:
             raise error.at(str(path)) from error
 
     def wrap_app(self, app: ASGIApp) -> ASGIApp:
-        """Wrap an app with the components that have a server face."""
+        """Wrap an app in the components that have an ``asgi`` method; see :func:`wrap_app`."""
         return wrap_app(app, *self._with("asgi"))
 
     def wrap_client(self, client: ClientT, *, clock: Clock = SYSTEM) -> ClientT:
-        """Wrap a client with the components that have a client face."""
+        """Wrap a client in the components that have a ``flow`` method; see :func:`wrap_client`."""
         return wrap_client(client, *self._with("flow"), clock=clock)
 
     def describe(self) -> list[dict[str, Any]]:
-        """What was composed, for tests and logs: name, faces and options of each component, secrets masked."""
+        """Name, sides (``faces``: ``server``, ``client``) and options of each component, with secrets masked."""
         return [
             {
                 "name": each.name,
-                "faces": [face for method, face in _FACES.items() if hasattr(each, method)],
+                "faces": [side for method, side in _SIDES.items() if hasattr(each, method)],
                 "options": _options(each),
             }
             for each in self.components
@@ -123,7 +137,7 @@ class Stack:
         chosen = [each for each in self.components if hasattr(each, method)]
         if not chosen:
             names = [each.name for each in self.components]
-            raise ConfigError("Stack", names, f"at least one component with a {_FACES[method]} face (`{method}`)")
+            raise ConfigError("Stack", names, f"at least one component with a {_SIDES[method]} face (`{method}`)")
         return chosen
 
     def __repr__(self) -> str:
@@ -131,36 +145,39 @@ class Stack:
 
 
 def _components(given: Sequence[Component | str]) -> tuple[Component, ...]:
-    found = tuple(component(each) if isinstance(each, str) else each for each in given)
-    for each in found:
+    """The components, names resolved, in an order that every one of them accepts."""
+    components = tuple(component(each) if isinstance(each, str) else each for each in given)
+    for each in components:
         if isinstance(each, type):
             raise ConfigError("component", each, f"an object: {each.__name__}(...)")
-        if not any(hasattr(each, method) for method in _FACES):
+        if not any(hasattr(each, method) for method in _SIDES):
             raise ConfigError("component", each, "an object with an `asgi` or a `flow` method, or the name of one")
-    check_order(found)
-    return found
+    check_order(components)
+    return components
 
 
 def _resolve(given: Sequence[Component | str], method: str) -> tuple[Any, ...]:
-    found = _components(given or _DEFAULT[method])
-    for each in found:
+    """The components, or the default ones, all of which have the method."""
+    components = _components(given or _DEFAULT[method])
+    for each in components:
         if not hasattr(each, method):
-            other = next(face for other, face in _FACES.items() if other != method)
+            other = next(side for name, side in _SIDES.items() if name != method)
             raise ConfigError(
                 f"component {getattr(each, 'name', '?')!r}",
                 each,
-                f"one with a {_FACES[method]} face (`{method}`); this one has only a {other} face",
+                f"one with a {_SIDES[method]} face (`{method}`); this one has only a {other} face",
             )
-    return found
+    return components
 
 
 def _binding(client: object) -> tuple[str, str]:
-    """The library that a client belongs to, and the transport class that it needs."""
-    for library in ("httpx2", "httpx"):  # by identity: SDKs give the classes they re-export a module name of their own
+    """The name of the client's library, and of the transport class that the client needs."""
+    # The class is compared by identity: SDKs re-export classes under a module name of their own.
+    for library in ("httpx2", "httpx"):
         module = sys.modules.get(library)
-        for kind, face in _KINDS.items() if module else ():
-            if isinstance(client, getattr(module, kind)):
-                return library, face
+        for client_class, transport_class in _TRANSPORTS.items() if module else ():
+            if isinstance(client, getattr(module, client_class)):
+                return library, transport_class
     raise ConfigError(
         "wrap_client(client)",
         client,
@@ -169,17 +186,18 @@ def _binding(client: object) -> tuple[str, str]:
     )
 
 
-def _options(each: Any) -> dict[str, Any]:
-    if not is_dataclass(each):
+def _options(component: Any) -> dict[str, Any]:
+    if not is_dataclass(component):
         return {}
     return {
-        option.name: "***" if option.metadata.get("secret") else _shown(getattr(each, option.name))
-        for option in fields(each)
+        option.name: "***" if option.metadata.get("secret") else _shown(getattr(component, option.name))
+        for option in fields(component)
         if option.init and not option.metadata.get("hidden")
     }
 
 
 def _shown(value: Any) -> Any:
+    """A value as JSON can hold it, without secrets."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, (tuple, list)):

@@ -1,4 +1,7 @@
-"""What a component is: a frozen options object with a server face, a client face, or both.
+"""The component interface: an object with an ``asgi`` method, a ``flow`` method, or both.
+
+``asgi(app)`` wraps an ASGI app; ``flow(request)`` takes part in the calls of a client. A component is, at best, a
+frozen dataclass whose fields are its options.
 
 >>> Order(after=("envelope",), before=("ratelimit",))
 Order(after=('envelope',), before=('ratelimit',), alone=False)
@@ -16,18 +19,25 @@ from flexmw.kit.effects import Flow, Request
 __all__ = ["API", "OLDEST_API", "Adopted", "ClientComponent", "Component", "Declared", "Order", "ServerComponent"]
 
 API: Final = 1
-"""The version of the component interface that this flexmw speaks."""
+"""The version of the component interface that this flexmw implements."""
 
 OLDEST_API: Final = 1
-"""The oldest version that it still accepts: a window, so that a plugin need not follow every release."""
+"""The oldest version that this flexmw accepts. A plugin keeps working while its version lies between the two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Where a component belongs among others, by their names. ``after=("envelope",)`` means inside it, ``before``
-    means outside. Names that are not in a stack are ignored. The client faces of flexmw ask for no order: each works in
-    any, and their docstrings say which one is meant. ``alone``: another of its name around the same client would
-    multiply what it does."""
+    """The place of a component among others, which are given by their names. A name that is not in the stack is
+    ignored.
+
+    The components of flexmw state an order for servers only. Their client sides work in any order; their docstrings
+    recommend one.
+
+    :param after: components that have to be outside this one: ``after=("envelope",)`` means inside Envelope.
+    :param before: components that have to be inside this one.
+    :param alone: a client may have only one component of this name, because two would multiply their effect.
+    :raises ConfigError: ``after`` or ``before`` is not a tuple of names.
+    """
 
     after: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
@@ -40,8 +50,13 @@ class Order:
                 raise ConfigError(f"Order({side}=...)", names, 'a tuple of component names, such as ("envelope",)')
 
 
+# One protocol with properties would do for mypy. Pyright does not accept a class variable where a protocol has a
+# property, nor an attribute of the object where it has a class variable: hence one protocol for each way.
+
+
 class Declared(Protocol):
-    """What a component's class says of its objects."""
+    """A component whose class states its name, API version and order. The name is the one in configuration files, in
+    ``Order`` and in error messages; that of a plugin begins with its vendor."""
 
     name: ClassVar[str]
     api: ClassVar[int]
@@ -49,7 +64,7 @@ class Declared(Protocol):
 
 
 class Adopted(Protocol):
-    """The same of an object whose class cannot say it: name and place came from whoever adopted that class."""
+    """A component whose name and order are attributes of the object, like the result of :func:`flexmw.adopt`."""
 
     @property
     def name(self) -> str: ...
@@ -58,7 +73,6 @@ class Adopted(Protocol):
 
 
 Component: TypeAlias = Declared | Adopted
-
 
 _Scope: TypeAlias = MutableMapping[str, Any]
 _ASGIApp: TypeAlias = Callable[
@@ -75,6 +89,6 @@ class ServerComponent(Protocol):
 
 @runtime_checkable
 class ClientComponent(Protocol):
-    """A component that takes part in a client's calls."""
+    """A component that takes part in the calls of a client."""
 
     def flow(self, request: Request) -> Flow: ...
