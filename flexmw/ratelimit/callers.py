@@ -1,9 +1,9 @@
-"""Who is limited: the forms that ``RateLimit(key=...)`` takes, and what an address may bring.
+"""Who is limited: the forms that ``RateLimit(key=...)`` takes, and how many new keys an address may bring.
 
->>> await_it = keyed("header:x-api-key", CallerHasher(), "RateLimit(key=...)")
+>>> key_of = caller_function("header:x-api-key", CallerHasher(), "RateLimit(key=...)")
 >>> import asyncio
 >>> scope = {"type": "http", "headers": [(b"x-api-key", b"k-1")], "client": ("192.0.2.7", 1)}
->>> asyncio.run(await_it(scope)).kind
+>>> asyncio.run(key_of(scope)).kind
 'key'
 """
 
@@ -15,20 +15,22 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import Scope
+from flexmw.kit.expiring import ExpiringTable
 from flexmw.kit.identity import CallerHasher, bearer_token, header
 from flexmw.ratelimit.core import SECOND
-from flexmw.ratelimit.stores.memory import Table
 
-__all__ = ["Caller", "Keyed", "NewKeys", "by_address", "keyed"]
+__all__ = ["Caller", "CallerFunction", "CallerIdentifier", "NewKeyGuard", "by_address", "caller_function"]
 
 
 class Caller(NamedTuple):
-    """One caller, as the host's own functions are told of it.
+    """The caller of a request, as it is given to the application's own functions.
 
-    ``kind`` is ``"key"``, ``"address"`` or ``"shared"``; ``digest`` is the keyed hash that stores know. ``value`` is
-    what the caller was told apart by, in the clear, so that a table of tiers can be asked; it is in no ``repr``, and
-    flexmw never stores or records it. ``proven`` says that the host named the caller (a user, a state, a function),
-    not the request. ``earlier`` are the digests under earlier peppers.
+    :param kind: ``"key"``, ``"address"`` or ``"shared"`` (neither is known: one bucket for all such callers).
+    :param digest: the keyed hash of the caller, which is all that a store sees.
+    :param value: the key or the address in the clear, for looking up a tier. It is not in ``repr``, and flexmw neither
+        stores nor records it.
+    :param proven: the application named the caller (a user, a value of the state, a function), not the request.
+    :param earlier: the digests of the caller under earlier peppers.
     """
 
     kind: str
@@ -41,57 +43,40 @@ class Caller(NamedTuple):
         return f"Caller(kind={self.kind!r}, digest={self.digest!r})"
 
 
-Keyed: TypeAlias = Callable[[Scope], Awaitable[Caller]]
-_WORDS: Final = "'bearer', 'address', 'user', 'header:<name>', 'state:<name>' or a function of the scope"
+CallerFunction: TypeAlias = Callable[[Scope], Awaitable[Caller]]
+_EXPECTED: Final = "'bearer', 'address', 'user', 'header:<name>', 'state:<name>' or a function of the scope"
 
 
-def keyed(key: object, callers: CallerHasher, option: str) -> Keyed:
-    """The function behind a ``key`` option: the caller of a request, by address where the key is not there.
+def caller_function(key: object, hasher: CallerHasher, option: str) -> CallerFunction:
+    """The function behind a ``key`` option. It returns the caller by key, or by address if the request has no key.
 
     :raises ConfigError: for a form that does not exist.
     """
-    find = _finder(key)
-    if find is None:
-        raise ConfigError(option, key, _WORDS)
+    key_of = _key_function(key)
+    if key_of is None:
+        raise ConfigError(option, key, _EXPECTED)
     proven = callable(key) or key == "user" or (isinstance(key, str) and key.startswith("state:"))
 
-    if key == "bearer":
-        return _ByBearer(callers)
-
     async def caller(scope: Scope) -> Caller:
-        value = find(scope)
-        if isawaitable(value):
+        value = key_of(scope)
+        if not isinstance(value, bytes) and isawaitable(value):
             value = await value
         if value is None or value in ("", b""):
-            return by_address(callers, scope)
+            return by_address(hasher, scope)
         raw = value if isinstance(value, bytes) else str(value).encode()
-        kind, digest, earlier = callers.of_key(raw)
+        kind, digest, earlier = hasher.of_key(raw)
         return Caller(kind, digest, raw.decode("latin-1") if isinstance(value, bytes) else str(value), proven, earlier)
 
     return caller
 
 
-def by_address(callers: CallerHasher, scope: Scope) -> Caller:
-    """The caller as the address alone tells it."""
-    kind, digest, earlier = callers.of_address(scope)
-    return Caller(kind, digest, callers.address(scope) or "", earlier=earlier)
+def by_address(hasher: CallerHasher, scope: Scope) -> Caller:
+    """The caller by the client's address alone."""
+    kind, digest, earlier = hasher.of_address(scope)
+    return Caller(kind, digest, hasher.address(scope) or "", earlier=earlier)
 
 
-class _ByBearer:
-    """The default, on the shortest way."""
-
-    def __init__(self, callers: CallerHasher) -> None:
-        self._callers = callers
-
-    async def __call__(self, scope: Scope) -> Caller:
-        token = bearer_token(scope)
-        if token is None:
-            return by_address(self._callers, scope)
-        kind, digest, earlier = self._callers.of_key(token)
-        return Caller(kind, digest, token.decode("latin-1"), earlier=earlier)
-
-
-def _finder(key: object) -> Callable[[Scope], Any] | None:
+def _key_function(key: object) -> Callable[[Scope], Any] | None:
     if callable(key):
         return key
     if not isinstance(key, str):
@@ -109,7 +94,7 @@ def _finder(key: object) -> Callable[[Scope], Any] | None:
 
 def _user(scope: Scope) -> Any:
     """The user that an authentication middleware left in the scope (Starlette's ``AuthenticationMiddleware``, Django):
-    its ``identity``, ``id`` or ``username``, or the value itself when it is a plain one."""
+    its ``identity``, ``id`` or ``username``, or the user itself when it is a text or a number."""
     user = scope.get("user")
     if user is None or isinstance(user, (str, bytes, int)):
         return user
@@ -136,28 +121,63 @@ _NAMED: Final[dict[str, Callable[[Scope], Any]]] = {
 }
 
 
-class NewKeys:
-    """Keeps an address from minting buckets: it may bring ``most`` keys that nobody has seen in each window, further
-    ones are charged to the address itself. Known keys behind it are not touched.
+class NewKeyGuard:
+    """Keeps an address from getting a fresh limit with every key that it makes up.
 
-    Counted in this process, in bounded memory.
+    An address may bring ``limit`` keys that were never seen before in each window; further new keys are charged to the
+    address. Known keys behind the address are not affected. Counted in this process, in bounded memory.
+
+    :param limit: new keys in a window.
+    :param window_us: the window in microseconds; an hour at most.
     """
 
-    def __init__(self, most: int, window: int) -> None:
-        self._most = most
-        self._window = min(window, 3600 * SECOND)
-        self._seen = Table(self._window)
-        self._brought = Table(self._window, shards=16)
-        self.knows: Callable[[str, int], bool] = self._seen.keep
-        """Whether this key has a bucket of its own already, by its digest, now."""
+    def __init__(self, limit: int, window_us: int) -> None:
+        self._limit = limit
+        self._window_us = min(window_us, 3600 * SECOND)
+        self._known: ExpiringTable[bool] = ExpiringTable(self._window_us)
+        self._brought: ExpiringTable[tuple[int, int]] = ExpiringTable(self._window_us, shards=16)
+        self.knows: Callable[[str, int], bool] = self._known.touch
+        """Whether a key, given by its digest, is known at a moment in microseconds."""
 
-    def admits(self, digest: str, address: str, now: int) -> bool:
-        """Whether a new key gets a bucket of its own, and from now on has it."""
-        ends, count = self._brought.get(address, now) or (now + self._window, 0)
-        if now >= ends:
-            ends, count = now + self._window, 0
-        if count >= self._most:
+    def admits(self, digest: str, address: str, now_us: int) -> bool:
+        """Whether a new key from an address gets a limit of its own. If it does, it is known from now on."""
+        end_us, count = self._brought.get(address, now_us) or (now_us + self._window_us, 0)
+        if now_us >= end_us:
+            end_us, count = now_us + self._window_us, 0
+        if count >= self._limit:
             return False
-        self._brought.put(address, (ends, count + 1), now)
-        self._seen.put(digest, True, now)
+        self._brought.put(address, (end_us, count + 1), now_us)
+        self._known.put(digest, True, now_us)
         return True
+
+
+class CallerIdentifier:
+    """Identifies the caller of each request: by key, or by address for a new key that the address may not bring."""
+
+    def __init__(self, caller: CallerFunction, hasher: CallerHasher, guard: NewKeyGuard) -> None:
+        self._caller, self._hasher, self._guard = caller, hasher, guard
+        self._key_hasher = hasher.hasher
+
+    async def identify(self, scope: Scope, now_us: int) -> Caller:
+        """The caller whom a request is charged to."""
+        caller = await self._caller(scope)
+        if caller.kind != "key" or caller.proven or self._guard.knows(caller.digest, now_us):
+            return caller
+        address = by_address(self._hasher, scope)
+        if address.kind == "shared" or self._guard.admits(caller.digest, address.digest, now_us):
+            return caller
+        return address
+
+    def bearer_digest(self, scope: Scope, now_us: int) -> str:
+        """The digest of :meth:`identify` for ``key="bearer"``, without a coroutine and without a :class:`Caller`."""
+        token = bearer_token(scope)
+        if token is None:
+            return self._hasher.of_address(scope).digest
+        hasher = self._key_hasher()
+        hasher.update(token)
+        digest = hasher.hexdigest()
+        if not self._guard.knows(digest, now_us):
+            address = self._hasher.of_address(scope)
+            if address.kind != "shared" and not self._guard.admits(digest, address.digest, now_us):
+                return address.digest
+        return digest

@@ -27,15 +27,16 @@ from flexmw.kit.options import (
     text,
     whole,
 )
-from flexmw.kit.store_url import parse
+from flexmw.kit.store_url import parse, probe
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.callers import keyed
+from flexmw.ratelimit.asgi import middleware
+from flexmw.ratelimit.callers import caller_function
 from flexmw.ratelimit.core import REQUESTS, TOKENS
-from flexmw.ratelimit.dimensions import Dimensions
-from flexmw.ratelimit.fallback import policy_of
-from flexmw.ratelimit.routes import exemption
-from flexmw.ratelimit.stores.open import check_store, schemes
+from flexmw.ratelimit.cost import Pricing
+from flexmw.ratelimit.fallback import parse_store_failure
+from flexmw.ratelimit.plan import Plan
+from flexmw.ratelimit.routes import RequestRates, exemption
+from flexmw.ratelimit.stores import check_store, schemes
 
 __all__ = ["RateLimit"]
 
@@ -286,35 +287,63 @@ class RateLimit:
         self._check()
 
     def _check(self) -> None:
-        """What a rule for one field cannot say."""
-        option = "RateLimit({}=...)".format
+        """Check what the rule of one option cannot express."""
         if not self.rates and not self.limit and not self.tokens and self.concurrency is None:
             raise ConfigError("RateLimit(*rates)", (), "at least one rate, such as '10/minute', or limit=")
         if self.tokens is None and self.token_cost != 0:
-            raise ConfigError(option("token_cost"), self.token_cost, "tokens=, the rates that it is reserved in")
-        dimensions = Dimensions(self)
-        callers = CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="RateLimit: ")
-        keyed(self.key, callers, option("key"))
-        exemption(self.exempt, option("exempt"))
-        if self.on_store_failure is not None:
-            policy_of(self.on_store_failure, option("on_store_failure"))
-        url = parse(self.storage, option("storage"), schemes=schemes())
+            raise ConfigError(_name("token_cost"), self.token_cost, "tokens=, the rates that it is reserved in")
+        plan = self._plan()
         needs = {
             "cost": callable(self.cost),
             "tokens": self.tokens is not None,
             "concurrency": self.concurrency is not None,
-            "pepper": callers.rotates,
+            "pepper": plan.hasher.rotates,
         }
-        check_store(url, self.strategy, dimensions.known, [name for name, needed in needs.items() if needed])
+        check_store(plan.url, self.strategy, plan.rates.known, [name for name, needed in needs.items() if needed])
         for name, unit in (("cost", REQUESTS), ("token_cost", TOKENS)):
-            cost, limits = getattr(self, name), [rate.limit for rate in dimensions.known if rate.unit == unit]
+            cost, limits = getattr(self, name), [rate.limit for rate in plan.rates.known if rate.unit == unit]
             if isinstance(cost, int) and any(cost > limit for limit in limits):
                 expected = f"at most the smallest limit, {min(limits)}: no request could pass"
-                raise ConfigError(option(name), cost, expected)
+                raise ConfigError(_name(name), cost, expected)
+
+    def _plan(self) -> Plan:
+        """Resolve the options. Every plan has caches of its own.
+
+        :raises ConfigError: for an option that cannot be understood.
+        """
+        rates = RequestRates(self.rates, self.limit, self.tokens, clock=self.clock)
+        hasher = CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="RateLimit: ")
+        return Plan(
+            algorithm=ALGORITHMS[self.strategy],
+            caller=caller_function(self.key, hasher, _name("key")),
+            hasher=hasher,
+            key_is_bearer=self.key == "bearer",
+            rates=rates,
+            pricing=Pricing(self.cost, self.token_cost if self.tokens is not None else None),
+            concurrency=self.concurrency,
+            lease=self.lease,
+            exempt=exemption(self.exempt, _name("exempt")),
+            failure=parse_store_failure(
+                "local" if self.on_store_failure is None else self.on_store_failure, _name("on_store_failure")
+            ),
+            url=parse(self.storage, _name("storage"), schemes=schemes()),
+            store_timeout=self.store_timeout,
+            new_keys_per_address=self.new_keys_per_address,
+            styles=self.headers,
+            shadow=self.shadow,
+            clock=self.clock,
+        )
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """The app with this component around it.
 
-        :raises ConfigError: when the store is not there and ``on_store_failure`` was not given.
+        :raises ConfigError: when the store does not accept connections and ``on_store_failure`` was not given.
         """
-        return Limited(self, app)
+        plan = self._plan()
+        if self.on_store_failure is None:
+            probe(plan.url, _name("storage"))
+        return middleware(plan, app)
+
+
+def _name(option: str) -> str:
+    return f"RateLimit({option}=...)"

@@ -1,7 +1,7 @@
-"""The slot that one request holds, from before it is asked for until it is given back.
+"""The slots of concurrent requests: held from before the store is asked until the response has ended.
 
-A slot in a store over a network is a lease: it is renewed while the request runs, and it ends when the process is gone.
-Nothing is started for a request that is over before a third of the lease has passed.
+In this process a slot is held until it is given back. In a store over a network it is a lease, which ends unless it is
+renewed, because a process may die. A request that is over within a third of its lease starts no task.
 """
 
 from __future__ import annotations
@@ -9,48 +9,96 @@ from __future__ import annotations
 from asyncio import Task, TimerHandle, get_running_loop, shield, sleep, wait
 from collections.abc import Coroutine
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from flexmw.ratelimit.core import SECOND, Slot
-from flexmw.ratelimit.fallback import check_loop
-from flexmw.ratelimit.limiter import Limiter
+from flexmw.ratelimit.stores import LocalStore
+from flexmw.ratelimit.timeout import check_event_loop
 
-__all__ = ["Lease", "carried_out", "shielded"]
+__all__ = ["Lease", "LocalLease", "RemoteLease", "SlotStore", "finish_writes", "new_slot", "run_to_completion"]
 
-_running: Final[set[Task[None]]] = set()
+_writes: Final[set[Task[None]]] = set()
 
 
-class Lease:
-    """One request's slot. It counts as held until the store has refused it: a store that did not answer may have given
-    it all the same."""
+def new_slot(limit: int, lease: float) -> Slot:
+    """A slot for one request.
 
-    __slots__ = ("_degraded", "_digest", "_held", "_limiter", "_task", "_timer", "slot")
+    :param lease: seconds.
+    """
+    # Random, not counted: a counter would be shared with the processes that this one is forked into.
+    return Slot(token_hex(8), limit, int(lease * SECOND))
 
-    def __init__(self, limiter: Limiter, digest: str, most: int, seconds: float) -> None:
-        if limiter.memory is None:
-            check_loop()
-        self._limiter = limiter
-        self._digest = digest
-        # Nothing that a process could share with one that it was forked from.
-        self.slot = Slot(token_hex(8), most, int(seconds * SECOND))
+
+class Lease(Protocol):
+    """The slot of one request, whatever the store.
+
+    Call :meth:`granted` or :meth:`refused` when the store has decided, and :meth:`release` in any case.
+    """
+
+    def granted(self, *, degraded: bool) -> None:
+        """The slot may be held. ``degraded``: the store did not decide."""
+        ...
+
+    def refused(self) -> None:
+        """The store has decided that the slot is not held."""
+        ...
+
+    async def release(self) -> None:
+        """Give the slot back, unless it is not held or has been given back."""
+        ...
+
+
+class LocalLease:
+    """A slot in this process."""
+
+    __slots__ = ("_digest", "_held", "_slot", "_store")
+
+    def __init__(self, store: LocalStore, digest: str, slot: Slot) -> None:
+        self._store, self._digest, self._slot = store, digest, slot
+        self._held = True
+
+    def granted(self, *, degraded: bool) -> None:
+        """Nothing to do: the slot is held until it is given back."""
+
+    def refused(self) -> None:
+        self._held = False
+
+    async def release(self) -> None:
+        if self._held:
+            self._held = False
+            self._store.release(self._digest, self._slot)
+
+
+class SlotStore(Protocol):
+    """What a lease needs of a store over a network. Its methods do not raise."""
+
+    async def renew(self, digest: str, slot: Slot) -> None: ...
+    async def release(self, digest: str, slot: Slot) -> None: ...
+
+
+class RemoteLease:
+    """A slot in a store over a network. It counts as held until the store has refused it, because a store that did not
+    answer may have granted it."""
+
+    __slots__ = ("_degraded", "_digest", "_held", "_slot", "_store", "_task", "_timer")
+
+    def __init__(self, store: SlotStore, digest: str, slot: Slot) -> None:
+        check_event_loop()
+        self._store, self._digest, self._slot = store, digest, slot
         self._held = True
         self._degraded = False
         self._timer: TimerHandle | None = None
         self._task: Task[None] | None = None
 
+    def granted(self, *, degraded: bool) -> None:
+        self._degraded = degraded
+        if not degraded:
+            self._timer = get_running_loop().call_later(self._interval, self._start)
+
     def refused(self) -> None:
-        """There was none to be had."""
         self._held = False
 
-    def keep(self, *, degraded: bool) -> None:
-        """Renew it from now on. In this process's memory it needs no renewing. ``degraded``: the store did not answer,
-        and the request does not wait for it a second time when the slot goes back."""
-        self._degraded = degraded
-        if self._limiter.memory is None and not degraded:
-            self._timer = get_running_loop().call_later(self._third, self._start)
-
     async def release(self) -> None:
-        """Give it back, once, whatever becomes of the task that asks for it."""
         if not self._held:
             return
         self._held = False
@@ -58,36 +106,40 @@ class Lease:
             self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
-        await shielded(self._limiter, self._limiter.release(self._digest, self.slot), awaited=not self._degraded)
+        # A store that did not answer at first has cost the request one time limit already: do not wait for another.
+        await run_to_completion(self._store.release(self._digest, self._slot), wait=not self._degraded)
 
     @property
-    def _third(self) -> float:
-        return self.slot.lease_us / SECOND / 3
+    def _interval(self) -> float:
+        """Seconds between two renewals."""
+        return self._slot.lease_us / SECOND / 3
 
     def _start(self) -> None:
         self._task = get_running_loop().create_task(self._renew())
 
     async def _renew(self) -> None:
         while True:
-            await self._limiter.renew(self._digest, self.slot)
-            await sleep(self._third)
+            await self._store.renew(self._digest, self._slot)
+            await sleep(self._interval)
 
 
-async def shielded(limiter: Limiter, work: Coroutine[Any, Any, None], *, awaited: bool = True) -> None:
-    """Tell the store something that it has to hear although the request was cancelled: by asyncio, or by anyio, which
-    cancels again at every await. Memory hears it without one. Not ``awaited``, it is begun and left alone."""
-    if limiter.memory is not None:
-        await work
-        return
-    task = get_running_loop().create_task(work)
-    _running.add(task)
-    task.add_done_callback(_running.discard)
-    await (shield(task) if awaited else sleep(0))
+async def run_to_completion(write: Coroutine[Any, Any, None], *, wait: bool = True) -> None:
+    """Run a write to a store to its end, even if the request is cancelled.
+
+    The write runs in a task of its own. Awaiting it in the request's task is not enough: anyio cancels a task again at
+    every await.
+
+    :param wait: ``False`` starts the write and returns.
+    """
+    task = get_running_loop().create_task(write)
+    _writes.add(task)
+    task.add_done_callback(_writes.discard)
+    await (shield(task) if wait else sleep(0))
 
 
-async def carried_out() -> None:
-    """Wait for what was begun on this event loop and left behind by a cancelled request."""
+async def finish_writes() -> None:
+    """Wait for the writes that cancelled requests have left behind on this event loop."""
     loop = get_running_loop()
-    tasks = [task for task in _running if task.get_loop() is loop]
+    tasks = [task for task in _writes if task.get_loop() is loop]
     if tasks:
         await wait(tasks)

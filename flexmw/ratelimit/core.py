@@ -11,20 +11,20 @@ Durations and moments are whole microseconds where a name ends in ``_us``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 __all__ = [
     "MILLISECOND",
     "REQUESTS",
     "SECOND",
     "TOKENS",
-    "Cost",
+    "Check",
+    "CheckOutcome",
     "Decision",
     "LimitResult",
     "Rate",
     "Slot",
     "combine",
-    "costs_of",
     "decision_of",
     "with_slot",
 ]
@@ -87,6 +87,25 @@ class Slot(NamedTuple):
         return Rate(self.limit, 0, f"{self.limit} at once", f"slots/{self.limit}", "concurrent-requests")
 
 
+class Check(NamedTuple):
+    """What a store is asked about one request.
+
+    :param digest: the keyed hash of the caller.
+    :param rates: every rate that applies to the request.
+    :param costs: the cost of the request in each of the rates.
+    :param slot: the slot that the request needs besides; taken together with the costs, or nothing is taken.
+    :param earlier: the caller's digests under earlier peppers. What was counted under them moves to ``digest``.
+    :param take: ``False`` only looks.
+    """
+
+    digest: str
+    rates: tuple[Rate, ...]
+    costs: tuple[int, ...]
+    slot: Slot | None = None
+    earlier: tuple[str, ...] = ()
+    take: bool = True
+
+
 class LimitResult(NamedTuple):
     """What a store decided, relative to the moment of the decision.
 
@@ -102,6 +121,19 @@ class LimitResult(NamedTuple):
     wait_us: int
     reset_us: int
     others: tuple[LimitResult, ...] = ()
+
+
+class CheckOutcome(NamedTuple):
+    """What became of a check.
+
+    :param result: what was decided; ``None`` if nobody counted, because the store failed.
+    :param degraded: whether the store did not decide.
+    :param error: what the store raised; ``None`` if it was not asked.
+    """
+
+    result: LimitResult | None
+    degraded: bool = False
+    error: Exception | None = None
 
 
 class Decision(NamedTuple):
@@ -130,15 +162,6 @@ class Decision(NamedTuple):
     degraded: bool = False
     unit: str = REQUESTS
     others: tuple[Decision, ...] = ()
-
-
-Cost: TypeAlias = int | Sequence[int]
-"""The cost of a request: the same in every rate, or one number for each rate."""
-
-
-def costs_of(rates: Sequence[Rate], cost: Cost) -> Sequence[int]:
-    """One number for each rate."""
-    return (cost,) * len(rates) if isinstance(cost, int) else cost
 
 
 def combine(results: Sequence[LimitResult]) -> LimitResult:

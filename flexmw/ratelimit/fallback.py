@@ -1,278 +1,200 @@
-"""What happens when the store does not answer: a time budget, a breaker, and this process alone meanwhile."""
+"""A store over a network that may fail: a time limit, a circuit breaker, and a decision without the store."""
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Task, TimerHandle, current_task, get_running_loop
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
-from flexmw.ratelimit.algorithms.base import Algorithm
-from flexmw.ratelimit.core import Cost, LimitResult, Rate, Slot
-from flexmw.ratelimit.stores.memory import Memory
+from flexmw.kit.expiring import ExpiringTable
+from flexmw.ratelimit.algorithms import Algorithm
+from flexmw.ratelimit.breaker import Breaker
+from flexmw.ratelimit.concurrency import Lease, RemoteLease, finish_writes, run_to_completion
+from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult, Rate, Slot
+from flexmw.ratelimit.stores import RemoteStore
+from flexmw.ratelimit.stores.memory import MemoryStore
+from flexmw.ratelimit.timeout import StoreTimeout, check_event_loop
 
-__all__ = ["Breaker", "Budget", "Ladder", "Policy", "Store", "check_loop", "policy_of"]
+__all__ = ["FallbackBackend", "StoreFailure", "parse_store_failure"]
 
-AnswerT = TypeVar("AnswerT")
-_OPENS_AFTER: Final = 3
-_OPEN_SECONDS: Final = 1.0
-_OPEN_SECONDS_MOST: Final = 8.0
-
-
-class Store(Protocol):
-    """Where counters lie. ``take=False`` only looks; ``slot`` is taken with the rates or not at all; ``earlier`` are
-    the digests that the caller had under earlier peppers; ``age`` says how many microseconds ago it was taken."""
-
-    async def decide(
-        self,
-        digest: str,
-        rates: Sequence[Rate],
-        cost: Cost,
-        *,
-        take: bool = True,
-        slot: Slot | None = None,
-        earlier: Sequence[str] = (),
-    ) -> LimitResult: ...
-    async def give(
-        self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = (), *, age: int = 0
-    ) -> None: ...
-    async def renew(self, digest: str, slot: Slot) -> None: ...
-    async def release(self, digest: str, slot: Slot) -> None: ...
-    async def close(self) -> None: ...
+ResultT = TypeVar("ResultT")
+_MAX_DENIALS: Final = 262_144
+_DENIAL_SECONDS: Final = 60
 
 
-class Policy:
-    """``on_store_failure``, read: ``mode`` is ``local``, ``open`` or ``closed``; ``replicas`` divides local limits."""
+class StoreFailure(NamedTuple):
+    """What a request gets when the store fails: the option ``on_store_failure``.
 
-    __slots__ = ("mode", "replicas")
+    :param mode: ``local`` (this process decides alone), ``open`` (the request passes) or ``closed`` (503).
+    :param processes: by how many processes a limit is divided in the mode ``local``.
+    """
 
-    def __init__(self, mode: str, replicas: int = 1) -> None:
-        self.mode, self.replicas = mode, replicas
+    mode: str
+    processes: int = 1
 
-    def shares(self, rates: Sequence[Rate]) -> tuple[Rate, ...]:
-        """This process's part of each limit, at least 1."""
-        return tuple(rate._replace(limit=max(1, rate.limit // self.replicas)) for rate in rates)
+    def local(self, check: Check) -> Check:
+        """The check with this process's share of every limit, at least 1."""
+        if self.processes == 1:
+            return check
+        rates = tuple(rate._replace(limit=self._share(rate.limit)) for rate in check.rates)
+        slot = None if check.slot is None else self.local_slot(check.slot)
+        return check._replace(rates=rates, slot=slot)
 
-    def share(self, slot: Slot | None) -> Slot | None:
-        """The same of the slots."""
-        return None if slot is None else slot._replace(limit=max(1, slot.limit // self.replicas))
+    def local_slot(self, slot: Slot) -> Slot:
+        """The slot with this process's share of the limit."""
+        return slot._replace(limit=self._share(slot.limit))
+
+    def _share(self, limit: int) -> int:
+        return max(1, limit // self.processes)
 
 
-def policy_of(value: object, option: str) -> Policy:
-    """``"local"``, ``"local/4"`` (a quarter of each limit in each of four processes), ``"open"`` or ``"closed"``.
+def parse_store_failure(value: object, option: str) -> StoreFailure:
+    """Read ``"local"``, ``"local/4"`` (in each of four processes a quarter of each limit), ``"open"`` or ``"closed"``.
 
     :raises ConfigError: for anything else.
     """
     if isinstance(value, str):
-        mode, divided, replicas = value.partition("/")
+        mode, divided, processes = value.partition("/")
         if mode in ("local", "open", "closed") and not divided:
-            return Policy(mode)
-        if mode == "local" and replicas.isascii() and replicas.isdigit() and 1 <= int(replicas) <= 10_000:
-            return Policy(mode, int(replicas))
+            return StoreFailure(mode)
+        if mode == "local" and processes.isascii() and processes.isdigit() and 1 <= int(processes) <= 10_000:
+            return StoreFailure(mode, int(processes))
     raise ConfigError(option, value, "'local', 'local/<number of processes>', 'open' or 'closed'")
 
 
-def check_loop() -> None:
-    """Stores over a network are driven by asyncio.
+class _Denial(NamedTuple):
+    """A refusal by the store. It lasts from the store's decision on, which lies between the question and the answer.
 
-    :raises ConfigError: under trio.
-    """
-    try:
-        get_running_loop()
-    except RuntimeError:
-        expected = "memory:// under trio: stores over a network need a server that runs on asyncio"
-        raise ConfigError("RateLimit(storage=...)", "<a store over a network>", expected) from None
-
-
-class Budget:
-    """A time limit that a busy event loop does not use up.
-
-    When the timer fires late, the loop was held up and not the store: the answer may be there, unread. So the time
-    starts anew, and also after a punctual one the loop gets a few turns to deliver what has arrived.
+    :param ask_again_us: the earliest moment at which it can be over, counted from the question: the store is asked
+        again from then on.
+    :param retry_at_us: the latest such moment, counted from the answer: callers are told this one.
     """
 
-    __slots__ = ("_cancelling", "_fired", "_handle", "_loop", "_seconds", "_task", "_turns", "_when")
+    ask_again_us: int
+    retry_at_us: int
+    rates: tuple[Rate, ...]
+    costs: tuple[int, ...]
+    result: LimitResult
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._fired = False
-        self._turns = 0
 
-    def __enter__(self) -> None:
-        self._loop = get_running_loop()
-        self._task: Task[Any] | None = current_task()
-        self._cancelling = self._task.cancelling() if self._task else 0
-        self._arm()
+class FallbackBackend:
+    """Decides by a store over a network, and without it when it fails.
 
-    def _arm(self) -> None:
-        self._when = self._loop.time() + self._seconds
-        self._handle: TimerHandle | Any = self._loop.call_at(self._when, self._fire)
+    :param timeout: seconds that a decision may wait for the store.
+    :param cache_denials: answer a caller whom the store has refused from this process, until the wait is over. Safe
+        only when costs are fixed: a refund by another process would make the cache wrong.
+    """
 
-    def _fire(self) -> None:
-        if self._loop.time() - self._when > self._seconds / 4:
-            self._turns = 0
-            self._arm()
-        elif self._turns < 4:
-            self._turns += 1
-            self._handle = self._loop.call_soon(self._fire_again, self._loop.time())
+    def __init__(
+        self,
+        store: RemoteStore,
+        algorithm: Algorithm,
+        failure: StoreFailure,
+        *,
+        timeout: float,
+        clock: Clock,
+        cache_denials: bool = False,
+    ) -> None:
+        self.store = store
+        self._failure = failure
+        self._timeout = timeout
+        self._monotonic = clock.monotonic
+        self._local = MemoryStore(algorithm, clock)
+        self._breaker = Breaker(clock.monotonic)
+        self._denials: ExpiringTable[_Denial] | None = None
+        if cache_denials:
+            self._denials = ExpiringTable(_DENIAL_SECONDS * SECOND, max_entries=_MAX_DENIALS, shards=64)
+
+    async def decide(self, check: Check) -> CheckOutcome:
+        """Ask the store; if it fails, decide by ``on_store_failure``."""
+        start_us = int(self._monotonic() * SECOND)
+        denials = self._denials if check.take else None
+        if denials is not None:
+            denial = denials.get(check.digest, start_us)
+            if denial is not None and start_us < denial.ask_again_us and self._covers(denial, check):
+                wait_us = denial.retry_at_us - start_us
+                return CheckOutcome(denial.result._replace(wait_us=wait_us, reset_us=wait_us))
+        result, error = await self._ask(self.store.decide(check))
+        if result is None:
+            if self._failure.mode != "local":
+                return CheckOutcome(None, degraded=True, error=error)
+            return CheckOutcome(self._local.decide(self._failure.local(check)), degraded=True, error=error)
+        # A slot may come free at any time, so a refusal by the slots (a rate without a window) is not cached.
+        if denials is not None and result.wait_us and result.rate.window_us:
+            now_us = int(self._monotonic() * SECOND)
+            ask_again_us, retry_at_us = start_us + result.wait_us, now_us + result.wait_us
+            denials.put(check.digest, _Denial(ask_again_us, retry_at_us, check.rates, check.costs, result), now_us)
+        return CheckOutcome(result)
+
+    async def refund(self, check: Check, age_us: int, *, degraded: bool) -> None:
+        """Give the costs of a check back to whoever took them; charge negative costs. A refund that the store does not
+        take in time is lost.
+
+        :param age_us: microseconds since the costs were taken.
+        :param degraded: the costs were taken without the store.
+        """
+        await run_to_completion(self._refund(check, age_us, degraded))
+
+    async def _refund(self, check: Check, age_us: int, degraded: bool) -> None:
+        if degraded:
+            self._local.refund(self._failure.local(check), age_us)
         else:
-            self._fired = True
-            assert self._task is not None  # noqa: S101
-            self._task.cancel()
+            await self._ask(self.store.refund(check, age_us))
 
-    def _fire_again(self, asked_at: float) -> None:
-        if self._loop.time() - asked_at > self._seconds / 4:
-            self._turns = 0
-            self._arm()
-        else:
-            self._when = self._loop.time()
-            self._fire()
+    def lease(self, digest: str, slot: Slot) -> Lease:
+        """The lease of a slot that a check is about to ask for."""
+        return RemoteLease(self, digest, slot)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        self._handle.cancel()
-        if (
-            self._fired
-            and self._task is not None
-            and self._task.uncancel() <= self._cancelling
-            and kind is CancelledError
-        ):
-            raise TimeoutError("the store did not answer in time") from error
-        if kind is not CancelledError and self._task is not None and self._task.cancelling() > self._cancelling:
-            # redis-py may finish a command although it was cancelled meanwhile, and nobody would hear of that.
-            raise CancelledError from error
+    async def renew(self, digest: str, slot: Slot) -> None:
+        """Begin the lease of a slot again. A failure is counted by the breaker; the lease may end."""
+        await self._ask(self.store.renew(digest, slot))
 
+    async def release(self, digest: str, slot: Slot) -> None:
+        """Give a slot back to this process and to the store: a store that did not answer may have granted it. If the
+        store fails, the slot is free when its lease ends."""
+        self._local.release(digest, self._failure.local_slot(slot))
+        await self._ask(self.store.release(digest, slot))
 
-class Breaker:
-    """Opens after several failures in a row, lets one decision through now and then, closes when that succeeds."""
+    def check_event_loop(self) -> None:
+        """:raises ConfigError: under trio."""
+        check_event_loop()
 
-    __slots__ = ("_failures", "_monotonic", "_open_for", "_open_until", "_probing")
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._failures = 0
-        self._open_for = _OPEN_SECONDS
-        self._open_until = 0.0
-        self._probing = False
-
-    def lets_through(self) -> bool:
-        if self._failures < _OPENS_AFTER:
-            return True
-        if self._probing or self._monotonic() < self._open_until:
-            return False
-        self._probing = True
-        return True
-
-    def succeeded(self) -> None:
-        self._failures, self._open_for, self._probing = 0, _OPEN_SECONDS, False
-
-    def failed(self) -> None:
-        self._failures += 1
-        if self._failures >= _OPENS_AFTER:
-            if self._probing:
-                self._open_for = min(_OPEN_SECONDS_MOST, self._open_for * 2)
-            self._open_until = self._monotonic() + self._open_for
-        self._probing = False
-
-    def gave_up(self) -> None:
-        """The decision that was let through was cancelled by its client: nothing is learned from it."""
-        self._probing = False
+    async def close(self) -> None:
+        """Finish what cancelled requests have left to write, and close the store's connections of this event loop."""
+        await finish_writes()
+        with suppress(Exception):  # a connection that is gone already
+            await self.store.close()
 
     @property
     def retry_in(self) -> float:
-        """Seconds until the store is asked again."""
-        return max(0.0, self._open_until - self._monotonic()) if self._failures >= _OPENS_AFTER else 0.0
+        """Seconds until a store that fails is asked again."""
+        return self._breaker.retry_in
 
+    @staticmethod
+    def _covers(denial: _Denial, check: Check) -> bool:
+        """Whether the denial is of a check that needs no more than this one."""
+        return denial.rates == check.rates and denial.costs <= check.costs
 
-class Ladder:
-    """A store with what is below it. Its answer is a verdict and whether it is degraded; no verdict at all means that
-    nobody counted."""
-
-    def __init__(self, store: Store, strategy: Algorithm, policy: Policy, timeout: float, clock: Clock) -> None:
-        self._store = store
-        self._policy = policy
-        self._timeout = timeout
-        self._local = Memory(strategy, clock)
-        self.breaker = Breaker(clock.monotonic)
-
-    async def decide(
-        self,
-        digest: str,
-        rates: Sequence[Rate],
-        cost: Cost,
-        failed: Callable[[Exception], None],
-        *,
-        take: bool = True,
-        slot: Slot | None = None,
-        earlier: Sequence[str] = (),
-    ) -> tuple[LimitResult | None, bool]:
-        """Ask the store, else decide by ``on_store_failure``. ``failed`` is told what the store raised."""
-        question = self._store.decide(digest, rates, cost, take=take, slot=slot, earlier=earlier)
-        found = await self._ask(question, failed)
-        if found is not None:
-            return found, False
-        if self._policy.mode != "local":
-            return None, True
-        shares, share = self._policy.shares(rates), self._policy.share(slot)
-        return self._local.decide_now(digest, shares, cost, take=take, slot=share), True
-
-    async def give(
-        self,
-        digest: str,
-        rates: Sequence[Rate],
-        cost: Cost,
-        failed: Callable[[Exception], None],
-        *,
-        degraded: bool = False,
-        earlier: Sequence[str] = (),
-        age: int = 0,
-    ) -> None:
-        """Settle what was taken, where it was. What the store does not hear in time is lost."""
-        if degraded:
-            self._local.give_now(digest, self._policy.shares(rates), cost, age)
-            return
-        await self._ask(self._store.give(digest, rates, cost, earlier, age=age), failed)
-
-    async def renew(self, digest: str, slot: Slot) -> None:
-        """Begin a lease anew."""
-        await self._ask(self._store.renew(digest, slot), _unheard)
-
-    async def release(self, digest: str, slot: Slot) -> None:
-        """Give a slot back, wherever it was taken: a store that did not answer may have carried the decision out. What
-        it does not hear in time is free when the lease ends."""
-        share = self._policy.share(slot)
-        assert share is not None  # noqa: S101
-        self._local.release_now(digest, share)
-        await self._ask(self._store.release(digest, slot), _unheard)
-
-    async def close(self) -> None:
-        """Close the store's connections; one that is gone already is no error."""
-        with suppress(Exception):
-            await self._store.close()
-
-    async def _ask(self, question: Coroutine[Any, Any, AnswerT], failed: Callable[[Exception], None]) -> AnswerT | None:
-        if not self.breaker.lets_through():
+    async def _ask(self, question: Coroutine[Any, Any, ResultT]) -> tuple[ResultT | None, Exception | None]:
+        """What the store returned, or what it raised; neither if the breaker is open."""
+        if not self._breaker.allows():
             question.close()
-            return None
+            return None, None
         try:
-            check_loop()
+            check_event_loop()
         except ConfigError:
             question.close()
             raise
         try:
-            with Budget(self._timeout):
-                answer = await question
+            with StoreTimeout(self._timeout):
+                result = await question
         except Exception as error:
-            self.breaker.failed()
-            failed(error)
-            return None
+            self._breaker.failed()
+            return None, error
         except BaseException:
-            self.breaker.gave_up()
+            self._breaker.cancelled()
             raise
-        self.breaker.succeeded()
-        return answer
-
-
-def _unheard(error: Exception) -> None:
-    """The breaker has noted it, and the decision to come says so."""
+        self._breaker.succeeded()
+        return result, None

@@ -25,10 +25,10 @@ import limits.aio.storage as aio
 import limits.storage as sync
 
 from flexmw.kit.clock import SYSTEM, Clock
+from flexmw.kit.expiring import ExpiringTable
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.algorithms.base import State
 from flexmw.ratelimit.core import SECOND, Rate
-from flexmw.ratelimit.stores.memory import Table
 
 __all__ = ["AsyncMemoryStorage", "Counters", "MemoryStorage"]
 
@@ -42,7 +42,7 @@ class _Kept:
 
     def __init__(self, lives: int) -> None:
         self._lives = lives
-        self._tables: dict[int, Table] = {}
+        self._tables: dict[int, ExpiringTable[State]] = {}
 
     def find(self, key: str, now: int, window: int) -> State:
         table = self._tables.get(window)
@@ -51,7 +51,7 @@ class _Kept:
     def keep(self, key: str, state: State, now: int, window: int) -> None:
         table = self._tables.get(window)
         if table is None:
-            table = self._tables[window] = Table(window * self._lives)
+            table = self._tables[window] = ExpiringTable(window * self._lives)
         table.put(key, state, now)
 
     def windows(self) -> tuple[int, ...]:
@@ -60,10 +60,10 @@ class _Kept:
 
     def drop(self, key: str) -> None:
         for table in self._tables.values():
-            table.drop(key)
+            table.discard(key)
 
     def clear(self) -> int:
-        held = sum(table.held() for table in self._tables.values())
+        held = sum(table.count() for table in self._tables.values())
         self._tables.clear()
         return held
 

@@ -1,7 +1,7 @@
-"""Which rates apply to a request, and which requests are exempt: the ``limit`` and ``exempt`` options, read once.
+"""Which rates apply to a request, and which requests are exempt: the options ``limit``, ``tokens`` and ``exempt``.
 
->>> rates = Rules(("10/minute",), {"/v1/models": "100/minute"})
->>> rates.fixed({"type": "http", "method": "GET", "path": "/v1/models"})[0].limit
+>>> rates = UnitRates(("10/minute",), {"/v1/models": "100/minute"})
+>>> rates.by_path({"type": "http", "method": "GET", "path": "/v1/models"})[0].limit
 100
 """
 
@@ -14,32 +14,37 @@ from typing import Any, Final, TypeAlias, cast
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import Scope
 from flexmw.kit.clock import SYSTEM, Clock
+from flexmw.kit.expiring import ExpiringTable
 from flexmw.ratelimit.callers import Caller
-from flexmw.ratelimit.core import REQUESTS, SECOND, Rate
-from flexmw.ratelimit.rates import parse_rates
-from flexmw.ratelimit.stores.memory import Table
+from flexmw.ratelimit.core import REQUESTS, SECOND, TOKENS
+from flexmw.ratelimit.rates import Rates, parse_rates
 
-__all__ = ["TIER_SECONDS", "Exempt", "Rates", "Rules", "exemption"]
+__all__ = ["TIER_SECONDS", "Exempt", "RequestRates", "UnitRates", "exemption"]
 
 TIER_SECONDS: Final = 10.0
-"""How long the answer of an async ``limit`` function is believed for one caller. A plain function is always asked."""
+"""Seconds that the rates from an async ``limit`` function are kept for a caller. A plain function is always called."""
 
-_LIMIT: Final = (
+_MAX_TIERS: Final = 262_144
+_MAX_PARSED: Final = 4096
+_LIMIT_EXPECTED: Final = (
     "a function of the caller (and, if it takes two arguments, of the scope) that returns rates, or a table of rates "
     "by path, such as {'/v1/models': '100/minute', 'POST /v1/videos/*': '2/minute'}"
 )
-_EXEMPT: Final = (
+_EXEMPT_EXPECTED: Final = (
     "a path ('/health', '/static/*', 'OPTIONS *', 'GET /metrics'), a list of them, or a function of the scope"
 )
 
-Rates: TypeAlias = tuple[Rate, ...]
 Exempt: TypeAlias = Callable[[Scope], bool | Awaitable[bool]]
 
 
-class Rules:
-    """The rates of a request in one unit. ``fixed`` knows them at once; ``of`` asks the host's function.
+class UnitRates:
+    """The rates of a request in one unit: by the application's function, by path, or the same for all.
 
-    :param option: what ``limit`` is called in messages.
+    :param rates: the rates where ``limit`` says nothing.
+    :param limit: a function of the caller, or a table of rates by path.
+    :param option: the option's name for error messages.
+    :param unit: what is counted.
+    :raises ConfigError: for rates or a ``limit`` that cannot be understood.
     """
 
     def __init__(
@@ -52,21 +57,25 @@ class Rules:
         clock: Clock = SYSTEM,
     ) -> None:
         self._monotonic = clock.monotonic
-        self._tier = limit if callable(limit) else None
+        self._function = limit if callable(limit) else None
         self._option, self._unit = option, unit
-        many = "RateLimit(*rates)" if unit == REQUESTS else option
-        self._default = parse_rates(list(rates), many, any_limit=self._tier is not None, unit=unit) if rates else ()
+        rates_option = "RateLimit(*rates)" if unit == REQUESTS else option
+        is_dynamic = self._function is not None
+        self._default = parse_rates(list(rates), rates_option, any_limit=is_dynamic, unit=unit) if rates else ()
         self._table: list[tuple[_Route, Rates]] = []
         if isinstance(limit, Mapping):
-            for route, value in cast("Mapping[object, object]", limit).items():
-                rule = _Route(route, option)
-                self._table.append((rule, parse_rates(value, f"{option}[{route!r}]", group=rule.name, unit=unit)))
-            self._table.sort(key=lambda pair: pair[0].weight, reverse=True)
-        elif limit is not None and self._tier is None:
-            raise ConfigError(self._option, limit, _LIMIT)
-        self._takes_scope = self._tier is not None and _arguments(self._tier) > 1
+            for path, value in cast("Mapping[object, object]", limit).items():
+                route = _Route(path, option, _LIMIT_EXPECTED)
+                route_rates = parse_rates(value, f"{option}[{path!r}]", group=route.name, unit=unit)
+                self._table.append((route, route_rates))
+            self._table.sort(key=lambda entry: entry[0].specificity, reverse=True)
+        elif limit is not None and self._function is None:
+            raise ConfigError(self._option, limit, _LIMIT_EXPECTED)
+        self._takes_scope = self._function is not None and _parameters(self._function) > 1
         self._parsed: dict[Any, Rates] = {}
-        self._tiers = Table(int(TIER_SECONDS * SECOND), most=262_144, shards=64)
+        self._tiers: ExpiringTable[tuple[int, Rates]] = ExpiringTable(
+            int(TIER_SECONDS * SECOND), max_entries=_MAX_TIERS, shards=64
+        )
 
     @property
     def known(self) -> Rates:
@@ -74,64 +83,110 @@ class Rules:
         return self._default + tuple(rate for _, rates in self._table for rate in rates)
 
     @property
-    def asks(self) -> bool:
-        """Whether the host has to be asked."""
-        return self._tier is not None
+    def is_dynamic(self) -> bool:
+        """Whether the rates come from a function of the application."""
+        return self._function is not None
 
-    def fixed(self, scope: Scope) -> Rates:
-        """The rates of a request by its path; none means that it is not limited."""
+    def by_path(self, scope: Scope) -> Rates:
+        """The rates of a request by its path; none if the request is not limited."""
         for route, rates in self._table:
-            if route.fits(scope):
+            if route.matches(scope):
                 return rates
         return self._default
 
     async def of(self, caller: Caller, scope: Scope) -> Rates:
-        """The rates of a caller.
+        """The rates of a request; none if the request is not limited.
 
-        :raises ConfigError: when the host's function returns what is no rate.
+        :raises ConfigError: when the application's function returns something that is not a rate.
         """
-        assert self._tier is not None  # noqa: S101
-        now = int(self._monotonic() * SECOND)
-        held = self._tiers.get(caller.digest, now)
-        if held is not None and now < held[0]:
-            return held[1]  # type: ignore[no-any-return]
-        value = self._tier(caller, scope) if self._takes_scope else self._tier(caller)
+        if self._function is None:
+            return self.by_path(scope)
+        now_us = int(self._monotonic() * SECOND)
+        tier = self._tiers.get(caller.digest, now_us)
+        if tier is not None and now_us < tier[0]:
+            return tier[1]
+        value = self._function(caller, scope) if self._takes_scope else self._function(caller)
         if not isawaitable(value):
-            return self._read(value)
-        rates = self._read(await value)
-        self._tiers.put(caller.digest, (now + int(TIER_SECONDS * SECOND), rates), now)
+            return self._parse(value)
+        rates = self._parse(await value)
+        self._tiers.put(caller.digest, (now_us + int(TIER_SECONDS * SECOND), rates), now_us)
         return rates
 
-    def _read(self, value: Any) -> Rates:
+    def _parse(self, value: Any) -> Rates:
         if value is None:
             return self._default
         key: Any = tuple(cast("Sequence[object]", value)) if isinstance(value, list) else value
         rates = self._parsed.get(key)
         if rates is None:
             rates = parse_rates(cast("object", value), self._option, any_limit=True, unit=self._unit)
-            if len(self._parsed) < 4096:
+            if len(self._parsed) < _MAX_PARSED:
                 self._parsed[key] = rates
+        return rates
+
+
+class RequestRates:
+    """The rates of a request in every unit: requests, and tokens besides.
+
+    :param rates: the option ``rates``.
+    :param limit: the option ``limit``.
+    :param tokens: the option ``tokens``; ``None`` if no tokens are counted.
+    :raises ConfigError: for rates that cannot be understood.
+    """
+
+    def __init__(
+        self, rates: Sequence[object], limit: object = None, tokens: Any = None, *, clock: Clock = SYSTEM
+    ) -> None:
+        self._units = [UnitRates(rates, limit, clock=clock)]
+        tokens_vary = callable(tokens) or isinstance(tokens, Mapping)
+        if tokens is not None:
+            given = () if tokens_vary else tokens if isinstance(tokens, (list, tuple)) else (tokens,)
+            token_limit = tokens if tokens_vary else None
+            self._units.append(UnitRates(given, token_limit, option="RateLimit(tokens=...)", unit=TOKENS, clock=clock))
+        self.known: Rates = tuple(rate for unit in self._units for rate in unit.known)
+        """All rates that are known before the first request."""
+        self.static: Rates = self.known if limit is None and not tokens_vary else ()
+        """The rates of every request, if they depend on nothing."""
+        self.is_dynamic = any(unit.is_dynamic for unit in self._units)
+        """Whether some rates come from a function of the application."""
+
+    def by_path(self, scope: Scope) -> Rates:
+        """The rates of a request by its path; none if the request is not limited."""
+        rates: Rates = ()
+        for unit in self._units:
+            rates += unit.by_path(scope)
+        return rates
+
+    async def of(self, caller: Caller, scope: Scope) -> Rates:
+        """The rates of a request; none if the request is not limited.
+
+        :raises ConfigError: when the application's function returns something that is not a rate.
+        """
+        if self.static:
+            return self.static
+        rates: Rates = ()
+        for unit in self._units:
+            rates += await unit.of(caller, scope)
         return rates
 
 
 class _Route:
     """``"/path"``, ``"/prefix/*"``, ``"METHOD *"`` or ``"METHOD /path"``."""
 
-    def __init__(self, text: object, option: str, expected: str = _LIMIT) -> None:
-        method, found, path = text.rpartition(" ") if isinstance(text, str) else ("", "", "")
-        self._method = method.strip().upper() if found else ""
+    def __init__(self, text: object, option: str, expected: str) -> None:
+        method, space, path = text.rpartition(" ") if isinstance(text, str) else ("", "", "")
+        self._method = method.strip().upper() if space else ""
         self._path, star, rest = path.partition("*")
         if rest or not (star or self._path) or (self._path and not self._path.startswith("/")):
             raise ConfigError(option, text, expected)
-        self._prefix = bool(star)
+        self._is_prefix = bool(star)
         self.name = f"{self._method} {path}".strip()
-        self.weight = (len(self._path), not star, bool(self._method))
+        self.specificity = (len(self._path), not star, bool(self._method))
 
-    def fits(self, scope: Scope) -> bool:
+    def matches(self, scope: Scope) -> bool:
         if self._method and scope.get("method") != self._method:
             return False
-        path = scope["path"]
-        return path.startswith(self._path) if self._prefix else path == self._path  # type: ignore[no-any-return]
+        path: str = scope["path"]
+        return path.startswith(self._path) if self._is_prefix else path == self._path
 
 
 def exemption(value: Any, option: str) -> Exempt | None:
@@ -144,15 +199,18 @@ def exemption(value: Any, option: str) -> Exempt | None:
     if callable(value):
         return cast("Exempt", value)
     if not isinstance(value, (str, list, tuple)):
-        raise ConfigError(option, value, _EXEMPT)
-    several = [value] if isinstance(value, str) else cast("Sequence[object]", value)
-    routes = [_Route(each, option, _EXEMPT) for each in several]
-    return lambda scope: any(route.fits(scope) for route in routes)
+        raise ConfigError(option, value, _EXEMPT_EXPECTED)
+    paths = [value] if isinstance(value, str) else cast("Sequence[object]", value)
+    routes = [_Route(path, option, _EXEMPT_EXPECTED) for path in paths]
+    return lambda scope: any(route.matches(scope) for route in routes)
 
 
-def _arguments(function: Callable[..., Any]) -> int:
+def _parameters(function: Callable[..., Any]) -> int:
+    """The number of positional parameters; 1 if it cannot be told."""
     try:
         parameters = signature(function).parameters.values()
     except (TypeError, ValueError):
         return 1
-    return sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
+    return sum(
+        parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) for parameter in parameters
+    )

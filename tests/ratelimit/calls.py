@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from flexmw.ratelimit.core import Check, Rate
 
 
 @dataclass
@@ -88,3 +91,14 @@ def answering(status: int = 200, *headers: tuple[bytes, bytes]) -> ASGIApp:
 
     app.calls = 0  # type: ignore[attr-defined]
     return app
+
+
+def check_of(digest: str, rates: tuple[Rate, ...], cost: int | Sequence[int] = 1, **more: Any) -> Check:
+    """What a store is asked: one cost in every rate, or one for each."""
+    costs = (cost,) * len(rates) if isinstance(cost, int) else tuple(cost)
+    return Check(digest, rates, costs, **more)
+
+
+async def awaited(value: Any) -> Any:
+    """What a method returns, of a store in this process or over a network."""
+    return await value if isawaitable(value) else value

@@ -23,31 +23,33 @@ from flexmw.errors import ConfigError
 from flexmw.kit.store_url import parse
 from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import Limited
+from flexmw.ratelimit.asgi import RateLimitMiddleware
+from flexmw.ratelimit.backend import LocalBackend
 from flexmw.ratelimit.core import Slot
 from flexmw.ratelimit.rates import parse_rates
-from flexmw.ratelimit.stores.memory import Memory
-from flexmw.ratelimit.stores.redis import Redis
+from flexmw.ratelimit.stores.memory import MemoryStore
+from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
-from tests.ratelimit.calls import Answer, answering, ask, call, scope_of
+from tests.ratelimit.calls import Answer, answering, ask, call, check_of, scope_of
 from tests.servers import Child
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(ALGORITHMS)
-Make = Callable[..., Limited]
+Make = Callable[..., RateLimitMiddleware]
 ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 
-def slots_of(app: Limited) -> int:
+def slots_of(app: RateLimitMiddleware) -> int:
     """How many slots this process's memory has given out."""
-    assert app.limiter.memory is not None
-    return sum(map(len, app.limiter.memory._slots.values()))
+    assert isinstance(app.backend, LocalBackend)
+    store: Any = app.backend.store
+    return sum(map(len, store._holders.values()))
 
 
-def limited(*rates: str, app: ASGIApp | None = None, **options: Any) -> Limited:
+def limited(*rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
     made = RateLimit(*rates, **options).asgi(app or answering())
-    assert isinstance(made, Limited)
+    assert isinstance(made, RateLimitMiddleware)
     return made
 
 
@@ -224,24 +226,24 @@ async def test_every_dialect_says_what_was_refused(dialect: str) -> None:
 def test_holders_never_pass_the_number_and_every_free_slot_can_be_had(
     most: int, steps: list[int | None], rate: int
 ) -> None:
-    memory, rates = Memory(ALGORITHMS["fixed-window"]), parse_rates(f"{rate}/day")
+    memory, rates = MemoryStore(ALGORITHMS["fixed-window"]), parse_rates(f"{rate}/day")
     held: list[Slot] = []
     taken = 0
     for number, step in enumerate(steps):
         if step is None:
             slot = Slot(f"{number}", most, 1)
-            said = memory.decide_now("caller", rates, 1, slot=slot)
+            said = memory.decide(check_of("caller", rates, 1, slot=slot))
             assert (said.wait_us == 0) == (len(held) < most and taken < rate)
             if not said.wait_us:
                 held.append(slot)
                 taken += 1
                 assert said.remaining == rate - taken
         elif held:
-            memory.release_now("caller", held.pop(step % len(held)))
+            memory.release("caller", held.pop(step % len(held)))
     for slot in held:
-        memory.release_now("caller", slot)
-        memory.release_now("caller", slot)
-    assert memory._slots == {}
+        memory.release("caller", slot)
+        memory.release("caller", slot)
+    assert memory._holders == {}
 
 
 @pytest.mark.parametrize(
@@ -262,9 +264,9 @@ def test_slots_that_cannot_work_are_refused(options: Any, words: str) -> None:
 
 @pytest.fixture
 async def shared(redis_url: str) -> AsyncGenerator[Make]:
-    apps: list[Limited] = []
+    apps: list[RateLimitMiddleware] = []
 
-    def make(*rates: str, app: ASGIApp | None = None, **options: Any) -> Limited:
+    def make(*rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
         made = limited(*rates, app=app, **{"storage": redis_url, "store_timeout": 2.0, **options})
         apps.append(made)
         return made
@@ -475,7 +477,7 @@ async def test_closing_waits_for_what_cancelled_requests_left_behind(shared: Mak
 
 @pytest.mark.parametrize("strategy", NAMES)
 def test_rates_tokens_and_slots_of_a_caller_lie_on_one_node(redis_url: str, strategy: str) -> None:
-    store = Redis(ALGORITHMS[strategy], parse(redis_url, "storage"))
+    store = RedisStore(ALGORITHMS[strategy], parse(redis_url, "storage"))
     asked: list[str] = []
 
     class Client:
@@ -486,7 +488,7 @@ def test_rates_tokens_and_slots_of_a_caller_lie_on_one_node(redis_url: str, stra
     store._connect = Client  # type: ignore[method-assign]
     rates = parse_rates(["5/minute", "9/day"]) + parse_rates(["100/minute"], unit="tokens")
     with pytest.raises(ConnectionError):
-        anyio.run(lambda: store.decide("digest", rates, (1, 1, 40), slot=Slot("holder", 3, 60_000_000)))
+        anyio.run(lambda: store.decide(check_of("digest", rates, (1, 1, 40), slot=Slot("holder", 3, 60_000_000))))
     assert len(set(asked)) == len(asked) >= 4
     assert len({key_slot(key.encode()) for key in asked}) == 1
 
@@ -536,8 +538,8 @@ async def test_a_store_that_never_answers_is_waited_for_once_a_request(shared: M
 
 @ASYNCIO
 async def test_a_lease_is_begun_anew_only_while_it_is_held(redis_url: str, server: redis.Redis) -> None:
-    store, slot = Redis(ALGORITHMS["gcra"], parse(redis_url, "storage")), Slot("holder", 1, 60_000_000)
-    await store.decide("digest", (), 1, slot=slot)
+    store, slot = RedisStore(ALGORITHMS["gcra"], parse(redis_url, "storage")), Slot("holder", 1, 60_000_000)
+    await store.decide(check_of("digest", (), 1, slot=slot))
     (key,) = server.keys("*slots*")
     server.zadd(key, {"holder": 1})
     await store.renew("digest", slot)

@@ -156,13 +156,13 @@ def test_a_refused_request_takes_nothing_from_any_window(name: str) -> None:
     minute, day = rate(5, 60 * SECOND), rate(6, 86_400 * SECOND)
     states: list[object] = [None, None]
     for _ in range(5):
-        admitted, states = admit(strategy, (minute, day), states, 0, 1)  # type: ignore[assignment]
+        admitted, states = admit(strategy, (minute, day), states, 0, (1, 1))  # type: ignore[assignment]
         assert admitted
     for _ in range(3):
-        admitted, states = admit(strategy, (minute, day), states, 0, 1)  # type: ignore[assignment]
+        admitted, states = admit(strategy, (minute, day), states, 0, (1, 1))  # type: ignore[assignment]
         assert not admitted
     assert strategy.remaining(states[1], 0, day) == 1
-    said = result_of(strategy, (minute, day), states, 0, 1, admitted=False)
+    said = result_of(strategy, (minute, day), states, 0, (1, 1), admitted=False)
     assert (said.rate, said.remaining, said.reset_us) == (minute, 0, said.wait_us)
 
 
@@ -186,17 +186,17 @@ def test_a_hit_is_the_sum_of_its_parts(name: str, limit: int, window: int, gaps:
 
 def test_looking_takes_nothing() -> None:
     strategy, only = ALGORITHMS["fixed-window"], rate(5, SECOND)
-    assert admit(strategy, (only,), [None], 0, 1, take=False) == (True, [None])
+    assert admit(strategy, (only,), [None], 0, (1,), take=False) == (True, [None])
 
 
 def test_of_several_windows_the_tightest_speaks_and_of_equals_the_longest() -> None:
     strategy = ALGORITHMS["fixed-window"]
     minute, day = rate(10, 60 * SECOND), rate(100, 86_400 * SECOND)
-    said = result_of(strategy, (minute, day), [(SECOND, 5), (SECOND, 80)], 0, 1, admitted=True)
+    said = result_of(strategy, (minute, day), [(SECOND, 5), (SECOND, 80)], 0, (1, 1), admitted=True)
     assert (said.rate, said.remaining) == (day, 20)
-    said = result_of(strategy, (minute, day), [(SECOND, 5), (2 * SECOND, 50)], 0, 1, admitted=True)
+    said = result_of(strategy, (minute, day), [(SECOND, 5), (2 * SECOND, 50)], 0, (1, 1), admitted=True)
     assert said.rate == day
-    denied = result_of(strategy, (minute, day), [(SECOND, 10), (2 * SECOND, 100)], 0, 1, admitted=False)
+    denied = result_of(strategy, (minute, day), [(SECOND, 10), (2 * SECOND, 100)], 0, (1, 1), admitted=False)
     assert (denied.rate, denied.wait_us) == (day, 2 * SECOND)
 
 

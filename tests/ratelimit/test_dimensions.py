@@ -18,18 +18,19 @@ from flexmw.kit.store_url import parse as parse_url
 from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.algorithms.windows import admit, result_of
-from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.core import LimitResult, Slot, costs_of, with_slot
+from flexmw.ratelimit.asgi import RateLimitMiddleware
+from flexmw.ratelimit.core import LimitResult, Slot, with_slot
+from flexmw.ratelimit.cost import Charge, Pricing
 from flexmw.ratelimit.rates import parse_rates
-from flexmw.ratelimit.stores.memory import Memory
-from flexmw.ratelimit.stores.redis import Redis
+from flexmw.ratelimit.stores.memory import MemoryStore
+from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
-from tests.ratelimit.calls import Answer, answering, ask, call, scope_of
+from tests.ratelimit.calls import Answer, answering, ask, awaited, call, check_of, scope_of
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
 UNITS = ("requests", "tokens")
-Make = Callable[..., Limited]
+Make = Callable[..., RateLimitMiddleware]
 
 
 @pytest.fixture
@@ -93,13 +94,16 @@ def test_each_unit_shows_its_tightest_window_and_the_one_that_denies_longest_spe
 
 
 def test_a_store_whose_clock_saw_a_refusal_that_is_over_is_asked_again_at_once() -> None:
-    said = result_of(ALGORITHMS["fixed-window"], parse_rates("2/minute"), [None], 0, 1, admitted=False)
+    said = result_of(ALGORITHMS["fixed-window"], parse_rates("2/minute"), [None], 0, (1,), admitted=False)
     assert (said.wait_us, said.reset_us) == (1, 1)
 
 
-def test_one_number_is_the_cost_in_every_rate() -> None:
-    assert tuple(costs_of(both(), 3)) == (3, 3)
-    assert tuple(costs_of(both(), (1, 40))) == (1, 40)
+def test_one_number_is_the_cost_in_every_rate_and_tokens_have_a_cost_of_their_own() -> None:
+    async def charged(pricing: Pricing) -> Charge:
+        return await pricing.charge(scope_of(), both())
+
+    assert asyncio.run(charged(Pricing(3))).costs == (3, 3)
+    assert asyncio.run(charged(Pricing(1, 40))).costs == (1, 40)
 
 
 def test_the_rates_refuse_before_the_slots_do() -> None:
@@ -134,9 +138,9 @@ def test_limits_itself_agrees_on_the_tokens(redis_url: str, strategy: str) -> No
     theirs = LIMITS_STRATEGIES[strategy](storage_from_string(redis_url))
 
     async def used() -> None:
-        store = Redis(ALGORITHMS[strategy], parse_url(redis_url, "storage"))
+        store = RedisStore(ALGORITHMS[strategy], parse_url(redis_url, "storage"))
         for _ in range(3):
-            await store.decide("digest", both(), (1, 20))
+            await store.decide(check_of("digest", both(), (1, 20)))
         await store.close()
 
     asyncio.run(used())
@@ -167,24 +171,25 @@ def test_memory_and_redis_decide_alike_in_every_unit_and_about_slots(redis_url: 
         asyncio.run(compare(f"caller {next(callers)}", steps, both(f"{limits[0]}/day", f"{limits[1]}/day"), most))
 
     async def compare(digest: str, steps: Any, rates: Any, most: int) -> None:
-        store, memory = Redis(ALGORITHMS[strategy], parse_url(redis_url, "storage")), Memory(ALGORITHMS[strategy])
+        store, memory = (
+            RedisStore(ALGORITHMS[strategy], parse_url(redis_url, "storage")),
+            MemoryStore(ALGORITHMS[strategy]),
+        )
         held: list[Slot] = []
         try:
             for number, (what, first, second, seated) in enumerate(steps):
                 if what == "settle":
                     for one in (store, memory):
-                        await one.give(digest, rates[1:], first)
+                        await awaited(one.refund(check_of(digest, rates[1:], first)))
                 elif what == "release":
                     if held:
                         slot = held.pop(first % len(held))
                         for one in (store, memory):
-                            await one.release(digest, slot)
+                            await awaited(one.release(digest, slot))
                 else:
                     slot = Slot(f"holder {number}", most, 60_000_000) if seated else None  # type: ignore[assignment]
-                    theirs, ours = [
-                        await one.decide(digest, rates, (first, second), take=what == "ask", slot=slot)
-                        for one in (store, memory)
-                    ]
+                    check = check_of(digest, rates, (first, second), take=what == "ask", slot=slot)
+                    theirs, ours = [await awaited(one.decide(check)) for one in (store, memory)]
                     assert shape(theirs) == shape(ours)
                     assert abs(theirs.wait_us - ours.wait_us) < 30_000_000
                     if seated and what == "ask" and not ours.wait_us:
@@ -322,11 +327,11 @@ def test_tokens_that_cannot_work_are_refused(options: Any, words: str) -> None:
 
 @pytest.fixture
 async def shared(redis_url: str) -> AsyncGenerator[Make]:
-    apps: list[Limited] = []
+    apps: list[RateLimitMiddleware] = []
 
-    def make(*rates: str, app: ASGIApp | None = None, **options: Any) -> Limited:
+    def make(*rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
         made = RateLimit(*rates, storage=redis_url, store_timeout=2.0, **options).asgi(app or answering())
-        assert isinstance(made, Limited)
+        assert isinstance(made, RateLimitMiddleware)
         apps.append(made)
         return made
 

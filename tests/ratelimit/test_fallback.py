@@ -16,16 +16,18 @@ from flexmw.kit.clock import SYSTEM
 from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import Limited
-from flexmw.ratelimit.core import LimitResult, Rate, Slot
-from flexmw.ratelimit.fallback import Breaker, Budget, Ladder, policy_of
+from flexmw.ratelimit.asgi import RateLimitMiddleware
+from flexmw.ratelimit.breaker import Breaker
+from flexmw.ratelimit.core import Check, LimitResult, Rate, Slot
+from flexmw.ratelimit.fallback import FallbackBackend, parse_store_failure
 from flexmw.ratelimit.rates import parse_rates
+from flexmw.ratelimit.timeout import StoreTimeout
 from flexmw.testing import FakeClock
-from tests.ratelimit.calls import answering, ask, call, scope_of
+from tests.ratelimit.calls import answering, ask, call, check_of, scope_of
 from tests.servers import Child, redis_binary, redis_process, skip_unless
 
 pytestmark = pytest.mark.anyio
-Make = Callable[..., Limited]
+Make = Callable[..., RateLimitMiddleware]
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +37,11 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def limited() -> AsyncGenerator[Make]:
-    apps: list[Limited] = []
+    apps: list[RateLimitMiddleware] = []
 
-    def make(*rates: str, **options: Any) -> Limited:
+    def make(*rates: str, **options: Any) -> RateLimitMiddleware:
         app = RateLimit(*rates, **options).asgi(answering())
-        assert isinstance(app, Limited)
+        assert isinstance(app, RateLimitMiddleware)
         apps.append(app)
         return app
 
@@ -72,7 +74,7 @@ async def test_a_store_that_is_down_is_never_a_500_and_this_process_limits_alone
     assert all(details["policy"] == "3/minute" and isinstance(details["exception"], Exception) for details in failed)
     decided = [details for event, details in told if event == "flexmw.rate_limiting.decided"]
     assert [details.get("error_type") for details in decided[2:4]] == ["ConnectionError", None]
-    assert decided[0]["decision"].degraded
+    assert decided[0]["degraded"]
 
 
 async def test_a_share_of_the_limit_is_what_one_of_several_processes_admits_alone(
@@ -173,28 +175,28 @@ async def test_a_client_that_goes_away_is_no_failure_of_the_store() -> None:
     entered = asyncio.Event()
 
     class Slow:
-        async def decide(self, *question: Any, **more: Any) -> LimitResult:
+        async def decide(self, check: Check) -> LimitResult:
             entered.set()
             await asyncio.sleep(60)
             raise AssertionError
 
-        async def give(self, *correction: Any, **more: Any) -> None: ...
+        async def refund(self, check: Check, age_us: int) -> None: ...
         async def renew(self, digest: str, slot: Slot) -> None: ...
         async def release(self, digest: str, slot: Slot) -> None: ...
         async def close(self) -> None: ...
 
-    failures: list[Exception] = []
-    ladder = Ladder(Slow(), ALGORITHMS["gcra"], policy_of("local", "x"), 30.0, SYSTEM)
-    task = asyncio.create_task(ladder.decide("caller", parse_rates("1/minute"), 1, failures.append))
+    failure = parse_store_failure("local", "x")
+    backend = FallbackBackend(Slow(), ALGORITHMS["gcra"], failure, timeout=30.0, clock=SYSTEM)
+    task = asyncio.create_task(backend.decide(check_of("caller", parse_rates("1/minute"))))
     await entered.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (failures, ladder.breaker.retry_in) == ([], 0.0)
+    assert (backend._breaker._failures, backend.retry_in) == (0, 0.0)
 
 
 async def test_a_budget_that_is_kept_cancels_nothing() -> None:
-    with Budget(5.0):
+    with StoreTimeout(5.0):
         await asyncio.sleep(0)
     task = asyncio.current_task()
     assert task is not None
@@ -202,7 +204,7 @@ async def test_a_budget_that_is_kept_cancels_nothing() -> None:
 
 
 async def test_a_budget_that_runs_out_is_a_timeout_and_leaves_the_task_as_it_was() -> None:
-    with pytest.raises(TimeoutError, match="did not answer in time"), Budget(0.01):
+    with pytest.raises(TimeoutError, match="did not answer in time"), StoreTimeout(0.01):
         await asyncio.sleep(10)
     task = asyncio.current_task()
     assert task is not None
@@ -213,7 +215,7 @@ async def test_a_cancellation_that_the_store_s_driver_swallows_is_not_lost() -> 
     entered = asyncio.Event()
 
     async def swallowing() -> None:
-        with Budget(5.0):
+        with StoreTimeout(5.0):
             entered.set()
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(60)
@@ -255,34 +257,34 @@ def test_the_breaker_opens_after_three_failures_tries_one_and_closes_on_success(
     breaker = Breaker(clock.monotonic)
     for _ in range(2):
         breaker.failed()
-    assert breaker.lets_through()
+    assert breaker.allows()
     breaker.succeeded()
     for _ in range(3):
-        assert breaker.lets_through()
+        assert breaker.allows()
         breaker.failed()
-    assert not breaker.lets_through()
+    assert not breaker.allows()
     assert breaker.retry_in == pytest.approx(1.0)
     clock.advance(1.01)
-    assert [breaker.lets_through() for _ in range(3)] == [True, False, False]
+    assert [breaker.allows() for _ in range(3)] == [True, False, False]
     breaker.failed()
     assert breaker.retry_in == pytest.approx(2.0)
     clock.advance(2.01)
-    assert breaker.lets_through()
-    breaker.gave_up()
-    assert breaker.lets_through()
+    assert breaker.allows()
+    breaker.cancelled()
+    assert breaker.allows()
     breaker.succeeded()
-    assert [breaker.lets_through() for _ in range(3)] == [True, True, True]
+    assert [breaker.allows() for _ in range(3)] == [True, True, True]
     assert breaker.retry_in == 0.0
 
 
 @pytest.mark.parametrize("value", ["", "local/x", "local/-1", "closed/2", None, 7])
 def test_a_policy_that_is_none_is_refused(value: object) -> None:
     with pytest.raises(ConfigError, match="'local/<number of processes>'"):
-        policy_of(value, "on_store_failure")
+        parse_store_failure(value, "on_store_failure")
 
 
 def test_a_share_is_never_less_than_one_request() -> None:
-    shares = policy_of("local/8", "x").shares(parse_rates(["4/minute", "80/day"]))
+    shares = parse_store_failure("local/8", "x").local(check_of("caller", parse_rates(["4/minute", "80/day"]))).rates
     assert [share.limit for share in shares] == [1, 10]
     assert all(isinstance(share, Rate) for share in shares)
 
@@ -297,7 +299,7 @@ def test_a_store_over_a_network_says_that_it_cannot_run_under_trio(closed_port: 
 async def test_a_lifespan_closes_the_connections_at_its_end(limited: Make, redis_url: str) -> None:
     app = limited("5/minute", storage=redis_url)
     await call(app)
-    store: Any = app.limiter._ladder._store
+    store: Any = app.backend.store
     assert len(store._clients) == 1
     await ask(app, {"type": "lifespan"})
     assert len(store._clients) == 0

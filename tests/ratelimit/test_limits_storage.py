@@ -21,9 +21,9 @@ from limits.storage import storage_from_string
 from flexmw.ratelimit.limits_storage import AsyncMemoryStorage, Counters, MemoryStorage
 from flexmw.testing import FakeClock
 
-SYNC: Final[Any] = limits.strategies.ALGORITHMS
-ASYNC: Final[Any] = limits.aio.strategies.ALGORITHMS
-NAMES = sorted(limits.strategies.ALGORITHMS)
+SYNC: Final[Any] = limits.strategies.STRATEGIES
+ASYNC: Final[Any] = limits.aio.strategies.STRATEGIES
+NAMES = sorted(limits.strategies.STRATEGIES)
 
 
 class _NoTimer:

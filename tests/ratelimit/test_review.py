@@ -13,12 +13,12 @@ from starlette.types import Receive, Scope, Send
 from flexmw.kit.store_url import parse
 from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import Limited
+from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.core import SECOND
 from flexmw.ratelimit.rates import parse_rates
-from flexmw.ratelimit.stores.redis import Redis
+from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
-from tests.ratelimit.calls import answering, call
+from tests.ratelimit.calls import answering, call, check_of
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
@@ -38,9 +38,9 @@ class Late:
         await answering()(scope, receive, send)
 
 
-def limited(*rates: str, app: Any = None, **options: Any) -> Limited:
+def limited(*rates: str, app: Any = None, **options: Any) -> RateLimitMiddleware:
     made = RateLimit(*rates, **options).asgi(app or answering())
-    assert isinstance(made, Limited)
+    assert isinstance(made, RateLimitMiddleware)
     return made
 
 
@@ -112,27 +112,27 @@ async def test_a_store_that_is_slow_to_decide_costs_nobody_what_is_given_back(st
     clock, gate = FakeClock(), Late()
     gate.opened.set()
     app = limited(app=gate, tokens="100/minute", token_cost=lambda scope: 90, strategy=strategy, clock=clock)
-    decide = app.limiter.decide
+    decide = app.backend.decide
 
     async def slow_to_decide(*values: Any, **options: Any) -> Any:
         clock.advance(0.05)
         return await decide(*values, **options)
 
-    app.limiter.decide = slow_to_decide  # type: ignore[method-assign]
+    app.backend.decide = slow_to_decide  # type: ignore[method-assign]
     assert [(await call(app, path="/late")).status for _ in range(2)] == [200, 200]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("strategy", NAMES)
 async def test_redis_knows_too_what_can_come_back(redis_url: str, strategy: str, anyio_backend: str) -> None:
-    store, rates = Redis(ALGORITHMS[strategy], parse(redis_url, "storage")), parse_rates("100/hour")
+    store, rates = RedisStore(ALGORITHMS[strategy], parse(redis_url, "storage")), parse_rates("100/hour")
     left: list[int] = []
     try:
         for age in (0, 5, 3_000, 3_601, 7_201):
             digest = f"{strategy} {age}"
-            await store.decide(digest, rates, 90)
-            await store.give(digest, rates, 80, age=age * SECOND)
-            left.append((await store.decide(digest, rates, 0, take=False)).remaining)
+            await store.decide(check_of(digest, rates, 90))
+            await store.refund(check_of(digest, rates, 80), age * SECOND)
+            left.append((await store.decide(check_of(digest, rates, 0, take=False))).remaining)
     finally:
         await store.close()
     # What was taken in a window that has just begun cannot have been taken long before; a bucket has drained since.
@@ -141,13 +141,13 @@ async def test_redis_knows_too_what_can_come_back(redis_url: str, strategy: str,
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_of_a_log_in_redis_only_what_is_old_enough_comes_back(redis_url: str, anyio_backend: str) -> None:
-    store, rates = Redis(ALGORITHMS["moving-window"], parse(redis_url, "storage")), parse_rates("100/hour")
+    store, rates = RedisStore(ALGORITHMS["moving-window"], parse(redis_url, "storage")), parse_rates("100/hour")
     key = f"LIMITS:{rates[0].key('log', 'moving-window')}"
     now = time.time()
     try:
         with redis.Redis.from_url(redis_url) as server:
             server.rpush(key, *[now] * 10, *[now - 60] * 50, *[now - 120] * 5)
-            await store.give("log", rates, 30, age=30 * SECOND)
+            await store.refund(check_of("log", rates, 30), 30 * SECOND)
             stamps = [round(now - float(stamp)) for stamp in server.lrange(key, 0, -1)]
     finally:
         await store.close()

@@ -14,13 +14,13 @@ from flexmw.errors import ConfigError
 from flexmw.kit.identity import CallerHasher
 from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import Limited
+from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call, scope_of
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
-Make = Callable[..., Limited]
+Make = Callable[..., RateLimitMiddleware]
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +30,13 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def limited(redis_url: str) -> AsyncGenerator[Make]:
-    apps: list[Limited] = []
+    apps: list[RateLimitMiddleware] = []
 
-    def make(pepper: Any, *rates: str, app: ASGIApp | None = None, **options: Any) -> Limited:
+    def make(pepper: Any, *rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
         made = RateLimit(
             *rates, storage=redis_url, store_timeout=2.0, on_store_failure="closed", pepper=pepper, **options
         ).asgi(app or answering())
-        assert isinstance(made, Limited)
+        assert isinstance(made, RateLimitMiddleware)
         apps.append(made)
         return made
 

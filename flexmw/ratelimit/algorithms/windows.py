@@ -17,20 +17,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flexmw.ratelimit.algorithms.base import Algorithm, State
-from flexmw.ratelimit.core import Cost, LimitResult, Rate, combine, costs_of
+from flexmw.ratelimit.core import LimitResult, Rate, combine
 
 __all__ = ["admit", "result_of"]
 
 
 def admit(
-    algorithm: Algorithm, rates: Sequence[Rate], states: Sequence[State], now_us: int, cost: Cost, *, take: bool = True
+    algorithm: Algorithm,
+    rates: Sequence[Rate],
+    states: Sequence[State],
+    now_us: int,
+    costs: Sequence[int],
+    *,
+    take: bool = True,
 ) -> tuple[bool, Sequence[State]]:
     """Check every window, then take from all of them or from none. Returns whether the request is admitted, and the
     states afterwards.
 
     :param take: ``False`` only looks.
     """
-    costs = costs_of(rates, cost)
     for rate, state, amount in zip(rates, states, costs, strict=True):
         if algorithm.wait(state, now_us, rate, amount):
             return False, states
@@ -43,14 +48,19 @@ def admit(
 
 
 def result_of(
-    algorithm: Algorithm, rates: Sequence[Rate], states: Sequence[State], now_us: int, cost: Cost, admitted: bool
+    algorithm: Algorithm,
+    rates: Sequence[Rate],
+    states: Sequence[State],
+    now_us: int,
+    costs: Sequence[int],
+    admitted: bool,
 ) -> LimitResult:
     """The result for a caller, from the states as :func:`admit` or a server left them."""
     if len(rates) == 1 and admitted:
         rate, state = rates[0], states[0]
         return LimitResult(rate, algorithm.remaining(state, now_us, rate), 0, algorithm.reset(state, now_us, rate))
     results: list[LimitResult] = []
-    for rate, state, amount in zip(rates, states, costs_of(rates, cost), strict=True):
+    for rate, state, amount in zip(rates, states, costs, strict=True):
         wait_us = 0 if admitted else algorithm.wait(state, now_us, rate, amount)
         reset_us = wait_us or algorithm.reset(state, now_us, rate)
         results.append(LimitResult(rate, algorithm.remaining(state, now_us, rate), wait_us, reset_us))

@@ -1,123 +1,120 @@
-"""Many equal questions at once, asked in few commands.
+"""Batching: many equal checks at once become few commands.
 
-The first questions go one by one, side by side. Those that come while so many are on their way wait until one of them
-is back, or for as long as company is worth, and go together: the store admits as many of them as fit, in the order in
-which they came. So nobody waits for another one unless there is a crowd, and a crowd is faster together.
+How it works: the first :data:`MAX_IN_FLIGHT` equal checks are sent at once, each as a command of its own. Later ones
+are queued until one of those commands returns, or for :data:`MAX_BATCH_WAIT` seconds, and are then sent as one command
+for all of them. The store admits as many as fit, in the order in which they were queued. So a check waits for others
+only while the store has many of its kind to answer, and then the batch is faster than single commands.
 """
 
 from __future__ import annotations
 
 from asyncio import CancelledError, Future, Task, TimerHandle, get_running_loop
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Final, TypeAlias
 
-from flexmw.ratelimit.core import Rate
+from flexmw.ratelimit.core import Check
 
-__all__ = ["COMPANY", "FLIGHTS", "Crowd"]
+__all__ = ["MAX_BATCH_WAIT", "MAX_IN_FLIGHT", "Batcher"]
 
-FLIGHTS: Final = 8
-"""Commands about one question that are on their way at the same time before others wait for company."""
+MAX_IN_FLIGHT: Final = 8
+"""How many commands for equal checks are sent before further checks are queued."""
 
-COMPANY: Final = 0.02
-"""Seconds that others wait for it. The answers of a store that is far away take longer, and whoever waited for one of
-those first would have used up the time that the own question has."""
+MAX_BATCH_WAIT: Final = 0.02
+"""Seconds that a check is queued at most. The replies of a distant store take longer, and a check that waited for one
+of them would have used up its own ``store_timeout``."""
 
 Reply: TypeAlias = list[Any]
-Ask: TypeAlias = Callable[[str, Sequence[Rate], int, int], Coroutine[Any, Any, Reply]]
+Send: TypeAlias = Callable[[Check, int], Coroutine[Any, Any, Reply]]
+"""Sends one command for so many checks that are equal to the given one."""
 
 
-class Crowd:
-    """Brings equal questions of one process together, each event loop's own."""
+class Batcher:
+    """Batches the equal checks of one process, for each event loop separately."""
 
     def __init__(self) -> None:
-        self._lanes: dict[Hashable, _Lane] = {}
+        self._queues: dict[Hashable, _Queue] = {}
 
-    async def join(self, ask: Ask, digest: str, rates: Sequence[Rate], cost: int) -> tuple[Reply, int]:
-        """The store's answer, and the place among those that it answers, from 0.
-
-        :param ask: sends a question for as many as it is told.
-        """
-        # The lane keeps the rates alive, so that their identity says which ones they are: cheaper than to compare them.
-        key = get_running_loop(), digest, cost, id(rates)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = _Lane(ask, digest, rates, cost)
-        if lane.flights >= FLIGHTS:
-            seat: Future[tuple[Reply, int]] = get_running_loop().create_future()
-            lane.waiting.append(seat)
-            if lane.timer is None:
-                lane.timer = get_running_loop().call_later(COMPANY, self._depart, key, lane)
-            return await seat
-        lane.flights += 1
+    async def send(self, send: Send, check: Check) -> tuple[Reply, int]:
+        """The store's reply, and the position of this check among those that the reply is about, from 0."""
+        # The identity of the rates instead of their value: much cheaper to compare. It cannot be reused meanwhile,
+        # because the queue keeps the check, and with it the rates, alive for as long as the key is in the table.
+        key = get_running_loop(), check.digest, check.costs, id(check.rates)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _Queue(send, check)
+        if queue.in_flight >= MAX_IN_FLIGHT:
+            place: Future[tuple[Reply, int]] = get_running_loop().create_future()
+            queue.waiting.append(place)
+            if queue.timer is None:
+                queue.timer = get_running_loop().call_later(MAX_BATCH_WAIT, self._send_batch, key, queue)
+            return await place
+        queue.in_flight += 1
         try:
-            return await ask(digest, rates, cost, 1), 0
+            return await send(check, 1), 0
         finally:
-            self._landed(key, lane)
+            self._returned(key, queue)
 
-    def _landed(self, key: Hashable, lane: _Lane) -> None:
-        lane.flights -= 1
-        self._depart(key, lane)
-        if not lane.flights:
-            del self._lanes[key]
+    def _returned(self, key: Hashable, queue: _Queue) -> None:
+        queue.in_flight -= 1
+        self._send_batch(key, queue)
+        if not queue.in_flight:
+            del self._queues[key]
 
-    def _depart(self, key: Hashable, lane: _Lane) -> None:
-        """All who wait go now."""
-        if lane.timer is not None:
-            lane.timer.cancel()
-            lane.timer = None
-        together = [seat for seat in lane.waiting if not seat.done()]
-        lane.waiting.clear()
-        if together:
-            lane.flights += 1
-            _Flight(together, lane.ask(len(together)), lambda: self._landed(key, lane))
+    def _send_batch(self, key: Hashable, queue: _Queue) -> None:
+        """Send one command for all that are queued."""
+        if queue.timer is not None:
+            queue.timer.cancel()
+            queue.timer = None
+        places = [place for place in queue.waiting if not place.done()]
+        queue.waiting.clear()
+        if places:
+            queue.in_flight += 1
+            _Batch(places, queue.send(queue.check, len(places)), lambda: self._returned(key, queue))
 
 
-class _Lane:
-    """One question."""
+class _Queue:
+    """The checks that are equal to ``check``: how many commands are in flight, and what waits for the next one."""
 
-    __slots__ = ("_question", "flights", "timer", "waiting")
+    __slots__ = ("check", "in_flight", "send", "timer", "waiting")
 
-    def __init__(self, *question: Any) -> None:
-        self._question = question
-        self.flights = 0
+    def __init__(self, send: Send, check: Check) -> None:
+        self.send = send
+        self.check = check
+        self.in_flight = 0
         self.timer: TimerHandle | None = None
         self.waiting: list[Future[tuple[Reply, int]]] = []
 
-    def ask(self, number: int) -> Coroutine[Any, Any, Reply]:
-        ask, digest, rates, cost = self._question
-        return ask(digest, rates, cost, number)  # type: ignore[no-any-return]
 
-
-class _Flight:
-    """One command for several. It is called off when nobody waits for it any more."""
+class _Batch:
+    """One command for several checks. It is cancelled when every task that waits for it has been cancelled."""
 
     def __init__(
         self,
-        seats: list[Future[tuple[Reply, int]]],
+        places: list[Future[tuple[Reply, int]]],
         command: Coroutine[Any, Any, Reply],
-        landed: Callable[[], None],
+        returned: Callable[[], None],
     ) -> None:
-        self._seats, self._landed = seats, landed
-        self._left = len(seats)
+        self._places, self._returned = places, returned
+        self._waiting = len(places)
         self._task = get_running_loop().create_task(command)
-        self._task.add_done_callback(self._arrived)
-        for seat in seats:
-            seat.add_done_callback(self._left_by)
+        self._task.add_done_callback(self._deliver)
+        for place in places:
+            place.add_done_callback(self._place_done)
 
-    def _left_by(self, seat: Future[tuple[Reply, int]]) -> None:
-        self._left -= 1
-        if not self._left:
+    def _place_done(self, place: Future[tuple[Reply, int]]) -> None:
+        self._waiting -= 1
+        if not self._waiting:
             self._task.cancel()
 
-    def _arrived(self, task: Task[Reply]) -> None:
-        self._landed()
+    def _deliver(self, task: Task[Reply]) -> None:
+        self._returned()
         error = CancelledError() if task.cancelled() else task.exception()
-        for place, seat in enumerate(self._seats):
-            if seat.done():
+        for position, place in enumerate(self._places):
+            if place.done():
                 continue
             if isinstance(error, CancelledError):
-                seat.cancel()
+                place.cancel()
             elif error is not None:
-                seat.set_exception(error)
+                place.set_exception(error)
             else:
-                seat.set_result((task.result(), place))
+                place.set_result((task.result(), position))

@@ -1,8 +1,8 @@
-"""The limiter's store in anything that can count: memcached, mongodb and every other async storage of ``limits``.
+"""The store in anything that can count: memcached, mongodb and every other async storage of ``limits``.
 
-One ``incr`` for each window, of counters that begin and end with the clock. What such a store cannot do is said at
-start: algorithms other than the fixed window, windows that it does not hold, and giving back what was reserved. A
-refused request counts in the windows that were asked up to the refusal.
+Each window is one ``incr`` of a counter that begins and ends with the clock. A request that is refused counts in the
+windows that were asked up to the refusal. What such a store cannot do is refused at start: algorithms other than the
+fixed window, windows that the store cannot hold, and every option that gives something back.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from limits.storage import storage_from_string
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
 from flexmw.kit.store_url import StorageURL
-from flexmw.ratelimit.algorithms.base import Algorithm
+from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.algorithms.windows import result_of
-from flexmw.ratelimit.core import SECOND, Cost, LimitResult, Rate, Slot
+from flexmw.ratelimit.core import SECOND, Check, LimitResult, Rate, Slot
 
-__all__ = ["MEMCACHED_SECONDS", "Counted", "check_counted"]
+__all__ = ["MEMCACHED_SECONDS", "LimitsStore", "check_limits_store"]
 
 MEMCACHED_SECONDS: Final = 30 * 86_400
-"""A longer time to live is taken for a Unix time by memcached, and the counter is gone at once."""
+"""The longest time to live. memcached takes a larger number for a Unix time, and the counter is gone at once."""
 
 _STRATEGY: Final = "fixed-window"
-_CANNOT: Final = {
+_UNSUPPORTED: Final = {
     "cost": ("<function>", "a whole number: {store} cannot give a reserve back"),
     "tokens": ("<rates>", "none, or memory:// or redis://: {store} cannot give a reserve back"),
     "concurrency": ("<slots>", "none, or memory:// or redis://: {store} has no leases"),
@@ -34,65 +34,58 @@ _CANNOT: Final = {
 }
 
 
-def check_counted(url: StorageURL, strategy: str, rates: Sequence[Rate], needs: Collection[str]) -> None:
-    """Refuse what cannot be counted in this store.
+def check_limits_store(url: StorageURL, strategy: str, rates: Sequence[Rate], needs: Collection[str]) -> None:
+    """Refuse options that this store cannot serve.
 
-    :param needs: options that ask for more than counting: a ``cost`` to settle, ``tokens``, ``concurrency``.
+    :param needs: the options in use that ask for more than counting: a ``cost`` to settle, ``tokens``,
+        ``concurrency``, several values of ``pepper``.
     :raises ConfigError: naming the option at fault.
     """
     store = url.scheme.family
     if strategy != _STRATEGY:
         raise ConfigError("RateLimit(strategy=...)", strategy, f"'{_STRATEGY}': {store} can count, and no more")
-    for name in needs:
-        if name in _CANNOT:
-            raise ConfigError(f"RateLimit({name}=...)", *(words.format(store=store) for words in _CANNOT[name]))
+    for option in needs:
+        if option in _UNSUPPORTED:
+            value, expected = _UNSUPPORTED[option]
+            raise ConfigError(f"RateLimit({option}=...)", value, expected.format(store=store))
     for rate in rates:
         if store == "memcached" and rate.seconds > MEMCACHED_SECONDS:
             raise ConfigError("RateLimit(*rates)", rate.name, "windows of 30 days at most: memcached holds none longer")
 
 
-class Counted:
-    """Counts by this machine's clock: processes on machines whose clocks differ disagree about when a window ends."""
+class LimitsStore:
+    """Counts by this machine's clock. Machines whose clocks differ disagree about when a window ends."""
 
-    def __init__(self, strategy: Algorithm, url: StorageURL, clock: Clock) -> None:
-        self._strategy = strategy
+    def __init__(self, algorithm: Algorithm, url: StorageURL, clock: Clock) -> None:
+        self._algorithm = algorithm
         self._now = clock.now
         scheme, _, rest = url.url.removeprefix("async+").partition("://")
         options: dict[str, Any] = {"implementation": "redispy"} if scheme.startswith("redis") else {}
         self._storage: Any = storage_from_string(f"async+{scheme}://{rest}", **options)
 
-    async def decide(
-        self,
-        digest: str,
-        rates: Sequence[Rate],
-        cost: Cost,
-        *,
-        take: bool = True,
-        slot: Slot | None = None,
-        earlier: Sequence[str] = (),
-    ) -> LimitResult:
-        assert isinstance(cost, int), "checked at start"  # noqa: S101
-        now = int(self._now() * SECOND)
-        states: list[tuple[int, int]] = []
-        for rate in rates:
-            turn = now // rate.window_us
-            key = f"{_key(rate, digest)}/{turn}"
+    async def decide(self, check: Check) -> LimitResult:
+        """Count in every window, up to the first that is full."""
+        digest, rates, costs, _, _, take = check
+        now_us = int(self._now() * SECOND)
+        states: list[tuple[int, int]] = []  # of the fixed window: its end and its count
+        for rate, cost in zip(rates, costs, strict=True):
+            window = now_us // rate.window_us
+            key = f"{_key(rate, digest)}/{window}"
             if take and cost:
                 count = await self._storage.incr(key, rate.seconds, amount=cost)
             else:
                 count = await self._storage.get(key) + cost
-            states.append(((turn + 1) * rate.window_us, count))
+            states.append(((window + 1) * rate.window_us, count))
             if count > rate.limit:
-                asked = [(end, count - cost) for end, count in states]
-                return result_of(self._strategy, rates[: len(asked)], asked, now, cost, admitted=False)
+                before = _without(states, costs)
+                asked = len(states)
+                return result_of(self._algorithm, rates[:asked], before, now_us, costs[:asked], admitted=False)
         if not take:
-            states = [(end, count - cost) for end, count in states]
-        return result_of(self._strategy, rates, states, now, cost, admitted=True)
+            states = _without(states, costs)
+        return result_of(self._algorithm, rates, states, now_us, costs, admitted=True)
 
-    async def give(
-        self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = (), *, age: int = 0
-    ) -> None:
-        raise ConfigError("RateLimit(cost=...)", cost, "a store that can give back")
+    async def refund(self, check: Check, age_us: int = 0) -> None:
+        raise ConfigError("RateLimit(cost=...)", check.costs, "a store that can give back")
 
     async def renew(self, digest: str, slot: Slot) -> None:
         raise ConfigError("RateLimit(concurrency=...)", slot.limit, "a store that has leases")
@@ -101,9 +94,14 @@ class Counted:
         raise ConfigError("RateLimit(concurrency=...)", slot.limit, "a store that has leases")
 
     async def close(self) -> None:
-        """``limits`` has no word for this."""
+        """Nothing: storages of ``limits`` have no method to close them."""
+
+
+def _without(states: Sequence[tuple[int, int]], costs: Sequence[int]) -> list[tuple[int, int]]:
+    """The states as they were before the costs were counted."""
+    return [(end_us, count - cost) for (end_us, count), cost in zip(states, costs, strict=False)]
 
 
 def _key(rate: Rate, digest: str) -> str:
-    """A key without spaces and of ASCII only, as memcached wants it."""
+    """A key without spaces and in ASCII, as memcached requires."""
     return quote(rate.key(digest, _STRATEGY), safe="/{}*:")

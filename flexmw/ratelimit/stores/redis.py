@@ -1,6 +1,6 @@
-"""The limiter's store in redis or valkey: one command for each decision, with all windows and all numbers.
+"""The store in Redis or Valkey: one command for each decision, whatever the number of rates.
 
-Counters lie where ``limits`` keeps them (``LIMITS:LIMITER/...``). The client is redis-py's, one for each event loop,
+Counters are under the keys of ``limits`` (``LIMITS:LIMITER/...``). The client is redis-py's, one for each event loop,
 because connections belong to the loop that opened them.
 """
 
@@ -12,115 +12,105 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from redis.asyncio import Redis as Client
-from redis.asyncio import RedisCluster
-from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
+from flexmw.kit.redis_client import connect_async
 from flexmw.kit.store_url import StorageURL
-from flexmw.ratelimit.algorithms.base import Algorithm
+from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.algorithms.windows import result_of
-from flexmw.ratelimit.core import MILLISECOND, Cost, LimitResult, Rate, Slot, costs_of, with_slot
-from flexmw.ratelimit.stores.batching import Crowd
+from flexmw.ratelimit.core import MILLISECOND, Check, LimitResult, Rate, Slot, with_slot
+from flexmw.ratelimit.stores.batching import Batcher
 from flexmw.ratelimit.stores.redis_script import RENEW, Script, decision_script
 
-__all__ = ["Redis"]
+__all__ = ["RedisStore"]
 
 
-class Redis:
-    """Decides by the server's clock."""
+class RedisStore:
+    """Counts by the server's clock."""
 
-    def __init__(self, strategy: Algorithm, url: StorageURL) -> None:
-        self._strategy = strategy
+    def __init__(self, algorithm: Algorithm, url: StorageURL) -> None:
+        self._algorithm = algorithm
         self._url = url
         self._is_cluster = url.scheme.family == "redis+cluster"
-        self._plain = decision_script(strategy)
-        self._crowd = Crowd()
+        self._scripts = {
+            (slots, moves): decision_script(algorithm, slots=slots, moves=moves)
+            for slots in (False, True)
+            for moves in (False, True)
+        }
+        self._batcher = Batcher()
         self._clients: WeakKeyDictionary[AbstractEventLoop, Any] = WeakKeyDictionary()
 
-    async def decide(
-        self,
-        digest: str,
-        rates: Sequence[Rate],
-        cost: Cost,
-        *,
-        take: bool = True,
-        slot: Slot | None = None,
-        earlier: Sequence[str] = (),
-    ) -> LimitResult:
-        if slot is None and take and not earlier and isinstance(cost, int) and cost:
-            reply, place = await self._crowd.join(self._count, digest, rates, cost)
+    async def decide(self, check: Check) -> LimitResult:
+        """Check every rate and the slot, then take all of them or nothing."""
+        _, rates, costs, slot, earlier, take = check
+        # Equal costs only, so that one number says what later checks of a batch took. With a slot, checks are not
+        # equal: each has a holder of its own.
+        if slot is None and take and not earlier and costs[0] and costs.count(costs[0]) == len(costs):
+            reply, position = await self._batcher.send(self._run, check)
+            later = max(0, reply[0] - 1 - position)
         else:
-            reply, place = await self._count(digest, rates, cost, int(take), slot, earlier), 0
-        found = None
+            reply, position, later = await self._run(check, int(take)), 0, 0
+        result = None
         if rates:
-            later = max(0, reply[0] - 1 - place)
-            states = self._strategy.redis.states(reply[1:], rates, later * cost if isinstance(cost, int) else 0)
-            found = result_of(self._strategy, rates, states, 0, cost, reply[0] > place or reply[0] < 0)
-            if found.wait_us:
-                found = _in_milliseconds(found)
+            states = self._algorithm.redis.states(reply[1:], rates, later * costs[0])
+            result = result_of(self._algorithm, rates, states, 0, costs, reply[0] > position or reply[0] < 0)
+            if result.wait_us:
+                result = _in_milliseconds(result)
         if slot is not None:
-            found = with_slot(slot, reply[-1], reply[0] < 0, found)
-        assert found is not None, "a question asks for a rate or for a slot"  # noqa: S101
-        return found
+            result = with_slot(slot, reply[-1], reply[0] < 0, result)
+        assert result is not None, "a check has a rate or a slot"  # noqa: S101
+        return result
 
-    async def give(
-        self, digest: str, rates: Sequence[Rate], cost: Cost, earlier: Sequence[str] = (), *, age: int = 0
-    ) -> None:
-        """:param age: microseconds since it was taken: what left with its window does not come back from another."""
-        await self._count(digest, rates, cost, -1 - age // MILLISECOND, None, earlier)
+    async def refund(self, check: Check, age_us: int = 0) -> None:
+        """Give the costs of a check back; a negative cost is charged without a check.
+
+        :param age_us: microseconds since the costs were taken.
+        """
+        await self._run(check, -1 - age_us // MILLISECOND)
 
     async def renew(self, digest: str, slot: Slot) -> None:
-        await self._run(RENEW, [self._slots(digest, slot)], [slot.lease_us // MILLISECOND, slot.holder])
+        """Begin the lease of a slot again."""
+        await self._evaluate(RENEW, [self._slot_key(digest, slot)], [slot.lease_us // MILLISECOND, slot.holder])
 
     async def release(self, digest: str, slot: Slot) -> None:
+        """Give a slot back. Nothing happens if it is not taken."""
         client = await self._client()
-        await client.zrem(self._slots(digest, slot), slot.holder)
+        await client.zrem(self._slot_key(digest, slot), slot.holder)
 
     async def close(self) -> None:
-        """Close this event loop's connections."""
+        """Close the connections of this event loop."""
         client = self._clients.pop(get_running_loop(), None)
         if client is not None:
             await client.aclose()
 
-    def _slots(self, digest: str, slot: Slot) -> str:
-        """The key of a caller's slots: on the node of the caller's rates."""
-        return self._keys(digest, (slot.rate,))[-1]
-
-    def _keys(self, digest: str, rates: Sequence[Rate]) -> list[str]:
-        return [f"{start}{digest}{end}" for start, end in _key_parts(self._strategy, tuple(rates))]
-
-    async def _count(
-        self,
-        digest: str,
-        rates: Sequence[Rate],
-        cost: Cost,
-        mode: int,
-        slot: Slot | None = None,
-        earlier: Sequence[str] = (),
-    ) -> list[Any]:
-        keys = self._keys(digest, rates)
-        if slot is not None:
-            keys.append(self._slots(digest, slot))
-        for each in earlier:
-            keys += self._keys(each, rates)
-            if slot is not None:
-                keys.append(self._slots(each, slot))
-        values: list[int | str | bytes] = [mode, *_numbers(tuple(rates), tuple(costs_of(rates, cost)))]
-        if slot is None and not earlier:
-            return await self._run(self._plain, keys, values)  # type: ignore[no-any-return]
+    async def _run(self, check: Check, mode: int) -> list[Any]:
+        """Run the script of a check. ``mode`` is ``ARGV[1]``: see ``redis_script``."""
+        digest, rates, costs, slot, earlier, _ = check
+        keys = self._keys(digest, rates, slot)
+        for earlier_digest in earlier:
+            keys += self._keys(earlier_digest, rates, slot)
+        values: list[int | str | bytes] = [mode, *_arguments(rates, costs)]
         if slot is not None:
             values += slot.limit, slot.lease_us // MILLISECOND, slot.holder
-        script = decision_script(self._strategy, slots=slot is not None, moves=bool(earlier))
-        return await self._run(script, keys, values)  # type: ignore[no-any-return]
+        script = self._scripts[slot is not None, bool(earlier)]
+        return await self._evaluate(script, keys, values)  # type: ignore[no-any-return]
 
-    async def _run(self, script: Script, keys: Sequence[str], values: Sequence[int | str | bytes]) -> Any:
+    def _keys(self, digest: str, rates: tuple[Rate, ...], slot: Slot | None) -> list[str]:
+        keys = [f"{start}{digest}{end}" for start, end in _key_parts(self._algorithm, rates)]
+        if slot is not None:
+            keys.append(self._slot_key(digest, slot))
+        return keys
+
+    def _slot_key(self, digest: str, slot: Slot) -> str:
+        """The key of a caller's slots: on the node of the caller's counters."""
+        start, end = _key_parts(self._algorithm, (slot.rate,))[-1]
+        return f"{start}{digest}{end}"
+
+    async def _evaluate(self, script: Script, keys: Sequence[str], values: Sequence[int | str | bytes]) -> Any:
         client = await self._client()
         try:
             return await client.evalsha(script.sha, len(keys), *keys, *values)
-        except NoScriptError:  # the server was restarted, or it is a node that has not seen the script yet
+        except NoScriptError:  # the server was restarted, or this node of a cluster has not seen the script yet
             return await client.eval(script.text, len(keys), *keys, *values)
 
     async def _client(self) -> Any:
@@ -129,35 +119,20 @@ class Redis:
         if client is None:
             client = self._clients[loop] = self._connect()
         if self._is_cluster:
-            await client.initialize()  # a first command of several at once would find it half done, and fail
+            await client.initialize()  # otherwise concurrent first commands find it half initialised, and fail
         return client
 
     def _connect(self) -> Any:
-        # A decision must not be sent twice: the script may have run although its answer was lost. How long it may take
-        # is the ladder's business, which cancels it; a timeout on the socket is a task and two timers for each command.
-        options: dict[str, Any] = {
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": None,
-            "socket_connect_timeout": 5.0,
-        }
-        scheme, _, rest = self._url.url.removeprefix("async+").partition("://")
-        if self._is_cluster:
-            user, found, _ = rest.rpartition("@")
-            name, _, password = user.partition(":")
-            if found:
-                options |= {"username": name or None, "password": password or None}
-            cluster: Any = RedisCluster
-            return cluster(startup_nodes=[ClusterNode(*node) for node in self._url.nodes], **options)
-        scheme = "unix" if self._url.scheme.unix else "rediss" if self._url.scheme.tls else "redis"
-        client: Any = Client
-        return client.from_url(f"{scheme}://{rest}", **options)
+        # A decision must not be sent twice: the script may have run although its reply was lost. The time limit is the
+        # caller's, who cancels the command: a socket timeout would cost a task and two timers for each command.
+        return connect_async(self._url, timeout=None, connect_timeout=5.0, resend="never")
 
 
-def _in_milliseconds(found: LimitResult) -> LimitResult:
-    """The server counts whole milliseconds: a fraction of one may pass without it noticing."""
-    wait = -(-found.wait_us // MILLISECOND) * MILLISECOND
-    others = tuple(_in_milliseconds(each) if each.wait_us else each for each in found.others)
-    return found._replace(wait_us=wait, reset_us=wait, others=others)
+def _in_milliseconds(result: LimitResult) -> LimitResult:
+    """The waits rounded up to whole milliseconds, which is what the server's expiry counts in."""
+    wait_us = -(-result.wait_us // MILLISECOND) * MILLISECOND
+    others = tuple(_in_milliseconds(other) if other.wait_us else other for other in result.others)
+    return result._replace(wait_us=wait_us, reset_us=wait_us, others=others)
 
 
 @lru_cache(maxsize=4096)
@@ -169,9 +144,9 @@ def _key_parts(algorithm: Algorithm, rates: tuple[Rate, ...]) -> list[tuple[str,
 
 
 @lru_cache(maxsize=4096)
-def _numbers(rates: tuple[Rate, ...], costs: tuple[int, ...]) -> list[bytes]:
-    """What a script is told of some rates, as it goes over the wire."""
-    numbers: list[bytes] = []
-    for rate, count in zip(rates, costs, strict=True):
-        numbers += b"%d" % count, b"%d" % rate.limit, b"%d" % (rate.window_us // MILLISECOND)
-    return numbers
+def _arguments(rates: tuple[Rate, ...], costs: tuple[int, ...]) -> list[bytes]:
+    """Cost, limit and window in milliseconds of each rate, encoded for the wire."""
+    values: list[bytes] = []
+    for rate, cost in zip(rates, costs, strict=True):
+        values += b"%d" % cost, b"%d" % rate.limit, b"%d" % (rate.window_us // MILLISECOND)
+    return values

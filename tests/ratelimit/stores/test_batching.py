@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from flexmw.kit.store_url import parse
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.core import SECOND, LimitResult
+from flexmw.ratelimit.core import SECOND, Check, LimitResult
 from flexmw.ratelimit.rates import parse_rates
-from flexmw.ratelimit.stores.batching import FLIGHTS, Crowd
-from flexmw.ratelimit.stores.memory import Memory
-from flexmw.ratelimit.stores.redis import Redis
+from flexmw.ratelimit.stores.batching import MAX_IN_FLIGHT, Batcher
+from flexmw.ratelimit.stores.memory import MemoryStore
+from flexmw.ratelimit.stores.redis import RedisStore
+from tests.ratelimit.calls import check_of
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
@@ -36,7 +37,7 @@ class Answers:
         self.cancelled = 0
         self.came = asyncio.Event()
 
-    async def __call__(self, digest: str, rates: Any, cost: int, number: int) -> list[Any]:
+    async def __call__(self, check: Check, number: int) -> list[Any]:
         answer = asyncio.get_running_loop().create_future()
         self.asked.append((number, answer))
         self.came.set()
@@ -52,61 +53,61 @@ async def turns(number: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def crowded(crowd: Crowd, answers: Answers, number: int) -> list[asyncio.Task[Any]]:
-    tasks = [asyncio.create_task(crowd.join(answers, "question", RATES, 1)) for _ in range(number)]
+async def sent(batcher: Batcher, answers: Answers, number: int) -> list[asyncio.Task[Any]]:
+    tasks = [asyncio.create_task(batcher.send(answers, check_of("question", RATES))) for _ in range(number)]
     await turns()
     return tasks
 
 
 async def test_the_first_ones_go_alone_and_the_rest_together_when_one_is_back() -> None:
-    crowd, answers = Crowd(), Answers()
-    tasks = await crowded(crowd, answers, FLIGHTS + 5)
-    assert [number for number, _ in answers.asked] == [1] * FLIGHTS
+    batcher, answers = Batcher(), Answers()
+    tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 5)
+    assert [number for number, _ in answers.asked] == [1] * MAX_IN_FLIGHT
     answers.asked[0][1].set_result(["first"])
     await turns()
-    assert [number for number, _ in answers.asked][FLIGHTS:] == [5]
+    assert [number for number, _ in answers.asked][MAX_IN_FLIGHT:] == [5]
     for _, answer in answers.asked[1:]:
         answer.set_result(["more"])
     said = await asyncio.gather(*tasks)
     assert said[0] == (["first"], 0)
-    assert [place for _, place in said[FLIGHTS:]] == [0, 1, 2, 3, 4]
-    assert crowd._lanes == {}
+    assert [place for _, place in said[MAX_IN_FLIGHT:]] == [0, 1, 2, 3, 4]
+    assert batcher._queues == {}
 
 
 async def test_nobody_waits_for_the_answers_of_a_store_that_is_far_away() -> None:
-    crowd, answers = Crowd(), Answers()
-    tasks = await crowded(crowd, answers, FLIGHTS + 5)
+    batcher, answers = Batcher(), Answers()
+    tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 5)
     answers.came.clear()
     await asyncio.wait_for(answers.came.wait(), 5.0)  # though none of the first ones is answered
-    assert [number for number, _ in answers.asked][FLIGHTS:] == [5]
-    more = await crowded(crowd, answers, 3)
-    assert len(answers.asked) == FLIGHTS + 1
+    assert [number for number, _ in answers.asked][MAX_IN_FLIGHT:] == [5]
+    more = await sent(batcher, answers, 3)
+    assert len(answers.asked) == MAX_IN_FLIGHT + 1
     for _, answer in answers.asked:
         answer.set_result(["first"])
     await turns()
     answers.asked[-1][1].set_result(["second"])
     said = await asyncio.gather(*tasks, *more)
-    assert [place for _, place in said[FLIGHTS:]] == [0, 1, 2, 3, 4, 0, 1, 2]
-    assert crowd._lanes == {}
+    assert [place for _, place in said[MAX_IN_FLIGHT:]] == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert batcher._queues == {}
 
 
 async def test_other_questions_do_not_wait() -> None:
-    crowd, answers = Crowd(), Answers()
-    tasks = await crowded(crowd, answers, FLIGHTS + 1)
-    tasks.append(asyncio.create_task(crowd.join(answers, "another", RATES, 1)))
+    batcher, answers = Batcher(), Answers()
+    tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 1)
+    tasks.append(asyncio.create_task(batcher.send(answers, check_of("another", RATES))))
     await turns()
-    assert len(answers.asked) == FLIGHTS + 1
+    assert len(answers.asked) == MAX_IN_FLIGHT + 1
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_failure_is_everybody_s_and_the_next_ones_ask_anew() -> None:
-    crowd, answers = Crowd(), Answers()
-    tasks = await crowded(crowd, answers, FLIGHTS + 3)
+    batcher, answers = Batcher(), Answers()
+    tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 3)
     answers.asked[0][1].set_exception(ConnectionError("gone"))
     await turns()
-    late = await crowded(crowd, answers, 2)
+    late = await sent(batcher, answers, 2)
     answers.asked[-1][1].set_exception(ConnectionError("gone"))
     await turns()
     assert answers.asked[-1][0] == 2
@@ -116,37 +117,37 @@ async def test_a_failure_is_everybody_s_and_the_next_ones_ask_anew() -> None:
     outcomes = await asyncio.gather(*tasks, *late, return_exceptions=True)
     assert [isinstance(outcome, ConnectionError) for outcome in outcomes] == [
         True,
-        *[False] * (FLIGHTS - 1),
+        *[False] * (MAX_IN_FLIGHT - 1),
         *[True] * 3,
         *[False] * 2,
     ]
 
 
 async def test_who_goes_away_disturbs_nobody_and_what_nobody_waits_for_is_called_off() -> None:
-    crowd, answers = Crowd(), Answers()
-    tasks = await crowded(crowd, answers, FLIGHTS + 4)
-    tasks[FLIGHTS].cancel()  # before its flight
+    batcher, answers = Batcher(), Answers()
+    tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 4)
+    tasks[MAX_IN_FLIGHT].cancel()  # before its flight
     answers.asked[0][1].set_result([])
     await turns()
     assert answers.asked[-1][0] == 3
-    tasks[FLIGHTS + 1].cancel()  # during it
+    tasks[MAX_IN_FLIGHT + 1].cancel()  # during it
     await turns()
     assert answers.cancelled == 0
-    tasks[FLIGHTS + 2].cancel()
-    tasks[FLIGHTS + 3].cancel()
+    tasks[MAX_IN_FLIGHT + 2].cancel()
+    tasks[MAX_IN_FLIGHT + 3].cancel()
     await turns()
     assert answers.cancelled == 1
     for _, answer in answers.asked:
         if not answer.done():
             answer.set_result([])
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [isinstance(outcome, asyncio.CancelledError) for outcome in outcomes] == [False] * FLIGHTS + [True] * 4
-    assert crowd._lanes == {}
+    assert [isinstance(outcome, asyncio.CancelledError) for outcome in outcomes] == [False] * MAX_IN_FLIGHT + [True] * 4
+    assert batcher._queues == {}
 
 
 async def test_a_flight_that_is_cut_off_cancels_who_waits_for_it() -> None:
-    crowd, answers = Crowd(), Answers()
-    tasks = await crowded(crowd, answers, FLIGHTS + 1)
+    batcher, answers = Batcher(), Answers()
+    tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 1)
     answers.asked[0][1].set_result([])
     await turns()
     answers.asked[-1][1].cancel()
@@ -158,8 +159,8 @@ async def test_a_flight_that_is_cut_off_cancels_who_waits_for_it() -> None:
 
 
 @asynccontextmanager
-async def store_of(url: str, strategy: str) -> AsyncGenerator[Redis]:
-    store = Redis(ALGORITHMS[strategy], parse(url, "storage"))
+async def store_of(url: str, strategy: str) -> AsyncGenerator[RedisStore]:
+    store = RedisStore(ALGORITHMS[strategy], parse(url, "storage"))
     try:
         yield store
     finally:
@@ -170,16 +171,16 @@ async def store_of(url: str, strategy: str) -> AsyncGenerator[Redis]:
 async def test_a_crowd_takes_few_commands_and_everyone_hears_an_own_number(redis_url: str, strategy: str) -> None:
     rates = parse_rates(["60/hour", "90/day"])
     async with store_of(redis_url, strategy) as store:
-        await store.decide("warm", rates, 1)
+        await store.decide(check_of("warm", rates, 1))
         with redis.Redis.from_url(redis_url) as server:
             before = server.info("commandstats")["cmdstat_evalsha"]["calls"]
-            said = await asyncio.gather(*(store.decide("caller", rates, 1) for _ in range(100)))
+            said = await asyncio.gather(*(store.decide(check_of("caller", rates, 1)) for _ in range(100)))
             calls = server.info("commandstats")["cmdstat_evalsha"]["calls"] - before
-    assert calls <= 2 * FLIGHTS
+    assert calls <= 2 * MAX_IN_FLIGHT
     assert sorted(each.remaining for each in said if not each.wait_us) == list(range(60))
     assert {(each.rate.name, each.remaining) for each in said if each.wait_us} == {("60/hour", 0)}
     # Those that waited are admitted in the order in which they came.
-    refused = [each.wait_us > 0 for each in said[FLIGHTS:]]
+    refused = [each.wait_us > 0 for each in said[MAX_IN_FLIGHT:]]
     assert refused == sorted(refused)
 
 
@@ -196,11 +197,11 @@ def test_a_crowd_is_decided_as_if_one_by_one(redis_url: str, strategy: str) -> N
         asyncio.run(compare(f"caller {next(callers)}", crowds, parse_rates([f"{limits[0]}/day", f"{limits[1]}/month"])))
 
     async def compare(digest: str, crowds: Any, rates: Any) -> None:
-        memory = Memory(ALGORITHMS[strategy])
+        memory = MemoryStore(ALGORITHMS[strategy])
         async with store_of(redis_url, strategy) as store:
             for number, cost in crowds:
-                theirs = await asyncio.gather(*(store.decide(digest, rates, cost) for _ in range(number)))
-                ours = [memory.decide_now(digest, rates, cost) for _ in range(number)]
+                theirs = await asyncio.gather(*(store.decide(check_of(digest, rates, cost)) for _ in range(number)))
+                ours = [memory.decide(check_of(digest, rates, cost)) for _ in range(number)]
                 assert sorted(map(shape, theirs)) == sorted(map(shape, ours))
 
     def shape(said: LimitResult) -> Any:
@@ -214,8 +215,8 @@ def test_a_crowd_is_decided_as_if_one_by_one(redis_url: str, strategy: str) -> N
 async def test_a_crowd_that_obeys_is_not_refused_for_having_come_too_early(redis_url: str, strategy: str) -> None:
     rates = parse_rates("40/second")
     async with store_of(redis_url, strategy) as store:
-        said = await asyncio.gather(*(store.decide("caller", rates, 2) for _ in range(30)))
+        said = await asyncio.gather(*(store.decide(check_of("caller", rates, 2)) for _ in range(30)))
         waits = [each.wait_us for each in said if each.wait_us]
         assert len(waits) == 10
         await asyncio.sleep(min(waits) / SECOND)
-        assert not (await store.decide("caller", rates, 2)).wait_us
+        assert not (await store.decide(check_of("caller", rates, 2))).wait_us

@@ -22,7 +22,7 @@ from flexmw.pace.registry import PaceRegistry
 from flexmw.pace.window import RateReading
 from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import Limited
+from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.testing import FakeClock
 from flexmw.testing.hostile.ports import HOST, Port
 from tests.ratelimit.calls import answering, call
@@ -141,17 +141,17 @@ def cluster(_cluster: Cluster) -> Cluster:
     return _cluster
 
 
-Make = Callable[..., Limited]
+Make = Callable[..., RateLimitMiddleware]
 
 
 @pytest.fixture
 async def limited() -> AsyncGenerator[Make]:
-    apps: list[Limited] = []
+    apps: list[RateLimitMiddleware] = []
 
-    def make(cluster: Cluster, *rates: str, **options: Any) -> Limited:
+    def make(cluster: Cluster, *rates: str, **options: Any) -> RateLimitMiddleware:
         options = {"store_timeout": 5.0, "on_store_failure": "closed"} | options
         app = RateLimit(*rates, storage=cluster.url, **options).asgi(answering())
-        assert isinstance(app, Limited)
+        assert isinstance(app, RateLimitMiddleware)
         apps.append(app)
         return app
 

@@ -13,10 +13,10 @@ from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.core import SECOND, Slot
 from flexmw.ratelimit.rates import parse_rates
-from flexmw.ratelimit.stores.limits import Counted
-from flexmw.ratelimit.stores.open import schemes
+from flexmw.ratelimit.stores import schemes
+from flexmw.ratelimit.stores.limits import LimitsStore
 from flexmw.testing import FakeClock
-from tests.ratelimit.calls import answering, call
+from tests.ratelimit.calls import answering, call, check_of
 from tests.servers import skip_unless
 
 pytestmark = pytest.mark.anyio
@@ -41,16 +41,16 @@ def acme_url(redis_url: str) -> str:
     return redis_url.replace("redis://", "acme://")
 
 
-Make = Callable[[FakeClock], Counted]
+Make = Callable[[FakeClock], LimitsStore]
 
 
 @pytest.fixture
 async def counted(acme_url: str) -> AsyncGenerator[Make]:
     """Makes stores on the server, and closes their connections at the end: ``limits`` does not."""
-    stores: list[Counted] = []
+    stores: list[LimitsStore] = []
 
-    def make(clock: FakeClock) -> Counted:
-        store = Counted(ALGORITHMS["fixed-window"], parse(acme_url, "storage", schemes=schemes()), clock)
+    def make(clock: FakeClock) -> LimitsStore:
+        store = LimitsStore(ALGORITHMS["fixed-window"], parse(acme_url, "storage", schemes=schemes()), clock)
         stores.append(store)
         return store
 
@@ -62,24 +62,24 @@ async def counted(acme_url: str) -> AsyncGenerator[Make]:
 async def test_a_registered_storage_admits_the_limit_until_the_clock_s_window_ends(counted: Make) -> None:
     clock = FakeClock(now=1_800_000_020.5)
     store, rates = counted(clock), parse_rates("3/minute")
-    said = [await store.decide("digest", rates, 1) for _ in range(5)]
+    said = [await store.decide(check_of("digest", rates, 1)) for _ in range(5)]
     assert [each.remaining for each in said] == [2, 1, 0, 0, 0]
     assert [each.wait_us for each in said] == [0, 0, 0, 39_500_000, 39_500_000]
     clock.advance(39.5)
-    assert (await store.decide("digest", rates, 1)).remaining == 2
+    assert (await store.decide(check_of("digest", rates, 1))).remaining == 2
 
 
 async def test_several_windows_and_looking_are_understood(counted: Make) -> None:
     clock = FakeClock(now=1_800_000_000.0)
     store, rates = counted(clock), parse_rates(["2/minute", "3/hour"])
-    assert (await store.decide("digest", rates, 1, take=False)).wait_us == 0
-    assert [(await store.decide("digest", rates, 1)).wait_us for _ in range(3)] == [0, 0, 60 * SECOND]
-    assert (await store.decide("digest", rates, 1, take=False)).wait_us == 60 * SECOND
+    assert (await store.decide(check_of("digest", rates, 1, take=False))).wait_us == 0
+    assert [(await store.decide(check_of("digest", rates, 1))).wait_us for _ in range(3)] == [0, 0, 60 * SECOND]
+    assert (await store.decide(check_of("digest", rates, 1, take=False))).wait_us == 60 * SECOND
     clock.advance(60)
     # The hour was not asked when the minute refused, so one is left in it.
-    assert [(await store.decide("digest", rates, 1)).rate.name for _ in range(2)] == ["3/hour", "3/hour"]
+    assert [(await store.decide(check_of("digest", rates, 1))).rate.name for _ in range(2)] == ["3/hour", "3/hour"]
     with pytest.raises(ConfigError, match="can give back"):
-        await store.give("digest", rates, 1)
+        await store.refund(check_of("digest", rates, 1))
     for refused in (store.renew, store.release):
         with pytest.raises(ConfigError, match="has leases"):
             await refused("digest", Slot("holder", 1, SECOND))
@@ -92,7 +92,7 @@ async def test_the_whole_limiter_runs_on_it(acme_url: str) -> None:
     try:
         statuses = [(await call(app, path="/v1/übermäßig/x")).status for _ in range(3)]
     finally:
-        await app.limiter._ladder._store._storage.bridge.get_connection().aclose()
+        await app.backend.store._storage.bridge.get_connection().aclose()
     assert statuses == [200, 200, 429]
 
 

@@ -4,20 +4,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from flexmw.kit.expiring import ExpiringTable
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.core import SECOND
 from flexmw.ratelimit.rates import parse_rates
-from flexmw.ratelimit.stores.memory import Memory, Table
+from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.testing import FakeClock
+from tests.ratelimit.calls import check_of
 
 NAMES = sorted(ALGORITHMS)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_threads_together_are_admitted_exactly_the_limit(name: str) -> None:
-    store, rates = Memory(ALGORITHMS[name], FakeClock()), parse_rates("50/minute")
+    store, rates = MemoryStore(ALGORITHMS[name], FakeClock()), parse_rates("50/minute")
     with ThreadPoolExecutor(8) as pool:
-        said = list(pool.map(lambda _: store.decide_now("caller", rates, 1), range(1000)))
+        said = list(pool.map(lambda _: store.decide(check_of("caller", rates, 1)), range(1000)))
     admitted = [each for each in said if not each.wait_us]
     assert sorted(each.remaining for each in admitted) == list(range(50))
 
@@ -25,59 +27,59 @@ def test_threads_together_are_admitted_exactly_the_limit(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_keys_that_nobody_uses_any_more_are_forgotten_without_a_scan(name: str) -> None:
     clock = FakeClock()
-    store, rates = Memory(ALGORITHMS[name], clock), parse_rates("5/second")
+    store, rates = MemoryStore(ALGORITHMS[name], clock), parse_rates("5/second")
     for number in range(5_000):
-        store.decide_now(f"caller {number}", rates, 1)
+        store.decide(check_of(f"caller {number}", rates, 1))
     table = store._table(rates[0])
-    assert table.held() == 5_000
+    assert table.count() == 5_000
     for _ in range(4_000):
         clock.advance(0.01)
-        store.decide_now("the one who stays", rates, 1)
-    assert table.held() < 10
+        store.decide(check_of("the one who stays", rates, 1))
+    assert table.count() < 10
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_caller_is_remembered_for_as_long_as_their_usage_matters(name: str) -> None:
     clock = FakeClock()
-    store, rates = Memory(ALGORITHMS[name], clock), parse_rates("10/minute")
+    store, rates = MemoryStore(ALGORITHMS[name], clock), parse_rates("10/minute")
     for _ in range(10):
-        store.decide_now("caller", rates, 1)
+        store.decide(check_of("caller", rates, 1))
     for number in range(2_000):
         clock.advance(59 / 2_000)
-        store.decide_now(f"somebody else {number}", rates, 1)
-    said = store.decide_now("caller", rates, 10)
+        store.decide(check_of(f"somebody else {number}", rates, 1))
+    said = store.decide(check_of("caller", rates, 10))
     assert said.wait_us > 0
 
 
 def test_the_number_of_keys_is_bounded_and_the_ones_in_use_survive() -> None:
-    table = Table(60 * SECOND, most=1_000, shards=4)
+    table = ExpiringTable(60 * SECOND, max_entries=1_000, shards=4)
     for number in range(50_000):
         table.put("in use", number, 0)
         table.put(f"key {number}", number, 0)
-    assert table.held() <= 1_000 + 4
+    assert table.count() <= 1_000 + 4
     assert table.get("in use", 0) == 49_999
 
 
 def test_a_key_is_in_one_generation_only() -> None:
-    table = Table(SECOND, shards=1)
+    table = ExpiringTable(SECOND, shards=1)
     for moment in range(0, 10 * SECOND, SECOND // 2):
         table.put("caller", moment, moment)
-        assert table.held() == 1
+        assert table.count() == 1
         assert table.get("caller", moment) == moment
     table.put("another", 1, 100 * SECOND)
     assert table.get("caller", 100 * SECOND) is None
 
 
 def test_several_windows_are_taken_together_or_not_at_all() -> None:
-    store, rates = Memory(ALGORITHMS["fixed-window"], FakeClock()), parse_rates(["3/minute", "5/day"])
-    assert [store.decide_now("caller", rates, 1).wait_us > 0 for _ in range(4)] == [False, False, False, True]
-    assert store.decide_now("caller", parse_rates("5/day"), 1, take=False).remaining == 2
+    store, rates = MemoryStore(ALGORITHMS["fixed-window"], FakeClock()), parse_rates(["3/minute", "5/day"])
+    assert [store.decide(check_of("caller", rates, 1)).wait_us > 0 for _ in range(4)] == [False, False, False, True]
+    assert store.decide(check_of("caller", parse_rates("5/day"), 1, take=False)).remaining == 2
 
 
 def test_looking_and_giving_back_leave_the_rest_alone() -> None:
-    store, rates = Memory(ALGORITHMS["gcra"], FakeClock()), parse_rates("5/minute")
+    store, rates = MemoryStore(ALGORITHMS["gcra"], FakeClock()), parse_rates("5/minute")
     for _ in range(3):
-        assert store.decide_now("caller", rates, 5, take=False).wait_us == 0
-    store.decide_now("caller", rates, 5)
-    store.give_now("caller", rates, 2)
-    assert store.decide_now("caller", rates, 1, take=False).remaining == 2
+        assert store.decide(check_of("caller", rates, 5, take=False)).wait_us == 0
+    store.decide(check_of("caller", rates, 5))
+    store.refund(check_of("caller", rates, 2))
+    assert store.decide(check_of("caller", rates, 1, take=False)).remaining == 2

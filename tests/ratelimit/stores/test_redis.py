@@ -19,13 +19,13 @@ from limits.strategies import STRATEGIES as LIMITS_STRATEGIES
 from flexmw.kit.store_url import parse as parse_url
 from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import Limited
+from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.core import SECOND
 from flexmw.ratelimit.rates import parse_rates
-from flexmw.ratelimit.stores.memory import Memory
-from flexmw.ratelimit.stores.redis import Redis
+from flexmw.ratelimit.stores.memory import MemoryStore
+from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
-from tests.ratelimit.calls import answering, call
+from tests.ratelimit.calls import answering, call, check_of
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
@@ -37,19 +37,19 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-Make = Callable[..., Limited]
+Make = Callable[..., RateLimitMiddleware]
 
 
 @pytest.fixture
 async def limited(redis_url: str) -> AsyncGenerator[Make]:
     """Makes apps behind a limiter on the server, and closes their connections at the end."""
-    apps: list[Limited] = []
+    apps: list[RateLimitMiddleware] = []
 
-    def make(*rates: str, **options: Any) -> Limited:
+    def make(*rates: str, **options: Any) -> RateLimitMiddleware:
         app = RateLimit(*rates, storage=redis_url, store_timeout=2.0, on_store_failure="closed", **options).asgi(
             answering()
         )
-        assert isinstance(app, Limited)
+        assert isinstance(app, RateLimitMiddleware)
         apps.append(app)
         return app
 
@@ -58,8 +58,8 @@ async def limited(redis_url: str) -> AsyncGenerator[Make]:
         await app.close()
 
 
-def store_of(url: str, name: str) -> Redis:
-    return Redis(ALGORITHMS[name], parse_url(url, "storage"))
+def store_of(url: str, name: str) -> RedisStore:
+    return RedisStore(ALGORITHMS[name], parse_url(url, "storage"))
 
 
 @pytest.mark.parametrize("strategy", NAMES)
@@ -132,13 +132,13 @@ async def test_limits_itself_agrees_on_the_same_keys(redis_url: str, strategy: s
     theirs = LIMITS_STRATEGIES[strategy](storage_from_string(redis_url))
     store, rates, item = store_of(redis_url, strategy), parse_rates("10/minute"), parse("10/minute")
     for used in range(1, 6):
-        said = await store.decide("digest", rates, 1)
+        said = await store.decide(check_of("digest", rates, 1))
         assert theirs.get_window_stats(item, "{digest}", strategy).remaining == said.remaining == 10 - used
     assert theirs.hit(item, "{digest}", strategy, cost=3)
-    assert (await store.decide("digest", rates, 1)).remaining == 1
+    assert (await store.decide(check_of("digest", rates, 1))).remaining == 1
     assert theirs.hit(item, "{digest}", strategy)
     assert not theirs.test(item, "{digest}", strategy)
-    assert (await store.decide("digest", rates, 1)).wait_us > 0
+    assert (await store.decide(check_of("digest", rates, 1))).wait_us > 0
     await store.close()
 
 
@@ -173,7 +173,7 @@ async def test_a_server_that_forgot_the_script_is_told_it_again(limited: Make, s
 async def test_a_counter_without_a_time_to_live_is_healed(redis_url: str, server: redis.Redis) -> None:
     store, rates = store_of(redis_url, "fixed-window"), parse_rates("3/minute")
     server.set("LIMITS:" + rates[0].key("digest", "fixed-window"), 3)
-    assert (await store.decide("digest", rates, 1)).remaining == 2
+    assert (await store.decide(check_of("digest", rates, 1))).remaining == 2
     assert server.pttl("LIMITS:" + rates[0].key("digest", "fixed-window")) > 0
     await store.close()
 
@@ -187,7 +187,7 @@ async def test_whoever_obeys_retry_after_is_not_refused_again(redis_url: str, st
         cost = 1 + number % 3
         await asyncio.sleep(number * 0.037)
         for _ in range(8):
-            said = await store.decide(f"caller {number}", rates, cost)
+            said = await store.decide(check_of(f"caller {number}", rates, cost))
             refused_again += obeyed and said.wait_us > 0
             obeyed = said.wait_us > 0
             if obeyed:
@@ -201,16 +201,16 @@ async def test_whoever_obeys_retry_after_is_not_refused_again(redis_url: str, st
 @pytest.mark.parametrize("strategy", NAMES)
 async def test_settling_and_looking_are_one_command_each_and_exact(redis_url: str, strategy: str) -> None:
     store, rates = store_of(redis_url, strategy), parse_rates(["20/minute", "50/day"])
-    assert (await store.decide("digest", rates, 15)).remaining == 5
-    assert (await store.decide("digest", rates, 5, take=False)).remaining == 5
-    assert (await store.decide("digest", rates, 6, take=False)).wait_us > 0
-    await store.give("digest", rates, 10)
-    assert (await store.decide("digest", rates, 1)).remaining == 14
-    await store.give("digest", rates, -30)
-    said = await store.decide("digest", rates, 1)
+    assert (await store.decide(check_of("digest", rates, 15))).remaining == 5
+    assert (await store.decide(check_of("digest", rates, 5, take=False))).remaining == 5
+    assert (await store.decide(check_of("digest", rates, 6, take=False))).wait_us > 0
+    await store.refund(check_of("digest", rates, 10))
+    assert (await store.decide(check_of("digest", rates, 1))).remaining == 14
+    await store.refund(check_of("digest", rates, -30))
+    said = await store.decide(check_of("digest", rates, 1))
     assert (said.wait_us > 0, said.remaining) == (True, 0)
-    await store.give("nobody", rates, 10)
-    assert (await store.decide("nobody", rates, 1)).remaining == 19
+    await store.refund(check_of("nobody", rates, 10))
+    assert (await store.decide(check_of("nobody", rates, 1))).remaining == 19
     await store.close()
 
 
@@ -230,20 +230,20 @@ def test_memory_and_redis_decide_alike_on_the_same_arrivals(redis_url: str, stra
         clock = FakeClock()
         store, memory, rates = (
             store_of(redis_url, strategy),
-            Memory(ALGORITHMS[strategy], clock),
+            MemoryStore(ALGORITHMS[strategy], clock),
             parse_rates(f"{limit}/second"),
         )
         try:
-            await store.decide("warm", rates, 1)
+            await store.decide(check_of("warm", rates, 1))
             loop = asyncio.get_running_loop()
             began = loop.time()
             for gap, cost in arrivals:
                 await asyncio.sleep(gap / 1000)
                 before = loop.time() - began
-                theirs = await store.decide(digest, rates, cost)
+                theirs = await store.decide(check_of(digest, rates, cost))
                 after = loop.time() - began
                 clock.advance(after - (clock.monotonic() - 1000.0))
-                ours = memory.decide_now(digest, rates, cost)
+                ours = memory.decide(check_of(digest, rates, cost))
                 near = min(abs(theirs.wait_us), abs(ours.wait_us)) < (after - before) * SECOND + 60_000
                 if not near:
                     assert (theirs.wait_us > 0, theirs.remaining) == (ours.wait_us > 0, ours.remaining) or edge(

@@ -1,0 +1,112 @@
+"""A table whose entries expire, in bounded memory and without a scan, a thread or a timer.
+
+>>> table: ExpiringTable[str] = ExpiringTable(60)
+>>> table.put("key", "value", now=0)
+>>> table.get("key", now=59), table.get("key", now=200)
+('value', None)
+
+The entries are spread over many small shards. A shard has two generations: an entry that is written is put into the
+young one, and when a lifetime has passed the young generation becomes the old one and the old one is discarded. So no
+operation costs more than one small shard, neither when the table grows nor when its entries expire. ``limits``' own
+memory storage scans every key instead: 12 ms for each hit at 100,000 keys.
+
+Moments and lifetimes are whole numbers in a unit of the caller's choice. A table is not thread-safe.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Generic, TypeVar
+
+__all__ = ["MAX_ENTRIES", "ExpiringTable", "Shard"]
+
+_SHARDS: Final = 512
+MAX_ENTRIES: Final = 4_194_304
+"""The default size. Above it, the entries that were not written for the longest time are forgotten."""
+
+ValueT = TypeVar("ValueT")
+
+
+class Shard:
+    """One small table in its two generations."""
+
+    __slots__ = ("old", "turns_at", "young")
+
+    def __init__(self) -> None:
+        self.young: dict[str, Any] = {}
+        self.old: dict[str, Any] = {}
+        self.turns_at = 0
+
+
+class ExpiringTable(Generic[ValueT]):
+    """Values by key. A value is forgotten between one and three lifetimes after it was last written.
+
+    :param lifetime: how long a value is kept at least.
+    :param max_entries: how many values are kept at most.
+    :param shards: into how many small tables the values are divided.
+    """
+
+    __slots__ = ("_lifetime", "_next", "_shards", "_size", "_sweeps_at")
+
+    def __init__(self, lifetime: int, *, max_entries: int = MAX_ENTRIES, shards: int = _SHARDS) -> None:
+        self._lifetime = lifetime
+        self._shards = tuple(Shard() for _ in range(shards))
+        self._size = max(1, max_entries // shards // 2)
+        self._next = self._sweeps_at = 0
+
+    def shard(self, key: str, now: int) -> Shard:
+        """The shard of a key. The caller may read both generations and write to ``young``, at once and not later."""
+        if now >= self._sweeps_at:
+            self._sweep(now)
+        shards = self._shards
+        shard = shards[hash(key) % len(shards)]
+        if now >= shard.turns_at or len(shard.young) >= self._size:
+            self._turn(shard, now)
+        return shard
+
+    def get(self, key: str, now: int) -> ValueT | None:
+        """The value of a key, if it is known."""
+        shard = self.shard(key, now)
+        value: ValueT | None = shard.young.get(key)
+        return shard.old.get(key) if value is None else value
+
+    def touch(self, key: str, now: int) -> bool:
+        """Whether the key is known; if it is, its lifetime begins again."""
+        shards = self._shards
+        shard = shards[hash(key) % len(shards)]
+        if now < shard.turns_at and key in shard.young:
+            return True
+        value = self.shard(key, now).old.pop(key, None)
+        if value is None:
+            return False
+        shard.young[key] = value
+        return True
+
+    def put(self, key: str, value: ValueT, now: int) -> None:
+        """Write a value."""
+        shard = self.shard(key, now)
+        shard.young[key] = value
+        if shard.old:
+            shard.old.pop(key, None)
+
+    def discard(self, key: str) -> None:
+        """Forget a key now."""
+        shard = self._shards[hash(key) % len(self._shards)]
+        shard.young.pop(key, None)
+        shard.old.pop(key, None)
+
+    def count(self) -> int:
+        """The number of values in memory, including expired ones whose shard has not been used since."""
+        return sum(len(shard.young) + len(shard.old) for shard in self._shards)
+
+    def _turn(self, shard: Shard, now: int) -> None:
+        shard.old = shard.young if now < shard.turns_at + self._lifetime else {}
+        shard.young = {}
+        shard.turns_at = now + self._lifetime
+
+    def _sweep(self, now: int) -> None:
+        """Turn one more shard, so that unused shards are emptied too: every shard once in a lifetime."""
+        self._sweeps_at = now + self._lifetime // len(self._shards)
+        self._next = (self._next + 1) % len(self._shards)
+        shard = self._shards[self._next]
+        if now >= shard.turns_at and (shard.young or shard.old):
+            self._turn(shard, now)

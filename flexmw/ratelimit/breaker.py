@@ -1,0 +1,69 @@
+"""The circuit breaker in front of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["Breaker"]
+
+_THRESHOLD: Final = 3
+_OPEN_SECONDS: Final = 1.0
+_MAX_OPEN_SECONDS: Final = 8.0
+
+
+class Breaker:
+    """Keeps a store that fails from slowing down every request.
+
+    ========= ==================================================== ====================================================
+    State     Requests                                             Next state
+    ========= ==================================================== ====================================================
+    closed    ask the store                                        open after three failures in a row
+    open      do not ask the store                                 half-open after 1 s; 2, 4, 8 s if it fails again
+    half-open one asks the store, the others do not                closed when it succeeds, open when it fails
+    ========= ==================================================== ====================================================
+
+    Every :meth:`allows` that returns ``True`` must be followed by one of the three methods after it.
+
+    :param monotonic: the clock in seconds.
+    """
+
+    __slots__ = ("_failures", "_monotonic", "_open_for", "_open_until", "_probing")
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._failures = 0
+        self._open_for = _OPEN_SECONDS
+        self._open_until = 0.0
+        self._probing = False
+
+    def allows(self) -> bool:
+        """Whether the store may be asked now."""
+        if self._failures < _THRESHOLD:
+            return True
+        if self._probing or self._monotonic() < self._open_until:
+            return False
+        self._probing = True
+        return True
+
+    def succeeded(self) -> None:
+        """The store has answered."""
+        self._failures, self._open_for, self._probing = 0, _OPEN_SECONDS, False
+
+    def failed(self) -> None:
+        """The store has raised or timed out."""
+        self._failures += 1
+        if self._failures >= _THRESHOLD:
+            if self._probing:
+                self._open_for = min(_MAX_OPEN_SECONDS, self._open_for * 2)
+            self._open_until = self._monotonic() + self._open_for
+        self._probing = False
+
+    def cancelled(self) -> None:
+        """The client went away before the store answered. That says nothing about the store."""
+        self._probing = False
+
+    @property
+    def retry_in(self) -> float:
+        """Seconds until the store is asked again; 0.0 while the breaker is closed."""
+        return max(0.0, self._open_until - self._monotonic()) if self._failures >= _THRESHOLD else 0.0
