@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import httpx
 
-from flexmw.kit.bodies import AsyncFollowed, Followed
+from flexmw.kit.bodies import AsyncObservedBody, ObservedBody
 from flexmw.kit.transport import AsyncTransportBase, SyncTransportBase
 
 __all__ = ["AsyncStream", "AsyncTransport", "Stream", "Transport"]
 
 
-class Stream(Followed, httpx.SyncByteStream):
+class Stream(ObservedBody, httpx.SyncByteStream):
     """A response body that reports how it ends."""
 
 
-class AsyncStream(AsyncFollowed, httpx.AsyncByteStream):
+class AsyncStream(AsyncObservedBody, httpx.AsyncByteStream):
     """A response body that reports how it ends."""
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import httpx2
 
-from flexmw.kit.bodies import AsyncFollowed, Followed
+from flexmw.kit.bodies import AsyncObservedBody, ObservedBody
 from flexmw.kit.transport import AsyncTransportBase, SyncTransportBase
 
 __all__ = ["AsyncStream", "AsyncTransport", "Stream", "Transport"]
 
 
-class Stream(Followed, httpx2.SyncByteStream):
+class Stream(ObservedBody, httpx2.SyncByteStream):
     """A response body that reports how it ends."""
 
 
-class AsyncStream(AsyncFollowed, httpx2.AsyncByteStream):
+class AsyncStream(AsyncObservedBody, httpx2.AsyncByteStream):
     """A response body that reports how it ends."""
 
 

@@ -1,6 +1,6 @@
-"""Bodies of answers as flows see them: followed to their end, or put back after they were read.
+"""Response bodies for flows: bodies that report their end, and bodies that are put back after they were read.
 
-They know neither library: ``flexmw/httpx.py`` and ``flexmw/httpx2.py`` add each one's stream class.
+The classes know neither httpx nor httpx2. ``flexmw/httpx.py`` and ``flexmw/httpx2.py`` add the stream class of each.
 """
 
 from __future__ import annotations
@@ -8,27 +8,34 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-__all__ = ["AsyncFollowed", "Followed", "Replayed", "Watch", "forget", "unheard"]
+__all__ = ["AsyncObservedBody", "ObservedBody", "OnEnd", "Replayed", "forget", "ignore_end"]
 
-Watch: TypeAlias = Callable[[BaseException | None], None]
+OnEnd: TypeAlias = Callable[[BaseException | None], None]
+"""Called once when a body ends: with ``None`` after its last byte, else with the exception that ended it. A body that
+is closed early ends with ``GeneratorExit``."""
 
 
-class _Ending:
-    """Tells how a body ended, once."""
+class _Observed:
+    """A stream whose end is reported once.
 
-    def __init__(self, stream: Any, watch: Watch, tap: Callable[[bytes], None] | None = None) -> None:
+    :param stream: the body.
+    :param on_end: called when the body ends.
+    :param tap: called with each chunk before the reader gets it.
+    """
+
+    def __init__(self, stream: Any, on_end: OnEnd, tap: Callable[[bytes], None] | None = None) -> None:
         self._stream = stream
-        self._watch: Watch | None = watch
+        self._on_end: OnEnd | None = on_end
         self._tap = tap
 
     def _end(self, error: BaseException | None = None) -> None:
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch(error)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(error)
 
 
-class Followed(_Ending):
-    """A body that tells how it ends, for the blocking client."""
+class ObservedBody(_Observed):
+    """A body that reports its end, for a blocking client."""
 
     def __iter__(self) -> Iterator[bytes]:
         tap = self._tap
@@ -51,8 +58,8 @@ class Followed(_Ending):
             self._end(GeneratorExit())
 
 
-class AsyncFollowed(_Ending):
-    """A body that tells how it ends, for the async client."""
+class AsyncObservedBody(_Observed):
+    """A body that reports its end, for an async client."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         tap = self._tap
@@ -74,7 +81,12 @@ class AsyncFollowed(_Ending):
 
 
 class Replayed:
-    """A body that was read in part: what was read, and then the rest as it comes."""
+    """A body that was read in part: it gives the chunks that were read, and then the rest as it arrives.
+
+    :param chunks: what was read.
+    :param rest: iterates over the rest; ``None`` if the body was read to its end.
+    :param source: the original stream, for closing.
+    """
 
     def __init__(self, chunks: Sequence[bytes], rest: Any, source: Any) -> None:
         self._chunks, self._rest, self._source = chunks, rest, source
@@ -99,11 +111,11 @@ class Replayed:
 
 
 def forget(response: Any) -> None:
-    """Drop a body that the response was made with (by a ``MockTransport``): it would hide the new one."""
+    """Remove the body that a response was made with, as by a ``MockTransport``: it would hide a new stream."""
     if response.__dict__.pop("_content", None) is not None:
         response.__dict__.pop("_decoder", None)
         response.is_stream_consumed = response.is_closed = False
 
 
-def unheard(error: BaseException | None) -> None:
-    """A watch that nobody keeps."""
+def ignore_end(error: BaseException | None) -> None:
+    """An ``on_end`` that does nothing."""

@@ -1,4 +1,4 @@
-"""Time as a thing that can be handed in: the system's clock, or a test's.
+"""The clock as a dependency: :data:`SYSTEM` reads the machine's time, and a test passes a fake one.
 
 >>> from flexmw.kit.clock import SYSTEM
 >>> before = SYSTEM.monotonic()
@@ -17,22 +17,22 @@ __all__ = ["SYSTEM", "Clock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """What flexmw asks of time. All values are in seconds."""
+    """The clock that a component uses. All values are in seconds."""
 
     def now(self) -> float:
-        """Wall-clock time, Unix seconds: for what is written into headers."""
+        """Wall-clock time in Unix seconds, for headers."""
         ...
 
     def monotonic(self) -> float:
-        """Time that never goes backwards: for deadlines and durations."""
+        """Time that never goes backwards, for deadlines and durations."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Block this thread."""
+        """Block this thread for so many seconds."""
         ...
 
     async def asleep(self, seconds: float) -> None:
-        """Suspend this task, under asyncio and trio alike."""
+        """Suspend this task for so many seconds, under asyncio or trio."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Who calls: a keyed hash of the bearer token, else of the client's address. Never the token itself.
+"""The identity of a caller: a keyed hash of the bearer token, else of the client's address. The token is not kept.
 
 >>> callers = CallerHasher(pepper="a secret of this deployment")
 >>> scope = {"type": "http", "headers": [(b"authorization", b"Bearer sk-live-1")], "client": ("192.0.2.7", 50000)}
@@ -7,8 +7,9 @@
 >>> callers({"type": "http", "headers": [], "client": ("192.0.2.7", 50000)}).kind
 'address'
 
-The address is taken through trusted proxies only: ``X-Forwarded-For`` is walked from the right, and the first hop that
-is not one of ``trusted_proxies`` is the client. An IPv6 caller is its /64, because one host owns all of it.
+``X-Forwarded-For`` is believed from trusted proxies only: it is read from the right, and the first address that is not
+in ``trusted_proxies`` is the client. IPv6 clients are identified by their /64 network, because one machine owns all
+addresses of it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from flexmw.errors import ConfigError
 __all__ = ["PEPPER_VARIABLE", "CallerHasher", "Identity", "Pepper", "bearer_token", "header", "networks"]
 
 PEPPER_VARIABLE: Final = "FLEXMW_PEPPER"
-"""The environment variable that the pepper is read from when no option gives it."""
+"""The environment variable with the pepper, for components whose option does not give one."""
 
 _LABEL: Final = b"flexmw: callers without a pepper of their own"
 _KINDS: Final = ("key", "address", "shared")
@@ -37,11 +38,12 @@ Pepper = str | bytes
 
 
 class Identity(NamedTuple):
-    """One caller as stores, spans and logs may know it.
+    """One caller, in a form that stores, spans and logs may hold.
 
-    ``kind`` is ``"key"`` (a credential), ``"address"`` or ``"shared"`` (neither is known: one bucket for all such
-    callers). ``digest`` is 32 hexadecimal digits, different for every kind, credential and pepper. ``earlier`` are the
-    digests that the caller has under the other peppers, where there are several.
+    :param kind: ``"key"`` (a credential), ``"address"``, or ``"shared"``: neither is known, and all such callers are
+        one.
+    :param digest: 32 hexadecimal digits that depend on kind, credential or address, and pepper.
+    :param earlier: the caller's digests under the older peppers.
     """
 
     kind: str
@@ -50,16 +52,18 @@ class Identity(NamedTuple):
 
 
 class CallerHasher:
-    """Tells callers apart. Holds no state of any request.
+    """Hashes the credential or the address of a request to an :class:`Identity`. It holds no state of a request.
 
-    :param pepper: the key of the hash. Left out, it is read from ``FLEXMW_PEPPER``, else it is a fixed label: enough
-        for long random API keys, too little for credentials that can be guessed. Of several, the first one makes the
-        digests, and the others say under which ones a caller may be known already; ``None`` among them is the label.
-    :param trusted_proxies: networks (CIDR) whose ``X-Forwarded-For`` is believed; ``"unix"`` stands for a peer without
-        an address, as behind a unix socket.
-    :raises ConfigError: for a pepper or a network that is none; ``option`` prefixes the name in the message.
+    ``hasher()`` gives a hash object: after ``update(credential)`` its ``hexdigest()`` is the digest of :meth:`of_key`.
 
-    ``hasher()`` takes a credential by ``update``, and its ``hexdigest()`` is the digest of :meth:`of_key`.
+    :param pepper: the key of the hash. ``None`` takes ``FLEXMW_PEPPER`` from the environment, else a fixed label. The
+        label is enough for long random API keys, and too little for credentials that can be guessed. Of several
+        peppers the first one makes the digests, and the others make the ``earlier`` digests; ``None`` among them is
+        the label.
+    :param trusted_proxies: networks (CIDR) whose ``X-Forwarded-For`` is believed; ``"unix"`` is a peer without an
+        address, as behind a unix socket.
+    :param option: what precedes the name of an option in the message of an error.
+    :raises ConfigError: for an empty or repeated pepper, or a text that is not a network.
     """
 
     __slots__ = ("_earlier", "_hashers", "_trusted", "_unix", "hasher")
@@ -72,31 +76,31 @@ class CallerHasher:
         option: str = "",
     ) -> None:
         given: object = os.environ.get(PEPPER_VARIABLE) or _LABEL if pepper is None else pepper
-        peppers = [_raw(each) for each in (cast("Sequence[object]", given) if _is_list(given) else [given])]
+        peppers = [_raw(value) for value in (cast("Sequence[object]", given) if _is_list(given) else [given])]
         if not peppers or not all(peppers) or len(set(peppers)) < len(peppers):
             expected = "a text or bytes that are not empty, several different ones (the newest first), or None"
             raise ConfigError(f"{option}pepper", "***", expected)
         self._hashers, *self._earlier = map(_hashers, peppers)
         self.hasher = self._hashers["key"].copy
         self._unix = _UNIX in trusted_proxies
-        self._trusted = networks([each for each in trusted_proxies if each != _UNIX], f"{option}trusted_proxies")
+        self._trusted = networks([text for text in trusted_proxies if text != _UNIX], f"{option}trusted_proxies")
 
     def __call__(self, scope: MutableMapping[str, Any]) -> Identity:
-        """The caller of a request: by bearer token, else by address."""
+        """The caller of a request: by its bearer token, else by its address."""
         token = bearer_token(scope)
         return self.of_address(scope) if token is None else self.of_key(token)
 
     def of_key(self, credential: bytes) -> Identity:
-        """The holder of a credential."""
+        """The caller with this credential."""
         return self._hash("key", credential)
 
     @property
     def rotates(self) -> bool:
-        """Whether callers may be known under other peppers than the first."""
+        """True if there are older peppers, so that identities have ``earlier`` digests."""
         return bool(self._earlier)
 
     def of_address(self, scope: MutableMapping[str, Any]) -> Identity:
-        """The client's address, or the bucket that callers without one share."""
+        """The caller by its address; callers without an address are one ``"shared"`` caller."""
         address = self.address(scope)
         if address is None:
             return self._hash("shared", b"")
@@ -115,7 +119,7 @@ class CallerHasher:
         return Identity(kind, hasher.hexdigest(), tuple(earlier))
 
     def address(self, scope: MutableMapping[str, Any]) -> str | None:
-        """The client's IPv4 address or IPv6 /64 as text; ``None`` when it is unknown."""
+        """The client's IPv4 address or IPv6 /64 network as text; ``None`` if it is unknown."""
         client = scope.get("client")
         peer = _parse(client[0]) if client and client[0] else None
         if peer is None:
@@ -137,7 +141,7 @@ class CallerHasher:
 
 
 def bearer_token(scope: MutableMapping[str, Any]) -> bytes | None:
-    """The token of ``Authorization: Bearer`` (RFC 6750; the scheme in any case); ``None`` without one."""
+    """The token of ``Authorization: Bearer`` (RFC 6750, the scheme in any case); ``None`` without a token."""
     for name, value in scope.get("headers") or ():
         if name == b"authorization":
             if value[:7] != b"Bearer " and (value[:6].lower() != b"bearer" or value[6:7] not in (b" ", b"\t")):
@@ -147,7 +151,10 @@ def bearer_token(scope: MutableMapping[str, Any]) -> bytes | None:
 
 
 def header(scope: MutableMapping[str, Any], name: bytes) -> bytes | None:
-    """The first value of a request header; ``name`` in lower case, as ASGI sends it."""
+    """The first value of a request header; ``None`` without one.
+
+    :param name: the header's name in lower case, as in an ASGI scope.
+    """
     for key, value in scope.get("headers") or ():
         if key == name:
             return value  # type: ignore[no-any-return]
@@ -155,20 +162,20 @@ def header(scope: MutableMapping[str, Any], name: bytes) -> bytes | None:
 
 
 def networks(values: Iterable[str], option: str) -> tuple[Network, ...]:
-    """Networks from CIDR texts; a single address is a network of one.
+    """Parse networks in CIDR notation. A single address is a network of one address.
 
-    :raises ConfigError: naming ``option`` and the value that is no network.
+    :raises ConfigError: with ``option`` and the first value that is not a network.
     """
-    found: list[Network] = []
+    parsed: list[Network] = []
     for value in values:
         try:
             if not isinstance(value, str):
                 raise TypeError
-            found.append(ip_network(value))
+            parsed.append(ip_network(value))
         except (ValueError, TypeError):
             expected = "networks such as '10.0.0.0/8', '2001:db8::/32' or '192.0.2.7' (no host bits set), or 'unix'"
             raise ConfigError(option, value, expected) from None
-    return tuple(found)
+    return tuple(parsed)
 
 
 def _is_list(value: object) -> bool:
@@ -176,7 +183,7 @@ def _is_list(value: object) -> bool:
 
 
 def _raw(pepper: object) -> bytes:
-    """Nothing for what is no pepper."""
+    """A pepper as bytes; empty for a value that cannot be a pepper."""
     if pepper is None:
         return _LABEL
     return pepper.encode() if isinstance(pepper, str) else pepper if isinstance(pepper, bytes) else b""
@@ -194,7 +201,7 @@ def _forwarded_for(scope: MutableMapping[str, Any]) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
-    """An address with or without a port, brackets or a zone; an IPv4 address mapped into IPv6 is an IPv4 address."""
+    """Parse an address with or without a port, brackets or a zone. An IPv4-mapped IPv6 address becomes IPv4."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

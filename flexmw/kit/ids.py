@@ -1,4 +1,4 @@
-"""The identity of a request: the caller's own when it is fit to be written into logs, else the trace's, else a new one.
+"""Request ids: the caller's own if it is safe to log, else the trace id, else a random one.
 
 >>> request_id("req_42")
 'req_42'
@@ -16,17 +16,22 @@ from opentelemetry import trace
 
 __all__ = ["request_id", "trace_id"]
 
-_FIT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=+/@~-]{0,127}")
+_SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=+/@~-]{0,127}")
 
 
 def request_id(inbound: str | None) -> str:
-    """``inbound`` if it is 1 to 128 letters, digits and ``._:=+/@~-``; the trace id; or 32 random hex digits."""
-    if inbound and _FIT.fullmatch(inbound):
+    """The id of a request.
+
+    :param inbound: the value of the request's ``x-request-id``. It is used if it has 1 to 128 letters, digits and
+        ``._:=+/@~-`` and begins with a letter or digit. Otherwise the result is the current trace id, and without a
+        current span 32 random hexadecimal digits.
+    """
+    if inbound and _SAFE.fullmatch(inbound):
         return inbound
     return trace_id() or secrets.token_hex(16)
 
 
 def trace_id() -> str | None:
-    """The current span's trace id as 32 hex digits (W3C Trace Context); ``None`` where no span is current."""
+    """The current span's trace id as 32 hexadecimal digits (W3C Trace Context); ``None`` without a current span."""
     context = trace.get_current_span().get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else None

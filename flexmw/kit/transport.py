@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from flexmw.contract import redact
 from flexmw.errors import ConfigError
-from flexmw.kit.bodies import Replayed, forget, unheard
+from flexmw.kit.bodies import Replayed, forget, ignore_end
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.drive import Sends, adrive, chain, drive
 from flexmw.kit.effects import (
@@ -104,7 +104,7 @@ class _TransportBase(Generic[RequestT, ResponseT]):
         return effect.response
 
     def _replace(self, response: Any, chunks: Sequence[bytes], rest: Any = None) -> Response:
-        response.stream = self._followed(Replayed(chunks, rest, response.stream), unheard)
+        response.stream = self._followed(Replayed(chunks, rest, response.stream), ignore_end)
         return response  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""What can stand around a transport, and inside one: said when a client is wrapped, not at its first call.
+"""Validation of the arguments of a transport, when a client is wrapped and not at its first call.
 
 >>> try:
 ...     check_fit("Transport", ("a retry",), None, object)
@@ -19,16 +19,20 @@ __all__ = ["check_alone", "check_fit"]
 
 
 def check_fit(owner: str, components: Sequence[Any], transport: Any, default: type) -> None:
-    """Components have a client face; the transport inside is of the library and kind of ``default``, or of neither
-    library: such a one is taken at its word.
+    """Check the components and the inner transport of a transport.
 
-    :raises ConfigError: naming what does not fit and what would.
+    :param owner: the name of the transport class, for the message of an error.
+    :param components: each one needs a ``flow`` method.
+    :param transport: the inner transport; ``None`` for the default. It must come from the same library as ``default``
+        and be blocking or async like it. A class that extends neither library's base classes is accepted unchecked.
+    :param default: the class of the default inner transport.
+    :raises ConfigError: with the argument that does not fit and what was expected.
     """
     for component in components:
         if isinstance(component, type) or not hasattr(component, "flow"):
             raise ConfigError(f"{owner}(*components)", component, "objects with a client face: a `flow` method")
-    theirs = _bases(type(transport))
-    if theirs and not theirs & _bases(default):
+    bases = _bases(type(transport))
+    if bases and not bases & _bases(default):
         usual = f"{default.__module__.partition('.')[0]}.{default.__name__}()"
         raise ConfigError(
             f"{owner}(transport=...)", transport, f"a transport of the same library and kind, such as {usual}"
@@ -36,11 +40,11 @@ def check_fit(owner: str, components: Sequence[Any], transport: Any, default: ty
 
 
 def check_alone(components: Sequence[Any]) -> None:
-    """No two of a name whose order says that it wants to be alone.
+    """Check that no name occurs twice among the components whose ``order`` has ``alone``.
 
-    :raises ConfigError: naming them.
+    :raises ConfigError: with the names of these components.
     """
-    names = [each.name for each in components if getattr(getattr(each, "order", None), "alone", False)]
+    names = [component.name for component in components if getattr(getattr(component, "order", None), "alone", False)]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
@@ -49,7 +53,8 @@ def check_alone(components: Sequence[Any]) -> None:
 
 
 def _bases(cls: type) -> frozenset[type]:
-    """The base transports of httpx and httpx2 that a class stands on; by identity, others have classes of that name."""
+    """The base transports of httpx and httpx2 that a class extends. They are compared by identity, because other
+    libraries have classes of the same names."""
     loaded = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
     known = {getattr(module, kind, None) for module in loaded for kind in ("BaseTransport", "AsyncBaseTransport")}
     return frozenset(base for base in cls.__mro__ if base in known)
