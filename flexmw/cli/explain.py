@@ -181,10 +181,16 @@ def _times_sent(
 
     def respond(request: Any) -> Any:
         requests.append(request)
+        # A real transport reports its steps as trace events. Retry needs them as proof that a request was not sent.
+        trace = request.extensions.get("trace", _no_trace)
         if len(requests) > 1:
             return library.Response(200, json={"ok": True})
+        if outcome == "ConnectError":
+            trace("connection.connect_tcp.failed", {})
+        else:
+            trace("http11.send_request_headers.started", {"request": request})
         if isinstance(outcome, str):
-            raise getattr(library, outcome)("")
+            raise getattr(library, outcome)("", request=request)
         return library.Response(outcome, headers=headers, json={"ok": True})
 
     clock = _SimulatedClock()
@@ -194,6 +200,10 @@ def _times_sent(
     with library.Client(transport=transport) as client, suppress(Exception):
         client.request(url=_URL, **request)
     return len(requests)
+
+
+def _no_trace(event: str, details: dict[str, Any]) -> None:
+    """No component observes the transport."""
 
 
 class _SimulatedClock(SystemClock):
