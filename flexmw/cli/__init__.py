@@ -1,15 +1,16 @@
-"""The command line, one module for each command.
+"""The command line: one module per command.
 
 ::
 
-    flexmw run module:app                 serve an app, untouched, inside the components of flexmw.toml
+    flexmw run module:app                 serve an unchanged app inside the components of flexmw.toml
     flexmw check https://api.example.com  judge an OpenAI-compatible endpoint by the error contract
-    flexmw explain                        the resolved components, and what becomes of each status
-    flexmw plugins                        what installed distributions provide
-    flexmw keys --config flexmw.toml      the idempotency keys of a store; settle those that are unknown
-    flexmw schema                         a JSON Schema of flexmw.toml, for editors
+    flexmw explain                        show the resolved components, and what becomes of each status
+    flexmw plugins                        list what installed distributions provide
+    flexmw keys --config flexmw.toml      list the idempotency keys of a store, and settle unknown ones
+    flexmw schema                         print a JSON Schema of flexmw.toml, for editors
 
-It exits with 0; with 1 when something that was to be judged is broken; with 2 when it could not do what was asked.
+Exit codes: 0, the command is done and nothing that it judged is broken; 1, something is broken; 2, the command could
+not be carried out.
 
 >>> main(["plugins", "--json", "--dialects"]) in (0, 1, 2)
 []
@@ -31,14 +32,14 @@ _COMMANDS = (run, check, explain, plugins, keys, schema)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Defaults are shown where there are any."""
+    """Show the default of every option that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands with their options."""
+    """The argument parser of all commands."""
     top = argparse.ArgumentParser(prog="flexmw", description="One error contract for APIs and their clients.")
     commands = top.add_subparsers(metavar="command", required=True)
     for module in _COMMANDS:
@@ -54,7 +55,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command.
+
+    :param argv: the arguments; those of the process if ``None``.
+    :return: the exit code.
+    """
     arguments = parser().parse_args(argv)
     try:
         code: int = arguments.command(arguments, sys.stdout)

@@ -1,7 +1,7 @@
 """``flexmw check URL``: judge an OpenAI-compatible endpoint by the error contract, from outside.
 
-A handful of bad requests, each sent once, none of which makes a server do any work; nothing is retried, no redirect is
-followed and no key is sent but the one that is asked for.
+The command sends a handful of invalid requests, each once. None of them makes a server do any work. It does not retry,
+follows no redirect, and sends no key except the one of ``--key-env``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from flexmw.errors import ConfigError
 __all__ = ["HELP", "PROBES", "Probe", "Row", "arguments", "command", "examine"]
 
 HELP = "judge an OpenAI-compatible endpoint by the error contract; exits with 1 if it is broken"
-_MOST: Final = 64 * 1024
-_LONGEST: Final = 3600
+_MAX_BODY_BYTES: Final = 64 * 1024
+_MAX_TIMEOUT: Final = 3600
 _CHAT: Final = "/chat/completions"
 _NO_MODEL: Final = "flexmw-check-no-such-model"
 _AUTH: Final = Expected((401,), "authentication_error", "invalid_api_key")
@@ -35,7 +35,8 @@ _AUTH: Final = Expected((401,), "authentication_error", "invalid_api_key")
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One bad request. ``key``: ``"given"`` sends the caller's, ``"wrong"`` one that cannot exist, ``"none"`` none."""
+    """One invalid request. ``key``: ``"given"`` sends the key of the user, ``"wrong"`` a key that cannot exist,
+    ``"none"`` no key."""
 
     name: str
     method: str
@@ -47,7 +48,8 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one went. ``state``: ``ok``, ``broken``, ``skipped`` (it could not be judged; ``faults`` say why)."""
+    """The result of one probe. ``state``: ``ok``, ``broken``, or ``skipped`` (the response could not be judged, and
+    ``faults`` say why)."""
 
     name: str
     request: str
@@ -77,12 +79,12 @@ PROBES: Final = (
         _json(model=_NO_MODEL, messages=[{"role": "user", "content": "."}], max_tokens=1),
     ),
 )
-"""In order. The last one names a model that does not exist, so that nothing is generated."""
+"""The probes in the order of sending. The last one names a model that does not exist, so that nothing is generated."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", help="the endpoint; /v1 is added to a URL without a path")
-    parser.add_argument("--key-env", metavar="NAME", help="environment variable that holds an API key to send")
+    parser.add_argument("--key-env", metavar="NAME", help="environment variable with an API key to send")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each request")
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
 
@@ -103,25 +105,27 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
 
 
 def examine(url: str, *, key: str | None = None, timeout: float = 10.0) -> Iterator[Row]:
-    """Send every probe once and judge its answer.
+    """Send every probe once and judge the responses.
 
-    :param url: the endpoint, with its base path. :param key: an API key. :param timeout: seconds for each request.
-    :raises ConfigError: it is no http URL, nothing answers there, or nobody can wait so long.
+    :param url: the endpoint with its base path; ``/v1`` is added to a URL without a path.
+    :param key: an API key to send; ``None`` sends no key.
+    :param timeout: seconds for each request.
+    :raises ConfigError: ``url`` is not an http URL, no server responds there, or ``timeout`` is out of range.
     """
-    if not 0 < timeout <= _LONGEST:
-        raise ConfigError("timeout", timeout, f"a number of seconds above 0, at most {_LONGEST}")
+    if not 0 < timeout <= _MAX_TIMEOUT:
+        raise ConfigError("timeout", timeout, f"a number of seconds above 0, at most {_MAX_TIMEOUT}")
     try:
         parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
+        valid = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
     except ValueError:
-        sound = False
-    if not sound:
+        valid = False
+    if not valid:
         raise ConfigError("check", url, "a URL such as https://api.example.com/v1")
     base = url.rstrip("/") + ("" if urlsplit(url).path.strip("/") else "/v1")
     for probe in PROBES:
         sent = {"given": key, "wrong": "sk-flexmw-check-not-a-key", "none": None}[probe.key]
         try:
-            status, headers, body = _ask(base, probe, sent, timeout)
+            status, headers, body = _send(base, probe, sent, timeout)
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             if probe is PROBES[0]:
@@ -129,10 +133,10 @@ def examine(url: str, *, key: str | None = None, timeout: float = 10.0) -> Itera
             fault = f"no answer: {type(error).__name__}: {reason}"
             yield Row(probe.name, f"{probe.method} {probe.path}", "", "broken", [fault])
             continue
-        yield _judged(probe, key, status, headers, body)
+        yield _row(probe, key, status, headers, body)
 
 
-def _judged(probe: Probe, key: str | None, status: int, headers: Mapping[str, str], body: bytes) -> Row:
+def _row(probe: Probe, key: str | None, status: int, headers: Mapping[str, str], body: bytes) -> Row:
     expected, skipped = probe.expected, ""
     if probe.key == "given" and key is None and status == 401:
         expected, skipped = _AUTH, "needs a key: --key-env"
@@ -146,7 +150,7 @@ def _judged(probe: Probe, key: str | None, status: int, headers: Mapping[str, st
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """A redirect is an answer like any other, and a key does not go elsewhere."""
+    """Judge a redirect like any other response, and do not send the key to another host."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -157,7 +161,7 @@ class _NoRedirect(HTTPRedirectHandler):
 _opener = build_opener(_NoRedirect)
 
 
-def _ask(base: str, probe: Probe, key: str | None, timeout: float) -> tuple[int, dict[str, str], bytes]:
+def _send(base: str, probe: Probe, key: str | None, timeout: float) -> tuple[int, dict[str, str], bytes]:
     request = Request(base + probe.path, data=probe.body, method=probe.method)  # noqa: S310  only http and https get here
     request.add_header("User-Agent", f"flexmw-check/{__version__}")
     request.add_header("Accept", "application/json")
@@ -167,10 +171,10 @@ def _ask(base: str, probe: Probe, key: str | None, timeout: float) -> tuple[int,
         request.add_unredirected_header("Authorization", f"Bearer {key}")
     try:
         with _opener.open(request, timeout=timeout) as response:
-            return response.status, _lower(response.headers), response.read(_MOST)
+            return response.status, _lower(response.headers), response.read(_MAX_BODY_BYTES)
     except HTTPError as error:
         with error:
-            return error.code, _lower(error.headers), error.read(_MOST)
+            return error.code, _lower(error.headers), error.read(_MAX_BODY_BYTES)
 
 
 def _lower(headers: Any) -> dict[str, str]:

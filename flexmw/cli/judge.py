@@ -1,4 +1,4 @@
-"""Is one answer an error by the contract? Pure: values in, faults out.
+"""Judge one response by the error contract. Pure: values in, faults out.
 
 >>> judge(404, {"content-type": "text/plain"}, b"Not Found", Expected((404,)))
 ["content-type is 'text/plain', not application/json", "the body is not the envelope: b'Not Found'"]
@@ -21,11 +21,13 @@ _QUOTA: Final = (
     "x-ratelimit-reset-requests",
 )
 _SKEW: Final = 2.0
+"""Seconds by which the waits of two headers may differ: each is rounded up, and clocks differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the contract has an answer be: one of ``statuses``; ``type`` and ``code`` where it names them."""
+    """What the contract requires of a response: one of ``statuses``, and ``type`` and ``code`` unless these are
+    ``None``."""
 
     statuses: tuple[int, ...]
     type: str | None = None
@@ -35,10 +37,11 @@ class Expected:
 def judge(
     status: int, headers: Mapping[str, str], body: bytes, expected: Expected, *, head: bool = False, now: float = 0.0
 ) -> list[str]:
-    """What is wrong with an answer, in words; nothing, if it keeps the contract.
+    """Name what is wrong with a response; empty for a response that keeps the contract.
 
-    :param headers: names in lower case. :param head: it answers a HEAD request, which has no body.
-    :param now: Unix seconds, for the reset moment of a 429 that carries no ``Date``.
+    :param headers: the headers, with names in lower case.
+    :param head: the request was a HEAD, so the response has no body.
+    :param now: Unix seconds, to compute the wait of a 429 without a ``Date``.
     """
     faults: list[str] = []
     if status not in (*expected.statuses, 429):
@@ -59,14 +62,17 @@ def _envelope_faults(body: bytes, expected: Expected) -> list[str]:
     if error is None:
         return [f"the body is not the envelope: {redact(repr(body[:120]))}"]
     return [
-        f"error.{field} is {found!r}, not {wanted!r}"
-        for field, found, wanted in (("type", error.type, expected.type), ("code", error.code, expected.code))
-        if wanted is not None and found != wanted
+        f"error.{field} is {actual!r}, not {required!r}"
+        for field, actual, required in (("type", error.type, expected.type), ("code", error.code, expected.code))
+        if required is not None and actual != required
     ]
 
 
 def quota_faults(headers: Mapping[str, str], *, now: float) -> list[str]:
-    """What is wrong with the headers of a 429: one is missing, or two contradict each other."""
+    """Name what is wrong with the headers of a 429: one is missing, or two contradict each other.
+
+    :param now: Unix seconds.
+    """
     if missing := [name for name in _QUOTA if name not in headers]:
         return [f"a 429 without {', '.join(missing)}"]
     wait = wait_of(headers, now=now)

@@ -28,16 +28,18 @@ _STATES: Final = ("unknown", "running", "open", "done")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     config_argument(parser)
-    parser.add_argument("--storage", metavar="URL", help="the store; without it that of [idempotency] in the file")
-    parser.add_argument("--prefix", help=f"of the app's Idempotency; without it that of the file, or {PREFIX}")
+    parser.add_argument("--storage", metavar="URL", help="the store; by default the one of [idempotency] in the file")
+    parser.add_argument(
+        "--prefix", help=f"the prefix of the app's Idempotency; by default the one in the file, or {PREFIX}"
+    )
     parser.add_argument("--state", action="append", choices=_STATES, help="only these (default: unknown and running)")
-    parser.add_argument("--key", help="only keys that the callers named so")
+    parser.add_argument("--key", help="only keys with this name")
     parser.add_argument("--json", action="store_true", help="the keys as JSON")
-    parser.add_argument("--run", metavar="ID", help="free this key, so that the caller's next request runs")
-    parser.add_argument("--answer", metavar="ID", help="give this key the answer of --body and --status")
-    parser.add_argument("--body", metavar="JSON", default="{}", help="of the answer that is given")
-    parser.add_argument("--status", type=int, default=200, help="of the answer that is given")
-    parser.add_argument("--force", action="store_true", help="settle a key that runs or has an answer, too")
+    parser.add_argument("--run", metavar="ID", help="free this key, so that the next request with it runs")
+    parser.add_argument("--answer", metavar="ID", help="give this key the response of --body and --status")
+    parser.add_argument("--body", metavar="JSON", default="{}", help="the body of the response that is given")
+    parser.add_argument("--status", type=int, default=200, help="the status of the response that is given")
+    parser.add_argument("--force", action="store_true", help="settle a key although it runs or has a response")
 
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:

@@ -1,4 +1,4 @@
-"""``flexmw plugins``: what installed distributions provide. Imports none of it, unless ``--load`` is given."""
+"""``flexmw plugins``: list what installed distributions provide, without importing it unless ``--load`` is given."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ HELP = "list the components that installed distributions provide"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="name, target, distribution and version of each, as JSON")
-    parser.add_argument("--dialects", action="store_true", help="list dialects of errors instead")
-    parser.add_argument("--load", action="store_true", help="import each one, and exit with 1 if one is broken")
+    parser.add_argument("--dialects", action="store_true", help="list error formats (dialects) instead")
+    parser.add_argument("--load", action="store_true", help="import each plugin, and exit with 1 if one is broken")
 
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:

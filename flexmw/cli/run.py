@@ -1,4 +1,4 @@
-"""``flexmw run module:app``: serve an ASGI app, untouched, inside the components of a configuration file."""
+"""``flexmw run module:app``: serve an unchanged ASGI app inside the components of a configuration file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _CONFIG: Final = "FLEXMW_RUN_CONFIG"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("app", help="module:attribute of the app, or of a function without parameters that makes it")
+    parser.add_argument("app", help="module:attribute of an app, or of a function without parameters that makes one")
     config_argument(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one")
     parser.add_argument("--workers", type=int, default=1, help="number of processes")
     parser.add_argument(
-        "--log-level", default="info", help="of uvicorn", choices=("critical", "error", "warning", "info")
+        "--log-level", default="info", help="the log level of uvicorn", choices=("critical", "error", "warning", "info")
     )
 
 
@@ -54,15 +54,15 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
             workers=arguments.workers,
             log_level=arguments.log_level,
         )
-    except SystemExit as end:  # its log has said why it could not start
+    except SystemExit as end:  # uvicorn has logged why it could not start
         return 2 if end.code else 0
     return 0
 
 
 def application() -> Any:
-    """The app that the environment names, inside its components: what each server process makes.
+    """Make the app that the environment names, inside its components. Each server process calls this function.
 
-    :raises ConfigError: it cannot be imported, is no app, or its configuration does not fit.
+    :raises ConfigError: the app cannot be imported, is not an app, or its configuration file cannot be used.
     """
     app = imported(os.environ[_APP])
     config = os.environ.get(_CONFIG)
@@ -70,10 +70,11 @@ def application() -> Any:
 
 
 def imported(target: str) -> Any:
-    """The app at ``module:attribute``; made, where a function is named that needs nothing. Looks in the working
-    directory first, as ``python -m`` does.
+    """Import the app at ``module:attribute``. The working directory is searched first, as with ``python -m``.
 
-    :raises ConfigError: naming what is missing or is no app. What the module itself raises goes through.
+    :param target: the name of an app, or of a function without parameters that makes one.
+    :raises ConfigError: the module or the attribute is missing, or the attribute is not callable. An exception of the
+        module itself is not caught.
     """
     module, colon, attribute = target.partition(":")
     if not (module and colon and attribute):
@@ -81,23 +82,27 @@ def imported(target: str) -> Any:
     if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
-        found: Any = import_module(module)
+        app: Any = import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
             raise
         raise ConfigError("app", target, f"a module that can be imported ({error})") from error
     for part in attribute.removesuffix("()").split("."):
-        if not hasattr(found, part):
+        if not hasattr(app, part):
             raise ConfigError("app", target, f"an attribute of {module} ({part!r} is none)")
-        found = getattr(found, part)
-    return found() if _is_factory(found) else found
+        app = getattr(app, part)
+    return app() if _is_factory(app) else app
 
 
-def _is_factory(found: Any) -> bool:
-    if not callable(found):
-        raise ConfigError("app", found, "an ASGI app, or a function that makes one")
+def _is_factory(app: Any) -> bool:
+    """Whether the object can be called without arguments; an ASGI app cannot.
+
+    :raises ConfigError: the object is not callable.
+    """
+    if not callable(app):
+        raise ConfigError("app", app, "an ASGI app, or a function that makes one")
     try:
-        parameters = inspect.signature(found).parameters.values()
+        parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):
         return False
     return not any(each.default is each.empty for each in parameters)

@@ -1,4 +1,4 @@
-"""Columns of text.
+"""Format rows of text as aligned columns.
 
 >>> print(table(("name", "size"), [("a", "10"), ("bcd", "2")]), end="")
 name  size
@@ -14,7 +14,7 @@ __all__ = ["table"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Aligned columns, one line for each row; no space at the end of a line."""
+    """Format a head and rows as columns: one line per row, without spaces at the end of a line."""
     lines = [tuple(head), *map(tuple, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "".join(
