@@ -49,10 +49,20 @@ __all__ = [
     "UnknownComponent",
     "UpstreamTimeout",
     "raised",
+    "received",
 ]
 
 raised: ContextVar[Callable[[APIError], None] | None] = ContextVar("flexmw.raised", default=None)
-"""Where an APIError reports that it was made: hosts that swallow exceptions would otherwise lose it."""
+"""Called with each :class:`APIError` that is made while the app of an Envelope runs.
+
+Litestar, Quart, Django, Falcon and BlackSheep catch an exception that nothing handles and send a response of their own,
+usually a bare 500. The error itself is then lost to the middleware around them. So an ``APIError`` reports itself when
+it is *made*, and the Envelope remembers the last one of each request. The Envelope uses it for one purpose: when the app
+sends an error response that states nothing (a bare 500, or the error's own status), the remembered error takes its
+place. It follows that an ``APIError`` that is made and never raised changes no response, except a bare 500 of the same
+request or an error response of the same status. An error that describes another server's response
+(:func:`received`) does not report itself.
+"""
 
 
 class FlexmwError(Exception):
@@ -139,8 +149,8 @@ class Overrides(Fields, total=False):
 class APIError(HTTPException, FlexmwError):
     """An answer by the contract, raised from anywhere in a host: an endpoint, a dependency, a sub-app, a thread.
 
-    It is an answer and no crash: it is neither logged nor recorded as an exception, whatever its status; what it was
-    raised ``from`` is. Being a Starlette ``HTTPException``, it also answers sensibly where no Envelope is installed.
+    It is a response and not a crash: it is neither logged nor recorded as an exception, whatever its status; what it was
+    raised ``from`` is. Making one reports it to the Envelope outside, if there is one: see :data:`raised`. Being a Starlette ``HTTPException``, it also answers sensibly where no Envelope is installed.
 
     :param message: safe to show to a user; the status' own words when left out.
     :param param: the request field that is at fault. :param doc_url: documentation of this error.
@@ -166,6 +176,21 @@ class APIError(HTTPException, FlexmwError):
         doc_url: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        self._set(message, status=status, type=type, code=code, param=param, doc_url=doc_url, headers=headers)
+        if (report := raised.get()) is not None:
+            report(self)
+
+    def _set(
+        self,
+        message: str | None,
+        *,
+        status: int | None,
+        type: str | None,
+        code: str | None,
+        param: str | None,
+        doc_url: str | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         row = self.row or for_status(status if isinstance(status, int) else 0)
         given: Any = row.status if status is None else status
         if not (isinstance(given, int) and 400 <= given <= 599):
@@ -176,8 +201,6 @@ class APIError(HTTPException, FlexmwError):
         self.code = row.code if code is None else code
         self.param, self.doc_url = param, doc_url
         super().__init__(self.status, self.message, dict(headers) if headers else None)
-        if (report := raised.get()) is not None:
-            report(self)
 
     @property
     def body(self) -> ErrorBody:
@@ -265,6 +288,19 @@ class SubsystemOffline(APIError):
     def __init__(self, name: str, retry_after: float | None = None, **fields: Unpack[Overrides]) -> None:
         headers = None if retry_after is None else _wait("SubsystemOffline(retry_after)", retry_after)
         super().__init__(**_with(fields, message=PAGE["subsystem_offline"].message.format(name=name), headers=headers))
+
+
+def received(kind: type[APIError], status: int, body: ErrorBody) -> APIError:
+    """Make the error that describes another server's response.
+
+    The error has the fields of ``body`` whatever ``kind``'s constructor takes, and does not report itself: the app that
+    makes it has not responded with it.
+    """
+    error = kind.__new__(kind)
+    error._set(
+        body.message, status=status, type=body.type, code=body.code, param=body.param, doc_url=body.doc_url
+    )
+    return error
 
 
 def _wait(option: str, seconds: Any) -> dict[str, str]:

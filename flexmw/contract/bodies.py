@@ -1,4 +1,4 @@
-"""Read the error bodies that hosts, middleware and proxies write: what they say, in the contract's terms. Pure.
+"""Error body parsing: what the bodies of frameworks, middleware and proxies say, as the contract's fields. Pure.
 
 >>> recognise({"detail": "Video job not found."}, 404)
 PartialError(message='Video job not found.', type=None, code=None, param=None, doc_url=None)
@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from flexmw.contract import ErrorBody, for_status, redact
+from flexmw.contract.content import decompress, parse, value_of
 from flexmw.contract.text import (
     array_in,
     code_in,
+    contains_text_of,
     first_of,
     lower,
     message_in,
@@ -36,14 +38,20 @@ __all__ = [
     "Found",
     "PartialError",
     "complete",
+    "is_bare",
     "is_envelope",
     "of_text",
+    "read_error",
     "recognise",
+    "says_nothing",
     "validation",
 ]
 
 LISTED: Final = 3
-"""Validation errors that a message spells out before it only counts them."""
+"""How many validation errors a message spells out; the message only counts the others."""
+
+_PLAIN_BYTES: Final = 1024 * 1024
+"""Bytes of a compressed body that :func:`is_bare` reads."""
 
 
 class _Foreign(Enum):
@@ -51,12 +59,12 @@ class _Foreign(Enum):
 
 
 FOREIGN: Final = _Foreign.FOREIGN
-"""An error of another protocol, which its own clients must get as it is."""
+"""Marks an error of another protocol (JSON-RPC, GraphQL, OAuth), which must reach its clients unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartialError:
-    """What a body says, as far as it says anything; ``None`` parts are filled from the status."""
+    """The fields of an error that a body states. :func:`complete` fills those that are ``None`` from the status."""
 
     message: str | None = None
     type: str | None = None
@@ -87,7 +95,7 @@ _OAUTH: Final = frozenset(
 
 
 def is_envelope(value: object) -> bool:
-    """Whether a JSON value keeps the contract already, and needs nothing."""
+    """True if a JSON value is an error of the contract already, and safe to send as it is."""
     body = ErrorBody.from_json(value)
     if body is None or "None" in (body.code, body.type, body.param):
         return False
@@ -95,12 +103,43 @@ def is_envelope(value: object) -> bool:
 
 
 def recognise(value: object, status: int) -> Found:
-    """What a JSON value says as an error body; ``None`` when nothing can be made of it."""
+    """What a JSON value states as an error body; ``None`` if it states nothing."""
     for reader in _READERS:
         found = reader(value, status)
         if found is not None:
             return found
     return None
+
+
+def read_error(value: object, text: str, status: int) -> Found:
+    """What a body states, as :func:`flexmw.contract.content.parse` has decoded it.
+
+    :param value: the JSON value; ``None`` if the body is not JSON.
+    :param text: the body as text.
+    """
+    return recognise(value, status) if value is not None else of_text(text, status)
+
+
+def says_nothing(found: Found) -> bool:
+    """True if a body states no more than the status does."""
+    return found is None or found == PartialError()
+
+
+def is_bare(headers: Iterable[tuple[bytes, bytes]], body: bytes, error: BaseException | None = None) -> bool:
+    """True if the body of a 500 states no more than the status does, or repeats the text of ``error``.
+
+    Frameworks answer a crash with such a body and raise the crash: then the crash decides what the response is.
+
+    :param headers: the response's headers.
+    :param error: the exception that the app has raised.
+    """
+    headers = list(headers)
+    plain = decompress(body, value_of(headers, b"content-encoding").strip().lower(), _PLAIN_BYTES)
+    value, text = parse(plain or b"", value_of(headers, b"content-type").lower())
+    if is_envelope(value):
+        return False
+    found = read_error(value, text, 500)
+    return says_nothing(found) or (isinstance(found, PartialError) and contains_text_of(error, found.message))
 
 
 def _foreign(value: Any, status: int) -> Found:
@@ -212,7 +251,10 @@ _READERS: Final[tuple[Callable[[Any, int], Found], ...]] = (
 
 
 def validation(errors: Sequence[Any]) -> PartialError | None:
-    """Validation errors as pydantic lists them: where and what, never the input. JSON that does not parse says so."""
+    """What a list of validation errors, as pydantic makes it, states: place and rule of each, never the input.
+
+    Also a list of texts. JSON that cannot be parsed has the code ``invalid_json``.
+    """
     items = [item for each in errors[:50] if (item := object_in(each))]
     if not items:
         texts = [text for item in errors[:LISTED] if (text := message_in(item))]
@@ -247,8 +289,10 @@ def _listing(texts: Sequence[str], total: int) -> str:
 
 
 def of_text(text: str, status: int = 500) -> PartialError | None:
-    """A plain text as an error: its words, unless it is a page, a traceback or binary. A 4xx page of werkzeug (Quart)
-    is its exception's own description and nothing else."""
+    """What a text states: its own words, unless it is an HTML page, a traceback or binary.
+
+    A 4xx page of werkzeug (Quart) states the description of its exception, and nothing else.
+    """
     page = _WERKZEUG.fullmatch(text) if status < 500 else None
     if page is not None:
         text = html.unescape(page[1])
@@ -259,7 +303,7 @@ def of_text(text: str, status: int = 500) -> PartialError | None:
 
 
 def complete(partial: PartialError | None, status: int) -> ErrorBody:
-    """A partial with its gaps filled from the status."""
+    """Fill the fields that a body does not state from the status."""
     row = for_status(status)
     partial = partial or PartialError()
     code = None if partial.code == "validation_error" and status not in (400, 422) else partial.code

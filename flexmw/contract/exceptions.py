@@ -1,4 +1,8 @@
-"""Judge the exceptions that escape a host: whose fault, which status, what may be said. Pure: knows classes by name.
+"""Exception mapping: which error response an exception becomes, whichever library it comes from. Pure.
+
+The one mapping of the package: Envelope sends its result, Idempotency stores it, Tagging reports it. All three reach it
+as ``Exchange.map_exception``, which applies the options of the Envelope outside, if there is one. A new library is a new
+row of ``_RULES``.
 
 >>> map_exception(TimeoutError("db at 10.0.0.7")).error.code
 'upstream_timeout'
@@ -17,20 +21,25 @@ from typing import Any, Final
 
 from flexmw.contract import PAGE, ErrorBody, Row, for_status
 from flexmw.contract.bodies import FOREIGN, PartialError, complete, of_text, recognise, validation
+from flexmw.contract.text import contains_text_of
 
-__all__ = ["GONE", "ErrorMapping", "map_exception", "names", "stems_from"]
+__all__ = ["GONE", "ErrorMapping", "map_exception", "names", "stands_for", "stems_from"]
 
 GONE: Final = 499
-"""The status of a request whose client has left: for the log, never sent."""
+"""The status of a request whose client has disconnected: for logs and metrics, never sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorMapping:
-    """How an exception is answered.
+    """The error response that an exception becomes.
 
-    ``intentional``: the app raised the exception in order to answer with it; the exception is no crash and is not
-    raised again. ``exception`` is what telemetry should record, if anything. ``source`` is one of those of
-    :class:`flexmw.kit.exchange.ErrorOutcome`.
+    :param status: 400 to 599; or :data:`GONE`, which means that no response is sent.
+    :param error: the error object of the body.
+    :param headers: the headers that the exception asks for, such as ``Retry-After``.
+    :param source: one of the sources of :class:`flexmw.kit.exchange.ErrorOutcome`.
+    :param intentional: True if the app raised the exception as its response (an ``APIError``, a framework's
+        ``HTTPException``). Such an exception is not a crash, and Envelope does not raise it again.
+    :param exception: the exception that telemetry should record, if any.
     """
 
     status: int
@@ -44,10 +53,10 @@ class ErrorMapping:
 def map_exception(
     error: BaseException, *, timeout_status: int = 500, validation_status: int | None = None
 ) -> ErrorMapping:
-    """What to answer to an exception that nothing in the host has handled.
+    """Map an exception that the app has raised to an error response.
 
-    :param timeout_status: the status of timeouts, 500 or 504. :param validation_status: the status of failed
-        validation; ``None`` keeps the host's.
+    :param timeout_status: the status of timeouts, 500 or 504.
+    :param validation_status: the status of a failed validation; ``None`` keeps the framework's.
     """
     for candidate in _origins(error):
         for name in names(type(candidate)):
@@ -66,7 +75,7 @@ def map_exception(
 
 
 def stems_from(error: BaseException, source: BaseException) -> bool:
-    """Whether an exception is another one, wraps it, or was raised because or in the course of it."""
+    """True if ``error`` is ``source``, is a group that contains it, or has it among its causes and contexts."""
     seen: list[BaseException] = []
     waiting = [error]
     while waiting and len(seen) < 50:
@@ -81,14 +90,26 @@ def stems_from(error: BaseException, source: BaseException) -> bool:
     return False
 
 
+def stands_for(remembered_status: int, status: int, *, says_nothing: bool) -> bool:
+    """True if a framework's response stands for an ``APIError`` that the app made: one of the error's own status, or a
+    bare 500 of a framework that knows no better.
+
+    :param remembered_status: the error's status.
+    :param status: the response's status.
+    :param says_nothing: True if the response's body states no more than its status does.
+    """
+    return remembered_status == status or (says_nothing and status == 500)
+
+
 def names(cls: type) -> Iterator[str]:
-    """A class and its bases as ``package.Class``: libraries move classes between their modules."""
+    """Yield a class and its bases as ``package.Class``; libraries move classes between their modules."""
     for base in cls.__mro__:
         yield f"{base.__module__.partition('.')[0]}.{base.__qualname__}"
 
 
 def _origins(error: BaseException) -> Iterator[BaseException]:
-    """The exception, and those that it only wraps: in a group of one, or when the host's own error handler broke."""
+    """Yield the exception, then those that it only wraps: the single member of a group, or the exception that the
+    framework's error handler was handling when the handler itself raised."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen and len(seen) < 20:
@@ -100,13 +121,13 @@ def _origins(error: BaseException) -> Iterator[BaseException]:
 
 
 def _members(error: BaseException) -> Sequence[BaseException]:
-    """What a group holds; nothing for any other exception."""
+    """The members of an exception group; nothing for any other exception."""
     members: Sequence[BaseException] = getattr(error, "exceptions", ())
     return members if isinstance(error, BaseExceptionGroup) else ()
 
 
 def _handled_before(error: BaseException) -> BaseException | None:
-    """The exception that a host's error handler was answering when it raised ``error``, however deep in a chain."""
+    """The exception that a framework's error handler was handling when the handler raised ``error`` (or a cause of it)."""
     cause, depth = error.__cause__ or error.__context__, 0
     while cause is not None and depth < 5:
         top = cause.__traceback__
@@ -123,9 +144,9 @@ _PARSERS: Final = frozenset({("starlette.requests", "json"), ("starlette.request
 
 
 def _parsing_request(error: BaseException) -> PartialError | None:
-    """Whether it was raised while the host read the request's own body: then the client sent what cannot be read.
+    """The error of a request body that cannot be parsed, if ``error`` was raised while the framework parsed one.
 
-    Where it was raised decides; the same exception from any other parsing is the server's own fault.
+    The frames of the traceback decide: the same exception out of any other parsing is the server's fault.
     """
     if not isinstance(error, (ValueError, RecursionError)):
         return None
@@ -166,28 +187,27 @@ def _http(status: str, detail: str, headers: str = "headers") -> Callable[[Any],
         number = _status_of(getattr(error, status, None))
         if number is None:
             return None
-        says = _said(getattr(error, detail, None), number)
-        if number >= 500 and says is not None and says.message and _repeats(error, says.message):
-            says = None
-        sent = tuple(_pairs(getattr(error, headers, None)))
-        return ErrorMapping(number, complete(says, number), sent, "http_exception", intentional=True)
+        partial = _detail(getattr(error, detail, None), number)
+        if number >= 500 and partial is not None and partial.message and _repeats_cause(error, partial.message):
+            partial = None
+        pairs = tuple(_pairs(getattr(error, headers, None)))
+        return ErrorMapping(number, complete(partial, number), pairs, "http_exception", intentional=True)
 
     return read
 
 
-def _said(detail: object, status: int) -> PartialError | None:
+def _detail(detail: object, status: int) -> PartialError | None:
     if isinstance(detail, str):
         return of_text(detail, status)
     found = recognise({"detail": detail}, status) if detail else None
     return found if found is not FOREIGN else None
 
 
-def _repeats(error: BaseException, message: str) -> bool:
-    """Whether a message is another exception's text: written for a log and not for a caller."""
+def _repeats_cause(error: BaseException, message: str) -> bool:
+    """True if a message contains the text of an exception that ``error`` was raised from."""
     inner, depth = error.__cause__ or error.__context__, 0
     while inner is not None and depth < 5:
-        text = str(inner).strip()
-        if len(text) >= 4 and "flexmw.APIError" not in names(type(inner)) and " ".join(text.split())[:200] in message:
+        if "flexmw.APIError" not in names(type(inner)) and contains_text_of(inner, message):
             return True
         inner, depth = inner.__cause__ or inner.__context__, depth + 1
     return False
@@ -211,11 +231,11 @@ def _gone(error: Any) -> ErrorMapping:
 
 
 _KEPT: Final = frozenset({400, 413, 422, 429})
-"""Statuses of an upstream that tell the caller something about the caller's own request."""
+"""Statuses of an upstream that are about the caller's own request."""
 
 
 def _upstream(error: Any) -> ErrorMapping:
-    """An error that a provider's SDK or ``raise_for_status`` raised: its 401 is not our caller's."""
+    """Map an error of a provider's SDK or of ``raise_for_status``: the upstream's 401 is about our key, not the caller's."""
     response = getattr(error, "response", None)
     status = _status_of(getattr(error, "status_code", None)) or _status_of(getattr(response, "status_code", None))
     sdk = hasattr(error, "body") and hasattr(error, "status_code")
@@ -293,4 +313,5 @@ _RULES: Final[Mapping[str, Callable[[Any], ErrorMapping | None]]] = {
     "mistralai.MistralError": _upstream,
     "cohere.ApiError": _upstream,
 }
-"""By ``package.Class``, the nearest base winning. Names and no imports: none of these libraries is required."""
+"""The rule for each exception class, as ``package.Class``; the nearest base class wins. Names instead of imports, because
+none of these libraries is required."""

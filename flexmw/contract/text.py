@@ -1,4 +1,4 @@
-"""The pieces that error bodies are made of: what may be shown of a text, a code, a name. Pure.
+"""Sanitising: what of a text, a code or a name in an error body may be shown to a caller. Pure.
 
 >>> message_in("404: Not Found") is None, message_in("No such job.")
 (True, 'No such job.')
@@ -18,6 +18,7 @@ from flexmw.contract import redact
 __all__ = [
     "array_in",
     "code_in",
+    "contains_text_of",
     "first_of",
     "lower",
     "message_in",
@@ -38,8 +39,18 @@ _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f]+")
 
 
+def contains_text_of(error: BaseException | None, message: str | None) -> bool:
+    """True if a message contains the text of an exception, which was written for a log and not for a caller.
+
+    The first 200 characters decide. A text of less than four characters may be in the message by chance and does not
+    count.
+    """
+    text = " ".join(str(error).split())[:200] if error is not None else ""
+    return len(text) >= 4 and message is not None and text in message
+
+
 def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """A text that is safe to show: one line, bounded, without secrets."""
+    """Make a text safe to show: one line, at most ``limit`` characters, without secrets."""
     return redact(_SPACE.sub(" ", text[: limit + 1]).strip(), limit=limit)
 
 
@@ -52,22 +63,22 @@ def _is_array(value: object) -> TypeGuard[list[Any]]:
 
 
 def object_in(value: object) -> dict[str, Any]:
-    """A JSON object; anything else as an empty one."""
+    """The value, if it is a JSON object; else an empty object."""
     return value if _is_object(value) else {}
 
 
 def array_in(value: object) -> list[Any]:
-    """A JSON array; anything else as an empty one."""
+    """The value, if it is a JSON array; else an empty array."""
     return value if _is_array(value) else []
 
 
 def text_in(value: object) -> str | None:
-    """A text that is not empty, safe to show."""
+    """The value made safe to show, if it is a text that is not empty; else ``None``."""
     return one_line(value) or None if isinstance(value, str) else None
 
 
 def message_in(value: object) -> str | None:
-    """A text that says more than the status does."""
+    """The value made safe to show, if it is a text that says more than a status phrase; else ``None``."""
     text = text_in(value)
     if text is None:
         return None
@@ -76,23 +87,23 @@ def message_in(value: object) -> str | None:
 
 
 def first_of(value: object, names: Sequence[str]) -> object:
-    """The first of an object's members that says anything."""
+    """The first member of an object, in the order of ``names``, that is not empty; else ``None``."""
     mapping = object_in(value)
     return next((mapping[name] for name in names if mapping.get(name)), None)
 
 
 def lower(value: object) -> object:
-    """A text in lower case; ``None`` for anything else."""
+    """The value in lower case, if it is a text; else ``None``."""
     return value.lower() if isinstance(value, str) else None
 
 
 def slug_in(value: object) -> str | None:
-    """A name in lower case, as the contract's types and codes are."""
+    """The value, if it is a name as the contract's types and codes are (lower case, at most 64 characters); else ``None``."""
     return value if isinstance(value, str) and _SLUG.fullmatch(value) and value not in ("none", "null") else None
 
 
 def code_in(value: object, status: int) -> str | None:
-    """A code that says more than the status does."""
+    """The value as a code, if it is a code that says more than the status does; else ``None``."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
     code = str(value)
@@ -100,6 +111,6 @@ def code_in(value: object, status: int) -> str | None:
 
 
 def param_in(value: object) -> str | None:
-    """The name of a parameter."""
+    """The value, if it can be the name of a parameter; else ``None``."""
     text = text_in(value)
     return None if text in ("None", "null") else text

@@ -1,27 +1,77 @@
-"""ASGI mechanics that more than one component needs: the types, and a whole answer in one call."""
+"""ASGI helpers that several components need: types, a whole error response in one call, merged response headers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from types import TracebackType
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flexmw.contract import error_headers
 from flexmw.errors import APIError
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["ASGIApp", "Message", "Receive", "Scope", "Send", "raw_headers", "send_error"]
+__all__ = [
+    "STARTS",
+    "ASGIApp",
+    "MergedHeaders",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "raw_headers",
+    "send_error",
+]
 
 POLICY_VIOLATION = 1008
 
+STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+"""The messages that carry the headers of a response."""
+
 
 def raw_headers(headers: Mapping[str, str] | Sequence[tuple[str, str]] | None) -> list[Header]:
-    """Headers as ASGI carries them: lower-case names, latin-1."""
+    """Headers as ASGI carries them: names in lower case, latin-1."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in pairs]
 
 
+class MergedHeaders:
+    """Merges the headers of the exchange into the response, unless a component further out does.
+
+    ::
+
+        with MergedHeaders(Exchange.of(scope), send) as send:
+            await self.app(scope, receive, send)
+    """
+
+    __slots__ = ("_claims", "_exchange", "_send")
+
+    def __init__(self, exchange: Exchange, send: Send) -> None:
+        self._exchange = exchange
+        self._send = send
+        self._claims = not exchange.headers_claimed
+
+    def __enter__(self) -> Send:
+        if not self._claims:
+            return self._send
+        self._exchange.headers_claimed = True
+        return self._merging
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._claims:
+            self._exchange.headers_claimed = False
+
+    def _merging(self, message: Message) -> Awaitable[None]:
+        if message["type"] in STARTS:
+            message = {**message, "headers": self._exchange.complete(message.get("headers") or ())}
+        return self._send(message)
+
+
 async def send_error(scope: Scope, send: Send, error: APIError) -> None:
-    """Answer a request with an error of the contract, without running the app.
+    """Send an error of the contract as the whole response, without running the app.
 
     A websocket that is not accepted yet gets the same as a denial response where the server can send one (ASGI
     extension ``websocket.http.response``), else close code 1008.
@@ -31,17 +81,15 @@ async def send_error(scope: Scope, send: Send, error: APIError) -> None:
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": error.code[:120]})
         return
     prefix = "websocket.http" if websocket else "http"
-    body = error.body.encode()
-    headers = [
+    exchange, body = Exchange.of(scope), error.body.encode()
+    headers: list[Header] = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         *raw_headers(error.headers),
     ]
-    await send(
-        {
-            "type": f"{prefix}.response.start",
-            "status": error.status,
-            "headers": Exchange.of(scope).complete(headers),
-        }
-    )
+    if not exchange.headers_claimed:
+        headers = exchange.complete(headers)
+    if not exchange.enveloped:  # the Envelope adds them
+        error_headers.add_error_headers(headers, error.status, error.body)
+    await send({"type": f"{prefix}.response.start", "status": error.status, "headers": headers})
     await send({"type": f"{prefix}.response.body", "body": b"" if scope.get("method") == "HEAD" else body})

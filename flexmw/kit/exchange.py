@@ -1,4 +1,4 @@
-"""One request on the server, as the components around it share it.
+"""The exchange: what the components around one server request share with each other.
 
 >>> exchange = Exchange.of(scope := {"type": "http"})
 >>> exchange.headers.append((b"x-ratelimit-limit-requests", b"10"))
@@ -17,7 +17,7 @@ from operator import itemgetter, methodcaller
 from types import TracebackType
 from typing import Any, Final, Self
 
-from flexmw.contract.exceptions import ErrorMapping
+from flexmw.contract.exceptions import ErrorMapping, map_exception
 from flexmw.errors import APIError, raised
 
 __all__ = ["KEY", "ErrorOutcome", "Exchange", "Header"]
@@ -33,10 +33,14 @@ _LOWER: Final[Callable[[bytes], bytes]] = methodcaller("lower")
 
 @dataclass(frozen=True, slots=True)
 class ErrorOutcome:
-    """How a request was answered, as far as an error is concerned: the facts that a span and a metric want.
+    """The error that a request ended with: the facts that a span and a metric want.
 
-    ``source`` is one of ``passthrough``, ``http_exception``, ``unhandled_exception``, ``validation``,
-    ``foreign_body``, ``rate_limiting``, ``idempotency``. ``exception`` is what the host raised, if it did.
+    :param status: the status of the response.
+    :param type: the error's type, of the contract.
+    :param code: the error's code, of the contract.
+    :param source: who made the error: ``passthrough``, ``http_exception``, ``unhandled_exception``, ``validation``,
+        ``foreign_body``, ``rate_limiting`` or ``idempotency``.
+    :param exception: the exception that the app raised, if it raised one.
     """
 
     status: int
@@ -46,69 +50,96 @@ class ErrorOutcome:
     exception: BaseException | None = None
 
 
-Listener = Callable[[str, Mapping[str, Any]], None]
+Observer = Callable[[str, Mapping[str, Any]], None]
 
 
 class Exchange:
-    """What the components of one request share. The outermost one makes it; it lives in ``scope["flexmw"]``.
+    """The state that the components of one request share. It lives in ``scope["flexmw"]``.
 
-    ``headers`` are to be on the response whoever makes it, as raw pairs with lower-case names; ``facts`` are values
-    for the span, by attribute name; ``remembered`` is the last ``APIError`` that the host made, for hosts that swallow
-    exceptions; ``answer`` is set by whoever decided on the answer. ``map_exception`` is set by a component that answers
-    exceptions and returns its answer to one; ``observers`` are told each event.
+    :ivar headers: headers that the response is to carry, whoever makes the response: raw pairs, names in lower case.
+        A component only adds to them; the outermost component that wraps ``send`` merges them (``headers_claimed``).
+    :ivar headers_claimed: True while a component further out merges ``headers`` into the response. A component that
+        wraps ``send`` reads it when the request comes in: if it is False, the component sets it, calls
+        :meth:`complete` on the start of the response, and resets it when its app is done.
+    :ivar facts: values for the span, by attribute name.
+    :ivar map_exception: maps an exception to the error response that it becomes: by the options of the innermost
+        Envelope around the caller, or by default.
+    :ivar remembered: the last ``APIError`` that the app made, for frameworks that swallow exceptions.
+    :ivar answer: the error that the request ended with, set by the component that decided on the response.
+    :ivar observers: called with each event.
 
-    Entering it (``with exchange:``) is what makes it remember.
+    An Envelope enters the exchange (``with exchange:``) while its app runs. Meanwhile ``enveloped`` is True and each
+    ``APIError`` that is made is remembered.
     """
 
-    __slots__ = ("_tokens", "answer", "facts", "headers", "map_exception", "observers", "remembered")
+    __slots__ = (
+        "_tokens",
+        "answer",
+        "facts",
+        "headers",
+        "headers_claimed",
+        "map_exception",
+        "observers",
+        "remembered",
+    )
 
     def __init__(self) -> None:
         self.headers: list[Header] = []
+        self.headers_claimed = False
         self.facts: dict[str, str | int | float | bool] = {}
         self.remembered: APIError | None = None
         self.answer: ErrorOutcome | None = None
-        self.map_exception: Callable[[BaseException], ErrorMapping] | None = None
-        self.observers: tuple[Listener, ...] = ()
+        self.map_exception: Callable[[BaseException], ErrorMapping] = map_exception
+        self.observers: tuple[Observer, ...] = ()
         self._tokens: list[Token[Any]] = []
 
     @classmethod
     def of(cls, scope: MutableMapping[str, Any]) -> Self:
-        """The exchange of this request, made if it is not there yet."""
+        """The exchange of a request; made if the scope has none."""
         exchange = scope.get(KEY)
         if exchange is None:
             exchange = scope[KEY] = cls()
         return exchange
 
-    def subscribe(self, listener: Listener) -> None:
-        """Be told every event of this request. Only telemetry should."""
-        self.observers += (listener,)
+    @property
+    def enveloped(self) -> bool:
+        """True while the app of an Envelope runs: the Envelope sends the error response to whatever the app raises.
 
-    def unsubscribe(self, listener: Listener) -> None:
-        """Be told no more: a listener that the request holds for good keeps both for the garbage collector."""
+        A component that needs the answer after its own app is done reads it when the request comes in; an Envelope
+        further inward would count otherwise.
+        """
+        return bool(self._tokens)
+
+    def subscribe(self, observer: Observer) -> None:
+        """Call ``observer`` with every event of this request. For telemetry alone."""
+        self.observers += (observer,)
+
+    def unsubscribe(self, observer: Observer) -> None:
+        """Stop calling ``observer``. Needed to break the reference cycle between the request and its observer."""
         left = list(self.observers)
-        left.remove(listener)
+        left.remove(observer)
         self.observers = tuple(left)
 
     def emit(self, event: str, details: Mapping[str, Any]) -> None:
-        """Tell of an event, such as ``flexmw.rate_limiting.decided``. Costs nothing unheard."""
-        for listener in self.observers:
-            listener(event, details)
+        """Call the observers with an event, such as ``flexmw.rate_limiting.decided``."""
+        for observer in self.observers:
+            observer(event, details)
 
-    def set_error(self, answer: ErrorOutcome) -> None:
-        """Say how the request is answered, while the host's span is still open if it can be helped."""
-        self.answer = answer
-        self.emit("flexmw.answer", {"answer": answer})
+    def set_error(self, outcome: ErrorOutcome) -> None:
+        """Record the error that the request ends with, as early as it is known: before the framework's span ends."""
+        self.answer = outcome
+        self.emit("flexmw.answer", {"answer": outcome})
 
     def complete(self, headers: Iterable[Header]) -> list[Header]:
-        """``headers`` and those of the exchange whose names they lack."""
-        own = list(headers)
+        """The headers of a response, and those of the exchange whose names the response lacks."""
+        merged = list(headers)
         if self.headers:
-            # Without a frame of its own, as a comprehension has: this is done for every response.
-            names = set(map(_LOWER, map(_NAME, own)))
+            # map() and append() instead of a comprehension: no frame, and this runs for every response.
+            names = set(map(_LOWER, map(_NAME, merged)))
             for pair in self.headers:
                 if pair[0] not in names:
-                    own.append(pair)  # noqa: PERF401
-        return own
+                    merged.append(pair)  # noqa: PERF401
+        return merged
 
     def _remember(self, error: APIError) -> None:
         self.remembered = error
@@ -124,7 +155,8 @@ class Exchange:
             try:
                 raised.reset(token)
             except ValueError:
-                # Of another task: a host may run parts of one request beside each other, which leave in any order.
+                # The token of another task: a framework may run parts of one request in parallel, and the parts leave
+                # in any order.
                 continue
             self._tokens.remove(token)
             return

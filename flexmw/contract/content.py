@@ -1,0 +1,67 @@
+"""Content decoding: the bytes of a response body as text, as a JSON value, and as a kind of stream. Pure.
+
+>>> parse(b'{"detail": "No."}', "text/plain")
+({'detail': 'No.'}, '{"detail": "No."}')
+>>> is_event_stream([(b"Content-Type", b"text/event-stream; charset=utf-8")])
+True
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterable
+from typing import Final
+
+__all__ = ["EVENT_STREAM", "decompress", "is_event_stream", "parse", "value_of"]
+
+EVENT_STREAM: Final = b"text/event-stream"
+"""The media type of server-sent events (WHATWG HTML section 9.2)."""
+
+
+def value_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
+    """The value of the first header with this name (``name`` in lower case); an empty string without one."""
+    return next((value for key, value in headers if key.lower() == name), b"").decode("latin-1")
+
+
+def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """True if the headers of a response announce server-sent events."""
+    return any(name.lower() == b"content-type" and value.lower().startswith(EVENT_STREAM) for name, value in headers)
+
+
+def parse(body: bytes, content_type: str) -> tuple[object, str]:
+    """Decode a body by its charset, and as JSON where the text looks like JSON, whatever the declared media type.
+
+    :returns: the JSON value (``None`` if the text is not JSON) and the text.
+    """
+    charset = re.search(r"charset=[\"']?([A-Za-z0-9_.:-]{1,40})", content_type)
+    try:
+        text = body.decode(charset[1] if charset else "utf-8", "replace")
+    except (LookupError, ValueError):
+        text = body.decode("utf-8", "replace")
+    if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"'):
+        try:
+            return json.loads(text.lstrip("\ufeff")), text
+        except (ValueError, RecursionError):
+            pass
+    return None, text
+
+
+def decompress(body: bytes, encoding: str, limit: int) -> bytes | None:
+    """Undo the content coding of a body.
+
+    :param encoding: the ``Content-Encoding``, in lower case.
+    :param limit: how many bytes may come out.
+    :returns: the plain bytes; ``None`` if the coding is unknown, the body is damaged, or it is longer than ``limit``.
+    """
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        return None
+    reader = zlib.decompressobj(47 if encoding != "deflate" else 15)
+    try:
+        plain = reader.decompress(body, limit)
+    except zlib.error:
+        return None
+    return plain if reader.eof else None
