@@ -55,13 +55,12 @@ __all__ = [
 raised: ContextVar[Callable[[APIError], None] | None] = ContextVar("flexmw.raised", default=None)
 """Called with each :class:`APIError` that is made while the app of an Envelope runs.
 
-Litestar, Quart, Django, Falcon and BlackSheep catch an exception that nothing handles and send a response of their own,
-usually a bare 500. The error itself is then lost to the middleware around them. So an ``APIError`` reports itself when
-it is *made*, and the Envelope remembers the last one of each request. The Envelope uses it for one purpose: when the app
-sends an error response that states nothing (a bare 500, or the error's own status), the remembered error takes its
-place. It follows that an ``APIError`` that is made and never raised changes no response, except a bare 500 of the same
-request or an error response of the same status. An error that describes another server's response
-(:func:`received`) does not report itself.
+Litestar, Quart, Django, Falcon and BlackSheep catch an exception that nothing handles and send a response of their own.
+The error itself is then lost to the middleware around them. So an ``APIError`` reports itself when it is *made*, and
+the Envelope remembers the last one of each request. The Envelope uses the remembered error in one case: the app sends
+an error response that is not in the contract's format and is either a bare 500 or has the error's own status. The
+remembered error then takes the response's place. So making an ``APIError`` without raising it changes no other
+response. An error that describes another server's response (:func:`received`) does not report itself.
 """
 
 
@@ -149,8 +148,9 @@ class Overrides(Fields, total=False):
 class APIError(HTTPException, FlexmwError):
     """An answer by the contract, raised from anywhere in a host: an endpoint, a dependency, a sub-app, a thread.
 
-    It is a response and not a crash: it is neither logged nor recorded as an exception, whatever its status; what it was
-    raised ``from`` is. Making one reports it to the Envelope outside, if there is one: see :data:`raised`. Being a Starlette ``HTTPException``, it also answers sensibly where no Envelope is installed.
+    It is a response and not a crash: it is neither logged nor recorded as an exception, whatever its status; what it
+    was raised ``from`` is. Making one reports it to the Envelope outside, if there is one: see :data:`raised`. Being a
+    Starlette ``HTTPException``, it also gives a sensible response where no Envelope is installed.
 
     :param message: safe to show to a user; the status' own words when left out.
     :param param: the request field that is at fault. :param doc_url: documentation of this error.
@@ -297,9 +297,7 @@ def received(kind: type[APIError], status: int, body: ErrorBody) -> APIError:
     makes it has not responded with it.
     """
     error = kind.__new__(kind)
-    error._set(
-        body.message, status=status, type=body.type, code=body.code, param=body.param, doc_url=body.doc_url
-    )
+    error._set(body.message, status=status, type=body.type, code=body.code, param=body.param, doc_url=body.doc_url)
     return error
 
 

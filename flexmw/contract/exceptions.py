@@ -1,8 +1,8 @@
 """Exception mapping: which error response an exception becomes, whichever library it comes from. Pure.
 
-The one mapping of the package: Envelope sends its result, Idempotency stores it, Tagging reports it. All three reach it
-as ``Exchange.map_exception``, which applies the options of the Envelope outside, if there is one. A new library is a new
-row of ``_RULES``.
+The only such mapping in flexmw: Envelope sends its result, Idempotency stores it, Tagging reports it. All three call it
+as ``Exchange.map_exception``, which applies the options of the Envelope outside, if there is one. A new library is a
+new row of ``_RULES``.
 
 >>> map_exception(TimeoutError("db at 10.0.0.7")).error.code
 'upstream_timeout'
@@ -127,7 +127,7 @@ def _members(error: BaseException) -> Sequence[BaseException]:
 
 
 def _handled_before(error: BaseException) -> BaseException | None:
-    """The exception that a framework's error handler was handling when the handler raised ``error`` (or a cause of it)."""
+    """The exception that a framework's error handler was handling when it raised ``error``, or a cause of ``error``."""
     cause, depth = error.__cause__ or error.__context__, 0
     while cause is not None and depth < 5:
         top = cause.__traceback__
@@ -235,7 +235,7 @@ _KEPT: Final = frozenset({400, 413, 422, 429})
 
 
 def _upstream(error: Any) -> ErrorMapping:
-    """Map an error of a provider's SDK or of ``raise_for_status``: the upstream's 401 is about our key, not the caller's."""
+    """Map an error of a provider's SDK or of ``raise_for_status``. An upstream's 401 is not about the caller's key."""
     response = getattr(error, "response", None)
     status = _status_of(getattr(error, "status_code", None)) or _status_of(getattr(response, "status_code", None))
     sdk = hasattr(error, "body") and hasattr(error, "status_code")
@@ -313,5 +313,5 @@ _RULES: Final[Mapping[str, Callable[[Any], ErrorMapping | None]]] = {
     "mistralai.MistralError": _upstream,
     "cohere.ApiError": _upstream,
 }
-"""The rule for each exception class, as ``package.Class``; the nearest base class wins. Names instead of imports, because
-none of these libraries is required."""
+"""The rule for each exception class, as ``package.Class``; the nearest base class wins. Names instead of imports,
+because none of these libraries is required."""

@@ -98,7 +98,7 @@ def lower(value: object) -> object:
 
 
 def slug_in(value: object) -> str | None:
-    """The value, if it is a name as the contract's types and codes are (lower case, at most 64 characters); else ``None``."""
+    """The value, if it is a name like the types and codes of the contract, in lower case; else ``None``."""
     return value if isinstance(value, str) and _SLUG.fullmatch(value) and value not in ("none", "null") else None
 
 

@@ -1,4 +1,4 @@
-"""What a host has put into the scope about itself, read without importing any host."""
+"""App introspection: what a framework has put into the scope about itself, read without importing any framework."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 from flexmw.kit.asgi import Receive, Scope, Send
 
-__all__ = ["answers_crashes_itself", "through_cors", "unrouted"]
+__all__ = ["handles_crashes", "through_cors", "unrouted"]
 
 
-def answers_crashes_itself(host: Any) -> bool:
-    """Whether the host *around* this middleware has registered its own handler for crashes: it is not to be replaced.
+def handles_crashes(outer_app: Any) -> bool:
+    """True if the framework app *around* this middleware has a handler for crashes, which is to send the response.
 
-    ``host`` is what the scope named when the request came in, so it is ``None`` for the outermost wrapper.
+    :param outer_app: ``scope["app"]`` when the request came in; ``None`` for a middleware around the whole app.
     """
-    handlers = getattr(host, "exception_handlers", None)
+    handlers = getattr(outer_app, "exception_handlers", None)
     return isinstance(handlers, dict) and (500 in handlers or Exception in handlers)
 
 
 def unrouted(scope: Scope) -> bool:
-    """Whether Starlette or FastAPI has found no route: their routers put the endpoint into the scope."""
+    """True if Starlette or FastAPI has found no route: their routers put the endpoint into the scope."""
     return "router" in scope and scope.get("endpoint") is None
 
 
@@ -29,21 +29,25 @@ async def through_cors(
     headers: Iterable[tuple[bytes, bytes]],
     receive: Receive,
     send: Send,
-    answer: Callable[[Send], Awaitable[None]],
+    respond: Callable[[Send], Awaitable[None]],
 ) -> None:
-    """Answer a crash through the host's own CORS middleware, if it has one that the crash went past.
+    """Send a response through the CORS middleware of the wrapped app, if the app has one that a crash has bypassed.
 
-    Starlette answers crashes outside all of an app's middleware, so that a browser could not read the error.
+    Starlette responds to a crash outside all of the app's middleware, and without CORS headers a browser hides the
+    error from its script.
+
+    :param headers: the headers of the app's own response to the crash.
+    :param respond: sends the response.
     """
     cors = next(
-        (each for each in getattr(scope.get("app"), "user_middleware", ()) if each.cls.__name__ == "CORSMiddleware"),
+        (entry for entry in getattr(scope.get("app"), "user_middleware", ()) if entry.cls.__name__ == "CORSMiddleware"),
         None,
     )
     if cors is None or any(name.lower() == b"access-control-allow-origin" for name, _ in headers):
-        await answer(send)
+        await respond(send)
         return
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await answer(send)
+        await respond(send)
 
     await cors.cls(app, *cors.args, **cors.kwargs)(scope, receive, send)

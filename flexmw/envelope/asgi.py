@@ -1,17 +1,17 @@
-"""The server face: one wrapper around a whole ASGI app, outside everything that may answer."""
+"""Server side: the ASGI middleware, around everything in the app that may send a response."""
 
 from __future__ import annotations
 
+from flexmw.envelope.plan import Plan
 from flexmw.envelope.responder import Responder
 from flexmw.envelope.websocket import Socket
-from flexmw.envelope.writer import Plan
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 
 __all__ = ["EnvelopeApp"]
 
 
 class EnvelopeApp:
-    """An ASGI app whose errors keep the contract. Holds no state of any request."""
+    """An ASGI app whose errors keep the contract. It keeps no state of a request."""
 
     def __init__(self, app: ASGIApp, plan: Plan) -> None:
         self.app = app

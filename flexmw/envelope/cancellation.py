@@ -1,7 +1,7 @@
-"""Tell a cancellation that somebody has asked for from one that an app has raised by itself.
+"""Cancellation: tell a cancellation of the request from a ``CancelledError`` that the app raises by itself.
 
-An app that awaits a task of its own which was cancelled lets that ``CancelledError`` escape: nobody has cancelled the
-request, its client waits, and a server would answer with words of its own.
+An app that awaits a cancelled task of its own lets that task's ``CancelledError`` escape. Nobody has cancelled the
+request: the client waits for a response, and without one from the Envelope the server would send its own error.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ __all__ = ["is_answered"]
 
 
 def is_answered(error: BaseException) -> bool:
-    """Whether what an app has raised is to be answered: an exception, or a cancellation of asyncio that is not the
-    running task's."""
+    """True if an error response is to be sent for what an app has raised.
+
+    That is any exception, and a ``CancelledError`` of asyncio that did not come from cancelling the running task.
+    """
     if not isinstance(error, CancelledError):
         return isinstance(error, Exception)
     try:

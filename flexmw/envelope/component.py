@@ -10,7 +10,7 @@ from flexmw.envelope.asgi import EnvelopeApp
 from flexmw.envelope.core import Rules
 from flexmw.envelope.dialect import Dialect, OpenAI, check_dialects, choose, load
 from flexmw.envelope.flow import translate
-from flexmw.envelope.writer import Plan
+from flexmw.envelope.plan import Plan
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
@@ -135,9 +135,9 @@ class Envelope:
         check(self)
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
-        """Wrap an app; also a middleware factory for a host's own ``add_middleware``.
+        """Wrap an app; also a middleware factory for a framework's own ``add_middleware``.
 
-        :raises PluginError: when a dialect's name leads to none.
+        :raises PluginError: the name of a dialect does not lead to one.
         """
         dialects = tuple(load(dialect) for dialect in self.dialects)
         default = OpenAI(null_param=self.null_param)
@@ -155,10 +155,10 @@ class Envelope:
         return EnvelopeApp(app, plan)
 
     def flow(self, request: Request) -> Flow:
-        """The client face: error answers of an upstream whose body is in no shape of the contract get one that is.
+        """Client side: rewrite the body of an upstream's error response that does not keep the contract.
 
-        Of the options, ``passthrough``, ``dialects``, ``null_param`` and ``max_body`` take part. Good answers, errors
-        in shape and open streams are left byte for byte, and the status is always the upstream's.
+        The options ``passthrough``, ``dialects``, ``null_param`` and ``max_body`` apply. A good response, an error in a
+        dialect's format and an event stream stay byte for byte, and the status is always the upstream's.
         """
         path = request.url.path
         if self.passthrough and path.startswith(tuple(self.passthrough)):

@@ -1,6 +1,6 @@
-"""What an error looks like on the wire: the dialect. OpenAI's is built in, others are plugins.
+"""Dialects: the formats of an error on the wire. OpenAI's is built in, others are plugins.
 
-A dialect is chosen per request, by path or by ``Accept``; the first that serves it writes its errors.
+A dialect is chosen for each request, by path or by ``Accept``: the first that serves the request writes its errors.
 
 >>> error = ErrorBody(message="Not found.", type="invalid_request_error", code="not_found")
 >>> OpenAI().event(error, status=404, path="/v1/chat/completions", last=b"")
@@ -23,12 +23,12 @@ from flexmw.errors import PluginError
 __all__ = ["GROUP", "Dialect", "OpenAI", "choose", "load"]
 
 GROUP: Final = "flexmw.dialects"
-"""The entry-point group of dialects: each entry is a class that is made without arguments."""
+"""The entry-point group of dialects. An entry point is a class that is called without arguments."""
 
 
 @runtime_checkable
 class Dialect(Protocol):
-    """How errors are written and read. A dialect keeps no state of a request."""
+    """Writes and reads errors in one format. A dialect keeps no state of a request."""
 
     @property
     def media_type(self) -> str:
@@ -36,11 +36,11 @@ class Dialect(Protocol):
         ...
 
     def serves(self, path: str, accept: str) -> bool:
-        """Whether this request's errors are to be written in this dialect."""
+        """True if this request's errors are to be written in this dialect."""
         ...
 
     def keeps(self, value: object) -> bool:
-        """Whether a JSON value is an error of this dialect already, so that it passes byte for byte."""
+        """True if a JSON value is an error of this dialect already; it passes byte for byte."""
         ...
 
     def render(self, error: ErrorBody, *, status: int, request_id: str | None) -> bytes:
@@ -48,11 +48,14 @@ class Dialect(Protocol):
         ...
 
     def event(self, error: ErrorBody, *, status: int, path: str, last: bytes) -> bytes:
-        """The server-sent event that ends a stream that has failed. ``last`` is what was sent before it."""
+        """The server-sent event that ends a failed stream.
+
+        :param last: the last events that were sent.
+        """
         ...
 
     def finished(self, last: bytes) -> bool:
-        """Whether a stream was complete with ``last``, so that nothing may follow."""
+        """True if a stream that ends with the events ``last`` is complete; nothing may follow it."""
         ...
 
 
@@ -64,9 +67,9 @@ _RESPONSES: Final = re.compile(r"/responses(?:/|$)")
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAI:
-    """The contract's own shape, as OpenAI's SDKs read it.
+    """The contract's own format, as OpenAI's SDKs read it.
 
-    ``null_param`` writes ``"param": null`` where the field is unknown, as OpenAI's schema requires of ``Error``.
+    :param null_param: write ``"param": null`` where the field is unknown, as OpenAI's schema of ``Error`` requires.
     """
 
     null_param: bool = False
@@ -83,13 +86,13 @@ class OpenAI:
         return error.encode(null_param=self.null_param)
 
     def event(self, error: ErrorBody, *, status: int, path: str, last: bytes) -> bytes:
-        """``data: {"error": ...}``; on the Responses API its ``error`` event with the same object inside, because
-        OpenAI's SDKs raise only on a key named ``error``."""
+        """``data: {"error": ...}``. On the Responses API it is an ``error`` event that also has the key ``error``,
+        because OpenAI's SDKs raise on that key alone."""
         value = error.as_dict(null_param=self.null_param)
         if not _RESPONSES.search(path):
             return b"data: " + error.encode(null_param=self.null_param) + b"\n\n"
-        seen = _SEQUENCE.findall(last)
-        number = int(seen[-1]) + 1 if seen else 0
+        numbers = _SEQUENCE.findall(last)
+        number = int(numbers[-1]) + 1 if numbers else 0
         flat = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
         text = json.dumps({**flat, "sequence_number": number, **value}, ensure_ascii=False, separators=(",", ":"))
         return b"event: error\ndata: " + text.encode("utf-8", "replace") + b"\n\n"
@@ -99,31 +102,31 @@ class OpenAI:
 
 
 def choose(dialects: Iterable[Dialect], path: str, accept: str, default: Dialect) -> Dialect:
-    """The first dialect that serves a request."""
+    """The first of ``dialects`` that serves a request, else ``default``."""
     return next((dialect for dialect in dialects if dialect.serves(path, accept)), default)
 
 
 def load(dialect: Dialect | str) -> Dialect:
-    """A dialect by the name of its entry point, made without arguments; one that is an object already stays as it is.
+    """Load a dialect by the name of its entry point; a dialect object is returned as it is.
 
-    :raises PluginError: when the name is missing, claimed twice, or does not lead to a dialect.
+    :raises PluginError: no entry point has the name, several have it, or it does not lead to a dialect.
     """
     if not isinstance(dialect, str):
         return dialect
-    found = list(entry_points(group=GROUP, name=dialect))
-    if len(found) != 1:
+    entries = list(entry_points(group=GROUP, name=dialect))
+    if len(entries) != 1:
         known = ", ".join(sorted({entry.name for entry in entry_points(group=GROUP)})) or "none is installed"
-        problem = "is declared more than once" if found else f"no entry point of {GROUP} has this name ({known})"
+        problem = "is declared more than once" if entries else f"no entry point of {GROUP} has this name ({known})"
         raise PluginError(dialect, problem, fix="Install the distribution that declares it, and only that one")
-    entry = found[0]
+    entry = entries[0]
     origin = entry.dist.name if entry.dist else None
     try:
-        made = entry.load()()
+        loaded = entry.load()()
     except Exception as error:
         raise PluginError(
             dialect, f"cannot be made: {error}", target=entry.value, distribution=origin, fix="Repair or upgrade it"
         ) from error
-    if not isinstance(made, Dialect):
+    if not isinstance(loaded, Dialect):
         raise PluginError(
             dialect,
             "is no dialect: it lacks a method of flexmw.envelope.Dialect",
@@ -131,11 +134,11 @@ def load(dialect: Dialect | str) -> Dialect:
             distribution=origin,
             fix="Repair or upgrade it",
         )
-    return made
+    return loaded
 
 
 def check_dialects(value: Any) -> bool:
-    """Whether an option's value is a tuple or list of dialects and names."""
+    """True if an option's value is a tuple or list of dialects and names."""
     items: Any = value
     return isinstance(value, (tuple, list)) and all(map(_is_dialect, items))
 

@@ -1,7 +1,7 @@
-"""Take what is left of a request before a crash is answered, so that the answer arrives.
+"""Drain: read the rest of a request's body before a crash is answered, so that the response arrives.
 
-A server closes the connection of an app that has raised, and a close over bytes that nobody has read is a reset, which
-may overtake the answer on its way (RFC 9112 section 9.6).
+A server closes the connection of an app that has raised. Closing a connection with unread bytes is a reset, and the
+reset may overtake the response (RFC 9112 section 9.6).
 """
 
 from __future__ import annotations
@@ -13,39 +13,39 @@ import anyio
 
 from flexmw.kit.asgi import Receive, Scope
 
-__all__ = ["read_rest"]
+__all__ = ["MAX_BYTES", "MAX_SECONDS", "read_rest"]
 
-MOST: Final = 64 * 1024
-"""Bytes that are waited for: a longer upload is not worth its traffic."""
+MAX_BYTES: Final = 64 * 1024
+"""Longest body that is read. Reading a longer upload would cost more traffic than the response is worth."""
 
-LONGEST: Final = 0.5
-"""Seconds: a client that sends more slowly takes its chance."""
+MAX_SECONDS: Final = 0.5
+"""Longest time to read. A client that sends more slowly may lose the response."""
 
 
 async def read_rest(scope: Scope, receive: Receive) -> None:
-    """Read a small body to its end. What goes wrong meanwhile is not the news here.
+    """Read a small body to its end.
 
-    Nor is a disconnect: where a ``receive`` of the host's was cancelled, a server may have lost the body, and says so.
+    Errors while reading are ignored. So are disconnects, which some servers report after a cancelled ``receive()``.
     """
-    left = _announced(scope)
-    if not left:
+    remaining = _expected_bytes(scope)
+    if not remaining:
         return
-    with suppress(Exception), anyio.move_on_after(LONGEST):
-        while left > 0:
+    with suppress(Exception), anyio.move_on_after(MAX_SECONDS):
+        while remaining > 0:
             message = await receive()
-            left -= len(message.get("body", b""))
+            remaining -= len(message.get("body", b""))
             if not message.get("more_body", False):
                 return
 
 
-def _announced(scope: Scope) -> int:
-    """The bytes to wait for; 0 where there is no body, too much of one, or a client that waits for leave to send it."""
+def _expected_bytes(scope: Scope) -> int:
+    """How many bytes to read; 0 for a request without a body, with a body that is too long, or with ``Expect``."""
     if not scope.get("http_version", "1.1").startswith("1"):
         return 0
     headers = {name.lower(): value for name, value in scope.get("headers", ())}
     if b"expect" in headers:
         return 0
     if b"transfer-encoding" in headers:
-        return MOST
+        return MAX_BYTES
     length = headers.get(b"content-length", b"")
-    return int(length) if length.isdigit() and int(length) <= MOST else 0
+    return int(length) if length.isdigit() and int(length) <= MAX_BYTES else 0

@@ -1,4 +1,4 @@
-"""The client face: an upstream's errors reach the caller in the contract's shape, whoever on the way has made them.
+"""Client side: give an upstream's errors the contract's format, whichever proxy or server has made them.
 
 >>> import httpx, flexmw
 >>> page = httpx.Response(502, headers={"content-type": "text/html"}, content=b"<h1>502 Bad Gateway</h1>nginx")
@@ -14,7 +14,8 @@ import time
 from typing import Any, Final
 
 from flexmw.contract import wait_of
-from flexmw.envelope.core import AppResponse, Header, Rules, decide, is_of_body
+from flexmw.contract.content import is_event_stream
+from flexmw.envelope.core import AppResponse, Header, Rules, decide, describes_body
 from flexmw.envelope.dialect import Dialect
 from flexmw.errors import (
     APIError,
@@ -27,7 +28,7 @@ from flexmw.errors import (
     RateLimitExceeded,
     SubsystemOffline,
     UpstreamTimeout,
-    raised,
+    received,
 )
 from flexmw.kit.effects import Flow, Read, Replace, Request, Response, Send
 
@@ -35,22 +36,21 @@ __all__ = ["error_from", "translate"]
 
 
 def translate(request: Request, rules: Rules, dialect: Dialect) -> Flow:
-    """Send a request; an error answer whose body is not in the contract's shape gets one that is.
+    """Send a request, and rewrite the body of an error response that does not keep the contract.
 
-    Good answers, errors that keep the contract, those of other protocols and event streams are left byte for byte.
-    The status is the upstream's in any case.
+    A good response, an error in a dialect's format, an error of another protocol and an event stream stay byte for
+    byte. The status is always the upstream's.
     """
     response: Response = yield Send(request)
     status = response.status_code
-    kind = response.headers.get("content-type", "")
-    if status < 400 or request.method == "HEAD" or kind.lower().startswith("text/event-stream"):
+    if status < 400 or request.method == "HEAD" or is_event_stream(_raw(response)):
         return response
     body = yield Read(response, rules.max_body)
-    reply = decide(AppResponse(status, tuple(_raw(response)), body), rules)
-    if reply.kept:
+    decision = decide(AppResponse(status, tuple(_raw(response)), body), rules)
+    if decision.kept:
         return response
-    written = dialect.render(reply.error, status=status, request_id=response.headers.get("x-request-id"))
-    for name in {name for name in response.headers if is_of_body(name.lower().encode("latin-1"), status)}:
+    written = dialect.render(decision.error, status=status, request_id=response.headers.get("x-request-id"))
+    for name in {name for name in response.headers if describes_body(name.lower().encode("latin-1"), status)}:
         del response.headers[name]
     response.headers["content-type"] = dialect.media_type
     response.headers["content-length"] = str(len(written))
@@ -81,36 +81,25 @@ def _kind_of(status: int, code: str | None) -> type[APIError]:
 
 
 def error_from(response: Any, *, now: float | None = None) -> APIError:
-    """The error that an httpx or httpx2 response is, as the kind with its status and code (else ``APIError`` itself).
+    """Make the typed error of an httpx or httpx2 error response.
 
-    The body must have been read. Any shape is understood that the Envelope understands. ``request_id`` and
-    ``retry_after`` (seconds) are set where the response has them.
+    The type is the subclass of ``APIError`` with the response's status and code, else ``APIError`` itself. The error's
+    ``request_id`` and ``retry_after`` (seconds) are set where the response has them. The error is not reported to an
+    Envelope around the caller; see :func:`flexmw.errors.received`.
 
-    :param now: Unix seconds; the clock's, when left out. Only for responses that name a date and carry none.
-    :raises ConfigError: for a response that is no error.
+    :param response: its body must have been read, and may have any format that the Envelope understands.
+    :param now: Unix seconds, for a response whose ``Retry-After`` is a date and that has no ``Date``; by default the
+        clock's.
+    :raises ConfigError: the status is not 400 to 599.
     """
     status: int = response.status_code
     if not 400 <= status <= 599:
         raise ConfigError("error_from(response)", status, "an error response, status 400 to 599")
     headers = {name.lower(): value for name, value in response.headers.items()}
     plain = tuple(pair for pair in _raw(response) if pair[0] != b"content-encoding")
-    reply = decide(AppResponse(status, plain, response.content), Rules())
+    body = decide(AppResponse(status, plain, response.content), Rules()).error
     wait = wait_of(headers, now=time.time() if now is None else now)
-    kind = _kind_of(status, reply.error.code)
-    error = kind.__new__(kind)
-    token = raised.set(None)  # this is another server's answer: a host that makes it here has not given it
-    try:
-        APIError.__init__(
-            error,
-            reply.error.message,
-            status=status,
-            type=reply.error.type,
-            code=reply.error.code,
-            param=reply.error.param,
-            doc_url=reply.error.doc_url,
-        )
-    finally:
-        raised.reset(token)
+    error = received(_kind_of(status, body.code), status, body)
     error.request_id = headers.get("x-request-id")
     error.retry_after = wait.seconds if wait is not None else None
     return error

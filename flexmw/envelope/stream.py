@@ -1,7 +1,7 @@
-"""Streams of events: forward whole ones only, and keep the end back until the host has ended well.
+"""Event streams: forward whole events only, and keep the end back until the app has returned.
 
-A stream whose end went out could not tell any more that it failed: FastAPI's own event streams end cleanly before they
-raise, and a client would take half an answer for the whole.
+Once the end of a stream is sent, the stream can no longer report a failure: FastAPI's own event streams end cleanly
+before they raise, and a client would take half a response for the whole.
 """
 
 from __future__ import annotations
@@ -13,71 +13,86 @@ from typing import Any, Final
 
 from anyio.lowlevel import checkpoint
 
+from flexmw.contract.content import EVENT_STREAM
 from flexmw.kit.asgi import Message, Send
 
-__all__ = ["EVENTS", "LINES", "Framing", "Stream", "framing_of"]
+__all__ = ["EVENTS", "LINES", "MAX_UNIT_BYTES", "Framing", "Stream", "framing_of"]
 
-LONGEST: Final = 1024 * 1024
-"""Bytes of an event that never ends, after which the stream is forwarded as it comes and can only be cut."""
+MAX_UNIT_BYTES: Final = 1024 * 1024
+"""Longest event that is waited for. After a longer one the stream is forwarded as it comes, and can only be cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """Where a unit of a stream ends."""
+    """Where the units of a stream end: events, or lines."""
 
     ends: tuple[bytes, ...]
 
     def cut(self, data: bytes) -> int:
-        """The length of the whole units at the front of ``data``."""
-        return max((at + len(end) if (at := data.rfind(end)) >= 0 else 0) for end in self.ends)
+        """How many bytes of whole units ``data`` begins with."""
+        return max((index + len(end) if (index := data.rfind(end)) >= 0 else 0) for end in self.ends)
 
 
 EVENTS: Final = Framing((b"\n\n", b"\r\n\r\n", b"\r\r"))
-"""Server-sent events (WHATWG HTML section 9.2): an empty line ends each."""
+"""Server-sent events (WHATWG HTML section 9.2): an empty line ends an event."""
 
 LINES: Final = Framing((b"\n",))
 """Newline-delimited JSON."""
 
-_LINES: Final = frozenset({b"application/x-ndjson", b"application/jsonl", b"application/x-jsonlines"})
+_LINE_TYPES: Final = frozenset({b"application/x-ndjson", b"application/jsonl", b"application/x-jsonlines"})
+
+_TYPE_LENGTH: Final = len(b"content-type")
+_FIXED_LENGTHS: Final = frozenset({len(b"content-length"), len(b"content-encoding")})
+_EVENT_STREAM_LENGTH: Final = len(EVENT_STREAM)
 
 
 def framing_of(headers: Iterable[tuple[bytes, bytes]], *, lines: bool) -> Framing | None:
-    """The framing of a response whose stream can be ended with an error; ``None``: it passes as it comes."""
+    """The framing of a stream that can be ended with an error; ``None`` for any other response.
+
+    Runs for every response, so the length of a header's name is compared before its letters.
+
+    :param lines: True to include newline-delimited JSON.
+    """
     framing = None
     for name, value in headers:
-        if len(name) == 12 and name.lower() == b"content-type":
-            if value[:17].lower() == b"text/event-stream":
+        if len(name) == _TYPE_LENGTH and name.lower() == b"content-type":
+            if value[:_EVENT_STREAM_LENGTH].lower() == EVENT_STREAM:
                 framing = EVENTS
-            elif lines and value.partition(b";")[0].strip().lower() in _LINES:
+            elif lines and value.partition(b";")[0].strip().lower() in _LINE_TYPES:
                 framing = LINES
             else:
                 return None
-        elif len(name) in (14, 16) and _is_fixed(name.lower(), value):
+        elif len(name) in _FIXED_LENGTHS and _is_fixed(name.lower(), value):
             return None
     return framing
 
 
 def _is_fixed(name: bytes, value: bytes) -> bool:
-    """Whether a header says that nothing can be added to a body: it has a length, or is compressed."""
+    """True if nothing can be added to a body with this header: the body has a length, or is compressed."""
     return name == b"content-length" or (name == b"content-encoding" and value != b"identity")
 
 
 class Stream:
-    """One response that is a stream. ``start`` is sent with the first byte, so that a failure before it can still be
-    answered with its own status.
+    """One response that is a stream.
 
-    ``tell`` hears ``flexmw.stream.began`` and ``flexmw.stream.ended`` from inside the host's ``send``: when the end
-    goes out, an instrument inside the host has closed its span.
+    :param start: the start of the response. It is sent with the first byte, so that a failure before the first byte
+        still gets its own status.
+    :param finished: returns True for the last unit of a stream that is complete.
+    :param emit: called with ``flexmw.stream.began`` and ``flexmw.stream.ended`` from inside the app's ``send``: when
+        the end is sent, an instrument inside the app has already ended its span.
+    :ivar held: True once the app has sent its last body; the end is kept back.
+    :ivar ended: True once nothing more can be added.
+    :ivar last: the last units that were sent, without comments.
     """
 
     __slots__ = (
+        "_emit_event",
         "_ends",
         "_finished",
         "_loose",
         "_rest",
         "_send",
         "_start",
-        "_tell",
         "_trailers",
         "_trails",
         "ended",
@@ -92,10 +107,10 @@ class Stream:
         start: Message,
         framing: Framing,
         finished: Callable[[bytes], bool],
-        tell: Callable[[str, Mapping[str, Any]], None],
+        emit: Callable[[str, Mapping[str, Any]], None],
     ) -> None:
         self._send = send
-        self._tell = tell
+        self._emit_event = emit
         self._start: Message | None = start
         self._trails: bool = start.get("trailers", False)
         self._trailers: list[Message] = []
@@ -109,15 +124,16 @@ class Stream:
 
     @property
     def started(self) -> bool:
+        """True once the start of the response was sent."""
         return self._start is None
 
     @property
     def start(self) -> Message | None:
-        """The start that was not sent yet."""
+        """The start of the response; ``None`` once it was sent."""
         return self._start
 
     async def body(self, message: Message) -> None:
-        """Take a body message from the host."""
+        """Take a body message from the app."""
         if self.held:
             return
         data: bytes = message.get("body", b"")
@@ -135,38 +151,38 @@ class Stream:
         complete = not self._rest and self._finished(self.last)
         if self.started:
             if not complete:
-                # A host whose producer has raised (FastAPI) ends its stream well and is then cancelled: here, if it may
-                # be, so that nobody inside takes the stream for a complete one.
+                # An app whose producer has raised (FastAPI) ends its stream cleanly and is then cancelled. This
+                # checkpoint lets the cancellation happen here, before an observer takes the stream for a complete one.
                 await checkpoint()
-            self._tell("flexmw.stream.ended", {})
+            self._emit_event("flexmw.stream.ended", {})
         if complete:
             await self.end()
 
     async def _forward(self, data: bytes) -> None:
         data = self._rest + data
         cut = len(data) if self._loose else self.framing.cut(data)
-        if len(data) - cut > LONGEST:
+        if len(data) - cut > MAX_UNIT_BYTES:
             self._loose, cut = True, len(data)
         self._rest = data[cut:]
         if cut:
-            await self._emit(data[:cut])
+            await self._send_units(data[:cut])
 
-    async def _emit(self, data: bytes) -> None:
+    async def _send_units(self, data: bytes) -> None:
         if not self.started:
-            self._tell("flexmw.stream.began", {})
+            self._emit_event("flexmw.stream.began", {})
             await self.begin()
         if data[:1] != b":":
             self.last = data
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def begin(self) -> None:
-        """Send the start, unless it is out."""
+        """Send the start of the response, unless it was sent."""
         start, self._start = self._start, None
         if start is not None:
             await self._send(start)
 
     async def end(self) -> None:
-        """Send what is left and the end: the host has ended well."""
+        """Send the rest and the end of the stream: the app has returned."""
         if not self.ended:
             self.ended = True
             await self.begin()
@@ -175,7 +191,7 @@ class Stream:
                 await self._send(message)
 
     async def trail(self, message: Message) -> None:
-        """Take trailers from the host: they follow the end, which may be kept back."""
+        """Take trailers from the app; they are sent after the end."""
         if not self._trails:
             return
         if self.ended:
@@ -184,14 +200,18 @@ class Stream:
             self._trailers.append(message)
 
     async def let_go(self) -> None:
-        """Send what is here and leave the rest to the host."""
+        """Send what was kept back. From here on the app's messages pass as they come."""
         self.ended = True
         await self.begin()
         if self._rest:
             await self._send({"type": "http.response.body", "body": self._rest, "more_body": True})
 
     async def fail(self, event: Callable[[bytes], bytes]) -> bool:
-        """End the stream with an error in it; half a unit is dropped. ``False``: it can only be cut."""
+        """End the stream with an error event; an incomplete unit is dropped.
+
+        :param event: makes the error event, given the last units that were sent.
+        :returns: False if the stream can only be cut.
+        """
         if self.ended:
             return True
         if self._loose:
@@ -200,6 +220,8 @@ class Stream:
         last = b"" if self._finished(self.last) else event(self.last)
         await self._send({"type": "http.response.body", "body": last, "more_body": False})
         if self._trails:
-            with suppress(Exception):  # h2, and so hypercorn, cannot send an empty section: the failure is told already
+            with suppress(
+                Exception
+            ):  # h2, and so hypercorn, cannot send an empty trailer section; the error event is sent
                 await self._send({"type": "http.response.trailers", "headers": [], "more_trailers": False})
         return True

@@ -1,6 +1,6 @@
-"""Do one thing after a while, beside the running task, under asyncio and trio: nothing is set up until it is needed.
+"""Timer: call a function after a delay, beside the running task, under asyncio and trio.
 
-A task group around every request would do the same and cost every request that never fails.
+A task group around every request would do the same, and would cost time in every request that never fails.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from typing import Any
 
 import anyio
 
-__all__ = ["Alarm"]
+__all__ = ["Timer"]
 
 
-class Alarm:
-    """Runs ``action`` once after ``seconds``, unless it is stopped before."""
+class Timer:
+    """Calls ``action`` once after a delay, unless it is stopped before. It starts when it is made.
+
+    :param seconds: the delay.
+    """
 
     __slots__ = ("_action", "_cancel", "_done", "_fired", "_task")
 
@@ -53,14 +56,14 @@ class Alarm:
 
     async def _run(self) -> None:
         try:
-            # a connection that is gone is the server's to notice
+            # The server notices a closed connection by itself.
             with suppress(Exception):
                 await self._action()
         finally:
             self._done.set()
 
     async def stop(self) -> None:
-        """Cancel it, or wait until it has done what it had begun."""
+        """Cancel the call; if the call has begun, wait until it has ended."""
         if self._fired:
             await self._done.wait()
         else:

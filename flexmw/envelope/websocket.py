@@ -1,7 +1,7 @@
-"""Websockets: a denial with the error in it before the connection is accepted, a close frame that says why after.
+"""WebSocket errors: a denial response before the connection is accepted, a close frame with the reason after.
 
-Close codes are RFC 6455's: 1008 for what the caller did wrong, 1011 for what the server did. A denial needs the ASGI
-extension ``websocket.http.response``; without it the server answers 403 by itself.
+The close codes are those of RFC 6455: 1008 for an error of the caller, 1011 for an error of the server. A denial needs
+the ASGI extension ``websocket.http.response``; without it the server responds to a closed handshake with a bare 403.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from flexmw.contract.exceptions import GONE, ErrorMapping
 from flexmw.contract.text import one_line
 from flexmw.envelope.cancellation import is_answered
 from flexmw.envelope.core import response_to
+from flexmw.envelope.plan import Plan
 from flexmw.envelope.responder import Responder
-from flexmw.envelope.writer import Plan, Writer
+from flexmw.envelope.writer import Writer
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
@@ -32,15 +33,15 @@ REASON_BYTES: Final = 123
 
 class _State(IntEnum):
     CONNECTING = 0
-    DENYING = 1
+    DENYING = 1  # the app sends a denial response of its own
     OPEN = 2
     CLOSED = 3
 
 
 class Socket:
-    """One websocket."""
+    """One websocket connection."""
 
-    __slots__ = ("_exchange", "_plan", "_receive", "_scope", "_send", "_state", "_writer")
+    __slots__ = ("_denial", "_exchange", "_merges_headers", "_plan", "_receive", "_scope", "_send", "_state")
 
     def __init__(self, plan: Plan, scope: Scope, receive: Receive, send: Send) -> None:
         self._exchange = Exchange.of(scope)
@@ -49,12 +50,19 @@ class Socket:
         self._receive = receive
         self._send = send
         self._state = _State.CONNECTING
-        self._writer: Responder | None = None
+        self._denial: Responder | None = None
+        self._merges_headers = not self._exchange.headers_claimed
 
     async def run(self, app: ASGIApp) -> None:
-        """Run the host; no websocket ends without a denial or a close frame."""
+        """Run the app, and end the connection with a denial or a close frame whatever the app does.
+
+        :raises BaseException: what the app raises, unless the exception was intentional.
+        """
+        exchange = self._exchange
+        outer_mapping, exchange.map_exception = exchange.map_exception, self._plan.map_exception
+        exchange.headers_claimed = True
         try:
-            with self._exchange:
+            with exchange:
                 await app(self._scope, self.receive, self.send)
         except BaseException as error:
             if not is_answered(error) or not await self._raised(error):
@@ -63,30 +71,34 @@ class Socket:
             if self._state is _State.OPEN:
                 with suppress(OSError):
                     await self._close(NORMAL, "")
-            elif self._writer is not None:
-                await self._writer.finish()
+            elif self._denial is not None:
+                await self._denial.finish()
             elif self._state is _State.CONNECTING:
-                await self._deny(self._plan.map_exception(RuntimeError("no answer")))
+                await self._deny(self._plan.map_exception(RuntimeError("no response")))
         finally:
-            if self._writer is not None:
-                await self._writer.stop()
+            exchange.map_exception = outer_mapping
+            exchange.headers_claimed = not self._merges_headers
+            if self._denial is not None:
+                await self._denial.stop()
 
     async def receive(self) -> Message:
-        """The host's ``receive``."""
+        """The app's ``receive``."""
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
             self._state = _State.CLOSED
         return message
 
     async def send(self, message: Message) -> None:
-        """The host's ``send``."""
+        """The app's ``send``."""
         kind, state = message["type"], self._state
         if kind.startswith("websocket.http.response."):
-            await self._denial(message)
+            await self._send_denial(message)
         elif state is _State.CLOSED:
             return
         elif kind == "websocket.accept":
             self._state = _State.OPEN
+            if self._merges_headers and self._exchange.headers:
+                message = {**message, "headers": self._exchange.complete(message.get("headers") or ())}
             await self._send(message)
         elif kind == "websocket.close" and state is _State.CONNECTING:
             error = sys.exception()
@@ -102,8 +114,8 @@ class Socket:
         else:
             await self._send(message)
 
-    async def _denial(self, message: Message) -> None:
-        """The host answers with a response of its own: it is read and written anew like any other."""
+    async def _send_denial(self, message: Message) -> None:
+        """Take a denial response of the app; it is treated like any other response."""
         if self._state is _State.OPEN:
             if message["type"].endswith(".start"):
                 status = message["status"] if message["status"] >= 400 else 500
@@ -112,17 +124,19 @@ class Socket:
             return
         if self._state is _State.CONNECTING:
             self._state = _State.DENYING
-            self._writer = Responder(self._plan, self._scope, self._receive, self._prefixed)
-        if self._writer is not None:
-            await self._writer.send({**message, "type": message["type"].removeprefix("websocket.")})
+            self._denial = Responder(self._plan, self._scope, self._receive, self._send_prefixed)
+            self._denial.merges_headers = self._merges_headers
+        if self._denial is not None:
+            await self._denial.send({**message, "type": message["type"].removeprefix("websocket.")})
 
-    async def _prefixed(self, message: Message) -> None:
+    async def _send_prefixed(self, message: Message) -> None:
         await self._send({**message, "type": f"websocket.{message['type']}"})
 
     async def _deny(self, mapping: ErrorMapping, close: Message | None = None) -> None:
+        """Refuse the connection. ``close`` is the app's own ``websocket.close``, for a server without denials."""
         self._state = _State.CLOSED
         if "websocket.http.response" in (self._scope.get("extensions") or {}):
-            await Writer(self._plan, self._scope).write(self._prefixed, response_to(mapping), {}, None)
+            await Writer(self._plan, self._scope).write(self._send_prefixed, response_to(mapping), {}, None)
         else:
             reason = one_line(mapping.error.code or "", REASON_BYTES)
             await self._send(close or {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
@@ -133,17 +147,18 @@ class Socket:
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def _raised(self, error: BaseException) -> bool:
+        """End the connection for an exception. Returns True if the exception is not to be raised again."""
         mapping = self._plan.map_exception(error)
         if mapping.status == GONE:
             return True
         with suppress(OSError):
             if self._state is _State.CONNECTING:
                 await self._deny(mapping)
-            elif self._writer is not None:
-                await self._writer.finish()
+            elif self._denial is not None:
+                await self._denial.finish()
             elif self._state is _State.OPEN:
                 server = mapping.status >= 500
-                Writer(self._plan, self._scope).settle(response_to(mapping))
+                Writer(self._plan, self._scope).record(response_to(mapping))
                 reason = mapping.error.type if server else mapping.error.code or mapping.error.type
                 await self._close(INTERNAL_ERROR if server else POLICY_VIOLATION, reason)
         return mapping.intentional

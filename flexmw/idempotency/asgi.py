@@ -5,7 +5,8 @@ from __future__ import annotations
 from flexmw.idempotency.execution import current
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.request import ProtectedRequest
-from flexmw.kit.asgi import Message, Receive, Scope, Send
+from flexmw.kit.asgi import MergedHeaders, Message, Receive, Scope, Send
+from flexmw.kit.exchange import Exchange
 
 __all__ = ["IdempotencyApp"]
 
@@ -28,7 +29,8 @@ class IdempotencyApp:
         ):
             await plan.app(scope, receive, send)
         else:
-            await ProtectedRequest(plan, scope, receive, send).run(plan.caller_prefix(scope))
+            with MergedHeaders(Exchange.of(scope), send) as merged:
+                await ProtectedRequest(plan, scope, receive, merged).run(plan.caller_prefix(scope))
 
     def _closing(self, send: Send) -> Send:
         """A ``send`` that closes the store when the lifespan of the app ends."""

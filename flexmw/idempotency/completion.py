@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from flexmw.contract import ErrorBody
 from flexmw.errors import APIError
 from flexmw.idempotency.core import StoredResponse
-from flexmw.idempotency.outcome import is_bare, is_held_back, response_to
+from flexmw.idempotency.outcome import is_bare, is_held_back, response_to, swallowed_error
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.stored import error_response, internal_error, is_stored
 from flexmw.kit.asgi import raw_headers
@@ -39,12 +39,13 @@ class Completion:
 
 def stores(status: int, headers: list[Header], exchange: Exchange) -> bool:
     """Whether a response with this status and these headers will be stored, as soon as it has begun."""
-    return _stores(status, headers, _swallowed_error(status, exchange))
+    return _stores(status, headers, swallowed_error(exchange, status))
 
 
 def after_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion:
     """The completion after the app has sent a complete response."""
-    response, error = recorder.complete(), _swallowed_error(recorder.status, exchange)
+    response = recorder.complete()
+    error = swallowed_error(exchange, recorder.status, response)
     if error is not None and response.body is not None and ErrorBody.decode(response.body) is not None:
         error = None  # the app wrote an error of the contract itself, which Envelope leaves as it is
     released = not _stores(recorder.status, list(recorder.headers), error)
@@ -77,18 +78,12 @@ def without_response(recorder: ResponseRecorder) -> Completion:
     return Completion(recorder.broken_off(error.body or b"") if recorder.started else error)
 
 
-def replaces(error: Exception, completion: Completion, recorder: ResponseRecorder) -> bool:
+def replaces(error: Exception, completion: Completion, recorder: ResponseRecorder, exchange: Exchange) -> bool:
     """Whether the response to an exception replaces the complete response that the app sent before it raised.
 
     Frameworks respond to a crash with a bare 500 and raise. Envelope sends its own response instead of that 500.
     """
-    return is_bare(completion.response, error, status=recorder.status)
-
-
-def _swallowed_error(status: int, exchange: Exchange) -> APIError | None:
-    """The ``APIError`` that the framework has turned into this response, when Envelope will send its own for it."""
-    error = exchange.remembered
-    return error if error is not None and status in (error.status, 500) else None
+    return is_bare(completion.response, error, exchange, status=recorder.status)
 
 
 def _stores(status: int, headers: list[Header], error: APIError | None) -> bool:

@@ -134,7 +134,7 @@ class ClaimedExecution:
         is_final = (is_stored and status >= 500) or (status == 409 and b"retry-after" not in names)
         if is_final and _NO_RETRY[0] not in names:
             headers.append(_NO_RETRY)
-        return {**message, "headers": self._exchange.complete(headers)}
+        return {**message, "headers": headers}
 
     def _end_with(self, completion: Completion) -> None:
         self._completion = completion
@@ -152,7 +152,7 @@ class ClaimedExecution:
                 with suppress(Exception):
                     await self._claim.lapse()
             return
-        if error is not None and (completion is None or replaces(error, completion, recorder)):
+        if error is not None and (completion is None or replaces(error, completion, recorder, self._exchange)):
             completion = after_exception(error, recorder, self._exchange, is_complete=completion is not None)
             self._end_with(completion)
             self._is_written = False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from flexmw.contract.content import is_event_stream
 from flexmw.idempotency.core import StoredResponse
-from flexmw.idempotency.outcome import is_events
 from flexmw.idempotency.stored import internal_error, lasting_headers
 
 __all__ = ["ResponseRecorder"]
@@ -56,7 +56,7 @@ class ResponseRecorder:
         A stream of events gets the error as its last event, which is what the client of the first request received. Any
         other partial body looks like a complete one, so the response is a 500 instead.
         """
-        if not is_events(self.headers):
+        if not is_event_stream(self.headers):
             return internal_error()
         body = self._body()
         if body is not None:

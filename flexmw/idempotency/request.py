@@ -70,7 +70,7 @@ class ProtectedRequest:
         if key is None and plan.required(scope):
             await self._refuse(errors.KeyRequired(), "required")
         elif key is None and count is None:
-            await plan.app(scope, self._receive, self._send_completed)
+            await plan.app(scope, self._receive, self._send)
         else:
             await self._protect(prefix, key, count)
 
@@ -82,7 +82,7 @@ class ProtectedRequest:
             if key is not None:
                 await self._refuse(errors.BodyTooLarge(), "invalid")
             else:
-                await self._plan.app(self._scope, self._receive_again, self._send_completed)
+                await self._plan.app(self._scope, self._receive_again, self._send)
             return
         scope = self._scope
         content_type = header(scope, b"content-type") or b""
@@ -104,7 +104,7 @@ class ProtectedRequest:
         if outcome is None:
             self._exchange.facts[RESULT] = "store_error"
             self._announce_ttl(None)
-            await self._plan.app(self._scope, self._receive_again, self._send_completed)
+            await self._plan.app(self._scope, self._receive_again, self._send)
         elif isinstance(outcome, Claim):
             execution = ClaimedExecution(self._plan, outcome, self._scope, self._body, self._receive, self._send)
             await execution.run(key, attempt)
@@ -198,12 +198,6 @@ class ProtectedRequest:
             return {"type": "http.request", "body": self._body, "more_body": self._has_more}
         return await self._receive()
 
-    async def _send_completed(self, message: Message) -> None:
-        """``send`` that adds the headers of the exchange."""
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": self._exchange.complete(message.get("headers", ()))}
-        await self._send(message)
-
     def _announce_ttl(self, ttl: bytes | None) -> None:
         """Set ``Idempotency-Key-TTL`` of the response, or remove it. The innermost Idempotency sets the header last."""
         headers = self._exchange.headers
@@ -227,7 +221,7 @@ class ProtectedRequest:
         headers.append((b"idempotent-replayed", b"true"))
         if response.status >= 500:
             headers.append((b"x-should-retry", b"false"))
-        await self._send_completed({"type": "http.response.start", "status": response.status, "headers": headers})
+        await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": response.body})
 
 

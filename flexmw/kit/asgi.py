@@ -13,7 +13,6 @@ from flexmw.errors import APIError
 from flexmw.kit.exchange import Exchange, Header
 
 __all__ = [
-    "STARTS",
     "ASGIApp",
     "MergedHeaders",
     "Message",
@@ -22,11 +21,12 @@ __all__ = [
     "Send",
     "raw_headers",
     "send_error",
+    "with_headers",
 ]
 
 POLICY_VIOLATION = 1008
 
-STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+_STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 """The messages that carry the headers of a response."""
 
 
@@ -34,6 +34,18 @@ def raw_headers(headers: Mapping[str, str] | Sequence[tuple[str, str]] | None) -
     """Headers as ASGI carries them: names in lower case, latin-1."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in pairs]
+
+
+def with_headers(exchange: Exchange, send: Send) -> Send:
+    """A ``send`` that adds the headers of the exchange to the response. See :class:`MergedHeaders`."""
+
+    # Not a coroutine: it returns the awaitable of `send`, which the app awaits.
+    def send_with_headers(message: Message) -> Awaitable[None]:
+        if message["type"] in _STARTS:
+            message = {**message, "headers": exchange.complete(message.get("headers") or ())}
+        return send(message)
+
+    return send_with_headers
 
 
 class MergedHeaders:
@@ -56,18 +68,13 @@ class MergedHeaders:
         if not self._claims:
             return self._send
         self._exchange.headers_claimed = True
-        return self._merging
+        return with_headers(self._exchange, self._send)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._claims:
             self._exchange.headers_claimed = False
-
-    def _merging(self, message: Message) -> Awaitable[None]:
-        if message["type"] in STARTS:
-            message = {**message, "headers": self._exchange.complete(message.get("headers") or ())}
-        return self._send(message)
 
 
 async def send_error(scope: Scope, send: Send, error: APIError) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from inspect import isawaitable
 from typing import Any, Final
 
-from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, send_error
+from flexmw.kit.asgi import ASGIApp, MergedHeaders, Message, Receive, Scope, Send, send_error, with_headers
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
 from flexmw.ratelimit.callers import CallerIdentifier, NewKeyGuard
@@ -19,7 +18,6 @@ from flexmw.ratelimit.plan import Plan
 __all__ = ["FastRateLimitMiddleware", "RateLimitMiddleware", "middleware"]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
-_STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 _ENDS: Final = frozenset({"http.response.body", "websocket.http.response.body", "websocket.close"})
 _DEFAULT_WINDOW_US: Final = 60 * SECOND
 
@@ -87,24 +85,24 @@ class RateLimitMiddleware:
             is_taken = result is not None and not result.wait_us
             if not is_taken and await self._refuse(scope, send, exchange, result):
                 return
-            send = _with_headers(exchange, send)
-            if lease is not None:
-                send = _releasing(lease, send)
-            if charge.settled is None:
-                await self.app(scope, receive, send)
-                return
-            reservation = Reservation(charge.reserved)
-            try:
-                with reservation.active():
+            with MergedHeaders(exchange, send) as send:
+                if lease is not None:
+                    send = _releasing(lease, send)
+                if charge.settled is None:
                     await self.app(scope, receive, send)
-            finally:
-                if reservation.excess and is_taken:
-                    costs = (reservation.excess,) * len(charge.settled)
-                    # The age counts from the decision, not from the question: a slow store must not make the costs
-                    # look older than they are, because what left with its window is not given back.
-                    age_us = int((self._monotonic() - decided) * SECOND)
-                    refund = check._replace(rates=charge.settled, costs=costs, slot=None)
-                    await self.backend.refund(refund, age_us, degraded=degraded)
+                    return
+                reservation = Reservation(charge.reserved)
+                try:
+                    with reservation.active():
+                        await self.app(scope, receive, send)
+                finally:
+                    if reservation.excess and is_taken:
+                        costs = (reservation.excess,) * len(charge.settled)
+                        # The age counts from the decision, not from the question: a slow store must not make the costs
+                        # look older than they are, because what left with its window is not given back.
+                        age_us = int((self._monotonic() - decided) * SECOND)
+                        refund = check._replace(rates=charge.settled, costs=costs, slot=None)
+                        await self.backend.refund(refund, age_us, degraded=degraded)
         finally:
             if lease is not None:
                 await lease.release()
@@ -200,19 +198,14 @@ class FastRateLimitMiddleware(RateLimitMiddleware):
             self._reporter.emit(exchange, result.rate.name, result, False, duration, None)
         if result.wait_us and await self._refuse(scope, send, exchange, result):
             return
-        await self.app(scope, receive, _with_headers(exchange, send))
-
-
-def _with_headers(exchange: Exchange, send: Send) -> Send:
-    """A ``send`` that adds the headers of the exchange to the response."""
-
-    # Not a coroutine: it returns the awaitable of `send`, which the app awaits.
-    def send_with_headers(message: Message) -> Awaitable[None]:
-        if message["type"] in _STARTS:
-            message = {**message, "headers": exchange.complete(message.get("headers") or ())}
-        return send(message)
-
-    return send_with_headers
+        if exchange.headers_claimed:
+            await self.app(scope, receive, send)
+            return
+        exchange.headers_claimed = True
+        try:
+            await self.app(scope, receive, with_headers(exchange, send))
+        finally:
+            exchange.headers_claimed = False
 
 
 def _releasing(lease: Lease, send: Send) -> Send:

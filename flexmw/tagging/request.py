@@ -64,7 +64,8 @@ class Watch:
         self.outer = sys.exception()
         self.exchange = exchange = Exchange.of(scope)
         exchange.subscribe(self.hear)
-        self._judge = exchange.map_exception  # of an Envelope further outward
+        # An Envelope further out answers an exception of the app; it does not treat one of a websocket as a response.
+        self._judge = exchange.map_exception if exchange.enveloped and scope["type"] == "http" else None
         self._context = context = get_current()
         self.entry = entry = current_span(context) if own is None else own.span
         self.span: Span | None = None
@@ -271,9 +272,8 @@ class Watch:
     def _answered_outside(self, error: Exception) -> None:
         """An Envelope around us will answer this, when the span of an instrument between us has closed."""
         if self._judge is not None:
-            said = self._judge(error)
-            source = getattr(said, "source", "unhandled_exception")
-            self.answer = ErrorOutcome(said.status, said.error.type, said.error.code, source, error)
+            mapping = self._judge(error)
+            self.answer = ErrorOutcome(mapping.status, mapping.error.type, mapping.error.code, mapping.source, error)
 
     def _close(self, error: BaseException | None, how: Ending) -> None:
         span = self._tag()

@@ -21,8 +21,8 @@ from flexmw.contract.bodies import (
     recognise,
     validation,
 )
+from flexmw.contract.content import decompress, parse
 from flexmw.contract.text import one_line
-from flexmw.envelope.content import decompress, parse
 
 WERKZEUG = "<!doctype html>\n<html lang=en>\n<title>{title}</title>\n<h1>Title</h1>\n<p>{text}</p>\n"
 RPC = {"jsonrpc": "2.0", "error": {"code": 1, "message": "m"}}

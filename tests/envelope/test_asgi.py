@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import flexmw
-from flexmw.envelope.stream import LONGEST
-from flexmw.envelope.timer import Alarm
+from flexmw.envelope.stream import MAX_UNIT_BYTES
+from flexmw.envelope.timer import Timer
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from tests.envelope.wire import call, scripted
 
@@ -545,7 +545,7 @@ async def test_what_comes_after_the_end_of_a_stream_is_dropped(end: bytes) -> No
 
 
 async def test_a_stream_with_an_event_too_long_to_hold_is_cut_when_its_host_raises() -> None:
-    endless = b"data: " + b"x" * (LONGEST + 1)
+    endless = b"data: " + b"x" * (MAX_UNIT_BYTES + 1)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in (start(200, SSE), body(endless, more=True)):
@@ -576,7 +576,7 @@ async def test_a_denial_of_a_websocket_is_sent_once_and_leaves_no_timer(status: 
     extensions: dict[str, Any] = {"websocket.http.response": {}}
     timers: list[str] = []
 
-    class Watched(Alarm):
+    class Watched(Timer):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             timers.append("set")
@@ -587,7 +587,7 @@ async def test_a_denial_of_a_websocket_is_sent_once_and_leaves_no_timer(status: 
 
     scope = {"type": "websocket", "path": "/", "headers": [], "extensions": extensions}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flexmw.envelope.responder.Alarm", Watched)
+        patch.setattr("flexmw.envelope.responder.Timer", Watched)
         await ENVELOPE.asgi(app)(scope, receive, send)
     assert sent.count("websocket.http.response.start") == 1
     assert sent[-1] == "websocket.http.response.body"

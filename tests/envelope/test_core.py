@@ -8,6 +8,7 @@ import pytest
 
 import flexmw
 from flexmw.contract import PAGE, ErrorBody
+from flexmw.contract.error_headers import should_retry
 from flexmw.contract.exceptions import map_exception
 from flexmw.envelope.core import (
     AppResponse,
@@ -17,7 +18,6 @@ from flexmw.envelope.core import (
     error_status,
     fresh_headers,
     response_to,
-    should_retry,
 )
 
 JSON = ((b"Content-Type", b"application/json"),)

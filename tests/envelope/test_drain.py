@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import flexmw
-from flexmw.envelope.drain import MOST, read_rest
+from flexmw.envelope.drain import MAX_BYTES, read_rest
 from tests.servers import Http, Serve
 
 BODY = b"what nobody read"
@@ -63,7 +63,7 @@ def scope(*headers: tuple[bytes, bytes], version: str = "1.1") -> Any:
         (scope(), 3),
         (scope((b"content-length", b"0")), 3),
         (scope((b"content-length", b"-3")), 3),
-        (scope((b"content-length", str(MOST + 1).encode())), 3),
+        (scope((b"content-length", str(MAX_BYTES + 1).encode())), 3),
         (scope((b"content-length", b"3"), (b"expect", b"100-continue")), 3),
         (scope((b"content-length", b"3"), version="2"), 3),
     ],
@@ -78,7 +78,7 @@ async def test_only_a_small_body_that_is_on_its_way_is_read(request_scope: Any, 
 async def test_an_endless_body_is_read_up_to_a_bound() -> None:
     body = Body(*[b"x" * 1024] * 100)
     await read_rest(scope((b"transfer-encoding", b"chunked")), body)
-    assert len(body.left) == 100 - MOST // 1024
+    assert len(body.left) == 100 - MAX_BYTES // 1024
 
 
 @pytest.mark.anyio

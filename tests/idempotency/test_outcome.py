@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flexmw.idempotency.outcome import speaks
+from flexmw.contract.bodies import is_bare
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from flexmw.idempotency.outcome import speaks
     ],
 )
 def test_words_of_the_host_stand(body: bytes) -> None:
-    assert speaks(body, ValueError("secret"))
+    assert not is_bare((), body, ValueError("secret"))
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_words_of_the_host_stand(body: bytes) -> None:
 def test_phrases_pages_and_the_exceptions_own_text_do_not(body: bytes) -> None:
     if body.startswith(b"[["):
         body = b"<" + body
-    assert not speaks(body, ValueError("the  secret\ntext"))
+    assert is_bare((), body, ValueError("the  secret\ntext"))

@@ -1,0 +1,48 @@
+"""Error response collector: the head and body of an error response of the app, up to a limit."""
+
+from __future__ import annotations
+
+from flexmw.envelope.app_info import unrouted
+from flexmw.envelope.core import AppResponse, error_status
+from flexmw.kit.asgi import Message, Scope
+from flexmw.kit.exchange import Exchange
+
+__all__ = ["Collector"]
+
+
+class Collector:
+    """Collects one error response.
+
+    :param start: the app's ``http.response.start``.
+    :param max_body: longest body that is read, in bytes.
+    """
+
+    __slots__ = ("_data", "_max_body", "_start")
+
+    def __init__(self, start: Message, max_body: int) -> None:
+        self._start = start
+        self._max_body = max_body
+        self._data: bytearray | None = bytearray()
+
+    @property
+    def is_full(self) -> bool:
+        """True once the body is longer than ``max_body``: the rest of it changes nothing."""
+        return self._data is None
+
+    def add(self, data: bytes) -> None:
+        """Add a part of the body."""
+        if self._data is not None:
+            self._data += data
+            if len(self._data) > self._max_body:
+                self._data = None
+
+    def response(self, scope: Scope, exchange: Exchange) -> AppResponse:
+        """The response with the body that has come, for :func:`flexmw.envelope.core.decide`."""
+        status = self._start.get("status")
+        return AppResponse(
+            status=error_status(status),
+            headers=tuple(self._start["headers"]),
+            body=None if self._data is None else bytes(self._data),
+            unrouted=unrouted(scope),
+            settled=exchange.answer is not None and exchange.answer.status == status,
+        )
