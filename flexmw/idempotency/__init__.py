@@ -1,4 +1,7 @@
-"""One POST, one execution: ``Idempotency-Key`` on the server, also for SDKs that send none.
+"""Honour ``Idempotency-Key`` on the server: one POST is executed once, also when an SDK repeats it without a key.
+
+Where to look: ``component.py`` has the options, ``core.py`` the states of a key, ``stored.py`` what is stored of a
+response, ``key.py`` how a key is parsed, ``stores/`` where the entries are, and ``request.py`` what one request does.
 
 >>> from starlette.applications import Starlette
 >>> from starlette.responses import JSONResponse
@@ -12,8 +15,8 @@
 >>> app = Idempotency().asgi(Starlette(routes=[Route("/orders", order, methods=["POST"])]))
 >>> client = TestClient(app)
 >>> for _ in range(2):
-...     answer = client.post("/orders", json={"item": 1}, headers={"Idempotency-Key": "8e03978e"})
-...     print(answer.status_code, answer.json(), answer.headers.get("Idempotent-Replayed"))
+...     response = client.post("/orders", json={"item": 1}, headers={"Idempotency-Key": "8e03978e"})
+...     print(response.status_code, response.json(), response.headers.get("Idempotent-Replayed"))
 201 {'order': 1} None
 201 {'order': 1} true
 >>> client.post("/orders", json={"item": 2}, headers={"Idempotency-Key": "8e03978e"}).json()["error"]["code"]

@@ -1,17 +1,17 @@
-"""For operators and apps: see which keys there are, and settle those whose outcome nobody knows.
+"""List the keys in a store, and resolve those whose outcome is unknown. For operators and apps.
 
 >>> import anyio
 >>> from flexmw.idempotency import open_store
 >>> async def tidy(storage) -> int:
 ...     unknown = await list_keys(storage, states=("unknown",))
-...     for each in unknown:
-...         await resolve(storage, each.id, "run")                 # checked: it did not take effect
+...     for known in unknown:
+...         await resolve(storage, known.id, "run")                # checked: it did not take effect
 ...     return len(unknown)
 >>> anyio.run(tidy, open_store("memory://"))
 0
 
-What to do about a key that is ``unknown``: find out whether its work took effect (``key``, ``what`` and ``at`` name
-it), then either free it, so that the caller's retry runs, or give it the answer that the caller should get.
+To resolve an ``unknown`` key, find out whether its work took effect: ``key``, ``what`` and ``at`` identify the request.
+Then free the key, so that the caller's retry runs, or give it the response that the caller should get.
 """
 
 from __future__ import annotations
@@ -31,17 +31,27 @@ from flexmw.idempotency.stores.open import open_store
 __all__ = ["PREFIX", "Given", "KeyState", "KnownKey", "list_keys", "resolve"]
 
 PREFIX: Final = "flexmw:idempotency"
-"""What store keys begin with, unless ``Idempotency(prefix=...)`` says otherwise."""
+"""The beginning of all store keys, unless ``Idempotency(prefix=...)`` sets another."""
 
 KeyState: TypeAlias = Literal["running", "done", "unknown", "open"]
 _STATES: Final = ("running", "done", "unknown", "open")
-_KEPT_FOR: Final = 86_400.0
+_TTL: Final = 86_400.0
+"""Seconds that a resolved key is held, as by the default of ``Idempotency(ttl=...)``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownKey:
-    """One key. ``id`` is its store key, ``key`` the caller's text (an id of ours for a request of an SDK without one),
-    ``what`` method and path, ``at`` the Unix time of the last claim, ``status`` that of the kept answer."""
+    """One key.
+
+    :param id: the store key.
+    :param key: the key as the caller wrote it, or the id of an SDK call without a key.
+    :param state: the state; see :mod:`flexmw.idempotency.core`.
+    :param what: method and path.
+    :param at: Unix time of the last claim in seconds.
+    :param attempt: number of claims so far.
+    :param steps: names of the recorded steps.
+    :param status: the HTTP status of the stored response; ``None`` without one.
+    """
 
     id: str
     key: str
@@ -55,9 +65,11 @@ class KnownKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """An answer to give to a key: ``body`` is sent as JSON.
+    """A response to give to a key.
 
-    :raises ConfigError: a status that no final answer has.
+    :param body: the body; it is sent as JSON.
+    :param status: the HTTP status.
+    :raises ConfigError: for a status outside 200 to 599.
     """
 
     body: Any
@@ -76,32 +88,39 @@ async def list_keys(
     prefix: str = PREFIX,
     limit: int = 1000,
 ) -> list[KnownKey]:
-    """The keys in a store, oldest first: those in ``states``, and with ``key`` only those that the callers named so.
+    """The keys in a store, oldest claim first.
 
-    :param limit: at most so many are returned. :raises ConfigError: for a URL or a state that is none.
+    :param storage: a storage URL or a store.
+    :param states: the states of the keys to return.
+    :param key: return only keys that callers wrote like this; ``None``: all.
+    :param prefix: the ``prefix`` of the app's Idempotency.
+    :param limit: number of keys that are returned at most.
+    :raises ConfigError: for a URL or a state that is not valid.
     """
     if wrong := [state for state in states if state not in _STATES]:
         raise ConfigError("states", wrong[0], f"one of {', '.join(_STATES)}")
-    found: list[KnownKey] = []
+    keys: list[KnownKey] = []
     async with _opened(storage) as store:
         async for name, held in store.scan(f"{prefix}:"):
             record = _record(held)
             if record is not None and record.phase in states and key in (None, record.key):
-                found.append(_known(name, record))
-    return sorted(found, key=lambda each: each.at)[:limit]
+                keys.append(_known(name, record))
+    return sorted(keys, key=lambda known: known.at)[:limit]
 
 
 async def resolve(
-    storage: str | Store, id: str, outcome: Literal["run"] | Given, *, keep: float = _KEPT_FOR, force: bool = False
+    storage: str | Store, id: str, outcome: Literal["run"] | Given, *, keep: float = _TTL, force: bool = False
 ) -> KnownKey | None:
-    """Settle the key with this ``id``, as :func:`list_keys` gave it.
+    """Resolve a key whose outcome is unknown.
 
-    :param outcome: ``"run"`` frees the key: the caller's next request with it runs, from the steps that were recorded.
-        A :class:`Given` becomes its answer.
-    :param keep: seconds that the key is kept from now on.
-    :param force: also settle a key that still runs or has an answer already.
-    :returns: the key as it is now; ``None`` when it is forgotten.
-    :raises ConfigError: when there is no such key, it changed meanwhile, or it needs ``force``.
+    :param storage: a storage URL or a store.
+    :param id: the id of the key from :func:`list_keys`.
+    :param outcome: ``"run"`` frees the key: the caller's next request with it runs, from the recorded steps. A
+        :class:`Given` becomes the response of the key.
+    :param keep: seconds that the key is held from now on.
+    :param force: also resolve a key that is running or has a response.
+    :returns: the key as it is now; ``None`` when it was deleted.
+    :raises ConfigError: when the store has no such key, when the key has changed meanwhile, or when it needs ``force``.
     """
     async with _opened(storage) as store:
         if outcome != "run" and not isinstance(outcome, Given):
@@ -114,19 +133,19 @@ async def resolve(
             raise ConfigError(
                 "id", id, f"a key whose outcome is unknown; this one is {record.phase} (force settles it)"
             )
-        settled = complete(record, _kept(outcome)) if isinstance(outcome, Given) else release(record)
-        if settled is None:
+        resolved = complete(record, _response(outcome)) if isinstance(outcome, Given) else release(record)
+        if resolved is None:
             changed = await store.drop(id, held.token)
         else:
             token = token_hex(16)
-            now = await store.swap(id, held.token, token, settled.encode(), lease=0.0, ttl=keep)
-            changed = now is not None and now.token == token
+            written = await store.swap(id, held.token, token, resolved.encode(), lease=0.0, ttl=keep)
+            changed = written is not None and written.token == token
         if not changed:
             raise ConfigError("id", id, "a key that nobody changes meanwhile: list the keys again")
-        return None if settled is None else _known(id, settled)
+        return None if resolved is None else _known(id, resolved)
 
 
-def _kept(given: Given) -> StoredResponse:
+def _response(given: Given) -> StoredResponse:
     body = json.dumps(given.body, ensure_ascii=False, separators=(",", ":")).encode()
     headers = (("content-type", "application/json"), ("content-length", str(len(body))))
     return StoredResponse(status=given.status, headers=headers, body=body, size=len(body))
@@ -143,7 +162,7 @@ async def _opened(storage: str | Store) -> AsyncGenerator[Store]:
 
 
 def _record(held: Held) -> Record | None:
-    """The record that an entry is; ``None`` for the lists of SDK calls, which lie beside them."""
+    """The record in an entry; ``None`` for a list of SDK calls, which the store holds too."""
     try:
         record = Record.decode(held.entry)
     except ValueError:

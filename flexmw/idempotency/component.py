@@ -46,17 +46,18 @@ _PEPPER: Final = Rule(
 
 @dataclass(frozen=True, kw_only=True)
 class Idempotency:
-    """One request, one execution: the server half of a safe retry.
+    """Execute each request once: a repetition with the same ``Idempotency-Key`` gets the stored response.
 
-    Follows draft-ietf-httpapi-idempotency-key-header-07: a key that is missing where it is ``required`` is a 400, one
-    whose first request still runs a 409 with ``Retry-After``, one that another request has a 422. A key belongs to its
-    caller (bearer token or other credential, else client address); the same text of another caller is another key.
+    The responses follow draft-ietf-httpapi-idempotency-key-header-07. A missing key where one is ``required`` is a 400.
+    A key whose first request still runs is a 409 with ``Retry-After``. A key that was used for a different request is a
+    422. A key belongs to its caller (bearer token or other credential, else client address): the same text from another
+    caller is another key.
 
-    An answer is kept for ``ttl`` seconds once the app was called; 400, 401, 402, 409, 413, 415, 422, 425, 429 and a 503
-    with ``Retry-After`` say that nothing was done and are not kept. When the app raises, what Envelope (which sits
-    outside) answers to that is kept, by default 500 ``internal_error``, and the exception is raised on the first call
-    only. A client that leaves does not stop the work. A process that is killed leaves the key ``unknown`` when its
-    lease has run out.
+    A response is stored for ``ttl`` seconds. The statuses 400, 401, 402, 409, 413, 415, 422, 425, 429, and 503 with
+    ``Retry-After``, say that nothing was done: they are not stored, and the key can be used again. When the app raises,
+    the response of Envelope, which sits outside, is stored; its default is 500 ``internal_error``. The exception is
+    raised for the first request only. A client that leaves does not stop the work. A process that is killed leaves the
+    key ``unknown`` when its lease has run out.
 
     :param storage: Store of the keys and responses. ``memory://`` belongs to this process alone, ``sqlite:///keys.db``
         to all processes of one machine, ``redis://`` and ``valkey://`` (also with TLS, over a Unix socket or as a

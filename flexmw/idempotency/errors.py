@@ -1,4 +1,4 @@
-"""The refusals of this room: errors of the contract with codes of their own.
+"""The errors that an Idempotency responds with: errors of the contract with their own codes.
 
 >>> KeyInProgress(1.0).code, KeyInProgress(1.0).headers
 ('idempotency_in_progress', {'Retry-After': '1', 'retry-after-ms': '1000', 'x-should-retry': 'true'})
@@ -32,7 +32,7 @@ def _row(status: int, code: str, message: str) -> Row:
 
 
 class KeyRequired(APIError):
-    """400: the route wants a key and the request has none."""
+    """400: the route requires a key, and the request has none."""
 
     row = _row(400, "idempotency_key_required", "This request needs an Idempotency-Key header.")
 
@@ -41,7 +41,10 @@ class KeyRequired(APIError):
 
 
 class KeyInvalid(APIError):
-    """400: the key cannot be read; ``why`` says what is wrong with it."""
+    """400: the key is malformed.
+
+    :param why: what is wrong with the key.
+    """
 
     row = _row(400, "idempotency_key_invalid", "The Idempotency-Key header is not valid")
 
@@ -50,7 +53,7 @@ class KeyInvalid(APIError):
 
 
 class BodyTooLarge(APIError):
-    """413: the request is larger than one that can be told from others."""
+    """413: the body of a request with a key is larger than ``max_request``."""
 
     row = _row(413, "request_too_large", "The request body is too large to be sent with an Idempotency-Key.")
 
@@ -59,7 +62,10 @@ class BodyTooLarge(APIError):
 
 
 class KeyInProgress(APIError):
-    """409: the first request with this key still runs. Come back after ``retry_after`` seconds."""
+    """409: the first request with this key still runs.
+
+    :param retry_after: seconds after which the client should try again.
+    """
 
     row = _row(409, "idempotency_in_progress", "A request with this idempotency key is still in progress.")
 
@@ -68,7 +74,7 @@ class KeyInProgress(APIError):
 
 
 class KeyUnknown(APIError):
-    """409: the first request with this key was cut off; nobody knows what it did."""
+    """409: the first request with this key was cut off, and its outcome is unknown."""
 
     row = _row(409, "idempotency_unknown", "The outcome of the first request is unknown.")
 
@@ -82,7 +88,7 @@ class KeyUnknown(APIError):
 
 
 class KeyReused(APIError):
-    """422: another request has this key."""
+    """422: the key was used for a different request."""
 
     row = _row(422, "idempotency_key_reused", "This idempotency key was already used with a different request.")
 
@@ -91,7 +97,11 @@ class KeyReused(APIError):
 
 
 class ResponseNotStored(APIError):
-    """409: the request was carried out with ``status``, and its answer of ``size`` bytes was too large to keep."""
+    """409: the request was carried out, and its response was too large to store.
+
+    :param status: the HTTP status of the response.
+    :param size: length of its body in bytes.
+    """
 
     row = _row(409, "idempotency_answer_not_kept", "The answer was too large to keep.")
 
@@ -104,7 +114,7 @@ class ResponseNotStored(APIError):
 
 
 class StoreOffline(APIError):
-    """503: keys cannot be honoured now, so the request was not run."""
+    """503: the store does not respond, so the request was not run."""
 
     row = _row(503, "service_unavailable", "The idempotency store is temporarily offline; the request was not run.")
 

@@ -1,4 +1,4 @@
-"""What a handler can know of its own execution, so that it can be taken up again where it was cut off.
+"""The execution that a handler runs in: its key, its attempt, and recovery points to resume from.
 
 >>> import anyio
 >>> async def pay() -> str:
@@ -9,7 +9,7 @@
 >>> anyio.run(handler)
 'charge-1'
 
-Recovery points as in Brandur Leach's "Implementing Stripe-like Idempotency Keys in Postgres".
+Recovery points follow Brandur Leach's "Implementing Stripe-like Idempotency Keys in Postgres".
 """
 
 from __future__ import annotations
@@ -30,14 +30,18 @@ T = TypeVar("T")
 
 Recorder = Callable[[dict[str, Any]], Awaitable[None]]
 MOST_STEPS: Final = 64 * 1024
-"""The steps of one execution as JSON, in characters, at most."""
+"""Length of the steps of one execution as JSON, in characters, at most."""
 
 
 class Execution:
-    """One attempt at carrying out a request. Made by the component, found with :func:`execution`.
+    """One attempt to carry out a request. The component makes it; :func:`execution` returns it.
 
-    ``key`` is the caller's idempotency key, ``None`` without one; ``attempt`` counts from 1 and is above 1 when an
-    earlier attempt was refused (a 429, say) or its outcome was unknown and the key was run again.
+    :param key: the caller's idempotency key; ``None`` without one.
+    :param attempt: the number of the attempt, from 1. It is above 1 when an earlier attempt was refused (by a 429, for
+        example), or when its outcome is unknown and the key runs again.
+    :param steps: what earlier attempts recorded, by name.
+    :param record: writes the steps to the store; ``None`` stores nothing.
+    :param owner: the request that the execution belongs to.
     """
 
     __slots__ = ("_lock", "_record", "_steps", "attempt", "key", "owner")
@@ -58,16 +62,19 @@ class Execution:
 
     @property
     def steps(self) -> Mapping[str, Any]:
-        """What this and earlier attempts recorded, by name."""
+        """What this attempt and earlier ones have recorded, by name."""
         return MappingProxyType(self._steps)
 
     async def record(self, name: str, value: Any = True) -> None:
-        """Keep ``value`` (anything JSON can hold) under ``name`` for later attempts; it is stored when this returns.
+        """Record a value for later attempts. The value is in the store when this method returns.
 
-        From a sync handler: ``anyio.from_thread.run(execution().record, name, value)``.
+        A sync handler calls ``anyio.from_thread.run(execution().record, name, value)``.
+
+        :param name: the name of the step.
+        :param value: a value that JSON can hold.
 
         :raises ConfigError: for a value that JSON cannot hold or steps of more than 64 KiB together.
-        :raises RuntimeError: when another attempt has taken the key over, so that this one must stop.
+        :raises RuntimeError: when another attempt has taken the key over. This attempt must stop.
         """
         if self._lock is None:
             self._lock = anyio.Lock()
@@ -89,10 +96,10 @@ class Execution:
         self._steps = steps
 
     async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
-        """What an earlier attempt recorded under ``name``, else the result of ``work()``, recorded.
+        """Return what an earlier attempt recorded under ``name``; without it, run ``work()`` and record its result.
 
-        Between the end of the work and the record lies a moment: give the work a key of its own where it takes one,
-        such as ``f"{run.key}:{name}"``.
+        The process can die between the end of the work and the record. If the work accepts an idempotency key, give it
+        one, such as ``f"{run.key}:{name}"``.
         """
         if name in self._steps:
             return self._steps[name]  # type: ignore[no-any-return]
@@ -108,6 +115,9 @@ current: ContextVar[Execution | None] = ContextVar("flexmw.execution", default=N
 
 
 def execution() -> Execution:
-    """The execution that this code runs in. Outside one (no key, no component) a fresh one that stores nothing, so that
-    a handler needs no second way."""
+    """The execution that this code runs in.
+
+    A request without a key, and an app without the component, get a new execution that stores nothing. A handler can
+    therefore always call this function.
+    """
     return current.get() or Execution()

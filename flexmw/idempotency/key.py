@@ -1,4 +1,4 @@
-"""Read ``Idempotency-Key`` and tell one request from another.
+"""Parse ``Idempotency-Key``, and compute the fingerprint of a request.
 
 >>> parse_key([b'"8e03978e-40d5"']), parse_key([b"8e03978e-40d5"]), parse_key([])
 ('8e03978e-40d5', '8e03978e-40d5', None)
@@ -8,7 +8,7 @@ Traceback (most recent call last):
 ValueError: it holds a character that only a quoted key may hold
 
 The header is a structured-field string (draft-ietf-httpapi-idempotency-key-header-07, RFC 9651 section 3.3.3). Most
-clients send the bare text; both forms of the same text are one key.
+clients send the text without quotes. Both forms of one text are the same key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 __all__ = ["MAX_KEY", "fingerprint", "parse_key"]
 
 MAX_KEY: Final = 255
-"""The longest key, in characters, as Stripe has it."""
+"""Length of the longest key in characters. Stripe has the same bound."""
 
 _QUOTED: Final = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"[ \t]*(?:;[\x20-\x7e]*)?')
 _BARE: Final = re.compile(rb"[\x21\x23-\x2b\x2d-\x3a\x3c-\x7e]+")
@@ -30,9 +30,10 @@ _BOUNDARY: Final = re.compile(rb'(?i)^\s*multipart/[^;]+;(?:.*;)?\s*boundary\s*=
 
 
 def parse_key(values: Sequence[bytes]) -> str | None:
-    """The key of a request from its header lines; ``None`` when there is none.
+    """The key in the header lines of a request; ``None`` without a line.
 
-    :raises ValueError: with words for the caller: empty, longer than 255 characters, malformed, or several keys.
+    :raises ValueError: for a key that is empty, longer than 255 characters or malformed, and for several keys. The
+        message is meant for the caller.
     """
     keys = {_parse_one(value.strip(b" \t")) for value in values}
     if len(keys) > 1:
@@ -60,9 +61,9 @@ def _parse_one(value: bytes) -> str:
 
 
 def fingerprint(method: str, path: str, query: bytes, body: bytes, content_type: bytes = b"") -> str:
-    """A digest of what is asked for: method, path, query and body, 64 hexadecimal digits.
+    """A digest of method, path, query and body: 64 hexadecimal digits. Equal requests have equal fingerprints.
 
-    The boundary of a multipart body is left out: clients draw a new one for every attempt.
+    The boundary of a multipart body does not count, because clients make a new one for each attempt.
     """
     boundary = _BOUNDARY.match(content_type)
     if boundary:

@@ -1,24 +1,27 @@
-"""Which earlier request a retry of an SDK without keys belongs to.
+"""Match the retry of an SDK that sends no key with the call that it repeats.
 
-The openai and anthropic SDKs send no key, but number their attempts: ``x-stainless-retry-count`` is 0 on the first.
-All equal requests of one caller stand in one list. A request with count 0 is a call of its own, always. One with a
-higher count takes up the call that is most likely its own: seen with a lower count, not longer ago than the window,
-best one that was refused (a 429, say), then one whose answer was not handed over whole, then the latest: a client that
-makes one call after the other repeats none but its last.
+The openai and anthropic SDKs send no key, but they number their attempts: ``x-stainless-retry-count`` is 0 for the
+first one. All equal requests of one caller are in one list. A request with count 0 is always a new call. A request with
+a higher count repeats a call with a lower count that was seen inside the window. Of several such calls it repeats the
+first of these:
 
->>> runs = (SdkCall(id="a", count=0, at=100.0, sent=True), SdkCall(id="b", count=0, at=101.0))
->>> match(runs, count=1, now=103.0, window=60.0).id
+1. a call that was refused, by a 429 for example
+2. a call whose response was not sent completely
+3. the latest call: a client that makes one call after the other repeats its last one only
+
+>>> calls = (SdkCall(id="a", count=0, at=100.0, sent=True), SdkCall(id="b", count=0, at=101.0))
+>>> match(calls, count=1, now=103.0, window=60.0).id
 'b'
->>> match(runs, count=0, now=103.0, window=60.0) is None
+>>> match(calls, count=0, now=103.0, window=60.0) is None
 True
->>> match(runs, count=1, now=999.0, window=60.0) is None
+>>> match(calls, count=1, now=999.0, window=60.0) is None
 True
 
-A request that its client has given up can arrive after its own retry (:func:`may_be_late`). Whoever sent it has left
-by then: it is begun only for a client that is still there.
+An attempt that its client has given up can arrive after its own retry (:func:`may_be_late`). Its client has left by
+then, so such a request runs only if the client is still there.
 
-What remains: when a first attempt never arrived and an equal call of the same caller was answered inside the window,
-its retry is taken for that call and gets its answer.
+One case cannot be told apart: the first attempt of a call never arrived, and an equal call of the same caller got its
+response inside the window. The retry is then taken for that call, and gets its response.
 """
 
 from __future__ import annotations
@@ -31,14 +34,19 @@ from typing import Final
 __all__ = ["MOST_CALLS", "SdkCall", "decode", "encode", "mark", "match", "may_be_late", "prune", "taken"]
 
 MOST_CALLS: Final = 64
-"""Equal calls of one caller that are remembered; the oldest answered one goes first."""
+"""Equal calls of one caller that are remembered. Above it, the oldest call with a response is forgotten first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SdkCall:
-    """One of several equal calls: ``count`` is the highest retry count it was seen with, ``at`` when (Unix seconds),
-    ``sent`` whether its answer was handed to the server whole while the client was still there, ``refused`` whether
-    it was told that nothing was done."""
+    """One of several equal calls.
+
+    :param id: the id that stands for a key.
+    :param count: the highest retry count that the call was seen with.
+    :param at: Unix time of that request in seconds.
+    :param sent: the response was sent completely, to a client that was still there.
+    :param refused: the response said that nothing was done.
+    """
 
     id: str
     count: int
@@ -48,30 +56,33 @@ class SdkCall:
 
 
 def match(calls: Sequence[SdkCall], *, count: int, now: float, window: float) -> SdkCall | None:
-    """The call that a request with this count repeats; ``None``: it is a call of its own."""
-    open_to = [call for call in calls if call.count < count and now - call.at <= window]
-    return min(open_to, key=lambda call: (not call.refused, call.sent, -call.count, -call.at), default=None)
+    """The call that a request with this count repeats; ``None``: the request is a new call.
+
+    :param now: Unix time in seconds.
+    :param window: seconds since the last attempt of a call at most.
+    """
+    repeatable = [call for call in calls if call.count < count and now - call.at <= window]
+    return min(repeatable, key=lambda call: (not call.refused, call.sent, -call.count, -call.at), default=None)
 
 
 def may_be_late(calls: Sequence[SdkCall], *, count: int) -> bool:
-    """Whether a request with this count, a call of its own by all else, may be an earlier attempt of a known call, one
-    that a later attempt has overtaken."""
+    """Whether a call with a higher count is recorded, so that this request may be a delayed earlier attempt of it."""
     return any(call.count > count for call in calls)
 
 
 def taken(calls: Sequence[SdkCall], call: SdkCall, *, count: int, now: float) -> tuple[SdkCall, ...]:
-    """The list after a retry took ``call`` up: a second retry with the same count belongs to another call."""
-    seen = replace(call, count=count, at=now, sent=False, refused=False)
-    return tuple(seen if each.id == call.id else each for each in calls)
+    """The list after a retry has repeated ``call``. A second retry with the same count belongs to another call."""
+    repeated = replace(call, count=count, at=now, sent=False, refused=False)
+    return tuple(repeated if other.id == call.id else other for other in calls)
 
 
 def mark(calls: Sequence[SdkCall], id: str, *, refused: bool) -> tuple[SdkCall, ...]:
-    """The list after the answer of a call was handed over, or the call was refused."""
-    return tuple(replace(each, sent=not refused, refused=refused) if each.id == id else each for each in calls)
+    """The list after the response of a call was sent, or the call was refused."""
+    return tuple(replace(call, sent=not refused, refused=refused) if call.id == id else call for call in calls)
 
 
 def prune(calls: Sequence[SdkCall], *, now: float, window: float) -> tuple[SdkCall, ...]:
-    """The list without what is too old or too many."""
+    """The list with room for one call: without the calls outside the window, and without those above the bound."""
     fresh = [call for call in calls if now - call.at <= window]
     while len(fresh) >= MOST_CALLS:
         fresh.remove(min(fresh, key=lambda call: (not call.sent, call.at)))
@@ -79,7 +90,7 @@ def prune(calls: Sequence[SdkCall], *, now: float, window: float) -> tuple[SdkCa
 
 
 def encode(calls: Sequence[SdkCall]) -> bytes:
-    """The list as JSON: one row for each call."""
+    """The list as JSON, with one row for each call."""
     rows = [(call.id, call.count, call.at, call.sent, call.refused) for call in calls]
     return json.dumps(rows, separators=(",", ":")).encode()
 

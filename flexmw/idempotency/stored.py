@@ -1,4 +1,4 @@
-"""Which responses are stored for replay, and what of them.
+"""Which responses are stored for replay, and which of their headers.
 
 >>> is_stored(200, has_retry_after=False), is_stored(429, has_retry_after=True), is_stored(500, has_retry_after=False)
 (True, False, True)

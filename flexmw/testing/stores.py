@@ -1,4 +1,4 @@
-"""Hold a store of idempotency keys against what :class:`flexmw.idempotency.Store` promises.
+"""Test a store of idempotency keys against the interface :class:`flexmw.idempotency.Store`.
 
 >>> from flexmw.idempotency import open_store
 >>> from flexmw.testing.stores import check_store
@@ -22,24 +22,32 @@ from flexmw.idempotency.stores import Held, Store
 __all__ = ["check_store"]
 
 _LONG: Final = 30.0
+"""Seconds of a lease or a time to live that does not end during a check."""
+
 _SHORT: Final = 0.05
+"""Seconds of a lease or a time to live that ends during a check."""
+
 _PATIENCE: Final = 5.0
-_CROWD: Final = 24
+"""Seconds that a check waits for such an end."""
+
+_RIVALS: Final = 24
+"""Claims of one key at the same time."""
 
 
 def check_store(factory: Callable[[], Store], *, backend: str = "asyncio") -> tuple[str, ...]:
-    """Run every check, each on a store that ``factory`` makes, and return their names.
+    """Run every check, and return the names of the checks. Takes about a second.
 
-    Keys are random and removed or short-lived, so that a store with other contents serves too. Takes about a second.
+    The keys are random and expire soon, so the store may have other contents.
 
+    :param factory: makes a store; each check gets a new one.
     :param backend: ``"asyncio"`` or ``"trio"``.
-    :raises AssertionError: naming the first promise that is not kept.
+    :raises AssertionError: names the first check that fails, and the promise of the interface that was broken.
     """
     for check in _CHECKS:
         try:
             anyio.run(partial(_run, check, factory), backend=backend)
-        except AssertionError as broken:
-            raise AssertionError(f"{check.__name__.strip('_')}: {broken}") from None
+        except AssertionError as error:
+            raise AssertionError(f"{check.__name__.strip('_')}: {error}") from None
     return tuple(check.__name__.strip("_") for check in _CHECKS)
 
 
@@ -51,18 +59,18 @@ async def _run(check: Callable[[Store, str], Awaitable[None]], factory: Callable
         await store.aclose()
 
 
-def _demand(kept: bool, promise: str) -> None:
-    if not kept:
+def _demand(holds: bool, promise: str) -> None:
+    if not holds:
         raise AssertionError(promise)
 
 
-def _by(held: Held | None, writer: str) -> bool:
-    return held is not None and held.token == writer
+def _has_token(held: Held | None, token: str) -> bool:
+    return held is not None and held.token == token
 
 
-async def _until(condition: Callable[[], Awaitable[bool]], promise: str) -> None:
+async def _wait_until(condition: Callable[[], Awaitable[bool]], promise: str) -> None:
     with anyio.move_on_after(_PATIENCE):
-        while not await condition():  # noqa: ASYNC110 - no store tells when time has passed
+        while not await condition():  # noqa: ASYNC110 - a store has no event for it
             await anyio.sleep(0.01)
         return
     raise AssertionError(promise)
@@ -95,7 +103,7 @@ async def _refuses_a_wrong_expectation(store: Store, key: str) -> None:
 async def _repeats_without_harm(store: Store, key: str) -> None:
     await _put(store, key)
     again = await _put(store, key)
-    _demand(_by(again, "a"), "a repeated swap() must report the success of the first")
+    _demand(_has_token(again, "a"), "a repeated swap() must report the success of the first")
     await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
     again = await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
     _demand(again is not None and again[:2] == ("b", b"y"), "a repeated swap() must report the success of the first")
@@ -114,7 +122,7 @@ async def _tells_keys_apart(store: Store, key: str) -> None:
         await _put(store, name, entry=name.encode())
     for name in names:
         held = await store.load(name)
-        _demand(held is not None and held.entry == name.encode(), f"key {name!r} must not be taken for another")
+        _demand(held is not None and held.entry == name.encode(), f"key {name!r} must not be confused with another one")
 
 
 async def _renews_a_lease(store: Store, key: str) -> None:
@@ -140,27 +148,27 @@ async def _drops(store: Store, key: str) -> None:
 async def _lets_a_lease_run_out(store: Store, key: str) -> None:
     await store.swap(key, "", "a", b"x", lease=_SHORT, ttl=_LONG)
 
-    async def over() -> bool:
+    async def has_run_out() -> bool:
         held = await store.load(key)
         _demand(held is not None, "an entry must outlast its lease")
         return held is not None and held.lease <= 0
 
-    await _until(over, "a lease must run out")
+    await _wait_until(has_run_out, "a lease must run out")
     held = await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
-    _demand(_by(held, "b"), "an entry whose lease ran out can be swapped")
+    _demand(_has_token(held, "b"), "an entry whose lease ran out can be swapped")
 
 
 async def _expires(store: Store, key: str) -> None:
     await store.swap(key, "", "a", b"x", lease=0.0, ttl=_SHORT)
 
-    async def gone() -> bool:
+    async def has_expired() -> bool:
         return await store.load(key) is None
 
-    await _until(gone, "an entry must not outlive its time to live")
+    await _wait_until(has_expired, "an entry must not outlive its time to live")
     _demand([name async for name, _ in store.scan(key)] == [], "scan() must not show an expired entry")
     _demand(not await store.extend(key, "a", lease=1.0, ttl=1.0), "extend() must not revive an expired entry")
     held = await _put(store, key, "b")
-    _demand(_by(held, "b"), "an expired key is free")
+    _demand(_has_token(held, "b"), "an expired key is free")
 
 
 async def _has_one_winner(store: Store, key: str) -> None:
@@ -168,15 +176,15 @@ async def _has_one_winner(store: Store, key: str) -> None:
 
     async def claim(token: str) -> None:
         held = await store.swap(key, "", token, token.encode(), lease=_LONG, ttl=_LONG)
-        if _by(held, token):
+        if _has_token(held, token):
             won.append(token)
 
     async with anyio.create_task_group() as group:
-        for number in range(_CROWD):
+        for number in range(_RIVALS):
             group.start_soon(claim, f"t{number}")
     held = await store.load(key)
-    _demand(len(won) == 1, f"of {_CROWD} claims at once exactly one must win, not {len(won)}")
-    _demand(held is not None and held[:2] == (won[0], won[0].encode()), "what is held must be the winner's")
+    _demand(len(won) == 1, f"of {_RIVALS} claims at once exactly one must win, not {len(won)}")
+    _demand(held is not None and held[:2] == (won[0], won[0].encode()), "the key must hold the entry of the winner")
 
 
 async def _loses_no_change(store: Store, key: str) -> None:
@@ -186,7 +194,7 @@ async def _loses_no_change(store: Store, key: str) -> None:
             expected, entry = ("", b"") if held is None else (held.token, held.entry)
             token = token_hex(4)
             held = await store.swap(key, expected, token, entry + name.encode(), lease=0.0, ttl=_LONG)
-            if _by(held, token):
+            if _has_token(held, token):
                 return
 
     async with anyio.create_task_group() as group:
@@ -200,9 +208,9 @@ async def _scans(store: Store, key: str) -> None:
     for number in range(30):
         await _put(store, f"{key}{number}", f"t{number}")
     await _put(store, f"other:{key}", ttl=5.0)
-    found = [(name, held.token) async for name, held in store.scan(key)]
+    entries = [(name, held.token) async for name, held in store.scan(key)]
     _demand(
-        sorted(found) == sorted((f"{key}{n}", f"t{n}") for n in range(30)),
+        sorted(entries) == sorted((f"{key}{n}", f"t{n}") for n in range(30)),
         "scan() must show every key with the prefix once, and no other",
     )
 
@@ -210,7 +218,7 @@ async def _scans(store: Store, key: str) -> None:
 async def _works_after_it_was_closed(store: Store, key: str) -> None:
     await store.aclose()
     held = await _put(store, key)
-    _demand(_by(held, "a"), "a closed store must open itself again")
+    _demand(_has_token(held, "a"), "a closed store must open itself again")
 
 
 _CHECKS: Final = (
