@@ -22,7 +22,7 @@ from flexmw.kit.store_url import mask
 
 __all__ = ["HELP", "arguments", "command"]
 
-HELP = "list idempotency keys, and settle those whose outcome is unknown"
+HELP = "list idempotency keys, and resolve those whose outcome is unknown"
 _STATES: Final = ("unknown", "running", "open", "done")
 
 
