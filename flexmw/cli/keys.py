@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--answer", metavar="ID", help="give this key the response of --body and --status")
     parser.add_argument("--body", metavar="JSON", default="{}", help="the body of the response that is given")
     parser.add_argument("--status", type=int, default=200, help="the status of the response that is given")
-    parser.add_argument("--force", action="store_true", help="settle a key although it runs or has a response")
+    parser.add_argument("--force", action="store_true", help="also resolve a key that runs or has a response")
 
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:

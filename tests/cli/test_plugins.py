@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flexmw.cli import main
+from flexmw.idempotency.stores.open import installed_stores
 from flexmw.registry import dialects, installed
 from tests.plugins.conftest import Declared
 
@@ -29,9 +30,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Declared]
     monkeypatch.syspath_prepend(str(tmp_path))
     installed.cache_clear()
     dialects.cache_clear()
+    installed_stores.cache_clear()
     yield Declared(tmp_path)
     installed.cache_clear()
     dialects.cache_clear()
+    installed_stores.cache_clear()
     for name in [name for name in sys.modules if name.startswith("acme_cli_")]:
         del sys.modules[name]
 
@@ -55,6 +58,16 @@ def test_load_names_the_broken_and_keeps_the_good(here: Declared, capsys: pytest
     faults = {each["name"]: each["fault"] for each in json.loads(capsys.readouterr().out)}
     assert faults["acme.thing"] is None
     assert "failed to import: ZeroDivisionError" in faults["acme.broken"]
+
+
+def test_stores_are_listed_by_the_scheme_of_their_urls(here: Declared, capsys: pytest.CaptureFixture[str]) -> None:
+    here.add("acme-store", "acme", "acme_cli_store:open_url", group="flexmw.stores")
+    assert main(["plugins", "--stores"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("built in: memory, sqlite, redis")
+    assert lines[-1].split() == ["acme", "acme_cli_store:open_url", "acme-store", "0.1"]
+    assert main(["plugins", "--stores", "--load"]) == 1
+    assert "broken: plugin 'acme' (acme_cli_store:open_url, from acme-store 0.1)" in capsys.readouterr().out
 
 
 def test_the_schema_leaves_the_broken_out_and_says_so(here: Declared, capsys: pytest.CaptureFixture[str]) -> None:

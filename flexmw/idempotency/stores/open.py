@@ -13,9 +13,9 @@ sqlite:////folder/file (absolute), without parameters
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from flexmw.errors import ConfigError, FlexmwError
 from flexmw.idempotency.stores import Store, StoreOptions
@@ -23,17 +23,31 @@ from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.entry_points import Plugin, claim, declared, fault, load, load_target
 from flexmw.kit.store_url import parse, schemes_of
 
-__all__ = ["FAMILIES", "GROUP", "SCHEMES", "Family", "check_url", "installed_stores", "open_store"]
+__all__ = [
+    "FAMILIES",
+    "GROUP",
+    "SCHEMES",
+    "Factory",
+    "Family",
+    "check_url",
+    "installed_stores",
+    "load_factory",
+    "open_store",
+]
 
 GROUP: Final = "flexmw.stores"
 """The entry-point group of stores. The name of an entry point is a URL scheme in lower case."""
+
+
+Factory: TypeAlias = Callable[[str, StoreOptions], Store]
+"""Opens the store of a URL."""
 
 
 class Family(NamedTuple):
     """How the stores of one family of URL schemes are opened. Functions are named as ``module:function``, so that a
     store and its driver are imported only when a URL names them.
 
-    :param factory: ``(url, options) -> Store``.
+    :param factory: a :data:`Factory`.
     :param check: ``(url, option)``; raises ``ConfigError`` for a URL that cannot work, and opens nothing.
     """
 
@@ -127,11 +141,21 @@ def _scheme(url: str) -> str:
     return url.partition("://")[0].lower().removeprefix("async+")
 
 
-def _from_plugin(plugin: Plugin, url: str, options: StoreOptions) -> Store:
+def load_factory(plugin: Plugin) -> Factory:
+    """Import the function that opens the store of another distribution.
+
+    :raises PluginError: when the import fails, or the object is not a function.
+    """
     factory = load(plugin)
-    fix = f"Repair or upgrade {plugin.distribution}"
     if not callable(factory):
+        fix = f"Repair or upgrade {plugin.distribution}"
         raise fault(plugin, "is not callable: a store is a function (url, options)", fix=fix)
+    return cast("Factory", factory)
+
+
+def _from_plugin(plugin: Plugin, url: str, options: StoreOptions) -> Store:
+    factory = load_factory(plugin)
+    fix = f"Repair or upgrade {plugin.distribution}"
     try:
         store: Any = factory(url, options)
     except FlexmwError:
