@@ -11,7 +11,7 @@ from __future__ import annotations
 from flexmw.contract.dates import http_date
 from flexmw.contract.error import ErrorBody
 from flexmw.contract.limit_headers import LimitReading, read_limits, reset_seconds, reset_wait, tightest
-from flexmw.contract.quota import HeaderStyle, Quota, QuotaReading, read, render, retry_headers
+from flexmw.contract.quota import HeaderStyle, Quota, render, retry_headers
 from flexmw.contract.redact import CREDENTIALS, redact
 from flexmw.contract.table import PAGE, STATUS, Row, for_status
 from flexmw.contract.waits import Wait, key_ttl, wait_of
@@ -24,13 +24,11 @@ __all__ = [
     "HeaderStyle",
     "LimitReading",
     "Quota",
-    "QuotaReading",
     "Row",
     "Wait",
     "for_status",
     "http_date",
     "key_ttl",
-    "read",
     "read_limits",
     "redact",
     "render",

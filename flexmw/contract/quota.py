@@ -1,4 +1,4 @@
-"""Rate-limit headers: one quota in three styles, and back.
+"""Write rate-limit headers: one quota in three styles. :mod:`flexmw.contract.limit_headers` reads them back.
 
 >>> quota = Quota(limit=10, remaining=0, reset_at=1034.2, wait=34.2, window=60)
 >>> for name, value in render(quota, now=1000.0): print(f"{name}: {value}")
@@ -7,9 +7,6 @@ retry-after-ms: 34200
 x-ratelimit-limit-requests: 10
 x-ratelimit-remaining-requests: 0
 x-ratelimit-reset-requests: 1035
->>> read({"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": "3",
-...       "x-ratelimit-reset-requests": "12ms"}, now=1000.0)
-QuotaReading(limit=10, remaining=3, reset_after=0.012)
 """
 
 from __future__ import annotations
@@ -19,9 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from flexmw.contract.limit_headers import read_limits, tightest
-
-__all__ = ["HEADER_STYLES", "HeaderStyle", "Quota", "QuotaReading", "read", "render", "retry_headers"]
+__all__ = ["HEADER_STYLES", "HeaderStyle", "Quota", "render", "retry_headers"]
 
 HeaderStyle = Literal["seed", "openai", "ietf"]
 _AT_ONCE: Final = "concurrent-requests"
@@ -136,24 +131,3 @@ HEADER_STYLES: Final[Mapping[HeaderStyle, Callable[[Sequence[Quota], float], Ite
 }
 """``seed``: the provider's page (reset as Unix seconds, rounded up). ``openai``: reset as a duration.
 ``ietf``: ``RateLimit`` and ``RateLimit-Policy`` structured fields (draft-ietf-httpapi-ratelimit-headers-10)."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaReading:
-    """A quota as a client reads it: ``reset_after`` in seconds from now; unknown parts are ``None``."""
-
-    limit: int | None
-    remaining: int
-    reset_after: float | None
-
-
-def read(headers: Mapping[str, str], *, now: float) -> QuotaReading | None:
-    """Return the limit with the smallest share left, in any form; ``None`` where the headers describe none.
-
-    :param headers: names in lower case.
-    :param now: Unix seconds by the response's own ``Date`` where it has one.
-    """
-    reading = tightest(read_limits(headers, now=now))
-    if reading is None or reading.remaining is None:
-        return None
-    return QuotaReading(reading.limit, reading.remaining, reading.reset_after)

@@ -36,7 +36,7 @@ def test_the_date_header_decides_where_it_differs_from_the_local_clock(date: flo
         ('"a";q=10;qu="requests";w=60', '"a";r=3;t=7', (10, 3, 7.0, 59.0)),
         ('"a";q=10;w=60, "b";q=9999;qu="tokens";w=60', '"b";r=1;t=7, "a";r=3;t=7', (10, 3, 7.0, 59.0)),
         ("", '"a";r=3;t=7', (0, 3, 7.0, 6.0)),
-        ('"a";q=10', '"a";r=3;t=7', (0, 3, 7.0, 6.0)),
+        ('"a";q=10', '"a";r=3;t=7', (10, 3, 7.0, 6.0)),
         ('"a";q=10;w=60', '"a";r=3', None),
         ('"a";q=10;qu="tokens";w=60', '"a";r=3;t=7', None),
         ('"a";q=ten;w=60', '"a";r=three;t=7', None),
