@@ -8,14 +8,15 @@ from typing import Any, Final
 from flexmw.kit.asgi import ASGIApp, MergedHeaders, Message, Receive, Scope, Send, send_error, with_headers
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
-from flexmw.ratelimit.callers import CallerIdentifier, NewKeyGuard
+from flexmw.ratelimit.callers import Caller, CallerIdentifier, NewKeyGuard
 from flexmw.ratelimit.concurrency import Lease, new_slot
 from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, decision_of
 from flexmw.ratelimit.cost import Charge, Reservation
 from flexmw.ratelimit.headers import RESULT, Reporter
 from flexmw.ratelimit.plan import Plan
+from flexmw.ratelimit.rates import Rates
 
-__all__ = ["FastRateLimitMiddleware", "RateLimitMiddleware", "middleware"]
+__all__ = ["LocalRateLimitMiddleware", "RateLimitMiddleware", "middleware"]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
 _ENDS: Final = frozenset({"http.response.body", "websocket.http.response.body", "websocket.close"})
@@ -23,7 +24,7 @@ _DEFAULT_WINDOW_US: Final = 60 * SECOND
 
 
 def middleware(plan: Plan, app: ASGIApp) -> RateLimitMiddleware:
-    """The middleware for a plan, around an app: the fast one where it can serve the plan."""
+    """The middleware for a plan, around an app: the local one where it can serve the plan."""
     backend = open_backend(
         plan.url,
         plan.algorithm,
@@ -32,9 +33,8 @@ def middleware(plan: Plan, app: ASGIApp) -> RateLimitMiddleware:
         clock=plan.clock,
         cache_denials=plan.pricing.fixed_cost is not None,
     )
-    is_simple = plan.key_is_bearer and not plan.rates.is_dynamic and not plan.gives_back
-    if is_simple and isinstance(backend, LocalBackend):
-        return FastRateLimitMiddleware(plan, backend, app)
+    if isinstance(backend, LocalBackend) and not plan.gives_back:
+        return LocalRateLimitMiddleware(plan, backend, app)
     return RateLimitMiddleware(plan, backend, app)
 
 
@@ -45,7 +45,8 @@ class RateLimitMiddleware:
         self.app = app
         self.backend = backend
         self._plan = plan
-        self._rates, self._exempt = plan.rates, plan.exempt
+        self._rates, self._pricing, self._exempt = plan.rates, plan.pricing, plan.exempt
+        self._concurrency, self._lease = plan.concurrency, plan.lease
         self._now, self._monotonic = plan.clock.now, plan.clock.monotonic
         window_us = max((rate.window_us for rate in plan.rates.known), default=_DEFAULT_WINDOW_US)
         guard = NewKeyGuard(plan.new_keys_per_address, window_us)
@@ -66,10 +67,13 @@ class RateLimitMiddleware:
         if self._exempt is not None and await _value(self._exempt(scope)):
             await self._bypass(scope, receive, send, exchange)
             return
-        check, charge = await self._question(scope)
-        if not check.rates and check.slot is None:
+        caller = await self._identifier.identify(scope, int(self._monotonic() * SECOND))
+        rates = await self._rates.of(caller, scope)
+        if not rates and self._concurrency is None:
             await self._bypass(scope, receive, send, exchange)
             return
+        charge = await self._pricing.charge(scope, rates)
+        check = self._check(caller, rates, charge)
         lease = None if check.slot is None else self.backend.lease(check.digest, check.slot)
         start = self._monotonic()
         try:
@@ -87,7 +91,7 @@ class RateLimitMiddleware:
                 return
             with MergedHeaders(exchange, send) as send:
                 if lease is not None:
-                    send = _releasing(lease, send)
+                    send = _with_release(lease, send)
                 if charge.settled is None:
                     await self.app(scope, receive, send)
                     return
@@ -98,10 +102,10 @@ class RateLimitMiddleware:
                 finally:
                     if reservation.excess and is_taken:
                         costs = (reservation.excess,) * len(charge.settled)
+                        refund = check._replace(rates=charge.settled, costs=costs, slot=None)
                         # The age counts from the decision, not from the question: a slow store must not make the costs
                         # look older than they are, because what left with its window is not given back.
                         age_us = int((self._monotonic() - decided) * SECOND)
-                        refund = check._replace(rates=charge.settled, costs=costs, slot=None)
                         await self.backend.refund(refund, age_us, degraded=degraded)
         finally:
             if lease is not None:
@@ -112,9 +116,11 @@ class RateLimitMiddleware:
         store fails and ``on_store_failure`` is ``open`` or ``closed``."""
         if self._exempt is not None and await _value(self._exempt(scope)):
             return None
-        check, _ = await self._question(scope, guard=False)
-        if not check.rates and check.slot is None:
+        caller = await self._plan.caller(scope)
+        rates = await self._rates.of(caller, scope)
+        if not rates and self._concurrency is None:
             return None
+        check = self._check(caller, rates, await self._pricing.charge(scope, rates))
         result, degraded, _ = await self.backend.decide(check._replace(take=False))
         return None if result is None else decision_of(result, self._now(), degraded=degraded)
 
@@ -122,22 +128,9 @@ class RateLimitMiddleware:
         """Close the store's connections of this event loop. The end of a lifespan does it too."""
         await self.backend.close()
 
-    async def _question(self, scope: Scope, *, guard: bool = True) -> tuple[Check, Charge]:
-        """What the store is to be asked about a request.
-
-        :param guard: whether a new key counts as brought by its address.
-        """
-        plan = self._plan
-        if guard:
-            caller = await self._identifier.identify(scope, int(self._monotonic() * SECOND))
-        else:
-            caller = await plan.caller(scope)
-        rates = await self._rates.of(caller, scope)
-        slot = None if plan.concurrency is None else new_slot(plan.concurrency, plan.lease)
-        if not rates and slot is None:
-            return Check(caller.digest, (), ()), Charge(())
-        charge = await plan.pricing.charge(scope, rates)
-        return Check(caller.digest, rates, charge.costs, slot, caller.earlier), charge
+    def _check(self, caller: Caller, rates: Rates, charge: Charge) -> Check:
+        slot = None if self._concurrency is None else new_slot(self._concurrency, self._lease)
+        return Check(caller.digest, rates, charge.costs, slot, caller.earlier)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.backend.check_event_loop()
@@ -160,21 +153,23 @@ class RateLimitMiddleware:
         return True
 
 
-class FastRateLimitMiddleware(RateLimitMiddleware):
-    """The same middleware for the most frequent plan, at a third of the price: counted in memory, identified by bearer
-    token or address, with one fixed cost and nothing to give back.
+class LocalRateLimitMiddleware(RateLimitMiddleware):
+    """The same middleware for the most frequent plans, at half the price: counted in memory, with one fixed cost and
+    nothing to give back.
 
-    Its ``__call__`` has the same steps, but none of them can wait. So there is no coroutine and no :class:`Check` per
-    request, and nothing to undo afterwards. ``benchmarks/ratelimit.py`` measures it.
+    Its ``__call__`` has the same steps. It builds neither a :class:`Check` nor an outcome, has nothing to undo, and
+    waits for nothing when the caller is known by bearer token or address and no function of the application gives the
+    rates. ``benchmarks/ratelimit.py`` measures it.
     """
 
     def __init__(self, plan: Plan, backend: LocalBackend, app: ASGIApp) -> None:
         super().__init__(plan, backend, app)
         assert plan.pricing.fixed_cost is not None  # noqa: S101
         self._hit = backend.store.hit
-        self._digest = self._identifier.bearer_digest
-        self._static = plan.rates.static
         self._cost = plan.pricing.fixed_cost
+        self._static = plan.rates.static
+        is_immediate = plan.key_is_bearer and not plan.rates.is_dynamic
+        self._digest = self._identifier.bearer_digest if is_immediate else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in _REQUESTS:
@@ -186,8 +181,15 @@ class FastRateLimitMiddleware(RateLimitMiddleware):
             return
         start = self._monotonic()
         start_us = int(start * SECOND)
-        digest = self._digest(scope, start_us)
-        rates = self._static or self._rates.by_path(scope)
+        if self._digest is not None:
+            digest = self._digest(scope, start_us)
+            rates = self._static or self._rates.by_path(scope)
+        else:
+            caller = await self._identifier.identify(scope, start_us)
+            digest = caller.digest
+            rates = self._static or await self._rates.of(caller, scope)
+            start = self._monotonic()
+            start_us = int(start * SECOND)
         if not rates:
             await self._bypass(scope, receive, send, exchange)
             return
@@ -208,16 +210,16 @@ class FastRateLimitMiddleware(RateLimitMiddleware):
             exchange.headers_claimed = False
 
 
-def _releasing(lease: Lease, send: Send) -> Send:
+def _with_release(lease: Lease, send: Send) -> Send:
     """A ``send`` that gives the slot back before it sends the end of the response: a client that has read the end may
     ask for the slot again."""
 
-    async def send_after_release(message: Message) -> None:
+    async def send_with_release(message: Message) -> None:
         if message["type"] in _ENDS and not message.get("more_body"):
             await lease.release()
         await send(message)
 
-    return send_after_release
+    return send_with_release
 
 
 async def _value(value: Any) -> Any:
