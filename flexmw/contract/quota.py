@@ -18,7 +18,9 @@ from typing import Final, Literal
 
 __all__ = ["HEADER_STYLES", "HeaderStyle", "Quota", "render", "retry_headers"]
 
-HeaderStyle = Literal["seed", "openai", "ietf"]
+HeaderStyle = Literal["unix", "openai", "ietf", "seed"]
+"""A style of rate-limit headers: a key of :data:`HEADER_STYLES`."""
+
 _AT_ONCE: Final = "concurrent-requests"
 
 
@@ -49,7 +51,7 @@ def retry_headers(wait: float) -> list[tuple[str, str]]:
 
 
 def render(
-    quota: Quota, *others: Quota, now: float, styles: Sequence[HeaderStyle] = ("seed",)
+    quota: Quota, *others: Quota, now: float, styles: Sequence[HeaderStyle] = ("unix",)
 ) -> list[tuple[str, str]]:
     """The headers of one quota or of one for each unit, retry headers first. Where two styles claim one name, the
     first named wins.
@@ -74,7 +76,7 @@ def _reset_after(quota: Quota, now: float) -> float:
     return max(0.0, quota.reset_at - now) if quota.wait is None else quota.wait
 
 
-def _seed(quotas: Sequence[Quota], now: float) -> Iterator[tuple[str, str]]:
+def _unix(quotas: Sequence[Quota], now: float) -> Iterator[tuple[str, str]]:
     return _counts(quotas, lambda quota: str(math.ceil(round(now + _reset_after(quota, now), 6))))
 
 
@@ -125,9 +127,17 @@ def _go_duration(seconds: float) -> str:
 
 
 HEADER_STYLES: Final[Mapping[HeaderStyle, Callable[[Sequence[Quota], float], Iterator[tuple[str, str]]]]] = {
-    "seed": _seed,
+    "unix": _unix,
     "openai": _openai,
     "ietf": _ietf,
+    "seed": _unix,
 }
-"""``seed``: the provider's page (reset as Unix seconds, rounded up). ``openai``: reset as a duration.
-``ietf``: ``RateLimit`` and ``RateLimit-Policy`` structured fields (draft-ietf-httpapi-ratelimit-headers-10)."""
+"""The styles of rate-limit headers.
+
+========== ===========================================================================================================
+``unix``   ``x-ratelimit-limit-*``, ``-remaining-*`` and ``-reset-*``; the reset in Unix seconds, rounded up
+``openai`` The same names; the reset as a duration, such as ``1m12s``
+``ietf``   ``RateLimit`` and ``RateLimit-Policy`` structured fields (draft-ietf-httpapi-ratelimit-headers-10)
+``seed``   Another name of ``unix``
+========== ===========================================================================================================
+"""

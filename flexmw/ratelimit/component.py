@@ -97,9 +97,9 @@ class RateLimit:
         while it is open. Value: a whole number, at least 1, or None (requests). Default: ``None``.
     :param lease: How long a process that died keeps its slots of ``concurrency``. A request that takes longer renews
         its own slot. Memory needs no lease. Value: a number of seconds, at least 1. Default: ``60.0``.
-    :param headers: Formats of the limit headers: ``seed`` writes resets as Unix seconds, ``openai`` as durations,
-        ``ietf`` writes ``RateLimit`` and ``RateLimit-Policy``. An empty list writes none of them. Value: a list, each
-        one of 'seed', 'openai', 'ietf'. Default: ``("seed",)``.
+    :param headers: Formats of the limit headers: ``unix`` writes resets as Unix seconds, ``openai`` as durations,
+        ``ietf`` writes ``RateLimit`` and ``RateLimit-Policy``; ``seed`` is another name of ``unix``. An empty list
+        writes none of them. Value: a list, each one of 'unix', 'openai', 'ietf', 'seed'. Default: ``("unix",)``.
     :param trusted_proxies: Networks (CIDR) of the proxies whose ``X-Forwarded-For`` is believed; ``"unix"`` stands for
         the peer of a Unix socket. The clients of a proxy that is not listed are one address. Value: a list, each a text
         that is not empty. Default: ``()``.
@@ -200,10 +200,10 @@ class RateLimit:
         unit="seconds",
     )
     headers: tuple[HeaderStyle, ...] = option(
-        ("seed",),
+        ("unix",),
         _DIALECTS,
-        doc="Formats of the limit headers: `seed` writes resets as Unix seconds, `openai` as durations, `ietf` writes "
-        "`RateLimit` and `RateLimit-Policy`. An empty list writes none of them.",
+        doc="Formats of the limit headers: `unix` writes resets as Unix seconds, `openai` as durations, `ietf` writes "
+        "`RateLimit` and `RateLimit-Policy`; `seed` is another name of `unix`. An empty list writes none of them.",
     )
     trusted_proxies: tuple[str, ...] = option(
         (),
@@ -268,7 +268,7 @@ class RateLimit:
             token_cost: _Cost = 0,
             concurrency: int | None = None,
             lease: float = 60.0,
-            headers: Sequence[HeaderStyle] = ("seed",),
+            headers: Sequence[HeaderStyle] = ("unix",),
             trusted_proxies: Sequence[str] = (),
             store_timeout: float = 0.1,
             on_store_failure: str | None = None,

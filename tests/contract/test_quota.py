@@ -22,7 +22,7 @@ from flexmw.contract import (
 NOW = 1_800_000_000.0
 WAITS = st.floats(0, 1e5) | st.integers(0, 10**8).map(lambda ms: ms / 1000)
 MOMENTS = st.floats(1.6e9, 2.4e9)
-HEADER_STYLES: list[HeaderStyle] = ["seed", "openai", "ietf"]
+HEADER_STYLES: list[HeaderStyle] = ["unix", "seed", "openai", "ietf"]
 TOLERANCE = 1e-6  # of a Unix time held in a float
 SOME = st.lists(st.sampled_from(HEADER_STYLES), min_size=1, max_size=3, unique=True)
 

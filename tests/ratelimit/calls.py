@@ -31,7 +31,7 @@ class Answer:
 
     @property
     def quota(self) -> tuple[int, int, int]:
-        """limit, remaining, reset of the seed dialect."""
+        """limit, remaining, reset of the style ``unix``."""
         limit, remaining, reset = (
             int(self[f"x-ratelimit-{part}-requests"]) for part in ("limit", "remaining", "reset")
         )

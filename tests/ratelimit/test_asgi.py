@@ -152,6 +152,7 @@ async def test_a_header_that_the_app_sets_itself_is_the_only_one(clock: FakeCloc
 @pytest.mark.parametrize(
     ("dialects", "present", "reset"),
     [
+        (("unix",), "x-ratelimit-reset-requests", "1800000061"),
         (("seed",), "x-ratelimit-reset-requests", "1800000061"),
         (("openai",), "x-ratelimit-reset-requests", "1m0s"),
         (("ietf",), "ratelimit", '"5/minute";r=4;t=60'),

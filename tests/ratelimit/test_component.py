@@ -83,5 +83,5 @@ def test_a_pace_is_copied_and_pickled_like_any_other_component() -> None:
     pace = Pace(max_wait=7.0, pepper="pepper")
     for twin in (pickle.loads(pickle.dumps(pace)), copy.deepcopy(pace), copy.copy(pace)):
         assert twin == pace
-        assert twin._lanes is not pace._lanes
+        assert twin._registry is not pace._registry
     assert asdict(pace)["max_wait"] == 7.0
