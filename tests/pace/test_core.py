@@ -222,12 +222,12 @@ def test_a_stored_state_equals_the_original() -> None:
 
 
 def test_only_sliding_window_counters_are_recognised_as_sliding() -> None:
-    found = {}
+    sliding_by_server = {}
     for server in SERVERS:
         simulation = Simulation(server, "10/minute", start=3.25)
         simulation.run([0.0] * 40)
-        found[server] = simulation.state.estimates[10].sliding
-    assert {server for server, sliding in found.items() if sliding} == {
+        sliding_by_server[server] = simulation.state.estimates[10].sliding
+    assert {server for server, sliding in sliding_by_server.items() if sliding} == {
         "sliding-window-counter",
         "clock-aligned sliding",
     }

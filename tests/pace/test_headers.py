@@ -117,22 +117,22 @@ def _nonsense(draw: st.DrawFn) -> dict[str, str]:
 
 @given(st.lists(st.tuples(_nonsense(), st.sampled_from([0.0, 0.01, 3.0, 70.0]), st.booleans()), max_size=12))
 def test_arbitrary_headers_never_stop_all_requests_and_never_grow_the_state(
-    said: list[tuple[dict[str, str], float, bool]],
+    responses: list[tuple[dict[str, str], float, bool]],
 ) -> None:
     state, now, ahead = PaceState(patience=5.0), 0.0, None
-    for headers, took, lost in said:
+    for headers, took, lost in responses:
         waited = 0.0
-        while (found := turn(state, now))[1] is None:
-            assert found[0] > 0
-            now += found[0]
-            waited += found[0]
+        while (attempt := turn(state, now))[1] is None:
+            assert attempt[0] > 0
+            now += attempt[0]
+            waited += attempt[0]
             assert waited < 4 * MAX_WAIT
         sent, now = now, now + took
         reading, ahead = read_limit(headers, 1.8e9 + sent, 1.8e9 + now, ahead)
         if lost:
-            state.fail(found[1], now=now)
+            state.fail(attempt[1], now=now)
         else:
-            state.finish(found[1], now=now, reading=reading)
+            state.finish(attempt[1], now=now, reading=reading)
         state = load(dump(state))
     assert len(state.estimates) <= 8
     assert len(dump(state)) < 8000

@@ -41,10 +41,10 @@ class World:
         class Server(httpx.BaseTransport):
             def handle_request(self, request: httpx.Request) -> httpx.Response:
                 token = request.headers["authorization"].removeprefix("Bearer ")
-                answer = asyncio.run(call(world.app, token))
-                world.statuses.append(answer.status)
+                response = asyncio.run(call(world.app, token))
+                world.statuses.append(response.status)
                 world.clock.advance(0.001)
-                return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
+                return httpx.Response(response.status, headers=response.headers, content=response.body)
 
         transport = flexmw.httpx.Transport(self.pace, transport=Server(), clock=self.clock)
         return httpx.Client(transport=transport, base_url=origin, headers={"authorization": f"Bearer {key}"})
@@ -118,13 +118,13 @@ def test_a_transport_error_delays_no_other_request() -> None:
 
 
 def limiters() -> dict[str, ASGIApp]:
-    """Servers that admit ten requests a second, each counting in its own way and answering 200."""
-    found: dict[str, ASGIApp] = {
+    """Servers that admit ten requests a second, each counting in its own way and responding with 200."""
+    apps: dict[str, ASGIApp] = {
         strategy: RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering())
         for strategy in ALGORITHMS
     }
-    found["clock-aligned"] = aligned(10)
-    return found
+    apps["clock-aligned"] = aligned(10)
+    return apps
 
 
 def aligned(limit: int) -> ASGIApp:

@@ -54,12 +54,12 @@ def test_four_processes_that_share_a_store_are_never_refused(serve: Serve, redis
             assert output is not None
             output.write("go\n")
             output.flush()
-        answers = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+        statuses = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert answers == [[200] * 10] * 4
+    assert statuses == [[200] * 10] * 4
     assert witness.statuses == [200] * 40
     assert 4 <= witness.windows <= 8  # four on an idle machine
     _keeps_no_secret_and_nothing_for_ever(redis_url)
@@ -205,7 +205,7 @@ def test_lost_compare_and_swaps_count_as_a_failure_after_a_quarter_of_a_second()
 
 def test_a_failed_call_sends_no_command_for_its_failure(redis_url: str) -> None:
     def fail(request: httpx.Request) -> httpx.Response:
-        raise httpx.ReadTimeout("no answer")
+        raise httpx.ReadTimeout("no response")
 
     clock = FakeClock()
     transport = flexmw.httpx.Transport(

@@ -103,11 +103,11 @@ async def test_a_turn_that_arrives_after_its_call_was_cancelled_is_given_back(
     shared._client = lambda: faulty_client
     seen: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         seen.append(str(request.url))
         return httpx.Response(200)
 
-    transport = flexmw.httpx.AsyncTransport(pace, transport=httpx.MockTransport(answer))
+    transport = flexmw.httpx.AsyncTransport(pace, transport=httpx.MockTransport(respond))
     async with httpx.AsyncClient(transport=transport) as client:
         faulty_client.released.clear()
         try:
