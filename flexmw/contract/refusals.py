@@ -2,15 +2,15 @@
 
 >>> 429 in REFUSED, 409 in REFUSED, 409 in INCONCLUSIVE
 (True, False, True)
->>> is_refused_for_now(503, has_retry_after=True), is_refused_for_now(503, has_retry_after=False)
-(True, False)
+>>> 503 in REFUSED, 503 in REFUSED_WITH_RETRY_AFTER
+(False, True)
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["INCONCLUSIVE", "REFUSED", "is_refused_for_now"]
+__all__ = ["INCONCLUSIVE", "REFUSED", "REFUSED_WITH_RETRY_AFTER"]
 
 REFUSED: Final = frozenset({400, 401, 402, 403, 404, 405, 407, 413, 415, 422, 425, 429})
 """Statuses that say that the request was not carried out. A 409 is not one of them: the conflict may be with an earlier
@@ -23,7 +23,5 @@ INCONCLUSIVE: Final = (REFUSED - _FINAL) | {409}
 """Statuses after which the same request may succeed, because the caller or the state of the app has changed. The server
 does not store these responses for an idempotency key: the next request with the key runs."""
 
-
-def is_refused_for_now(status: int, *, has_retry_after: bool) -> bool:
-    """Whether a 503 is a refusal. A 503 with ``Retry-After`` names a time to come back; one without may follow work."""
-    return status == 503 and has_retry_after
+REFUSED_WITH_RETRY_AFTER: Final = frozenset({503})
+"""Statuses that are a refusal when the response has a ``Retry-After``. A 503 without one may follow work."""

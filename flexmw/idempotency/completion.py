@@ -6,18 +6,19 @@ that is the response of Envelope, which sits outside and has the last word.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flexmw.contract import ErrorBody
 from flexmw.errors import APIError
 from flexmw.idempotency.core import StoredResponse
-from flexmw.idempotency.outcome import is_bare, is_held_back, response_to, swallowed_error
+from flexmw.idempotency.outcome import is_held_back, response_to, swallowed_error
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.stored import error_response, internal_error, is_stored
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["Completion", "after_exception", "after_response", "replaces", "stores", "without_response"]
+__all__ = ["Completion", "after_exception", "after_response", "stores", "without_response"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Completion:
         return "released" if self.released else "stored"
 
 
-def stores(status: int, headers: list[Header], exchange: Exchange) -> bool:
+def stores(status: int, headers: Sequence[Header], exchange: Exchange) -> bool:
     """Whether a response with this status and these headers will be stored, as soon as it has begun."""
     return _stores(status, headers, swallowed_error(exchange, status))
 
@@ -48,7 +49,7 @@ def after_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion
     error = swallowed_error(exchange, recorder.status, response)
     if error is not None and response.body is not None and ErrorBody.decode(response.body) is not None:
         error = None  # the app wrote an error of the contract itself, which Envelope leaves as it is
-    released = not _stores(recorder.status, list(recorder.headers), error)
+    released = not _stores(recorder.status, recorder.headers, error)
     if error is not None and response.body is not None:
         headers = (*raw_headers(error.headers), *recorder.headers)
         response = error_response(error.status, error.body.encode(), headers)
@@ -69,7 +70,7 @@ def after_exception(
         and not is_held_back(exchange, headers=recorder.headers, size=recorder.size)
     ):
         return Completion(recorder.broken_off(body))
-    return Completion(error_response(status, body, headers), released=not _stores(status, headers, None))
+    return Completion(error_response(status, body, headers), released=not is_stored(status, headers))
 
 
 def without_response(recorder: ResponseRecorder) -> Completion:
@@ -78,15 +79,7 @@ def without_response(recorder: ResponseRecorder) -> Completion:
     return Completion(recorder.broken_off(error.body or b"") if recorder.started else error)
 
 
-def replaces(error: Exception, completion: Completion, recorder: ResponseRecorder, exchange: Exchange) -> bool:
-    """Whether the response to an exception replaces the complete response that the app sent before it raised.
-
-    Frameworks respond to a crash with a bare 500 and raise. Envelope sends its own response instead of that 500.
-    """
-    return is_bare(completion.response, error, exchange, status=recorder.status)
-
-
-def _stores(status: int, headers: list[Header], error: APIError | None) -> bool:
+def _stores(status: int, headers: Sequence[Header], error: APIError | None) -> bool:
     if error is not None:
         status, headers = error.status, [*headers, *raw_headers(error.headers)]
-    return is_stored(status, has_retry_after=any(name.lower() == b"retry-after" for name, _ in headers))
+    return is_stored(status, headers)

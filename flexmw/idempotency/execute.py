@@ -13,15 +13,9 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexmw.idempotency.claim import Claim, SdkAttempt
-from flexmw.idempotency.completion import (
-    Completion,
-    after_exception,
-    after_response,
-    replaces,
-    stores,
-    without_response,
-)
+from flexmw.idempotency.completion import Completion, after_exception, after_response, stores, without_response
 from flexmw.idempotency.execution import Execution, current
+from flexmw.idempotency.outcome import is_bare
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.kit.asgi import Message, Receive, Scope, Send
@@ -152,7 +146,10 @@ class ClaimedExecution:
                 with suppress(Exception):
                     await self._claim.lapse()
             return
-        if error is not None and (completion is None or replaces(error, completion, recorder, self._exchange)):
+        # Frameworks respond to a crash with a bare 500 and raise. Envelope sends its own response instead of that 500.
+        if error is not None and (
+            completion is None or is_bare(completion.response, error, self._exchange, status=recorder.status)
+        ):
             completion = after_exception(error, recorder, self._exchange, is_complete=completion is not None)
             self._end_with(completion)
             self._is_written = False

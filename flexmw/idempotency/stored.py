@@ -1,7 +1,7 @@
 """Which responses are stored for replay, and which of their headers.
 
->>> is_stored(200, has_retry_after=False), is_stored(429, has_retry_after=True), is_stored(500, has_retry_after=False)
-(True, False, True)
+>>> is_stored(200, []), is_stored(429, []), is_stored(503, []), is_stored(503, [(b"retry-after", b"1")])
+(True, False, True, False)
 >>> lasting_headers([(b"content-type", b"text/plain"), (b"Date", b"..."), (b"x-ratelimit-limit-requests", b"1")])
 (('content-type', 'text/plain'),)
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from flexmw.contract import ErrorBody, for_status
-from flexmw.contract.refusals import INCONCLUSIVE, is_refused_for_now
+from flexmw.contract.refusals import INCONCLUSIVE, REFUSED_WITH_RETRY_AFTER
 from flexmw.idempotency.core import StoredResponse
 
 __all__ = ["error_response", "internal_error", "is_stored", "lasting_headers"]
@@ -30,13 +30,15 @@ _VOLATILE_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-")
 """Headers of one response and not of the result: times, hops, limits, request ids, cookies. They are not stored."""
 
 
-def is_stored(status: int, *, has_retry_after: bool) -> bool:
+def is_stored(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether a response is stored. If not, nothing was done, and the key can be used again at once.
 
     :param status: the HTTP status of the response.
-    :param has_retry_after: whether the response has a ``Retry-After``.
+    :param headers: its headers.
     """
-    return status not in INCONCLUSIVE and not is_refused_for_now(status, has_retry_after=has_retry_after)
+    if status in REFUSED_WITH_RETRY_AFTER:
+        return all(name.lower() != b"retry-after" for name, _ in headers)
+    return status not in INCONCLUSIVE
 
 
 def lasting_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from flexmw.contract import ErrorBody, for_status
-from flexmw.contract.refusals import REFUSED, is_refused_for_now
+from flexmw.contract.refusals import REFUSED, REFUSED_WITH_RETRY_AFTER
 from flexmw.errors import ConfigError
 from flexmw.testing.hostile.exchange import Exchange, Protocol
 from flexmw.testing.hostile.waits import WAITS, Headers, render
@@ -93,7 +93,7 @@ class Answer(Fault):
         if self.executes is not None:
             return self.executes
         told_to_wait = any(name.lower() in ("retry-after", "retry-after-ms") for name, _ in headers)
-        return self.status not in REFUSED and not is_refused_for_now(self.status, has_retry_after=told_to_wait)
+        return self.status not in REFUSED and not (told_to_wait and self.status in REFUSED_WITH_RETRY_AFTER)
 
     def _body(self, exchange: Exchange) -> tuple[bytes, str]:
         match self.body:
