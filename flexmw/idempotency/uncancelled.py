@@ -32,6 +32,8 @@ async def run_to_completion(work: Callable[[], Awaitable[None]], on_cancel: Call
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
+        loop = None
+    if loop is None:  # not inside the `except`: the work would then run with this RuntimeError as the handled exception
         await _in_a_shield(work, on_cancel)
         return
     context = copy_context()
