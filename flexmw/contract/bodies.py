@@ -1,4 +1,4 @@
-"""Error body parsing: what the bodies of frameworks, middleware and proxies say, as the contract's fields. Pure.
+"""Error body parsing: the fields that the bodies of frameworks, middleware and proxies state. Pure.
 
 >>> recognise({"detail": "Video job not found."}, 404)
 PartialError(message='Video job not found.', type=None, code=None, param=None, doc_url=None)
@@ -128,7 +128,7 @@ def says_nothing(found: Found) -> bool:
 def is_bare(headers: Iterable[tuple[bytes, bytes]], body: bytes, error: BaseException | None = None) -> bool:
     """True if the body of a 500 states no more than the status does, or repeats the text of ``error``.
 
-    Frameworks answer a crash with such a body and raise the crash: then the crash decides what the response is.
+    Frameworks respond to a crash with such a body and raise the crash, which then decides what the error is.
 
     :param headers: the response's headers.
     :param error: the exception that the app has raised.

@@ -28,6 +28,9 @@ __all__ = ["GONE", "ErrorMapping", "map_exception", "names", "stands_for", "stem
 GONE: Final = 499
 """The status of a request whose client has disconnected: for logs and metrics, never sent."""
 
+_MAX_VISITED: Final = 50
+"""Exceptions of one chain that are looked at: a chain may be a circle, and groups may be large."""
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorMapping:
@@ -76,17 +79,17 @@ def map_exception(
 
 def stems_from(error: BaseException, source: BaseException) -> bool:
     """True if ``error`` is ``source``, is a group that contains it, or has it among its causes and contexts."""
-    seen: list[BaseException] = []
-    waiting = [error]
-    while waiting and len(seen) < 50:
-        current = waiting.pop()
+    visited: list[BaseException] = []
+    pending = [error]
+    while pending and len(visited) < _MAX_VISITED:
+        current = pending.pop()
         if current is source:
             return True
-        if any(current is each for each in seen):
+        if any(current is other for other in visited):
             continue
-        seen.append(current)
-        waiting.extend(_members(current))
-        waiting.extend(each for each in (current.__cause__, current.__context__) if each is not None)
+        visited.append(current)
+        pending.extend(_members(current))
+        pending.extend(other for other in (current.__cause__, current.__context__) if other is not None)
     return False
 
 
@@ -110,10 +113,10 @@ def names(cls: type) -> Iterator[str]:
 def _origins(error: BaseException) -> Iterator[BaseException]:
     """Yield the exception, then those that it only wraps: the single member of a group, or the exception that the
     framework's error handler was handling when the handler itself raised."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     current: BaseException | None = error
-    while current is not None and id(current) not in seen and len(seen) < 20:
-        seen.add(id(current))
+    while current is not None and id(current) not in visited and len(visited) < 20:
+        visited.add(id(current))
         yield current
         members = _members(current)
         only = members[0] if len(members) == 1 else None
@@ -154,9 +157,9 @@ def _parsing_request(error: BaseException) -> PartialError | None:
     while traceback is not None:
         frame = traceback.tb_frame
         if (frame.f_globals.get("__name__"), frame.f_code.co_name) in _PARSERS:
-            kind = "JSON" if frame.f_code.co_name == "json" else "form data"
-            code = "invalid_json" if kind == "JSON" else None
-            return PartialError(f"The request body is not valid {kind}.", code=code)
+            if frame.f_code.co_name == "json":
+                return PartialError("The request body is not valid JSON.", code="invalid_json")
+            return PartialError("The request body is not valid form data.")
         traceback = traceback.tb_next
     return None
 

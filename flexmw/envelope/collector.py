@@ -44,5 +44,5 @@ class Collector:
             headers=tuple(self._start["headers"]),
             body=None if self._data is None else bytes(self._data),
             unrouted=unrouted(scope),
-            settled=exchange.answer is not None and exchange.answer.status == status,
+            settled=exchange.error_outcome is not None and exchange.error_outcome.status == status,
         )

@@ -80,7 +80,7 @@ class Writer:
 
         :param status: the status that was sent, if it is not the error's: that of a stream that has failed.
         """
-        recorded, error = self._exchange.answer, response.error
+        recorded, error = self._exchange.error_outcome, response.error
         if recorded is None or recorded.status != response.status or recorded.exception is not response.exception:
             self._exchange.set_error(
                 ErrorOutcome(status or response.status, error.type, error.code, response.source, response.exception)

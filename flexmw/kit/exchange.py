@@ -65,7 +65,7 @@ class Exchange:
     :ivar map_exception: maps an exception to the error response that it becomes: by the options of the innermost
         Envelope around the caller, or by default.
     :ivar remembered: the last ``APIError`` that the app made, for frameworks that swallow exceptions.
-    :ivar answer: the error that the request ended with, set by the component that decided on the response.
+    :ivar error_outcome: the error that the request ended with, set by the component that decided on the response.
     :ivar observers: called with each event.
 
     An Envelope enters the exchange (``with exchange:``) while its app runs. Meanwhile ``enveloped`` is True and each
@@ -74,7 +74,7 @@ class Exchange:
 
     __slots__ = (
         "_tokens",
-        "answer",
+        "error_outcome",
         "facts",
         "headers",
         "headers_claimed",
@@ -88,7 +88,7 @@ class Exchange:
         self.headers_claimed = False
         self.facts: dict[str, str | int | float | bool] = {}
         self.remembered: APIError | None = None
-        self.answer: ErrorOutcome | None = None
+        self.error_outcome: ErrorOutcome | None = None
         self.map_exception: Callable[[BaseException], ErrorMapping] = map_exception
         self.observers: tuple[Observer, ...] = ()
         self._tokens: list[Token[Any]] = []
@@ -126,8 +126,11 @@ class Exchange:
             observer(event, details)
 
     def set_error(self, outcome: ErrorOutcome) -> None:
-        """Record the error that the request ends with, as early as it is known: before the framework's span ends."""
-        self.answer = outcome
+        """Record the error that the request ends with, as early as it is known: before the framework's span ends.
+
+        Observers get the event ``flexmw.answer`` with the outcome as ``answer``.
+        """
+        self.error_outcome = outcome
         self.emit("flexmw.answer", {"answer": outcome})
 
     def complete(self, headers: Iterable[Header]) -> list[Header]:

@@ -82,7 +82,7 @@ async def test_a_crash_after_a_file_went_out_is_no_failure_of_the_answer() -> No
     exchange = Exchange.of(scope)
     seen = await call(ENVELOPE.asgi(app), scope=scope)
     assert isinstance(seen.raised, RuntimeError)
-    assert (exchange.answer, exchange.facts) == (None, {})
+    assert (exchange.error_outcome, exchange.facts) == (None, {})
 
 
 async def test_early_hints_and_debug_messages_pass() -> None:

@@ -685,7 +685,7 @@ async def test_the_outcome_is_told_as_a_fact_of_the_exchange() -> None:
     async def fact(**options: Any) -> Any:
         caller = await call(app, **options)
         exchange = Exchange.of(caller.scope)
-        return exchange.facts["flexmw.idempotency.result"], exchange.answer and exchange.answer.source
+        return exchange.facts["flexmw.idempotency.result"], exchange.error_outcome and exchange.error_outcome.source
 
     assert await fact() == ("stored", None)
     assert await fact() == ("replayed", None)

@@ -22,7 +22,7 @@ def test_a_new_exchange_knows_nothing_and_shares_nothing() -> None:
     one, other = Exchange(), Exchange()
     one.headers.append((b"a", b"1"))
     one.facts["x"] = 1
-    assert (other.headers, other.facts, other.remembered, other.answer) == ([], {}, None, None)
+    assert (other.headers, other.facts, other.remembered, other.error_outcome) == ([], {}, None, None)
 
 
 def test_missing_headers_are_added_and_those_that_are_there_win_in_any_case() -> None:
@@ -57,7 +57,7 @@ def test_every_listener_hears_every_event_in_order() -> None:
     exchange.emit("one", {"n": 1})
     answer = ErrorOutcome(404, "t", "c", "http_exception")
     exchange.set_error(answer)
-    assert exchange.answer is answer
+    assert exchange.error_outcome is answer
     assert heard == [
         ("a", "one", {"n": 1}),
         ("b", "one", {"n": 1}),
