@@ -1,4 +1,4 @@
-"""What the Envelope says of a stream whose end it holds, while the host is still inside its ``send``."""
+"""The events of a stream whose end the Envelope keeps back, while the app is still inside its ``send``."""
 
 from __future__ import annotations
 
