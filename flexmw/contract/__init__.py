@@ -14,7 +14,7 @@ from flexmw.contract.limit_headers import LimitReading, read_limits, reset_secon
 from flexmw.contract.quota import HeaderStyle, Quota, render, retry_headers
 from flexmw.contract.redact import CREDENTIALS, redact
 from flexmw.contract.table import PAGE, STATUS, Row, for_status
-from flexmw.contract.waits import Wait, key_ttl, wait_of
+from flexmw.contract.waits import Wait, key_ttl, names_wait, wait_of
 
 __all__ = [
     "CREDENTIALS",
@@ -29,6 +29,7 @@ __all__ = [
     "for_status",
     "http_date",
     "key_ttl",
+    "names_wait",
     "read_limits",
     "redact",
     "render",

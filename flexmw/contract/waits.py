@@ -18,7 +18,7 @@ from typing import Final, Literal
 from flexmw.contract.dates import http_date
 from flexmw.contract.limit_headers import read_limits, reset_wait
 
-__all__ = ["Wait", "key_ttl", "wait_of"]
+__all__ = ["Wait", "key_ttl", "names_wait", "wait_of"]
 
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _DAY: Final = re.compile(r"\s*(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*", re.IGNORECASE)
@@ -57,6 +57,19 @@ def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
         return Wait(max(waits), "retry-after")
     reset = reset_wait(read_limits(headers, now=date))
     return None if reset is None else Wait(reset, "reset")
+
+
+def names_wait(headers: Mapping[str, str]) -> bool:
+    """Whether a response says when to come back, also where it says "at once": ``Retry-After: 0`` and a date that is
+    past are valid (RFC 9110 section 10.2.3).
+
+    :param headers: names in lower case.
+    """
+    if any(_number(value.strip()) is not None for name in _MILLISECONDS if (value := headers.get(name))):
+        return True
+    return any(
+        _number(value) is not None or http_date(value) is not None for value in _split(headers.get("retry-after"))
+    )
 
 
 def key_ttl(value: str) -> float | None:

@@ -167,7 +167,7 @@ class Envelope:
         default = OpenAI(null_param=self.null_param)
         dialects = tuple(load(dialect) for dialect in self.dialects)
         dialect = choose(dialects, path, request.headers.get("accept", ""), default)
-        return (yield from translate(request, self._rules((*dialects, default)), dialect))
+        return (yield from translate(request, self._rules((*dialects, default)), dialect, self.max_wait))
 
     def _rules(self, dialects: tuple[Dialect, ...]) -> Rules:
         return Rules(

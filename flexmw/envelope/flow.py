@@ -35,7 +35,7 @@ from flexmw.kit.effects import Flow, Read, Replace, Request, Response, Send
 __all__ = ["error_from", "translate"]
 
 
-def translate(request: Request, rules: Rules, dialect: Dialect) -> Flow:
+def translate(request: Request, rules: Rules, dialect: Dialect, max_wait: float) -> Flow:
     """Send a request, and rewrite the body of an error response that does not keep the contract.
 
     A good response, an error in a dialect's format, an error of another protocol and an event stream stay byte for
@@ -45,7 +45,7 @@ def translate(request: Request, rules: Rules, dialect: Dialect) -> Flow:
     status = response.status_code
     if status < 400 or request.method == "HEAD" or is_event_stream(_raw(response)):
         return response
-    body = yield Read(response, rules.max_body)
+    body = yield Read(response, rules.max_body, max_wait)
     decision = decide(AppResponse(status, tuple(_raw(response)), body), rules)
     if decision.kept:
         return response

@@ -156,15 +156,21 @@ class Discard:
 class Read:
     """Read the body of a response.
 
-    The result is the body as it arrived, still compressed, or ``None`` if it is longer than ``limit``. In both cases
-    the response can still be read from the start. An error while reading is raised at the ``yield``.
+    The result is the body as it arrived, still compressed, or ``None`` if it is longer than ``limit`` or takes longer
+    than ``seconds``. In both cases the response can still be read from the start. An error while reading is raised at
+    the ``yield``.
 
     :param response: the response.
     :param limit: the largest body to read, in bytes.
+    :param seconds: the longest time to spend on reading, in seconds, as far as the pieces of the body arrive: the time
+        is looked at after each piece.
+    :param partial: whether the result is the beginning of the body instead of ``None`` where it is not read to its end.
     """
 
     response: Response
     limit: int
+    seconds: float = inf
+    partial: bool = False
 
 
 @dataclass(slots=True)

@@ -32,13 +32,14 @@ _LIBRARIES: Final = ("httpx", "httpx2")
 class Evidence:
     """Gathers the events of one attempt: hand its :meth:`observe` to ``Send``.
 
-    :param leaves: called each time a head goes out, with True where the attempt sent a head before: over HTTP/2 a
-        transport sends a request again that the server says it did not process.
+    :param leaves: called each time a head goes out. Its first argument says whether the attempt sent a head before:
+        over HTTP/2 a transport sends a request again that the server says it did not process. The second says
+        whether the connection is HTTP/2, so that other calls share it. What it raises keeps the head from being sent.
     """
 
     __slots__ = ("head", "leaves", "rejection", "seen", "stream")
 
-    def __init__(self, leaves: Callable[[bool], None] | None = None) -> None:
+    def __init__(self, leaves: Callable[[bool, bool], None] | None = None) -> None:
         self.leaves = leaves
         self.seen = self.head = False
         self.stream: int | None = None
@@ -49,7 +50,7 @@ class Evidence:
         self.seen = self.seen or event.startswith(_REPORTS)
         if head_leaves(event, details):
             if self.leaves is not None:
-                self.leaves(self.head)
+                self.leaves(self.head, event.startswith("http2."))
             self.head = True
             self.stream = details.get("stream_id")
         elif event in _HEAD_FAILED:

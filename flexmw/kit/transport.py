@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
@@ -14,62 +15,44 @@ import anyio.to_thread
 
 from flexmw.contract import redact
 from flexmw.errors import ConfigError
+from flexmw.kit.attempt import copy_request, observed, observed_async
 from flexmw.kit.bodies import Replayed, forget, ignore_end
 from flexmw.kit.clock import SYSTEM, Clock
+from flexmw.kit.deadline import DeadlineBody, timeout_error
 from flexmw.kit.drive import Sends, adrive, chain, drive
 from flexmw.kit.effects import (
+    DEADLINE,
     Discard,
     Effect,
     Follow,
-    Observer,
     Read,
     Replace,
     Response,
     RunBlocking,
     Send,
     Sleep,
-    head_leaves,
 )
-from flexmw.kit.evidence import IN_PROCESS, is_transport_error
+from flexmw.kit.evidence import IN_PROCESS, Evidence
+from flexmw.kit.in_process import calls_an_app
+from flexmw.kit.response import DRAIN_BYTES, is_broken, is_shared, is_small
 from flexmw.kit.validation import check_alone, check_fit
 
 __all__ = [
     "DRAIN_BYTES",
     "DRAIN_SECONDS",
     "AsyncTransportBase",
+    "ClientClosed",
     "SyncTransportBase",
     "components_of",
     "copy_request",
     "is_shared",
 ]
 
-DRAIN_BYTES: Final = 64 * 1024
 DRAIN_SECONDS: Final = 1.0
-"""Reading a discarded body to its end saves the connection. Above these bounds a new connection is cheaper."""
-
-_LAST: Final = "http11.send_request_headers.started"
-"""From here on, over HTTP/1.1, only the failure of this very step matters. (Over HTTP/2 the pool may send the request
-again on another stream.)"""
-_LAST_FAILED: Final = "http11.send_request_headers.failed"
+"""Reading a discarded body for longer costs more than a new connection."""
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
-
-
-def copy_request(request: Any, **extensions: Any) -> Any:
-    """The same request with its own headers and extensions, so that an attempt can change them."""
-    twin = _with_extensions(request, extensions)
-    twin.headers = type(request.headers)(request.headers)
-    return twin
-
-
-def _with_extensions(request: Any, extensions: dict[str, Any]) -> Any:
-    """Copy the instance dictionary, which is the whole state of a request in both libraries. A constructor would parse
-    everything again, and ``copy.copy`` drops the stream."""
-    twin = object.__new__(type(request))
-    twin.__dict__.update(request.__dict__)
-    twin.extensions = {**request.extensions, **extensions}
-    return twin
 
 
 class _TransportBase(Generic[RequestT, ResponseT]):
@@ -87,7 +70,10 @@ class _TransportBase(Generic[RequestT, ResponseT]):
         self.components = self._own = components
         self.wrapped: Any = self._default() if transport is None else transport
         self._clock = clock
-        self._in_process = _calls_an_app(self.wrapped)
+        self._in_process = calls_an_app(self.wrapped)
+        self._closed = False
+        self._closing = Event()
+        self._sleeping: set[anyio.CancelScope] = set()
         for place, component in enumerate(components):
             if around := getattr(component, "around", None):
                 self._own = components[:place]
@@ -102,6 +88,17 @@ class _TransportBase(Generic[RequestT, ResponseT]):
             forget(effect.response)
         effect.response.stream = self._followed(effect.response.stream, effect.on_end, effect.tap)
         return effect.response
+
+    def _time_left(self, request: Any) -> Callable[[], float]:
+        ends: float = request.extensions[DEADLINE]
+        return lambda: ends - self._clock.monotonic()
+
+    def _in_time(self, response: Any, request: Any, left: Callable[[], float]) -> Response:
+        if "_content" in response.__dict__:
+            return response  # type: ignore[no-any-return]
+        body = DeadlineBody(response.stream, request, left, own_connection=not is_shared(response))
+        response.stream = self._followed(body, ignore_end)
+        return response  # type: ignore[no-any-return]
 
     def _replace(self, response: Any, chunks: Sequence[bytes], rest: Any = None) -> Response:
         response.stream = self._followed(Replayed(chunks, rest, response.stream), ignore_end)
@@ -119,16 +116,20 @@ class SyncTransportBase(_TransportBase[RequestT, ResponseT]):
             case Send():
                 if self._in_process and effect.observe:
                     effect.observe(IN_PROCESS, {})
-                return self.wrapped.handle_request(_watched(effect.request, effect.observe))
+                if self._closed:
+                    raise ClientClosed
+                if effect.observe is not None and DEADLINE in effect.request.extensions:
+                    return self._send_in_time(effect)
+                return self.wrapped.handle_request(observed(effect.request, effect.observe))
             case Follow():
                 return self._follow(effect)
-            case Read(response, limit):
-                return self._read(response, limit)
+            case Read():
+                return self._read(effect)
             case Replace(response, body):
                 forget(response)
                 return self._replace(response, [body])
             case Sleep(seconds):
-                self._clock.sleep(seconds)
+                self._sleep(seconds)
             case RunBlocking(function):
                 return function()
             case Discard(response, seconds):
@@ -137,16 +138,34 @@ class SyncTransportBase(_TransportBase[RequestT, ResponseT]):
                 raise _unknown(effect)
         return None
 
-    def _read(self, response: Any, limit: int) -> bytes | None:
+    def _send_in_time(self, effect: Send) -> Response:
+        """Send within the deadline of the call, as far as the timeouts that the flow has set bound a blocking read."""
+        request: Any = effect.request
+        left = self._time_left(request)
+        if left() <= 0:
+            raise _too_late(request)
+        response = self.wrapped.handle_request(observed(request, effect.observe))
+        return self._in_time(response, request, left)
+
+    def _sleep(self, seconds: float) -> None:
+        if self._clock is SYSTEM:
+            self._closing.wait(seconds)
+        else:
+            self._clock.sleep(seconds)
+        if self._closed:
+            raise ClientClosed
+
+    def _read(self, effect: Read) -> bytes | None:
+        response: Any = effect.response
         chunks: list[bytes] = []
-        size, rest = 0, iter(response.stream)
+        size, rest, ends = 0, iter(response.stream), self._clock.monotonic() + effect.seconds
         try:
             for chunk in rest:
                 chunks.append(chunk)
                 size += len(chunk)
-                if size > limit:
+                if size > effect.limit or self._clock.monotonic() > ends:
                     self._replace(response, chunks, rest)
-                    return None
+                    return b"".join(chunks) if effect.partial else None
         except BaseException:
             response.close()
             raise
@@ -156,26 +175,30 @@ class SyncTransportBase(_TransportBase[RequestT, ResponseT]):
     def _discard(self, response: Any, seconds: float) -> None:
         size, ends = 0, self._clock.monotonic() + seconds
         try:
-            if is_shared(response):
+            if is_shared(response) or not is_small(response):
                 return
             for chunk in response.stream:
                 size += len(chunk)
                 if size > DRAIN_BYTES or self._clock.monotonic() > ends:
                     break
         except Exception as error:
-            if not _is_broken(error):
+            if not is_broken(error):
                 raise
         finally:
             try:
                 response.close()
             except Exception as error:
-                if not _is_broken(error):
+                if not is_broken(error):
                     raise
 
     def close(self) -> None:
+        self._closed = True
+        self._closing.set()
         self.wrapped.close()
 
     def __enter__(self) -> Self:
+        self._closed = False
+        self._closing.clear()
         self.wrapped.__enter__()
         return self
 
@@ -185,6 +208,8 @@ class SyncTransportBase(_TransportBase[RequestT, ResponseT]):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        self._closed = True
+        self._closing.set()
         self.wrapped.__exit__(exc_type, exc_value, traceback)
 
 
@@ -199,16 +224,20 @@ class AsyncTransportBase(_TransportBase[RequestT, ResponseT]):
             case Send():
                 if self._in_process and effect.observe:
                     effect.observe(IN_PROCESS, {})
-                return await self.wrapped.handle_async_request(_awatched(effect.request, effect.observe))
+                if self._closed:
+                    raise ClientClosed
+                if effect.observe is not None and DEADLINE in effect.request.extensions:
+                    return await self._send_in_time(effect)
+                return await self.wrapped.handle_async_request(observed_async(effect.request, effect.observe))
             case Follow():
                 return self._follow(effect)
-            case Read(response, limit):
-                return await self._read(response, limit)
+            case Read():
+                return await self._read(effect)
             case Replace(response, body):
                 forget(response)
                 return self._replace(response, [body])
             case Sleep(seconds):
-                await self._clock.asleep(seconds)
+                await self._sleep(seconds)
             case RunBlocking(function):
                 return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
             case Discard(response, seconds):
@@ -217,16 +246,47 @@ class AsyncTransportBase(_TransportBase[RequestT, ResponseT]):
                 raise _unknown(effect)
         return None
 
-    async def _read(self, response: Any, limit: int) -> bytes | None:
+    async def _send_in_time(self, effect: Send) -> Response:
+        """Send within the deadline of the call: a cancel scope ends whatever it is that takes longer."""
+        request: Any = effect.request
+        left = self._time_left(request)
+        if left() <= 0:
+            raise _too_late(request)
+        evidence = Evidence()
+
+        def observe(event: str, details: Mapping[str, Any]) -> None:
+            evidence.observe(event, details)
+            if effect.observe is not None:
+                effect.observe(event, details)
+
+        with anyio.move_on_after(left()):
+            response = await self.wrapped.handle_async_request(observed_async(request, observe))
+            return self._in_time(response, request, left)
+        if evidence.sent is False:
+            raise timeout_error(request, "ConnectTimeout", _OVER)
+        raise timeout_error(request, "ReadTimeout", _OVER)
+
+    async def _sleep(self, seconds: float) -> None:
+        with anyio.CancelScope() as scope:
+            self._sleeping.add(scope)
+            try:
+                await self._clock.asleep(seconds)
+            finally:
+                self._sleeping.discard(scope)
+        if self._closed:
+            raise ClientClosed
+
+    async def _read(self, effect: Read) -> bytes | None:
+        response: Any = effect.response
         chunks: list[bytes] = []
-        size, rest = 0, aiter(response.stream)
+        size, rest, ends = 0, aiter(response.stream), self._clock.monotonic() + effect.seconds
         try:
             async for chunk in rest:
                 chunks.append(chunk)
                 size += len(chunk)
-                if size > limit:
+                if size > effect.limit or self._clock.monotonic() > ends:
                     self._replace(response, chunks, rest)
-                    return None
+                    return b"".join(chunks) if effect.partial else None
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
@@ -248,19 +308,26 @@ class AsyncTransportBase(_TransportBase[RequestT, ResponseT]):
                         closed = True
                         await response.aclose()
         except Exception as error:
-            if not (closed or _is_broken(error)):
+            if not (closed or is_broken(error)):
                 raise
         finally:
             try:
                 await response.aclose()
             except Exception as error:
-                if not (closed or _is_broken(error)):
+                if not (closed or is_broken(error)):
                     raise
 
     async def aclose(self) -> None:
+        self._end_waits()
         await self.wrapped.aclose()
 
+    def _end_waits(self) -> None:
+        self._closed = True
+        for scope in list(self._sleeping):
+            scope.cancel()
+
     async def __aenter__(self) -> Self:
+        self._closed = False
         await self.wrapped.__aenter__()
         return self
 
@@ -270,99 +337,22 @@ class AsyncTransportBase(_TransportBase[RequestT, ResponseT]):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        self._end_waits()
         await self.wrapped.__aexit__(exc_type, exc_value, traceback)
 
 
-def _watched(request: Any, observe: Observer | None) -> Any:
-    if observe is None:
-        return request
-    own = request.extensions.get("trace")
-    known = False
+class ClientClosed(RuntimeError):
+    """The client was closed: a wait has ended, and nothing is sent any more."""
 
-    def trace(event: str, details: dict[str, Any]) -> None:
-        nonlocal known
-        if own is not None:
-            own(event, details)
-        if known:
-            if event == _LAST_FAILED:
-                observe(event, details)
-            return
-        if event == _LAST and head_leaves(event, details):
-            known = True
-            if own is None:
-                twin.extensions.pop("trace", None)  # the transport need not report the rest
-        observe(event, details)
-
-    twin = _with_extensions(request, {"trace": trace})
-    return twin
+    def __init__(self) -> None:
+        super().__init__("Cannot send a request, as the client has been closed.")
 
 
-def _awatched(request: Any, observe: Observer | None) -> Any:
-    if observe is None:
-        return request
-    own = request.extensions.get("trace")
-    known = False
-
-    async def trace(event: str, details: dict[str, Any]) -> None:
-        nonlocal known
-        if own is not None:
-            await own(event, details)
-        if known:
-            if event == _LAST_FAILED:
-                observe(event, details)
-            return
-        if event == _LAST and head_leaves(event, details):
-            known = True
-            if own is None:
-                twin.extensions.pop("trace", None)
-        observe(event, details)
-
-    twin = _with_extensions(request, {"trace": trace})
-    return twin
+_OVER: Final = "the deadline of the call is over"
 
 
-def is_shared(response: Any) -> bool:
-    """Whether a response came over HTTP/2, on a connection that carries other calls too.
-
-    Nothing of such a response is read that nobody wants: a blocking client could end the read only by a timeout, and
-    httpcore ends the whole connection with it, other calls included.
-    """
-    return getattr(response, "extensions", _NOTHING).get("http_version") == b"HTTP/2"
-
-
-_NOTHING: Final[dict[str, Any]] = {}
-
-
-def _is_broken(error: Exception) -> bool:
-    """Whether an error says that a response that is given up broke or could not be closed, which matters to nobody.
-
-    Anything else is not about the response: a time limit that is raised into the call, for instance, which may well be
-    a ``TimeoutError``.
-    """
-    return is_transport_error(error) or (isinstance(error, OSError) and not isinstance(error, TimeoutError))
-
-
-_APP_TRANSPORTS: Final = frozenset({"ASGITransport", "WSGITransport", "_TestClientTransport"})
-
-
-def _calls_an_app(transport: Any) -> bool:
-    """Whether a transport, or one that it wraps, calls an app in this process.
-
-    Such an app may raise the error of a call of its own, a refused connection for instance: the error says nothing
-    about the request that the app was given.
-    """
-    for _ in range(8):
-        if not _APP_TRANSPORTS.isdisjoint(cls.__name__ for cls in type(transport).__mro__):
-            return True
-        inner = vars(transport) if hasattr(transport, "__dict__") else {}
-        transport = next((inner[name] for name in _INNER if inner.get(name) is not None), None)
-        if transport is None:
-            return False
-    return False
-
-
-_INNER: Final = ("wrapped", "_wrapped", "_transport", "transport", "next_transport", "_inner", "inner", "_next")
-"""The attributes in which transports keep the one that they wrap."""
+def _too_late(request: Any) -> Exception:
+    return timeout_error(request, "PoolTimeout", f"{_OVER}; nothing was sent")
 
 
 def _unknown(effect: object) -> ConfigError:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Final, Self, cast
@@ -22,8 +22,9 @@ from flexmw.errors import ConfigError
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
-from flexmw.kit.options import Rule, check, flag, function, option, optional, seconds, several, whole
+from flexmw.kit.options import Rule, check, flag, function, one_of, option, optional, seconds, several, whole
 from flexmw.retry.budget import Budget
+from flexmw.retry.core import Refused503
 from flexmw.retry.flow import RetryCall
 from flexmw.retry.memory import Memory
 
@@ -64,10 +65,11 @@ class Retry:
 
     :param attempts: How often a request is sent at most, the first time included. Value: a whole number, 1 to 100
         (attempts). Default: ``3``.
-    :param deadline: Longest duration of the whole call, waits included. The timeouts of every attempt shrink to what is
-        left. With ``None``, no wait and no further attempt goes beyond 90 seconds from the start, and the first attempt
-        keeps the client's own timeouts, so that wrapping a client never cuts off a long response. Value: a number of
-        seconds above 0, or None. Default: ``None``.
+    :param deadline: Longest duration of the whole call: redirects, authentication steps, waits, attempts and the body
+        of the response. With ``None``, no further attempt begins more than 90 seconds after the first one has failed
+        (or ``max_retry_after``, where that is longer), and every attempt keeps the client's own timeouts, so that
+        wrapping a client never cuts off a long response. Value: a number of seconds above 0, or None. Default:
+        ``None``.
     :param max_retry_after: Longest wait that a server may ask for. When it asks for more, its response goes back to the
         caller with the real value. Value: a number of seconds, at least 0. Default: ``60.0``.
     :param jitter: Largest random addition to a wait that a server asked for, so that clients do not return all at once.
@@ -85,6 +87,13 @@ class Retry:
         ``budget_per_second``. Value: a number from 0 to 10 (retries per call). Default: ``0.2``.
     :param budget_per_second: Rate of retries that is always allowed, in addition to ``budget_ratio``. Value: a number,
         at least 0 (retries per second). Default: ``10.0``.
+    :param refused_503: Which 503 and 529 with ``Retry-After`` count as a refusal to a POST or PATCH that nothing makes
+        safe to repeat: one with a JSON body, any, or none. A proxy may answer so for an origin whose response it has
+        lost. With ``x-should-retry: true`` each of them counts. Value: one of 'json', 'any', 'never'. Default:
+        ``"json"``.
+    :param classify: Your function of a response and the decoded beginning of its body, at most 64 KiB. It says what the
+        response means: ``'refused'``, ``'ambiguous'``, ``'answered'``, or ``None`` for the table. Value: a function, or
+        None. Default: ``None``.
 
     One object keeps one budget and one memory of what it learned; use it for several clients to share them.
     """
@@ -102,9 +111,10 @@ class Retry:
     deadline: float | None = option(
         None,
         optional(seconds(above=0)),
-        doc="Longest duration of the whole call, waits included. The timeouts of every attempt shrink to what is left. "
-        "With `None`, no wait and no further attempt goes beyond 90 seconds from the start, and the first attempt "
-        "keeps the client's own timeouts, so that wrapping a client never cuts off a long response.",
+        doc="Longest duration of the whole call: redirects, authentication steps, waits, attempts and the body of the "
+        "response. With `None`, no further attempt begins more than 90 seconds after the first one has failed (or "
+        "`max_retry_after`, where that is longer), and every attempt keeps the client's own timeouts, so that wrapping "
+        "a client never cuts off a long response.",
         unit="seconds",
     )
     max_retry_after: float = option(
@@ -149,6 +159,19 @@ class Retry:
         _rate,
         doc="Rate of retries that is always allowed, in addition to `budget_ratio`.",
         unit="retries per second",
+    )
+    refused_503: Refused503 = option(
+        "json",
+        one_of(("json", "any", "never")),
+        doc="Which 503 and 529 with `Retry-After` count as a refusal to a POST or PATCH that nothing makes safe to "
+        "repeat: one with a JSON body, any, or none. A proxy may answer so for an origin whose response it has lost. "
+        "With `x-should-retry: true` each of them counts.",
+    )
+    classify: Callable[[Any, bytes], object] | None = option(
+        None,
+        optional(function),
+        doc="Your function of a response and the decoded beginning of its body, at most 64 KiB. It says what the "
+        "response means: `'refused'`, `'ambiguous'`, `'answered'`, or `None` for the table.",
     )
     clock: Clock = option(SYSTEM, hidden=True)
     random: Callable[[], float] = option(random.random, function, hidden=True)
@@ -199,8 +222,11 @@ def retry_options(policy: Retry | None = _UNSET, /, **options: Any) -> Generator
     """Other options for the calls made inside, for SDKs that hide ``request.extensions``.
 
     ``retry_options(attempts=5, idempotent=True)`` changes those options of whatever policy the client has;
-    ``retry_options(None)`` switches retrying off; ``retry_options(Retry(...))`` replaces the policy. Holds for the
-    current task or thread and for what they start meanwhile.
+    ``retry_options(None)`` switches retrying off; ``retry_options(Retry(...))`` replaces the policy.
+
+    The options hold for the current task or thread, and for the tasks that it starts meanwhile. A thread that it starts
+    has a context of its own: hand it a copy, ``executor.submit(contextvars.copy_context().run, call)``. They do not
+    hold for a caller that another thread resumes, as web frameworks do with a synchronous generator.
 
     :raises ConfigError: an option that Retry does not have, or a value that it does not take.
     """
@@ -214,7 +240,8 @@ def retry_options(policy: Retry | None = _UNSET, /, **options: Any) -> Generator
     try:
         yield
     finally:
-        _overrides.reset(token)
+        with suppress(ValueError):  # a framework has resumed a synchronous generator in another thread's context
+            _overrides.reset(token)
 
 
 def _known(options: Mapping[str, Any]) -> dict[str, Any]:

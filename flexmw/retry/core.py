@@ -21,17 +21,21 @@ __all__ = [
     "TABLE",
     "Event",
     "Outcome",
+    "Refused503",
     "Result",
     "RetryDecision",
     "RowName",
     "Safety",
     "backoff",
+    "is_json",
     "is_passing",
+    "is_signed_once",
     "judge",
     "of_error",
     "of_status",
     "shrink",
     "unprocessed",
+    "without_safety",
 ]
 
 Result = Literal["unsent", "refused", "ambiguous", "answered"]
@@ -39,8 +43,8 @@ Result = Literal["unsent", "refused", "ambiguous", "answered"]
 Event = Literal["unsent", "refused", "ambiguous", "conflict", "answered"]
 """What happened to one attempt.
 
-``unsent``: the request provably never left. ``refused``: the server says that it did not begin (429, 425, 503 with
-Retry-After). ``ambiguous``: the server may have executed the request (a lost response, 408, 500, 502, 503, 504).
+``unsent``: the request provably never left. ``refused``: the server says that it did not begin (429, 425, 503
+or 529 with Retry-After). ``ambiguous``: the server may have executed the request (a lost response, 408, 5xx).
 ``conflict``: 409 with Retry-After, an execution under the same key is running. ``answered``: every other response."""
 
 RowName = Event | Literal["asked", "told_not_to"]
@@ -110,8 +114,9 @@ class Outcome:
     :param waited: seconds between the attempts, in total.
     :param key: the idempotency key that was sent; ``None`` where none was.
     :param reason: why there was no further attempt: ``unsafe_method``, ``status``, ``attempts_exhausted``,
-        ``deadline``, ``retry_after_too_long``, ``body_not_replayable``, ``budget``, ``given_back_before`` or
-        ``local_error``; ``None`` where no further attempt was needed.
+        ``deadline``, ``retry_after_too_long``, ``body_not_replayable``, ``signature_used``, ``budget``,
+        ``insufficient_quota``, ``key_not_honoured``, ``given_back_before``, ``client_closed`` or ``local_error``;
+        ``None`` where no further attempt was needed.
     :param row: the row of the decision table that decided last.
     """
 
@@ -123,21 +128,51 @@ class Outcome:
     row: RowName = "answered"
 
 
-_AMBIGUOUS: Final = frozenset({408, 500, 502, 503, 504})
 _REFUSED: Final = frozenset({425, 429})
+_UNAVAILABLE: Final = frozenset({503, 529})
+"""A refusal if the response says when to come back, or asks for it. Several providers send 529 when overloaded."""
+_NOT_BEGUN: Final = frozenset({501, 505})
+"""5xx of a server that does not know what to do: it has not begun. Every other 5xx is as ambiguous as a 500, known or
+not (RFC 9110 section 15)."""
 
 
 def of_status(status: int, *, retry_after: bool, asked: bool | None = None) -> Event:
     """The event that a response stands for.
 
-    :param retry_after: the response has a readable ``Retry-After`` or ``retry-after-ms``.
+    :param retry_after: the response has a valid ``Retry-After`` or ``retry-after-ms``, be it zero.
     :param asked: the response's ``x-should-retry``.
     """
-    if status in _REFUSED or (status == 503 and (retry_after or asked)):
+    if status in _REFUSED or (status in _UNAVAILABLE and (retry_after or asked)):
         return "refused"
-    if status in _AMBIGUOUS:
+    if status == 408 or (status >= 500 and status not in _NOT_BEGUN):
         return "ambiguous"
     return "conflict" if status == 409 and retry_after else "answered"
+
+
+Refused503 = Literal["json", "any", "never"]
+
+
+def without_safety(event: Event, *, status: int, media_type: str, server: str, trust: Refused503) -> Event:
+    """The event that a response stands for where a second execution may do harm.
+
+    A proxy can answer for an origin whose response it has lost. Varnish does so by a 503 with ``Retry-After``, which is
+    no refusal then: the origin may have executed the request. No common proxy writes JSON by itself, so a 503 counts as
+    the origin's refusal if it has a JSON body. lighttpd answers 404 where an origin falls silent in mid-response.
+
+    :param media_type: the response's ``content-type`` without parameters, in lower case.
+    :param server: the response's ``server``, in lower case.
+    :param trust: which 503 (and 529) counts as the origin's: one with a JSON body, any, or none.
+    """
+    if event == "refused" and status in _UNAVAILABLE and trust != "any":
+        return "refused" if trust == "json" and is_json(media_type) else "ambiguous"
+    if status == 404 and server.startswith("lighttpd") and media_type == "text/html":
+        return "ambiguous"
+    return event
+
+
+def is_json(media_type: str) -> bool:
+    """Whether a media type is JSON (RFC 8259) or one that is built on it (RFC 6839)."""
+    return media_type == "application/json" or media_type.endswith("+json")
 
 
 REFUSED_STREAM: Final = 7
@@ -192,6 +227,19 @@ def backoff(attempt: int, chance: float, *, base: float = 0.5, top: float = 8.0)
     """
     step = min(top, base * 2.0 ** min(attempt - 1, 32))
     return step * (0.1 + 0.9 * chance)
+
+
+_NONCES: Final = ("digest ", "hawk ")
+
+
+def is_signed_once(headers: Mapping[str, str]) -> bool:
+    """Whether a request is signed in a way that a server takes once: a second copy is a replay to it.
+
+    Digest counts the requests of a nonce (RFC 7616 section 3.4), OAuth 1 (RFC 5849), Hawk and DPoP (RFC 9449) carry a
+    nonce of one request. Only the client's authentication can sign anew, and it runs outside every transport.
+    """
+    authorization = headers.get("authorization", "").lstrip().lower()
+    return authorization.startswith(_NONCES) or "oauth_nonce" in authorization or "dpop" in headers
 
 
 def shrink(timeout: Mapping[str, float | None], remaining: float) -> dict[str, float | None]:

@@ -5,116 +5,81 @@ The flow uses no thread, no event loop and no client library; :mod:`flexmw.kit.t
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import uuid
-from collections.abc import Callable
-from functools import cached_property
-from operator import itemgetter
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
-from flexmw.contract import CREDENTIALS, Wait, key_ttl, wait_of
-from flexmw.contract.sdk import parse_retry_count
-from flexmw.kit.effects import DEADLINE, RESENDS, Discard, Emit, Flow, Follow, Request, Response, Send, Sleep
+from flexmw.contract import Wait, key_ttl
+from flexmw.errors import ConfigError
+from flexmw.kit.client_call import keep_cookies
+from flexmw.kit.effects import (
+    DEADLINE,
+    RESENDS,
+    Discard,
+    Effect,
+    Emit,
+    Flow,
+    Follow,
+    Read,
+    Request,
+    Response,
+    Send,
+    Sleep,
+)
 from flexmw.kit.evidence import Evidence, is_transport_error
-from flexmw.kit.transport import DRAIN_SECONDS, copy_request, is_shared
-from flexmw.retry.body import body_bytes, mark_consumed, no_rewind_needed, rewinder
-from flexmw.retry.budget import Budget
-from flexmw.retry.causes import causes_of, class_names, copy_without_references, proves_unsent
+from flexmw.kit.transport import DRAIN_SECONDS, ClientClosed, copy_request, is_shared
+from flexmw.retry.body import mark_consumed, no_rewind_needed, rewinder
+from flexmw.retry.call import KEY, Call
+from flexmw.retry.causes import causes_of, class_names, proves_unsent
 from flexmw.retry.core import (
     HOPELESS,
-    SAFE_METHODS,
     Outcome,
     RetryDecision,
-    Safety,
     backoff,
     is_passing,
+    is_signed_once,
     judge,
     of_error,
-    of_status,
     shrink,
     unprocessed,
+    without_safety,
 )
-from flexmw.retry.memory import Memory
-from flexmw.retry.options import RetryOptions
+from flexmw.retry.response import (
+    MAX_BODY_BYTES,
+    Head,
+    decoded,
+    has_whole_body_soon,
+    is_out_of_quota,
+    media_type_of,
+    read_head,
+)
 
 __all__ = ["RetryCall"]
 
-_log = logging.getLogger("flexmw")
-
-KEY: Final = "idempotency-key"
 KEY_TTL: Final = "idempotency-key-ttl"
-SDK_COUNT: Final = "x-stainless-retry-count"
 SHOULD_RETRY: Final = "x-should-retry"
 PATIENCE: Final = 90.0
-_KEY, _SDK_COUNT = KEY.encode(), SDK_COUNT.encode()
-_NAME: Final = itemgetter(0)
-"""Most requests carry neither header. A ``get`` of httpx's ``Headers`` searches all lines, and decodes them first."""
+"""Without a deadline no further attempt begins later than so many seconds after the first one has failed."""
 
 GOOD: Final = judge("answered", "none")
 AT_ONCE: Final = Outcome("answered", 1)
 
 
-class RetryCall:
-    """The state of one logical call."""
+class RetryCall(Call):
+    """A call that is sent, and sent again where that does no harm."""
 
     timeout: dict[str, float | None]
 
-    def __init__(self, options: RetryOptions, budget: Budget, memory: Memory, request: Request) -> None:
-        self.options, self.budget, self.memory, self.request = options, budget, memory, request
-        self.clock = options.clock
-        self.began = self.clock.monotonic()
-        self.sdk_count: int | None = None
-        self.key: str | None = None
-        headers: Any = request.headers
-        names = b" ".join(map(_NAME, headers.raw)).lower()
-        if _KEY in names or _SDK_COUNT in names:
-            self.sdk_count = parse_retry_count(headers.get(SDK_COUNT))
-            self.key = headers.get(KEY)
-        self.max_attempts = 1 if self.sdk_count else options.attempts
-        self.sent = 0
-        self.waited = 0.0
-        self.rewind: Callable[[], None] | None = None
-        self.safe = request.method in SAFE_METHODS
-        self.fresh_key = self.key is None and options.auto_key and not self.safe and self.keyed
-        if self.fresh_key:
-            self.key = str(uuid.uuid4())
-
-    @cached_property
-    def origin(self) -> str:
-        url = self.request.url
-        host = f"[{url.host}]" if ":" in url.host else url.host
-        return f"{url.scheme}://{host}" + (f":{url.port}" if url.port else "")
-
-    @cached_property
-    def place(self) -> str:
-        """Method, origin and path: a server that announces a key TTL announces it for these."""
-        return f"{self.request.method} {self.origin}{self.request.url.path}"
-
-    @property
-    def keyed(self) -> bool:
-        """Whether the server is known to honour keys for this request."""
-        return self.origin in self.options.key_origins or self.memory.honours(self.place, now=self.began)
-
-    @property
-    def safety(self) -> Safety:
-        if self.safe:
-            return "safe_method"
-        if self.key and self.keyed:
-            return "idempotency_key"
-        return "opt_in" if self.options.idempotent else "none"
-
     def flow(self) -> Flow:
         if self.sdk_count:
-            self._refuse_repetition()
+            self.resume_repetition(self.sdk_count)
         self.budget.deposit(self.options.budget_ratio, self.options.budget_per_second, self.began)
         self.rewind = rewinder(self.request.stream)
         while True:
             self.sent += 1
-            bounded = self.sent > 1 or self.options.deadline is not None
-            evidence = Evidence(self._leaves if bounded or self.rewind is not no_rewind_needed else None)
+            special = self.ends is not None or self.may_have_run or self.rewind is not no_rewind_needed
+            evidence = Evidence(self._leaves if special else None)
             try:
-                attempt = self._attempt(bounded)
+                attempt = self._attempt()
                 response: Response = yield Send(attempt, evidence.observe)
             except Exception as error:
                 if not is_transport_error(error):
@@ -125,25 +90,36 @@ class RetryCall:
                 else:
                     reason, delay = "local_error", 0.0
                 if reason is not None:
-                    self._lost(error, decision, reason)
+                    self.mark_lost(error, decision, reason)
                     yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                     raise
             else:
-                decision, wait = self._read(response)
-                if decision is GOOD:
-                    return (yield Follow(response, self._body_ended)) if self._sign(response) else response
+                if self.options.classify is not None:
+                    self.classified = yield from self._classify(response, self.options.classify)
+                head = self._read(response)
+                if head is None:
+                    decision, reason = GOOD, None
+                    if self.may_have_run and self.safety == "none":
+                        reason = "key_not_honoured"
+                    signed = self._sign(response, reason=reason)
+                    return (yield Follow(response, self._body_ended)) if signed else response
+                decision, wait = judge(head.event, self.safety, asked=head.asked), head.wait
                 kind = str(response.status_code)
                 reason, delay = self._plan(decision, wait)
+                broken = False
+                if reason is None and response.status_code == 429 and self.classified is None:
+                    reason, broken = yield from self._check_quota(response, attempt)
                 if reason is not None:
                     if decision.row != "answered":
                         yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                     signed = self._sign(response, decision, reason)
                     return (yield Follow(response, self._body_ended)) if signed else response
-                # Each read may take as long as all of them: with half of what is left, the wait begins in time.
-                seconds = min(DRAIN_SECONDS, max(0.0, self._remaining() - delay) / 2)
-                if not is_shared(response):
-                    _hurry(attempt, seconds)
-                yield Discard(response, seconds)
+                if "set-cookie" in response.headers:
+                    sent_cookie = self.cookie if self.cookie is not None else self.request.headers.get("cookie")
+                    self.cookie = keep_cookies(self.request, response, sent_cookie)
+                if not broken:
+                    yield self._give_up(response, attempt, delay)
+            self.may_have_run = self.may_have_run or decision.outcome == "ambiguous"
             yield self._event(
                 "flexmw.retry.scheduled",
                 decision,
@@ -152,28 +128,57 @@ class RetryCall:
                 delay=delay,
                 delay_source="retry_after" if wait else "backoff",
             )
-            yield Sleep(delay)
+            try:
+                yield Sleep(delay)
+            except ClientClosed as error:
+                self.mark_lost(error, decision, "client_closed")
+                raise
             self.waited += delay
             if self.rewind is not None:
                 self.rewind()
 
-    def _attempt(self, bounded: bool) -> Request:
-        """A copy of the request for this attempt: instruments and inner components may change its headers."""
+    def _attempt(self) -> Request:
+        """A copy of the request for this attempt: instruments and inner components may change its headers.
+
+        Without a deadline every attempt keeps the caller's timeouts. With one, the timeouts of the steps before the
+        head shrink to what is left. The later ones wait for :meth:`_leaves`: the connection may be shared.
+        """
         timeout = self.timeout = dict(self.request.extensions.get("timeout") or {})
         attempt: Request = copy_request(self.request, timeout=timeout)
         if self.fresh_key and self.key:
             attempt.headers[KEY] = self.key
         if self.sent > 1:
             attempt.extensions[RESENDS] = self.sent - 1
-        if bounded:
+            if self.cookie is not None:
+                attempt.headers.pop("cookie", None)
+                if self.cookie:
+                    attempt.headers["cookie"] = self.cookie
+        if self.ends is not None:
+            left = self.ends - self.clock.monotonic()
+            if left <= 0:
+                raise self.too_late()
             attempt.extensions[DEADLINE] = self.ends
-            timeout.update(shrink(timeout, self._remaining()))
+            write = timeout.get("write")
+            timeout.update(shrink(timeout, left))
+            timeout["write"] = write
         return attempt
 
-    def _leaves(self, again: bool) -> None:
-        """The head goes out now. The wait for a connection has taken time that the timeouts did not count."""
-        if self.sent > 1 or self.options.deadline is not None:
-            self.timeout.update(shrink(self.timeout, self._remaining()))
+    def _leaves(self, again: bool, shared: bool) -> None:
+        """The head goes out now. The wait for a connection has taken time that the timeouts did not count.
+
+        :param again: the attempt sent a head before.
+        :param shared: the connection is HTTP/2: httpcore ends all its calls when the timeout of one of them is over.
+        """
+        now = self.clock.monotonic()
+        if self._is_over(now) or self.is_forgotten(now):
+            raise self.too_late()
+        if self.ends is not None:
+            own = dict(self.request.extensions.get("timeout") or {})
+            if shared:
+                self.timeout.clear()
+                self.timeout.update(own)
+            else:
+                self.timeout.update(shrink(own, self.ends - now))
         if not again:
             return
         if self.rewind is None:
@@ -181,24 +186,76 @@ class RetryCall:
         else:
             self.rewind()
 
-    def _remaining(self) -> float:
-        return self.ends - self.clock.monotonic()
+    def _is_over(self, moment: float) -> bool:
+        return self.ends is not None and moment >= self.ends
 
-    @property
-    def ends(self) -> float:
-        return self.began + (self.options.deadline or PATIENCE)
-
-    def _read(self, response: Response) -> tuple[RetryDecision, Wait | None]:
+    def _read(self, response: Response) -> Head | None:
+        """What the response says; ``None`` where it is a good one."""
         headers, status = response.headers, response.status_code
         if KEY_TTL in headers and (ttl := key_ttl(headers[KEY_TTL])) is not None:
             self.memory.trust(self.place, ttl=ttl, now=self.clock.monotonic())
-        if status < 400:
-            return GOOD, None
-        wait = wait_of(headers, now=self.clock.now())
-        explicit = wait is not None and wait.source != "reset"
-        asked = {"true": True, "false": False}.get(headers.get(SHOULD_RETRY, "").strip().lower())
-        event = of_status(status, retry_after=explicit, asked=asked)
-        return judge(event, self.safety, asked=asked), wait if explicit or status == 429 else None
+        elif self.memory.trusts_any and not self.safe:
+            self.memory.distrust(self.place)
+        classified = self.classified
+        if status < 400 and classified in (None, "answered"):
+            return None
+        head = read_head(status, headers, now=self.clock.now(), classified=classified)
+        if classified is None and not head.asked and self.safety == "none":
+            event = without_safety(
+                head.event,
+                status=status,
+                media_type=media_type_of(headers),
+                server=headers.get("server", "").lower(),
+                trust=self.options.refused_503,
+            )
+            head = Head(event, head.wait, head.asked)
+        return head
+
+    def _classify(self, response: Response, classify: Callable[[Any, bytes], object]) -> Generator[Effect, Any, Any]:
+        """Ask the user's function. It sees the beginning of every error body, and a good body that is small JSON."""
+        headers = response.headers
+        body: bytes | None = b""
+        is_small_json = has_whole_body_soon(headers) and "json" in media_type_of(headers)
+        if (response.status_code >= 400 or is_small_json) and media_type_of(headers) != "text/event-stream":
+            try:
+                body = yield Read(response, MAX_BODY_BYTES, partial=True)
+            except Exception as error:
+                if is_transport_error(error):
+                    self.mark_lost(error, judge("ambiguous", self.safety), "unsafe_method")
+                raise
+        event: Any = classify(response, decoded(body or b"", headers.get("content-encoding", "")))
+        if event not in (None, "refused", "ambiguous", "answered"):
+            expected = "a function that returns 'refused', 'ambiguous', 'answered' or None"
+            raise ConfigError("Retry(classify=...)", event, expected)
+        return event
+
+    def _check_quota(self, response: Response, attempt: Request) -> Generator[Effect, Any, tuple[str | None, bool]]:
+        """Whether a 429 says that the quota is used up, which no wait helps. Its body is read only if it is small and
+        the connection is this call's own. The second value: whether reading broke the response."""
+        headers = response.headers
+        if is_shared(response) or not has_whole_body_soon(headers) or "json" not in media_type_of(headers):
+            return None, False
+        seconds = min(DRAIN_SECONDS, max(0.0, self._remaining()) / 2)
+        _hurry(attempt, seconds)
+        try:
+            body = yield Read(response, MAX_BODY_BYTES, seconds)
+        except Exception as error:
+            if not is_transport_error(error):
+                raise
+            return None, True
+        plain = decoded(body or b"", headers.get("content-encoding", ""))
+        return ("insufficient_quota" if is_out_of_quota(plain, media_type_of(headers)) else None), False
+
+    def _give_up(self, response: Response, attempt: Request, delay: float) -> Discard:
+        # Each read may take as long as all of them: with half of what is left, the wait begins in time.
+        seconds = min(DRAIN_SECONDS, max(0.0, self._remaining() - delay) / 2)
+        if not is_shared(response):
+            _hurry(attempt, seconds)
+        return Discard(response, seconds)
+
+    def _remaining(self) -> float:
+        """Seconds until the deadline; without one, more than any bound that is taken from it."""
+        return 1e9 if self.ends is None else self.ends - self.clock.monotonic()
 
     def _examine(self, error: Exception, evidence: Evidence) -> RetryDecision:
         refused = any(unprocessed(detail, evidence.stream) for cause in causes_of(error) for detail in cause.args)
@@ -216,67 +273,40 @@ class RetryCall:
         delay = backoff(self.sent, chance) if wait is None else wait.seconds + options.jitter * chance
         if not decision.retry:
             return ("unsafe_method" if decision.row == "ambiguous" else "status"), delay
+        now = self.clock.monotonic()
+        if self.patience_ends is None:
+            self.patience_ends = now + max(PATIENCE, options.max_retry_after + options.jitter)
+        latest = self.patience_ends if self.ends is None else self.ends
+        may_have_run = self.may_have_run or decision.outcome == "ambiguous"
         stops: tuple[tuple[str, Callable[[], bool]], ...] = (
+            ("key_not_honoured", lambda: may_have_run and self.safety == "none"),
             ("attempts_exhausted", lambda: self.sent >= self.max_attempts),
             ("body_not_replayable", lambda: self.rewind is None and not untouched),
+            ("signature_used", lambda: not untouched and is_signed_once(self.request.headers)),
             ("retry_after_too_long", lambda: wait is not None and wait.seconds > options.max_retry_after),
-            ("deadline", lambda: delay >= self._remaining()),
-            ("budget", lambda: not self.budget.withdraw(options.budget_per_second, self.clock.monotonic())),
+            ("deadline", lambda: now + delay >= latest or self.is_forgotten(now + delay)),
+            # A wait that the server names spreads the load already: only guesses of this side cost budget.
+            ("budget", lambda: wait is None and not self.budget.withdraw(options.budget_per_second, now)),
         )
         return next((name for name, holds in stops if holds()), None), delay
 
     def _sign(self, response: Response, decision: RetryDecision = GOOD, reason: str | None = None) -> bool:
         """Write the outcome on a response. True where the loss of its body would be an ambiguous outcome."""
         plain = reason is None and self.sent == 1 and self.key is None
-        response.extensions["flexmw"] = AT_ONCE if plain else self._outcome(decision, reason)
+        response.extensions["flexmw"] = AT_ONCE if plain else self.outcome(decision, reason)
         if reason is not None and self.sdk_count is not None:
             response.headers[SHOULD_RETRY] = "false"
-        return not self.safe and self.safety == "none"
+            self.remember_failed(decision)
+        return not self.safe and (self.safety == "none" or self.sdk_count is not None)
 
     def _body_ended(self, error: BaseException | None) -> None:
         if error is not None and is_transport_error(error):
-            self._lost(error, judge("ambiguous", self.safety), "unsafe_method")
-
-    def _lost(self, error: BaseException, decision: RetryDecision, reason: str) -> None:
-        """Write the outcome on an error; remember the error if an SDK above must not repeat the request either."""
-        error.flexmw = self._outcome(decision, reason)  # type: ignore[attr-defined]
-        if self.sdk_count is not None and decision.outcome == "ambiguous" and self.safety == "none":
-            self.memory.remember_lost(self._fingerprint(), copy_without_references(error), self.clock.monotonic())
-
-    def _refuse_repetition(self) -> None:
-        """The SDK above repeats a call: warn once, and raise the same error again where the first was ambiguous."""
-        if self.memory.first_warning():
-            _log.warning(
-                "an SDK retries above flexmw (%s: %s): its repetitions get one attempt each; "
-                "build it with max_retries=0 and leave retrying to flexmw.Retry",
-                SDK_COUNT,
-                self.sdk_count,
-            )
-        if self.safety == "none":
-            error = self.memory.find_lost(self._fingerprint(), self.clock.monotonic())
-            if error is not None:
-                again = copy_without_references(error)
-                again.flexmw = self._outcome(judge("ambiguous", "none"), "given_back_before")  # type: ignore[attr-defined]
-                raise again
-
-    def _outcome(self, decision: RetryDecision, reason: str | None) -> Outcome:
-        return Outcome(decision.outcome, self.sent, self.waited, self.key, reason, decision.row)
+            self.mark_lost(error, judge("ambiguous", self.safety), "unsafe_method")
 
     def _event(self, event: str, decision: RetryDecision, kind: str, **details: Any) -> Emit:
         """An event for Tagging: the safety of a repetition and the kind of failure."""
         safety = "not_sent" if decision.outcome == "unsent" else self.safety
         return Emit(event, {**details, "safety": safety, "error_type": kind})
-
-    def _fingerprint(self) -> bytes:
-        """Equal for equal requests of one caller. A body that is not held in memory does not count."""
-        parts = (
-            self.place,
-            self.request.url.query.decode("ascii", "replace"),
-            *(self.request.headers.get(name, "") for name in CREDENTIALS),
-        )
-        digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=16)
-        digest.update(body_bytes(self.request.stream) or b"")
-        return digest.digest()
 
 
 def _is_hopeless(error: BaseException, evidence: Evidence) -> bool:

@@ -1,4 +1,4 @@
-"""What the calls of one Retry remember: which places honour idempotency keys, and which calls were lost.
+"""What the calls of one Retry remember: which places honour idempotency keys, and which calls of SDKs failed.
 
 Pure but for its lock. The caller hands in the time (monotonic seconds).
 
@@ -10,46 +10,77 @@ Pure but for its lock. The caller hands in the time (monotonic seconds).
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
+from dataclasses import dataclass
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["Memory"]
+__all__ = ["FailedCall", "Memory"]
 
 _MAX_ENTRIES: Final = 4096
 _LOST_CALL_SECONDS: Final = 120.0
 """How long an SDK that retries above Retry may repeat the same request."""
+_FAILED_CALL_SECONDS: Final = 600.0
+"""An SDK may wait longer before it repeats what a server refused with a long Retry-After."""
+_MAX_EQUAL_CALLS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCall:
+    """A call of an SDK under ``auto_key`` that was given back, for the SDK's repetition of it.
+
+    :param key: the key that the call was sent with; ``None`` where it was sent without one.
+    :param first_sent: when the call was first sent, in monotonic seconds.
+    :param may_have_run: whether an attempt of the call may have been executed.
+    """
+
+    key: str | None
+    first_sent: float
+    may_have_run: bool
 
 
 class Memory:
-    """Shared by threads and tasks; bounded in entries."""
+    """Shared by threads and tasks; bounded in entries and in bytes, because places are kept as digests."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._trusted: OrderedDict[str, float] = OrderedDict()
+        self._trusted: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
         self._lost: OrderedDict[bytes, tuple[float, BaseException]] = OrderedDict()
+        self._failed: OrderedDict[bytes, tuple[float, list[FailedCall]]] = OrderedDict()
         self._warned = False
 
     def trust(self, place: str, *, ttl: float, now: float) -> None:
         """Record that a place (method, origin and path) announced that it honours keys for ``ttl`` seconds."""
         with self._lock:
-            self._trusted[place] = now + ttl
-            self._trusted.move_to_end(place)
-            while len(self._trusted) > _MAX_ENTRIES:
-                self._trusted.popitem(last=False)
+            _put(self._trusted, _digest(place), (now + ttl, ttl))
+
+    def distrust(self, place: str) -> None:
+        """Record a response of a place that announced nothing: whatever the place announced before has ended."""
+        if self._trusted:
+            with self._lock:
+                self._trusted.pop(_digest(place), None)
+
+    @property
+    def trusts_any(self) -> bool:
+        return bool(self._trusted)
 
     def honours(self, place: str, *, now: float) -> bool:
         """Whether a place is known to honour keys now."""
+        return self.ttl(place, now=now) is not None
+
+    def ttl(self, place: str, *, now: float) -> float | None:
+        """For how many seconds a place honours a key after it was first sent; ``None`` where it is not known to."""
+        if not self._trusted:
+            return None
         with self._lock:
-            return self._trusted.get(place, now) > now
+            expires, ttl = self._trusted.get(_digest(place), (now, 0.0))
+            return ttl if expires > now else None
 
     def remember_lost(self, fingerprint: bytes, error: BaseException, now: float) -> None:
         """Record that a request was given back as ambiguous: its repetition gets the same error."""
         with self._lock:
-            self._lost[fingerprint] = (now + _LOST_CALL_SECONDS, error)
-            self._lost.move_to_end(fingerprint)
-            while len(self._lost) > _MAX_ENTRIES:
-                self._lost.popitem(last=False)
+            _put(self._lost, fingerprint, (now + _LOST_CALL_SECONDS, error))
 
     def find_lost(self, fingerprint: bytes, now: float) -> BaseException | None:
         """The error of an equal request that was given back as ambiguous within the last two minutes."""
@@ -57,8 +88,36 @@ class Memory:
             expires, error = self._lost.get(fingerprint, (0.0, None))
             return error if expires > now else None
 
+    def remember_failed(self, fingerprint: bytes, call: FailedCall, now: float) -> None:
+        """Record a call that was given back, so that its repetition is sent under the same key."""
+        with self._lock:
+            expires, calls = self._failed.get(fingerprint, (0.0, []))
+            calls = [*(calls if expires > now else []), call][-_MAX_EQUAL_CALLS:]
+            _put(self._failed, fingerprint, (now + _FAILED_CALL_SECONDS, calls))
+
+    def take_failed(self, fingerprint: bytes, now: float) -> FailedCall | None:
+        """The oldest equal call that was given back within the last ten minutes, taken out."""
+        with self._lock:
+            expires, calls = self._failed.get(fingerprint, (0.0, []))
+            if expires <= now or not calls:
+                return None
+            call, *rest = calls
+            self._failed[fingerprint] = (expires, rest)
+            return call
+
     def first_warning(self) -> bool:
         """True at the first call, False from then on."""
         with self._lock:
             first, self._warned = not self._warned, True
             return first
+
+
+def _put(entries: OrderedDict[bytes, Any], key: bytes, value: Any) -> None:
+    entries[key] = value
+    entries.move_to_end(key)
+    while len(entries) > _MAX_ENTRIES:
+        entries.popitem(last=False)
+
+
+def _digest(place: str) -> bytes:
+    return hashlib.blake2b(place.encode("utf-8", "replace"), digest_size=16).digest()

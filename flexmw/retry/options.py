@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from flexmw.kit.clock import Clock
+from flexmw.retry.core import Refused503
 
 __all__ = ["RetryOptions"]
 
@@ -34,6 +35,10 @@ class RetryOptions(Protocol):
     def budget_ratio(self) -> float: ...
     @property
     def budget_per_second(self) -> float: ...
+    @property
+    def refused_503(self) -> Refused503: ...
+    @property
+    def classify(self) -> Callable[[Any, bytes], object] | None: ...
     @property
     def clock(self) -> Clock: ...
     @property

@@ -108,7 +108,15 @@ def test_a_licence_never_makes_a_row_stricter_except_for_a_conflict() -> None:
         (503, False, True, "refused"),
         (503, False, False, "ambiguous"),
         (504, True, None, "ambiguous"),
-        (599, True, None, "answered"),
+        (505, True, None, "answered"),
+        (507, True, None, "ambiguous"),
+        (520, False, None, "ambiguous"),
+        (524, True, None, "ambiguous"),
+        (529, False, None, "ambiguous"),
+        (529, True, None, "refused"),
+        (529, False, True, "refused"),
+        (530, False, None, "ambiguous"),
+        (599, True, None, "ambiguous"),
     ],
 )
 def test_what_a_status_means(status: int, retry_after: bool, asked: bool | None, event: Event) -> None:

@@ -59,7 +59,7 @@ def test_giving_an_answer_up_may_take_half_of_what_the_deadline_leaves() -> None
     flow = flexmw.Retry(deadline=0.9, jitter=0.0, clock=clock).flow(httpx.Request("POST", "http://test"))
     next(flow)
     clock.advance(0.2)
-    effect = flow.send(httpx.Response(503, headers={"retry-after": "0.1"}))
+    effect = flow.send(httpx.Response(503, headers={"retry-after": "0.1"}, json={}))
     assert isinstance(effect, Discard)
     assert effect.seconds == pytest.approx(0.3)
 

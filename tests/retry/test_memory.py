@@ -61,5 +61,6 @@ def test_the_warning_is_given_once() -> None:
 def test_a_time_to_live_of_a_week_is_learned_as_well(ttl: str) -> None:
     policy = flexmw.Retry()
     request: Any = httpx.Request("POST", "https://api.test/v1/jobs", headers={"idempotency-key": "a"})
-    play(policy, [httpx.Response(200, headers={"idempotency-key-ttl": ttl})], request)
-    assert play(policy, [500, 200], request).count(flexmw.Send) == 2
+    answers = [httpx.Response(status, headers={"idempotency-key-ttl": ttl}) for status in (200, 500, 200)]
+    play(policy, answers[:1], request)
+    assert play(policy, answers[1:], request).count(flexmw.Send) == 2

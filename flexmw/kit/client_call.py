@@ -1,0 +1,61 @@
+"""The call of a client that a transport works for, as httpx and httpx2 keep it on the stack.
+
+A transport sees single requests. Redirects and authentication make several of them out of one call of the user, and
+nothing that a transport is handed says which belong together: the ``Request`` may be the same object in two calls, and
+another one within one call. Both libraries run the authentication flow of a call in one frame for as long as the call
+lasts; that flow identifies the call. Another transport of the two (called without a client) has no such frame.
+
+Checked with httpx 0.28 and httpx2 2.16.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+from typing import Any, Final
+
+__all__ = ["current_call", "keep_cookies"]
+
+_FRAME: Final = "_send_handling_auth"
+_LIBRARIES: Final = ("httpx", "httpx2")
+
+
+def current_call() -> Any:
+    """An object that lives for as long as the innermost call of a client on the stack; ``None`` without a client."""
+    frame = _frame()
+    return None if frame is None else frame.f_locals.get("auth_flow")
+
+
+def keep_cookies(request: Any, response: Any, cookie: str | None) -> str | None:
+    """Put the cookies of a response that the client will not see into the client's jar (RFC 6265 section 3, erratum
+    7604: a user agent processes the ``Set-Cookie`` of every response).
+
+    :param cookie: the ``Cookie`` header that the request was sent with; ``None`` where it had none.
+    :returns: the ``Cookie`` header for sending the request again; empty for none.
+    """
+    frame = _frame()
+    jar: Any = None if frame is None else getattr(frame.f_locals.get("self"), "cookies", None)
+    if jar is None:
+        return cookie
+    response.request = request
+    jar.extract_cookies(response)
+    probe = type(request)(request.method, request.url)
+    jar.set_cookie_header(probe)
+    set_now = {line.partition("=")[0].strip() for line in response.headers.get_list("set-cookie")}
+    pairs = {name: value for name, value in _pairs(cookie or "").items() if name not in set_now}
+    pairs.update((name, value) for name, value in _pairs(probe.headers.get("cookie", "")).items() if name in set_now)
+    return "; ".join(f"{name}={value}" for name, value in pairs.items())
+
+
+def _pairs(cookie: str) -> dict[str, str]:
+    parts = (part.strip().partition("=") for part in cookie.split(";") if part.strip())
+    return {name: value for name, _, value in parts}
+
+
+def _frame() -> FrameType | None:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code.co_name == _FRAME and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
+            return frame
+        frame = frame.f_back
+    return None

@@ -1,0 +1,171 @@
+"""The state of one call: its idempotency key, what makes a repetition safe, and what is known of its outcome."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from collections.abc import Callable
+from functools import cached_property
+from operator import itemgetter
+from typing import Any, Final
+
+from flexmw.contract import CREDENTIALS
+from flexmw.contract.sdk import parse_retry_count
+from flexmw.kit.deadline import timeout_error
+from flexmw.kit.effects import Request
+from flexmw.retry.body import body_bytes
+from flexmw.retry.budget import Budget
+from flexmw.retry.causes import copy_without_references
+from flexmw.retry.core import SAFE_METHODS, Event, Outcome, RetryDecision, Safety, judge
+from flexmw.retry.deadline import deadline_of
+from flexmw.retry.memory import FailedCall, Memory
+from flexmw.retry.options import RetryOptions
+
+__all__ = ["KEY", "Call"]
+
+_log = logging.getLogger("flexmw")
+
+KEY: Final = "idempotency-key"
+_SDK_COUNT: Final = "x-stainless-retry-count"
+_KEY_NAME, _SDK_COUNT_NAME = KEY.encode(), _SDK_COUNT.encode()
+_NAME: Final = itemgetter(0)
+"""Most requests carry neither header. A ``get`` of httpx's ``Headers`` searches all lines, and decodes them first."""
+
+
+class Call:
+    """One logical call, whatever the number of its attempts.
+
+    ``began`` and ``first_sent`` are monotonic seconds; an SDK's repetition was first sent by the call that it repeats.
+    ``ends`` is the deadline. ``may_have_run`` says whether an attempt may have been executed.
+    """
+
+    def __init__(self, options: RetryOptions, budget: Budget, memory: Memory, request: Request) -> None:
+        self.options, self.budget, self.memory, self.request = options, budget, memory, request
+        self.clock = options.clock
+        self.began = self.first_sent = self.clock.monotonic()
+        self.ends = None if options.deadline is None else deadline_of(request, options.deadline, self.began)
+        self.patience_ends: float | None = None
+        self.sdk_count: int | None = None
+        self.key: str | None = None
+        headers: Any = request.headers
+        names = b" ".join(map(_NAME, headers.raw)).lower()
+        if _KEY_NAME in names or _SDK_COUNT_NAME in names:
+            self.sdk_count = parse_retry_count(headers.get(_SDK_COUNT))
+            self.key = headers.get(KEY)
+        self.max_attempts = 1 if self.sdk_count else options.attempts
+        self.sent = 0
+        self.waited = 0.0
+        self.may_have_run = False
+        self.cookie: str | None = None
+        self.rewind: Callable[[], None] | None = None
+        self.safe = request.method in SAFE_METHODS
+        self.classified: Event | None = None
+        self.fresh_key = False
+        if self.key is None and options.auto_key and not self.safe and not self.sdk_count and self.keyed:
+            self.key, self.fresh_key = str(uuid.uuid4()), True
+
+    @cached_property
+    def origin(self) -> str:
+        url = self.request.url
+        host = f"[{url.host}]" if ":" in url.host else url.host
+        return f"{url.scheme}://{host}" + (f":{url.port}" if url.port else "")
+
+    @cached_property
+    def place(self) -> str:
+        """Method, origin and path: a server that announces a key TTL announces it for these."""
+        return f"{self.request.method} {self.origin}{self.request.url.path}"
+
+    @cached_property
+    def declared(self) -> bool:
+        """Whether the user says that the origin honours keys."""
+        return self.origin in self.options.key_origins
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the server is known to honour keys for this request, declared or learned."""
+        return self.declared or self.memory.honours(self.place, now=self.clock.monotonic())
+
+    @property
+    def safety(self) -> Safety:
+        if self.safe:
+            return "safe_method"
+        if self.key and self.keyed:
+            return "idempotency_key"
+        return "opt_in" if self.options.idempotent else "none"
+
+    def is_forgotten(self, moment: float) -> bool:
+        """Whether a server may have forgotten, at a moment, the key of an attempt that it may have executed."""
+        if not self.may_have_run or self.safe or not self.key or self.options.idempotent:
+            return False
+        ttl = self.memory.ttl(self.place, now=self.clock.monotonic())
+        return not self.declared if ttl is None else moment >= self.first_sent + ttl
+
+    def too_late(self) -> Exception:
+        return timeout_error(self.request, "PoolTimeout", "the time of the call is over; nothing was sent")
+
+    def mark_lost(self, error: BaseException, decision: RetryDecision, reason: str) -> None:
+        """Write the outcome on an error; remember the error if an SDK above must not repeat the request either."""
+        known = self.outcome(decision, reason)
+        error.flexmw = known  # type: ignore[attr-defined]
+        if self.sdk_count is not None and not self.safe:
+            if known.outcome == "ambiguous":
+                now = self.clock.monotonic()
+                self.memory.remember_lost(self.fingerprint(), copy_without_references(error), now)
+            self.remember_failed(decision)
+
+    def remember_failed(self, decision: RetryDecision) -> None:
+        """Let a repetition by the SDK above go on under the key of this call."""
+        if not self.safe and (self.key is not None or self.options.auto_key):
+            may_have_run = self.may_have_run or decision.outcome == "ambiguous"
+            call = FailedCall(self.key, self.first_sent, may_have_run)
+            self.memory.remember_failed(self.fingerprint(), call, self.clock.monotonic())
+
+    def resume_repetition(self, count: int) -> None:
+        """The SDK above repeats a call: warn once, go on under the key of that call, and raise the same error again
+        where the call may have been executed and nothing makes a repetition safe."""
+        if self.memory.first_warning():
+            _log.warning(
+                "an SDK retries above flexmw (%s: %s): its repetitions get one attempt each; "
+                "build it with max_retries=0 and leave retrying to flexmw.Retry",
+                _SDK_COUNT,
+                count,
+            )
+        if self.safe:
+            return
+        now = self.clock.monotonic()
+        unknown = False
+        if self.key is not None or self.options.auto_key:
+            failed = self.memory.take_failed(self.fingerprint(), now)
+            if failed is not None and self.key in (None, failed.key):
+                self.fresh_key = self.key is None and failed.key is not None
+                self.key, self.first_sent, self.may_have_run = failed.key, failed.first_sent, failed.may_have_run
+            unknown = failed is None and self.key is None
+        if self.safety != "none" and not unknown and not self.is_forgotten(now):
+            return
+        lost = self.memory.find_lost(self.fingerprint(), now)
+        if lost is None and not unknown and not self.may_have_run:
+            return
+        again = self.too_late() if lost is None else copy_without_references(lost)
+        again.flexmw = self.outcome(judge("ambiguous", "none"), "given_back_before")  # type: ignore[attr-defined]
+        raise again
+
+    def outcome(self, decision: RetryDecision, reason: str | None) -> Outcome:
+        """What is known of the whole call: an attempt that nothing came of does not undo an earlier one."""
+        outcome = decision.outcome
+        if self.may_have_run and (
+            outcome in ("unsent", "refused") or decision.row == "conflict" or self.safety == "none"
+        ):
+            outcome = "ambiguous"
+        return Outcome(outcome, self.sent, self.waited, self.key, reason, decision.row)
+
+    def fingerprint(self) -> bytes:
+        """Equal for equal requests of one caller. A body that is not held in memory does not count."""
+        parts = (
+            self.place,
+            self.request.url.query.decode("ascii", "replace"),
+            *(self.request.headers.get(name, "") for name in CREDENTIALS),
+        )
+        digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=16)
+        digest.update(body_bytes(self.request.stream) or b"")
+        return digest.digest()

@@ -1,0 +1,162 @@
+"""What belongs to the client: its cookies, its signatures, its end, and the options of the code around it."""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import anyio
+import httpx
+import httpx2
+import pytest
+
+import flexmw
+from flexmw.testing import FakeClock, HostileServer, play
+from flexmw.testing.hostile import Answer, Exchange, Fault
+from tests.clients.wires import WIRES, Wire
+from tests.retry.outcomes import outcome
+
+wires = pytest.mark.parametrize("wire", WIRES, ids=str)
+both = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+BUSY = (("Retry-After", "1"), ("Content-Type", "application/json"))
+
+
+@wires
+def test_cookies_of_a_response_that_is_given_up_go_into_the_jar_and_out_with_the_next_attempt(wire: Wire) -> None:
+    clock = FakeClock()
+    headers = (*BUSY, ("Set-Cookie", "sticky=b; Path=/"))
+    with HostileServer([Answer(503, headers=headers, body={})]) as server:
+        client = {"cookies": {"own": "1", "sticky": "a"}}
+        first, second = wire.call("POST", server.url, flexmw.Retry(clock=clock), clock=clock, client=client, times=2)
+        sent = [sorted((request.header("cookie") or "").split("; ")) for request in server.requests]
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert sent[0] == ["own=1", "sticky=a"]
+    assert sent[1] == ["own=1", "sticky=b"]
+    assert "sticky=b" in sent[2]
+
+
+@wires
+def test_a_response_without_cookies_changes_no_cookie(wire: Wire) -> None:
+    clock = FakeClock()
+    with HostileServer([Answer(503, headers=BUSY, body={})]) as server:
+        wire.call("GET", server.url, flexmw.Retry(clock=clock), clock=clock, headers={"Cookie": "a=1; b=2"})
+        assert [request.header("cookie") for request in server.requests] == ["a=1; b=2"] * 2
+
+
+SIGNED = [
+    {"authorization": 'Digest username="u", nonce="n", nc=00000001'},
+    {"authorization": 'OAuth oauth_nonce="n", oauth_signature="s"'},
+    {"authorization": 'Hawk id="i", nonce="n", mac="m"'},
+    {"authorization": "DPoP token", "dpop": "proof"},
+]
+
+
+@pytest.mark.parametrize("headers", SIGNED, ids=lambda headers: headers["authorization"].split()[0])
+def test_a_request_that_is_signed_for_once_is_not_repeated(headers: dict[str, str]) -> None:
+    refusal = httpx.Response(503, headers={"retry-after": "1"}, json={})
+    played = play(flexmw.Retry(), [refusal, 200], httpx.Request("GET", "http://test", headers=headers))
+    assert played.count(flexmw.Send) == 1
+    assert (outcome(played.answer).outcome, outcome(played.answer).reason) == ("refused", "signature_used")
+
+
+@wires
+def test_digest_authentication_sees_the_503_and_no_401(wire: Wire) -> None:
+    clock = FakeClock()
+    challenge = Answer(401, headers=(("WWW-Authenticate", 'Digest realm="r", nonce="n", qop="auth", algorithm=MD5'),))
+    with HostileServer([challenge, Answer(503, headers=BUSY, body={})]) as server:
+        client = {"auth": wire.library.DigestAuth("u", "p")}
+        [result] = wire.call("GET", server.url, flexmw.Retry(clock=clock), clock=clock, client=client)
+        assert (result.status_code, len(server.requests)) == (503, 2)
+
+
+@wires
+def test_a_signed_request_that_was_never_sent_is_tried_again(wire: Wire) -> None:
+    clock, server = FakeClock(), HostileServer()
+    with server, server.refusing():
+        [error] = wire.call("POST", server.url, flexmw.Retry(clock=clock), clock=clock, headers=SIGNED[0])
+    assert outcome(error).attempts == 3
+
+
+# --- the end of a client ---------------------------------------------------------------------------------------------
+
+
+@both
+def test_closing_a_blocking_client_ends_its_waits_and_nothing_is_sent_afterwards(library: Any) -> None:
+    with HostileServer(then="429:seconds=30") as server, ThreadPoolExecutor() as pool:
+        client = flexmw.wrap_client(library.Client(trust_env=False))
+        call = pool.submit(client.post, server.url)
+        server.wait_for(1, "requests")
+        time.sleep(0.3)
+        client.close()
+        with pytest.raises(RuntimeError, match="closed") as caught:
+            call.result(10.0)
+        assert len(server.requests) == 1
+    assert (outcome(caught.value).outcome, outcome(caught.value).reason) == ("refused", "client_closed")
+
+
+@pytest.mark.parametrize("wire", [wire for wire in WIRES if wire.backend], ids=str)
+def test_closing_an_async_client_ends_its_waits_and_nothing_is_sent_afterwards(wire: Wire) -> None:
+    async def run() -> None:
+        client = flexmw.wrap_client(wire.library.AsyncClient(trust_env=False))
+
+        async def call() -> None:
+            with pytest.raises(RuntimeError, match="closed") as caught:
+                await client.post(server.url)
+            errors.append(caught.value)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await anyio.to_thread.run_sync(lambda: server.wait_for(1, "requests"))
+            await anyio.sleep(0.3)
+            await client.aclose()
+
+    errors: list[Any] = []
+    with HostileServer(then="429:seconds=30") as server:
+        anyio.run(run, backend=wire.backend or "asyncio")
+        assert len(server.requests) == 1
+    assert [outcome(error).reason for error in errors] == ["client_closed"]
+
+
+# --- what is given up ------------------------------------------------------------------------------------------------
+
+
+class Chunks(Fault):
+    """A refusal whose chunk extension comes in drops: no piece of the body, and no silence either."""
+
+    def run(self, exchange: Exchange) -> None:
+        exchange.raw(b"HTTP/1.1 503 Busy\r\nRetry-After: 0.1\r\nContent-Type: application/json\r\n")
+        exchange.raw(b"Transfer-Encoding: chunked\r\n\r\n2;")
+        for _ in range(100):
+            exchange.raw(b"x")
+            exchange.pause(0.1)
+
+
+@wires
+def test_a_body_that_drips_between_its_pieces_holds_nobody(wire: Wire) -> None:
+    with HostileServer([Chunks()]) as server:
+        began = time.monotonic()
+        [result] = wire.call("POST", server.url, flexmw.Retry())
+        assert result.status_code == 200
+        assert time.monotonic() - began < 6.0
+
+
+# --- the code around -------------------------------------------------------------------------------------------------
+
+
+def test_options_reach_a_thread_that_is_handed_a_copy_of_the_context() -> None:
+    policy = flexmw.Retry(attempts=4)
+    with flexmw.retry_options(attempts=2), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(contextvars.copy_context().run, policy.for_call, {}).result() == flexmw.Retry(attempts=2)
+
+
+def test_options_in_a_generator_that_another_context_ends_raise_nothing() -> None:
+    def dependency() -> Iterator[None]:
+        with flexmw.retry_options(attempts=2):
+            yield
+
+    generator = dependency()
+    contextvars.copy_context().run(next, generator)
+    assert contextvars.copy_context().run(next, generator, "ended") == "ended"

@@ -1,0 +1,233 @@
+"""What responses mean: statuses, proxies that answer for an origin, quotas, and the user's own function."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+import flexmw
+from flexmw.testing import FakeClock, HostileServer, play
+from flexmw.testing.hostile import Answer, Exchange, Fault
+from tests.clients.wires import WIRES, Wire
+from tests.retry.outcomes import outcome
+
+wires = pytest.mark.parametrize("wire", WIRES, ids=str)
+QUOTA = {"error": {"message": "m", "type": "insufficient_quota", "code": "insufficient_quota", "param": None}}
+
+
+def call(wire: Wire, method: str, url: str, clock: FakeClock, /, **options: Any) -> Any:
+    request = {"json": {"n": 1}} if method == "POST" else {}
+    [result] = wire.call(method, url, flexmw.Retry(clock=clock, **options), clock=clock, **request)
+    return result
+
+
+@wires
+@pytest.mark.parametrize("status", [507, 520, 522, 524, 529, 530, 599])
+def test_an_unknown_5xx_is_as_ambiguous_as_a_500(wire: Wire, status: int) -> None:
+    clock = FakeClock()
+    with HostileServer([Answer(status)]) as server:
+        given = call(wire, "POST", server.url, clock)
+        assert (given.status_code, outcome(given).outcome, outcome(given).reason) == (
+            status,
+            "ambiguous",
+            "unsafe_method",
+        )
+    with HostileServer([Answer(status)]) as server:
+        assert call(wire, "GET", server.url, clock).status_code == 200
+
+
+@wires
+@pytest.mark.parametrize(
+    "headers", [(("Retry-After", "1"),), (("x-should-retry", "true"),), (("Retry-After", "0"),)], ids=str
+)
+@pytest.mark.parametrize("status", [503, 529])
+def test_an_overloaded_origin_that_says_when_to_come_back_has_refused(wire: Wire, status: int, headers: Any) -> None:
+    clock = FakeClock()
+    with HostileServer([Answer(status, headers=headers, executes=False)]) as server:
+        result = call(wire, "POST", server.url, clock, random=lambda: 0.5)
+        assert (result.status_code, server.executions, len(server.requests)) == (200, 1, 2)
+    assert clock.slept[0] > 0.2, "a zero is no wait: the backoff stays"
+
+
+TEXT = (("Retry-After", "5"), ("Content-Type", "text/html; charset=utf-8"), ("Server", "Varnish"))
+
+
+@wires
+@pytest.mark.parametrize(("trust", "sent"), [("json", 1), ("never", 1), ("any", 2)])
+def test_a_503_without_json_may_be_a_proxy_that_has_lost_the_response(wire: Wire, trust: str, sent: int) -> None:
+    clock = FakeClock()
+    with HostileServer([Answer(503, headers=TEXT, body="<h1>Backend fetch failed</h1>", executes=True)]) as server:
+        result = call(wire, "POST", server.url, clock, refused_503=trust)
+        assert len(server.requests) == sent
+    assert outcome(result).outcome == ("answered" if sent == 2 else "ambiguous")
+
+
+@wires
+def test_such_a_503_is_a_refusal_to_a_get_and_with_x_should_retry(wire: Wire) -> None:
+    clock = FakeClock()
+    with HostileServer([Answer(503, headers=TEXT, body="x")]) as server:
+        assert call(wire, "GET", server.url, clock).status_code == 200
+    with HostileServer([Answer(503, headers=(*TEXT, ("x-should-retry", "true")), body="x")]) as server:
+        assert call(wire, "POST", server.url, clock).status_code == 200
+
+
+def test_never_means_json_neither() -> None:
+    policy = flexmw.Retry(refused_503="never")
+    refusal = httpx.Response(503, headers={"retry-after": "1"}, json={})
+    played = play(policy, [refusal, 200], httpx.Request("POST", "http://test"))
+    assert played.count(flexmw.Send) == 1
+    assert outcome(played.answer).outcome == "ambiguous"
+
+
+@wires
+def test_a_404_that_lighttpd_writes_for_an_origin_that_fell_silent_is_ambiguous(wire: Wire) -> None:
+    clock = FakeClock()
+    page = Answer(
+        404, headers=(("Server", "lighttpd/1.4.69"), ("Content-Type", "text/html")), body="404", executes=True
+    )
+    with HostileServer(then=page) as server:
+        assert outcome(call(wire, "POST", server.url, clock)).outcome == "ambiguous"
+        assert outcome(call(wire, "GET", server.url, clock)).outcome == "answered"
+        assert len(server.requests) == 2
+
+
+@wires
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_a_quota_that_is_used_up_is_not_waited_for(wire: Wire, coding: str) -> None:
+    clock, body = FakeClock(), json.dumps(QUOTA).encode()
+    headers: Any = (("Content-Type", "application/json"),)
+    if coding == "gzip":
+        body, headers = gzip.compress(body), (*headers, ("Content-Encoding", "gzip"))
+    with HostileServer(then=Answer(429, headers=headers, body=body)) as server:
+        result = call(wire, "POST", server.url, clock)
+        assert (len(server.requests), clock.slept) == (1, [])
+    assert (outcome(result).outcome, outcome(result).reason) == ("refused", "insufficient_quota")
+    assert result.json() == QUOTA
+
+
+@wires
+def test_a_429_whose_body_comes_in_drops_is_retried_in_time(wire: Wire) -> None:
+    class Drops(Fault):
+        def run(self, exchange: Exchange) -> None:
+            exchange.start(429, (("Retry-After", "0.1"), ("Content-Type", "application/json")), 400)
+            for _ in range(400):
+                exchange.send(b" ")
+                exchange.pause(0.05)
+
+    with HostileServer([Drops()]) as server:
+        [result] = wire.call("POST", server.url, flexmw.Retry(), json={})
+        assert (result.status_code, len(server.requests)) == (200, 2)
+
+
+@wires
+def test_over_http2_the_body_of_a_429_is_not_read(wire: Wire) -> None:
+    clock = FakeClock()
+    with HostileServer([Answer(429, body=QUOTA)], tls=True, http2=True) as server:
+        options = {"http2": True, "verify": server.client_context()}
+        [result] = wire.call("POST", server.url, flexmw.Retry(clock=clock), clock=clock, client=options, json={})
+    assert result.status_code == 200
+
+
+# --- the user's own function -----------------------------------------------------------------------------------------
+
+
+def github(response: Any, body: bytes) -> str | None:
+    if response.status_code == 403 and response.headers.get("x-ratelimit-remaining") == "0":
+        return "refused"
+    return "refused" if response.status_code == 403 and b"secondary rate limit" in body else None
+
+
+@wires
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Answer(403, headers=(("x-ratelimit-remaining", "0"), ("Retry-After", "2"))),
+        Answer(403, headers=(("Retry-After", "2"),), body={"message": "You have exceeded a secondary rate limit"}),
+    ],
+    ids=["remaining", "body"],
+)
+def test_a_function_can_call_a_status_a_refusal(wire: Wire, refusal: Answer) -> None:
+    clock = FakeClock()
+    with HostileServer([refusal, Answer(403)]) as server:
+        result = call(wire, "POST", server.url, clock, classify=github, random=lambda: 0.0)
+        assert (result.status_code, len(server.requests), clock.slept) == (403, 2, [2.0])
+    assert outcome(result).outcome == "answered"
+
+
+@wires
+@pytest.mark.parametrize(
+    ("word", "method", "sent", "said"),
+    [
+        ("refused", "POST", 2, "answered"),
+        ("ambiguous", "POST", 1, "ambiguous"),
+        ("ambiguous", "GET", 2, "answered"),
+        ("answered", "GET", 1, "answered"),
+        (None, "GET", 2, "answered"),
+    ],
+)
+def test_each_word_of_a_function_is_a_row_of_the_table(
+    wire: Wire, word: str, method: str, sent: int, said: str
+) -> None:
+    clock = FakeClock()
+    with HostileServer([Answer(500)]) as server:
+        result = call(
+            wire,
+            method,
+            server.url,
+            clock,
+            classify=lambda response, body: word if response.status_code == 500 else None,
+        )
+        assert (len(server.requests), outcome(result).outcome) == (sent, said)
+
+
+@wires
+def test_a_function_sees_the_decoded_beginning_of_an_error_body_and_the_caller_still_gets_all_of_it(wire: Wire) -> None:
+    clock, seen, body = FakeClock(), [], json.dumps({"why": "x" * 200_000}).encode()
+    headers = (("Content-Type", "application/json"), ("Content-Encoding", "gzip"))
+    with HostileServer(
+        [Answer(404, headers=headers, body=gzip.compress(body)), Answer(404, body=b"y" * 300_000)]
+    ) as server:
+
+        def classify(response: Any, start: bytes) -> None:
+            seen.append((response.status_code, start))
+
+        policy = flexmw.Retry(clock=clock, classify=classify)
+        first, second = wire.call("GET", server.url, policy, clock=clock, times=2)
+    assert seen == [(404, body[:65536]), (404, b"y" * 65536)]
+    assert (first.content, second.content) == (body, b"y" * 300_000)
+
+
+@wires
+def test_a_200_that_holds_an_error_can_be_named(wire: Wire) -> None:
+    def classify(response: Any, body: bytes) -> str | None:
+        return "refused" if b'"rate limited"' in body else None
+
+    clock = FakeClock()
+    with HostileServer([Answer(200, body={"errors": "rate limited"}, executes=False)]) as server:
+        result = call(wire, "POST", server.url, clock, classify=classify)
+        assert (result.status_code, len(server.requests), server.executions) == (200, 2, 1)
+
+
+def test_a_good_stream_is_never_read_for_a_function() -> None:
+    stream = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=b"data: x\n\n")
+    seen: list[bytes] = []
+    play(
+        flexmw.Retry(classify=lambda response, body: seen.append(body)), [stream], httpx.Request("POST", "http://test")
+    )
+    assert seen == [b""]
+
+
+def test_another_word_is_refused() -> None:
+    policy = flexmw.Retry(classify=lambda response, body: "retry")
+    played = play(policy, [500], httpx.Request("GET", "http://test"))
+    assert "expected a function that returns 'refused', 'ambiguous', 'answered' or None" in str(played.error)
+
+
+def test_x_should_retry_false_stops_a_function_too() -> None:
+    policy = flexmw.Retry(classify=lambda response, body: "refused")
+    refusal = httpx.Response(403, headers={"x-should-retry": "false"})
+    assert play(policy, [refusal, 200], httpx.Request("GET", "http://test")).count(flexmw.Send) == 1
