@@ -3,6 +3,24 @@
 >>> from flexmw.tagging import Tagging
 >>> Tagging(codes=("quota_frozen",))
 Tagging(types=(), codes=('quota_frozen',), exception_text=True, server_address=True, server_span=False, call_span=False)
+
+A span attribute is one row in :mod:`flexmw.kit.semconv` and the line that sets it. ``tests/tagging/test_names.py``
+compares every such name in the package with the rows. Where the lines are:
+
+==================================  ================================================================================
+Facts of a component                in that component: ``exchange.facts["flexmw.rate_limiting.result"] = ...``;
+                                    ``SpanWriter`` in ``span_writer.py`` copies them to the server span
+``flexmw.error.*``                  ``Vocabulary.attributes`` in ``core.py``
+``flexmw.response.outcome``         ``RequestTelemetry`` in ``request.py``
+``http.request.resend_count``       ``write_resend_count`` in ``attempt_span.py``
+``flexmw.retry.*`` on a call span   ``CallTelemetry`` in ``call.py``
+Attributes of a new server span     ``server_span.py``
+``exception.*``                     ``exception_attributes`` in ``core.py``, for ``ExceptionRecorder`` in
+                                    ``exceptions.py``
+==================================  ================================================================================
+
+Metrics of requests are in ``metrics.py``, those of calls in ``call.py``; warnings in ``diagnostics.py``; what is known
+about the inside of FastAPI, Starlette and OpenTelemetry contrib in ``instruments/``.
 """
 
 from __future__ import annotations

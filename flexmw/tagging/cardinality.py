@@ -1,4 +1,4 @@
-"""Values held to the table: closed attributes to their sets, metrics to so many series, each made once.
+"""Bounded cardinality: closed attributes are held to their values, metrics to a number of series.
 
 >>> from flexmw.kit.semconv import METRICS
 >>> series = Series(METRICS["flexmw.client.retries"], Bounds())
@@ -15,28 +15,27 @@ from typing import Any, Final
 from flexmw.kit.semconv import ATTRIBUTES, OTHER, SERIES, Metric
 from flexmw.tagging.core import Attributes, Value
 
-__all__ = ["Bounds", "Series", "closed", "some"]
+__all__ = ["Bounds", "Series", "attributes_of", "closed_value"]
 
 _DECLARED: Final = frozenset({"flexmw.error.type", "flexmw.error.code"})
-"""An application may declare values of these: a vocabulary has held them to their set already."""
+"""Applications may declare values of these attributes. A ``Vocabulary`` has already held them to the larger set."""
 
-
-_PLAIN: Final = (str, int, float, type(None))
+_ATTRIBUTE_TYPES: Final = (str, int, float, type(None))
 
 
 class Bounds:
-    """The values that each open attribute has taken so far, over all instruments of a component."""
+    """The values that each open attribute has taken so far, in all instruments of one component."""
 
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
         self._seen: dict[str, set[Value]] = {}
 
-    def hold(self, name: str, value: Value) -> Value | None:
-        """The value; where it is one too many ``_OTHER``, and ``None`` where that is not of its kind."""
+    def admit(self, name: str, value: Value) -> Value | None:
+        """The value if the attribute may take it. Above the bound: ``_OTHER`` for a text, ``None`` for a number."""
         row = ATTRIBUTES[name]
         if row.values:
-            return value if name in _DECLARED else closed(name, value)
+            return value if name in _DECLARED else closed_value(name, value)
         if row.bound is None:
             return value
         seen = self._seen.setdefault(name, set())
@@ -48,7 +47,7 @@ class Bounds:
 
 
 class Series:
-    """The attribute sets of one instrument, by the values that its attributes take, in the order of the table."""
+    """The attribute sets of one instrument. Each is built once and then found by its values."""
 
     __slots__ = ("_bounds", "_made", "_names", "_sets")
 
@@ -58,12 +57,15 @@ class Series:
         self._sets: set[tuple[tuple[str, Value], ...]] = set()
 
     def of(self, values: tuple[Value | None, ...]) -> Attributes:
-        """The attributes; the same object for the same values, not to be changed."""
+        """The attributes for these values. Equal values give the same dict, which must not be changed.
+
+        :param values: in the order of the metric's row; ``None`` leaves an attribute out.
+        """
         try:
             made = self._made.get(values)
-        except TypeError:  # a list, say, of a plugin
+        except TypeError:  # not hashable, such as a list of a plugin
             given: tuple[Any, ...] = values
-            return self.of(tuple(value if isinstance(value, _PLAIN) else OTHER for value in given))
+            return self.of(tuple(value if isinstance(value, _ATTRIBUTE_TYPES) else OTHER for value in given))
         if made is None:
             made = self._make(values)
             if len(self._made) < SERIES:
@@ -71,31 +73,30 @@ class Series:
         return made
 
     def _make(self, values: tuple[Value | None, ...]) -> Attributes:
-        found: Attributes = {}
+        attributes: Attributes = {}
         for name, value in zip(self._names, values, strict=True):
-            held = None if value is None else self._bounds.hold(name, value)
-            if held is not None:
-                found[name] = held
-        key = tuple(found.items())
+            admitted = None if value is None else self._bounds.admit(name, value)
+            if admitted is not None:
+                attributes[name] = admitted
+        key = tuple(attributes.items())
         if key not in self._sets:
             if len(self._sets) >= SERIES:
-                return {name: value for name, value in found.items() if ATTRIBUTES[name].bound is None}
+                return {name: value for name, value in attributes.items() if ATTRIBUTES[name].bound is None}
             self._sets.add(key)
-        return found
+        return attributes
 
 
-def closed(name: str, value: object) -> str | None:
-    """A value of a closed attribute; anything else becomes ``_OTHER``."""
+def closed_value(name: str, value: object) -> str | None:
+    """``value`` if it is one of the attribute's values, else ``_OTHER``; ``None`` stays ``None``."""
     if value is None:
         return None
     return value if isinstance(value, str) and value in ATTRIBUTES[name].values else OTHER
 
 
-def some(*pairs: tuple[str, Any]) -> Attributes:
-    """Pairs without those that are ``None``, closed values held to their set."""
-    found: Attributes = {}
+def attributes_of(*pairs: tuple[str, Any]) -> Attributes:
+    """Attributes from pairs of name and value: ``None`` is left out, closed attributes are held to their values."""
+    attributes: Attributes = {}
     for name, value in pairs:
         if value is not None:
-            known = closed(name, value) if ATTRIBUTES[name].values else value
-            found[name] = value if known is None else known
-    return found
+            attributes[name] = (closed_value(name, value) or OTHER) if ATTRIBUTES[name].values else value
+    return attributes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Final
 
 from flexmw.kit.asgi import ASGIApp
 from flexmw.kit.clock import SYSTEM, Clock
@@ -13,13 +13,18 @@ from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request
 from flexmw.kit.options import check, documented, flag, function, option, optional, several, text
 from flexmw.kit.semconv import CODES, TYPES
-from flexmw.tagging.asgi import Tagged
+from flexmw.tagging.asgi import TaggingApp
 from flexmw.tagging.core import Vocabulary
-from flexmw.tagging.flow import tagged
+from flexmw.tagging.diagnostics import Diagnostics
+from flexmw.tagging.flow import tagging_flow
+from flexmw.tagging.instruments import starlette
 from flexmw.tagging.otel import Otel
 from flexmw.tagging.settings import Settings
 
 __all__ = ["Tagging"]
+
+_MAX_ERROR_KINDS: Final = 256
+"""Combinations of type, code and source whose attributes are kept; a client's upstream may send any code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,20 +113,23 @@ class Tagging:
         check(self)
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
-        """The server face: ``app`` with its requests told about."""
-        return Tagged(app, self._settings)
+        """The server side: ``app``, with its requests observed."""
+        return TaggingApp(app, self._settings)
 
     def flow(self, request: Request) -> Flow:
-        """The client face: one logical call."""
-        return tagged(self._settings, request)
+        """The client side: one call, observed."""
+        return tagging_flow(self._settings, request)
 
     @cached_property
     def _settings(self) -> Settings:
+        otel = Otel(self.tracer_provider, self.meter_provider, self.logger_provider, clock=self.clock)
+        vocabulary = Vocabulary(frozenset((*TYPES, *self.types)), frozenset((*CODES, *self.codes)))
         return Settings(
-            Otel(self.tracer_provider, self.meter_provider, self.logger_provider, clock=self.clock),
-            vocabulary=Vocabulary(frozenset((*TYPES, *self.types)), frozenset((*CODES, *self.codes))),
+            otel=otel,
+            diagnostics=Diagnostics(otel, server_span=self.server_span),
             clock=self.clock,
-            route=self.route,
+            error_attributes=lru_cache(_MAX_ERROR_KINDS)(vocabulary.attributes),
+            route=starlette.route_of if self.route is None else self.route,
             exception_text=self.exception_text,
             server_address=self.server_address,
             call_span=self.call_span,

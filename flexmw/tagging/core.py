@@ -1,4 +1,4 @@
-"""What telemetry says about a request or a call: values in, attributes and decisions out.
+"""Attributes and decisions of telemetry as pure functions.
 
 >>> status_of(429, server=True), status_of(429, server=False), status_of(503, server=True)
 ('unset', 'error', 'error')
@@ -23,15 +23,15 @@ __all__ = [
     "INCOMPLETE",
     "Attributes",
     "Ending",
+    "ExceptionTarget",
     "Mode",
     "Value",
     "Vocabulary",
-    "Who",
     "ending",
     "error_type",
     "exception_attributes",
+    "exception_target",
     "mode_of",
-    "recorder",
     "resend_count",
     "retry_count",
     "safe_query",
@@ -44,13 +44,13 @@ Value: TypeAlias = str | int | float | bool
 Attributes: TypeAlias = dict[str, Value]
 Ending: TypeAlias = Literal["complete", "failed", "client_disconnected", "cancelled"]
 Mode: TypeAlias = Literal["auto", "logs", "logs/dup"]
-Who: TypeAlias = Literal["log", "span", "both", "host", "nobody"]
+ExceptionTarget: TypeAlias = Literal["log", "span", "both", "framework", "nobody"]
 
 INCOMPLETE: Final = "incomplete_response"
-"""``error.type`` of an app that returned before it had answered."""
+"""``error.type`` of an app that returned before its response was complete."""
 
 DISCONNECTED: Final = "client_disconnected"
-"""``error.type`` of a response whose reader left and whose app took it quietly."""
+"""``error.type`` of a response whose client disconnected, where the app raised nothing."""
 
 _OTHER: Final = "_OTHER"
 _BARE_CODE: Final = re.compile(r"http_[45]\d\d")
@@ -85,45 +85,50 @@ _SECRET_PARAMETERS: Final = frozenset(
         "x-goog-signature",
     }
 )
-"""The conventions' list of signatures, and the names under which API keys travel."""
+"""Query parameters that carry credentials: the semantic conventions' list of signatures, and names of API keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The closed sets of the envelope's types and codes: the contract's and those an application declares."""
+    """The closed sets of the error object's types and codes: the contract's and those that an application declares."""
 
     types: frozenset[str]
     codes: frozenset[str]
 
-    def facts(self, type: str | None, code: str | None, source: str | None) -> Attributes:
-        """The attributes of an error answer; what is in neither set becomes ``_OTHER``, what is unknown is left out."""
-        facts: Attributes = {}
+    def attributes(self, type: str | None, code: str | None, source: str | None) -> Attributes:
+        """The attributes of an error response. A value outside its set becomes ``_OTHER``, ``None`` is left out."""
+        attributes: Attributes = {}
         if type is not None:
-            facts["flexmw.error.type"] = type if type in self.types else _OTHER
+            attributes["flexmw.error.type"] = type if type in self.types else _OTHER
         if code is not None:
             known = code in self.codes or _BARE_CODE.fullmatch(code)
-            facts["flexmw.error.code"] = code if known else _OTHER
+            attributes["flexmw.error.code"] = code if known else _OTHER
         if source is not None:
-            facts["flexmw.error.source"] = source
-        return facts
+            attributes["flexmw.error.source"] = source
+        return attributes
 
 
 def status_of(status: int, *, server: bool) -> Literal["unset", "error"]:
-    """The span status of an HTTP status: a client error is no failure of the server (HTTP spans, "Status")."""
+    """The span status for an HTTP status. A client error (4xx) is an error on client spans only.
+
+    The source is section "Status" of the semantic conventions for HTTP spans.
+    """
     return "error" if status >= (500 if server else 400) else "unset"
 
 
 def type_name(error: BaseException) -> str:
-    """A class as ``error.type`` and ``exception.type`` name it: qualified, builtins bare."""
+    """The class name for ``error.type`` and ``exception.type``: with its module, except for builtins."""
     cls = type(error)
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def error_type(status: int | None, error: BaseException | None, *, server: bool = True) -> str | None:
-    """One value per failure: the exception's class, else the status where that is one; ``None`` otherwise.
+    """The value of ``error.type``: the exception's class, else an error status as text, else ``None``.
 
-    A client's class is bare (``ConnectError``), as httpx's instrumentors write it on the attempts' spans: the values of
-    span and metric must be the same to be of use.
+    On the client the class name has no module (``ConnectError``), because httpx's instrumentors write it like that on
+    the spans of attempts, and span and metric must have equal values to be compared.
+
+    :param status: the status that was sent or received; ``None`` where none was.
     """
     if error is not None:
         return type_name(error) if server else type(error).__qualname__
@@ -133,7 +138,10 @@ def error_type(status: int | None, error: BaseException | None, *, server: bool 
 
 
 def ending(error: BaseException | None, *, complete: bool, disconnected: bool) -> Ending:
-    """How a response ended, in that order of precedence: it was whole, its reader left, we were stopped, it broke."""
+    """How a response ended: ``complete``, else ``cancelled``, else ``client_disconnected``, else ``failed``.
+
+    :param error: what the app has raised.
+    """
     if complete:
         return "complete"
     if error is not None and not isinstance(error, Exception):
@@ -142,19 +150,20 @@ def ending(error: BaseException | None, *, complete: bool, disconnected: bool) -
 
 
 def mode_of(opt_in: str | None) -> Mode:
-    """What ``OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN`` asks for; anything unknown is as if unset."""
+    """The mode that ``OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN`` sets; an unknown value counts as unset (``auto``)."""
     words = {word.strip() for word in (opt_in or "").split(",")}
     return "logs/dup" if "logs/dup" in words else "logs" if "logs" in words else "auto"
 
 
-def recorder(*, host: bool, mode: Mode, log: bool, span: bool) -> Who:
-    """Who records an exception, so that it is recorded exactly once.
+def exception_target(*, framework: bool, mode: Mode, log: bool, span: bool) -> ExceptionTarget:
+    """Where flexmw records an exception, so that it is recorded exactly once.
 
-    :param host: an instrument of the host records it already.
-    :param log: a logger listens. :param span: a span that we may write on records.
+    :param framework: an instrument of the app or around flexmw records it.
+    :param log: a logger exports the event.
+    :param span: a span that flexmw can write to is recording.
     """
-    if host:
-        return "host"
+    if framework:
+        return "framework"
     if mode == "logs/dup":
         return "both" if log and span else "log" if log else "span" if span else "nobody"
     if log:
@@ -163,21 +172,25 @@ def recorder(*, host: bool, mode: Mode, log: bool, span: bool) -> Who:
 
 
 def secrets_in(headers: Iterable[tuple[str, str]], query: str = "") -> tuple[str, ...]:
-    """Values that must not be repeated: credentials of this very request, as sent and as decoded, longest first."""
-    found: set[str] = set()
+    """The credentials of a request, as sent and as decoded, longest first, so that no credential is replaced in part.
+
+    :param headers: names in lower case.
+    :param query: the raw query string.
+    """
+    secrets: set[str] = set()
     for name, value in headers:
         if name in _SECRET_HEADERS:
-            found.update((value, value.strip('"')))
-            found.update(value.split())
+            secrets.update((value, value.strip('"')))
+            secrets.update(value.split())
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if name.lower() in _SECRET_PARAMETERS:
-            found.update((value, unquote_plus(value)))
-    return tuple(sorted((value for value in found if len(value) >= 6), key=len, reverse=True))
+            secrets.update((value, unquote_plus(value)))
+    return tuple(sorted((value for value in secrets if len(value) >= 6), key=len, reverse=True))
 
 
 def safe_query(query: str) -> str:
-    """A query without the values of parameters that carry credentials or signatures."""
+    """The query with the values of parameters that carry credentials or signatures replaced by ``REDACTED``."""
     parts: list[str] = []
     for part in query.split("&"):
         name, equals, _ = part.partition("=")
@@ -186,9 +199,12 @@ def safe_query(query: str) -> str:
 
 
 def exception_attributes(error: BaseException, secrets: tuple[str, ...] = (), *, text: bool = True) -> Attributes:
-    """``exception.*`` of a log event: the class, and message and stack after the redactor.
+    """The attributes ``exception.*``: the class, and message and stack after the redactor.
 
-    The stack keeps its end, where the exception was raised. ``text=False`` leaves message and stack out.
+    A long stack keeps its end, where the exception was raised.
+
+    :param secrets: texts that are replaced by ``***``.
+    :param text: ``False`` leaves message and stack out.
     """
     attributes: Attributes = {"exception.type": type_name(error)}
     if not text:
@@ -204,13 +220,17 @@ def exception_attributes(error: BaseException, secrets: tuple[str, ...] = (), *,
 
 
 def retry_count(value: str | None) -> int | None:
-    """The attempt number that an SDK states in ``x-stainless-retry-count``, held to 0..100."""
+    """The number in an SDK's header ``x-stainless-retry-count``, at most 100; ``None`` where it is not a number."""
     count = parse_retry_count(value)
     return None if count is None else min(100, count)
 
 
 def resend_count(*, scheduled: int, sent: int) -> int:
-    """Which resend this is: by the retries announced, or by the request heads that went out before it."""
+    """The value of ``http.request.resend_count``: the resends so far.
+
+    :param scheduled: retries that a Retry has announced.
+    :param sent: request heads that have left before this one, for transports or components that retry unannounced.
+    """
     return max(scheduled, sent)
 
 

@@ -1,133 +1,224 @@
-"""Exceptions, each recorded exactly once: by the host's instrument where one will, else here.
+"""Exceptions as log events or span events: each one once, by the app's instrument where it records it, else by flexmw.
 
-It is asked twice: before the last body, when contrib's spans are about to end, and after the app is done, when it is
-known who else saw the exception.
+Which signal an exception goes to is decided by :func:`flexmw.tagging.core.exception_target`, from the environment
+variable ``OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN`` and from what is configured.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from opentelemetry.trace import Span
+from starlette.exceptions import HTTPException
 
-from flexmw.tagging.core import Attributes, Ending, exception_attributes, recorder, secrets_in
-from flexmw.tagging.host import FASTAPI, STARLETTE, artificial, passed, raised_again, recorded_on
-from flexmw.tagging.otel import ends_with_body, has_exception
+from flexmw.kit.asgi import Scope
+from flexmw.kit.exchange import ErrorOutcome
+from flexmw.tagging.cardinality import attributes_of
+from flexmw.tagging.core import Attributes, Ending, exception_attributes, exception_target, secrets_in
+from flexmw.tagging.instruments import contrib, fastapi, spans_passed, starlette
+from flexmw.tagging.instruments.fastapi import ExceptionHook, FastAPITelemetry
+from flexmw.tagging.settings import Settings
+from flexmw.tagging.spans import has_exception, records_exception
 
-if TYPE_CHECKING:
-    from flexmw.tagging.request import Watch
-
-__all__ = ["AsItHappens", "before_last_body", "record"]
+__all__ = ["ExceptionRecorder", "emit_store_failure"]
 
 EVENT: Final = "http.server.request.exception"
 
 
-def before_last_body(watch: Watch) -> None:
-    """Users of traces alone would lose the stack on spans that end with the body: write it there in time."""
-    error = _real(watch, watch.candidate)
-    span = watch.target()
-    if error is None or span is None or recorded_on(span, error):
-        return
-    mark = watch.mark
-    if mark is not None and mark.logs and any(each is error for each in mark.seen):
-        return
-    if raised_again(error) and not (ends_with_body(span) or mark is not None):
-        return
-    _while_open(watch, span, error)
+class ExceptionRecorder:
+    """Records the exception of one request exactly once.
 
+    It acts at three moments: when FastAPI reports an exception after the response has started, before the last body
+    message (a span of contrib ends with it), and after the app is done. Only then is it known whether an instrument
+    around flexmw will record the exception, so only then can a log event be written.
 
-class AsItHappens:
-    """What FastAPI takes for its logger where it has none: told of an exception while the span is still open."""
+    ===================== ======================================================================================
+    ``candidate``         the exception that an error response is sent for; ``None`` where none is known
+    ``send_error``        the ``OSError`` of the server's ``send``: the client is gone
+    ``_enclosing``        the exception that was being handled when the request came in; it is not the request's
+    ``fastapi``           FastAPI's telemetry of the request, as seen last
+    ``_fastapi_outside``  the same, as seen when the request came in: FastAPI is outside of flexmw
+    ``_recorded``         the exception that was written to the span
+    ===================== ======================================================================================
+    """
 
-    __slots__ = ("_watch",)
-
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-
-    def emit(self, *, exception: BaseException | None = None, **_: Any) -> None:
-        """FastAPI has met an exception. Before anything is sent it may be handled yet: its answer will tell."""
-        watch = self._watch
-        early = watch.status is None and watch.scope["type"] == "http"
-        error = None if early else _real(watch, exception)
-        if error is not None and watch.noted is None and (span := watch.target()) is not None:
-            _while_open(watch, span, error)
-
-
-def _while_open(watch: Watch, span: Span, error: Exception) -> None:
-    otel = watch.settings.otel
-    if recorder(host=False, mode=otel.mode(), log=otel.logs(EVENT), span=True) in ("span", "both"):
-        _add_event(watch, span, error)
-
-
-def record(watch: Watch, raised: BaseException | None, how: Ending) -> None:
-    """See to it that what was raised, or what an answer was for, is recorded by now."""
-    otel = watch.settings.otel
-    error = _real(watch, raised if isinstance(raised, Exception) else watch.candidate or watch.gone)
-    if error is None:
-        return
-    quiet = how == "client_disconnected"
-    done = watch.noted is error
-    host = not done and _host_records(watch, error, propagates=error is raised)
-    span = watch.span
-    who = recorder(
-        host=host,
-        mode=otel.mode(),
-        log=otel.logs(EVENT, quiet=quiet),
-        span=done or (span is not None and span.is_recording()),
+    __slots__ = (
+        "_enclosing",
+        "_fastapi_outside",
+        "_recorded",
+        "_scope",
+        "_settings",
+        "candidate",
+        "fastapi",
+        "send_error",
     )
-    if who in ("log", "both"):
-        attributes = {**_attributes(watch, error), **_about(watch)}
-        otel.emit(EVENT, attributes, span=span or watch.entry, quiet=quiet)
-    if who in ("span", "both") and not done and span is not None:
-        _add_event(watch, span, error)
-    if who == "nobody":
-        watch.settings.unheard(otel.mode())
+
+    def __init__(self, settings: Settings, scope: Scope) -> None:
+        self._settings, self._scope = settings, scope
+        self._enclosing = sys.exception()
+        telemetry = scope.get(fastapi.SCOPE_KEY)
+        self.fastapi = self._fastapi_outside = None if telemetry is None else FastAPITelemetry(telemetry)
+        self.candidate: BaseException | None = None
+        self.send_error: OSError | None = None
+        self._recorded: BaseException | None = None
+
+    def follow_fastapi(self, callback: Callable[[BaseException | None], None]) -> None:
+        """Keep FastAPI's telemetry while it is in the scope.
+
+        :param callback: is called with each exception that FastAPI does not log.
+        """
+        telemetry = self._scope[fastapi.SCOPE_KEY]
+        if telemetry is not None and (self.fastapi is None or not self.fastapi.wraps(telemetry)):
+            self.fastapi = FastAPITelemetry(telemetry)
+            self.fastapi.set_hook(ExceptionHook(callback))
+
+    def find_candidate(self, error: BaseException | None) -> None:
+        """Note which exception an error response is sent for: ``error``, else the one that is being handled now.
+
+        An exception handler calls ``send`` from inside its ``except`` block, so ``sys.exception()`` is its exception.
+        """
+        if self.fastapi is not None:
+            self.fastapi.refresh()
+        self.candidate = error or self._handled() or self.candidate
+
+    def _handled(self) -> Exception | None:
+        error = sys.exception()
+        return error if isinstance(error, Exception) and error is not self._enclosing else None
+
+    def before_last_body(self, span: Span | None, status: int | None) -> None:
+        """Write the candidate to a span that ends with the last body message.
+
+        :param span: the span that can be written to now.
+        """
+        error = _root(self.candidate, status)
+        if error is None or span is None or records_exception(span, error):
+            return
+        framework = self.fastapi
+        if framework is not None and framework.logged(error):
+            return
+        if starlette.is_raised_again(error) and not (contrib.ends_with_body(span) or framework is not None):
+            return
+        self._write_while_open(span, error)
+
+    def fastapi_raised(self, error: BaseException | None, span: Span | None, status: int | None) -> None:
+        """Write an exception that FastAPI has reported to its span."""
+        root = _root(error, status)
+        if root is not None and self._recorded is None and span is not None:
+            self._write_while_open(span, root)
+
+    def _write_while_open(self, span: Span, error: Exception) -> None:
+        otel = self._settings.otel
+        target = exception_target(framework=False, mode=otel.mode(), log=otel.logs(EVENT), span=True)
+        if target in ("span", "both"):
+            self._add_event(span, error)
+
+    def finish(
+        self,
+        raised: BaseException | None,
+        ending: Ending,
+        *,
+        span: Span | None,
+        entry: Span,
+        is_own: bool,
+        status: int | None,
+        error_outcome: ErrorOutcome | None,
+    ) -> Span | None:
+        """Record the exception of the request if nothing has recorded it by now. Called when the app is done.
+
+        :param raised: what the app has raised.
+        :param span: the span of the request; ``None`` where none was seen.
+        :param entry: the span that was current when the request came in.
+        :param is_own: ``entry`` is a server span that flexmw has opened.
+        :param status: the status of the response; ``None`` where none was sent.
+        :returns: ``span``; where that is ``None`` the span of an instrument that the exception has passed.
+        """
+        otel = self._settings.otel
+        error = _root(raised if isinstance(raised, Exception) else self.candidate or self.send_error, status)
+        if error is None:
+            return span
+        quiet = ending == "client_disconnected"
+        is_written = self._recorded is error
+        if is_written:
+            by_framework = False
+        else:
+            passed = spans_passed(error)
+            if span is None:
+                if starlette.MODULE in passed and error_outcome is not None:
+                    self._settings.diagnostics.span_closed_before_response()
+                span = next((each for each in passed.values() if each is not None), None)
+            by_framework = (
+                any(records_exception(each, error) for each in (span, *passed.values()))
+                # The server's OSError is on the span under the class name that the framework has given it.
+                or (error is self.send_error and has_exception(span))
+                or self._is_logged_by_fastapi(error, passes_fastapi=fastapi.MODULE in passed)
+                or (error is raised and self._is_recorded_outside(entry, is_own=is_own))
+            )
+        target = exception_target(
+            framework=by_framework,
+            mode=otel.mode(),
+            log=otel.logs(EVENT, quiet=quiet),
+            span=is_written or (span is not None and span.is_recording()),
+        )
+        if target in ("log", "both"):
+            attributes = {**self._attributes(error), **self._response_attributes(error_outcome)}
+            otel.emit(EVENT, attributes, span=span or entry, quiet=quiet)
+        if target in ("span", "both") and not is_written and span is not None:
+            self._add_event(span, error)
+        if target == "nobody":
+            self._settings.diagnostics.exception_not_recorded(otel.mode())
+        return span
+
+    def _is_logged_by_fastapi(self, error: Exception, *, passes_fastapi: bool) -> bool:
+        framework = self.fastapi
+        if passes_fastapi:
+            # The scope key is deleted by now. If it was never seen, FastAPI logs where a logger provider is configured.
+            return self._settings.otel.logs(EVENT) if framework is None else framework.logs_exceptions
+        return framework is not None and framework.logged(error)
+
+    def _is_recorded_outside(self, entry: Span, *, is_own: bool) -> bool:
+        """Whether the instrument around flexmw will record an exception that the app raises."""
+        if self._fastapi_outside is not None:
+            return self._fastapi_outside.logs_exceptions
+        return not is_own and entry.is_recording()
+
+    def _add_event(self, span: Span, error: Exception) -> None:
+        self._recorded = error
+        span.add_event("exception", self._attributes(error))
+
+    def _attributes(self, error: Exception) -> Attributes:
+        scope = self._scope
+        headers = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"])
+        secrets = secrets_in(headers, scope.get("query_string", b"").decode("latin-1"))
+        return exception_attributes(error, secrets, text=self._settings.exception_text)
+
+    def _response_attributes(self, error_outcome: ErrorOutcome | None) -> Attributes:
+        attributes = {} if error_outcome is None else dict(self._settings.attributes_of(error_outcome))
+        if (route := self._settings.route_of(self._scope)) is not None:
+            attributes["http.route"] = route
+        return attributes
 
 
-def _real(watch: Watch, error: BaseException | None) -> Exception | None:
-    """The exception itself; for an answer in the shape of one, what it came from when the fault is ours."""
-    if error is not None and artificial(error):
-        error = error.__cause__ if (watch.status or 500) >= 500 else None
-    return error if isinstance(error, Exception) and not artificial(error) else None
+def emit_store_failure(settings: Settings, event: str, details: Mapping[str, Any], span: Span | None) -> None:
+    """Emit the log event of a store that did not respond: a limiter's, or the store of idempotency keys.
+
+    :param event: the name of the event, which is also its name on the exchange.
+    """
+    if settings.otel.logs(event):
+        attributes = attributes_of(
+            ("flexmw.rate_limiting.policy", details.get("policy")),
+            ("flexmw.rate_limiting.result", details.get("result")),
+        )
+        error = details.get("exception")
+        if isinstance(error, BaseException):
+            attributes |= exception_attributes(error, text=settings.exception_text)
+        settings.otel.emit(event, attributes, span=span)
 
 
-def _host_records(watch: Watch, error: Exception, *, propagates: bool) -> bool:
-    via = passed(error)
-    if watch.span is None:
-        if STARLETTE in via and watch.answer is not None:
-            watch.settings.turned_round()
-        watch.span = next((span for span in via.values() if span is not None), None)
-    if any(recorded_on(span, error) for span in (watch.span, *via.values())):
-        return True
-    if error is watch.gone and has_exception(watch.span):
-        return True  # under the name that the host gave it
-    mark = watch.mark
-    if FASTAPI in via:
-        # Its mark is gone by now. Where we never saw it, FastAPI logs if anyone listens to logs.
-        if mark.logs if mark is not None else watch.settings.otel.logs(EVENT):
-            return True
-    elif mark is not None and mark.logs and any(each is error for each in mark.seen):
-        return True
-    if not propagates:
-        return False
-    if watch.entry_mark is not None:
-        return watch.entry_mark.logs
-    return watch.own is None and watch.entry.is_recording()
-
-
-def _about(watch: Watch) -> Attributes:
-    answer, route = watch.answer, watch.settings.route_of(watch.scope)
-    said = {} if answer is None else watch.settings.facts_of(answer)
-    return {**said, **({} if route is None else {"http.route": route})}
-
-
-def _add_event(watch: Watch, span: Span, error: Exception) -> None:
-    watch.noted = error
-    span.add_event("exception", _attributes(watch, error))
-
-
-def _attributes(watch: Watch, error: Exception) -> Attributes:
-    scope = watch.scope
-    headers = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"])
-    secrets = secrets_in(headers, scope.get("query_string", b"").decode("latin-1"))
-    return exception_attributes(error, secrets, text=watch.settings.exception_text)
+def _root(error: BaseException | None, status: int | None) -> Exception | None:
+    """The exception to record. An ``HTTPException`` is a response, and the semantic conventions ask not to record it;
+    where its status is a server error, its cause is recorded instead."""
+    if isinstance(error, HTTPException):
+        error = error.__cause__ if (status or 500) >= 500 else None
+    return error if isinstance(error, Exception) and not isinstance(error, HTTPException) else None

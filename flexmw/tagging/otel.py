@@ -1,18 +1,16 @@
-"""The one place that speaks to OpenTelemetry: its API only, never the SDK.
+"""The OpenTelemetry API: tracer, metric instruments and logger of one component, created when they are first used.
 
-Everything is made once per component and lazily. What an SDK's span tells of itself beyond the API (its kind, its
-events, the instrument that made it) is read where it is there and never relied on.
+Only the API is imported, never the SDK. See :mod:`flexmw.tagging.spans` for what is read from a span.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from typing import Any, Final
 
 from opentelemetry import metrics, trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span
 
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.semconv import DURATION_BUCKETS, EVENTS, METRICS, SCHEMA_URL, SCOPE
@@ -25,13 +23,12 @@ try:
 except ImportError:  # pragma: no cover - the module's name is private and may change
     _logs = None
 
-__all__ = ["Otel", "current_span", "ends_with_body", "fail", "has_exception", "is_http_client"]
+__all__ = ["Otel"]
 
 OPT_IN: Final = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
-LOOK_EVERY: Final = 1.0
-"""While nothing records, one request in so many seconds looks whether that has changed: the others read the clock."""
+CHECK_INTERVAL: Final = 1.0
+"""Seconds between two checks whether a provider is configured, while none is. Other requests only read the clock."""
 
-_ERROR: Final = Status(StatusCode.ERROR)
 _UNSET: Final = frozenset(
     {
         "ProxyTracerProvider",
@@ -42,13 +39,13 @@ _UNSET: Final = frozenset(
         "NoOpLoggerProvider",
     }
 )
-_ENDING_WITH_BODY: Final = "opentelemetry.instrumentation."
-
-current_span: Final = trace.get_current_span
 
 
 class Otel:
-    """The tracer, the instruments and the logger of one component."""
+    """Tracer, metric instruments and logger of one component.
+
+    :param tracer_provider: instead of the global one; the same for meters and loggers.
+    """
 
     def __init__(
         self,
@@ -60,21 +57,25 @@ class Otel:
     ) -> None:
         self._providers = (tracer_provider, meter_provider, logger_provider)
         self._monotonic = clock.monotonic
-        self._look_at = -math.inf
+        self._next_check = -math.inf
         self._tracer: trace.Tracer | None = None
         self._logger: Any = None
         self._instruments: dict[str, tuple[Any, Series]] = {}
         self._bounds = Bounds()
         self._traces = False
         self.live = False
-        """Something records: seen once, believed for good."""
+        """True once a provider was seen configured or a span recorded. It never becomes false again."""
 
     def due(self) -> bool:
-        """Whether this request is one of those that look whether anything records by now."""
+        """Check at most once per :data:`CHECK_INTERVAL` whether a provider is configured, and set :attr:`live`.
+
+        :returns: whether this call has checked. The request that checks is observed, also where nothing is configured:
+            a span may record although no global provider is set.
+        """
         now = self._monotonic()
-        if now < self._look_at:
+        if now < self._next_check:
             return False
-        self._look_at = now + LOOK_EVERY
+        self._next_check = now + CHECK_INTERVAL
         self.live = self.live or any(self._configured())
         return True
 
@@ -88,7 +89,7 @@ class Otel:
 
     @property
     def traces(self) -> bool:
-        """Whether a tracer provider is set at all: seen once, believed for good."""
+        """Whether a tracer provider is configured. Once true, it stays true."""
         self._traces = self._traces or self._configured()[0]
         return self._traces
 
@@ -99,12 +100,16 @@ class Otel:
         return self._tracer
 
     def count(self, name: str, *values: Value | None) -> None:
-        """Add one to a counter of the table. ``values`` are those of its attributes, in the table's order."""
+        """Add one to a counter.
+
+        :param name: of a row of ``METRICS``.
+        :param values: one for each attribute of the row, in the order of the row; ``None`` leaves the attribute out.
+        """
         instrument, series = self._instruments.get(name) or self._make(name)
         instrument.add(1, series.of(values))
 
     def record(self, name: str, seconds: float, *values: Value | None) -> None:
-        """Give a histogram of the table a value."""
+        """Record a duration in a histogram; ``name`` and ``values`` as for :meth:`count`."""
         instrument, series = self._instruments.get(name) or self._make(name)
         instrument.record(max(0.0, seconds), series.of(values))
 
@@ -117,11 +122,15 @@ class Otel:
             instrument = meter.create_histogram(
                 name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=DURATION_BUCKETS
             )
-        made = self._instruments[name] = instrument, Series(metric, self._bounds)
-        return made
+        entry = self._instruments[name] = instrument, Series(metric, self._bounds)
+        return entry
 
     def logs(self, event: str, *, quiet: bool = False) -> bool:
-        """Whether anyone listens to an event of the table."""
+        """Whether a log event is exported.
+
+        :param event: the name of a row of ``EVENTS``.
+        :param quiet: whether it would be emitted with the row's lower severity.
+        """
         logger = self._get_logger()
         if logger is None:
             return False
@@ -131,7 +140,7 @@ class Otel:
         return bool(enabled(severity_number=_severity(event, quiet), event_name=event))
 
     def emit(self, event: str, attributes: Attributes, *, span: Span | None = None, quiet: bool = False) -> None:
-        """Write a log event of the table, in the context of ``span`` (else of the current one)."""
+        """Emit a log event in the context of ``span``, else of the current span; for the others see :meth:`logs`."""
         logger = self._get_logger()
         if logger is not None:
             severity = _severity(event, quiet)
@@ -151,38 +160,8 @@ class Otel:
 
     @staticmethod
     def mode() -> Mode:
-        """Which signal exceptions go to. Read at each exception: they are rare, and tests and hosts set it late."""
+        """Which signal exceptions go to. The variable is read for each exception, because it may be set late."""
         return mode_of(os.environ.get(OPT_IN))
-
-
-def fail(span: Span) -> None:
-    """ERROR without a description: one would repeat the status or leak the exception's text."""
-    span.set_status(_ERROR)
-
-
-def has_exception(span: Span | None) -> bool:
-    """Whether an exception is on this span already. Only the SDK's spans can tell."""
-    return any(getattr(event, "name", "") == "exception" for event in getattr(span, "events", None) or ())
-
-
-def ends_with_body(span: Span) -> bool:
-    """Whether the instrument that made this span ends it with the last body (as contrib's do), and so before an
-    exception that is raised again can reach it."""
-    scope = getattr(span, "instrumentation_scope", None)
-    return str(getattr(scope, "name", "")).startswith(_ENDING_WITH_BODY)
-
-
-def is_server(span: Span) -> bool:
-    """Whether this is the span of a request that came in."""
-    return getattr(span, "kind", None) is SpanKind.SERVER
-
-
-def is_http_client(span: Span) -> bool:
-    """Whether this is an instrumentor's span of an HTTP call: of kind CLIENT and with an HTTP method."""
-    attributes: Mapping[str, Any] = getattr(span, "attributes", None) or {}
-    return getattr(span, "kind", None) is SpanKind.CLIENT and not attributes.keys().isdisjoint(
-        ("http.request.method", "http.method")
-    )
 
 
 def _is_set(provider: object) -> bool:

@@ -1,32 +1,31 @@
-"""A server span of our own, for hosts that nothing instruments: opened only when asked for, and only where none is.
+"""flexmw's own server span, for apps that no instrument covers: opened with ``Tagging(server_span=True)`` only.
 
-It follows the stable HTTP conventions: name ``{method} {route}``, a client error is no error of the server, secrets are
-taken out of the query.
+The span follows the stable HTTP semantic conventions: its name is ``{method} {route}``, a client error is not an error
+of the server, and credentials are removed from the query.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import SpanKind
 
-from flexmw.kit.asgi import ASGIApp, Scope
+from flexmw.kit.asgi import Scope
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
 from flexmw.tagging.core import Attributes, safe_query
 from flexmw.tagging.settings import Settings
 
-__all__ = ["OwnSpan", "instrumented"]
+__all__ = ["ServerSpan"]
 
 _METHODS: Final = frozenset(ATTRIBUTES["http.request.method"].values) - {OTHER}
-_INSTRUMENTS: Final = ("opentelemetry.instrumentation.", "starlette.middleware.opentelemetry")
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class _Headers(Getter[Scope]):
-    """Reads the caller's trace context off an ASGI scope."""
+    """Reads the headers of an ASGI scope for the propagator of the trace context."""
 
     def get(self, carrier: Scope, key: str) -> list[str] | None:
         name = key.lower().encode("latin-1")
@@ -40,8 +39,8 @@ class _Headers(Getter[Scope]):
 _HEADERS: Final = _Headers()
 
 
-class OwnSpan:
-    """The span of one request, current while the app runs."""
+class ServerSpan:
+    """The server span of one request. It is the current span while the app runs."""
 
     __slots__ = ("_attributes", "_scope", "_settings", "_started", "_token", "span")
 
@@ -58,84 +57,70 @@ class OwnSpan:
         return "HTTP" if method == OTHER else str(method)
 
     def leave(self) -> None:
-        """The app is done: the span is current no longer."""
+        """Make the previous span current again."""
         context.detach(self._token)
 
     def end(self, status: int | None, error_type: str | None) -> None:
-        """Everything is written: close it, and measure the request."""
-        settings, span, known = self._settings, self.span, self._attributes
-        late: Attributes = {}
+        """End the span and record ``http.server.request.duration``.
+
+        :param status: the status of the response; ``None`` where none was sent.
+        :param error_type: the ``error.type`` that is on the span.
+        """
+        settings, span, request = self._settings, self.span, self._attributes
+        attributes: Attributes = {}
         if (route := settings.route_of(self._scope)) is not None:
-            late["http.route"] = route
+            attributes["http.route"] = route
             span.update_name(f"{self._name()} {route}")
         if status is not None:
-            late["http.response.status_code"] = status
-        if late:
-            span.set_attributes(late)
+            attributes["http.response.status_code"] = status
+        if attributes:
+            span.set_attributes(attributes)
         settings.otel.record(
             "http.server.request.duration",
             settings.clock.monotonic() - self._started,
-            known["http.request.method"],
-            known["url.scheme"],
+            request["http.request.method"],
+            request["url.scheme"],
             status,
             error_type,
             route,
-            known.get("network.protocol.version"),
+            request.get("network.protocol.version"),
         )
         span.end()
-
-
-def instrumented(app: ASGIApp) -> bool:
-    """Whether what we wrap opens a server span by itself: FastAPI's own, Starlette's own, or contrib's."""
-    seen: Any = app
-    for _ in range(50):
-        if seen is None:
-            return False
-        native = getattr(seen, "_native_telemetry", None)
-        added = (each.cls.__module__ for each in getattr(seen, "user_middleware", ()))
-        if (
-            (native is not None and native.enabled())
-            or getattr(seen, "_is_instrumented_by_opentelemetry", False)
-            or any(module.startswith(_INSTRUMENTS) for module in (type(seen).__module__, *added))
-        ):
-            return True
-        seen = getattr(seen, "app", None)
-    return False
 
 
 def _request_attributes(scope: Scope) -> Attributes:
     method, scheme = scope.get("method", "GET"), scope.get("scheme", "http")
     known = method in _METHODS
-    found: Attributes = {
+    attributes: Attributes = {
         "http.request.method": method if known else OTHER,
         "url.scheme": scheme,
         "url.path": scope["path"],
     }
     if not known:
-        found["http.request.method_original"] = method[:40]
+        attributes["http.request.method_original"] = method[:40]
     if query := scope.get("query_string"):
-        found["url.query"] = safe_query(query.decode("latin-1"))
+        attributes["url.query"] = safe_query(query.decode("latin-1"))
     if version := scope.get("http_version"):
-        found["network.protocol.version"] = version
+        attributes["network.protocol.version"] = version
     if client := scope.get("client"):
-        found["client.address"] = client[0]
+        attributes["client.address"] = client[0]
     host = None
     for name, value in scope["headers"]:
         if name == b"host":
             host = value.decode("latin-1")
         elif name == b"user-agent":
-            found["user_agent.original"] = value.decode("latin-1")
+            attributes["user_agent.original"] = value.decode("latin-1")
     address, port = (scope.get("server") or (None, None)) if host is None else _authority(host, scheme)
     if address:
-        found["server.address"] = address
+        attributes["server.address"] = address
         if port is not None:
-            found["server.port"] = port
-    return found
+            attributes["server.port"] = port
+    return attributes
 
 
 @lru_cache(256)
 def _authority(host: str, scheme: str) -> tuple[str, int | None]:
-    """Address and port of a ``Host`` header."""
+    """Address and port of a ``Host`` header; the port of the scheme where the header names none."""
     address, colon, digits = host.rpartition(":")
     if not colon or not digits.isdigit():
         address, digits = host, ""

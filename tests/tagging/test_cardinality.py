@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flexmw.kit.semconv import ATTRIBUTES, METRICS, OTHER, SERIES
-from flexmw.tagging.cardinality import Bounds, Series, closed, some
+from flexmw.tagging.cardinality import Bounds, Series, attributes_of, closed_value
 
 ERRORS = METRICS["flexmw.server.error_responses"]
 RETRIES = METRICS["flexmw.client.retries"]
@@ -39,12 +39,12 @@ def test_closed_values_are_held_to_their_set_but_for_those_an_application_may_de
 def test_an_open_value_that_is_one_too_many_becomes_other_or_goes_when_it_is_a_number() -> None:
     bounds = Bounds()
     routes, statuses = (ATTRIBUTES[name].bound or 0 for name in ("http.route", "http.response.status_code"))
-    assert [bounds.hold("http.route", f"/{n}") for n in range(routes)] == [f"/{n}" for n in range(routes)]
-    assert bounds.hold("http.route", "/more") == OTHER
-    assert bounds.hold("http.route", "/0") == "/0"
-    assert all(bounds.hold("http.response.status_code", n) == n for n in range(statuses))
-    assert bounds.hold("http.response.status_code", statuses) is None
-    assert bounds.hold("url.path", "/free") == "/free", "not for metrics: nobody counts"
+    assert [bounds.admit("http.route", f"/{n}") for n in range(routes)] == [f"/{n}" for n in range(routes)]
+    assert bounds.admit("http.route", "/more") == OTHER
+    assert bounds.admit("http.route", "/0") == "/0"
+    assert all(bounds.admit("http.response.status_code", n) == n for n in range(statuses))
+    assert bounds.admit("http.response.status_code", statuses) is None
+    assert bounds.admit("url.path", "/free") == "/free", "not for metrics: nobody counts"
 
 
 def test_what_an_open_attribute_may_take_is_shared_by_the_instruments_of_a_component() -> None:
@@ -72,8 +72,8 @@ def test_a_value_that_is_no_attribute_harms_nothing() -> None:
 
 
 def test_some_leaves_out_what_is_not_known() -> None:
-    assert closed("flexmw.retry.safety", None) is None
-    assert some(("flexmw.retry.safety", "none"), ("flexmw.retry.delay", None), ("error.type", "x")) == {
+    assert closed_value("flexmw.retry.safety", None) is None
+    assert attributes_of(("flexmw.retry.safety", "none"), ("flexmw.retry.delay", None), ("error.type", "x")) == {
         "flexmw.retry.safety": "none",
         "error.type": "x",
     }

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from flexmw.tagging.core import (
     Ending,
+    ExceptionTarget,
     Vocabulary,
-    Who,
     ending,
     error_type,
     exception_attributes,
+    exception_target,
     mode_of,
-    recorder,
     resend_count,
     retry_count,
     safe_query,
@@ -124,7 +124,7 @@ def test_the_opt_in_variable_is_read_as_a_list(value: str | None, mode: str) -> 
     assert mode_of(value) == mode
 
 
-RECORDERS: dict[tuple[str, bool, bool], Who] = {
+TARGETS: dict[tuple[str, bool, bool], ExceptionTarget] = {
     ("auto", True, True): "log",
     ("auto", True, False): "log",
     ("auto", False, True): "span",
@@ -142,15 +142,15 @@ RECORDERS: dict[tuple[str, bool, bool], Who] = {
 
 def test_exceptions_go_to_one_signal_unless_two_are_asked_for() -> None:
     for mode, log, span in itertools.product(("auto", "logs", "logs/dup"), (True, False), (True, False)):
-        assert recorder(host=False, mode=mode, log=log, span=span) == RECORDERS[mode, log, span]  # type: ignore[arg-type]
-        assert recorder(host=True, mode=mode, log=log, span=span) == "host"  # type: ignore[arg-type]
+        assert exception_target(framework=False, mode=mode, log=log, span=span) == TARGETS[mode, log, span]  # type: ignore[arg-type]
+        assert exception_target(framework=True, mode=mode, log=log, span=span) == "framework"  # type: ignore[arg-type]
 
 
 @given(st.text(), st.text(), st.sampled_from(["passthrough", "validation"]))
 def test_what_is_in_no_set_becomes_other(type: str, code: str, source: str) -> None:
-    facts = VOCABULARY.facts(type, code, source)
-    assert facts["flexmw.error.type"] in ("server_error", "_OTHER")
-    assert facts["flexmw.error.source"] == source
+    attributes = VOCABULARY.attributes(type, code, source)
+    assert attributes["flexmw.error.type"] in ("server_error", "_OTHER")
+    assert attributes["flexmw.error.source"] == source
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_what_is_in_no_set_becomes_other(type: str, code: str, source: str) -> N
     [("internal_error", "internal_error"), ("http_418", "http_418"), ("http_200", "_OTHER"), ("sk-secret", "_OTHER")],
 )
 def test_codes_are_those_of_the_page_and_bare_statuses(code: str, told: str) -> None:
-    assert VOCABULARY.facts(None, code, None) == {"flexmw.error.code": told}
+    assert VOCABULARY.attributes(None, code, None) == {"flexmw.error.code": told}
 
 
 @pytest.mark.parametrize(
@@ -237,4 +237,4 @@ def test_one_endless_line_is_cut_and_no_more() -> None:
 
 
 def test_what_an_answer_does_not_say_is_left_out() -> None:
-    assert VOCABULARY.facts("server_error", None, None) == {"flexmw.error.type": "server_error"}
+    assert VOCABULARY.attributes("server_error", None, None) == {"flexmw.error.type": "server_error"}

@@ -1,0 +1,182 @@
+"""Telemetry of one client call: observes its attempts, writes to their spans, and records the whole call when it ends.
+
+A call is what the caller asked for; an attempt is one request on the wire. The span of an attempt belongs to the
+instrumentor of the client library (:mod:`flexmw.tagging.attempt_span`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from opentelemetry.trace import Span
+
+from flexmw.kit.effects import RESENDS, Request, Response, head_leaves
+from flexmw.kit.semconv import ATTRIBUTES, OTHER
+from flexmw.tagging.attempt_span import is_http_client, write_resend_count
+from flexmw.tagging.call_span import BodyPrefix, CallSpan, has_readable_body
+from flexmw.tagging.cardinality import attributes_of
+from flexmw.tagging.core import Attributes, error_type, exception_attributes, resend_count, secrets_in
+from flexmw.tagging.settings import Settings
+from flexmw.tagging.spans import current_span
+
+__all__ = ["CallTelemetry"]
+
+_METHODS: Final = frozenset(ATTRIBUTES["http.request.method"].values)
+
+
+class CallTelemetry:
+    """The state of one call, over all its attempts, until its body has ended.
+
+    =============  =============================================================================================
+    ``status``     the status of the response; ``None`` before it and where the call raised
+    ``_span``      flexmw's own span of the call, with ``Tagging(call_span=True)``
+    ``_parent``    the current span outside of the transport; another current span is that of an attempt
+    ``_last``      the span of an attempt that was written to last
+    ``_scheduled`` retries announced so far, those of a Retry further outward included
+    ``_sent``      request heads that have left so far
+    ``_safety``    why the scheduled retry is safe
+    ``_body``      the beginning of an error body, for ``_span``
+    =============  =============================================================================================
+    """
+
+    __slots__ = (
+        "_body",
+        "_last",
+        "_parent",
+        "_request",
+        "_safety",
+        "_scheduled",
+        "_sent",
+        "_settings",
+        "_span",
+        "_started",
+        "status",
+    )
+
+    def __init__(self, settings: Settings, request: Request) -> None:
+        self._settings, self._request = settings, request
+        self._started = settings.clock.monotonic()
+        self._span = CallSpan(settings.otel) if settings.call_span and settings.otel.live else None
+        self._parent = current_span()
+        self._last: Span | None = None
+        self._scheduled: int = request.extensions.get(RESENDS, 0)
+        self._sent = 0
+        self._safety: str | None = None
+        self._body: BodyPrefix | None = None
+        self.status: int | None = None
+
+    def enter(self) -> None:
+        """Before the first attempt."""
+        if self._span is not None:
+            self._span.enter()
+            self._parent = current_span()
+
+    def leave(self, error: BaseException | None) -> None:
+        """After the last attempt; ``error`` is what it raised."""
+        if self._span is not None:
+            self._span.leave(error)
+
+    def tap(self, response: Response) -> Callable[[bytes], None] | None:
+        """A function that takes the chunks of an error body, where a span of flexmw's own can show its error."""
+        if self._span is None or response.status_code < 400 or not has_readable_body(response.headers):
+            return None
+        self._body = BodyPrefix()
+        return self._body.add
+
+    def on_event(self, event: str, details: Mapping[str, Any]) -> None:
+        """Observe an event of the transport, or of a Retry further inward."""
+        match event:
+            case "flexmw.retry.scheduled":
+                self._schedule_retry(details)
+            case "flexmw.retry.stopped":
+                self._stop(details)
+            case _:
+                self._observe_attempt(event, details)
+
+    def _observe_attempt(self, event: str, details: Mapping[str, Any]) -> None:
+        is_head = head_leaves(event, details)
+        count = resend_count(scheduled=self._scheduled, sent=self._sent)
+        self._sent += is_head
+        span = current_span()
+        if span is self._last or not span.is_recording():
+            return
+        self._settings.otel.live = True
+        if span is self._parent:
+            if is_http_client(span):
+                self._settings.diagnostics.instrumented_after_wrapping()
+            return
+        if (count and is_head) or self._scheduled:
+            self._last = span
+            write_resend_count(span, count, self._safety)
+
+    def _schedule_retry(self, details: Mapping[str, Any]) -> None:
+        otel, name = self._settings.otel, "flexmw.retry.scheduled"
+        self._scheduled += 1
+        safety = attributes_of(("flexmw.retry.safety", details.get("safety")))
+        self._safety = str(safety["flexmw.retry.safety"]) if safety else None
+        source, failure = details.get("delay_source"), details.get("error_type")
+        otel.count("flexmw.client.retries", source, failure)
+        if otel.logs(name):
+            attributes = attributes_of(
+                ("flexmw.retry.delay_source", source),
+                ("error.type", failure),
+                ("http.request.resend_count", self._scheduled),
+                ("flexmw.retry.delay", details.get("delay")),
+            )
+            otel.emit(name, {**attributes, **safety})
+
+    def _stop(self, details: Mapping[str, Any]) -> None:
+        otel, name = self._settings.otel, "flexmw.retry.stopped"
+        reason, safety = details.get("stop_reason"), details.get("safety")
+        attributes = attributes_of(("flexmw.retry.stop_reason", reason), ("flexmw.retry.safety", safety))
+        otel.count("flexmw.client.retry_stops", reason, safety)
+        if self._span is not None:
+            self._span.write(attributes)
+        quiet = reason == "unsafe_method"
+        if otel.logs(name, quiet=quiet):
+            otel.emit(name, {**attributes, **attributes_of(("error.type", details.get("error_type")))}, quiet=quiet)
+
+    def finish(self, error: BaseException | None) -> None:
+        """Record the call when its body has ended or it has failed.
+
+        :param error: what the attempts or the body raised; ``GeneratorExit`` where the caller closed the body early.
+        """
+        settings = self._settings
+        failure = error if isinstance(error, Exception) else None
+        request, status = self._request, self.status
+        failure_type = error_type(status or 200, failure, server=False)
+        settings.otel.record(
+            "flexmw.client.operation.duration",
+            settings.clock.monotonic() - self._started,
+            request.method,
+            request.url.host if settings.server_address else None,
+            status,
+            failure_type,
+        )
+        if self._span is not None:
+            body = None if self._body is None else self._body.error()
+            attributes = {} if body is None else settings.error_attributes(body.type, body.code, None)
+            self._span.end(max(1, self._sent, self._scheduled + 1), failure_type, attributes)
+        if failure is not None:
+            self._record(failure)
+
+    def _record(self, error: Exception) -> None:
+        settings, name = self._settings, "http.client.request.exception"
+        if settings.otel.logs(name):
+            request = self._request
+            secrets = secrets_in(
+                ((key.lower(), value) for key, value in request.headers.items()),
+                request.url.query.decode("latin-1"),
+            )
+            settings.otel.emit(
+                name,
+                {**exception_attributes(error, secrets, text=settings.exception_text), **self._attributes()},
+            )
+
+    def _attributes(self) -> Attributes:
+        request = self._request
+        attributes: Attributes = {"http.request.method": request.method if request.method in _METHODS else OTHER}
+        if self._settings.server_address:
+            attributes["server.address"] = request.url.host
+        return attributes

@@ -1,0 +1,81 @@
+"""Warnings about instrumentation that hides errors, each logged once per component to the logger ``flexmw.tagging``."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from opentelemetry.trace import Span
+
+from flexmw.tagging.core import Mode
+from flexmw.tagging.otel import Otel
+
+__all__ = ["Diagnostics"]
+
+_log: Final = logging.getLogger("flexmw.tagging")
+
+
+class Diagnostics:
+    """The warnings of one component, and which of them were logged.
+
+    :param server_span: the option ``Tagging(server_span=...)``.
+    """
+
+    __slots__ = ("_otel", "_server_span", "_warned", "span_check_done")
+
+    def __init__(self, otel: Otel, *, server_span: bool) -> None:
+        self._otel, self._server_span = otel, server_span
+        self._warned: set[str] = set()
+        self.span_check_done = False
+        """True once the warning "no span" was logged or ruled out; :meth:`check_for_span` is not called any more."""
+
+    def check_for_span(self, entry_span: Span, status: int | None) -> None:
+        """Warn if a tracer provider is set, but no span was open during a request that succeeded.
+
+        :param entry_span: the span that was current when the request came in.
+        :param status: the status of the response. An error is no proof: its span may have closed before the response.
+        """
+        if entry_span.get_span_context().is_valid or self._server_span:
+            self.span_check_done = True
+        elif (status or 500) < 400 and self._otel.traces:
+            self.span_check_done = True
+            self._warn_once(
+                "no span",
+                "a tracer provider is set, but no server span is open while this app answers: its errors are "
+                "not tagged. Instrument the app (FastAPI does by itself; else put OpenTelemetryMiddleware around "
+                "the wrapped app), or use Tagging(server_span=True)",
+            )
+
+    def span_closed_before_response(self) -> None:
+        """Warn that Starlette's OpenTelemetryMiddleware, inside Tagging, closes its span before the error response."""
+        self._warn_once(
+            "span closed before response",
+            "Starlette's OpenTelemetryMiddleware closes its span before an unhandled exception is answered: the answer "
+            "is counted, but not on the span. Put it around: app = OpenTelemetryMiddleware(flexmw.wrap_app(app))",
+        )
+
+    def exception_not_recorded(self, mode: Mode) -> None:
+        """Warn if exceptions are wanted as log events only and no logger provider is set."""
+        if mode == "logs":
+            self._warn_once(
+                "exception not recorded",
+                "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs, but no logger provider is set: exceptions are not "
+                "recorded. Set one, or unset the variable to have them on spans",
+            )
+
+    def route_failed(self) -> None:
+        """Warn that the function of ``Tagging(route=...)`` raised."""
+        self._warn_once("route", "Tagging(route=...) raised: requests are reported without http.route")
+
+    def instrumented_after_wrapping(self) -> None:
+        """Warn that a client's instrumentor is outside Tagging, where it opens one span for all attempts of a call."""
+        self._warn_once(
+            "instrumented after wrapping",
+            "the client was instrumented after it was wrapped: one span covers all attempts of a call, and "
+            "retries are hidden. Call instrument_client(client) before flexmw.wrap_client(client)",
+        )
+
+    def _warn_once(self, topic: str, text: str) -> None:
+        if topic not in self._warned:
+            self._warned.add(topic)
+            _log.warning("%s", text)

@@ -1,0 +1,132 @@
+"""Span attributes of one request: on which span they are written, and each value once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from opentelemetry.context import get_current
+from opentelemetry.trace import Span
+
+from flexmw.kit.exchange import ErrorOutcome
+from flexmw.tagging.core import Attributes, retry_count
+from flexmw.tagging.settings import Settings
+from flexmw.tagging.spans import current_span, is_server
+
+__all__ = ["SpanWriter"]
+
+_NONE: Final[Attributes] = {}
+
+
+class SpanWriter:
+    """Finds the span of a request and writes attributes to it.
+
+    Where the app is instrumented outside of flexmw, the span is current when the request comes in. Where the instrument
+    is inside, its span is current when the app calls ``send``. So the current span is looked up again at each call that
+    writes, and what was written to another span before is written again.
+
+    ===================  ============================================================================
+    ``entry``            the span that was current when the request came in; it may not record
+    ``span``             the span that attributes go to; ``None`` until one records
+    ``context``          the OpenTelemetry context in which the current span was looked up last
+    ``_is_own``          the span is flexmw's own server span: no other one is looked for
+    ``_written``         all attributes on ``span``, by name
+    ``_facts``           the facts that were written last
+    ``_error_outcome``   the error outcome that was written last
+    ``_has_retry_count`` whether the SDK's retry count was looked for since ``span`` was found
+    ===================  ============================================================================
+    """
+
+    __slots__ = (
+        "_error_outcome",
+        "_facts",
+        "_has_retry_count",
+        "_is_own",
+        "_settings",
+        "_written",
+        "context",
+        "entry",
+        "span",
+    )
+
+    def __init__(self, settings: Settings, own_span: Span | None) -> None:
+        self._settings = settings
+        self._is_own = own_span is not None
+        self.context = context = get_current()
+        self.entry = entry = current_span(context) if own_span is None else own_span
+        self.span: Span | None = None
+        if entry.is_recording():
+            self.span = entry
+            settings.otel.live = True
+        self._written = self._facts = _NONE
+        self._error_outcome: ErrorOutcome | None = None
+        self._has_retry_count = False
+
+    def target(self) -> Span | None:
+        """The span to write on now: the current one, unless it belongs to an operation inside the server span."""
+        known, context = self.span, get_current()
+        if context is not self.context and not self._is_own:
+            self.context, span = context, current_span(context)
+            if span is not known and span.is_recording() and _is_better(span, known):
+                self.span = span
+                self._written = self._facts = _NONE
+                self._error_outcome = None
+                self._has_retry_count = False
+                self._settings.otel.live = True
+                return span
+            diagnostics = self._settings.diagnostics
+            if known is None and not diagnostics.span_check_done and span.get_span_context().is_valid:
+                diagnostics.span_check_done = True
+        return known if known is not None and known.is_recording() else None
+
+    def write_known(
+        self,
+        facts: Mapping[str, Any],
+        error_outcome: ErrorOutcome | None,
+        headers: Iterable[tuple[bytes, bytes]],
+    ) -> Span | None:
+        """Write what is known about the request by now.
+
+        :param facts: span attributes that the components left on the exchange.
+        :param headers: the request headers.
+        :returns: the span, ``None`` where none records.
+        """
+        span = self.target()
+        if span is not None:
+            if not self._has_retry_count:
+                self._has_retry_count = True
+                _write_sdk_retry_count(span, headers)
+            if (error_outcome is not None or facts) and self.is_news(facts, error_outcome):
+                self._facts, self._error_outcome = dict(facts), error_outcome
+                error = _NONE if error_outcome is None else self._settings.attributes_of(error_outcome)
+                self.write(span, {**facts, **error})
+        return span
+
+    def is_news(self, facts: Mapping[str, Any], error_outcome: ErrorOutcome | None) -> bool:
+        """Whether facts and error outcome differ from those that were written last."""
+        return error_outcome is not self._error_outcome or facts != self._facts
+
+    def write(self, span: Span, attributes: Attributes) -> None:
+        """Write the attributes that are not on the span yet. ``span`` is what :meth:`target` has returned."""
+        written = self._written
+        if written:
+            attributes = {name: value for name, value in attributes.items() if written.get(name) != value}
+        if attributes:
+            span.set_attributes(attributes)
+            self._written = {**written, **attributes} if written else attributes
+
+    @property
+    def error_type(self) -> str | None:
+        """The ``error.type`` that was written."""
+        value = self._written.get("error.type")
+        return None if value is None else str(value)
+
+
+def _is_better(span: Span, known: Span | None) -> bool:
+    return known is None or not known.is_recording() or is_server(span) or not is_server(known)
+
+
+def _write_sdk_retry_count(span: Span, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    for name, value in headers:
+        if name == b"x-stainless-retry-count" and (count := retry_count(value.decode("latin-1"))) is not None:
+            span.set_attribute("flexmw.request.retry_count", count)

@@ -1,0 +1,45 @@
+"""Spans: the current one, its ERROR status, and what the SDK's spans can be asked beyond the API.
+
+The OpenTelemetry API can only write to a span. The SDK's spans can also be read (``ReadableSpan``: kind and events).
+The functions that read use ``getattr`` and have a result for spans that cannot be read.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from flexmw.tagging.core import type_name
+
+__all__ = ["current_span", "has_exception", "is_server", "records_exception", "set_error_status"]
+
+_ERROR: Final = Status(StatusCode.ERROR)
+_NO_ATTRIBUTES: Final[dict[str, Any]] = {}
+
+current_span: Final = trace.get_current_span
+
+
+def set_error_status(span: Span) -> None:
+    """Set the status ERROR without a description: a description would repeat the status code or leak a message."""
+    span.set_status(_ERROR)
+
+
+def is_server(span: Span) -> bool:
+    """Whether the kind of the span is SERVER."""
+    return getattr(span, "kind", None) is SpanKind.SERVER
+
+
+def has_exception(span: Span | None) -> bool:
+    """Whether any exception event is on the span."""
+    return any(getattr(event, "name", "") == "exception" for event in getattr(span, "events", None) or ())
+
+
+def records_exception(span: Any, error: BaseException) -> bool:
+    """Whether an exception event of the class of ``error`` is on the span."""
+    events: Any = getattr(span, "events", None) or ()
+    types: list[Any] = [
+        (event.attributes or _NO_ATTRIBUTES).get("exception.type") for event in events if event.name == "exception"
+    ]
+    return type_name(error) in types
