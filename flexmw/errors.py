@@ -26,7 +26,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, Self, TypedDict, Unpack
+from typing import Any, ClassVar, Final, Self, TypedDict, Unpack
 
 from starlette.exceptions import HTTPException
 
@@ -62,6 +62,9 @@ an error response that is not in the contract's format and is either a bare 500 
 remembered error then takes the response's place. So making an ``APIError`` without raising it changes no other
 response. An error that describes another server's response (:func:`received`) does not report itself.
 """
+
+
+_NO_PLACEHOLDERS: Final[Mapping[str, str]] = {}
 
 
 class FlexmwError(Exception):
@@ -165,6 +168,9 @@ class APIError(HTTPException, FlexmwError):
     retry_after: float | None = None
     """Set by :func:`flexmw.envelope.error_from` alone: seconds until to come back, where the response names them."""
 
+    _placeholders: Mapping[str, str] | None = _NO_PLACEHOLDERS
+    """The values of the placeholders in the row's message; ``None`` if the message is the raiser's own."""
+
     def __init__(
         self,
         message: str | None = None,
@@ -196,7 +202,10 @@ class APIError(HTTPException, FlexmwError):
         if not (isinstance(given, int) and 400 <= given <= 599):
             raise ConfigError(f"{self.__class__.__name__}(status=...)", status, "an HTTP error status, 400 to 599")
         self.status = int(given)
-        self.message = row.message if message is None else message
+        if message is None:
+            self.message = row.message.format_map(self._placeholders) if self._placeholders else row.message
+        else:
+            self.message, self._placeholders = message, None
         self.type = row.type if type is None else type
         self.code = row.code if code is None else code
         self.param, self.doc_url = param, doc_url
@@ -205,7 +214,14 @@ class APIError(HTTPException, FlexmwError):
     @property
     def body(self) -> ErrorBody:
         """The error object that goes on the wire."""
-        return ErrorBody(message=self.message, type=self.type, code=self.code, param=self.param, doc_url=self.doc_url)
+        return ErrorBody(
+            message=self.message,
+            type=self.type,
+            code=self.code,
+            param=self.param,
+            doc_url=self.doc_url,
+            placeholders=self._placeholders,
+        )
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.message}"
@@ -229,7 +245,8 @@ class ModelNotFound(APIError):
     row = PAGE["model_not_found"]
 
     def __init__(self, model: str, **fields: Unpack[Overrides]) -> None:
-        super().__init__(**_with(fields, message=PAGE["model_not_found"].message.format(model=model), param="model"))
+        self._placeholders = {"model": str(model)}
+        super().__init__(**_with(fields, param="model"))
 
 
 class InvalidAPIKey(APIError):
@@ -267,8 +284,8 @@ class RateLimitExceeded(APIError):
     def __init__(self, retry_after: float, **fields: Unpack[Overrides]) -> None:
         headers = _wait("RateLimitExceeded(retry_after)", retry_after)
         seconds = headers["Retry-After"]
-        message = PAGE["rate_limit_exceeded"].message.format(seconds=seconds, s="" if seconds == "1" else "s")
-        super().__init__(**_with(fields, message=message, headers=headers))
+        self._placeholders = {"seconds": seconds, "s": "" if seconds == "1" else "s"}
+        super().__init__(**_with(fields, headers=headers))
 
 
 class UpstreamTimeout(APIError):
@@ -287,7 +304,8 @@ class SubsystemOffline(APIError):
 
     def __init__(self, name: str, retry_after: float | None = None, **fields: Unpack[Overrides]) -> None:
         headers = None if retry_after is None else _wait("SubsystemOffline(retry_after)", retry_after)
-        super().__init__(**_with(fields, message=PAGE["subsystem_offline"].message.format(name=name), headers=headers))
+        self._placeholders = {"name": str(name)}
+        super().__init__(**_with(fields, headers=headers))
 
 
 def received(kind: type[APIError], status: int, body: ErrorBody) -> APIError:

@@ -33,9 +33,14 @@ from examples.gateway.upstream import Upstream
 from examples.gateway.work import WORK, Work
 from flexmw.ratelimit import Caller
 
-__all__ = ["Gateway", "Settings", "build"]
+__all__ = ["MESSAGES", "Gateway", "Settings", "build"]
 
 AUTH_DOCS = "https://docs.flex.ai/authentication"
+BILLING = "https://tokens.flex.ai/dashboard/billing"
+MESSAGES = {
+    "402": f"Insufficient credit. Add funds at {BILLING} to continue.",
+    "job_not_found": "Video job not found.",
+}
 MAX_BODY = 8_000_000  # bytes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -188,7 +193,7 @@ def build(gateway: Gateway) -> ASGIApp:
     guarded = flexmw.wrap_app(
         app,
         flexmw.Tagging(codes=("context_length_exceeded",)),
-        flexmw.Envelope(),
+        flexmw.Envelope(messages=MESSAGES),
         flexmw.RateLimit(
             limit=gateway.rate_of,
             storage="memory://" if storage.startswith("sqlite:") else storage,  # one process counts for itself

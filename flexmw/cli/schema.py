@@ -10,7 +10,7 @@ import argparse
 import inspect
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TextIO, Union, get_args, get_origin, get_type_hints
 
@@ -109,6 +109,9 @@ def of_hint(hint: Any) -> dict[str, Any] | None:
         members = [of_hint(member) for member in arguments if member is not NoneType]
         kinds = [kind for kind in members if kind is not None]
         return None if not kinds else kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+    if origin in (dict, Mapping):
+        values = of_hint(arguments[1]) if arguments else None
+        return {"type": "object", "additionalProperties": values} if values else None
     if origin in (tuple, list, Sequence):
         items = of_hint(arguments[0]) if arguments else {}
         return {"type": "array"} if items is None else {"type": "array", "items": items}

@@ -13,11 +13,12 @@ from flexmw.contract.error import ErrorBody
 from flexmw.contract.limit_headers import LimitReading, read_limits, reset_seconds, reset_wait, tightest
 from flexmw.contract.quota import HeaderStyle, Quota, render, retry_headers
 from flexmw.contract.redact import CREDENTIALS, redact
-from flexmw.contract.table import PAGE, STATUS, Row, for_status
+from flexmw.contract.table import OWN, PAGE, STATUS, Row, for_status
 from flexmw.contract.waits import Wait, key_ttl, names_wait, wait_of
 
 __all__ = [
     "CREDENTIALS",
+    "OWN",
     "PAGE",
     "STATUS",
     "ErrorBody",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from flexmw.contract import ErrorBody, for_status, redact
+from flexmw.contract import OWN, ErrorBody, for_status, redact
 from flexmw.contract.content import decompress, parse, value_of
 from flexmw.contract.text import (
     array_in,
@@ -40,6 +40,7 @@ __all__ = [
     "complete",
     "is_bare",
     "is_envelope",
+    "is_own_message",
     "of_text",
     "read_error",
     "recognise",
@@ -260,7 +261,7 @@ def validation(errors: Sequence[Any]) -> PartialError | None:
         texts = [text for item in errors[:LISTED] if (text := message_in(item))]
         return PartialError(_listing(texts, len(errors))) if texts else None
     if len(items) == 1 and items[0].get("type") == "json_invalid":
-        return PartialError("The request body is not valid JSON.", code="invalid_json")
+        return PartialError(OWN["invalid_json"].message, code="invalid_json")
     places = [_place(item.get("loc")) for item in items]
     lines: list[str] = []
     for item, place in zip(items[:LISTED], places, strict=False):
@@ -313,4 +314,11 @@ def complete(partial: PartialError | None, status: int) -> ErrorBody:
         code=code or row.code,
         param=partial.param,
         doc_url=partial.doc_url,
+        placeholders={} if not partial.message or is_own_message(partial) else None,
     )
+
+
+def is_own_message(partial: PartialError) -> bool:
+    """True if a message is one of flexmw's own, and not one that the body states."""
+    row = OWN.get(partial.code or "")
+    return row is not None and row.message == partial.message

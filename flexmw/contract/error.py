@@ -1,8 +1,8 @@
 """The error object of the contract: ``{"error": {"message", "type", "param", "code", "doc_url"}}``.
 
->>> body = ErrorBody(message="Video job not found.", type="invalid_request_error", code="job_not_found")
+>>> body = ErrorBody(message="Job not found.", type="invalid_request_error", code="job_not_found")
 >>> body.encode()
-b'{"error":{"message":"Video job not found.","type":"invalid_request_error","code":"job_not_found"}}'
+b'{"error":{"message":"Job not found.","type":"invalid_request_error","code":"job_not_found"}}'
 >>> ErrorBody.decode(body.encode()) == body
 True
 >>> ErrorBody.decode(b'{"detail": "Not Found"}') is None
@@ -12,7 +12,8 @@ True
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 __all__ = ["ErrorBody"]
@@ -20,10 +21,15 @@ __all__ = ["ErrorBody"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBody:
-    """One error as the OpenAI SDKs read it.
+    """One error, in the shape that the OpenAI SDKs read.
 
-    ``param`` names the offending request field; ``doc_url`` points at documentation. Both are left out of the JSON
-    when unknown, as the provider's page does; ``null_param=True`` writes the key always, as OpenAI's schema asks.
+    :param message: a sentence for the caller, safe to show in a user interface.
+    :param type: the family of the error, such as ``invalid_request_error``.
+    :param code: the machine-readable name of the error.
+    :param param: the request field that is at fault. The JSON has no such key when it is ``None``.
+    :param doc_url: the address of documentation about the error. The JSON has no such key when it is ``None``.
+    :param placeholders: if ``message`` is the contract's own, the values of its placeholders; ``None`` if the app has
+        written the message. It is not sent; see :mod:`flexmw.contract.messages`.
     """
 
     message: str
@@ -31,9 +37,13 @@ class ErrorBody:
     code: str | None = None
     param: str | None = None
     doc_url: str | None = None
+    placeholders: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
 
     def as_dict(self, *, null_param: bool = False) -> dict[str, Any]:
-        """The whole JSON value, ``{"error": {...}}``, keys in the contract's order."""
+        """Return the whole JSON value, ``{"error": {...}}``, with its keys in the contract's order.
+
+        :param null_param: write ``"param": null`` when it is ``None``, as OpenAI's schema requires.
+        """
         error: dict[str, Any] = {"message": self.message, "type": self.type}
         if self.param is not None or null_param:
             error["param"] = self.param
@@ -43,13 +53,13 @@ class ErrorBody:
         return {"error": error}
 
     def encode(self, *, null_param: bool = False) -> bytes:
-        """The value as compact UTF-8 JSON; a lone surrogate in a text becomes ``?`` instead of an exception."""
+        """Return the JSON value in UTF-8, without spaces. A lone surrogate in a text becomes ``?``."""
         text = json.dumps(self.as_dict(null_param=null_param), ensure_ascii=False, separators=(",", ":"))
         return text.encode("utf-8", "replace")
 
     @classmethod
     def decode(cls, body: bytes) -> Self | None:
-        """Read a body that already keeps the contract; ``None`` for any other body."""
+        """Read a body that is an error of the contract; ``None`` for any other body."""
         try:
             value = json.loads(body)
         except (ValueError, RecursionError):
@@ -58,7 +68,10 @@ class ErrorBody:
 
     @classmethod
     def from_json(cls, value: object) -> Self | None:
-        """The same for a JSON value: strict about ``message``, ``type`` and ``code``, lenient about the rest."""
+        """Read a JSON value that is an error of the contract; ``None`` for any other value.
+
+        ``message``, ``type`` and ``code`` must be there and have the right type; the other fields are optional.
+        """
         error = value.get("error") if isinstance(value, dict) else None
         if not isinstance(error, dict) or "code" not in error:
             return None

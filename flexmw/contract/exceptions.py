@@ -19,8 +19,9 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final
 
-from flexmw.contract import PAGE, ErrorBody, Row, for_status
-from flexmw.contract.bodies import FOREIGN, PartialError, complete, of_text, recognise, validation
+from flexmw.contract import OWN, PAGE, ErrorBody, Row, for_status
+from flexmw.contract.bodies import FOREIGN, PartialError, complete, is_own_message, of_text, recognise, validation
+from flexmw.contract.messages import reword
 from flexmw.contract.text import contains_text_of
 
 __all__ = ["GONE", "ErrorMapping", "map_exception", "names", "stands_for", "stems_from"]
@@ -54,13 +55,23 @@ class ErrorMapping:
 
 
 def map_exception(
-    error: BaseException, *, timeout_status: int = 500, validation_status: int | None = None
+    error: BaseException,
+    *,
+    timeout_status: int = 500,
+    validation_status: int | None = None,
+    messages: Mapping[str, str] | None = None,
 ) -> ErrorMapping:
     """Map an exception that the app has raised to an error response.
 
     :param timeout_status: the status of timeouts, 500 or 504.
     :param validation_status: the status of a failed validation; ``None`` keeps the framework's.
+    :param messages: the app's messages, by code; see :func:`flexmw.contract.messages.reword`.
     """
+    mapping = _map(error, timeout_status, validation_status)
+    return replace(mapping, error=reword(mapping.error, messages)) if messages else mapping
+
+
+def _map(error: BaseException, timeout_status: int, validation_status: int | None) -> ErrorMapping:
     for candidate in _origins(error):
         for name in names(type(candidate)):
             rule = _RULES.get(name)
@@ -158,7 +169,7 @@ def _parsing_request(error: BaseException) -> PartialError | None:
         frame = traceback.tb_frame
         if (frame.f_globals.get("__name__"), frame.f_code.co_name) in _PARSERS:
             if frame.f_code.co_name == "json":
-                return PartialError("The request body is not valid JSON.", code="invalid_json")
+                return PartialError(OWN["invalid_json"].message, code="invalid_json")
             return PartialError("The request body is not valid form data.")
         traceback = traceback.tb_next
     return None
@@ -172,6 +183,7 @@ def _of_row(row: Row, partial: PartialError | None = None, **fields: Any) -> Err
         code=partial.code or row.code,
         param=partial.param,
         doc_url=partial.doc_url,
+        placeholders={} if not partial.message or is_own_message(partial) else None,
     )
     return ErrorMapping(status=row.status, error=error, **fields)
 

@@ -1,4 +1,7 @@
-"""The provider's error page as data: what each kind of error and each bare status becomes.
+"""The error contract as a table: status, type, code and message of each kind of error and of each bare status.
+
+The statuses, types and codes are those of OpenAI's API. The messages name no provider: an application sets its own with
+``Envelope(messages=...)``.
 
 >>> from flexmw.contract import PAGE, for_status
 >>> PAGE["job_not_found"].status, for_status(404).code
@@ -13,15 +16,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
-__all__ = ["PAGE", "STATUS", "Row", "for_status"]
+__all__ = ["OWN", "PAGE", "STATUS", "Row", "for_status"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What an error looks like on the wire.
+    """Status, type, code and message of an error.
 
-    ``retry`` is the rule for ``x-should-retry``: ``"never"`` answers ``false``; ``"keyed"`` answers ``false`` on an
-    unsafe method that carries no idempotency key, because the work may have been done; ``None`` says nothing.
+    :param retry: when to send ``x-should-retry: false``. ``"never"``: with every such error. ``"keyed"``: only if the
+        request has an unsafe method and no idempotency key, because its work may have been done. ``None``: not at all.
     """
 
     status: int
@@ -43,20 +46,22 @@ PAGE: dict[str, Row] = {
     ),
     "invalid_api_key": Row(401, "authentication_error", "invalid_api_key", "Invalid API key provided."),
     "insufficient_credit": Row(
-        402,
-        "insufficient_quota",
-        "402",
-        "Insufficient credit. Add funds at https://tokens.flex.ai/dashboard/billing to continue.",
-        "never",
+        402, "insufficient_quota", "402", "Insufficient credit. Add funds to continue.", "never"
     ),
-    "job_not_found": Row(404, _CLIENT, "job_not_found", "Video job not found."),
+    "job_not_found": Row(404, _CLIENT, "job_not_found", "Job not found."),
     "rate_limit_exceeded": Row(
         429, "rate_limit_error", "rate_limit_exceeded", "Rate limit exceeded. Retry after {seconds} second{s}."
     ),
     "upstream_timeout": Row(500, _SERVER, "upstream_timeout", "Upstream model timed out.", "keyed"),
     "subsystem_offline": Row(503, _SERVER, "service_unavailable", "{name} is temporarily offline."),
 }
-"""One row per kind that a host can raise, by the page's words. Braces are filled in by the kind."""
+"""One row per kind of error that an app can raise. The kind fills the placeholders in braces."""
+
+OWN: dict[str, Row] = {
+    "invalid_json": Row(400, _CLIENT, "invalid_json", "The request body is not valid JSON."),
+    "unknown_url": Row(404, _CLIENT, "unknown_url", "Unknown URL: no route has this path."),
+}
+"""One row per error that flexmw finds out for itself, by code."""
 
 STATUS: dict[int, Row] = {
     row.status: row
@@ -90,11 +95,11 @@ STATUS: dict[int, Row] = {
         Row(504, _SERVER, "upstream_timeout", "Upstream model timed out.", "keyed"),
     )
 }
-"""What a status becomes when neither an exception nor the body says more."""
+"""The row of a status, for an error response of which nothing but the status is known."""
 
 
 def for_status(status: int) -> Row:
-    """The row of any error status; one without a row of its own gets the code ``http_NNN``."""
+    """Return the row of an error status. A status without a row of its own gets the code ``http_NNN``."""
     row = STATUS.get(status)
     if row is not None:
         return row

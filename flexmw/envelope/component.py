@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from flexmw.contract.messages import expected
 from flexmw.envelope.asgi import EnvelopeApp
 from flexmw.envelope.core import Rules
 from flexmw.envelope.dialect import Dialect, OpenAI, check_dialects, choose, load
 from flexmw.envelope.flow import translate
 from flexmw.envelope.plan import Plan
+from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
@@ -21,6 +23,7 @@ __all__ = ["Envelope"]
 _STATUS_400_422: Final = Rule("400, 422 or None", lambda value: value in (None, 400, 422))
 _STATUS_500_504: Final = Rule("500 or 504", lambda value: value in (500, 504))
 _PATH: Final = Rule("a path that begins with '/'", lambda value: isinstance(value, str) and value.startswith("/"))
+_MESSAGES: Final = optional(Rule("a table of messages by error code", lambda value: isinstance(value, Mapping)))
 _DIALECTS: Final = Rule("a list of dialects, or of the names of their entry points", check_dialects)
 
 
@@ -31,6 +34,12 @@ class Envelope:
     :param dialects: Further error formats: objects, or names of entry points in the group ``flexmw.dialects``. The
         first dialect that serves a request, by path or by ``Accept``, writes its errors. OpenAI's format serves all
         other requests. Value: a list of dialects, or of the names of their entry points. Default: ``()``.
+    :param messages: Messages of your own, by error code, in place of flexmw's default messages: to name a billing page
+        or a status page, for example. A message may use the placeholders of its code: ``{model}`` of
+        ``model_not_found``, ``{seconds}`` and ``{s}`` (``s`` unless it is one second) of ``rate_limit_exceeded``,
+        ``{name}`` of ``service_unavailable``. The option does not change a message that the app has written, nor an
+        error that has no value for a placeholder, such as the app's own bare 429. It also applies to the refusals of
+        the components further inward. Value: a table of messages by error code, or None. Default: ``None``.
     :param passthrough: Path prefixes. Errors of these paths are left as they are. Value: a list, each a path that
         begins with '/'. Default: ``()``.
     :param unless: A function of the scope and the status. An error for which it returns true is left as it is. Value: a
@@ -67,6 +76,16 @@ class Envelope:
         doc="Further error formats: objects, or names of entry points in the group `flexmw.dialects`. The first "
         "dialect that serves a request, by path or by `Accept`, writes its errors. OpenAI's format serves all other "
         "requests.",
+    )
+    messages: Mapping[str, str] | None = option(
+        None,
+        _MESSAGES,
+        doc="Messages of your own, by error code, in place of flexmw's default messages: to name a billing page or a "
+        "status page, for example. A message may use the placeholders of its code: `{model}` of `model_not_found`, "
+        "`{seconds}` and `{s}` (`s` unless it is one second) of `rate_limit_exceeded`, `{name}` of "
+        "`service_unavailable`. The option does not change a message that the app has written, nor an error that has "
+        "no value for a placeholder, such as the app's own bare 429. It also applies to the refusals of the components "
+        "further inward.",
     )
     passthrough: tuple[str, ...] = option(
         (), several(_PATH), doc="Path prefixes. Errors of these paths are left as they are."
@@ -133,6 +152,9 @@ class Envelope:
 
     def __post_init__(self) -> None:
         check(self)
+        for code, message in (self.messages or {}).items():
+            if (fault := expected(code, message)) is not None:
+                raise ConfigError(f"Envelope(messages={{{code!r}: ...}})", message, fault)
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """Wrap an app; also a middleware factory for a framework's own ``add_middleware``.
@@ -157,8 +179,8 @@ class Envelope:
     def flow(self, request: Request) -> Flow:
         """Client side: rewrite the body of an upstream's error response that does not keep the contract.
 
-        The options ``passthrough``, ``dialects``, ``null_param`` and ``max_body`` apply. A good response, an error in a
-        dialect's format and an event stream stay byte for byte, and the status is always the upstream's.
+        The options ``passthrough``, ``dialects``, ``messages``, ``null_param`` and ``max_body`` apply. A good response,
+        an error in a dialect's format and an event stream stay byte for byte, and the status is always the upstream's.
         """
         path = request.url.path
         if self.passthrough and path.startswith(tuple(self.passthrough)):
@@ -176,4 +198,5 @@ class Envelope:
             timeout_status=self.timeout_status,
             validation_status=self.validation_status,
             debug=self.debug,
+            messages=dict(self.messages or {}),
         )

@@ -8,14 +8,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from flexmw.contract import ErrorBody
+from flexmw.contract import OWN, ErrorBody
 from flexmw.contract.bodies import FOREIGN, PartialError, complete, is_envelope, read_error, says_nothing
 from flexmw.contract.content import decompress, parse, value_of
 from flexmw.contract.exceptions import ErrorMapping, map_exception, stands_for
+from flexmw.contract.messages import reword
 from flexmw.contract.text import contains_text_of
 from flexmw.errors import APIError
 
@@ -56,6 +57,7 @@ class Rules:
     timeout_status: int = 500
     validation_status: int | None = None
     debug: bool = False
+    messages: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def _rewritten(
     if generic and response.status == 500 and mapping is not None:
         return response_to(mapping)
     if remembered is not None and stands_for(remembered.status, response.status, says_nothing=generic):
-        return response_to(map_exception(remembered))
+        return response_to(map_exception(remembered, messages=rules.messages))
     crash = mapping.exception if mapping is not None and not mapping.intentional else None
     if partial is not None and contains_text_of(crash, partial.message):
         partial = None
@@ -149,8 +151,9 @@ def _rewritten(
         if status == 422:
             status = 400 if partial.code == "invalid_json" else rules.validation_status or 422
     if generic and response.unrouted and status == 404:
-        partial = PartialError("Unknown URL: no route has this path.", code="unknown_url")
-    return ErrorResponse(status, complete(partial, status), source, generic=generic, exception=exception)
+        partial = PartialError(OWN["unknown_url"].message, code="unknown_url")
+    error = reword(complete(partial, status), rules.messages)
+    return ErrorResponse(status, error, source, generic=generic, exception=exception)
 
 
 def response_to(mapping: ErrorMapping) -> ErrorResponse:

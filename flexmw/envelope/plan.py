@@ -39,7 +39,12 @@ class Plan:
 
     def __post_init__(self) -> None:
         rules = self.rules
-        mapping = partial(map_exception, timeout_status=rules.timeout_status, validation_status=rules.validation_status)
+        mapping = partial(
+            map_exception,
+            timeout_status=rules.timeout_status,
+            validation_status=rules.validation_status,
+            messages=rules.messages,
+        )
         object.__setattr__(self, "map_exception", mapping)
 
     def leaves_alone(self, scope: Scope, status: int) -> bool:

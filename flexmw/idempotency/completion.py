@@ -14,7 +14,7 @@ from flexmw.errors import APIError
 from flexmw.idempotency.core import StoredResponse
 from flexmw.idempotency.outcome import is_held_back, response_to, swallowed_error
 from flexmw.idempotency.recording import ResponseRecorder
-from flexmw.idempotency.stored import error_response, internal_error, is_stored
+from flexmw.idempotency.stored import error_response, is_stored
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.exchange import Exchange, Header
 
@@ -51,8 +51,8 @@ def after_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion
         error = None  # the app wrote an error of the contract itself, which Envelope leaves as it is
     released = not _stores(recorder.status, recorder.headers, error)
     if error is not None and response.body is not None:
-        headers = (*raw_headers(error.headers), *recorder.headers)
-        response = error_response(error.status, error.body.encode(), headers)
+        status, body, headers = response_to(error, exchange)
+        response = error_response(status, body, (*headers, *recorder.headers))
     return Completion(response, released)
 
 
@@ -73,9 +73,10 @@ def after_exception(
     return Completion(error_response(status, body, headers), released=not is_stored(status, headers))
 
 
-def without_response(recorder: ResponseRecorder) -> Completion:
+def without_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion:
     """The completion after the app has returned without a complete response."""
-    error = internal_error()
+    status, body, headers = response_to(RuntimeError("no response"), exchange)
+    error = error_response(status, body, headers)
     return Completion(recorder.broken_off(error.body or b"") if recorder.started else error)
 
 

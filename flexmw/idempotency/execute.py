@@ -156,7 +156,7 @@ class ClaimedExecution:
             if not completion.released and completion.response.status >= 500 and not recorder.started:
                 self._exchange.headers.append(_NO_RETRY)
         elif completion is None:
-            self._end_with(without_response(recorder))
+            self._end_with(without_response(recorder, self._exchange))
         if not self._is_written:
             # A client that has its response does not notice how long the write takes, so the write is tried for as
             # long as the lease would have lasted. A client whose response is an exception still waits for it.

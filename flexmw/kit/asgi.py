@@ -88,7 +88,8 @@ async def send_error(scope: Scope, send: Send, error: APIError) -> None:
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": error.code[:120]})
         return
     prefix = "websocket.http" if websocket else "http"
-    exchange, body = Exchange.of(scope), error.body.encode()
+    exchange = Exchange.of(scope)
+    body = exchange.map_exception(error).error.encode()
     headers: list[Header] = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from examples.gateway.app import MESSAGES
 from flexmw import errors
-from flexmw.contract import PAGE, STATUS, for_status
+from flexmw.contract import OWN, PAGE, STATUS, for_status
+from flexmw.contract.messages import reword
 
 ROWS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("rows.json").read_text("utf-8"))["rows"]
 
@@ -29,7 +31,7 @@ def test_raising_the_kind_of_a_row_gives_the_words_of_the_page(row: dict[str, An
     error = RAISED[row["status"]]
     assert error.status == row["status"]
     if row["type"] is not None:
-        said = error.body.as_dict()["error"]
+        said = reword(error.body, MESSAGES).as_dict()["error"]
         assert {name: said[name] for name in ("message", "type", "code")} == {
             name: row[name] for name in ("message", "type", "code")
         }
@@ -42,8 +44,15 @@ def test_raising_the_kind_of_a_row_gives_the_words_of_the_page(row: dict[str, An
 def test_every_row_of_the_page_is_a_row_of_the_table(row: dict[str, Any]) -> None:
     [ours] = [each for each in PAGE.values() if each.code == row["code"]]
     assert (ours.status, ours.type) == (row["status"], row["type"])
-    pattern = re.sub(r"\\{\w+\\}", ".*", re.escape(ours.message))
+    pattern = re.sub(r"\\{\w+\\}", ".*", re.escape(MESSAGES.get(ours.code, ours.message)))
     assert re.fullmatch(pattern, row["message"])
+
+
+def test_no_default_message_names_a_provider_or_a_page() -> None:
+    messages = [row.message for row in (*PAGE.values(), *OWN.values(), *map(for_status, range(400, 600)))]
+    assert not [message for message in messages if re.search(r"://|flex|dashboard|video", message, re.IGNORECASE)]
+    assert errors.InsufficientCredit().message == "Insufficient credit. Add funds to continue."
+    assert errors.JobNotFound().message == "Job not found."
 
 
 def test_the_page_has_no_row_beyond_the_seven_statuses() -> None:
