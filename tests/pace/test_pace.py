@@ -20,7 +20,7 @@ from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call
-from tests.ratelimit.witness import Witness
+from tests.ratelimit.recorder import Recorder
 from tests.servers import Serve
 
 pytestmark = pytest.mark.anyio
@@ -150,8 +150,8 @@ def aligned(limit: int) -> ASGIApp:
 async def test_a_hundred_tasks_at_ten_a_second_are_never_refused_by_any_algorithm(
     serve: Serve, anyio_backend: str
 ) -> None:
-    witnesses = {name: Witness(app) for name, app in limiters().items()}
-    urls = [serve(witness).url for witness in witnesses.values()]
+    recorders = {name: Recorder(app) for name, app in limiters().items()}
+    urls = [serve(recorder).url for recorder in recorders.values()]
     # No connection is used twice: uvicorn closes idle ones, and one may be chosen again at that very moment.
     inner = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
     transport = flexmw.httpx.AsyncTransport(Pace(), transport=inner)
@@ -164,24 +164,24 @@ async def test_a_hundred_tasks_at_ten_a_second_are_never_refused_by_any_algorith
             for url in urls:
                 for _ in range(100):
                     tasks.start_soon(one, url)
-    for name, witness in witnesses.items():
-        assert witness.statuses == [200] * 100, name
+    for name, recorder in recorders.items():
+        assert recorder.statuses == [200] * 100, name
         # Ten, or nine and a bit where windows follow the clock; a busy machine may leave some of them unused.
-        assert witness.windows <= 20, name
+        assert recorder.windows <= 20, name
 
 
 @pytest.mark.parametrize("strategy", ["fixed-window", "sliding-window-counter"])
 def test_a_hundred_threads_at_ten_a_second_are_never_refused(serve: Serve, strategy: str) -> None:
-    witness = Witness(limiters()[strategy])
+    recorder = Recorder(limiters()[strategy])
     inner = httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
-    url = serve(witness).url
+    url = serve(recorder).url
     with (
         httpx.Client(transport=flexmw.httpx.Transport(Pace(), transport=inner), timeout=60.0) as client,
         ThreadPoolExecutor(100) as pool,
     ):
         list(pool.map(lambda _: client.get(url), range(100)))
-    assert witness.statuses == [200] * 100
-    assert 10 <= witness.windows <= 20
+    assert recorder.statuses == [200] * 100
+    assert 10 <= recorder.windows <= 20
 
 
 @pytest.mark.parametrize("options", [{"patience": -1}, {"max_wait": "long"}])

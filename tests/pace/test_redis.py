@@ -27,7 +27,7 @@ from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.testing import FakeClock
 from tests.pace.states import turn
 from tests.ratelimit.calls import answering
-from tests.ratelimit.witness import Witness
+from tests.ratelimit.recorder import Recorder
 from tests.servers import HOST, ROOT, Child, Serve
 
 pytestmark = pytest.mark.anyio
@@ -38,8 +38,8 @@ MODES = ("asyncio", "trio", "threads", "asyncio")
 
 @pytest.mark.parametrize("strategy", ALGORITHMS)
 def test_four_processes_that_share_a_store_are_never_refused(serve: Serve, redis_url: str, strategy: str) -> None:
-    witness = Witness(RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering()))
-    url = serve(witness).url
+    recorder = Recorder(RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering()))
+    url = serve(recorder).url
     command = [sys.executable, "-m", "tests.pace.client_process", url, redis_url, "10"]
     processes = [
         subprocess.Popen([*command, mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
@@ -60,8 +60,8 @@ def test_four_processes_that_share_a_store_are_never_refused(serve: Serve, redis
             process.kill()
             process.communicate()
     assert statuses == [[200] * 10] * 4
-    assert witness.statuses == [200] * 40
-    assert 4 <= witness.windows <= 8  # four on an idle machine
+    assert recorder.statuses == [200] * 40
+    assert 4 <= recorder.windows <= 8  # four on an idle machine
     _keeps_no_secret_and_nothing_for_ever(redis_url)
 
 

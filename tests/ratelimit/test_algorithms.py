@@ -213,7 +213,7 @@ def test_gcra_does_what_its_definition_says(
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
-def test_of_a_caller_who_was_never_seen_everything_is_left(name: str) -> None:
+def test_an_unseen_caller_has_the_whole_limit(name: str) -> None:
     strategy, rate = ALGORITHMS[name], Rate(3, 60 * SECOND, "test", "test")
     assert strategy.remaining(None, 5, rate) == 3
     assert strategy.reset(None, 5, rate) == (0 if name == "gcra" else 60 * SECOND)

@@ -159,19 +159,32 @@ async def test_a_header_that_the_app_sets_itself_is_the_only_one(clock: FakeCloc
         (("openai", "ietf"), "ratelimit-policy", '"5/minute";q=5;w=60'),
     ],
 )
-async def test_headers_come_in_the_dialects_that_are_asked_for(
+async def test_headers_come_in_the_styles_of_the_option(
     dialects: Any, present: str, reset: str, clock: FakeClock
 ) -> None:
     assert (await call(limited("5/minute", clock=clock, headers=dialects)))[present] == reset
 
 
-async def test_of_two_limiters_around_one_another_the_tighter_one_speaks(clock: FakeClock) -> None:
+async def test_of_two_limiters_around_each_other_the_tighter_one_is_reported(clock: FakeClock) -> None:
     for outer, inner in (("10/minute", "3/hour"), ("3/hour", "10/minute")):
         app = limited(outer, clock=clock, app=limited(inner, clock=clock))
         assert (await call(app)).quota[:2] == (3, 2)
 
 
-async def test_shadow_refuses_nothing_and_says_what_it_would_have_said(clock: FakeClock) -> None:
+async def test_a_limiter_of_slots_does_not_hide_the_headers_of_a_limiter_inside_it(clock: FakeClock) -> None:
+    app = limited(app=limited("60/minute", clock=clock), concurrency=2, clock=clock)
+    answer = await call(app)
+    assert answer.quota[:2] == (60, 59)
+
+
+async def test_two_limiters_with_two_units_both_send_their_headers(clock: FakeClock) -> None:
+    app = limited("2/minute", app=limited(tokens="100/minute", token_cost=1, clock=clock), clock=clock)
+    answer = await call(app)
+    assert answer.quota[:2] == (2, 1)
+    assert answer["x-ratelimit-remaining-tokens"] == "99"
+
+
+async def test_shadow_refuses_nothing_and_reports_the_decision(clock: FakeClock) -> None:
     app = limited("1/minute", clock=clock, shadow=True)
     scope, told = scope_of(), []
     Exchange.of(scope).subscribe(lambda event, details: told.append((event, details["result"], details["shadow"])))
@@ -192,7 +205,7 @@ async def test_shadow_refuses_nothing_and_says_what_it_would_have_said(clock: Fa
     ],
     ids=["path", "list", "method", "function"],
 )
-async def test_what_is_exempt_is_neither_counted_nor_headed(
+async def test_an_exempt_request_is_not_counted_and_gets_no_headers(
     exempt: Any, free: Any, counted: Any, clock: FakeClock
 ) -> None:
     app = limited("1/minute", clock=clock, exempt=exempt)
@@ -249,7 +262,7 @@ async def test_an_async_tier_is_asked_once_in_its_lifetime_and_may_look_at_the_s
     assert len(asked) == 3
 
 
-async def test_a_tier_that_is_no_rate_is_said_to_whoever_wrote_it(clock: FakeClock) -> None:
+async def test_a_limit_function_that_returns_no_rate_raises_a_config_error(clock: FakeClock) -> None:
     with pytest.raises(ConfigError, match=r"RateLimit\(limit=\.\.\.\) = 'lots'"):
         await call(limited(clock=clock, limit=lambda caller: "lots"))
 

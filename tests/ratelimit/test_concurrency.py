@@ -74,7 +74,7 @@ async def raising(scope: Scope, receive: Receive, send: Send) -> None:
 # --- memory: both backends --------------------------------------------------------------------------------------------
 
 
-async def test_at_most_so_many_at_once_and_who_is_refused_is_told_to_come_back_in_a_second() -> None:
+async def test_concurrent_requests_are_limited_and_a_refused_one_may_return_in_a_second() -> None:
     gate = Gate()
     app = limited(app=gate, concurrency=2)
     refused: list[Answer] = []
@@ -93,7 +93,7 @@ async def test_at_most_so_many_at_once_and_who_is_refused_is_told_to_come_back_i
     assert slots_of(app) == 0
 
 
-async def test_who_finds_no_slot_free_uses_up_no_rate_and_the_other_way_round() -> None:
+async def test_a_request_without_a_free_slot_takes_nothing_from_its_rates_and_vice_versa() -> None:
     gate, clock = Gate(), FakeClock()
     app = limited("2/minute", app=gate, concurrency=1, clock=clock, strategy="fixed-window")
     answers: list[Answer] = []
@@ -178,7 +178,7 @@ async def test_whatever_ends_a_request_gives_its_slot_back() -> None:
     assert slots_of(broken) == 0
 
 
-async def test_looking_shadow_and_exemption_know_slots() -> None:
+async def test_explain_shadow_and_exempt_cover_slots() -> None:
     gate = Gate()
     app = limited(app=gate, concurrency=1, shadow=True, exempt="/health")
     async with anyio.create_task_group() as tasks:
@@ -198,7 +198,7 @@ async def test_looking_shadow_and_exemption_know_slots() -> None:
 
 
 @pytest.mark.parametrize("dialect", ["seed", "openai", "ietf"])
-async def test_every_dialect_says_what_was_refused(dialect: str) -> None:
+async def test_every_header_style_reports_a_refusal_by_slots(dialect: str) -> None:
     gate = Gate()
     app = limited(app=gate, concurrency=3, headers=(dialect,), clock=FakeClock(now=1_800_000_000.0))
     answers: list[Answer] = []
@@ -282,7 +282,7 @@ def leases(server: redis.Redis) -> int:
 
 @contextmanager
 def holders(url: str, number: int, *, most: int, lease: float, requests: int) -> Generator[list[subprocess.Popen[str]]]:
-    command = [sys.executable, "-m", "tests.ratelimit.holder", url, str(most), str(lease), str(requests)]
+    command = [sys.executable, "-m", "tests.ratelimit.slot_process", url, str(most), str(lease), str(requests)]
     with ExitStack() as stack:
         workers: list[subprocess.Popen[str]] = []
         for _ in range(number):
@@ -494,7 +494,7 @@ def test_rates_tokens_and_slots_of_a_caller_lie_on_one_node(redis_url: str, stra
 
 
 @ASYNCIO
-async def test_a_slot_that_a_store_gave_too_late_is_free_when_its_lease_ends(
+async def test_a_slot_that_a_store_granted_after_the_timeout_is_free_when_its_lease_ends(
     shared: Make, redis_server: Child, server: redis.Redis
 ) -> None:
     app = shared(concurrency=1, lease=1.0, store_timeout=0.2)
@@ -513,7 +513,7 @@ async def test_a_slot_that_a_store_gave_too_late_is_free_when_its_lease_ends(
 
 
 @ASYNCIO
-async def test_without_its_store_a_process_gives_out_its_share(shared: Make) -> None:
+async def test_without_its_store_a_process_grants_its_share_of_the_slots(shared: Make) -> None:
     gate = Gate()
     app = shared(app=gate, concurrency=4, storage="redis://127.0.0.1:1", on_store_failure="local/2")
     tasks = [asyncio.create_task(call(app, path="/held")) for _ in range(6)]
@@ -537,7 +537,7 @@ async def test_a_store_that_never_answers_is_waited_for_once_a_request(shared: M
 
 
 @ASYNCIO
-async def test_a_lease_is_begun_anew_only_while_it_is_held(redis_url: str, server: redis.Redis) -> None:
+async def test_a_lease_is_renewed_only_while_it_is_held(redis_url: str, server: redis.Redis) -> None:
     store, slot = RedisStore(ALGORITHMS["gcra"], parse(redis_url, "storage")), Slot("holder", 1, 60_000_000)
     await store.decide(check_of("digest", (), 1, slot=slot))
     (key,) = server.keys("*slots*")

@@ -6,14 +6,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from limits import RateLimitItemPerMinute, parse
 
-from flexmw.errors import ConfigError
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.algorithms.moving_window import Log
 from flexmw.ratelimit.algorithms.windows import admit, result_of
 from flexmw.ratelimit.core import SECOND, Rate
-from flexmw.ratelimit.rates import parse_rates
 
 NAMES = sorted(ALGORITHMS)
 WINDOWED = ["fixed-window", "moving-window", "sliding-window-counter"]
@@ -167,7 +164,7 @@ def test_a_refused_request_takes_nothing_from_any_window(name: str) -> None:
 
 
 @given(name=st.sampled_from(NAMES), limit=limits, window=windows, gaps=gaps, cost=st.integers(1, 4))
-def test_a_hit_is_the_sum_of_its_parts(name: str, limit: int, window: int, gaps: list[int], cost: int) -> None:
+def test_hit_equals_its_four_parts(name: str, limit: int, window: int, gaps: list[int], cost: int) -> None:
     strategy, only, state, now = ALGORITHMS[name], rate(limit, window), None, 0
     for gap in gaps:
         now += gap
@@ -189,7 +186,7 @@ def test_looking_takes_nothing() -> None:
     assert admit(strategy, (only,), [None], 0, (1,), take=False) == (True, [None])
 
 
-def test_of_several_windows_the_tightest_speaks_and_of_equals_the_longest() -> None:
+def test_of_several_windows_the_tightest_is_reported_and_of_equals_the_longest() -> None:
     strategy = ALGORITHMS["fixed-window"]
     minute, day = rate(10, 60 * SECOND), rate(100, 86_400 * SECOND)
     said = result_of(strategy, (minute, day), [(SECOND, 5), (SECOND, 80)], 0, (1, 1), admitted=True)
@@ -211,58 +208,3 @@ def test_a_log_forgets_what_has_left_the_window_and_keeps_its_numbers() -> None:
     assert log.used(1000, 100) == 70
     log.drop(1000)
     assert log.used(1000, 100) == 0
-
-
-@pytest.mark.parametrize(
-    ("given", "names"),
-    [
-        ("10/minute", ["10/minute"]),
-        ("10 per 2 hour", ["10/2 hour"]),
-        ("10/minute; 1000/day", ["10/minute", "1000/day"]),
-        (["10/minute", parse("5/second")], ["10/minute", "5/second"]),
-        (RateLimitItemPerMinute(7), ["7/minute"]),
-    ],
-)
-def test_rates_are_read_from_texts_and_items(given: object, names: list[str]) -> None:
-    assert [each.name for each in parse_rates(given)] == names
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        "",
-        "ten per minute",
-        "10/fortnight",
-        "0/minute",
-        "10/minute,",
-        None,
-        7,
-        [],
-        ["10/minute", ""],
-        "-1/second",
-    ],
-    ids=repr,
-)
-def test_a_rate_that_is_none_is_refused_by_option_value_and_remedy(bad: object) -> None:
-    with pytest.raises(ConfigError, match="10/minute") as caught:
-        parse_rates(bad, "RateLimit(*rates)")
-    assert caught.value.option == "RateLimit(*rates)"
-
-
-def test_two_rates_over_one_window_are_refused() -> None:
-    with pytest.raises(ConfigError, match="one rate per window"):
-        parse_rates(["10/minute", "20 per 60 second"])
-
-
-def test_the_store_key_is_the_one_that_limits_makes() -> None:
-    item = parse("10 per 2 minute")
-    (only,) = parse_rates(item)
-    assert only.key("abc", "fixed-window") == item.key_for("{abc}", "fixed-window")
-    (grouped,) = parse_rates(item, group="GET /v1")
-    assert grouped.key("abc", "gcra") == item.key_for("{abc}", "gcra", "GET /v1")
-
-
-def test_without_its_limit_a_key_is_the_same_for_every_tier() -> None:
-    free, paid = (parse_rates(text, any_limit=True)[0] for text in ("10/minute", "100/minute"))
-    assert free.key("abc", "gcra") == paid.key("abc", "gcra")
-    assert free.seconds == 60

@@ -59,7 +59,7 @@ async def sent(batcher: Batcher, answers: Answers, number: int) -> list[asyncio.
     return tasks
 
 
-async def test_the_first_ones_go_alone_and_the_rest_together_when_one_is_back() -> None:
+async def test_the_first_checks_are_sent_alone_and_the_rest_in_one_batch_when_one_returns() -> None:
     batcher, answers = Batcher(), Answers()
     tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 5)
     assert [number for number, _ in answers.asked] == [1] * MAX_IN_FLIGHT
@@ -74,7 +74,7 @@ async def test_the_first_ones_go_alone_and_the_rest_together_when_one_is_back() 
     assert batcher._queues == {}
 
 
-async def test_nobody_waits_for_the_answers_of_a_store_that_is_far_away() -> None:
+async def test_a_batch_is_sent_after_the_longest_wait_even_if_no_command_has_returned() -> None:
     batcher, answers = Batcher(), Answers()
     tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 5)
     answers.came.clear()
@@ -91,7 +91,7 @@ async def test_nobody_waits_for_the_answers_of_a_store_that_is_far_away() -> Non
     assert batcher._queues == {}
 
 
-async def test_other_questions_do_not_wait() -> None:
+async def test_other_checks_do_not_wait() -> None:
     batcher, answers = Batcher(), Answers()
     tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 1)
     tasks.append(asyncio.create_task(batcher.send(answers, check_of("another", RATES))))
@@ -102,7 +102,7 @@ async def test_other_questions_do_not_wait() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_a_failure_is_everybody_s_and_the_next_ones_ask_anew() -> None:
+async def test_a_failed_command_fails_its_batch_and_later_checks_are_sent_again() -> None:
     batcher, answers = Batcher(), Answers()
     tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 3)
     answers.asked[0][1].set_exception(ConnectionError("gone"))
@@ -123,7 +123,7 @@ async def test_a_failure_is_everybody_s_and_the_next_ones_ask_anew() -> None:
     ]
 
 
-async def test_who_goes_away_disturbs_nobody_and_what_nobody_waits_for_is_called_off() -> None:
+async def test_a_cancelled_check_disturbs_no_other_and_a_batch_without_waiters_is_cancelled() -> None:
     batcher, answers = Batcher(), Answers()
     tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 4)
     tasks[MAX_IN_FLIGHT].cancel()  # before its flight
@@ -145,7 +145,7 @@ async def test_who_goes_away_disturbs_nobody_and_what_nobody_waits_for_is_called
     assert batcher._queues == {}
 
 
-async def test_a_flight_that_is_cut_off_cancels_who_waits_for_it() -> None:
+async def test_a_cancelled_batch_cancels_the_checks_that_wait_for_it() -> None:
     batcher, answers = Batcher(), Answers()
     tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 1)
     answers.asked[0][1].set_result([])
@@ -168,7 +168,7 @@ async def store_of(url: str, strategy: str) -> AsyncGenerator[RedisStore]:
 
 
 @pytest.mark.parametrize("strategy", NAMES)
-async def test_a_crowd_takes_few_commands_and_everyone_hears_an_own_number(redis_url: str, strategy: str) -> None:
+async def test_equal_checks_share_commands_and_each_has_its_own_remaining(redis_url: str, strategy: str) -> None:
     rates = parse_rates(["60/hour", "90/day"])
     async with store_of(redis_url, strategy) as store:
         await store.decide(check_of("warm", rates, 1))
@@ -185,7 +185,7 @@ async def test_a_crowd_takes_few_commands_and_everyone_hears_an_own_number(redis
 
 
 @pytest.mark.parametrize("strategy", NAMES)
-def test_a_crowd_is_decided_as_if_one_by_one(redis_url: str, strategy: str) -> None:
+def test_a_batch_is_decided_like_single_checks(redis_url: str, strategy: str) -> None:
     callers = iter(range(1_000_000))
 
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -212,7 +212,7 @@ def test_a_crowd_is_decided_as_if_one_by_one(redis_url: str, strategy: str) -> N
 
 
 @pytest.mark.parametrize("strategy", NAMES)
-async def test_a_crowd_that_obeys_is_not_refused_for_having_come_too_early(redis_url: str, strategy: str) -> None:
+async def test_a_batch_that_obeys_its_wait_is_not_refused_again(redis_url: str, strategy: str) -> None:
     rates = parse_rates("40/second")
     async with store_of(redis_url, strategy) as store:
         said = await asyncio.gather(*(store.decide(check_of("caller", rates, 2)) for _ in range(30)))

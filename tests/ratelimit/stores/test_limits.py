@@ -69,7 +69,7 @@ async def test_a_registered_storage_admits_the_limit_until_the_clock_s_window_en
     assert (await store.decide(check_of("digest", rates, 1))).remaining == 2
 
 
-async def test_several_windows_and_looking_are_understood(counted: Make) -> None:
+async def test_several_windows_and_looking_work(counted: Make) -> None:
     clock = FakeClock(now=1_800_000_000.0)
     store, rates = counted(clock), parse_rates(["2/minute", "3/hour"])
     assert (await store.decide(check_of("digest", rates, 1, take=False))).wait_us == 0
@@ -108,12 +108,12 @@ async def test_the_whole_limiter_runs_on_it(acme_url: str) -> None:
     ],
     ids=["default", "gcra", "settled", "tokens", "slots", "peppers"],
 )
-def test_what_such_a_store_cannot_do_is_refused_at_start(options: Any, words: str) -> None:
+def test_options_that_the_store_cannot_serve_are_refused_at_start(options: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         RateLimit("5/minute", storage="acme://localhost", **{"strategy": "fixed-window", **options})
 
 
-def test_memcached_windows_that_it_would_forget_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_that_memcached_would_forget_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flexmw.kit.store_url.find_spec", lambda name: object())
     RateLimit("5/30 day", storage="memcached://localhost", strategy="fixed-window")
     for rate in ("5/31 day", "5/year", "5/2 month"):

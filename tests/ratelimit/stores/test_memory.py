@@ -4,9 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flexmw.kit.expiring import ExpiringTable
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.core import SECOND
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.testing import FakeClock
@@ -51,32 +49,13 @@ def test_a_caller_is_remembered_for_as_long_as_their_usage_matters(name: str) ->
     assert said.wait_us > 0
 
 
-def test_the_number_of_keys_is_bounded_and_the_ones_in_use_survive() -> None:
-    table = ExpiringTable(60 * SECOND, max_entries=1_000, shards=4)
-    for number in range(50_000):
-        table.put("in use", number, 0)
-        table.put(f"key {number}", number, 0)
-    assert table.count() <= 1_000 + 4
-    assert table.get("in use", 0) == 49_999
-
-
-def test_a_key_is_in_one_generation_only() -> None:
-    table = ExpiringTable(SECOND, shards=1)
-    for moment in range(0, 10 * SECOND, SECOND // 2):
-        table.put("caller", moment, moment)
-        assert table.count() == 1
-        assert table.get("caller", moment) == moment
-    table.put("another", 1, 100 * SECOND)
-    assert table.get("caller", 100 * SECOND) is None
-
-
 def test_several_windows_are_taken_together_or_not_at_all() -> None:
     store, rates = MemoryStore(ALGORITHMS["fixed-window"], FakeClock()), parse_rates(["3/minute", "5/day"])
     assert [store.decide(check_of("caller", rates, 1)).wait_us > 0 for _ in range(4)] == [False, False, False, True]
     assert store.decide(check_of("caller", parse_rates("5/day"), 1, take=False)).remaining == 2
 
 
-def test_looking_and_giving_back_leave_the_rest_alone() -> None:
+def test_looking_takes_nothing_and_a_refund_gives_back_its_cost() -> None:
     store, rates = MemoryStore(ALGORITHMS["gcra"], FakeClock()), parse_rates("5/minute")
     for _ in range(3):
         assert store.decide(check_of("caller", rates, 5, take=False)).wait_us == 0

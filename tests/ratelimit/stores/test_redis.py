@@ -65,7 +65,7 @@ def store_of(url: str, name: str) -> RedisStore:
 @pytest.mark.parametrize("strategy", NAMES)
 def test_four_processes_admit_exactly_the_limit_and_tell_every_number_once(redis_url: str, strategy: str) -> None:
     rates = json.dumps(["50/hour", "60/day"])
-    command = [sys.executable, "-m", "tests.ratelimit.worker", redis_url, rates, strategy, "250", "50"]
+    command = [sys.executable, "-m", "tests.ratelimit.limiter_process", redis_url, rates, strategy, "250", "50"]
     workers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(4)
     ]

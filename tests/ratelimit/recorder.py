@@ -1,4 +1,4 @@
-"""What a server saw, whatever its clients say."""
+"""An app that records the requests that reach it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 @dataclass
-class Witness:
-    """What reaches a server: when, and how it was answered."""
+class Recorder:
+    """Records when each request arrived, and the status of its response."""
 
     app: ASGIApp
     arrivals: list[float] = field(default_factory=list)

@@ -62,7 +62,7 @@ def using(tokens: int, status: int = 200) -> ASGIApp:
     limits=st.tuples(st.integers(1, 12), st.integers(1, 200)),
     costs=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 60)), max_size=40),
 )
-def test_what_is_refused_in_one_unit_takes_nothing_from_any(
+def test_a_refusal_in_one_unit_takes_nothing_from_any_unit(
     name: str, limits: tuple[int, int], costs: list[tuple[int, int]]
 ) -> None:
     strategy, rates = ALGORITHMS[name], both(f"{limits[0]}/day", f"{limits[1]}/day")
@@ -82,7 +82,7 @@ def test_what_is_refused_in_one_unit_takes_nothing_from_any(
         assert said.wait_us == max(each.wait_us for each in told.values())
 
 
-def test_each_unit_shows_its_tightest_window_and_the_one_that_denies_longest_speaks() -> None:
+def test_each_unit_reports_its_tightest_window_and_the_longest_wait_comes_first() -> None:
     strategy = ALGORITHMS["fixed-window"]
     rates = parse_rates(["10/minute", "20/day"]) + parse_rates(["100/minute", "1000/day"], unit="tokens")
     admitted, states = admit(strategy, rates, [None] * 4, 0, (1, 1, 90, 90))
@@ -93,7 +93,7 @@ def test_each_unit_shows_its_tightest_window_and_the_one_that_denies_longest_spe
     assert [(each.rate.name, each.wait_us) for each in denied.others] == [("100 tokens/minute", 60_000_000)]
 
 
-def test_a_store_whose_clock_saw_a_refusal_that_is_over_is_asked_again_at_once() -> None:
+def test_a_refusal_that_is_over_by_the_numbers_of_the_reply_waits_one_microsecond() -> None:
     said = result_of(ALGORITHMS["fixed-window"], parse_rates("2/minute"), [None], 0, (1,), admitted=False)
     assert (said.wait_us, said.reset_us) == (1, 1)
 
@@ -106,7 +106,7 @@ def test_one_number_is_the_cost_in_every_rate_and_tokens_have_a_cost_of_their_ow
     assert asyncio.run(charged(Pricing(1, 40))).costs == (1, 40)
 
 
-def test_the_rates_refuse_before_the_slots_do() -> None:
+def test_a_refusal_by_rates_comes_before_a_refusal_by_slots() -> None:
     slot, (rate,) = Slot("holder", 3, 60_000_000), parse_rates("9/minute")
     free, refused = LimitResult(rate, 8, 0, 5), LimitResult(rate, 0, 7, 7)
     assert with_slot(slot, 1, False, free) is free
@@ -212,7 +212,7 @@ def limited(*rates: Any, app: ASGIApp | None = None, **options: Any) -> ASGIApp:
 
 
 @pytest.mark.parametrize("strategy", NAMES)
-async def test_requests_and_tokens_are_decided_together_and_both_are_told(strategy: str, clock: FakeClock) -> None:
+async def test_requests_and_tokens_are_decided_together_and_both_are_reported(strategy: str, clock: FakeClock) -> None:
     app = limited("5/day", tokens="100/day", token_cost=40, strategy=strategy, clock=clock)
     told = []
     for _ in range(4):
@@ -279,7 +279,7 @@ async def test_tokens_depend_on_the_caller_or_on_the_path(clock: FakeClock) -> N
     assert "x-ratelimit-limit-tokens" not in await call(app, path="/models")
 
 
-async def test_what_no_rate_counts_passes(clock: FakeClock) -> None:
+async def test_a_request_without_rates_passes(clock: FakeClock) -> None:
     app = limited(tokens={"/chat": "100/day"}, token_cost=50, clock=clock)
     scope = scope_of()
     assert (await ask(app, scope)).status == 200
@@ -288,7 +288,7 @@ async def test_what_no_rate_counts_passes(clock: FakeClock) -> None:
     assert await explained.explain(scope_of()) is None
 
 
-async def test_every_dialect_tells_both_units(clock: FakeClock) -> None:
+async def test_every_header_style_reports_both_units(clock: FakeClock) -> None:
     options: Any = {"tokens": "1000/minute", "token_cost": 100, "clock": clock}
     answer = await call(limited("60/minute", headers=("ietf",), **options))
     assert answer["ratelimit-policy"] == '"1000 tokens/minute";q=1000;qu="tokens";w=60, "60/minute";q=60;w=60'
@@ -297,7 +297,7 @@ async def test_every_dialect_tells_both_units(clock: FakeClock) -> None:
     assert (answer["x-ratelimit-reset-tokens"], answer["x-ratelimit-reset-requests"]) == ("1m0s", "1m0s")
 
 
-async def test_explaining_and_shadow_know_every_unit(clock: FakeClock) -> None:
+async def test_explain_and_shadow_cover_every_unit(clock: FakeClock) -> None:
     app: Any = limited("9/day", tokens="100/day", token_cost=60, clock=clock, shadow=True)
     await call(app)
     seen = await app.explain(scope_of())
@@ -342,7 +342,7 @@ async def shared(redis_url: str) -> AsyncGenerator[Make]:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("strategy", NAMES)
-async def test_all_windows_of_all_units_are_one_command_and_settling_one_more(
+async def test_all_windows_of_all_units_take_one_command_and_settling_one_more(
     shared: Make, redis_url: str, strategy: str
 ) -> None:
     options: Any = {"tokens": ["100/minute", "5000/day"], "token_cost": 60, "strategy": strategy}
@@ -366,7 +366,7 @@ async def test_all_windows_of_all_units_are_one_command_and_settling_one_more(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_refusal_for_tokens_is_not_remembered_because_others_give_back(shared: Make) -> None:
+async def test_a_refusal_for_tokens_is_not_cached_because_others_may_refund(shared: Make) -> None:
     entered, go = asyncio.Event(), asyncio.Event()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from flexmw.kit.expiring import ExpiringTable
+
+SECOND = 1_000_000
+
+
+def test_the_number_of_keys_is_bounded_and_the_ones_in_use_survive() -> None:
+    table: ExpiringTable[int] = ExpiringTable(60 * SECOND, max_entries=1_000, shards=4)
+    for number in range(50_000):
+        table.put("in use", number, 0)
+        table.put(f"key {number}", number, 0)
+    assert table.count() <= 1_000 + 4
+    assert table.get("in use", 0) == 49_999
+
+
+def test_a_key_is_in_one_generation_only() -> None:
+    table: ExpiringTable[int] = ExpiringTable(SECOND, shards=1)
+    for moment in range(0, 10 * SECOND, SECOND // 2):
+        table.put("caller", moment, moment)
+        assert table.count() == 1
+        assert table.get("caller", moment) == moment
+    table.put("another", 1, 100 * SECOND)
+    assert table.get("caller", 100 * SECOND) is None

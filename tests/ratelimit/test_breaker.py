@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from flexmw.ratelimit.breaker import Breaker
+from flexmw.testing import FakeClock
+
+
+def test_the_breaker_opens_after_three_failures_tries_one_and_closes_on_success() -> None:
+    clock = FakeClock()
+    breaker = Breaker(clock.monotonic)
+    for _ in range(2):
+        breaker.failed()
+    assert breaker.allows()
+    breaker.succeeded()
+    for _ in range(3):
+        assert breaker.allows()
+        breaker.failed()
+    assert not breaker.allows()
+    assert breaker.retry_in == pytest.approx(1.0)
+    clock.advance(1.01)
+    assert [breaker.allows() for _ in range(3)] == [True, False, False]
+    breaker.failed()
+    assert breaker.retry_in == pytest.approx(2.0)
+    clock.advance(2.01)
+    assert breaker.allows()
+    breaker.cancelled()
+    assert breaker.allows()
+    breaker.succeeded()
+    assert [breaker.allows() for _ in range(3)] == [True, True, True]
+    assert breaker.retry_in == 0.0
