@@ -14,9 +14,10 @@ import sys
 from types import FrameType
 from typing import Any, Final
 
-__all__ = ["current_call", "keep_cookies"]
+__all__ = ["current_call", "is_streamed", "keep_cookies"]
 
 _FRAME: Final = "_send_handling_auth"
+_SEND: Final = "send"
 _LIBRARIES: Final = ("httpx", "httpx2")
 
 
@@ -24,6 +25,13 @@ def current_call() -> Any:
     """An object that lives for as long as the innermost call of a client on the stack; ``None`` without a client."""
     frame = _frame()
     return None if frame is None else frame.f_locals.get("auth_flow")
+
+
+def is_streamed() -> bool:
+    """Whether the caller reads the body of the response piece by piece. A client's ``send(stream=False)`` reads the
+    body whole before the caller sees the response. Without a client: true, because nobody else reads the body."""
+    frame = _frame(_SEND)
+    return frame is None or bool(frame.f_locals.get("stream", True))
 
 
 def keep_cookies(request: Any, response: Any, cookie: str | None) -> str | None:
@@ -52,10 +60,10 @@ def _pairs(cookie: str) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def _frame() -> FrameType | None:
+def _frame(name: str = _FRAME) -> FrameType | None:
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        if frame.f_code.co_name == _FRAME and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
+        if frame.f_code.co_name == name and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
             return frame
         frame = frame.f_back
     return None

@@ -16,10 +16,13 @@ from typing import Any, Final
 
 from flexmw.kit.effects import head_leaves
 
-__all__ = ["IN_PROCESS", "Evidence", "is_transport_error"]
+__all__ = ["IN_PROCESS", "WAITED", "Evidence", "is_transport_error"]
 
 IN_PROCESS: Final = "flexmw.transport.in_process"
 """The event of a transport that calls an app in this process: the request arrives the moment it is sent."""
+
+WAITED: Final = "flexmw.pace.waited"
+"""The event of Pace: it has delayed the attempt by ``seconds``."""
 
 _REPORTS: Final = ("connection.", "http11.", "http2.", "proxy.", "socks.")
 """The prefixes of httpcore's events. The events of other components say nothing about the transport."""
@@ -37,12 +40,14 @@ class Evidence:
         whether the connection is HTTP/2, so that other calls share it. What it raises keeps the head from being sent.
     """
 
-    __slots__ = ("head", "leaves", "rejection", "seen", "stream")
+    __slots__ = ("head", "leaves", "rejection", "seen", "stream", "waited")
 
     def __init__(self, leaves: Callable[[bool, bool], None] | None = None) -> None:
         self.leaves = leaves
         self.seen = self.head = False
         self.stream: int | None = None
+        self.waited = 0.0
+        """Seconds that components further inward have waited before they sent the attempt."""
         self.rejection: BaseException | None = None
         """What the protocol library on this side raised instead of writing the head."""
 
@@ -60,6 +65,8 @@ class Evidence:
                 self.head, self.rejection = False, error
         elif event == IN_PROCESS:
             self.seen = self.head = True
+        elif event == WAITED:
+            self.waited += details["seconds"]
 
     @property
     def sent(self) -> bool | None:

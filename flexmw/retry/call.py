@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import uuid
 from collections.abc import Callable
 from functools import cached_property
@@ -19,12 +18,11 @@ from flexmw.retry.budget import Budget
 from flexmw.retry.causes import copy_without_references
 from flexmw.retry.core import SAFE_METHODS, Event, Outcome, RetryDecision, Safety, judge
 from flexmw.retry.deadline import deadline_of
+from flexmw.retry.log import LOGGER, note_of
 from flexmw.retry.memory import FailedCall, Memory
 from flexmw.retry.options import RetryOptions
 
 __all__ = ["KEY", "Call"]
-
-_log = logging.getLogger("flexmw")
 
 KEY: Final = "idempotency-key"
 _SDK_COUNT: Final = "x-stainless-retry-count"
@@ -108,6 +106,7 @@ class Call:
         """Write the outcome on an error; remember the error if an SDK above must not repeat the request either."""
         known = self.outcome(decision, reason)
         error.flexmw = known  # type: ignore[attr-defined]
+        error.add_note(f"flexmw: {note_of(known)}")
         if self.sdk_count is not None and not self.safe:
             if known.outcome == "ambiguous":
                 now = self.clock.monotonic()
@@ -125,7 +124,7 @@ class Call:
         """The SDK above repeats a call: warn once, go on under the key of that call, and raise the same error again
         where the call may have been executed and nothing makes a repetition safe."""
         if self.memory.first_warning():
-            _log.warning(
+            LOGGER.warning(
                 "an SDK retries above flexmw (%s: %s): its repetitions get one attempt each; "
                 "build it with max_retries=0 and leave retrying to flexmw.Retry",
                 _SDK_COUNT,

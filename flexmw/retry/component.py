@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
+from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Final, Self, cast
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
 from flexmw.kit.options import Rule, check, flag, function, one_of, option, optional, seconds, several, whole
 from flexmw.retry.budget import Budget
-from flexmw.retry.core import Refused503
+from flexmw.retry.core import Outcome, Refused503
 from flexmw.retry.flow import RetryCall
 from flexmw.retry.memory import Memory
 
@@ -54,6 +55,10 @@ _origin = Rule(
     "an origin such as 'https://api.example.com', in lower case, without a path, without a slash at its end, "
     "with its port where that is not the usual one",
     _is_origin,
+)
+_plain_function = Rule(
+    "a plain function, not an async one",
+    lambda value: callable(value) and not iscoroutinefunction(value),
 )
 _share = Rule("a number from 0 to 10", lambda value: isinstance(value, (int, float)) and 0 <= value <= 10)
 _rate = Rule("a number, at least 0", lambda value: isinstance(value, (int, float)) and value >= 0)
@@ -94,6 +99,12 @@ class Retry:
     :param classify: Your function of a response and the decoded beginning of its body, at most 64 KiB. It says what the
         response means: ``'refused'``, ``'ambiguous'``, ``'answered'``, or ``None`` for the table. Value: a function, or
         None. Default: ``None``.
+    :param on_retry: Your function, called as ``on_retry(outcome, delay, reason)`` before each further attempt: the
+        outcome so far, the seconds until the attempt, and the status or the error class that led to it. What it raises
+        ends the call. Value: a plain function, not an async one, or None. Default: ``None``.
+    :param reread: Fetch a response again whose body breaks while it is read whole: for safe methods, honoured keys and
+        ``idempotent`` calls, within ``attempts`` and ``deadline``. A response that the caller streams is never fetched
+        again, and one that is read whole is held in memory before the caller sees its head. Default: ``False``.
 
     One object keeps one budget and one memory of what it learned; use it for several clients to share them.
     """
@@ -172,6 +183,20 @@ class Retry:
         optional(function),
         doc="Your function of a response and the decoded beginning of its body, at most 64 KiB. It says what the "
         "response means: `'refused'`, `'ambiguous'`, `'answered'`, or `None` for the table.",
+    )
+    on_retry: Callable[[Outcome, float, str], object] | None = option(
+        None,
+        optional(_plain_function),
+        doc="Your function, called as `on_retry(outcome, delay, reason)` before each further attempt: the outcome so "
+        "far, the seconds until the attempt, and the status or the error class that led to it. What it raises ends the "
+        "call.",
+    )
+    reread: bool = option(
+        False,
+        flag,
+        doc="Fetch a response again whose body breaks while it is read whole: for safe methods, honoured keys and "
+        "`idempotent` calls, within `attempts` and `deadline`. A response that the caller streams is never fetched "
+        "again, and one that is read whole is held in memory before the caller sees its head.",
     )
     clock: Clock = option(SYSTEM, hidden=True)
     random: Callable[[], float] = option(random.random, function, hidden=True)

@@ -111,12 +111,12 @@ class Outcome:
     :param outcome: ``answered``, ``unsent``, ``refused`` or ``ambiguous``. An ambiguous request may have been executed:
         reconcile before you try again.
     :param attempts: how many attempts were made.
-    :param waited: seconds between the attempts, in total.
+    :param waited: seconds between the attempts and, with ``Pace`` inside ``Retry``, before them, in total.
     :param key: the idempotency key that was sent; ``None`` where none was.
     :param reason: why there was no further attempt: ``unsafe_method``, ``status``, ``attempts_exhausted``,
-        ``deadline``, ``retry_after_too_long``, ``body_not_replayable``, ``signature_used``, ``budget``,
-        ``insufficient_quota``, ``key_not_honoured``, ``given_back_before``, ``client_closed`` or ``local_error``;
-        ``None`` where no further attempt was needed.
+        ``deadline``, ``retry_after_too_long``, ``body_not_replayable``, ``body_broken``, ``signature_used``,
+        ``budget``, ``insufficient_quota``, ``key_not_honoured``, ``given_back_before``, ``client_closed`` or
+        ``local_error``; ``None`` where no further attempt was needed.
     :param row: the row of the decision table that decided last.
     """
 

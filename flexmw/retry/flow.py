@@ -5,12 +5,13 @@ The flow uses no thread, no event loop and no client library; :mod:`flexmw.kit.t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from flexmw.contract import Wait, key_ttl
 from flexmw.errors import ConfigError
-from flexmw.kit.client_call import keep_cookies
+from flexmw.kit.client_call import is_streamed, keep_cookies
 from flexmw.kit.effects import (
     DEADLINE,
     RESENDS,
@@ -43,6 +44,7 @@ from flexmw.retry.core import (
     unprocessed,
     without_safety,
 )
+from flexmw.retry.log import log_attempt, log_stop
 from flexmw.retry.response import (
     MAX_BODY_BYTES,
     Head,
@@ -59,6 +61,8 @@ KEY_TTL: Final = "idempotency-key-ttl"
 SHOULD_RETRY: Final = "x-should-retry"
 PATIENCE: Final = 90.0
 """Without a deadline no further attempt begins later than so many seconds after the first one has failed."""
+
+_NO_LIMIT: Final = sys.maxsize
 
 GOOD: Final = judge("answered", "none")
 AT_ONCE: Final = Outcome("answered", 1)
@@ -81,7 +85,11 @@ class RetryCall(Call):
             try:
                 attempt = self._attempt()
                 response: Response = yield Send(attempt, evidence.observe)
+                self._learn(response)
+                if self._rereads(response):
+                    yield Read(response, _NO_LIMIT)  # what breaks the body is a failure of this attempt
             except Exception as error:
+                self.waited += evidence.waited
                 if not is_transport_error(error):
                     raise
                 decision, kind, wait = self._examine(error, evidence), type(error).__name__, None
@@ -91,9 +99,11 @@ class RetryCall(Call):
                     reason, delay = "local_error", 0.0
                 if reason is not None:
                     self.mark_lost(error, decision, reason)
+                    log_stop(self.request.method, self.origin, self.outcome(decision, reason), kind=kind)
                     yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                     raise
             else:
+                self.waited += evidence.waited
                 if self.options.classify is not None:
                     self.classified = yield from self._classify(response, self.options.classify)
                 head = self._read(response)
@@ -101,8 +111,9 @@ class RetryCall(Call):
                     decision, reason = GOOD, None
                     if self.may_have_run and self.safety == "none":
                         reason = "key_not_honoured"
-                    signed = self._sign(response, reason=reason)
-                    return (yield Follow(response, self._body_ended)) if signed else response
+                    self._sign(response, reason=reason)
+                    response = yield Follow(response, self._body_ended)
+                    return response
                 decision, wait = judge(head.event, self.safety, asked=head.asked), head.wait
                 kind = str(response.status_code)
                 reason, delay = self._plan(decision, wait)
@@ -111,22 +122,23 @@ class RetryCall(Call):
                     reason, broken = yield from self._check_quota(response, attempt)
                 if reason is not None:
                     if decision.row != "answered":
+                        log_stop(self.request.method, self.origin, self.outcome(decision, reason), kind=kind)
                         yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
-                    signed = self._sign(response, decision, reason)
-                    return (yield Follow(response, self._body_ended)) if signed else response
+                    self._sign(response, decision, reason)
+                    response = yield Follow(response, self._body_ended)
+                    return response
                 if "set-cookie" in response.headers:
                     sent_cookie = self.cookie if self.cookie is not None else self.request.headers.get("cookie")
                     self.cookie = keep_cookies(self.request, response, sent_cookie)
                 if not broken:
                     yield self._give_up(response, attempt, delay)
             self.may_have_run = self.may_have_run or decision.outcome == "ambiguous"
+            outcome, source = self.outcome(decision, None), "retry_after" if wait else "backoff"
+            log_attempt(self.request.method, self.origin, outcome, decision, kind=kind, delay=delay, source=source)
+            if self.options.on_retry is not None:
+                self.options.on_retry(outcome, delay, kind)
             yield self._event(
-                "flexmw.retry.scheduled",
-                decision,
-                kind,
-                attempt=self.sent,
-                delay=delay,
-                delay_source="retry_after" if wait else "backoff",
+                "flexmw.retry.scheduled", decision, kind, attempt=self.sent, delay=delay, delay_source=source
             )
             try:
                 yield Sleep(delay)
@@ -189,13 +201,21 @@ class RetryCall(Call):
     def _is_over(self, moment: float) -> bool:
         return self.ends is not None and moment >= self.ends
 
-    def _read(self, response: Response) -> Head | None:
-        """What the response says; ``None`` where it is a good one."""
-        headers, status = response.headers, response.status_code
+    def _learn(self, response: Response) -> None:
+        """Note whether the server honours keys for this method and path."""
+        headers = response.headers
         if KEY_TTL in headers and (ttl := key_ttl(headers[KEY_TTL])) is not None:
             self.memory.trust(self.place, ttl=ttl, now=self.clock.monotonic())
         elif self.memory.trusts_any and not self.safe:
             self.memory.distrust(self.place)
+
+    def _rereads(self, response: Response) -> bool:
+        """Whether a body that breaks is fetched again: only where the caller has seen nothing of it."""
+        return self.options.reread and response.status_code < 400 and self.safety != "none" and not is_streamed()
+
+    def _read(self, response: Response) -> Head | None:
+        """What the response says; ``None`` where it is a good one."""
+        headers, status = response.headers, response.status_code
         classified = self.classified
         if status < 400 and classified in (None, "answered"):
             return None
@@ -290,18 +310,19 @@ class RetryCall(Call):
         )
         return next((name for name, holds in stops if holds()), None), delay
 
-    def _sign(self, response: Response, decision: RetryDecision = GOOD, reason: str | None = None) -> bool:
-        """Write the outcome on a response. True where the loss of its body would be an ambiguous outcome."""
-        plain = reason is None and self.sent == 1 and self.key is None
+    def _sign(self, response: Response, decision: RetryDecision = GOOD, reason: str | None = None) -> None:
+        """Write the outcome on a response."""
+        plain = reason is None and self.sent == 1 and self.key is None and not self.waited
         response.extensions["flexmw"] = AT_ONCE if plain else self.outcome(decision, reason)
         if reason is not None and self.sdk_count is not None:
             response.headers[SHOULD_RETRY] = "false"
             self.remember_failed(decision)
-        return not self.safe and (self.safety == "none" or self.sdk_count is not None)
 
     def _body_ended(self, error: BaseException | None) -> None:
         if error is not None and is_transport_error(error):
-            self.mark_lost(error, judge("ambiguous", self.safety), "unsafe_method")
+            reason = "unsafe_method" if self.safety == "none" else "body_broken"
+            self.mark_lost(error, judge("ambiguous", self.safety), reason)
+            log_stop(self.request.method, self.origin, error.flexmw, kind=type(error).__name__)  # type: ignore[attr-defined]
 
     def _event(self, event: str, decision: RetryDecision, kind: str, **details: Any) -> Emit:
         """An event for Tagging: the safety of a repetition and the kind of failure."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from flexmw.kit.clock import Clock
-from flexmw.retry.core import Refused503
+from flexmw.retry.core import Outcome, Refused503
 
 __all__ = ["RetryOptions"]
 
@@ -39,6 +39,10 @@ class RetryOptions(Protocol):
     def refused_503(self) -> Refused503: ...
     @property
     def classify(self) -> Callable[[Any, bytes], object] | None: ...
+    @property
+    def on_retry(self) -> Callable[[Outcome, float, str], object] | None: ...
+    @property
+    def reread(self) -> bool: ...
     @property
     def clock(self) -> Clock: ...
     @property

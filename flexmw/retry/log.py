@@ -1,0 +1,60 @@
+"""The log lines of Retry, for those who have no OpenTelemetry SDK: logger ``flexmw.retry``.
+
+========  ==========================================================
+level     what
+========  ==========================================================
+INFO      each further attempt: reason, delay, who named the delay
+WARNING   a call that is given back and may have been executed
+DEBUG     every other call that is given back with a reason
+========  ==========================================================
+
+A line names the method and the origin, never a path, a query, a header or a body: they may hold secrets.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from flexmw.retry.core import Outcome, RetryDecision
+
+__all__ = ["LOGGER", "log_attempt", "log_stop", "note_of"]
+
+LOGGER: Final = logging.getLogger("flexmw.retry")
+
+
+def log_attempt(
+    method: str, origin: str, outcome: Outcome, decision: RetryDecision, *, kind: str, delay: float, source: str
+) -> None:
+    """Log that another attempt comes.
+
+    :param kind: the status or the class of the error of the last attempt.
+    :param delay: seconds before the next attempt.
+    :param source: who named the delay: ``"retry_after"`` or ``"backoff"``.
+    """
+    if LOGGER.isEnabledFor(logging.INFO):
+        LOGGER.info(
+            "%s %s: attempt %d in %.2f s (%s): attempt %d was %s: %s",
+            method,
+            origin,
+            outcome.attempts + 1,
+            delay,
+            "the server named the wait" if source == "retry_after" else "backoff",
+            outcome.attempts,
+            decision.outcome,
+            kind,
+        )
+
+
+def log_stop(method: str, origin: str, outcome: Outcome, *, kind: str) -> None:
+    """Log that a call is given back. ``kind`` is the status or the class of the error."""
+    level = logging.WARNING if outcome.outcome == "ambiguous" else logging.DEBUG
+    if LOGGER.isEnabledFor(level):
+        LOGGER.log(level, "%s %s: %s: %s", method, origin, kind, note_of(outcome))
+
+
+def note_of(outcome: Outcome) -> str:
+    """One sentence about an outcome, for a log line and for the note of an exception."""
+    attempts = f"{outcome.attempts} attempt{'' if outcome.attempts == 1 else 's'}"
+    doubt = "; the request may have been executed" if outcome.outcome == "ambiguous" else ""
+    return f"given back as {outcome.outcome} after {attempts}, reason: {outcome.reason}{doubt}"
