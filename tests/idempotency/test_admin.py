@@ -74,7 +74,7 @@ async def test_a_key_that_is_freed_keeps_the_steps_that_were_recorded() -> None:
     assert steps == [{}, {"charge": 7}]
 
 
-async def test_an_unknown_key_can_be_given_its_answer() -> None:
+async def test_an_unknown_key_can_be_given_its_response() -> None:
     store, host = MemoryStore(), Host()
     app = Idempotency(storage=store).asgi(host)
     await call(app)
@@ -101,7 +101,7 @@ async def test_what_cannot_be_settled_is_named() -> None:
         await list_keys(store, states=("gone",))  # type: ignore[arg-type]
 
 
-async def test_a_key_that_changes_meanwhile_is_not_settled() -> None:
+async def test_a_key_that_changes_meanwhile_is_not_resolved() -> None:
     class Busy(MemoryStore):
         async def swap(self, *arguments: Any, **options: Any) -> Any:
             return await self.load(arguments[0])
@@ -129,6 +129,6 @@ async def test_a_storage_url_serves_as_well_as_a_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [0, 199, 600, 999])
-def test_an_answer_has_a_status_that_a_server_can_send(status: int) -> None:
+def test_a_response_has_a_status_that_a_server_can_send(status: int) -> None:
     with pytest.raises(ConfigError, match=rf"Given\(status=\.\.\.\) = {status}: expected the status of an answer"):
         Given(status=status, body={})

@@ -31,7 +31,7 @@ def code(caller: Caller) -> str:
     return str(json.loads(caller.answer)["error"]["code"])
 
 
-async def test_a_retry_gets_the_answer_of_the_first_call_and_runs_nothing() -> None:
+async def test_a_retry_gets_the_response_of_the_first_call_and_runs_nothing() -> None:
     host = Host(status=201, headers=[(b"content-type", b"text/plain"), (b"location", b"/orders/1")])
     app = Idempotency().asgi(host)
     first, second = await call(app), await call(app)
@@ -67,7 +67,7 @@ async def test_the_same_key_of_another_caller_is_another_key() -> None:
     assert host.runs == 10
 
 
-async def test_a_caller_can_be_named_by_the_host() -> None:
+async def test_a_caller_can_be_named_by_a_function_of_the_app() -> None:
     host = Host()
     app = Idempotency(caller=lambda scope: scope["path"].split("/")[1]).asgi(host)
     await call(app, token="sk-one", path="/acme/x")
@@ -111,13 +111,13 @@ def split_cookie(app: Any, session: bytes) -> Any:
     return split
 
 
-async def test_a_host_that_names_nobody_falls_back_to_credentials() -> None:
+async def test_a_caller_function_that_returns_none_falls_back_to_credentials() -> None:
     host = Host()
     app = Idempotency(caller=lambda scope: "").asgi(host)
     assert [(await call(app, token=token)).replayed for token in ("sk-one", "sk-two", "sk-one")] == [False, False, True]
 
 
-async def test_a_store_that_fails_while_a_duplicate_waits_is_told_as_such() -> None:
+async def test_a_store_that_fails_while_a_duplicate_waits_is_reported_as_such() -> None:
     clock, host = FakeClock(), Host().hold()
     store = _Broken(clock=clock)
     app = Idempotency(storage=store, wait=3600.0, lease=1e6, clock=clock).asgi(host)
@@ -141,7 +141,7 @@ async def test_a_request_that_runs_without_its_store_does_not_claim_that_keys_ar
     assert "idempotency-key-ttl" not in (await call(app, {"Idempotency-Key": "other"})).answer_headers
 
 
-async def test_an_error_of_the_contract_that_the_host_wrote_itself_stands_and_is_kept() -> None:
+async def test_an_error_of_the_contract_that_the_app_wrote_itself_stands_and_is_kept() -> None:
     body = ErrorBody(message="Half done.", type="server_error", code="half_done").encode()
 
     async def work(scope: Any, receive: Any, send: Any) -> None:
@@ -241,7 +241,7 @@ async def test_a_key_that_cannot_be_read_is_refused(key: str) -> None:
     assert (refused.status, code(refused), host.runs) == (400, "idempotency_key_invalid", 0)
 
 
-async def test_a_duplicate_is_told_to_come_back_while_the_first_runs() -> None:
+async def test_a_duplicate_gets_a_409_with_retry_after_while_the_first_runs() -> None:
     host = Host().hold()
     app = Idempotency().asgi(host)
     first = Caller(app, headers=KEYED)
@@ -256,7 +256,7 @@ async def test_a_duplicate_is_told_to_come_back_while_the_first_runs() -> None:
     assert (await call(app)).answer == first.answer == b"run 1"
 
 
-async def test_a_duplicate_can_wait_for_the_first_ones_answer() -> None:
+async def test_a_duplicate_can_wait_for_the_first_ones_response() -> None:
     host = Host().hold()
     app = Idempotency(wait=30.0).asgi(host)
     first, second = Caller(app, headers=KEYED), Caller(app, headers=KEYED)
@@ -294,7 +294,7 @@ async def test_a_refusal_is_not_kept(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 302, 403, 404, 410, 500, 502, 503, 504])
-async def test_every_other_answer_is_kept(status: int) -> None:
+async def test_every_other_response_is_stored(status: int) -> None:
     host = Host(status=status)
     app = Idempotency().asgi(host)
     first, second = await call(app), await call(app)
@@ -303,7 +303,7 @@ async def test_every_other_answer_is_kept(status: int) -> None:
         assert answer.answer_headers.get("x-should-retry") == ("false" if status >= 500 else None)
 
 
-async def test_a_503_that_says_when_to_return_is_not_kept() -> None:
+async def test_a_503_with_retry_after_is_not_stored() -> None:
     host = Host(status=503, headers=[(b"retry-after", b"3")])
     app = Idempotency().asgi(host)
     first = await call(app)
@@ -312,7 +312,7 @@ async def test_a_503_that_says_when_to_return_is_not_kept() -> None:
     assert (await call(app)).answer == b"run 2"
 
 
-async def test_a_conflict_of_the_host_is_not_to_be_sent_again_by_itself() -> None:
+async def test_a_conflict_without_retry_after_says_that_it_should_not_be_retried() -> None:
     assert (await call(Idempotency().asgi(Host(status=409)))).answer_headers["x-should-retry"] == "false"
 
 
@@ -325,7 +325,7 @@ async def test_a_conflict_of_the_host_is_not_to_be_sent_again_by_itself() -> Non
         (ExceptionGroup("several", [ValueError("secret")]), 500, "internal_error"),
     ],
 )
-async def test_an_exception_is_raised_once_and_its_answer_replayed(
+async def test_an_exception_is_raised_once_and_its_response_replayed(
     error: Exception, status: int, expected: str
 ) -> None:
     host = Host(error=error)
@@ -349,7 +349,7 @@ async def test_a_refusal_that_is_raised_frees_the_key(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("host_answers", [True, False])
-async def test_what_envelope_will_answer_to_an_exception_is_what_is_kept(host_answers: bool) -> None:
+async def test_the_response_of_envelope_to_an_exception_is_stored(host_answers: bool) -> None:
     class Outage(Exception): ...
 
     async def work(scope: Any, receive: Any, send: Any) -> None:
@@ -382,7 +382,7 @@ class UpstreamDown:
         return ErrorBody(message="Bad gateway.", type="server_error", code="bad_gateway")
 
 
-async def test_an_error_that_a_host_swallowed_is_replayed_as_envelope_tells_it() -> None:
+async def test_an_error_that_a_framework_swallowed_is_replayed_as_envelope_sends_it() -> None:
     async def work(scope: Any, receive: Any, send: Any) -> None:
         JobNotFound()
 
@@ -395,7 +395,7 @@ async def test_an_error_that_a_host_swallowed_is_replayed_as_envelope_tells_it()
     assert (second.status, code(second), second.answer_headers["x-host"]) == (404, "job_not_found", "1")
 
 
-async def test_the_store_is_closed_when_the_host_shuts_down() -> None:
+async def test_the_store_is_closed_when_the_app_shuts_down() -> None:
     closed: list[str] = []
 
     class Store(MemoryStore):
@@ -413,7 +413,7 @@ async def test_the_store_is_closed_when_the_host_shuts_down() -> None:
     assert closed == ["startup", "closed", "shutdown"]
 
 
-async def test_an_app_that_never_answers_has_answered_500() -> None:
+async def test_an_app_that_never_responds_is_stored_as_a_500() -> None:
     async def silent(scope: Any, receive: Any, send: Any) -> None: ...
 
     app = Idempotency().asgi(silent)
@@ -429,7 +429,7 @@ async def test_volatile_headers_are_not_replayed() -> None:
     assert set((await call(app)).answer_headers) == {"x-kept", "idempotent-replayed", "idempotency-key-ttl"}
 
 
-async def test_every_answer_of_a_protected_route_says_how_long_keys_are_kept() -> None:
+async def test_every_response_of_a_protected_route_says_how_long_keys_are_kept() -> None:
     app = Idempotency(ttl=3600.0).asgi(Host())
     for headers in (KEYED, KEYED, {}, {"Idempotency-Key": ""}):
         assert (await call(app, headers)).answer_headers["idempotency-key-ttl"] == "3600"
@@ -467,7 +467,7 @@ async def test_the_app_gets_the_whole_body_however_it_came() -> None:
     assert host.seen == [body]
 
 
-async def test_a_client_that_leaves_while_it_sends_has_asked_nothing() -> None:
+async def test_a_client_that_leaves_while_it_sends_its_body_causes_no_execution() -> None:
     host = Host()
     caller = Caller(Idempotency().asgi(host), headers=KEYED)
 
@@ -493,7 +493,7 @@ async def test_a_request_too_large_to_compare_is_refused_with_a_key_and_passed_o
     assert (passed.status, host.seen) == (200, [b"y" * 50])
 
 
-async def test_an_answer_too_large_to_keep_is_reported_instead_of_repeated() -> None:
+async def test_a_response_too_large_to_keep_is_reported_instead_of_repeated() -> None:
     host = Host(parts=(b"x" * 6, b"x" * 6))
     app = Idempotency(max_body=10).asgi(host)
     first, second = await call(app), await call(app)
@@ -640,7 +640,7 @@ async def vanished(app: Any, store: MemoryStore) -> None:
     await store.swap(name, held.token, "vanished", running.encode(), lease=60.0, ttl=3600.0)
 
 
-async def test_an_unknown_execution_is_run_again_where_the_host_wants_that() -> None:
+async def test_an_unknown_execution_is_run_again_where_the_app_wants_that() -> None:
     clock, host, attempts = FakeClock(), Host(), []
     store = MemoryStore(clock=clock)
 
@@ -741,7 +741,7 @@ async def test_without_its_store_a_keyed_request_is_refused_and_not_run() -> Non
     assert (passed.status, host.runs) == (200, 1)
 
 
-async def test_an_answer_is_stored_when_the_store_comes_back() -> None:
+async def test_a_response_is_stored_when_the_store_comes_back() -> None:
     clock, host = FakeClock(), Host().hold()
     store = _Broken(clock=clock)
     app = Idempotency(storage=store, clock=clock, lease=3600.0).asgi(host)
@@ -795,7 +795,7 @@ async def test_an_option_that_cannot_work_is_named(options: dict[str, Any], name
 
 
 @pytest.mark.parametrize("more", [False, True])
-async def test_a_second_answer_of_a_host_does_not_touch_the_one_that_is_kept(more: bool) -> None:
+async def test_a_second_response_of_an_app_does_not_touch_the_one_that_is_stored(more: bool) -> None:
     async def twice(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 201, "headers": []})
         await send({"type": "http.response.body", "body": b"one", "more_body": more})

@@ -193,7 +193,7 @@ async def leaves() -> bool:
 
 
 @pytest.mark.anyio
-async def test_an_attempt_that_its_own_retry_has_overtaken_is_no_call() -> None:
+async def test_an_attempt_that_its_own_retry_has_overtaken_does_not_run() -> None:
     claims = claims_on(MemoryStore(), FakeClock())
     retry = await claims.call_of("f", 1, leaves)
     assert retry is not None

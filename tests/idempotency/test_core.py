@@ -99,13 +99,13 @@ def test_a_record_comes_back_from_its_bytes_as_it_was(record: Record) -> None:
 
 @settings(deadline=None)
 @given(st.binary())
-def test_bytes_of_another_kind_are_told_from_a_record(entry: bytes) -> None:
+def test_bytes_that_are_not_a_record_are_rejected(entry: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the message is json's own or ours, the class is what is promised
         Record.decode(entry)
 
 
 @pytest.mark.parametrize("entry", [b"[]\n", b"{}\n", b'{"v":2}\n', b'{"v":1}'])
-def test_json_that_is_no_record_is_told_from_one(entry: bytes) -> None:
+def test_json_that_is_not_a_record_is_rejected(entry: bytes) -> None:
     with pytest.raises(ValueError, match="not an idempotency record"):
         Record.decode(entry)
 

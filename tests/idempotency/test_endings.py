@@ -38,7 +38,7 @@ class Refusing(Caller):
         return await super().__call__()
 
 
-async def test_an_answer_that_the_server_refuses_is_kept_and_the_server_hears_of_it_once() -> None:
+async def test_a_response_that_the_server_refuses_is_stored_and_the_failure_raised_once() -> None:
     host = Host(parts=(b"a", b"b", b"c"))
     app = Idempotency().asgi(host)
     first = Refusing(app, headers=KEYED)
@@ -57,7 +57,7 @@ async def test_an_answer_that_the_server_refuses_is_kept_and_the_server_hears_of
         (502, "backend 10.0.0.7", None),
     ],
 )
-async def test_an_http_exception_that_nobody_answers_is_kept_with_its_status(
+async def test_an_http_exception_that_nobody_handles_is_stored_with_its_status(
     status: int, detail: Any, message: str | None
 ) -> None:
     host = Host(error=HTTPException(status, detail, headers={"x-hint": "1"}))
@@ -76,7 +76,7 @@ class Leaving(BaseException):
     """What a server throws into an app that is to end now."""
 
 
-async def test_what_was_answered_stays_answered_when_the_host_is_thrown_out_after_it() -> None:
+async def test_a_complete_response_stays_when_the_app_is_cancelled_after_it() -> None:
     class Thrown(Host):
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             await super().__call__(scope, receive, send)
@@ -90,7 +90,7 @@ async def test_what_was_answered_stays_answered_when_the_host_is_thrown_out_afte
     assert (second.answer, second.replayed, host.runs) == (b"run 1", True, 1)
 
 
-async def test_a_disconnect_that_the_host_raises_is_kept_as_an_error_of_the_work() -> None:
+async def test_a_disconnect_that_the_app_raises_is_kept_as_an_error_of_the_work() -> None:
     """Envelope judges it to be nobody's error, but the work has begun: its key must not be free."""
     host = Host(error=ConnectionResetError("the caller"))
     app = flexmw.wrap_app(host, flexmw.Envelope(), Idempotency())
@@ -99,7 +99,7 @@ async def test_a_disconnect_that_the_host_raises_is_kept_as_an_error_of_the_work
     assert (second.status, second.replayed, host.runs) == (500, True, 1)
 
 
-async def test_a_body_before_its_start_is_the_servers_to_refuse() -> None:
+async def test_a_body_before_its_start_is_passed_to_the_server_which_refuses_it() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": b"too early"})
 
@@ -109,7 +109,7 @@ async def test_a_body_before_its_start_is_the_servers_to_refuse() -> None:
 
 
 @pytest.mark.parametrize("status", [201, 500])
-async def test_an_answer_that_was_given_before_the_crash_is_the_one_that_is_kept(status: int) -> None:
+async def test_a_response_that_was_sent_before_the_crash_is_the_one_that_is_stored(status: int) -> None:
     class Crashing(Host):
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             await super().__call__(scope, receive, send)

@@ -89,7 +89,7 @@ async def test_a_sync_handler_records_from_its_thread() -> None:
     assert seen == [1]
 
 
-async def test_an_attempt_that_was_taken_over_is_told_so_when_it_records() -> None:
+async def test_an_attempt_that_was_taken_over_gets_an_error_when_it_records() -> None:
     store, clock, raised = MemoryStore(), FakeClock(), []
 
     async def work(scope: Any, receive: Any, send: Any) -> None:

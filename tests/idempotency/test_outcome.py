@@ -16,7 +16,7 @@ from flexmw.contract.bodies import is_bare
         b'{"error": {"message": "Internal server error.", "type": "server_error", "code": "internal_error"}}',
     ],
 )
-def test_words_of_the_host_stand(body: bytes) -> None:
+def test_words_of_the_app_stand(body: bytes) -> None:
     assert not is_bare((), body, ValueError("secret"))
 
 

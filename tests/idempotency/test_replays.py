@@ -89,7 +89,7 @@ async def twice(app: Any) -> tuple[httpx.Response, httpx.Response]:
     ],
     ids=["timeout", "group", "unreachable", "kind", "offline", "plain", "leak", "own words", "own text"],
 )
-async def test_a_replay_says_what_the_first_caller_saw(
+async def test_a_replay_is_equal_to_the_first_response(
     error: Callable[[], Exception], code: str, timeout_status: Any, handled: bool
 ) -> None:
     runs: list[str] = []
@@ -111,7 +111,7 @@ async def test_a_replay_says_what_the_first_caller_saw(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_an_error_that_the_host_put_in_the_envelope_itself_is_replayed_byte_for_byte() -> None:
+async def test_an_error_that_the_app_put_in_the_envelope_itself_is_replayed_byte_for_byte() -> None:
     runs: list[str] = []
     app = flexmw.wrap_app(host(Own, runs, handled=True), flexmw.Tagging(), flexmw.Envelope(), flexmw.Idempotency())
     first, second = await twice(app)
@@ -123,7 +123,7 @@ async def test_an_error_that_the_host_put_in_the_envelope_itself_is_replayed_byt
 @pytest.mark.parametrize(
     "error", [lambda: flexmw.RateLimitExceeded(0.0), flexmw.InsufficientCredit], ids=["429", "402"]
 )
-async def test_a_refusal_that_the_app_raises_is_told_and_runs_again(error: Callable[[], Exception]) -> None:
+async def test_a_refusal_that_the_app_raises_is_sent_and_the_next_request_runs(error: Callable[[], Exception]) -> None:
     runs: list[str] = []
     app = flexmw.wrap_app(host(error, runs, handled=False), flexmw.Tagging(), flexmw.Envelope(), flexmw.Idempotency())
     first, second = await twice(app)

@@ -87,7 +87,7 @@ def test_the_list_comes_back_from_its_bytes(known: tuple[SdkCall, ...]) -> None:
     assert decode(encode(known)) == known
 
 
-def test_of_too_many_calls_the_oldest_answered_one_goes_first() -> None:
+def test_of_too_many_calls_the_oldest_one_with_a_response_is_forgotten_first() -> None:
     known = tuple(SdkCall(id=str(each), count=0, at=float(each), sent=each in (5, 9)) for each in range(MOST_CALLS + 2))
     left = {call.id for call in prune(known, now=MOST_CALLS + 2.0, window=1e3)}
     assert {call.id for call in known} - left == {"5", "9", "0"}

@@ -46,7 +46,7 @@ CLIENTS = pytest.mark.parametrize("client_at", [openai_at, anthropic_at])
 
 @CLIENTS
 @pytest.mark.parametrize("faults", [("lost",), ("gone",), ("half",), ("lost", "gone")])
-def test_an_answer_that_was_lost_on_the_way_is_given_again(
+def test_a_response_that_was_lost_on_the_way_is_sent_again(
     serve: Serve, client_at: Any, faults: tuple[Fault, ...]
 ) -> None:
     host = Provider()
@@ -57,7 +57,9 @@ def test_an_answer_that_was_lost_on_the_way_is_given_again(
 
 
 @CLIENTS
-def test_a_client_that_timed_out_gets_the_answer_of_the_run_that_was_still_going(serve: Serve, client_at: Any) -> None:
+def test_a_client_that_timed_out_gets_the_response_of_the_execution_that_was_running(
+    serve: Serve, client_at: Any
+) -> None:
     host = Provider(seconds=1.0)
     with provider(serve, host, "stall") as proxy, client_at(proxy, timeout=0.7) as client:
         assert ask(client) == "1"
@@ -91,7 +93,7 @@ def test_two_equal_calls_stay_two(serve: Serve, client_at: Any) -> None:
     assert host.runs == 2
 
 
-def test_two_equal_calls_of_which_one_loses_its_answer_stay_two_and_keep_their_own(serve: Serve) -> None:
+def test_two_equal_calls_of_which_one_loses_its_response_stay_two_and_keep_their_own(serve: Serve) -> None:
     host = Provider()
     with provider(serve, host, "pass", "lost") as proxy:
         for expected in ("1", "2"):
@@ -100,13 +102,13 @@ def test_two_equal_calls_of_which_one_loses_its_answer_stay_two_and_keep_their_o
     assert host.runs == 2
 
 
-def test_an_equal_call_that_was_answered_is_not_given_to_one_that_was_refused(serve: Serve) -> None:
+def test_the_response_of_an_equal_call_is_not_given_to_a_call_that_was_refused(serve: Serve) -> None:
     host = Provider(faults=["ok", "429"])
     with provider(serve, host) as proxy, openai_at(proxy) as client:
         assert [ask(client), ask(client)] == ["1", "3"]
 
 
-def test_another_caller_never_gets_the_answer(serve: Serve) -> None:
+def test_another_caller_never_gets_the_response(serve: Serve) -> None:
     host = Provider()
     with provider(serve, host) as proxy:
         for key in ("sk-one", "sk-two"):
@@ -129,7 +131,9 @@ def test_a_stream_whose_start_was_lost_is_replayed_whole(serve: Serve, faults: t
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
-def test_it_holds_on_every_store(serve: Serve, kind: str, tmp_path: Any, request: pytest.FixtureRequest) -> None:
+def test_a_keyed_request_runs_once_on_every_store(
+    serve: Serve, kind: str, tmp_path: Any, request: pytest.FixtureRequest
+) -> None:
     url = f"sqlite:///{tmp_path}/keys.db" if kind == "sqlite" else request.getfixturevalue("redis_url")
     host = Provider()
     with provider(serve, host, "lost", "gone", storage=url) as proxy, openai_at(proxy) as client:

@@ -39,7 +39,9 @@ def order(url: str, *, key: str = "8e03978e", token: str = "sk-one", timeout: fl
 
 @SERVERS
 @pytest.mark.parametrize("fault", ["lost", "gone", "half"])
-def test_a_retry_after_a_lost_answer_succeeds_without_a_second_run(serve: Serve, server: Server, fault: Fault) -> None:
+def test_a_retry_after_a_lost_response_succeeds_without_a_second_run(
+    serve: Serve, server: Server, fault: Fault
+) -> None:
     host = Provider(seconds=0.1)
     with proxy_to(serve(wrapped(host, wait=5.0), server=server).port, fault, begun=lambda: host.runs) as proxy:
         with pytest.raises(httpx.TransportError):
@@ -50,7 +52,7 @@ def test_a_retry_after_a_lost_answer_succeeds_without_a_second_run(serve: Serve,
 
 
 @SERVERS
-def test_a_client_that_times_out_finds_its_answer_later(serve: Serve, server: Server) -> None:
+def test_a_client_that_times_out_gets_its_response_later(serve: Serve, server: Server) -> None:
     host = Provider(seconds=0.6)
     url = serve(wrapped(host, wait=5.0), server=server).url
     with pytest.raises(httpx.ReadTimeout):
@@ -60,7 +62,7 @@ def test_a_client_that_times_out_finds_its_answer_later(serve: Serve, server: Se
 
 
 @SERVERS
-def test_an_exception_is_answered_alike_the_first_and_every_other_time(serve: Serve, server: Server) -> None:
+def test_an_exception_has_the_same_response_the_first_and_every_other_time(serve: Serve, server: Server) -> None:
     host = Provider(faults=["raise"])
     url = serve(wrapped(host), server=server).url
     first, second = order(url), order(url)
@@ -73,7 +75,7 @@ def test_an_exception_is_answered_alike_the_first_and_every_other_time(serve: Se
 
 
 @SERVERS
-def test_of_many_duplicates_at_once_one_runs_and_all_get_its_answer(serve: Serve, server: Server) -> None:
+def test_of_many_duplicates_at_once_one_runs_and_all_get_its_response(serve: Serve, server: Server) -> None:
     host = Provider(seconds=0.2)
     url = serve(wrapped(host, wait=10.0), server=server).url
     with ThreadPoolExecutor(8) as pool:
@@ -82,7 +84,7 @@ def test_of_many_duplicates_at_once_one_runs_and_all_get_its_answer(serve: Serve
     assert host.runs == 1
 
 
-def test_a_duplicate_that_may_not_wait_is_told_when_to_return(serve: Serve) -> None:
+def test_a_duplicate_that_may_not_wait_gets_a_409_with_retry_after(serve: Serve) -> None:
     host = Provider(seconds=0.5)
     url = serve(wrapped(host)).url
     with ThreadPoolExecutor(1) as pool:
@@ -128,7 +130,7 @@ def test_a_broken_stream_is_replayed_as_the_first_caller_saw_it(serve: Serve) ->
     ("error", "code"),
     [(flexmw.JobNotFound, "job_not_found"), (lambda: TimeoutError("x"), "upstream_timeout")],
 )
-def test_what_a_host_raises_is_replayed_with_its_own_code(
+def test_what_an_app_raises_is_replayed_with_its_own_code(
     serve: Serve, error: Callable[[], Exception], code: str
 ) -> None:
     host = Provider()
@@ -168,7 +170,7 @@ app = Idempotency(storage=os.environ["STORAGE"], lease=1.0).asgi(app)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
-def test_a_killed_worker_leaves_the_key_unknown_and_kept_answers_in_place(
+def test_a_killed_worker_leaves_the_key_unknown_and_kept_responses_in_place(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url = f"sqlite:///{tmp_path}/keys.db" if kind == "sqlite" else request.getfixturevalue("redis_url")

@@ -44,7 +44,7 @@ async def test_context_variables_go_in_and_come_out() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_scope_that_is_cancelled_waits_for_the_work_and_is_told_to_give_up() -> None:
+async def test_a_scope_that_is_cancelled_waits_for_the_work_and_reports_the_cancellation() -> None:
     given_up, done, go_on = anyio.Event(), [], anyio.Event()
 
     async def work() -> None:

@@ -57,7 +57,7 @@ def test_the_suite_names_the_promise_that_a_store_breaks(broken: type[MemoryStor
 
 
 @pytest.mark.anyio
-async def test_a_full_memory_store_forgets_the_oldest_answer_and_never_a_running_request() -> None:
+async def test_a_full_memory_store_forgets_the_oldest_response_and_never_a_running_request() -> None:
     store = MemoryStore(capacity=3, clock=FakeClock())
     await store.swap("running", "", "t", b"", lease=60.0, ttl=100.0)
     for key in ("a", "b", "c"):
@@ -76,7 +76,7 @@ async def test_a_memory_store_full_of_running_requests_takes_no_more() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_memory_store_without_room_for_an_answer_keeps_the_claim() -> None:
+async def test_a_memory_store_without_room_for_a_response_keeps_the_claim() -> None:
     store = MemoryStore(max_bytes=100, clock=FakeClock())
     for key in ("a", "b"):
         await store.swap(key, "", "t", b"x" * 10, lease=60.0, ttl=100.0)
@@ -92,7 +92,7 @@ async def test_a_memory_store_without_room_for_an_answer_keeps_the_claim() -> No
 
 
 @pytest.mark.anyio
-async def test_an_answer_above_all_bounds_is_held_while_it_is_alone() -> None:
+async def test_a_response_above_all_bounds_is_held_while_it_is_alone() -> None:
     store = MemoryStore(capacity=1, max_bytes=100, clock=FakeClock())
     await store.swap("a", "", "t", b"x", lease=60.0, ttl=100.0)
     await store.swap("a", "t", "u", b"x" * 200, lease=0.0, ttl=100.0)
@@ -362,6 +362,6 @@ def test_sqlite_takes_no_parameters_as_part_of_a_file_s_name() -> None:
         path_of("sqlite:///keys.db?timeout=3")
 
 
-def test_sqlite_in_memory_is_no_file_of_that_name() -> None:
+def test_a_sqlite_url_for_memory_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'sqlite:///:memory:': expected a file, or 'memory://'"):
         path_of("sqlite:///:memory:")
