@@ -35,12 +35,16 @@ MESSAGE: dict[str, Any] = {
 
 @dataclass
 class Provider:
-    """``faults``: what the runs do, in order; then they work. Seconds are how long each takes."""
+    """``faults``: what the runs do, in order; then they work. Seconds are how long each takes.
+
+    An order does not end before ``may_finish`` is set.
+    """
 
     faults: list[str] = field(default_factory=list)
     seconds: float = 0.0
     runs: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    may_finish: threading.Event | None = None
 
     def next(self) -> tuple[int, str]:
         with self.lock:
@@ -70,6 +74,8 @@ class Provider:
             run, fault = self.next()
             await request.body()
             await asyncio.sleep(self.seconds)
+            if self.may_finish is not None:
+                await asyncio.to_thread(self.may_finish.wait, 30)
             if fault == "raise":
                 raise RuntimeError("sk-secret")
             return {"run": run}

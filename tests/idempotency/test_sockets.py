@@ -85,13 +85,17 @@ def test_of_many_duplicates_at_once_one_runs_and_all_get_its_response(serve: Ser
 
 
 def test_a_duplicate_that_may_not_wait_gets_a_409_with_retry_after(serve: Serve) -> None:
-    host = Provider(seconds=0.5)
+    host = Provider(may_finish=threading.Event())
+    assert host.may_finish is not None
     url = serve(wrapped(host)).url
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(order, url)
         while host.runs == 0:
             time.sleep(0.01)
-        second = order(url)
+        try:
+            second = order(url)
+        finally:
+            host.may_finish.set()
         assert (second.status_code, second.headers["retry-after"]) == (409, "1")
         assert second.json()["error"]["code"] == "idempotency_in_progress"
         assert first.result().json() == {"run": 1}
