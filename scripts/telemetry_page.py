@@ -19,31 +19,34 @@ _SEVERITIES: Final = {5: "DEBUG", 9: "INFO", 13: "WARN", 17: "ERROR"}
 
 _INTRODUCTION: Final = f"""# Telemetry
 
-Everything that `Tagging` writes. `python -m scripts.telemetry_page` writes this page; do not edit it.
+Everything that `Tagging` writes. `python -m scripts.telemetry_page` generates this page from the tables in
+`flexmw/kit/semconv.py` and the options of `Tagging`; do not edit it.
 
 Instrumentation scope `{SCOPE}`, schema `{SCHEMA_URL}`.
-Only the OpenTelemetry API is needed; without an SDK nothing is opened and nothing is written. One request a second then
-looks whether that has changed: an SDK that is configured late is found within a second.
+Only the OpenTelemetry API is needed. Without an SDK, no span is opened and nothing is written; one request per second
+checks whether an SDK has been configured since.
 
-Attributes go on the span of whatever instruments the host or the client. A span of flexmw's own is opened only with
-`Tagging(server_span=True)` (where nothing else records) and `Tagging(call_span=True)` (one INTERNAL span `flexmw.call`
-around the attempts of a call). Tagging belongs inside the host's instrument: FastAPI's own and contrib's work in any
-order, Starlette's `OpenTelemetryMiddleware` goes around the wrapped app. Where no span is seen, a warning of the logger
-`flexmw.tagging` says once what to do. `opentelemetry-instrument` switches Tagging on in apps and clients that are not
-wrapped (`flexmw.instrument`).
+Attributes are written to the span that the instrumentation of the app or of the client has opened. flexmw opens a span
+of its own only with `Tagging(server_span=True)` (where no instrument opens a server span) and with
+`Tagging(call_span=True)` (one INTERNAL span `flexmw.call` around the attempts of a call). Tagging belongs inside the
+instrumentation of the app: the order does not matter for FastAPI's built-in telemetry and for contrib, but Starlette's
+`OpenTelemetryMiddleware` must be around the wrapped app. Where no span is found, the logger `flexmw.tagging` warns once
+and names the remedy. `opentelemetry-instrument` adds Tagging to apps and clients that are not wrapped
+(`flexmw.instrument`).
 
-A value outside a closed set becomes `_OTHER`. An open attribute of a metric takes at most as many values as stated,
-then `_OTHER`. An instrument that has {SERIES} attribute sets drops its open attributes from further ones.
+A value outside a closed set becomes `_OTHER`. An open attribute of a metric takes at most the stated number of values;
+further values become `_OTHER`. Beyond {SERIES} attribute sets, an instrument drops its open attributes.
 
-A client error (4xx) leaves a server span unset and makes a client span an error. An exception is recorded once: by the
-host's instrument where that records it, else by flexmw, as a log event; as a span event where no logger provider is
-set. `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` forbids the latter, `logs/dup` asks for both. Messages and stacks pass
-a redactor, which also removes the request's own credentials; `Tagging(exception_text=False)` leaves them out.
+A client error (4xx) leaves the status of a server span unset, and sets the status of a client span to ERROR. An
+exception is recorded once: by the instrumentation of the app where it records exceptions, else by flexmw, as a log
+event, or as a span event where no logger provider is set. `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` forbids span
+events, `logs/dup` requests both. Secrets are removed from messages and stacks, the credentials of the request
+included; `Tagging(exception_text=False)` leaves messages and stacks out.
 """
 
 
 def page() -> str:
-    """The page as Markdown."""
+    """The page as Markdown text."""
     return "\n".join((_INTRODUCTION, *_options(), *_attributes(), *_events(), *_metrics(), ""))
 
 
@@ -58,14 +61,14 @@ def _attributes() -> Iterator[str]:
         ("Name", "Type", "On", "Values", "Meaning"),
         (
             (
-                f"`{each.name}`",
-                each.kind,
-                ", ".join(each.places),
-                " ".join(f"`{value}`" for value in each.values)
-                or (f"at most {each.bound} on metrics" if each.bound else "open"),
-                each.meaning,
+                f"`{row.name}`",
+                row.kind,
+                ", ".join(row.places),
+                " ".join(f"`{value}`" for value in row.values)
+                or (f"at most {row.bound} on metrics" if row.bound else "open"),
+                row.meaning,
             )
-            for each in ATTRIBUTES.values()
+            for row in ATTRIBUTES.values()
         ),
     )
 
@@ -76,12 +79,12 @@ def _events() -> Iterator[str]:
         ("Name", "Severity", "Attributes", "Meaning"),
         (
             (
-                f"`{each.name}`",
-                _SEVERITIES[each.severity] + (f" or {_SEVERITIES[each.quiet]}" if each.quiet else ""),
-                " ".join(f"`{name}`" for name in each.attributes),
-                each.meaning,
+                f"`{row.name}`",
+                _SEVERITIES[row.severity] + (f" or {_SEVERITIES[row.quiet]}" if row.quiet else ""),
+                " ".join(f"`{name}`" for name in row.attributes),
+                row.meaning,
             )
-            for each in EVENTS.values()
+            for row in EVENTS.values()
         ),
     )
 
@@ -91,8 +94,8 @@ def _metrics() -> Iterator[str]:
     yield from _table(
         ("Name", "Kind", "Unit", "Attributes", "Meaning"),
         (
-            (f"`{each.name}`", each.kind, f"`{each.unit}`", " ".join(f"`{n}`" for n in each.attributes), each.meaning)
-            for each in METRICS.values()
+            (f"`{row.name}`", row.kind, f"`{row.unit}`", " ".join(f"`{n}`" for n in row.attributes), row.meaning)
+            for row in METRICS.values()
         ),
     )
 

@@ -1,7 +1,9 @@
-"""Every attribute, event and metric that flexmw writes: one table, from which the documentation is made.
+"""Semantic conventions of flexmw: tables of every attribute, log event and metric that it writes.
 
-Stable HTTP conventions are used as they are; everything else lives under ``flexmw.``. A closed attribute lists its
-values; an open one says how many distinct values it may take in one process, so that no metric can grow without end.
+Names of OpenTelemetry's stable HTTP conventions are used as they are; all other names begin with ``flexmw.``. A closed
+attribute lists its values. An open attribute states how many distinct values it may take on metrics in one process, so
+that the number of time series stays bounded. ``python -m scripts.telemetry_page`` writes ``docs/telemetry.md`` from the
+tables, and :func:`flexmw.testing.assert_semconv` compares exported telemetry with them.
 
 >>> ATTRIBUTES["flexmw.retry.safety"].values
 ('safe_method', 'idempotency_key', 'not_sent', 'opt_in', 'none')
@@ -36,13 +38,13 @@ __all__ = [
 SCOPE: Final = "flexmw"
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 OTHER: Final = "_OTHER"
-"""What a value outside a closed set becomes (the semantic conventions' own word)."""
+"""The value that stands for every value outside a closed set, as in the semantic conventions."""
 
 SERIES: Final = 500
-"""The attribute sets after which an instrument drops its open attributes; the SDK's own limit is 2000."""
+"""Attribute sets per instrument; beyond that number, it drops its open attributes. The limit of the SDK is 2000."""
 
 DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""The conventions' advice for HTTP durations, in seconds."""
+"""Bucket boundaries in seconds that the semantic conventions advise for durations of HTTP requests."""
 
 Kind: TypeAlias = Literal["string", "int", "double"]
 Place: TypeAlias = Literal["server span", "client span", "call span", "event", "metric"]
@@ -50,8 +52,12 @@ Place: TypeAlias = Literal["server span", "client span", "call span", "event", "
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """``values``: all it can be, when closed. ``bound``: how many distinct values it may take when it is open and goes
-    on metrics; ``None`` keeps it off metrics."""
+    """An attribute of spans, log events or metrics.
+
+    :param places: what the attribute is written on.
+    :param values: all values of a closed attribute; empty for an open one.
+    :param bound: how many distinct values an open attribute may take on metrics; ``None`` keeps it off metrics.
+    """
 
     name: str
     kind: Kind
@@ -63,8 +69,12 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A log record with an event name. ``severity`` is OpenTelemetry's number; ``quiet`` the one it has when the other
-    side, not this one, ended the work."""
+    """A log record with an event name.
+
+    :param severity: OpenTelemetry's severity number.
+    :param quiet: a lower severity number, for a failure that this process did not cause: the client has disconnected,
+        or only the method forbids a retry.
+    """
 
     name: str
     severity: int
@@ -75,7 +85,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """An instrument."""
+    """A metric instrument.
+
+    :param unit: a UCUM unit, such as ``s`` or ``{request}``.
+    :param attributes: the names of its attributes, in the order in which Tagging gives their values.
+    """
 
     name: str
     kind: Literal["counter", "histogram"]
@@ -84,18 +98,26 @@ class Metric:
     attributes: tuple[str, ...]
 
 
-TYPES: Final = tuple(sorted({row.type for row in (*PAGE.values(), *STATUS.values())} | {OTHER}))
-CODES: Final = tuple(
-    sorted(
-        {row.code for row in (*PAGE.values(), *STATUS.values())}
-        | {"idempotency_answer_not_kept", "idempotency_in_progress", "idempotency_key_invalid"}
-        | {"idempotency_key_required", "idempotency_key_reused", "idempotency_unknown"}
-        | {"invalid_json", "unknown_url"}
-        | {OTHER}
-    )
+_CONTRACT: Final = (*PAGE.values(), *STATUS.values())
+_IDEMPOTENCY_CODES: Final = (
+    "idempotency_answer_not_kept",
+    "idempotency_in_progress",
+    "idempotency_key_invalid",
+    "idempotency_key_required",
+    "idempotency_key_reused",
+    "idempotency_unknown",
 )
+_ENVELOPE_CODES: Final = ("invalid_json", "unknown_url")
+
+TYPES: Final = tuple(sorted({*(row.type for row in _CONTRACT), OTHER}))
+"""The values of ``flexmw.error.type``."""
+
+CODES: Final = tuple(sorted({*(row.code for row in _CONTRACT), *_IDEMPOTENCY_CODES, *_ENVELOPE_CODES, OTHER}))
+"""The values of ``flexmw.error.code``: the contract's, and those that Idempotency and Envelope add. This module cannot
+import the two, so ``tests/kit/test_semconv.py`` compares the lists with their code."""
+
 _METHODS: Final = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE", OTHER)
-_LIMITED: Final = ("acquired", "rejected", "bypassed", "storage_error_allowed", "storage_error_rejected")
+_LIMIT_RESULTS: Final = ("acquired", "rejected", "bypassed", "storage_error_allowed", "storage_error_rejected")
 _S: Final[tuple[Place, ...]] = ("server span",)
 _SM: Final[tuple[Place, ...]] = ("server span", "metric")
 _EVERYWHERE: Final[tuple[Place, ...]] = ("server span", "client span", "call span", "event", "metric")
@@ -106,21 +128,21 @@ ATTRIBUTES: Final = {
         Attribute(
             "flexmw.error.type",
             "string",
-            "The envelope's `type`: the contract's and declared ones.",
+            "The error object's `type`: a value of the contract or a declared one.",
             _EVERYWHERE,
             TYPES,
         ),
         Attribute(
             "flexmw.error.code",
             "string",
-            "The envelope's `code`; declared ones and `http_NNN` beside the contract's.",
+            "The error object's `code`: a value of the contract, a declared one or `http_NNN`.",
             _EVERYWHERE,
             CODES,
         ),
         Attribute(
             "flexmw.error.source",
             "string",
-            "Who decided on an error answer.",
+            "What decided on an error response.",
             ("server span", "event", "metric"),
             (
                 "passthrough",
@@ -138,7 +160,7 @@ ATTRIBUTES: Final = {
             "string",
             "What the limiter decided.",
             ("server span", "event", "metric"),
-            (*_LIMITED, OTHER),
+            (*_LIMIT_RESULTS, OTHER),
         ),
         Attribute(
             "flexmw.rate_limiting.policy",
@@ -147,10 +169,10 @@ ATTRIBUTES: Final = {
             ("server span", "event", "metric"),
             bound=20,
         ),
-        Attribute("flexmw.rate_limiting.limit", "int", "Requests the policy allows in its window.", _S),
+        Attribute("flexmw.rate_limiting.limit", "int", "Requests that the policy allows in its window.", _S),
         Attribute("flexmw.rate_limiting.remaining", "int", "Requests left in the window.", _S),
         Attribute("flexmw.rate_limiting.retry_after", "double", "Seconds until a rejected caller may return.", _S),
-        Attribute("flexmw.rate_limiting.key_hash", "string", "Keyed hash of the caller; only when asked for.", _S),
+        Attribute("flexmw.rate_limiting.key_hash", "string", "Keyed hash of the caller; on request only.", _S),
         Attribute(
             "flexmw.response.outcome",
             "string",
@@ -158,7 +180,9 @@ ATTRIBUTES: Final = {
             _S,
             ("complete", "failed", "client_disconnected", "cancelled"),
         ),
-        Attribute("flexmw.request.retry_count", "int", "The attempt an SDK says this is, 0 to 100.", _S),
+        Attribute(
+            "flexmw.request.retry_count", "int", "Retries before this request, as the SDK states them, 0 to 100.", _S
+        ),
         Attribute(
             "flexmw.idempotency.result",
             "string",
@@ -180,7 +204,7 @@ ATTRIBUTES: Final = {
         Attribute(
             "flexmw.retry.safety",
             "string",
-            "Why sending again cannot do the work twice.",
+            "Why a retry cannot do the work twice; `none` where it could.",
             ("client span", "call span", "event", "metric"),
             ("safe_method", "idempotency_key", "not_sent", "opt_in", "none"),
         ),
@@ -188,14 +212,14 @@ ATTRIBUTES: Final = {
         Attribute(
             "flexmw.retry.delay_source",
             "string",
-            "Who chose the delay.",
+            "Where the delay comes from.",
             ("event", "metric"),
             ("retry_after", "backoff", OTHER),
         ),
         Attribute(
             "flexmw.retry.stop_reason",
             "string",
-            "Why a failed call was not sent again.",
+            "Why a failed call was not retried.",
             ("call span", "event", "metric"),
             (
                 "unsafe_method",
@@ -209,7 +233,7 @@ ATTRIBUTES: Final = {
                 OTHER,
             ),
         ),
-        Attribute("flexmw.retry.attempts", "int", "Times a logical call was sent.", ("call span",)),
+        Attribute("flexmw.retry.attempts", "int", "Attempts of a call.", ("call span",)),
         Attribute(
             "error.type",
             "string",
@@ -218,11 +242,16 @@ ATTRIBUTES: Final = {
             bound=60,
         ),
         Attribute("exception.type", "string", "The exception's class.", ("event",)),
-        Attribute("exception.message", "string", "Its text, secrets taken out.", ("event",)),
-        Attribute("exception.stacktrace", "string", "Its stack, secrets taken out.", ("event",)),
+        Attribute("exception.message", "string", "The exception's message, secrets removed.", ("event",)),
+        Attribute("exception.stacktrace", "string", "The exception's stack, secrets removed.", ("event",)),
         Attribute("http.request.method", "string", "The method.", ("server span", "event", "metric"), _METHODS),
-        Attribute("http.request.method_original", "string", "A method the conventions do not know.", _S),
-        Attribute("http.request.resend_count", "int", "1, 2, ... on resends only.", ("client span", "event")),
+        Attribute("http.request.method_original", "string", "A method that the semantic conventions do not list.", _S),
+        Attribute(
+            "http.request.resend_count",
+            "int",
+            "Resends before and including this attempt: 1, 2, ...; not on the first attempt.",
+            ("client span", "event"),
+        ),
         Attribute(
             "http.response.status_code",
             "int",
@@ -231,11 +260,11 @@ ATTRIBUTES: Final = {
             bound=60,
         ),
         Attribute("http.route", "string", "The matched route.", ("server span", "event", "metric"), bound=200),
-        Attribute("server.address", "string", "The host called.", ("server span", "event", "metric"), bound=100),
+        Attribute("server.address", "string", "The called host.", ("server span", "event", "metric"), bound=100),
         Attribute("server.port", "int", "The port of the host.", _S),
         Attribute("url.scheme", "string", "`http` or `https`.", _SM, ("http", "https", OTHER)),
         Attribute("url.path", "string", "The path.", _S),
-        Attribute("url.query", "string", "The query, secrets taken out.", _S),
+        Attribute("url.query", "string", "The query, secrets removed.", _S),
         Attribute("client.address", "string", "The peer's address.", _S),
         Attribute("user_agent.original", "string", "The user agent.", _S),
         Attribute("network.protocol.version", "string", "Such as `1.1`.", _SM, bound=5),
@@ -258,13 +287,13 @@ EVENTS: Final = {
         Event(
             "http.client.request.exception",
             WARN,
-            "A logical call failed for good; once, after all its attempts.",
+            "A call has failed; once, after all its attempts.",
             (*_EXCEPTION, "server.address", "http.request.method"),
         ),
         Event(
             "flexmw.retry.scheduled",
             DEBUG,
-            "An attempt failed and another will be made.",
+            "An attempt has failed and another one will be made.",
             (
                 "http.request.resend_count",
                 "error.type",
@@ -276,17 +305,17 @@ EVENTS: Final = {
         Event(
             "flexmw.retry.stopped",
             WARN,
-            "An attempt failed and none will follow. INFO when only the method forbids it.",
+            "An attempt has failed and none will follow. INFO where only the method forbids a retry.",
             ("flexmw.retry.stop_reason", "flexmw.retry.safety", "error.type"),
             quiet=INFO,
         ),
         Event(
             "flexmw.rate_limiting.storage_failed",
             WARN,
-            "The limiter's store did not answer.",
+            "The limiter's store did not respond.",
             (*_EXCEPTION, "flexmw.rate_limiting.policy", "flexmw.rate_limiting.result"),
         ),
-        Event("flexmw.idempotency.store_failed", WARN, "The store of idempotency keys did not answer.", _EXCEPTION),
+        Event("flexmw.idempotency.store_failed", WARN, "The store of idempotency keys did not respond.", _EXCEPTION),
     )
 }
 
@@ -297,21 +326,21 @@ METRICS: Final = {
             "flexmw.rate_limiting.requests",
             "counter",
             "{request}",
-            "Requests that a limiter decided on.",
+            "Requests that a limiter has decided on.",
             ("flexmw.rate_limiting.result", "flexmw.rate_limiting.policy", "http.route"),
         ),
         Metric(
             "flexmw.rate_limiting.check.duration",
             "histogram",
             "s",
-            "Time a limiter's decision took.",
+            "Duration of a limiter's decision.",
             ("flexmw.rate_limiting.policy", "error.type"),
         ),
         Metric(
             "flexmw.server.error_responses",
             "counter",
             "{response}",
-            "Error answers, by envelope.",
+            "Error responses, by their error object.",
             (
                 "flexmw.error.type",
                 "flexmw.error.code",
@@ -331,7 +360,7 @@ METRICS: Final = {
             "flexmw.client.operation.duration",
             "histogram",
             "s",
-            "A logical call, all attempts, waits and the body included.",
+            "Duration of a call, with all attempts, waits and the body.",
             ("http.request.method", "server.address", "http.response.status_code", "error.type"),
         ),
         Metric(
@@ -345,14 +374,14 @@ METRICS: Final = {
             "flexmw.client.retry_stops",
             "counter",
             "{operation}",
-            "Failed calls that were not sent again.",
+            "Failed calls that were not retried.",
             ("flexmw.retry.stop_reason", "flexmw.retry.safety"),
         ),
         Metric(
             "http.server.request.duration",
             "histogram",
             "s",
-            "Only where flexmw owns the server span.",
+            "Duration of a request; only where flexmw has opened the server span.",
             (
                 "http.request.method",
                 "url.scheme",

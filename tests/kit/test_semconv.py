@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import math
 import pkgutil
@@ -9,7 +10,7 @@ import re
 from pathlib import Path
 
 import flexmw
-from flexmw.contract import PAGE
+from flexmw.contract import PAGE, STATUS
 from flexmw.errors import APIError
 from flexmw.kit.semconv import ATTRIBUTES, CODES, EVENTS, METRICS, OTHER, SERIES, TYPES
 from scripts.telemetry_page import page
@@ -70,3 +71,28 @@ def test_every_error_that_flexmw_answers_with_has_its_code_and_type_in_the_table
     for row in seen:
         assert row.code in CODES
         assert row.type in TYPES
+
+
+def literal_codes(folder: str) -> set[str]:
+    """The codes that the modules of a folder set as a literal: ``code="..."`` as an argument or an assignment, and
+    ``code = "..." if ... else ...``."""
+    codes: set[str] = set()
+    for path in (Path(flexmw.__file__).parent / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            is_argument = isinstance(node, ast.keyword) and node.arg == "code"
+            if is_argument or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code"):
+                values = [node.value.body, node.value.orelse] if isinstance(node.value, ast.IfExp) else [node.value]
+                codes.update(str(ast.literal_eval(value)) for value in values if isinstance(value, ast.Constant))
+    return codes - {"None"}
+
+
+def test_the_codes_beyond_the_contract_are_those_of_idempotency_and_envelope() -> None:
+    contract = {row.code for row in (*PAGE.values(), *STATUS.values())}
+    idempotency = {
+        error.row.code
+        for error in vars(importlib.import_module("flexmw.idempotency.errors")).values()
+        if isinstance(error, type) and issubclass(error, APIError) and error.row is not None
+    }
+    envelope = literal_codes("contract") | literal_codes("envelope")
+    assert {code for code in idempotency if code.startswith("idempotency_")} <= set(CODES)
+    assert set(CODES) - {OTHER} - contract == (idempotency | envelope) - contract
