@@ -1,13 +1,17 @@
-"""Tagging without a change of code: found by ``opentelemetry-instrument``, or started by hand.
+"""An OpenTelemetry instrumentor that adds Tagging without a change of code: ``opentelemetry-instrument`` finds it.
 
 >>> instrumentor = FlexmwInstrumentor()
 >>> instrumentor.instrument()
 >>> instrumentor.uninstrument()
 
-Every Starlette and FastAPI app is tagged inside its own server span, and every client of httpx and httpx2 outside its
-instrumentor's spans, whether that was instrumented before or will be. What is wrapped already (``wrap_app``,
-``wrap_client``) is left as it is, and a client's Retry is heard. Nothing else of flexmw is switched on. Needs the
-package ``opentelemetry-instrumentation``, which the extra ``flexmw[otel]`` brings.
+Tagging is added to every Starlette and FastAPI app, inside the server span of FastAPI, and to every client of httpx and
+httpx2, outside the spans of the client's instrumentor; it does not matter which instrumentor comes first. An app or a
+client that has a Tagging (``wrap_app``, ``wrap_client``) stays as it is. A wrapped client without one gets its Tagging
+outside its other components, so that it observes their retries. No other component is added. The package
+``opentelemetry-instrumentation`` is needed; the extra ``flexmw[otel]`` installs it.
+
+One private name is used: the method ``_transport_for_url`` of a client (checked with httpx 0.28 and httpx2 2.16).
+Without it, ``instrument()`` raises a ``ConfigError``.
 """
 
 from __future__ import annotations
@@ -29,20 +33,22 @@ from flexmw.tagging import Tagging
 __all__ = ["FlexmwInstrumentor"]
 
 _CLIENTS: Final = (("Client", "Transport"), ("AsyncClient", "AsyncTransport"))
-_CHOOSES: Final = "_transport_for_url"
-_KEPT: Final = "_flexmw_tagged"
+_TRANSPORT_METHOD: Final = "_transport_for_url"
+_TAGGED_ATTRIBUTE: Final = "_flexmw_tagged"
+"""Attribute of an app or a transport: the Tagging of an instrumentation, and the object that was made with it."""
 
 
 class FlexmwInstrumentor(BaseInstrumentor):  # type: ignore[misc]
-    """Switches :class:`flexmw.Tagging` on for apps and clients of this process, and off again.
+    """Adds :class:`flexmw.Tagging` to the apps and clients of this process, and removes it again.
 
-    ``instrument(tracer_provider=..., meter_provider=..., logger_provider=...)``: other providers than the global ones.
+    ``instrument(tracer_provider=..., meter_provider=..., logger_provider=...)`` uses these providers instead of the
+    global ones.
     """
 
     _restore: list[Callable[[], None]]
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """Nothing has to be there: what is installed is instrumented."""
+        """No library is required: those that are installed are instrumented."""
         return ()
 
     def _instrument(self, **options: Any) -> None:
@@ -54,7 +60,7 @@ class FlexmwInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self._restore = [_tag_apps(tagging)]
         for library in ("httpx", "httpx2"):
             if find_spec(library) is not None:
-                self._restore += [_tag_clients(tagging, library, client, face) for client, face in _CLIENTS]
+                self._restore += [_tag_clients(tagging, library, client, transport) for client, transport in _CLIENTS]
 
     def _uninstrument(self, **options: Any) -> None:
         while self._restore:
@@ -62,46 +68,48 @@ class FlexmwInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
 
 def _tag_apps(tagging: Tagging) -> Callable[[], None]:
-    """Starlette's ``__call__`` runs inside FastAPI's own server span: the best place there is."""
+    """Patch ``Starlette.__call__``: it runs inside the server span of FastAPI and outside of all middleware."""
     call = Starlette.__call__
 
     async def __call__(self: Starlette, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: N807
         if scope["type"] not in ("http", "websocket"):
             await call(self, scope, receive, send)
             return
-        app: ASGIApp = _kept(self, tagging, lambda: tagging.asgi(partial(call, self)))
+        app: ASGIApp = _tagged_once(self, tagging, lambda: tagging.asgi(partial(call, self)))
         await app(scope, receive, send)
 
     return _patch(Starlette, "__call__", __call__)
 
 
-def _tag_clients(tagging: Tagging, library: str, client: str, face: str) -> Callable[[], None]:
-    """A client asks itself for the transport of each call: it is handed one with Tagging around."""
+def _tag_clients(tagging: Tagging, library: str, client: str, transport_class: str) -> Callable[[], None]:
+    """Patch the method by which a client chooses the transport of a call: it returns the transport inside Tagging."""
     owner = getattr(import_module(library), client)
-    make = getattr(import_module(f"flexmw.{library}"), face)
-    choose = getattr(owner, _CHOOSES, None)
-    if choose is None:
-        raise ConfigError(f"{library}.{client}", _CHOOSES, "a version that flexmw knows; wrap clients with wrap_client")
+    make = getattr(import_module(f"flexmw.{library}"), transport_class)
+    transport_method = getattr(owner, _TRANSPORT_METHOD, None)
+    if transport_method is None:
+        raise ConfigError(
+            f"{library}.{client}", _TRANSPORT_METHOD, "a version that flexmw knows; wrap clients with wrap_client"
+        )
 
     def transport_for_url(self: Any, url: Any) -> Any:
-        transport = choose(self, url)
-        return _kept(transport, tagging, lambda: _tagged(tagging, make, transport))
+        transport = transport_method(self, url)
+        return _tagged_once(transport, tagging, lambda: _tagged_transport(tagging, make, transport))
 
-    return _patch(owner, _CHOOSES, transport_for_url)
-
-
-def _kept(owner: Any, tagging: Tagging, make: Callable[[], Any]) -> Any:
-    """What was made for ``owner`` by this instrumentation; it lives and dies with it."""
-    by, kept = getattr(owner, _KEPT, (None, None))
-    if by is not tagging:
-        kept = make()
-        setattr(owner, _KEPT, (tagging, kept))
-    return kept
+    return _patch(owner, _TRANSPORT_METHOD, transport_for_url)
 
 
-def _tagged(tagging: Tagging, make: Callable[..., Any], transport: Any) -> Any:
+def _tagged_once(owner: Any, tagging: Tagging, make: Callable[[], Any]) -> Any:
+    """The object that this instrumentation has made for ``owner``. ``owner`` keeps it, so that both end together."""
+    made_by, tagged = getattr(owner, _TAGGED_ATTRIBUTE, (None, None))
+    if made_by is not tagging:
+        tagged = make()
+        setattr(owner, _TAGGED_ATTRIBUTE, (tagging, tagged))
+    return tagged
+
+
+def _tagged_transport(tagging: Tagging, make: Callable[..., Any], transport: Any) -> Any:
     components = components_of(transport)
-    if any(isinstance(each, Tagging) for each in components):
+    if any(isinstance(component, Tagging) for component in components):
         return transport
     if components:
         return make(tagging, *components, transport=transport.wrapped, clock=transport._clock)

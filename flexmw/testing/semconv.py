@@ -1,4 +1,4 @@
-"""Hold what was exported against the table of names: for flexmw's own tests and for those of a plugin.
+"""Compare exported telemetry with the tables of ``flexmw.kit.semconv``, in the tests of flexmw and of plugins.
 
 >>> from types import SimpleNamespace as span
 >>> assert_semconv([span(name="GET", kind=None, attributes={"flexmw.retry.delay_source": "backoff"})])
@@ -32,28 +32,36 @@ def assert_semconv(
     extra: Iterable[Attribute | Event | Metric] = (),
     values: Mapping[str, Collection[str]] | None = None,
 ) -> None:
-    """Check names, types, value sets, units and cardinality of what the OTel SDK's in-memory exporters hold.
+    """Check names, types, values, units and cardinality of what the SDK's in-memory exporters hold.
 
-    Looked at is whatever has a name of the table, begins with ``flexmw.``, or begins like a row of ``extra``: other
-    instruments' names are their own business.
+    Names that begin with ``flexmw.`` or with the namespace of a row of ``extra`` are checked; names of other
+    namespaces belong to other instruments and are ignored.
 
-    :param spans: finished spans. :param metrics: ``Metric`` objects of a reader. :param logs: log records.
-    :param extra: rows that a plugin adds. :param values: further values of closed attributes, by name, such as the
-        codes that were declared with ``Tagging(codes=...)``.
-    :raises AssertionError: naming what was found, where, and what the table says.
+    :param spans: finished spans.
+    :param metrics: ``Metric`` objects of a metric reader.
+    :param logs: log records.
+    :param extra: rows that a plugin adds.
+    :param values: further values of closed attributes by attribute name, such as the codes that were declared with
+        ``Tagging(codes=...)``.
+    :raises AssertionError: the first difference, with the place where it was found and the row of the table.
     """
-    table = _Table(extra, values or {})
-    for problem in (*table.spans(spans), *table.metrics(metrics), *table.logs(logs)):
-        raise AssertionError(problem)
+    tables = _Tables(extra, values or {})
+    for difference in (*tables.spans(spans), *tables.metrics(metrics), *tables.logs(logs)):
+        raise AssertionError(difference)
 
 
-class _Table:
+class _Tables:
+    """The rows of flexmw and of a plugin. Each method yields one sentence per difference."""
+
     def __init__(self, extra: Iterable[Attribute | Event | Metric], values: Mapping[str, Collection[str]]) -> None:
         rows = tuple(extra)
         self._attributes = {**ATTRIBUTES, **{row.name: row for row in rows if isinstance(row, Attribute)}}
         self._events = {**EVENTS, **{row.name: row for row in rows if isinstance(row, Event)}}
         self._metrics = {**METRICS, **{row.name: row for row in rows if isinstance(row, Metric)}}
-        self._roots = ("flexmw.", *(f"{row.name.partition('.')[0]}." for row in rows if row.name not in ATTRIBUTES))
+        self._namespaces = (
+            "flexmw.",
+            *(f"{row.name.partition('.')[0]}." for row in rows if row.name not in ATTRIBUTES),
+        )
         self._values = values
 
     def spans(self, spans: Iterable[Any]) -> Iterator[str]:
@@ -61,28 +69,28 @@ class _Table:
             place = _SPANS.get(getattr(span.kind, "name", ""))
             attributes: Mapping[str, Any] = span.attributes or {}
             for name, value in attributes.items():
-                if name.startswith(self._roots):
+                if name.startswith(self._namespaces):
                     yield from self._attribute(f"span {span.name!r}", name, value, place)
 
     def metrics(self, metrics: Iterable[Any]) -> Iterator[str]:
-        for found in metrics:
-            row = self._metrics.get(found.name)
+        for metric in metrics:
+            row = self._metrics.get(metric.name)
             if row is None:
-                if found.name.startswith(self._roots):
-                    yield f"metric {found.name}: not in the table"
+                if metric.name.startswith(self._namespaces):
+                    yield f"metric {metric.name}: not in the table"
                 continue
-            if not found.name.startswith(self._roots):
+            if not metric.name.startswith(self._namespaces):
                 continue
-            points = [dict(point.attributes or {}) for point in found.data.data_points]
-            yield from self._instrument(row, found, points)
+            points = [dict(point.attributes or {}) for point in metric.data.data_points]
+            yield from self._instrument(row, metric, points)
             for point in points:
-                yield from self._all(f"metric {row.name}", point, row.attributes, "metric")
+                yield from self._attributes_of(f"metric {row.name}", point, row.attributes, "metric")
 
-    def _instrument(self, row: Metric, found: Any, points: list[dict[str, Any]]) -> Iterator[str]:
-        if found.unit != row.unit:
-            yield f"metric {row.name}: unit {found.unit!r}, not {row.unit!r}"
-        if type(found.data).__name__ != _DATA[row.kind]:
-            yield f"metric {row.name}: {type(found.data).__name__}, not a {row.kind}"
+    def _instrument(self, row: Metric, metric: Any, points: list[dict[str, Any]]) -> Iterator[str]:
+        if metric.unit != row.unit:
+            yield f"metric {row.name}: unit {metric.unit!r}, not {row.unit!r}"
+        if type(metric.data).__name__ != _DATA[row.kind]:
+            yield f"metric {row.name}: {type(metric.data).__name__}, not a {row.kind}"
         if len(points) > SERIES:
             yield f"metric {row.name}: {len(points)} attribute sets, more than {SERIES}"
         for name in row.attributes:
@@ -92,24 +100,26 @@ class _Table:
                 yield f"metric {row.name}: {len(distinct)} values of {name}, more than {bound}"
 
     def logs(self, logs: Iterable[Any]) -> Iterator[str]:
-        for each in logs:
-            record = getattr(each, "log_record", each)
+        for log in logs:
+            record = getattr(log, "log_record", log)
             name = record.event_name or ""
             row = self._events.get(name)
-            scope = getattr(getattr(each, "instrumentation_scope", None), "name", "flexmw")
+            scope = getattr(getattr(log, "instrumentation_scope", None), "name", "flexmw")
             if row is None:
-                if name.startswith(self._roots):
+                if name.startswith(self._namespaces):
                     yield f"event {name}: not in the table"
                 continue
-            if scope != "flexmw" and not name.startswith(self._roots):
+            if scope != "flexmw" and not name.startswith(self._namespaces):
                 continue
             severity = getattr(record.severity_number, "value", record.severity_number)
             if severity not in (row.severity, row.quiet):
                 yield f"event {name}: severity {severity}, not {row.severity}"
-            yield from self._all(f"event {name}", record.attributes or {}, row.attributes, "event")
+            yield from self._attributes_of(f"event {name}", record.attributes or {}, row.attributes, "event")
 
-    def _all(self, where: str, found: Mapping[str, Any], allowed: tuple[str, ...], place: Place) -> Iterator[str]:
-        for name, value in found.items():
+    def _attributes_of(
+        self, where: str, attributes: Mapping[str, Any], allowed: tuple[str, ...], place: Place
+    ) -> Iterator[str]:
+        for name, value in attributes.items():
             if name in allowed:
                 yield from self._attribute(where, name, value, place)
             else:

@@ -1,0 +1,63 @@
+"""The private state of other libraries that ``flexmw.tagging.instruments`` reads is where that package expects it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pkgutil
+from importlib import import_module
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as Contrib
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Native
+
+from flexmw.tagging import instruments
+from flexmw.tagging.instruments import CHECKED_WITH, contrib, fastapi, opens_server_span, starlette
+from flexmw.tagging.request import RequestTelemetry
+from tests.tagging.hosts import OFF, fastapi_app, starlette_app
+from tests.tagging.sdk import Signals
+from tests.tagging.versions import differences
+
+MODULES = [info.name for info in pkgutil.iter_modules(instruments.__path__)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_names_the_versions_it_was_checked_with(name: str) -> None:
+    module = import_module(f"{instruments.__name__}.{name}")
+    assert module.CHECKED_WITH
+    for version in module.CHECKED_WITH.values():
+        assert version in str(module.__doc__)
+
+
+def test_another_version_than_the_checked_one_is_noted() -> None:
+    installed = {"fastapi": "0.200.1", "starlette": f"{CHECKED_WITH['starlette']}b2"}
+    assert differences({"fastapi": "0.165", "starlette": CHECKED_WITH["starlette"]}, installed.__getitem__) == [
+        "fastapi 0.200.1 is installed; flexmw.tagging.instruments was checked with 0.165"
+    ]
+
+
+def test_fastapi_keeps_its_telemetry_where_it_is_read() -> None:
+    telemetry: Any = import_module("fastapi.telemetry._api")._RequestTelemetry
+    assert {"logger", "_exceptions"} <= {field.name for field in dataclasses.fields(telemetry)}
+    assert import_module(fastapi.MODULE)
+    assert callable(FastAPI()._native_telemetry.enabled)
+
+
+def test_the_frames_of_instruments_are_known_by_the_names_of_their_modules() -> None:
+    assert Native.__module__ == starlette.MODULE
+    assert Contrib.__module__ == contrib.MODULE
+    assert starlette._RAISE_AGAIN[0] == ServerErrorMiddleware.__module__
+    assert (RequestTelemetry.__module__, RequestTelemetry.send.__name__) == instruments._OWN_SEND
+
+
+def test_apps_that_open_a_server_span_are_recognized(signals: Signals) -> None:
+    app = starlette_app()
+    assert not opens_server_span(app)
+    assert not opens_server_span(fastapi_app(OFF))
+    assert opens_server_span(fastapi_app(signals.options))
+    assert opens_server_span(Contrib(app, tracer_provider=signals.tracer_provider))
+    assert opens_server_span(Native(app, tracer_provider=signals.tracer_provider))
+    app.add_middleware(Native, tracer_provider=signals.tracer_provider)
+    assert opens_server_span(app)
