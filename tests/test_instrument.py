@@ -16,7 +16,7 @@ import flexmw
 from flexmw.instrument import FlexmwInstrumentor
 from flexmw.retry import Retry
 from flexmw.testing import FakeClock, HostileServer
-from tests.tagging.hosts import call, contrib_inside, fastapi_native, starlette_app
+from tests.tagging.apps import call, contrib_inside, fastapi_native, starlette_app
 from tests.tagging.sdk import Signals
 
 LIBRARIES: dict[str, Any] = {"httpx": (httpx, HTTPXClientInstrumentor), "httpx2": (httpx2, HTTPX2ClientInstrumentor)}
@@ -46,12 +46,12 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[Signals]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("host", [fastapi_native, contrib_inside])
+@pytest.mark.parametrize("setup", [fastapi_native, contrib_inside])
 @pytest.mark.parametrize("wrapped", [False, True])
 async def test_apps_are_tagged_once_whether_they_were_wrapped_or_not(
-    host: Any, wrapped: bool, signals: Signals
+    setup: Any, wrapped: bool, signals: Signals
 ) -> None:
-    app = host(signals, flexmw.wrap_app if wrapped else lambda app: app)
+    app = setup(signals, flexmw.wrap_app if wrapped else lambda app: app)
     await call(app, "/upstream")
     assert signals.server_span.status.status_code is StatusCode.ERROR
     assert [name for _, name in signals.exceptions] == ["TimeoutError"]
@@ -87,7 +87,7 @@ async def test_clients_are_tagged_beside_their_instrumentor_in_either_order(
     assert attributes["http.response.status_code"] == 200
 
 
-def test_a_client_that_tags_already_is_left_as_it_is(signals: Signals) -> None:
+def test_a_client_with_a_tagging_stays_as_it_is(signals: Signals) -> None:
     with HostileServer() as server, flexmw.wrap_client(httpx.Client(trust_env=False)) as client:
         client.get(server.url)
     assert signals.points("flexmw.client.operation.duration") == []

@@ -1,4 +1,4 @@
-"""The table of names is whole, and the page is what it says."""
+"""The tables of telemetry names are consistent, and the page is generated from them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from flexmw.kit.semconv import ATTRIBUTES, CODES, EVENTS, METRICS, OTHER, SERIES
 from scripts.telemetry_page import page
 
 
-def test_the_page_is_made_from_the_table() -> None:
+def test_the_page_is_generated_from_the_tables() -> None:
     written = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text("utf-8")
     assert written == page(), "run: python -m scripts.telemetry_page > docs/telemetry.md"
 
 
-def test_every_name_on_an_event_or_a_metric_is_an_attribute_that_may_be_there() -> None:
+def test_every_attribute_of_an_event_or_a_metric_is_a_row_with_that_place() -> None:
     for event in EVENTS.values():
         assert all("event" in ATTRIBUTES[name].places for name in event.attributes), event.name
     for metric in METRICS.values():
@@ -53,12 +53,12 @@ def test_names_and_units_follow_the_conventions() -> None:
         assert metric.kind == "histogram" or metric.unit.startswith("{"), metric.name
 
 
-def test_closed_sets_that_others_can_extend_have_a_place_for_the_rest() -> None:
+def test_closed_sets_that_others_can_extend_contain_other() -> None:
     for name in ("flexmw.error.type", "flexmw.error.code", "flexmw.error.source", "flexmw.retry.stop_reason"):
         assert OTHER in ATTRIBUTES[name].values
 
 
-def test_every_error_that_flexmw_answers_with_has_its_code_and_type_in_the_table() -> None:
+def test_every_error_of_flexmw_has_its_code_and_type_in_the_table() -> None:
     for module in pkgutil.walk_packages(flexmw.__path__, "flexmw."):
         if module.name.endswith((".errors", ".core")):
             importlib.import_module(module.name)

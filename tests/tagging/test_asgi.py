@@ -1,4 +1,4 @@
-"""The matrix: every way a host can be instrumented, every way a request can go wrong, one truth."""
+"""Every way to instrument an app, times every way in which a request can fail: one record of each failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from opentelemetry.trace import StatusCode
 
 from flexmw.envelope import Envelope
 from flexmw.tagging import Tagging
-from tests.tagging.hosts import HOSTS, call
+from tests.tagging.apps import APPS, call
 from tests.tagging.sdk import Signals
 
 
@@ -49,7 +49,7 @@ CASES = {
     "offline": Case(503, ERROR, envelope=(SERVER, "service_unavailable", "http_exception")),
     "upstream": Case(500, ERROR, ("TimeoutError",), (SERVER, "upstream_timeout", "http_exception")),
     "broken": Case(500, ERROR, ("ValueError",), (SERVER, "internal_error", "unhandled_exception")),
-    "handled": Case(500, ERROR, ("tests.tagging.hosts.Handled",), (SERVER, "internal_error", "unhandled_exception")),
+    "handled": Case(500, ERROR, ("tests.tagging.apps.Handled",), (SERVER, "internal_error", "unhandled_exception")),
     "stream": Case(200, UNSET),
     "torn": Case(200, ERROR, ("RuntimeError",)),
     "gone": Case(200, ERROR, GONE, path="stream", how={"fail_send_at": 3}),
@@ -63,18 +63,20 @@ CLOSED_BEFORE_500 = {("starlette_native", "broken")}
 """Starlette's own span, as an inner middleware, is closed before the 500 is made."""
 
 
-def expected_records(host: str, case: str, *, logs: bool) -> int:
-    if not CASES[case].records or (not logs and host == "nothing"):
+def expected_records(setup: str, case: str, *, logs: bool) -> int:
+    if not CASES[case].records or (not logs and setup == "nothing"):
         return 0
-    return 2 if (host, case) in TWICE else 1
+    return 2 if (setup, case) in TWICE else 1
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("logs", [True, False], ids=["logs", "traces-only"])
 @pytest.mark.parametrize("envelope", [True, False], ids=["envelope", "bare"])
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("host", HOSTS)
-async def test_every_failure_is_told_once_and_truly(host: str, case: str, envelope: bool, logs: bool) -> None:
+@pytest.mark.parametrize("setup", APPS)
+async def test_every_failure_is_recorded_once_with_its_true_status(
+    setup: str, case: str, envelope: bool, logs: bool
+) -> None:
     row = CASES[case]
     with Signals(logs=logs) as signals:
         tagging = Tagging(**signals.options)
@@ -82,22 +84,22 @@ async def test_every_failure_is_told_once_and_truly(host: str, case: str, envelo
         def wrap(app: Any) -> Any:
             return tagging.asgi(Envelope().asgi(app) if envelope else app)
 
-        answered = await call(HOSTS[host](signals, wrap), f"/{row.path or case}", **row.how)
+        received = await call(APPS[setup](signals, wrap), f"/{row.path or case}", **row.how)
 
-        assert answered.status == row.status
+        assert received.status == row.status
         names = [name for _, name in signals.exceptions]
-        assert len(names) == expected_records(host, case, logs=logs), signals.exceptions
+        assert len(names) == expected_records(setup, case, logs=logs), signals.exceptions
         assert set(names) <= set(row.records)
-        if host == "nothing":
+        if setup == "nothing":
             assert signals.spans == []
             return
         span = signals.server_span
         attributes = dict(span.attributes or {})
-        cancelled_by_fastapi = case == "hanging" and host.startswith("fastapi_native")
+        cancelled_by_fastapi = case == "hanging" and setup.startswith("fastapi_native")
         assert span.status.status_code is (ERROR if cancelled_by_fastapi else row.span)
-        if (host, case) not in CLOSED_BEFORE_500:
+        if (setup, case) not in CLOSED_BEFORE_500:
             assert attributes.get("http.response.status_code") == row.status
-        if envelope and row.envelope is not None and (host, case) not in CLOSED_BEFORE_500:
+        if envelope and row.envelope is not None and (setup, case) not in CLOSED_BEFORE_500:
             names = ["flexmw.error.type", "flexmw.error.code", "flexmw.error.source"]
             assert tuple(attributes.get(name) for name in names) == row.envelope
         if row.span is UNSET and not cancelled_by_fastapi:

@@ -1,4 +1,4 @@
-"""Attribute sets of metrics: held to the table, made once."""
+"""Attribute sets of metrics: bounded by the tables and built once."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_the_same_values_are_the_same_object_and_unknown_ones_are_left_out() -> 
     assert made == dict(zip(ERRORS.attributes, values[:4], strict=False))
 
 
-def test_a_number_of_values_that_the_table_does_not_know_is_a_mistake_of_ours() -> None:
+def test_a_wrong_number_of_values_raises() -> None:
     with pytest.raises(ValueError, match="shorter"):
         Series(ERRORS, Bounds()).of(("server_error",))
 
 
-def test_closed_values_are_held_to_their_set_but_for_those_an_application_may_declare() -> None:
+def test_closed_values_outside_their_set_become_other_except_those_that_an_application_may_declare() -> None:
     assert Series(RETRIES, Bounds()).of(("guess", None)) == {"flexmw.retry.delay_source": OTHER}
     declared = Series(ERRORS, Bounds()).of(("own_type", "own_code", "own_source", None, None))
     assert declared == {
@@ -36,7 +36,7 @@ def test_closed_values_are_held_to_their_set_but_for_those_an_application_may_de
     }
 
 
-def test_an_open_value_that_is_one_too_many_becomes_other_or_goes_when_it_is_a_number() -> None:
+def test_an_open_value_above_the_bound_becomes_other_or_is_left_out_when_it_is_a_number() -> None:
     bounds = Bounds()
     routes, statuses = (ATTRIBUTES[name].bound or 0 for name in ("http.route", "http.response.status_code"))
     assert [bounds.admit("http.route", f"/{n}") for n in range(routes)] == [f"/{n}" for n in range(routes)]
@@ -47,7 +47,7 @@ def test_an_open_value_that_is_one_too_many_becomes_other_or_goes_when_it_is_a_n
     assert bounds.admit("url.path", "/free") == "/free", "not for metrics: nobody counts"
 
 
-def test_what_an_open_attribute_may_take_is_shared_by_the_instruments_of_a_component() -> None:
+def test_the_bound_of_an_open_attribute_is_shared_by_the_instruments_of_a_component() -> None:
     bounds = Bounds()
     one, other = Series(RETRIES, bounds), Series(METRICS["flexmw.rate_limiting.check.duration"], bounds)
     for n in range(ATTRIBUTES["error.type"].bound or 0):
@@ -55,7 +55,7 @@ def test_what_an_open_attribute_may_take_is_shared_by_the_instruments_of_a_compo
     assert other.of((None, "Late")) == {"error.type": OTHER}
 
 
-def test_an_instrument_with_its_fill_of_sets_drops_open_attributes_and_keeps_no_more_of_them() -> None:
+def test_an_instrument_at_its_limit_of_sets_drops_open_attributes_and_keeps_no_more_sets() -> None:
     series = Series(METRICS["flexmw.rate_limiting.requests"], Bounds())
     sets = {tuple(series.of(("acquired", f"policy-{n % 20}", f"/{n // 20}")).items()) for n in range(3 * SERIES)}
     assert len(sets) <= SERIES + 1
@@ -63,7 +63,7 @@ def test_an_instrument_with_its_fill_of_sets_drops_open_attributes_and_keeps_no_
     assert len(series._made) <= SERIES
 
 
-def test_a_value_that_is_no_attribute_harms_nothing() -> None:
+def test_a_value_of_a_wrong_type_becomes_other() -> None:
     unfit: Any = ["a", "list"]
     assert Series(RETRIES, Bounds()).of(("backoff", unfit)) == {
         "flexmw.retry.delay_source": "backoff",
@@ -71,7 +71,7 @@ def test_a_value_that_is_no_attribute_harms_nothing() -> None:
     }
 
 
-def test_some_leaves_out_what_is_not_known() -> None:
+def test_attributes_of_leaves_out_unknown_values() -> None:
     assert closed_value("flexmw.retry.safety", None) is None
     assert attributes_of(("flexmw.retry.safety", "none"), ("flexmw.retry.delay", None), ("error.type", "x")) == {
         "flexmw.retry.safety": "none",

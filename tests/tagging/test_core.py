@@ -1,4 +1,4 @@
-"""What telemetry says, without telemetry."""
+"""Attributes and decisions of telemetry, without OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def test_a_credential_is_replaced_by_three_stars_and_a_text_of_just_the_limit_is
 
 
 @pytest.mark.parametrize(("said", "count"), [("9" * 9, 100), ("0000000001", 0), ("000000001", 1)])
-def test_of_a_retry_count_nine_digits_are_read(said: str, count: int) -> None:
+def test_nine_digits_of_a_retry_count_are_read(said: str, count: int) -> None:
     assert retry_count(said) == count
 
 
-def test_an_exception_names_a_failure_before_the_status_does() -> None:
+def test_the_error_type_is_the_exception_rather_than_the_status() -> None:
     assert error_type(200, Odd()) == f"{__name__}.Odd"
     assert error_type(200, Odd(), server=False) == "Odd"
     assert error_type(None, None) is None
@@ -102,7 +102,7 @@ def test_an_exception_names_a_failure_before_the_status_does() -> None:
         (GeneratorExit(), False, False, "cancelled"),
     ],
 )
-def test_endings_are_told_apart(
+def test_each_ending_of_a_response_has_its_own_outcome(
     error: BaseException | None, complete: bool, disconnected: bool, expected: Ending
 ) -> None:
     assert ending(error, complete=complete, disconnected=disconnected) == expected
@@ -140,31 +140,31 @@ TARGETS: dict[tuple[str, bool, bool], ExceptionTarget] = {
 }
 
 
-def test_exceptions_go_to_one_signal_unless_two_are_asked_for() -> None:
+def test_exceptions_go_to_one_signal_unless_both_are_requested() -> None:
     for mode, log, span in itertools.product(("auto", "logs", "logs/dup"), (True, False), (True, False)):
         assert exception_target(framework=False, mode=mode, log=log, span=span) == TARGETS[mode, log, span]  # type: ignore[arg-type]
         assert exception_target(framework=True, mode=mode, log=log, span=span) == "framework"  # type: ignore[arg-type]
 
 
 @given(st.text(), st.text(), st.sampled_from(["passthrough", "validation"]))
-def test_what_is_in_no_set_becomes_other(type: str, code: str, source: str) -> None:
+def test_types_and_codes_outside_the_sets_become_other(type: str, code: str, source: str) -> None:
     attributes = VOCABULARY.attributes(type, code, source)
     assert attributes["flexmw.error.type"] in ("server_error", "_OTHER")
     assert attributes["flexmw.error.source"] == source
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "expected"),
     [("internal_error", "internal_error"), ("http_418", "http_418"), ("http_200", "_OTHER"), ("sk-secret", "_OTHER")],
 )
-def test_codes_are_those_of_the_page_and_bare_statuses(code: str, told: str) -> None:
-    assert VOCABULARY.attributes(None, code, None) == {"flexmw.error.code": told}
+def test_known_codes_are_those_of_the_contract_and_http_nnn(code: str, expected: str) -> None:
+    assert VOCABULARY.attributes(None, code, None) == {"flexmw.error.code": expected}
 
 
 @pytest.mark.parametrize(
     ("value", "count"), [(None, None), ("", None), ("x", None), ("-1", None), ("²", None), ("3", 3), ("99999", 100)]
 )
-def test_an_sdks_retry_count_is_held_to_a_hundred(value: str | None, count: int | None) -> None:
+def test_an_sdks_retry_count_is_at_most_a_hundred(value: str | None, count: int | None) -> None:
     assert retry_count(value) == count
 
 
@@ -174,7 +174,7 @@ def test_any_retry_count_is_read_without_an_exception(value: str) -> None:
     assert count is None or 0 <= count <= 100
 
 
-def test_a_resend_is_known_by_whoever_announced_it() -> None:
+def test_the_resend_count_is_the_larger_of_scheduled_retries_and_sent_heads() -> None:
     assert resend_count(scheduled=0, sent=0) == 0
     assert resend_count(scheduled=2, sent=0) == 2
     assert resend_count(scheduled=0, sent=1) == 1
@@ -226,15 +226,15 @@ def test_a_long_stack_keeps_its_end() -> None:
     assert len(str(attributes["exception.message"])) <= 2048 + 3
 
 
-def test_text_that_cannot_be_made_or_is_not_wanted_is_left_out() -> None:
+def test_an_unprintable_message_is_replaced_and_unwanted_text_is_left_out() -> None:
     assert exception_attributes(Odd())["exception.message"] == "<unprintable>"
     assert exception_attributes(ValueError("text"), text=False) == {"exception.type": "ValueError"}
 
 
-def test_one_endless_line_is_cut_and_no_more() -> None:
+def test_a_stack_of_one_long_line_is_cut_to_the_limit() -> None:
     attributes = exception_attributes(ValueError("x" * 40_000))
     assert len(str(attributes["exception.stacktrace"])) <= 16 * 1024 + 3
 
 
-def test_what_an_answer_does_not_say_is_left_out() -> None:
+def test_what_an_error_response_does_not_state_is_left_out() -> None:
     assert VOCABULARY.attributes("server_error", None, None) == {"flexmw.error.type": "server_error"}

@@ -143,7 +143,7 @@ async def test_attempts_that_never_connect_are_counted_too(library: str, mode: s
     assert event.attributes["exception.type"] == f"{library}.ConnectError"
 
 
-def test_a_parents_span_is_never_written_on(signals: Signals) -> None:
+def test_the_span_of_the_caller_is_never_written_to(signals: Signals) -> None:
     tracer = signals.tracer_provider.get_tracer("app")
     client = Client("httpx", "sync", *components(signals))
     client.wrap()
@@ -169,7 +169,9 @@ ENDINGS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("case", ENDINGS)
-async def test_every_call_has_one_duration_with_the_truth(case: str, library: str, mode: str, signals: Signals) -> None:
+async def test_every_call_has_one_duration_with_its_true_status(
+    case: str, library: str, mode: str, signals: Signals
+) -> None:
     method, script, expected = ENDINGS[case]
     client = Client(library, mode, *components(signals))
     client.wrap()
@@ -183,7 +185,7 @@ async def test_every_call_has_one_duration_with_the_truth(case: str, library: st
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("body", [{"content": b"x"}, {"json": {}}, {}], ids=str)
-def test_a_call_of_a_mock_that_was_read_before_it_came_ends_too(library: str, body: Any, signals: Signals) -> None:
+def test_a_call_whose_mocked_body_was_read_before_ends_too(library: str, body: Any, signals: Signals) -> None:
     module = {"httpx": httpx, "httpx2": httpx2}[library]
     transport = module.MockTransport(lambda request: module.Response(200, **body))
     with flexmw.wrap_client(module.Client(transport=transport), *components(signals)) as client:
@@ -222,7 +224,7 @@ def test_retries_and_their_end_are_events_and_counters(signals: Signals) -> None
 
 
 @pytest.mark.anyio
-async def test_a_caller_that_cancels_on_purpose_has_not_failed(signals: Signals) -> None:
+async def test_a_cancelled_call_has_not_failed(signals: Signals) -> None:
     client = Client("httpx2", "async", *components(signals))
     client.wrap()
     with HostileServer(["hang"]) as server:
@@ -236,7 +238,7 @@ async def test_a_caller_that_cancels_on_purpose_has_not_failed(signals: Signals)
     assert signals.logs == []
 
 
-def test_the_callers_own_trace_callback_still_hears_every_event(signals: Signals) -> None:
+def test_the_callers_own_trace_callback_still_gets_every_event(signals: Signals) -> None:
     heard: list[str] = []
     client = Client("httpx", "sync", *components(signals))
     client.wrap()
@@ -246,7 +248,7 @@ def test_the_callers_own_trace_callback_still_hears_every_event(signals: Signals
     assert heard.count("http11.send_request_headers.started") == 2
 
 
-def test_a_proxys_connect_is_no_attempt_of_the_request(signals: Signals) -> None:
+def test_a_connect_to_a_proxy_is_not_an_attempt_of_the_request(signals: Signals) -> None:
     tracer = signals.tracer_provider.get_tracer("app")
     request = httpx.Request("GET", "https://127.0.0.1/")
     flow = Tagging(**signals.options).flow(request)
@@ -276,7 +278,7 @@ def test_without_a_retry_component_resends_are_counted_by_their_heads(signals: S
     assert [(span.attributes or {}).get(RESENDS) for span in signals.spans] == [None, 1, 2]
 
 
-def test_where_nothing_records_a_call_is_sent_as_it_is() -> None:
+def test_where_nothing_records_a_call_is_sent_unchanged() -> None:
     tagging = Tagging()
     sends: list[Any] = [next(tagging.flow(httpx.Request("GET", "http://127.0.0.1/"))) for _ in range(64)]
     unobserved: Callable[[Any], bool] = lambda send: send.observe is None  # noqa: E731
@@ -328,7 +330,7 @@ async def test_one_span_around_a_call_is_the_parent_of_its_attempts(library: str
     ],
     ids=["envelope", "another", "compressed", "stream", "too long"],
 )
-def test_an_errors_code_is_read_along_with_the_caller_and_within_bounds(
+def test_the_code_of_an_error_is_read_from_the_body_as_the_caller_reads_it_up_to_a_limit(
     headers: dict[str, str], body: bytes, code: int, signals: Signals
 ) -> None:
     answer = httpx.MockTransport(lambda request: httpx.Response(500, headers=headers, stream=httpx.ByteStream(body)))

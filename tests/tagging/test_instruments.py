@@ -16,7 +16,7 @@ from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Native
 from flexmw.tagging import instruments
 from flexmw.tagging.instruments import CHECKED_WITH, contrib, fastapi, opens_server_span, starlette
 from flexmw.tagging.request import RequestTelemetry
-from tests.tagging.hosts import OFF, fastapi_app, starlette_app
+from tests.tagging.apps import OFF, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
 from tests.tagging.versions import differences
 

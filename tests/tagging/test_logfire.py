@@ -1,4 +1,4 @@
-"""logfire as the instrument of the host: the matrix once more. Nothing is sent anywhere."""
+"""The failures of ``test_asgi.py`` in apps that logfire instruments. Nothing is sent over the network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from flexmw.envelope import Envelope
 from flexmw.tagging import Tagging
 from flexmw.testing.semconv import assert_semconv
-from tests.tagging.hosts import OFF, call, fastapi_app, starlette_app
+from tests.tagging.apps import OFF, call, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
 from tests.tagging.test_asgi import CASES, ERROR
 
@@ -76,7 +76,7 @@ def fastapi(signals: Logfire, wrap: Any) -> Any:
     return wrap(app)
 
 
-HOSTS = {each.__name__: each for each in (asgi, fastapi)}
+APPS = {each.__name__: each for each in (asgi, fastapi)}
 
 TWICE = {("fastapi", "torn"), ("fastapi", "gone")}
 """The instrument under logfire itself records these on two levels. flexmw adds none."""
@@ -84,13 +84,15 @@ TWICE = {("fastapi", "torn"), ("fastapi", "gone")}
 
 @pytest.mark.parametrize("envelope", [True, False], ids=["envelope", "bare"])
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("host", HOSTS)
-async def test_every_failure_is_told_once_and_truly(host: str, case: str, envelope: bool, signals: Logfire) -> None:
+@pytest.mark.parametrize("setup", APPS)
+async def test_every_failure_is_recorded_once_with_its_true_status(
+    setup: str, case: str, envelope: bool, signals: Logfire
+) -> None:
     row = CASES[case]
     tagging = Tagging(**signals.options)
-    app = HOSTS[host](signals, lambda app: tagging.asgi(Envelope().asgi(app) if envelope else app))
-    answered = await call(app, f"/{row.path or case}", **row.how)
-    assert answered.status == row.status
+    app = APPS[setup](signals, lambda app: tagging.asgi(Envelope().asgi(app) if envelope else app))
+    received = await call(app, f"/{row.path or case}", **row.how)
+    assert received.status == row.status
     span = signals.server_span
     attributes = dict(span.attributes or {})
     assert span.status.status_code is row.span
@@ -103,5 +105,5 @@ async def test_every_failure_is_told_once_and_truly(host: str, case: str, envelo
         assert attributes["flexmw.response.outcome"] == {"torn": "failed", "gone": "client_disconnected"}[case]
     recorded = [name for _, name in signals.exceptions]
     assert set(recorded) <= set(row.records)
-    assert len(recorded) == (2 if (host, case) in TWICE else bool(row.records)), signals.exceptions
+    assert len(recorded) == (2 if (setup, case) in TWICE else bool(row.records)), signals.exceptions
     assert_semconv([span], signals.metric_data(), signals.raw_logs)

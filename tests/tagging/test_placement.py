@@ -1,4 +1,4 @@
-"""Where Tagging stands: an unlucky place is warned about, once, and what can be told from there is told."""
+"""Tagging inside and outside of instruments: where it sees no span it warns once, and records what it can."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flexmw.envelope import Envelope
 from flexmw.tagging import Tagging
 from flexmw.testing import FakeClock
 from flexmw.testing.semconv import assert_semconv
-from tests.tagging.hosts import HOSTS, Native, call, fastapi_app, starlette_app
+from tests.tagging.apps import APPS, Native, call, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
 
 
@@ -32,9 +32,7 @@ def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_place_where_no_span_is_seen_is_warned_about_once(
-    signals: Signals, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_tagging_that_sees_no_span_warns_once(signals: Signals, caplog: pytest.LogCaptureFixture) -> None:
     app = flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope())
     for _ in range(3):
         await call(app, "/ok")
@@ -44,31 +42,33 @@ async def test_a_place_where_no_span_is_seen_is_warned_about_once(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("host", [name for name in HOSTS if name != "nothing"])
-async def test_a_good_place_is_not_warned_about(host: str, signals: Signals, caplog: pytest.LogCaptureFixture) -> None:
-    app = HOSTS[host](signals, lambda app: flexmw.wrap_app(app, Tagging(**signals.options), Envelope()))
-    for path in ("/ok", "/missing", "/offline", "/torn", *(["/broken"] if host != "starlette_native" else [])):
+@pytest.mark.parametrize("setup", [name for name in APPS if name != "nothing"])
+async def test_a_tagging_that_sees_a_span_does_not_warn(
+    setup: str, signals: Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = APPS[setup](signals, lambda app: flexmw.wrap_app(app, Tagging(**signals.options), Envelope()))
+    for path in ("/ok", "/missing", "/offline", "/torn", *(["/broken"] if setup != "starlette_native" else [])):
         await call(app, path)
     assert [each for each in caplog.records if each.name == "flexmw.tagging"] == []
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("host", [name for name in HOSTS if name != "nothing"])
-async def test_a_good_place_is_not_warned_about_while_nothing_is_sampled(
-    host: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("setup", [name for name in APPS if name != "nothing"])
+async def test_a_tagging_that_sees_only_unsampled_spans_does_not_warn(
+    setup: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Signals(sampler=ALWAYS_OFF) as signals:
-        app = HOSTS[host](signals, lambda app: flexmw.wrap_app(app, Tagging(**signals.options), Envelope()))
+        app = APPS[setup](signals, lambda app: flexmw.wrap_app(app, Tagging(**signals.options), Envelope()))
         for path in ("/ok", "/missing"):
             await call(app, path)
     assert [each for each in caplog.records if each.name == "flexmw.tagging"] == []
 
 
 @pytest.mark.anyio
-async def test_starlettes_span_inside_is_warned_about_when_it_closes_before_the_answer_and_the_advice_helps(
+async def test_starlettes_span_inside_that_closes_before_the_response_is_warned_about_and_the_advice_helps(
     signals: Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = HOSTS["starlette_native"](signals, lambda app: flexmw.wrap_app(app, Tagging(**signals.options), Envelope()))
+    app = APPS["starlette_native"](signals, lambda app: flexmw.wrap_app(app, Tagging(**signals.options), Envelope()))
     for _ in range(2):
         await call(app, "/broken")
     (warning,) = [each.getMessage() for each in caplog.records if each.name == "flexmw.tagging"]
@@ -82,7 +82,7 @@ async def test_starlettes_span_inside_is_warned_about_when_it_closes_before_the_
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("native", ["starlette", "fastapi"])
-async def test_what_an_envelope_further_outward_will_answer_is_on_the_span_of_the_instrument_between(
+async def test_the_response_of_an_envelope_further_out_is_on_the_span_of_the_instrument_in_between(
     native: str, signals: Signals
 ) -> None:
     options = signals.options
@@ -90,19 +90,19 @@ async def test_what_an_envelope_further_outward_will_answer_is_on_the_span_of_th
     app.add_middleware(Tagging(**options).asgi)
     if native == "starlette":
         app.add_middleware(Native, tracer_provider=signals.tracer_provider)
-    answered = await call(Envelope().asgi(app), "/broken")
-    error = json.loads(answered.body)["error"]
+    received = await call(Envelope().asgi(app), "/broken")
+    error = json.loads(received.body)["error"]
     attributes = dict(signals.server_span.attributes or {})
     assert (attributes["flexmw.error.type"], attributes["flexmw.error.code"]) == (error["type"], error["code"])
     assert attributes["flexmw.error.source"] == "unhandled_exception"
     ((counted, _),) = signals.points("flexmw.server.error_responses")
-    assert (counted["flexmw.error.code"], counted["http.response.status_code"]) == (error["code"], answered.status)
+    assert (counted["flexmw.error.code"], counted["http.response.status_code"]) == (error["code"], received.status)
     assert [name for _, name in signals.exceptions] == ["ValueError"]
     assert_semconv(signals.spans, signals.metric_data(), signals.raw_logs)
 
 
 @pytest.mark.anyio
-async def test_a_route_function_that_raises_is_warned_about_and_harms_nothing(
+async def test_a_route_function_that_raises_is_warned_about_and_the_request_goes_on(
     signals: Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     def route(scope: Any) -> str | None:
@@ -116,7 +116,7 @@ async def test_a_route_function_that_raises_is_warned_about_and_harms_nothing(
 
 
 @pytest.mark.anyio
-async def test_while_nothing_records_one_request_a_second_is_looked_at_and_the_others_pass_as_they_are() -> None:
+async def test_while_nothing_records_one_request_a_second_is_observed_and_the_others_pass_untouched() -> None:
     looked_at = list[bool]()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -133,7 +133,7 @@ async def test_while_nothing_records_one_request_a_second_is_looked_at_and_the_o
 
 
 @pytest.mark.anyio
-async def test_no_span_of_our_own_is_opened_where_only_metrics_are_collected(signals: Signals) -> None:
+async def test_server_span_opens_no_span_where_only_metrics_are_collected(signals: Signals) -> None:
     tagging = Tagging(server_span=True, meter_provider=signals.meter_provider, tracer_provider=NoOpTracerProvider())
     await call(flexmw.wrap_app(starlette_app(), tagging, Envelope()), "/missing")
     assert signals.points("http.server.request.duration") == []

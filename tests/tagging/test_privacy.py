@@ -20,7 +20,7 @@ from flexmw.ratelimit import RateLimit
 from flexmw.retry import Retry
 from flexmw.tagging import Tagging
 from flexmw.testing import FakeClock, HostileServer
-from tests.tagging.hosts import call
+from tests.tagging.apps import call
 from tests.tagging.sdk import Signals
 
 CANARIES = {
@@ -121,7 +121,7 @@ def test_no_secret_of_a_call_leaves_the_client(signals: Signals, caplog: pytest.
     assert leaks(signals, *(record.getMessage() for record in caplog.records if record.name.startswith("flexmw"))) == []
 
 
-def test_ten_thousand_keys_make_the_series_of_one(signals: Signals) -> None:
+def test_ten_thousand_keys_make_as_many_series_as_one(signals: Signals) -> None:
     otel = Tagging(**signals.options)._settings.otel
     for n in range(10_000):
         otel.count("flexmw.rate_limiting.requests", None, f"tier-{n}", f"/{n}")

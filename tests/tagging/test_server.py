@@ -23,7 +23,7 @@ from flexmw.ratelimit import RateLimit
 from flexmw.tagging import Tagging
 from flexmw.testing.semconv import assert_semconv
 from tests.servers import Serve
-from tests.tagging.hosts import HOSTS, Contrib, call, fastapi_app, starlette_app
+from tests.tagging.apps import APPS, Contrib, call, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
 
 
@@ -68,7 +68,7 @@ async def test_a_limiters_decision_is_on_the_span_and_in_a_counter(signals: Sign
 
 
 @pytest.mark.anyio
-async def test_error_answers_are_counted_by_route_and_never_by_path(signals: Signals) -> None:
+async def test_error_responses_are_counted_by_route_and_never_by_path(signals: Signals) -> None:
     async def item(request: Request) -> JSONResponse:
         raise flexmw.ModelNotFound("foo")
 
@@ -114,7 +114,7 @@ async def test_exceptions_go_to_the_signal_that_was_opted_into(
     [("", False, ["span"]), ("logs", False, []), ("logs/dup", True, ["span", "log"]), ("", True, ["log"])],
 )
 @pytest.mark.parametrize("case", ["torn", "broken"])
-async def test_what_fastapi_does_not_log_goes_to_the_signal_that_was_opted_into(
+async def test_exceptions_that_fastapi_does_not_log_go_to_the_signal_that_was_opted_into(
     case: str, opt_in: str, ours: bool, signals_of_it: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", opt_in)
@@ -148,13 +148,13 @@ async def test_an_sdks_attempt_number_is_on_the_span(value: str, signals: Signal
     assert (signals.server_span.attributes or {}).get("flexmw.request.retry_count") == expected
 
 
-def teller(*told: tuple[str, dict[str, Any]], **facts: Any) -> Any:
+def emitting_app(*events: tuple[str, dict[str, Any]], **facts: Any) -> Any:
     """An app inside which components tell of events."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         exchange = Exchange.of(scope)
         exchange.facts.update({name.replace("__", "."): value for name, value in facts.items()})
-        for event, details in told:
+        for event, details in events:
             exchange.emit(event, details)
         await starlette_app()(scope, receive, send)
 
@@ -162,10 +162,10 @@ def teller(*told: tuple[str, dict[str, Any]], **facts: Any) -> Any:
 
 
 @pytest.mark.anyio
-async def test_stores_that_do_not_answer_are_events_with_what_they_raised(signals: Signals) -> None:
+async def test_stores_that_do_not_respond_are_events_with_their_exception(signals: Signals) -> None:
     error = ConnectionError("cannot reach redis://app:hunter2@cache")
     limited = {"policy": "10/minute", "result": "storage_error_allowed", "exception": error}
-    app = teller(
+    app = emitting_app(
         ("flexmw.rate_limiting.storage_failed", limited),
         ("flexmw.rate_limiting.decided", {"policy": "10/minute", "duration": 0.1, "error_type": "ConnectionError"}),
         ("flexmw.idempotency.store_failed", {"exception": error}),
@@ -186,7 +186,7 @@ async def test_stores_that_do_not_answer_are_events_with_what_they_raised(signal
 
 @pytest.mark.anyio
 async def test_a_fact_outside_its_set_is_counted_as_other(signals: Signals) -> None:
-    app = teller(flexmw__idempotency__result="sk-secret", flexmw__rate_limiting__result="sk-secret")
+    app = emitting_app(flexmw__idempotency__result="sk-secret", flexmw__rate_limiting__result="sk-secret")
     await call(Tagging(**signals.options).asgi(app), "/ok")
     assert signals.points("flexmw.idempotency.requests") == [({"flexmw.idempotency.result": "_OTHER"}, 1)]
     (limited,) = signals.points("flexmw.rate_limiting.requests")
@@ -195,7 +195,7 @@ async def test_a_fact_outside_its_set_is_counted_as_other(signals: Signals) -> N
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("ended", [True, False])
-async def test_a_component_that_holds_a_streams_end_says_how_it_goes(ended: bool, signals: Signals) -> None:
+async def test_a_component_that_holds_the_end_of_a_stream_reports_its_outcome(ended: bool, signals: Signals) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         exchange = Exchange.of(scope)
         with signals.tracer_provider.get_tracer("host").start_as_current_span("GET", kind=SpanKind.SERVER):
@@ -216,19 +216,19 @@ async def test_a_component_that_holds_a_streams_end_says_how_it_goes(ended: bool
     ("path", "status", "error_type"),
     [("ok", StatusCode.UNSET, None), ("missing", StatusCode.UNSET, None), ("offline", StatusCode.ERROR, "503")],
 )
-async def test_where_nothing_records_a_span_of_our_own_tells_all(
+async def test_server_span_opens_a_complete_span_where_nothing_records(
     path: str, status: StatusCode, error_type: str | None, signals: Signals
 ) -> None:
     app = flexmw.wrap_app(starlette_app(), Tagging(server_span=True, **signals.options), Envelope())
     parent = "00-11111111111111111111111111111111-2222222222222222-01"
-    answered = await call(app, f"/{path}", query="api_key=abc&page=2", headers=(("traceparent", parent),))
+    received = await call(app, f"/{path}", query="api_key=abc&page=2", headers=(("traceparent", parent),))
     span = signals.server_span
     assert span.name == f"GET /{path}"
     assert span.status.status_code is status
     assert span.parent is not None
     assert format(span.get_span_context().trace_id, "032x") == "1" * 32
     attributes = dict(span.attributes or {})
-    assert attributes["http.response.status_code"] == answered.status
+    assert attributes["http.response.status_code"] == received.status
     assert attributes["http.route"] == f"/{path}"
     assert attributes["url.query"] == "api_key=REDACTED&page=2"
     assert attributes["server.address"] == "127.0.0.1"
@@ -237,7 +237,7 @@ async def test_where_nothing_records_a_span_of_our_own_tells_all(
     assert attributes["client.address"] == "127.0.0.1"
     ((measured, _),) = signals.points("http.server.request.duration")
     assert measured.get("error.type") == error_type
-    assert measured["http.response.status_code"] == answered.status
+    assert measured["http.response.status_code"] == received.status
     assert not trace.get_current_span().is_recording()
     checked(signals)
 
@@ -247,7 +247,7 @@ async def test_where_nothing_records_a_span_of_our_own_tells_all(
     ("host", "address", "port"),
     [("api.test:8443", "api.test", 8443), ("api.test", "api.test", 80), ("[::1]:81", "[::1]", 81)],
 )
-async def test_our_own_span_names_the_server_that_was_asked(
+async def test_the_own_server_span_has_the_address_of_the_host_header(
     host: str, address: str, port: int, signals: Signals
 ) -> None:
     app = Tagging(server_span=True, **signals.options).asgi(starlette_app())
@@ -263,7 +263,7 @@ async def test_our_own_span_names_the_server_that_was_asked(
 @pytest.mark.anyio
 @pytest.mark.parametrize("logs", [True, False])
 @pytest.mark.parametrize("case", ["broken", "torn", "handled"])
-async def test_our_own_span_has_each_exception_once(case: str, logs: bool) -> None:
+async def test_the_own_server_span_has_each_exception_once(case: str, logs: bool) -> None:
     with Signals(logs=logs) as signals:
         app = flexmw.wrap_app(starlette_app(), Tagging(server_span=True, **signals.options), Envelope())
         await call(app, f"/{case}")
@@ -273,10 +273,10 @@ async def test_our_own_span_has_each_exception_once(case: str, logs: bool) -> No
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("host", [name for name in HOSTS if name != "nothing"])
-async def test_a_second_server_span_is_never_opened(host: str, signals: Signals) -> None:
+@pytest.mark.parametrize("setup", [name for name in APPS if name != "nothing"])
+async def test_a_second_server_span_is_never_opened(setup: str, signals: Signals) -> None:
     tagging = Tagging(server_span=True, **signals.options)
-    app = HOSTS[host](signals, lambda app: tagging.asgi(Envelope().asgi(app)))
+    app = APPS[setup](signals, lambda app: tagging.asgi(Envelope().asgi(app)))
     for path in ("/ok", "/missing", "/offline"):
         await call(app, path)
     assert len(signals.of_kind(SpanKind.SERVER)) == 3
@@ -316,7 +316,7 @@ async def test_a_span_that_is_not_sampled_costs_no_attribute_and_still_counts() 
 
 
 @pytest.mark.anyio
-async def test_nothing_of_ours_stays_in_the_context(signals: Signals) -> None:
+async def test_the_context_is_restored_after_a_request(signals: Signals) -> None:
     before = context.get_current()
     app = flexmw.wrap_app(starlette_app(), Tagging(server_span=True, **signals.options), Envelope())
     for path in ("/ok", "/broken"):
@@ -325,7 +325,7 @@ async def test_nothing_of_ours_stays_in_the_context(signals: Signals) -> None:
 
 
 @pytest.mark.anyio
-async def test_one_tagging_inside_another_tells_nothing_twice(signals: Signals) -> None:
+async def test_one_tagging_inside_another_records_nothing_twice(signals: Signals) -> None:
     inner = flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope())
     await call(contrib(signals, flexmw.wrap_app(inner, Tagging(**signals.options))), "/broken")
     assert [name for _, name in signals.exceptions] == ["ValueError"]
@@ -334,7 +334,7 @@ async def test_one_tagging_inside_another_tells_nothing_twice(signals: Signals) 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
-async def test_a_real_client_that_leaves_a_stream_is_told_apart_from_one_that_stays(
+async def test_a_real_client_that_leaves_a_stream_is_distinguished_from_one_that_stays(
     server: Any, serve: Serve, signals: Signals
 ) -> None:
     async def endless(request: Request) -> StreamingResponse:
@@ -362,7 +362,7 @@ async def test_a_real_client_that_leaves_a_stream_is_told_apart_from_one_that_st
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_a_request_that_is_stopped_is_cancelled_and_has_not_failed(anyio_backend: str, signals: Signals) -> None:
+async def test_a_cancelled_request_has_not_failed(anyio_backend: str, signals: Signals) -> None:
     started = anyio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

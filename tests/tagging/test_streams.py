@@ -1,4 +1,5 @@
-"""How streams end, on the host's own span: Envelope holds their end, so that span has closed before it goes out."""
+"""Outcomes of streams on the span of the app's instrument. Envelope holds the last message back, so that span may have
+ended before the message is sent."""
 
 from __future__ import annotations
 
@@ -19,14 +20,14 @@ from starlette.routing import Route
 from flexmw.envelope import Envelope
 from flexmw.tagging import Tagging
 from tests.servers import Serve
-from tests.tagging.hosts import HOSTS, OFF, Contrib, Native, call
+from tests.tagging.apps import APPS, OFF, Contrib, Native, call
 from tests.tagging.sdk import Signals
 
 pytestmark = pytest.mark.anyio
 
 EVENT = b"data: 1\n\n"
 MEDIA = ["text/event-stream", "application/x-ndjson", "text/plain"]
-SPANNED = [name for name in HOSTS if name != "nothing"]
+SPANNED = [name for name in APPS if name != "nothing"]
 
 
 @pytest.fixture
@@ -55,23 +56,23 @@ def route(media: str, *, torn: bool) -> Any:
 @pytest.mark.parametrize("envelope", [True, False], ids=["envelope", "bare"])
 @pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
 @pytest.mark.parametrize("media", MEDIA)
-@pytest.mark.parametrize("host", SPANNED)
-async def test_the_outcome_of_a_stream_is_on_the_hosts_span(
-    host: str, media: str, torn: bool, envelope: bool, signals: Signals, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("setup", SPANNED)
+async def test_the_outcome_of_a_stream_is_on_the_span_of_the_instrument(
+    setup: str, media: str, torn: bool, envelope: bool, signals: Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.tagging.hosts.ROUTES", {"stream": route(media, torn=torn)})
+    monkeypatch.setattr("tests.tagging.apps.ROUTES", {"stream": route(media, torn=torn)})
     tagging = Tagging(**signals.options)
-    app = HOSTS[host](signals, lambda app: tagging.asgi(Envelope().asgi(app) if envelope else app))
-    answered = await call(app, "/stream")
+    app = APPS[setup](signals, lambda app: tagging.asgi(Envelope().asgi(app) if envelope else app))
+    received = await call(app, "/stream")
     span = signals.server_span
     assert (span.attributes or {})["flexmw.response.outcome"] == ("failed" if torn else "complete")
     assert span.status.status_code is (StatusCode.ERROR if torn else StatusCode.UNSET)
-    assert answered.body.startswith(EVENT + EVENT)
+    assert received.body.startswith(EVENT + EVENT)
 
 
-@pytest.mark.parametrize("host", SPANNED)
+@pytest.mark.parametrize("setup", SPANNED)
 async def test_a_stream_that_fails_before_its_first_event_has_no_outcome(
-    host: str, signals: Signals, monkeypatch: pytest.MonkeyPatch
+    setup: str, signals: Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def stream(request: Request) -> StreamingResponse:
         async def chunks() -> AsyncIterator[bytes]:
@@ -80,9 +81,9 @@ async def test_a_stream_that_fails_before_its_first_event_has_no_outcome(
 
         return StreamingResponse(chunks(), media_type=MEDIA[0])
 
-    monkeypatch.setattr("tests.tagging.hosts.ROUTES", {"stream": stream})
+    monkeypatch.setattr("tests.tagging.apps.ROUTES", {"stream": stream})
     tagging = Tagging(**signals.options)
-    app = HOSTS[host](signals, lambda app: tagging.asgi(Envelope().asgi(app)))
+    app = APPS[setup](signals, lambda app: tagging.asgi(Envelope().asgi(app)))
     assert (await call(app, "/stream")).status == 500
     assert "flexmw.response.outcome" not in (signals.server_span.attributes or {})
 
@@ -111,17 +112,17 @@ async def test_a_stream_that_fastapi_ends_well_before_it_fails_has_failed(
         app.add_middleware(Native, tracer_provider=signals.tracer_provider)
     elif where == "contrib":
         app = Contrib(app, tracer_provider=signals.tracer_provider, exclude_spans=["send", "receive"])
-    answered = await call(Tagging(**signals.options).asgi(Envelope().asgi(app)), "/events")
+    received = await call(Tagging(**signals.options).asgi(Envelope().asgi(app)), "/events")
     span = signals.server_span
     assert (span.attributes or {})["flexmw.response.outcome"] == ("failed" if fails else "complete")
     assert span.status.status_code is (StatusCode.ERROR if fails else StatusCode.UNSET)
-    assert answered.body.startswith(b'data: {"n":1}\n\n')
-    assert (b'"code":"internal_error"' in answered.body) is fails
+    assert received.body.startswith(b'data: {"n":1}\n\n')
+    assert (b'"code":"internal_error"' in received.body) is fails
     assert len(signals.exceptions) == fails
 
 
 @pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
-async def test_over_a_real_server_every_end_is_told_on_the_span_of_fastapi(
+async def test_over_a_real_server_every_outcome_is_on_the_span_of_fastapi(
     server: Any, serve: Serve, signals: Signals
 ) -> None:
     app = fastapi_events(fails=False, **signals.options)
@@ -133,16 +134,16 @@ async def test_over_a_real_server_every_end_is_told_on_the_span_of_fastapi(
     async with httpx.AsyncClient(base_url=served.url, trust_env=False, limits=once) as client:
         bodies = [(await client.get(path)).content for path in ("/whole", "/torn", "/events")]
     await anyio.to_thread.run_sync(signals.wait_for_server_spans, 3)
-    told = {
+    outcomes = {
         (span.attributes or {})["http.route"]: (span.attributes or {})["flexmw.response.outcome"]
         for span in signals.of_kind(SpanKind.SERVER)
     }
-    assert told == {"/whole": "complete", "/torn": "failed", "/events": "complete"}
+    assert outcomes == {"/whole": "complete", "/torn": "failed", "/events": "complete"}
     assert bodies[0] == EVENT * 2
     assert bodies[1].startswith(EVENT * 2 + b'data: {"error":')
 
 
-async def test_a_client_that_leaves_a_held_stream_is_told_on_the_hosts_span(signals: Signals) -> None:
+async def test_a_client_that_leaves_a_held_stream_is_on_the_span_of_the_instrument(signals: Signals) -> None:
     app = Starlette(routes=[Route("/stream", route(MEDIA[0], torn=False))])
     app.add_middleware(Native, tracer_provider=signals.tracer_provider)
     await call(Tagging(**signals.options).asgi(Envelope().asgi(app)), "/stream", fail_send_at=2)

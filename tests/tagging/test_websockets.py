@@ -1,4 +1,4 @@
-"""Websockets: their end is told as truly as that of a request."""
+"""Websockets: how they end, and their exceptions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket
 
 import flexmw
 from flexmw.tagging import Tagging
-from tests.tagging.hosts import Contrib
+from tests.tagging.apps import Contrib
 from tests.tagging.sdk import Signals
 
 

@@ -1,4 +1,4 @@
-"""The hosts of the matrix: one small application, instrumented in every way there is, and a client that speaks ASGI."""
+"""One small application, instrumented in every way that Tagging supports, and a client that speaks ASGI."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def starlette_native_outside(signals: Signals, wrap: Wrap) -> Any:
     return Native(wrap(starlette_app()), tracer_provider=signals.tracer_provider)
 
 
-HOSTS: dict[str, Callable[[Signals, Wrap], Any]] = {
+APPS: dict[str, Callable[[Signals, Wrap], Any]] = {
     each.__name__: each
     for each in (
         nothing,
@@ -168,8 +168,8 @@ def _two(signals: Signals) -> dict[str, Any]:
     return {"tracer_provider": signals.tracer_provider, "meter_provider": signals.meter_provider}
 
 
-class Answered:
-    """What came out of an application for one request."""
+class Received:
+    """What an application has sent for one request, and what it has raised."""
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
@@ -195,9 +195,9 @@ async def call(
     fail_send_at: int | None = None,
     cancel: bool = False,
     host: bool = True,
-) -> Answered:
+) -> Received:
     """One request. ``fail_send_at``: the client is gone before that message; ``cancel``: the task is cancelled."""
-    answered = Answered()
+    received = Received()
     asked = asyncio.Event()
     over = asyncio.Event()
     first = [{"type": "http.request", "body": body, "more_body": False}]
@@ -210,9 +210,9 @@ async def call(
         return {"type": "http.disconnect"}
 
     async def send(message: dict[str, Any]) -> None:
-        if fail_send_at is not None and len(answered.messages) >= fail_send_at:
+        if fail_send_at is not None and len(received.messages) >= fail_send_at:
             raise OSError("gone")
-        answered.messages.append(message)
+        received.messages.append(message)
 
     scope = {
         "type": "http",
@@ -242,7 +242,7 @@ async def call(
         await asyncio.wait_for(asyncio.shield(task), 10)
     over.set()
     if task.cancelled():
-        answered.error = asyncio.CancelledError()
+        received.error = asyncio.CancelledError()
     else:
-        answered.error = task.exception()
-    return answered
+        received.error = task.exception()
+    return received
