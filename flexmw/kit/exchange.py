@@ -154,12 +154,22 @@ class Exchange:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        token = self._tokens.pop()
+        try:
+            raised.reset(token)
+        except ValueError:
+            self._leave_out_of_order(token)
+
+    def _leave_out_of_order(self, last: Token[Any]) -> None:
+        """Leave although ``last`` is the token of another task.
+
+        A framework may run parts of one request in parallel, and the parts leave in any order.
+        """
         for token in reversed(self._tokens):
             try:
                 raised.reset(token)
             except ValueError:
-                # The token of another task: a framework may run parts of one request in parallel, and the parts leave
-                # in any order.
                 continue
             self._tokens.remove(token)
-            return
+            break
+        self._tokens.append(last)
