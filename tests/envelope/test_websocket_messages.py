@@ -143,7 +143,7 @@ async def test_a_host_that_returns_without_a_word_is_denied() -> None:
     wire = Wire()
     await wire.run(sends())
     assert (wire.answer[0], wire.answer[1]["code"]) == (500, "internal_error")
-    answer = Exchange.of(wire.scope).answer
+    answer = Exchange.of(wire.scope).error_outcome
     assert answer is not None
     assert answer.status == 500
 
