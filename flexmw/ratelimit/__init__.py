@@ -1,4 +1,4 @@
-"""Rate limiting: exact numbers from one store command, headers that never lie.
+"""Rate limiting: limits of each caller, decided exactly in one store command and reported on every response.
 
 >>> from flexmw.ratelimit import RateLimit
 >>> RateLimit("10/minute", "1000/day", strategy="gcra").rates

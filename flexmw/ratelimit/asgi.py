@@ -8,13 +8,12 @@ from typing import Any, Final
 from flexmw.kit.asgi import ASGIApp, MergedHeaders, Message, Receive, Scope, Send, send_error, with_headers
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
-from flexmw.ratelimit.callers import Caller, CallerIdentifier, NewKeyGuard
+from flexmw.ratelimit.callers import CallerIdentifier, NewKeyGuard
 from flexmw.ratelimit.concurrency import Lease, new_slot
-from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, decision_of
-from flexmw.ratelimit.cost import Charge, Reservation
+from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, Slot, decision_of
+from flexmw.ratelimit.cost import Reservation
 from flexmw.ratelimit.headers import RESULT, Reporter
 from flexmw.ratelimit.plan import Plan
-from flexmw.ratelimit.rates import Rates
 
 __all__ = ["LocalRateLimitMiddleware", "RateLimitMiddleware", "middleware"]
 
@@ -51,6 +50,11 @@ class RateLimitMiddleware:
         window_us = max((rate.window_us for rate in plan.rates.known), default=_DEFAULT_WINDOW_US)
         guard = NewKeyGuard(plan.new_keys_per_address, window_us)
         self._identifier = CallerIdentifier(plan.caller, plan.hasher, guard)
+        # Identifying by bearer token needs no coroutine unless a function of the application wants the Caller, or the
+        # store wants the caller's earlier digests.
+        is_immediate = plan.key_is_bearer and not plan.rates.is_dynamic and not plan.hasher.rotates
+        self._digest = self._identifier.bearer_digest if is_immediate else None
+        self._static = plan.rates.static
         self._reporter = Reporter(
             failure_mode=plan.failure.mode,
             clock=plan.clock,
@@ -67,13 +71,20 @@ class RateLimitMiddleware:
         if self._exempt is not None and await _value(self._exempt(scope)):
             await self._bypass(scope, receive, send, exchange)
             return
-        caller = await self._identifier.identify(scope, int(self._monotonic() * SECOND))
-        rates = await self._rates.of(caller, scope)
+        earlier: tuple[str, ...] = ()
+        now_us = int(self._monotonic() * SECOND)
+        if self._digest is not None:
+            digest = self._digest(scope, now_us)
+            rates = self._static or self._rates.by_path(scope)
+        else:
+            caller = await self._identifier.identify(scope, now_us)
+            digest, earlier = caller.digest, caller.earlier
+            rates = await self._rates.of(caller, scope)
         if not rates and self._concurrency is None:
             await self._bypass(scope, receive, send, exchange)
             return
         charge = await self._pricing.charge(scope, rates)
-        check = self._check(caller, rates, charge)
+        check = Check(digest, rates, charge.costs, self._slot(), earlier)
         lease = None if check.slot is None else self.backend.lease(check.digest, check.slot)
         start = self._monotonic()
         try:
@@ -120,17 +131,17 @@ class RateLimitMiddleware:
         rates = await self._rates.of(caller, scope)
         if not rates and self._concurrency is None:
             return None
-        check = self._check(caller, rates, await self._pricing.charge(scope, rates))
-        result, degraded, _ = await self.backend.decide(check._replace(take=False))
+        costs = (await self._pricing.charge(scope, rates)).costs
+        check = Check(caller.digest, rates, costs, self._slot(), caller.earlier, take=False)
+        result, degraded, _ = await self.backend.decide(check)
         return None if result is None else decision_of(result, self._now(), degraded=degraded)
 
     async def close(self) -> None:
         """Close the store's connections of this event loop. The end of a lifespan does it too."""
         await self.backend.close()
 
-    def _check(self, caller: Caller, rates: Rates, charge: Charge) -> Check:
-        slot = None if self._concurrency is None else new_slot(self._concurrency, self._lease)
-        return Check(caller.digest, rates, charge.costs, slot, caller.earlier)
+    def _slot(self) -> Slot | None:
+        return None if self._concurrency is None else new_slot(self._concurrency, self._lease)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.backend.check_event_loop()
@@ -167,9 +178,6 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         assert plan.pricing.fixed_cost is not None  # noqa: S101
         self._hit = backend.store.hit
         self._cost = plan.pricing.fixed_cost
-        self._static = plan.rates.static
-        is_immediate = plan.key_is_bearer and not plan.rates.is_dynamic
-        self._digest = self._identifier.bearer_digest if is_immediate else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in _REQUESTS:

@@ -1,4 +1,4 @@
-"""A memory storage for ``limits`` itself: for code that uses its strategies, or a library that stands on it.
+"""A memory storage for ``limits`` itself: for code that uses the strategies of ``limits``, or a library on top of it.
 
 >>> from limits import parse, strategies
 >>> from limits.storage import storage_from_string
@@ -7,13 +7,13 @@
 >>> [limiter.hit(parse("2/minute"), "caller") for _ in range(3)]
 [True, True, False]
 
-Its answers are those of ``memory://`` for the same hits, without a thread, a task or a scan, whatever the number of
-keys. Windows of the sliding counter are aligned to the clock, as there. Where ``memory://`` errs it is right: threads
-never share a window's last hits between two counters, and a moving window that is empty begins now, not in the past.
-It counts by the monotonic clock, so that a wall clock that is set neither prolongs a window nor ends one; what it
-tells are Unix times.
+Its results are those of ``memory://`` for the same hits, without a thread, a task or a scan, whatever the number of
+keys. Windows of the sliding counter are aligned to the clock, as those of ``memory://`` are. Two results differ,
+because those of ``memory://`` are wrong: threads that meet at the end of a window are not counted in two windows, and
+an empty moving window begins now, not in the past. The storage counts by the monotonic clock, so setting the wall
+clock neither extends a window nor ends one. The times that it returns are Unix times.
 
-``limits`` finds storages by their class, when its module is imported; it has no entry points for them.
+``limits`` registers a storage when the module of its class is imported; ``limits`` has no entry points for storages.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MOVING: Final = ALGORITHMS["moving-window"]
 
 
 class _Kept:
-    """The states of one algorithm, by window and key."""
+    """The states of one algorithm, by window and key. Windows and moments are in microseconds."""
 
     def __init__(self, lives: int) -> None:
         self._lives = lives
@@ -55,7 +55,7 @@ class _Kept:
         table.put(key, state, now)
 
     def windows(self) -> tuple[int, ...]:
-        """The windows in use: as many as the rates have."""
+        """The windows in use."""
         return tuple(self._tables)
 
     def drop(self, key: str) -> None:
@@ -69,12 +69,15 @@ class _Kept:
 
 
 class Counters:
-    """The counters behind both storages. Safe to use from several threads. Windows are in seconds, moments Unix
-    times."""
+    """The counters behind both storages. Thread-safe.
+
+    The public methods take windows in seconds and return moments in Unix seconds, as ``limits`` wants them; all other
+    durations and moments are in microseconds of the monotonic clock.
+    """
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._wall, self._monotonic = clock.now, clock.monotonic
-        # Windows of the sliding counter begin by the clock on the wall, and last by the one that never jumps.
+        # Windows of the sliding counter begin by the wall clock and last by the monotonic clock.
         self._offset = int((clock.now() - clock.monotonic()) * SECOND)
         self._fixed = _Kept(_FIXED.lifetime_windows)
         self._sliding = _Kept(_SLIDING.lifetime_windows)
@@ -82,31 +85,31 @@ class Counters:
         self._lock = Lock()
 
     def incr(self, key: str, expiry: float, amount: int) -> int:
-        """Count in the key's window, whatever comes of it, and say how many are counted there."""
+        """Count without a limit. Returns the count of the key's window."""
         rate = _rate(0, expiry)
         with self._lock:
             now = self._now()
-            # A window that is open keeps its length, whatever is asked for now.
+            # An open window keeps its length, even if another length is asked for now.
             window, state = self._open(key, now) or (rate.window_us, None)
             end, count = _FIXED.take(state, now, rate, amount)
             self._fixed.keep(key, (end, count), now, window)
             return count  # type: ignore[no-any-return]
 
     def get(self, key: str) -> int:
-        """How many are counted in the key's window."""
+        """The count of the key's window."""
         with self._lock:
             found = self._open(key, self._now())
             return found[1][1] if found else 0
 
     def expiry(self, key: str) -> float:
-        """When the key's window ends; now, where none is open."""
+        """When the key's window ends; now, if no window is open."""
         with self._lock:
             now = self._now()
             found = self._open(key, now)
             return self._at(found[1][0] if found else now, now)
 
     def acquire(self, key: str, limit: int, expiry: float, amount: int) -> bool:
-        """Enter ``amount`` into the moving window, or nothing."""
+        """Count ``amount`` in the moving window, if it fits. Returns whether it does."""
         rate = _rate(limit, expiry)
         with self._lock:
             now = self._now()
@@ -116,7 +119,7 @@ class Counters:
             return not wait
 
     def moving(self, key: str, expiry: float) -> tuple[float, int]:
-        """When the moving window began, and how many are in it."""
+        """When the moving window began, and its count."""
         window = _rate(0, expiry).window_us
         with self._lock:
             now = self._now()
@@ -125,7 +128,7 @@ class Counters:
             return self._at(log.oldest(0) if used else now, now), used
 
     def acquire_sliding(self, key: str, limit: int, expiry: float, amount: int) -> bool:
-        """Count in the sliding window, or not."""
+        """Count ``amount`` in the sliding window, if it fits. Returns whether it does."""
         rate = _rate(limit, expiry)
         with self._lock:
             now = self._now()
@@ -155,12 +158,12 @@ class Counters:
             self._sliding.drop(key)
 
     def reset(self) -> int:
-        """Forget everything, and say how many states there were."""
+        """Forget everything. Returns the number of states."""
         with self._lock:
             return self._fixed.clear() + self._moving.clear() + self._sliding.clear()
 
     def _open(self, key: str, now: int) -> tuple[int, tuple[int, int]] | None:
-        """The fixed window of a key, by length, end and count: ``limits`` does not say its length where it reads."""
+        """The open fixed window of a key: its length and its state. ``limits`` reads a key without its length."""
         for window in self._fixed.windows():
             state = self._fixed.find(key, now, window)
             if state is not None and now < state[0]:
@@ -168,7 +171,7 @@ class Counters:
         return None
 
     def _aligned(self, key: str, now: int, window: int) -> tuple[int, int, int]:
-        """The state of a sliding window, rolled on to the window of the clock that this moment lies in."""
+        """The state of a sliding window, moved on to the window of the wall clock that this moment is in."""
         end, current, previous = self._sliding.find(key, now, window) or (0, 0, 0)
         if now < end:
             return end, current, previous
@@ -187,9 +190,9 @@ def _rate(limit: int, expiry: float) -> Rate:
 
 
 class MemoryStorage(sync.Storage, sync.MovingWindowSupport, sync.SlidingWindowCounterSupport):
-    """``flexmw+memory://``
+    """The storage ``flexmw+memory://`` for the strategies of ``limits``.
 
-    :param clock: what it counts by.
+    :param clock: the clock to count by.
     """
 
     STORAGE_SCHEME: ClassVar[list[str]] = ["flexmw+memory"]  # type: ignore[misc]
@@ -239,7 +242,7 @@ class MemoryStorage(sync.Storage, sync.MovingWindowSupport, sync.SlidingWindowCo
 
 
 class AsyncMemoryStorage(aio.Storage, aio.MovingWindowSupport, aio.SlidingWindowCounterSupport):
-    """``async+flexmw+memory://``: the same, for the strategies of ``limits.aio``, under asyncio and trio."""
+    """The storage ``async+flexmw+memory://`` for the strategies of ``limits.aio``, under asyncio and trio."""
 
     STORAGE_SCHEME: ClassVar[list[str]] = ["async+flexmw+memory"]  # type: ignore[misc]
 
