@@ -40,7 +40,7 @@ class Audit:
             raise flexmw.ConfigError("Audit(header=...)", self.header, "the name of an HTTP header")
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
-        """The server face: an ASGI app around an ASGI app."""
+        """Server side: return an ASGI app around an ASGI app."""
         mark = (self.header.lower().encode(), b"1")
 
         async def audited(scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +59,7 @@ class Audit:
         return audited
 
     def flow(self, request: flexmw.Request) -> flexmw.Flow:
-        """The client face: one generator, which the transports of httpx and httpx2 run, blocking and async."""
+        """Client side: one generator that the transports of httpx and httpx2 run, sync and async."""
         request.headers[self.header] = "1"
         response = yield from flexmw.send(request)
         _log.info("%s %s: %d", request.method, request.url.path, response.status_code)

@@ -74,7 +74,7 @@ class CircuitBreaker:
                 raise flexmw.ConfigError(f"CircuitBreaker({option}=...)", getattr(self, option), expected)
 
     def flow(self, request: flexmw.Request) -> flexmw.Flow:
-        """The client face: one call, let through or refused.
+        """Client side: let one call through, or refuse it.
 
         :raises CircuitOpen: the origin keeps failing.
         """
