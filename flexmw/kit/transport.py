@@ -71,6 +71,7 @@ class _TransportBase(Generic[RequestT, ResponseT]):
         self.wrapped: Any = self._default() if transport is None else transport
         self._clock = clock
         self._in_process = calls_an_app(self.wrapped)
+        self._reports = isinstance(self.wrapped, self._default)
         self._closed = False
         self._closing = Event()
         self._sleeping: set[anyio.CancelScope] = set()
@@ -262,6 +263,8 @@ class AsyncTransportBase(_TransportBase[RequestT, ResponseT]):
         with anyio.move_on_after(left()):
             response = await self.wrapped.handle_async_request(observed_async(request, observe))
             return self._in_time(response, request, left)
+        if evidence.sent is None and self._reports:
+            raise timeout_error(request, "PoolTimeout", f"{_OVER}; the request waited for a connection")
         if evidence.sent is False:
             raise timeout_error(request, "ConnectTimeout", _OVER)
         raise timeout_error(request, "ReadTimeout", _OVER)

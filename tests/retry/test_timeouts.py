@@ -11,6 +11,7 @@ import anyio
 import httpx
 import httpx2
 import pytest
+from h2.settings import SettingCodes
 
 import flexmw
 from flexmw.testing import FakeClock, HostileServer
@@ -180,27 +181,29 @@ def test_a_request_that_is_sent_again_later_has_a_new_deadline(library: Any) -> 
             assert len(server.requests) == 3
 
 
+@dataclass(frozen=True)
+class OneAtATime(Fault):
+    """From now on the server takes one stream at a time."""
+
+    protocol = "http2"
+
+    def run(self, exchange: Any) -> None:
+        connection = exchange._connection
+        with connection.changed:
+            connection.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+            connection.flush()
+        Answer().run(exchange)
+
+
+@dataclass(frozen=True)
+class Late(Fault):
+    def run(self, exchange: Exchange) -> None:
+        exchange.pause(1.5)
+        Answer().run(exchange)
+
+
 @both
 def test_a_post_whose_deadline_is_over_when_its_stream_is_free_is_never_sent(library: Any) -> None:
-    @dataclass(frozen=True)
-    class OneAtATime(Fault):
-        protocol = "http2"
-
-        def run(self, exchange: Any) -> None:
-            from h2.settings import SettingCodes
-
-            connection = exchange._connection
-            with connection.changed:
-                connection.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 1})
-                connection.flush()
-            Answer().run(exchange)
-
-    @dataclass(frozen=True)
-    class Late(Fault):
-        def run(self, exchange: Exchange) -> None:
-            exchange.pause(1.5)
-            Answer().run(exchange)
-
     with HostileServer([OneAtATime(), Late()], tls=True, http2=True) as server:
         plain = library.Client(http2=True, verify=server.client_context(), trust_env=False, timeout=20.0)
         with flexmw.wrap_client(plain, flexmw.Retry()) as client, ThreadPoolExecutor() as pool:
@@ -212,6 +215,25 @@ def test_a_post_whose_deadline_is_over_when_its_stream_is_free_is_never_sent(lib
             assert slow.result(20.0).status_code == 200
             assert len(server.requests) == 2
     assert outcome(caught.value).outcome == "unsent"
+
+
+@async_wires
+def test_an_async_post_that_waits_for_a_stream_until_its_deadline_is_unsent(wire: Wire) -> None:
+    async def run() -> None:
+        plain = wire.library.AsyncClient(http2=True, verify=server.client_context(), trust_env=False, timeout=20.0)
+        async with flexmw.wrap_client(plain, flexmw.Retry()) as client, anyio.create_task_group() as group:
+            await client.get(server.url)
+            group.start_soon(client.get, server.url)
+            await anyio.to_thread.run_sync(lambda: server.wait_for(2, "requests"))
+            with pytest.raises(wire.library.PoolTimeout) as caught:
+                await client.post(server.url, json={}, extensions={"flexmw.retry": {"deadline": 0.5}})
+            errors.append(caught.value)
+
+    errors: list[Any] = []
+    with HostileServer([OneAtATime(), Late()], tls=True, http2=True) as server:
+        anyio.run(run, backend=wire.backend or "asyncio")
+        assert len(server.requests) == 2
+    assert [(outcome(error).outcome, outcome(error).reason) for error in errors] == [("unsent", "deadline")]
 
 
 # --- neighbours over HTTP/2 ------------------------------------------------------------------------------------------
