@@ -2,28 +2,33 @@
 
 Each contestant makes one logical POST against a server that misbehaves on every request and counts what it executed.
 The first table is the danger (more than 1 execution without a key on the wire), the second the use: six faults after
-which nothing was executed, each of which a client may safely get over. Everything runs on loopback, once per cell.
+which nothing was executed, each of which a client may safely get over. The third table is the danger on other paths:
+clients over aiohttp, HTTP/2, apps in this process. Everything runs on loopback, once per cell.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import anthropic
+import httpcore
 import httpx
 import httpx2
 import httpx_retries
 import openai
+import requests
 import stamina
 import tenacity
+from httpx_aiohttp import HttpxAiohttpClient
 from rich.console import Console
 from rich.table import Table
 
@@ -166,6 +171,101 @@ def recovers(contestant: Contestant, what: str) -> bool:
         return attempt(contestant, server.url, **options) and server.executions == 1
 
 
+@dataclass(frozen=True)
+class Path:
+    """`run` makes one POST under a fault on a way of its own, and returns the executions."""
+
+    name: str
+    faults: tuple[str, ...]
+    run: Callable[[str], int]
+
+
+def over_aiohttp(make: Callable[[], Any], library: Any, sdk: str = "") -> Callable[[str], int]:
+    async def call(url: str) -> None:
+        http = flexmw.wrap_client(make())
+        http.timeout = library.Timeout(5.0, read=READ)
+        if sdk == "openai":
+            async with openai.AsyncOpenAI(api_key="k", base_url=f"{url}/v1", http_client=http) as ai:
+                await ai.chat.completions.create(model="m", messages=MESSAGES)
+        elif sdk == "anthropic":
+            async with anthropic.AsyncAnthropic(api_key="k", base_url=url, http_client=http) as claude:
+                await claude.messages.create(model="m", max_tokens=9, messages=MESSAGES)
+        else:
+            async with http:
+                await http.post(url, json={"n": 1})
+
+    def run(fault: str) -> int:
+        with HostileServer(then=fault) as server:
+            with suppress(Exception):
+                asyncio.run(call(server.url))
+            return server.executions
+
+    return run
+
+
+def over_http2(library: Any) -> Callable[[str], int]:
+    contestant = Contestant(f"flexmw on {library.__name__}", library, wrapped(library), post)
+
+    def run(fault: str) -> int:
+        with HostileServer(then=fault, tls=True, http2=True) as server:
+            attempt(contestant, server.url, http2=True, verify=server.client_context())
+            return server.executions
+
+    return run
+
+
+def refused(library: Any) -> BaseException:
+    error: BaseException = library.ConnectError("refused")
+    error.__cause__ = ConnectionRefusedError()
+    return error
+
+
+OWN_ERRORS: dict[str, Callable[[Any], BaseException]] = {
+    "requests": lambda library: requests.ConnectTimeout("no"),
+    "httpcore": lambda library: httpcore.ConnectError("no"),
+    "ConnectError": lambda library: library.ConnectError("no"),
+    "refused": refused,
+    "PoolTimeout": lambda library: library.PoolTimeout("no"),
+}
+"""Errors of an app's own outgoing call that it lets through."""
+
+
+def in_process(library: Any) -> Callable[[str], int]:
+    def run(name: str) -> int:
+        ran = 0
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            nonlocal ran
+            ran += 1
+            raise OWN_ERRORS[name](library)
+
+        async def call() -> None:
+            async with flexmw.wrap_client(library.AsyncClient(transport=library.ASGITransport(app))) as client:
+                await client.post("http://app/", json={"n": 1})
+
+        with suppress(Exception):
+            asyncio.run(call())
+        return ran
+
+    return run
+
+
+HTTP2 = ("reset-stream", "goaway-late", "hang", "stall-body", "500", "502", "503", "504")
+PATHS = (
+    Path("httpx-aiohttp", AMBIGUOUS, over_aiohttp(HttpxAiohttpClient, httpx)),
+    Path("openai over its own aiohttp client", AMBIGUOUS, over_aiohttp(openai.DefaultAioHttpClient, httpx2, "openai")),
+    Path(
+        "anthropic over its aiohttp client",
+        AMBIGUOUS,
+        over_aiohttp(anthropic.DefaultAioHttpClient, httpx2, "anthropic"),
+    ),
+    Path("HTTP/2, httpx", HTTP2, over_http2(httpx)),
+    Path("HTTP/2, httpx2", HTTP2, over_http2(httpx2)),
+    Path("app in this process, httpx", tuple(OWN_ERRORS), in_process(httpx)),
+    Path("app in this process, httpx2", tuple(OWN_ERRORS), in_process(httpx2)),
+)
+
+
 SAFE = ("429:seconds=1", "503:seconds=1", "refused", "tls", "pool", "refused-stream")
 
 
@@ -185,7 +285,13 @@ def main() -> int:
         use.add_row(each.name, *("yes" if good else "no" for good in well), str(sum(well)))
         if "flexmw" in each.name:
             missed += (max(counts) > 1) + (sum(well) < len(SAFE))
-    console.print(danger, use, f"{time.monotonic() - began:.0f} s", sep="\n")
+    other = Table("path", "executions by fault", "worst", title="executions per POST on other paths, all with flexmw")
+    for path in (path for path in PATHS if parser.parse_args().only in path.name):
+        by_fault = {fault: path.run(fault) for fault in path.faults}
+        worst = max(by_fault.values())
+        other.add_row(path.name, ", ".join(f"{fault} {count}" for fault, count in by_fault.items()), str(worst))
+        missed += worst > 1
+    console.print(danger, use, other, f"{time.monotonic() - began:.0f} s", sep="\n")
     return min(missed, 1)
 
 
