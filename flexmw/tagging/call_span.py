@@ -39,8 +39,8 @@ class CallSpan:
     def leave(self, error: BaseException | None) -> None:
         """Make the previous span current again.
 
-        :param error: what ended the attempts. ``GeneratorExit`` means that the flow was thrown away: the garbage
-            collector closes it in any thread or task, where the token is not valid.
+        :param error: what ended the attempts. ``GeneratorExit`` means that nobody finished the flow: the garbage
+            collector closes it in another thread or task, where the token is not valid.
         """
         if not isinstance(error, GeneratorExit):
             context.detach(self._token)

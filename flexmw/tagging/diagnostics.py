@@ -41,7 +41,7 @@ class Diagnostics:
             self.span_check_done = True
             self._warn_once(
                 "no span",
-                "a tracer provider is set, but no server span is open while this app answers: its errors are "
+                "a tracer provider is set, but no server span is open while this app responds: its errors are "
                 "not tagged. Instrument the app (FastAPI does by itself; else put OpenTelemetryMiddleware around "
                 "the wrapped app), or use Tagging(server_span=True)",
             )
@@ -50,8 +50,9 @@ class Diagnostics:
         """Warn that Starlette's OpenTelemetryMiddleware, inside Tagging, closes its span before the error response."""
         self._warn_once(
             "span closed before response",
-            "Starlette's OpenTelemetryMiddleware closes its span before an unhandled exception is answered: the answer "
-            "is counted, but not on the span. Put it around: app = OpenTelemetryMiddleware(flexmw.wrap_app(app))",
+            "Starlette's OpenTelemetryMiddleware closes its span before the response to an unhandled exception: "
+            "the response is counted, but its error is not on the span. Put it around: "
+            "app = OpenTelemetryMiddleware(flexmw.wrap_app(app))",
         )
 
     def exception_not_recorded(self, mode: Mode) -> None:

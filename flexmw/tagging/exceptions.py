@@ -1,4 +1,4 @@
-"""Exceptions as log events or span events: each one once, by the app's instrument where it records it, else by flexmw.
+"""Exceptions as log events or span events: flexmw records each one once, unless the app's instrument records it.
 
 Which signal an exception goes to is decided by :func:`flexmw.tagging.core.exception_target`, from the environment
 variable ``OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN`` and from what is configured.

@@ -38,8 +38,8 @@ class RequestTelemetry:
     ==========================  ===============================  ====================================================
     request arrives                                              nothing; the current span and exception are noted
     response starts, < 500      ``status``                       facts and error outcome, if a span records
-    response starts, >= 500     ``status``, candidate exception  the same; status ERROR; ``error.type`` on spans of
-                                                                 another kind than SERVER and on flexmw's own
+    response starts, >= 500     ``status``, candidate exception  the same; status ERROR; ``error.type``, except on the
+                                                                 SERVER span of an instrument
     ``flexmw.answer``           ``error_outcome``                facts and error outcome
     ``flexmw.stream.began``,    ``is_stream``                    ``flexmw.response.outcome`` = ``failed``, in advance:
     body, and more to come                                       if the app raises, its span ends before this is known
@@ -51,7 +51,8 @@ class RequestTelemetry:
                                                                  that is not complete; exception; metrics
     ==========================  ===============================  ====================================================
 
-    ``_map_exception`` is the function of an Envelope around Tagging: it says how an exception will be answered there.
+    ``_map_exception`` is the function of an Envelope further out. It maps an exception to the error response that the
+    Envelope will send.
     The span and what is on it are kept by :class:`SpanWriter`, exceptions by :class:`ExceptionRecorder`.
     """
 
@@ -191,7 +192,7 @@ class RequestTelemetry:
         self.exceptions.follow_fastapi(self._on_fastapi_exception)
 
     def _on_fastapi_exception(self, error: BaseException | None) -> None:
-        """FastAPI has met an exception. Before the response starts it may still be handled: the response will tell."""
+        """Take an exception that FastAPI has caught, unless a handler may still turn it into a response."""
         if self.status is not None or self.scope["type"] != "http":
             self.exceptions.fastapi_raised(error, self.spans.target(), self.status)
 

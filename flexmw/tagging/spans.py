@@ -1,4 +1,4 @@
-"""Spans: the current one, its ERROR status, and what the SDK's spans can be asked beyond the API.
+"""Functions on a span: set its ERROR status, and read what the SDK's spans offer beyond the API.
 
 The OpenTelemetry API can only write to a span. The SDK's spans can also be read (``ReadableSpan``: kind and events).
 The functions that read use ``getattr`` and have a result for spans that cannot be read.

@@ -1,4 +1,4 @@
-"""Private state of FastAPI, Starlette and OpenTelemetry contrib, read to record each exception exactly once.
+"""Access to private state of FastAPI, Starlette and OpenTelemetry contrib, to record each exception exactly once.
 
 No public API says whether one of these libraries records the exception of a request, or on which span. The modules of
 this package read it from the ASGI scope, from the frames of a traceback and from attributes of the app; nothing outside
