@@ -10,6 +10,7 @@ True
 
 from __future__ import annotations
 
+import difflib
 import random
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -203,6 +204,11 @@ class Retry:
     _budget: Budget = field(default_factory=Budget, init=False, repr=False, compare=False)
     _memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)
 
+    def __new__(cls, **options: Any) -> Self:
+        """:raises ConfigError: naming the option that does not exist, and the one that was probably meant."""
+        _known(options, f"{cls.__name__}(...)")
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         check(self)
 
@@ -269,9 +275,26 @@ def retry_options(policy: Retry | None = _UNSET, /, **options: Any) -> Generator
             _overrides.reset(token)
 
 
-def _known(options: Mapping[str, Any]) -> dict[str, Any]:
+def _known(options: Mapping[str, Any], where: str = "retry options") -> dict[str, Any]:
     names = [each.name for each in fields(Retry) if each.init]
     for name in options:
         if name not in names:
-            raise ConfigError("retry options", name, f"one of {', '.join(names)}")
+            close = difflib.get_close_matches(name, names, n=1)
+            meant = _MEANT.get(name) or (close[0] if close else None)
+            guess = f"did you mean {meant!r}? Else " if meant else ""
+            raise ConfigError(where, name, f"{guess}one of {', '.join(names)}")
     return dict(options)
+
+
+_MEANT: Final = {
+    "statuses": "classify",
+    "status_forcelist": "classify",
+    "retry_on": "classify",
+    "total": "attempts",
+    "max_retries": "attempts",
+    "retries": "attempts",
+    "timeout": "deadline",
+    "allowed_methods": "idempotent",
+    "respect_retry_after_header": "max_retry_after",
+}
+"""Names of other retry libraries, and the option that does the same here."""

@@ -101,7 +101,10 @@ def test_options_of_one_thread_do_not_reach_another() -> None:
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"attempt": 5}, "'attempt': expected one of attempts, deadline"), ({"attempts": 0}, "whole number")],
+    [
+        ({"attempt": 5}, r"'attempt': expected did you mean 'attempts'\? Else one of attempts, deadline"),
+        ({"attempts": 0}, "whole number"),
+    ],
 )
 def test_wrong_options_are_refused_where_they_are_written(options: dict[str, Any], says: str) -> None:
     with pytest.raises(flexmw.ConfigError, match=says), retry_options(**options):
@@ -131,3 +134,15 @@ def test_a_policy_for_some_calls_that_is_none_is_refused_where_it_is_named() -> 
         retry_options(wrong).__enter__()
     with pytest.raises(flexmw.ConfigError, match=r"= \['attempts'\]: expected a policy or options, not both"):
         retry_options(None, attempts=2).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("statuses", "classify"), ("attempt", "attempts"), ("max_retries", "attempts"), ("clasify", "classify")],
+)
+def test_an_option_that_does_not_exist_is_answered_with_the_one_that_was_meant(name: str, meant: str) -> None:
+    for make in (Retry, retry_options):
+        with pytest.raises(flexmw.ConfigError, match=f"= '{name}': expected did you mean '{meant}'"):
+            make(**{name: 3}).__enter__()  # type: ignore[arg-type, union-attr]
+    with pytest.raises(flexmw.ConfigError, match="expected one of attempts"):
+        Retry(zzz=3)  # type: ignore[call-arg]
