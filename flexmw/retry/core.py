@@ -26,6 +26,7 @@ __all__ = [
     "RetryDecision",
     "RowName",
     "Safety",
+    "StopReason",
     "backoff",
     "is_json",
     "is_passing",
@@ -53,6 +54,21 @@ RowName = Event | Literal["asked", "told_not_to"]
 Safety = Literal["safe_method", "idempotency_key", "opt_in", "none"]
 """Why a second execution would do no harm: the method is idempotent (RFC 9110 section 9.2.2), the server is known to
 honour the idempotency key of the request, or the caller promised it. ``none``: a second execution may do harm."""
+
+StopReason = Literal[
+    "unsafe_method",
+    "status",
+    "attempts_exhausted",
+    "deadline",
+    "retry_after_too_long",
+    "body_not_replayable",
+    "signature_used",
+    "insufficient_quota",
+    "key_not_honoured",
+    "budget",
+    "local_error",
+]
+"""Why a call that did not go well is not sent again, as the event ``flexmw.retry.stopped`` names it."""
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 

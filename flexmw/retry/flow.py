@@ -35,6 +35,7 @@ from flexmw.retry.core import (
     HOPELESS,
     Outcome,
     RetryDecision,
+    StopReason,
     backoff,
     is_passing,
     is_signed_once,
@@ -249,7 +250,9 @@ class RetryCall(Call):
             raise ConfigError("Retry(classify=...)", event, expected)
         return event
 
-    def _check_quota(self, response: Response, attempt: Request) -> Generator[Effect, Any, tuple[str | None, bool]]:
+    def _check_quota(
+        self, response: Response, attempt: Request
+    ) -> Generator[Effect, Any, tuple[StopReason | None, bool]]:
         """Whether a 429 says that the quota is used up, which no wait helps. Its body is read only if it is small and
         the connection is this call's own. The second value: whether reading broke the response."""
         headers = response.headers
@@ -287,7 +290,9 @@ class RetryCall(Call):
         event = of_error(class_names(error), sent=sent, proven=proves_unsent(error), refused=refused)
         return judge(event, self.safety)
 
-    def _plan(self, decision: RetryDecision, wait: Wait | None, *, untouched: bool = False) -> tuple[str | None, float]:
+    def _plan(
+        self, decision: RetryDecision, wait: Wait | None, *, untouched: bool = False
+    ) -> tuple[StopReason | None, float]:
         """The reason why there is no further attempt (``None`` where there is one), and the seconds before it."""
         options, chance = self.options, self.options.random()
         delay = backoff(self.sent, chance) if wait is None else wait.seconds + options.jitter * chance
@@ -298,7 +303,7 @@ class RetryCall(Call):
             self.patience_ends = now + max(PATIENCE, options.max_retry_after + options.jitter)
         latest = self.patience_ends if self.ends is None else self.ends
         may_have_run = self.may_have_run or decision.outcome == "ambiguous"
-        stops: tuple[tuple[str, Callable[[], bool]], ...] = (
+        stops: tuple[tuple[StopReason, Callable[[], bool]], ...] = (
             ("key_not_honoured", lambda: may_have_run and self.safety == "none"),
             ("attempts_exhausted", lambda: self.sent >= self.max_attempts),
             ("body_not_replayable", lambda: self.rewind is None and not untouched),

@@ -8,11 +8,13 @@ import math
 import pkgutil
 import re
 from pathlib import Path
+from typing import get_args
 
 import flexmw
 from flexmw.contract import PAGE, STATUS
 from flexmw.errors import APIError
 from flexmw.kit.semconv import ATTRIBUTES, CODES, EVENTS, METRICS, OTHER, SERIES, TYPES
+from flexmw.retry.core import StopReason
 from scripts.telemetry_page import page
 
 
@@ -96,3 +98,7 @@ def test_the_codes_beyond_the_contract_are_those_of_idempotency_and_envelope() -
     envelope = literal_codes("contract") | literal_codes("envelope")
     assert {code for code in idempotency if code.startswith("idempotency_")} <= set(CODES)
     assert set(CODES) - {OTHER} - contract == (idempotency | envelope) - contract
+
+
+def test_every_reason_of_retry_for_stopping_is_a_value_in_the_table() -> None:
+    assert set(get_args(StopReason)) == {*ATTRIBUTES["flexmw.retry.stop_reason"].values} - {OTHER}
