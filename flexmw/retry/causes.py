@@ -17,6 +17,8 @@ from typing import Final
 __all__ = ["causes_of", "class_names", "copy_without_references", "proves_unsent"]
 
 _MAX_CAUSES: Final = 5
+_MAX_TEXT: Final = 1000
+"""Characters of a message that are kept: what a server sent may be in it."""
 
 _BEFORE_SENDING: Final = frozenset(
     {
@@ -32,7 +34,8 @@ not established, a name that was not resolved. aiohttp's own classes were checke
 
 def copy_without_references(error: BaseException) -> BaseException:
     """The same error without traceback, causes and request, so that a remembered error keeps no body in memory."""
-    twin = type(error).__new__(type(error), *error.args)
+    args = [arg[:_MAX_TEXT] if isinstance(arg, str) else arg for arg in error.args]
+    twin = type(error).__new__(type(error), *args)
     twin.__dict__.update({name: None if name == "_request" else value for name, value in vars(error).items()})
     return twin
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 import flexmw
+from flexmw.retry.causes import copy_without_references
 from flexmw.retry.memory import Memory
 from flexmw.testing import play
 
@@ -64,3 +65,10 @@ def test_a_time_to_live_of_a_week_is_learned_as_well(ttl: str) -> None:
     answers = [httpx.Response(status, headers={"idempotency-key-ttl": ttl}) for status in (200, 500, 200)]
     play(policy, answers[:1], request)
     assert play(policy, answers[1:], request).count(flexmw.Send) == 2
+
+
+def test_what_is_remembered_is_bounded_in_bytes() -> None:
+    memory = Memory()
+    memory.trust("POST https://api/" + "x" * 100_000, ttl=60.0, now=0.0)
+    assert [len(place) for place in memory._trusted] == [16]
+    assert len(copy_without_references(ValueError("x" * 100_000)).args[0]) == 1000
