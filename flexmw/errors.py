@@ -1,4 +1,4 @@
-"""Everything flexmw raises, and the errors a host raises to answer by the contract.
+"""Exceptions: what flexmw raises, and the errors that an app raises as its response.
 
 ::
 
@@ -6,7 +6,7 @@
      ├── ConfigError             an option, a rate, a URL or a file that cannot work
      ├── PluginError             an entry point that is missing, broken, outdated or claimed twice
      │    └── UnknownComponent   (also a ConfigError) a name that nothing provides
-     └── APIError                an answer: any status in the contract's shape
+     └── APIError                an error response: any status, in the contract's format
           ├── InvalidRequest     400        ├── JobNotFound        404
           ├── ModelNotFound      400        ├── RateLimitExceeded  429
           ├── InvalidAPIKey      401        ├── UpstreamTimeout    500
@@ -68,14 +68,16 @@ _NO_PLACEHOLDERS: Final[Mapping[str, str]] = {}
 
 
 class FlexmwError(Exception):
-    """The root of everything flexmw raises."""
+    """The base class of every exception that flexmw raises."""
 
 
 class ConfigError(FlexmwError, ValueError):
-    """Something in the configuration cannot work.
+    """An option cannot have the value that it was given.
 
-    ``option`` names it, ``value`` is what was given (secrets masked) and ``expected`` says what would be right.
-    ``where`` is the file, line or table it came from, when it came from one.
+    :param option: the option, such as ``RateLimit(cost=...)``.
+    :param value: the value; the error keeps its ``repr`` with secrets masked.
+    :param expected: what would be right, as words that follow "expected".
+    :param where: the file and line that the value comes from, if it comes from a file.
     """
 
     def __init__(self, option: str, value: object, expected: str, *, where: str | None = None) -> None:
@@ -86,7 +88,7 @@ class ConfigError(FlexmwError, ValueError):
         super().__init__(f"{f'{where}: ' if where else ''}{option} = {self.value}: expected {expected}")
 
     def at(self, where: str) -> Self:
-        """The same fault, with the place it was found at."""
+        """Return a copy of the error that also names the place of the value."""
         twin = copy.copy(self)
         twin.where = where
         twin.args = (f"{where}: {self}",)
@@ -97,10 +99,13 @@ class ConfigError(FlexmwError, ValueError):
 
 
 class PluginError(FlexmwError):
-    """An entry point cannot be used. The message names it, its target, its distribution and what to do.
+    """An entry point cannot be used.
 
-    ``name`` is the component's name; ``target`` (``module:attribute``) and ``distribution`` are ``None`` where no
-    entry point carries that name.
+    :param name: the name of the component.
+    :param problem: what is wrong.
+    :param target: the target of the entry point, ``module:attribute``; ``None`` if no entry point has the name.
+    :param distribution: the distribution and version that declare the entry point; ``None`` as for ``target``.
+    :param fix: what the reader of the message can do.
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class PluginError(FlexmwError):
 
 
 class UnknownComponent(PluginError, ConfigError):
-    """A component was named that nothing provides: a misspelling, or a distribution that is not installed."""
+    """No component has the given name: the name is misspelt, or the distribution is not installed."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
@@ -132,7 +137,7 @@ class UnknownComponent(PluginError, ConfigError):
 
 
 class Fields(TypedDict, total=False):
-    """The fields of an error that a keyword can replace, whatever its kind."""
+    """The fields that a keyword can set on every kind of error."""
 
     status: int
     type: str
@@ -142,22 +147,27 @@ class Fields(TypedDict, total=False):
 
 
 class Overrides(Fields, total=False):
-    """The same for kinds that write their own message."""
+    """The fields that a keyword can set on a kind of error that has a message of its own."""
 
     message: str
     param: str
 
 
 class APIError(HTTPException, FlexmwError):
-    """An answer by the contract, raised from anywhere in a host: an endpoint, a dependency, a sub-app, a thread.
+    """An error response by the contract. Raise it anywhere in an app: in an endpoint, a dependency, a thread.
 
     It is a response and not a crash: it is neither logged nor recorded as an exception, whatever its status; what it
     was raised ``from`` is. Making one reports it to the Envelope outside, if there is one: see :data:`raised`. Being a
     Starlette ``HTTPException``, it also gives a sensible response where no Envelope is installed.
 
-    :param message: safe to show to a user; the status' own words when left out.
-    :param param: the request field that is at fault. :param doc_url: documentation of this error.
-    :param headers: sent with the answer, as they are.
+    :param message: a sentence that is safe to show to a user. Default: the message of the kind or of the status.
+    :param status: the HTTP status, 400 to 599. Default: that of the kind.
+    :param type: the family of the error. Default: that of the kind or of the status.
+    :param code: the machine-readable name of the error. Default: that of the kind or of the status.
+    :param param: the request field that is at fault.
+    :param doc_url: the address of documentation about the error.
+    :param headers: headers to send with the response.
+    :raises ConfigError: ``status`` is not an error status.
     """
 
     row: ClassVar[Row | None] = None
@@ -166,7 +176,7 @@ class APIError(HTTPException, FlexmwError):
     """Set by :func:`flexmw.envelope.error_from` alone: the response's ``x-request-id``."""
 
     retry_after: float | None = None
-    """Set by :func:`flexmw.envelope.error_from` alone: seconds until to come back, where the response names them."""
+    """Set by :func:`flexmw.envelope.error_from` alone: the seconds to wait, if the response names a wait."""
 
     _placeholders: Mapping[str, str] | None = _NO_PLACEHOLDERS
     """The values of the placeholders in the row's message; ``None`` if the message is the raiser's own."""
@@ -213,7 +223,7 @@ class APIError(HTTPException, FlexmwError):
 
     @property
     def body(self) -> ErrorBody:
-        """The error object that goes on the wire."""
+        """The error object of the response."""
         return ErrorBody(
             message=self.message,
             type=self.type,
@@ -259,7 +269,7 @@ class InvalidAPIKey(APIError):
 
 
 class InsufficientCredit(APIError):
-    """402: the key's credit is exhausted; the same key works again after a top-up."""
+    """402: the credit of the API key is used up. The same key works again after a payment."""
 
     row = PAGE["insufficient_credit"]
 
@@ -268,7 +278,7 @@ class InsufficientCredit(APIError):
 
 
 class JobNotFound(APIError):
-    """404: a stale or unknown job id."""
+    """404: the job does not exist, or has expired."""
 
     row = PAGE["job_not_found"]
 
@@ -277,7 +287,11 @@ class JobNotFound(APIError):
 
 
 class RateLimitExceeded(APIError):
-    """429: come back after ``retry_after`` seconds; sent rounded up as ``Retry-After`` and ``retry-after-ms``."""
+    """429: the caller has sent too many requests.
+
+    :param retry_after: seconds until the next request may come. ``Retry-After`` and ``retry-after-ms`` send it, rounded
+        up.
+    """
 
     row = PAGE["rate_limit_exceeded"]
 
@@ -289,7 +303,7 @@ class RateLimitExceeded(APIError):
 
 
 class UpstreamTimeout(APIError):
-    """500: the model backend did not answer in time. Whether it worked is unknown."""
+    """500: the backend did not respond in time. It may have done the work."""
 
     row = PAGE["upstream_timeout"]
 
@@ -298,7 +312,11 @@ class UpstreamTimeout(APIError):
 
 
 class SubsystemOffline(APIError):
-    """503: one subsystem, ``name``, is offline; the message names it. ``retry_after`` in seconds, when known."""
+    """503: one subsystem is offline.
+
+    :param name: the subsystem, as the beginning of a sentence: ``"The playground"``.
+    :param retry_after: seconds until it is back, if that is known.
+    """
 
     row = PAGE["subsystem_offline"]
 
@@ -326,7 +344,7 @@ def _wait(option: str, seconds: Any) -> dict[str, str]:
 
 
 def _with(fields: Overrides, **own: Any) -> Any:
-    """A kind's own values under the caller's; headers are merged, the caller's winning."""
+    """Merge the values of a kind with those of the caller. The caller's values win, header by header."""
     merged = {**own, **fields}
     given = fields.get("headers")
     if own.get("headers") and given:

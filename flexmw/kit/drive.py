@@ -1,11 +1,13 @@
-"""Run flows: ``chain`` nests the components of a client into one flow, and the two drivers perform its effects.
+"""Flow drivers: run the flows of a client's components, sync or async.
+
+``chain`` nests the components into one flow. ``drive`` and ``adrive`` run that flow and perform its effects.
 
 >>> class Twice:
 ...     def flow(self, request):
 ...         yield Discard((yield Send(request)))
 ...         return (yield Send(request))
 >>> effects = chain([Twice()], "request")
->>> [type(next(effects)).__name__, type(effects.send("answer")).__name__, type(effects.send(None)).__name__]
+>>> [type(next(effects)).__name__, type(effects.send("response")).__name__, type(effects.send(None)).__name__]
 ['Send', 'Discard', 'Send']
 """
 
@@ -22,23 +24,30 @@ __all__ = ["Sends", "adrive", "chain", "drive"]
 
 
 _FLOWS: Final = (GeneratorType, Generator)
-"""The abstract class takes longer to ask, and is what one written in another way is."""
+"""The concrete type comes first because ``isinstance`` is fastest for it; the abstract class admits a generator that
+is not a Python function, such as one compiled by Cython."""
 
 
 class Sends(Protocol):
-    """A component with a client face."""
+    """A component with a client side."""
 
     def flow(self, request: Request) -> Flow: ...
 
 
-def chain(components: Sequence[Sends], request: Request, watching: tuple[Observer, ...] = ()) -> Flow:
-    """One flow out of many: each component's ``Send`` runs the rest inward; what is left are the transport's effects.
+def chain(components: Sequence[Sends], request: Request, observers: tuple[Observer, ...] = ()) -> Flow:
+    """Nest components into one flow, whose effects are for the transport.
 
-    An answer that a component was given and neither returned nor discarded is discarded for it, also when it raises.
+    A ``Send`` of a component runs the flow of the next component inward; the ``Send`` of the innermost component is
+    yielded. A response that a component was given, and neither returned nor discarded, is discarded for it, also when
+    the component raises.
+
+    :param components: outermost first.
+    :param observers: called with the events of the transport and of the components inside.
+    :raises ConfigError: a component's ``flow`` is not a generator, or returns no response.
     """
     if not components:
-        response: Response = yield Send(request, _all_of(watching))
-        return response
+        received: Response = yield Send(request, _all_of(observers))
+        return received
     flow: Any = components[0].flow(request)
     if not isinstance(flow, _FLOWS):
         if isinstance(flow, Coroutine):
@@ -52,13 +61,13 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
         try:
             effect = resume(value)
         except StopIteration as done:
-            answer: Response | None = done.value
-            if answer is None:
+            response: Response | None = done.value
+            if response is None:
                 yield from _discard(held)
                 raise ConfigError(f"{type(components[0]).__name__}.flow()", None, "to return an answer") from None
-            if held != [answer]:
-                yield from _discard([response for response in held if response is not answer], answer)
-            return answer
+            if held != [response]:
+                yield from _discard([other for other in held if other is not response], response)
+            return response
         except BaseException:
             yield from _discard(held)
             raise
@@ -66,18 +75,18 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
             outcome: Any = None
             match effect:
                 case Send():
-                    if inner or watching:
-                        seen = (*watching, effect.observe) if effect.observe else watching
+                    if inner or observers:
+                        seen = (*observers, effect.observe) if effect.observe else observers
                         outcome = yield from chain(inner, effect.request, seen)
                     else:
                         outcome = yield effect
-                    if not held or all(response is not outcome for response in held):
+                    if not held or all(other is not outcome for other in held):
                         held.append(outcome)
                 case Emit():
-                    for observe in watching:
+                    for observe in observers:
                         observe(effect.event, effect.details)
                 case Discard():
-                    held = [response for response in held if response is not effect.response]
+                    held = [other for other in held if other is not effect.response]
                     yield effect
                 case _:
                     outcome = yield effect
@@ -91,10 +100,12 @@ def chain(components: Sequence[Sends], request: Request, watching: tuple[Observe
 
 
 def drive(flow: Flow, perform: Callable[[Effect], object]) -> Response:
-    """Run a flow in this thread: ``perform`` does what each effect asks for. Returns the flow's answer.
+    """Run a flow in this thread, and return its response.
 
-    Whatever ``perform`` raises is thrown into the flow, KeyboardInterrupt and cancellation included, so that a flow
-    can put things in order; one that catches ``Exception`` does not hold them up.
+    What ``perform`` raises is raised inside the flow, ``KeyboardInterrupt`` and cancellation included, so that the flow
+    can clean up. A flow that catches ``Exception`` does not catch these two.
+
+    :param perform: performs an effect, and returns its result.
     """
     resume: Callable[[Any], Effect] = flow.send
     value: Any = None
@@ -102,8 +113,8 @@ def drive(flow: Flow, perform: Callable[[Effect], object]) -> Response:
         try:
             effect = resume(value)
         except StopIteration as done:
-            answer: Response = done.value
-            return answer
+            response: Response = done.value
+            return response
         try:
             outcome = perform(effect)
         except BaseException as error:
@@ -113,15 +124,15 @@ def drive(flow: Flow, perform: Callable[[Effect], object]) -> Response:
 
 
 async def adrive(flow: Flow, perform: Callable[[Effect], Awaitable[object]]) -> Response:
-    """The same in this task. The two stand side by side: nothing else of a client is written twice."""
+    """Run a flow in this task: :func:`drive` with ``await``. Nothing else of a client is written twice."""
     resume: Callable[[Any], Effect] = flow.send
     value: Any = None
     while True:
         try:
             effect = resume(value)
         except StopIteration as done:
-            answer: Response = done.value
-            return answer
+            response: Response = done.value
+            return response
         try:
             outcome = await perform(effect)
         except BaseException as error:
@@ -130,24 +141,25 @@ async def adrive(flow: Flow, perform: Callable[[Effect], Awaitable[object]]) -> 
             resume, value = flow.send, outcome
 
 
-def _discard(responses: Sequence[Response], answer: Response | None = None) -> Generator[Effect, Any, None]:
-    """Discard them all, also when one discarding is cancelled; then nobody gets the ``answer``, and it goes too."""
+def _discard(responses: Sequence[Response], returned: Response | None = None) -> Generator[Effect, Any, None]:
+    """Discard every response, also if one of the discards is cancelled. Then nobody will receive ``returned`` either,
+    so it is discarded as well."""
     for place, response in enumerate(responses, 1):
         try:
             yield Discard(response)
         except GeneratorExit:
             raise
         except BaseException:
-            yield from _discard([*responses[place:], *([] if answer is None else [answer])])
+            yield from _discard([*responses[place:], *([] if returned is None else [returned])])
             raise
 
 
-def _all_of(watching: tuple[Observer, ...]) -> Observer | None:
-    if len(watching) < 2:
-        return watching[0] if watching else None
+def _all_of(observers: tuple[Observer, ...]) -> Observer | None:
+    if len(observers) < 2:
+        return observers[0] if observers else None
 
     def observe(event: str, details: Mapping[str, Any]) -> None:
-        for each in watching:
-            each(event, details)
+        for observer in observers:
+            observer(event, details)
 
     return observe

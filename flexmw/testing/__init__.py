@@ -1,4 +1,4 @@
-"""Tools for those who test with flexmw: a server that misbehaves on order, and a clock that only a test moves.
+"""Test tools: a server that misbehaves on request, a fake clock, and conformance checks for components and stores.
 
 >>> import httpx
 >>> from flexmw.testing import HostileServer

@@ -1,4 +1,4 @@
-"""Does a component behave around an ASGI app? One plain function, for any test runner.
+"""Conformance check for the server side of a component: :func:`check_app`, for any test runner.
 
 >>> from dataclasses import dataclass
 >>> from typing import ClassVar
@@ -12,7 +12,7 @@
 ...         return app
 >>> check_app(Nothing())
 
-Every fault that is found is named in one AssertionError. No server and no network take part.
+One ``AssertionError`` names every fault. The check uses neither a server nor a network.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any, Final
 
 import anyio
 
-from flexmw.testing.answer_checks import header_forms, latency, plain, raise_after, raise_before, streaming
 from flexmw.testing.checks import PATIENCE, Check, Headers, Wrap
-from flexmw.testing.declared import declaration, face, report, watch
+from flexmw.testing.declared import declaration, report, require_side, watch
+from flexmw.testing.response_checks import header_forms, latency, plain, raise_after, raise_before, streaming
 from flexmw.testing.scope_checks import (
     cancelled,
     disconnect,
@@ -42,16 +42,17 @@ __all__ = ["APP_CHECKS", "check_app"]
 
 
 def check_app(component: Any, *, headers: Mapping[str, str] | None = None, backend: str = "asyncio") -> None:
-    """Hold a component's server face against what an ASGI app and its server may rely on.
+    """Check a component against what an ASGI app and its server rely on.
 
-    Give it options that let some dozens of plain requests through; ``headers`` are sent with each of them, for a
-    component that wants credentials. ``backend`` is ``"asyncio"`` or ``"trio"``. It may be called from anywhere, also
-    from a running event loop.
+    The function may be called inside a running event loop.
 
-    :raises AssertionError: naming every fault.
-    :raises ConfigError: the component has no server face.
+    :param component: with options that let some dozens of plain requests pass.
+    :param headers: sent with each request, for a component that needs credentials.
+    :param backend: ``"asyncio"`` or ``"trio"``.
+    :raises AssertionError: the component has faults; the message names each one.
+    :raises ConfigError: the component has no server side.
     """
-    face(component, "asgi", "server")
+    require_side(component, "asgi", "server")
     sent = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
     faults = list(declaration(component))
 
@@ -68,15 +69,15 @@ def check_app(component: Any, *, headers: Mapping[str, str] | None = None, backe
 
 
 async def _all(wrap: Wrap, headers: Headers, faults: list[str]) -> None:
-    for what, check in APP_CHECKS.items():
+    for name, check in APP_CHECKS.items():
         try:
             with anyio.fail_after(PATIENCE):
-                faults += [f"{what}: {fault}" for fault in await check(wrap, headers)]
+                faults += [f"{name}: {fault}" for fault in await check(wrap, headers)]
         except TimeoutError:
-            faults.append(f"{what}: nothing happened for {PATIENCE:g} s")
+            faults.append(f"{name}: nothing happened for {PATIENCE:g} s")
         except Exception as error:
-            faults.append(f"{what}: {type(error).__name__}: {error}")
-        if check is plain and any(fault.startswith(what) for fault in faults):
+            faults.append(f"{name}: {type(error).__name__}: {error}")
+        if check is plain and any(fault.startswith(name) for fault in faults):
             faults.append("the other checks have to wait until that works")
             return
 
@@ -98,4 +99,4 @@ APP_CHECKS: Final[Mapping[str, Check]] = {
     "other scopes": other_scopes,
     "latency": latency,
 }
-"""Each check by the name that its faults carry."""
+"""The checks. The messages of its faults begin with the name of a check."""

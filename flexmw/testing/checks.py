@@ -1,4 +1,4 @@
-"""What the checks of a server face share: their shape, an app that is fine, and one whole visit."""
+"""Parts that the checks of a server side use: their type, a correct app, and one whole request."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from flexmw.testing.visit import Visit, http_scope
 __all__ = ["LATENCY", "PATIENCE", "Boom", "Check", "Headers", "Wrap", "fine", "visited"]
 
 PATIENCE: Final = 10.0
-"""Seconds after which something that does not come is reported."""
+"""Seconds that a check waits for an event before it reports a fault."""
 LATENCY: Final = 0.02
-"""Seconds that a component may add to a request when nothing else is going on, the best of a few taken."""
+"""Seconds that a component may add to a request on an idle event loop; the best of several measurements counts."""
 
 Wrap = Callable[[ASGIApp], ASGIApp]
 Headers = list[tuple[bytes, bytes]]
@@ -22,7 +22,7 @@ Check = Callable[[Wrap, Headers], Awaitable[list[str]]]
 
 
 class Boom(Exception):
-    """Raised by the app under the component, never caught by it."""
+    """Raised by the app inside the component. The app does not catch it."""
 
 
 async def visited(wrap: Wrap, app: ASGIApp, headers: Headers, method: str = "GET", body: Iterable[bytes] = ()) -> Visit:

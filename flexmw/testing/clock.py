@@ -1,4 +1,4 @@
-"""A clock that only a test moves: waiting takes no time and is written down.
+"""Fake clock: it moves only when a test moves it, and records every sleep.
 
 >>> from flexmw.testing import FakeClock
 >>> clock = FakeClock(now=1_800_000_000.0)
@@ -23,8 +23,9 @@ __all__ = ["FakeClock"]
 class FakeClock:
     """A :class:`flexmw.kit.clock.Clock` for tests. All values are in seconds; any thread may use it.
 
-    :param now: the wall clock's first value, Unix seconds.
-    :param monotonic: the monotonic clock's first value. The two differ on purpose: code that mixes them up is found.
+    :param now: the first value of the wall clock, in Unix seconds.
+    :param monotonic: the first value of the monotonic clock, in seconds. It differs from ``now`` on purpose, so that a
+        test notices code that confuses the two.
     """
 
     def __init__(self, now: float = 1_800_000_000.0, *, monotonic: float = 1_000.0) -> None:
@@ -39,31 +40,34 @@ class FakeClock:
             return self._now
 
     def monotonic(self) -> float:
-        """Time that only :meth:`advance` and sleeping move, and only forwards."""
+        """Monotonic time in seconds. :meth:`advance` and sleeping move it, forwards only."""
         with self._lock:
             return self._monotonic
 
     def sleep(self, seconds: float) -> None:
-        """Advance by ``seconds`` at once. Raises ``ValueError`` for a value that ``time.sleep`` would refuse."""
+        """Advance by ``seconds`` without waiting.
+
+        :raises ValueError: ``time.sleep`` would refuse the value.
+        """
         self._move(seconds, asleep=True)
 
     async def asleep(self, seconds: float) -> None:
-        """The same for a task. Passes one checkpoint first: a cancelled task is cancelled, and has not slept."""
+        """Advance by ``seconds`` in a task, after one checkpoint: a cancelled task does not sleep."""
         await checkpoint()
         self._move(seconds, asleep=True)
 
     def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass on both clocks without anyone sleeping."""
+        """Advance both clocks by ``seconds``, without recording a sleep."""
         self._move(seconds, asleep=False)
 
     def step(self, seconds: float) -> None:
-        """Set the wall clock alone forwards, or backwards when negative, as a time server does."""
+        """Move the wall clock alone, forwards or (negative) backwards, as a time server does."""
         with self._lock:
             self._now += seconds
 
     @property
     def slept(self) -> list[float]:
-        """Every sleep so far, in order."""
+        """The seconds of every sleep so far, in order."""
         with self._lock:
             return list(self._slept)
 

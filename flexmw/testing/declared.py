@@ -1,4 +1,4 @@
-"""What both conformance checks share: the declaration of a component, a watch for blocking calls, and the report.
+"""Parts that both conformance checks use: the component's declaration, detection of blocking calls, the report.
 
 >>> import flexmw
 >>> list(declaration(flexmw.Retry()))
@@ -17,7 +17,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.component import API, OLDEST_API, Order
 from flexmw.registry import BUILT_IN
 
-__all__ = ["declaration", "face", "report", "watch"]
+__all__ = ["declaration", "report", "require_side", "watch"]
 
 _BLOCKING: Final = {
     ("time", "sleep"): "time.sleep",
@@ -27,7 +27,7 @@ _BLOCKING: Final = {
 
 
 def declaration(component: Any) -> Iterator[str]:
-    """What is wrong with what a component says of itself."""
+    """Yield the faults of a component's ``name``, ``api`` and ``order``."""
     name, api, order = (getattr(component, each, None) for each in ("name", "api", "order"))
     if not (isinstance(name, str) and name):
         yield f"`name` is {name!r}: declare `name: ClassVar[str]`"
@@ -44,19 +44,21 @@ def declaration(component: Any) -> Iterator[str]:
     yield "its attributes can be set: a component serves many requests at once, make it a frozen dataclass"
 
 
-def face(component: Any, method: str, kind: str) -> None:
-    """Refuse a component that lacks the face that is to be checked.
+def require_side(component: Any, method: str, side: str) -> None:
+    """Refuse a component without the side that is to be checked.
 
-    :raises ConfigError: it is a class, or has no such method.
+    :param method: the method of that side, ``asgi`` or ``flow``.
+    :param side: ``server`` or ``client``.
+    :raises ConfigError: the component is a class, or has no such method.
     """
     if isinstance(component, type):
         raise ConfigError("component", component, f"an object: {component.__name__}(...)")
     if not callable(getattr(component, method, None)):
-        raise ConfigError("component", component, f"a component with a {kind} face: a method `{method}`")
+        raise ConfigError("component", component, f"a component with a {side} face: a method `{method}`")
 
 
 def report(component: Any, faults: Iterable[str]) -> None:
-    """Raise AssertionError with every fault on a line of its own, if there is one."""
+    """Raise an ``AssertionError`` with one line per fault, if there are faults."""
     lines = list(dict.fromkeys(faults))
     if lines:
         name = getattr(component, "name", type(component).__name__)
@@ -65,7 +67,7 @@ def report(component: Any, faults: Iterable[str]) -> None:
 
 @contextmanager
 def watch() -> Generator[list[str]]:
-    """Note the calls made in this thread meanwhile that would block an event loop. Other threads are left alone."""
+    """Collect the calls in this thread that would block an event loop, while the block runs."""
     calls: list[str] = []
     before = sys.getprofile()
 

@@ -1,10 +1,10 @@
-"""Does a component behave inside a client? One plain function, for any test runner.
+"""Conformance check for the client side of a component: :func:`check_flow`, for any test runner.
 
 >>> import flexmw
 >>> check_flow(flexmw.Retry())
 
-Its flow is played in memory first, then run by the real transports of httpx and httpx2, blocking and async, against a
-server on the loopback interface. Every fault that is found is named in one AssertionError.
+The check runs the flow in memory first, then on the real transports of httpx and httpx2, sync and async, against a
+server on the loopback interface. One ``AssertionError`` names every fault.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, Final
 from flexmw.errors import ConfigError
 from flexmw.kit.effects import RunBlocking, Send, Sleep
 from flexmw.testing.clock import FakeClock
-from flexmw.testing.declared import declaration, face, report, watch
-from flexmw.testing.played import MOST, Played, answered, fresh, play, request_of, response_of
+from flexmw.testing.declared import declaration, report, require_side, watch
+from flexmw.testing.played import MAX_EFFECTS, Played, fresh, play, request_of, response_of, result_of
 from flexmw.testing.transports import compare
 
 __all__ = ["FLOW_CHECKS", "check_flow"]
@@ -34,15 +34,15 @@ Check = Callable[[Make, Any], list[str]]
 
 
 def check_flow(component: Any) -> None:
-    """Hold a component's client face against what a caller and a server may rely on.
+    """Check a component against what a caller and a server rely on.
 
-    Each check works on a fresh copy of the component. The real transports are those of httpx and httpx2, as far as
-    they are installed. It may be called from anywhere, also from a running event loop.
+    Each check uses a fresh copy of the component. The real transports are those of httpx and httpx2, whichever are
+    installed. The function may be called inside a running event loop.
 
-    :raises AssertionError: naming every fault.
-    :raises ConfigError: the component has no client face, or neither library is installed.
+    :raises AssertionError: the component has faults; the message names each one.
+    :raises ConfigError: the component has no client side, or neither library is installed.
     """
-    face(component, "flow", "client")
+    require_side(component, "flow", "client")
     libraries = [import_module(name) for name in _LIBRARIES if find_spec(name) is not None]
     if not libraries:
         raise ConfigError("check_flow()", component, "httpx or httpx2 to be installed")
@@ -63,34 +63,34 @@ def check_flow(component: Any) -> None:
 
 def _play_all(make: Make, library: Any) -> list[str]:
     faults: list[str] = []
-    for what, check in FLOW_CHECKS.items():
+    for name, check in FLOW_CHECKS.items():
         try:
-            faults += [f"{what}: {fault}" for fault in check(make, library)]
+            faults += [f"{name}: {fault}" for fault in check(make, library)]
         except Exception as error:
-            faults.append(f"{what}: {type(error).__name__}: {error}")
-        if faults and check is _good_answer:
+            faults.append(f"{name}: {type(error).__name__}: {error}")
+        if faults and check is _good_response:
             break
     return faults
 
 
-def _good_answer(make: Make, library: Any) -> list[str]:
+def _good_response(make: Make, library: Any) -> list[str]:
     faults: list[str] = []
     for method in ("GET", "POST"):
         played = play(make(), [200], request_of(library, method))
-        faults += played.faults or _given(played)
+        faults += played.faults or _returned(played)
         if not played.faults and played.count(Send) != 1:
             faults.append(f"a {method} that is answered with 200 was sent {played.count(Send)} times")
     return faults
 
 
-def _error_answers(make: Make, library: Any) -> list[str]:
+def _error_responses(make: Make, library: Any) -> list[str]:
     faults: list[str] = []
     for status in _STATUSES:
         for headers in ((), (("retry-after", "1"),)):
             request = request_of(library, "GET")
-            answer = response_of(request, status, headers)
-            played = play(make(), [answer, status], request)
-            faults += [f"on a {status}: {fault}" for fault in played.faults or _given(played)]
+            response = response_of(request, status, headers)
+            played = play(make(), [response, status], request)
+            faults += [f"on a {status}: {fault}" for fault in played.faults or _returned(played)]
     return faults
 
 
@@ -115,8 +115,8 @@ def _one_execution(make: Make, library: Any) -> list[str]:
     for outcome in (500, library.ReadTimeout("no answer"), library.ReadError("lost")):
         played = play(make(), [outcome], request_of(library, "POST"))
         if (sent := played.count(Send)) > 1:
-            what = outcome if isinstance(outcome, int) else type(outcome).__name__
-            faults.append(f"a POST without a key was sent {sent} times on {what}: it may be executed as often")
+            cause = outcome if isinstance(outcome, int) else type(outcome).__name__
+            faults.append(f"a POST without a key was sent {sent} times on {cause}: it may be executed as often")
     return faults
 
 
@@ -149,40 +149,40 @@ def _closing(make: Make, library: Any) -> list[str]:
 def _interleaved(make: Make, library: Any) -> list[str]:
     component = make()
     requests = [request_of(library, "GET", f"{host}.test") for host in ("a", "b")]
-    answers = [response_of(request, 200) for request in requests]
+    responses = [response_of(request, 200) for request in requests]
     flows = [component.flow(request) for request in requests]
     sends = [_up_to_send(flow, component) for flow in flows]
     faults: list[str] = []
     for request, send in zip(requests, sends, strict=True):
         if not isinstance(send, Send) or send.request.url.host != request.url.host:
             faults.append(f"with two calls at once, the call to {request.url.host} yielded {send!r}")
-    waiting: list[tuple[int, Any]] = [(1, answers[1]), (0, answers[0])]
+    waiting: list[tuple[int, Any]] = [(1, responses[1]), (0, responses[0])]
     while waiting:
         place, outcome = waiting.pop(0)
         try:
             effect = flows[place].send(outcome)
         except StopIteration as done:
-            if done.value is not answers[place]:
+            if done.value is not responses[place]:
                 faults.append("with two calls at once, one got the other's answer: keep state in the flow, not on self")
         else:
-            waiting.append((place, answered(effect)))
+            waiting.append((place, result_of(effect)))
     return faults
 
 
 def _up_to_send(flow: Any, component: Any) -> Any:
-    """What a flow asks for after its calls and the waits between them."""
+    """Run a flow up to its first effect that is neither a blocking call nor a wait, and return that effect."""
     effect, clock = next(flow), getattr(component, "clock", None)
-    for _ in range(MOST):
+    for _ in range(MAX_EFFECTS):
         if isinstance(effect, Sleep) and isinstance(clock, FakeClock):
             clock.sleep(effect.seconds)
         elif not isinstance(effect, RunBlocking):
             break
-        effect = flow.send(answered(effect))
+        effect = flow.send(result_of(effect))
     return effect
 
 
-def _given(played: Played) -> list[str]:
-    """An answer must be one that the transport gave and that was not discarded; raising is an answer, too."""
+def _returned(played: Played) -> list[str]:
+    """Faults of the returned response: the transport did not give it, or the flow had discarded it."""
     if played.error is not None:
         return []
     if not any(played.answer is response for response in played.responses):
@@ -208,12 +208,12 @@ def _last_send(played: Played, number: int) -> int:
 
 
 FLOW_CHECKS: Final[Mapping[str, Check]] = {
-    "good answer": _good_answer,
-    "error answers": _error_answers,
+    "good answer": _good_response,
+    "error answers": _error_responses,
     "transport errors": _transport_errors,
     "one execution": _one_execution,
     "cancellation": _cancellation,
     "closing": _closing,
     "interleaved calls": _interleaved,
 }
-"""Each check by the name that its faults carry."""
+"""The checks. The messages of its faults begin with the name of a check."""

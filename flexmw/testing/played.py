@@ -1,4 +1,4 @@
-"""A flow played in memory: outcomes in, effects out, no clock and no network.
+"""Flow player: run a flow in memory, without a network and without waiting.
 
 >>> import flexmw, httpx
 >>> played = play(flexmw.Retry(), [503, 200], httpx.Request("GET", "https://api.test/"))
@@ -24,29 +24,32 @@ from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Discard, Effect, Follow, Read, Replace, RunBlocking, Send, Sleep
 from flexmw.testing.clock import FakeClock
 
-__all__ = ["CALL_SECONDS", "MOST", "Endless", "Outcome", "Played", "answered", "fresh", "play", "request_of"]
+__all__ = ["CALL_SECONDS", "MAX_EFFECTS", "Endless", "Outcome", "Played", "fresh", "play", "request_of", "result_of"]
 
-MOST: Final = 1000
-"""Effects after which a flow is taken to have no end."""
+MAX_EFFECTS: Final = 1000
+"""A flow that yields more effects is assumed to be endless."""
 
 CALL_SECONDS: Final = 5.0
-"""Seconds after which a function that a flow has called is taken to have no end."""
+"""A function of a ``RunBlocking`` that runs longer, in seconds, is assumed to be endless."""
 
 Outcome: TypeAlias = "int | Any | BaseException"
-"""A status, a response of the request's own library, or an exception that the transport raises."""
+"""What a ``Send`` results in: a status, a response of the request's library, or an exception that the transport
+raises."""
 
 _EFFECTS: Final = get_args(Effect)
 
 
 class Endless(Exception):
-    """A function that a flow has called did not come to its end."""
+    """The function of a ``RunBlocking`` did not end in time."""
 
 
 @dataclass(slots=True)
 class Played:
-    """What a flow did: its ``effects`` in order, the ``responses`` it was handed, its ``answer`` or ``error``.
+    """What a flow did.
 
-    ``faults`` are what it did against the rules, in words.
+    ``effects`` are its effects in order, ``responses`` the responses that it was given, ``answer`` is the response
+    that it returned, ``error`` the exception that it raised, and ``faults`` are sentences about the rules that it
+    broke.
     """
 
     effects: list[Any] = field(default_factory=list[Any])
@@ -56,7 +59,7 @@ class Played:
     faults: list[str] = field(default_factory=list[str])
 
     def count(self, kind: type) -> int:
-        """How many effects of one kind there were."""
+        """Return the number of effects of one class."""
         return sum(isinstance(effect, kind) for effect in self.effects)
 
     @property
@@ -65,20 +68,25 @@ class Played:
 
 
 def fresh(component: Any, clock: Clock | None = None) -> Any:
-    """The same component without what it has learned so far. If it has an option ``clock`` that holds a
-    :class:`~flexmw.kit.clock.Clock`, it gets a clock of its own, which sleeping moves."""
+    """Return a copy of the component without what it has learned.
+
+    A component with an option ``clock`` that holds a :class:`~flexmw.kit.clock.Clock` gets a clock of its own, and
+    sleeping moves that clock.
+    """
     if not is_dataclass(component) or isinstance(component, type):
         return copy.copy(component)
-    told = {"clock": clock or FakeClock()} if hasattr(getattr(component, "clock", None), "asleep") else {}
-    return replace(component, **told)
+    options = {"clock": clock or FakeClock()} if hasattr(getattr(component, "clock", None), "asleep") else {}
+    return replace(component, **options)
 
 
 def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
-    """Run a component's flow on a request of httpx or httpx2, answering each of its sends with the next outcome; the
-    last one stands for all that follow. Sleeps take no time; they move the component's ``clock`` if that is a
-    :class:`~flexmw.testing.FakeClock`.
+    """Run the flow of a component, and return what it did.
 
-    :raises ConfigError: no outcomes.
+    A ``Sleep`` takes no time. It moves the component's ``clock`` if that is a :class:`~flexmw.testing.FakeClock`.
+
+    :param outcomes: the result of each ``Send``, in order; the last one is the result of all further ones.
+    :param request: a request of httpx or httpx2.
+    :raises ConfigError: ``outcomes`` is empty.
     """
     played = Played()
     clock = getattr(component, "clock", None)
@@ -120,7 +128,7 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
             clock.sleep(effect.seconds)
         elif isinstance(effect, RunBlocking):
             try:
-                outcome = answered(effect)
+                outcome = result_of(effect)
             except Endless as error:
                 played.faults.append(str(error))
                 flow.close()
@@ -128,13 +136,13 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
             except BaseException as error:
                 step, outcome = flow.throw, error
         else:
-            outcome = answered(effect)
+            outcome = result_of(effect)
 
 
-def answered(effect: Any) -> Any:
-    """The outcome of an effect that concerns an answer held in memory, or of a call; None for those that have none.
+def result_of(effect: Any) -> Any:
+    """Perform an effect on a response in memory, or a blocking call, and return its result.
 
-    :raises Endless: the call goes on for longer than :data:`CALL_SECONDS`.
+    :raises Endless: the call runs longer than :data:`CALL_SECONDS`.
     """
     if isinstance(effect, RunBlocking):
         return _called(effect.function)
@@ -147,7 +155,7 @@ def answered(effect: Any) -> Any:
 
 
 def _called(function: Callable[[], Any]) -> Any:
-    """Calls it in another thread, as a task does: it may block."""
+    """Call a function in another thread, as an async client does."""
     outcome: Future[Any] = Future()
     context = copy_context()
 
@@ -166,8 +174,8 @@ def _called(function: Callable[[], Any]) -> Any:
 
 
 def _judge(effect: Any, played: Played) -> None:
-    if len(played.effects) > MOST:
-        played.faults.append(f"it asked for more than {MOST} effects: it has no end")
+    if len(played.effects) > MAX_EFFECTS:
+        played.faults.append(f"it asked for more than {MAX_EFFECTS} effects: it has no end")
     elif not isinstance(effect, _EFFECTS):
         known = "flexmw.Send, flexmw.Sleep or flexmw.Discard"
         played.faults.append(f"it yielded {effect!r}, which is no effect: yield {known}")
@@ -182,12 +190,12 @@ def _is_wait(value: object) -> bool:
 
 
 def response_of(request: Any, status: int, headers: Sequence[tuple[str, str]] = ()) -> Any:
-    """An answer of the library that the request belongs to."""
+    """Make a response of the library that the request belongs to."""
     library = import_module(type(request).__module__.partition(".")[0])
     return library.Response(status, headers=list(headers), content=b'{"ok":true}', request=request)
 
 
 def request_of(library: Any, method: str, host: str = "api.test") -> Any:
-    """A request with a small JSON body where the method takes one."""
+    """Make a request, with a small JSON body if the method is POST."""
     body = {"json": {"n": 1}} if method == "POST" else {}
     return library.Request(method, f"https://{host}/v1/things", **body)

@@ -1,4 +1,4 @@
-"""Checks of what an app is handed: its scope, its request, its own task; and of the scopes that are no request."""
+"""Conformance checks of what an app gets: its scope, its request body, its task, and scopes that are not requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same calls on every real transport: what comes back and what the server saw must be the same on all of them."""
+"""Transport comparison: the same calls on every real transport must have the same result, and the same effect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRIPTS: Final[tuple[tuple[str, list[str]], ...]] = (
     ("POST", ["rst"]),
     ("POST", ["500"]),
 )
-"""Calls, and what the server does to them."""
+"""Each call's method, and the faults of the server."""
 
 _BODY: Final = {"stream": True, "n": 1}
 _SECONDS: Final = 10.0
@@ -32,7 +32,7 @@ Seen = tuple[object, ...]
 
 
 def compare(component: Any, libraries: Sequence[Any]) -> list[str]:
-    """Where the transports do not agree, or the caller's body does not arrive as it was sent."""
+    """Return the faults: transports that differ, and bodies that do not arrive as they were sent."""
     kinds = [(library, asynchronous) for library in libraries for asynchronous in (False, True)]
     kinds = [(library, asynchronous) for library, asynchronous in kinds if _takes(component, library, asynchronous)]
     faults: list[str] = []
@@ -54,7 +54,7 @@ def compare(component: Any, libraries: Sequence[Any]) -> list[str]:
 
 
 def _takes(component: Any, library: Any, asynchronous: bool) -> bool:
-    """Every flow runs everywhere; an adopted transport only where it belongs."""
+    """True if the component runs on the transport. A flow runs on all; an adopted transport only on its own kind."""
     if not hasattr(component, "around"):
         return True
     try:
@@ -70,7 +70,7 @@ def _transport(component: Any, library: Any, asynchronous: bool, clock: Clock) -
 
 
 def _call(component: Any, library: Any, asynchronous: bool, method: str, server: HostileServer) -> Seen:
-    """One call: the status and whether its body was whole, or the error; how often the server executed it."""
+    """Make one call. Return its status and whether its body was whole, or its error; and the number of executions."""
     clock = FakeClock()
     transport = _transport(component, library, asynchronous, clock)
     arguments: dict[str, Any] = {"json": _BODY} if method == "POST" else {}
@@ -80,20 +80,20 @@ def _call(component: Any, library: Any, asynchronous: bool, method: str, server:
     def blocking() -> None:
         with library.Client(transport=transport, timeout=_SECONDS) as client:
             try:
-                answer = client.request(method, url, **arguments)
+                response = client.request(method, url, **arguments)
             except Exception as error:
                 results.append((type(error).__name__,))
             else:
-                results.append((answer.status_code, len(answer.content) > 0))
+                results.append((response.status_code, len(response.content) > 0))
 
     async def waiting() -> None:
         async with library.AsyncClient(transport=transport, timeout=_SECONDS) as client:
             try:
-                answer = await client.request(method, url, **arguments)
+                response = await client.request(method, url, **arguments)
             except Exception as error:
                 results.append((type(error).__name__,))
             else:
-                results.append((answer.status_code, len(answer.content) > 0))
+                results.append((response.status_code, len(response.content) > 0))
 
     thread = Thread(target=(lambda: anyio.run(waiting)) if asynchronous else blocking, name="flexmw.check_flow")
     thread.start()

@@ -1,4 +1,4 @@
-"""One request as an ASGI server plays it: messages in, messages out, and how it ended.
+"""ASGI driver: send one request to an app as a server does, and record what the app sends.
 
 >>> import anyio
 >>> async def app(scope, receive, send):
@@ -27,8 +27,10 @@ EMPTY: Final[Message] = {"type": "http.request", "body": b"", "more_body": False
 def http_scope(
     method: str = "GET", headers: Iterable[tuple[bytes, bytes]] = (), path: str = "/flexmw-check"
 ) -> dict[str, Any]:
-    """A scope with every key that servers send (ASGI HTTP specification 2.5). ``headers`` replace the usual ones
-    where they have the same name."""
+    """Make a scope with every key that servers send (ASGI HTTP specification 2.5).
+
+    :param headers: added to ``host`` and ``accept``; a header of the same name replaces these.
+    """
     given = list(headers)
     names = {name for name, _ in given}
     usual = [(b"host", b"check.test"), (b"accept", b"*/*")]
@@ -51,16 +53,17 @@ def http_scope(
 
 
 def websocket_scope(headers: Iterable[tuple[bytes, bytes]] = ()) -> dict[str, Any]:
-    """The same for a websocket."""
+    """Make the scope of a websocket, like :func:`http_scope`."""
     scope = http_scope(headers=headers)
     del scope["method"]
     return {**scope, "type": "websocket", "scheme": "ws", "subprotocols": ["chat"]}
 
 
 class Visit:
-    """One request. ``sent`` is what came out, ``error`` what was raised, ``returned`` whether the app came back.
+    """One request.
 
-    After the ``incoming`` messages, ``receive`` waits until :meth:`leave` is called, then says that the client is gone.
+    ``sent`` are the messages of the app, ``error`` is the exception that it raised, ``returned`` whether it returned.
+    After the ``incoming`` messages, ``receive`` waits for :meth:`leave`, and then returns a disconnect.
     """
 
     def __init__(self, scope: Scope, incoming: Sequence[Message] = (EMPTY,)) -> None:
@@ -73,7 +76,7 @@ class Visit:
         self._news = anyio.Event()
 
     async def run(self, app: ASGIApp) -> None:
-        """Let the app answer, to its end."""
+        """Run the app to its end."""
         try:
             await app(self.scope, self.receive, self.send)
             self.returned = True
@@ -93,11 +96,11 @@ class Visit:
         self._news.set()
 
     def leave(self) -> None:
-        """Be a client that hangs up."""
+        """Disconnect the client."""
         self._left.set()
 
     async def until(self, size: int) -> None:
-        """Wait until so many bytes of the body were sent."""
+        """Wait until the app has sent ``size`` bytes of the body."""
         while len(self.body) < size:
             self._news = anyio.Event()
             await self._news.wait()
@@ -125,7 +128,7 @@ class Visit:
 
 
 def grammar(sent: Sequence[Message]) -> Iterator[str]:
-    """Where an answer breaks the ASGI HTTP specification."""
+    """Yield the places at which a response breaks the ASGI HTTP specification."""
     kinds = [message["type"] for message in sent]
     if kinds.count("http.response.start") > 1:
         yield "more than one http.response.start was sent"

@@ -1,6 +1,6 @@
-"""A server that misbehaves on order and counts executions: the oracle for every claim about retries.
+"""Fault-injecting HTTP server: it misbehaves on request, and counts how often the work was done.
 
-A lost answer, then a refusal: what does a client make of them, and how often was the work done?
+A lost response, then a refusal:
 
 >>> import httpx
 >>> from flexmw.testing import HostileServer
@@ -18,8 +18,8 @@ lost, after 1 execution
 ['application/json', 'application/json']
 
 An **execution** is a request that was read to its end and not refused. A request that was cut short, a ``CONNECT``, a
-429 and a 503 with Retry-After are none; a 500, a 503 without Retry-After and every lost answer are one, because the
-client cannot know better. Say ``Answer(500, executes=False)`` where the story is another.
+429 and a 503 with Retry-After count none. A 500, a 503 without Retry-After and every lost response count one, because
+the client cannot know better. ``Answer(500, executes=False)`` counts none.
 
 The faults by name. Each is a frozen dataclass of this package with options of its own; ``E`` is its executions:
 
@@ -34,36 +34,36 @@ name                     E  what happens                                        
 ``rst-reading``          0  reset with half of the body read                           one of three, see below
 ``refused-stream``       0  HTTP/2 RST_STREAM 7, REFUSED_STREAM                        RemoteProtocolError
 ``goaway``               0  HTTP/2 GOAWAY that does not cover the request              see :class:`GoAway`
-``rst``, ``fin``         1  the answer is lost: by a reset, by an orderly end          ReadError, RemoteProtocolError
-``hang``                 1  the answer never comes                                     ReadTimeout
+``rst``, ``fin``         1  the response is lost: by a reset, by an orderly end        ReadError, RemoteProtocolError
+``hang``                 1  the response never comes                                   ReadTimeout
 ``cut-head``             1  the end comes within the headers                           RemoteProtocolError
-``garbage``              1  the answer is not HTTP                                     RemoteProtocolError
+``garbage``              1  the response is not HTTP                                   RemoteProtocolError
 ``cut-body``             1  the end comes within the body; ``cut-chunk``: chunked      RemoteProtocolError
 ``rst-body``             1  a reset within the body                                    ReadError
 ``stall-body``           1  half of the body, then silence                             ReadTimeout
-``slow-body``            1  a good answer in drops: no read timeout ever fires         200
+``slow-body``            1  a good response in drops: no read timeout ever fires       200
 ``slow-error``           1  a 503 in drops                                             503
 ``big-error``            1  a 500 with a megabyte of body                              500
 ``reset-stream``         1  HTTP/2 RST_STREAM 2, INTERNAL_ERROR                        RemoteProtocolError
-``goaway-late``          1  HTTP/2 GOAWAY that covers the request, and no answer       RemoteProtocolError
-``stale``                1  a good answer, then the kept connection is closed          200
+``goaway-late``          1  HTTP/2 GOAWAY that covers the request, and no response     RemoteProtocolError
+``stale``                1  a good response, then the kept connection is closed        200
 ``stale-race``           1  the same, when the next request is already under way       200, then ReadError
 =======================  =  =========================================================  ==========================
 
 A reset that meets a client which is still writing shows as ReadError, WriteError or RemoteProtocolError, run by run.
 A port that refuses connections is :func:`closed_port`, or ``server.refusing()`` for a while. Every status is a name
-too: ``"503"``, ``"429:seconds=2"``, ``"429:date-skewed"``, ``"500:should-not-retry"``; the words after the colon are
-the keys of :data:`WAITS`.
+too: ``"503"``, ``"429:seconds=2"``, ``"429:date-skewed"``, ``"500:should-not-retry"``. The word after the colon is a
+key of :data:`WAITS`.
 
-The good answer is JSON that the SDK behind the path can parse (``/v1/chat/completions``, ``/v1/messages``,
-``/v1/responses``, ``/v1/embeddings``, ``/v1/models``, ``/v2/chat``, ``:generateContent``); the first two answer with
-server-sent events where the body says ``"stream": true``; every other path gets ``{"ok": true}``. An
+The good response is JSON that the SDK behind the path can parse (``/v1/chat/completions``, ``/v1/messages``,
+``/v1/responses``, ``/v1/embeddings``, ``/v1/models``, ``/v2/chat``, ``:generateContent``); the first two respond with
+server-sent events if the body contains ``"stream": true``; every other path gets ``{"ok": true}``. An
 ``Idempotency-Key`` is ignored, as most servers ignore it, unless ``dedup=True``.
 
-As a proxy it answers a ``CONNECT`` by speaking TLS as the host that was asked for: the request inside is served by the
-script like every other, and ``server.client_context()`` trusts it.
+As a proxy it accepts a ``CONNECT`` and speaks TLS as the requested host. The script serves the request inside like
+every other request, and ``server.client_context()`` trusts it.
 
-A fault of your own reads as much of the body as its ``share`` says, and then does what it likes:
+A fault of your own reads the ``share`` of the body that it declares, and then does anything:
 
 >>> from dataclasses import dataclass
 >>> from flexmw.testing.hostile import Answer, Exchange, Fault

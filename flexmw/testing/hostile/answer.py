@@ -1,4 +1,4 @@
-"""What a fault is, and the first of them: a whole answer.
+"""Base classes of faults, and the fault that is a complete response.
 
 >>> Answer(503, retry="seconds", wait=2.0)
 Answer(status=503, headers=(), body=None, retry='seconds', wait=2.0, executes=None)
@@ -23,37 +23,41 @@ __all__ = ["Answer", "ConnectionFault", "Fault"]
 
 
 class Fault(ABC):
-    """What happens to one request."""
+    """What the server does to one request."""
 
     protocol: ClassVar[Protocol | None] = None
-    """The only protocol over which this fault exists; ``None`` for both."""
+    """The only protocol in which the fault exists; ``None``: both."""
 
     @property
     def share(self) -> float:
-        """How much of the request's body is read before :meth:`run`: 0.0 nothing, 1.0 all of it."""
+        """The share of the request's body that is read before :meth:`run`: 0.0 is none of it, 1.0 all of it."""
         return 1.0
 
     @abstractmethod
     def run(self, exchange: Exchange) -> None:
-        """Misbehave. RunBlocking ``exchange.execute()`` where the work counts as done."""
+        """Misbehave. Call ``exchange.execute()`` at the point where the work counts as done."""
 
 
 class ConnectionFault(ABC):
-    """What happens to a connection before anything is read from it, TLS handshake included."""
+    """What the server does to a connection before it reads anything, the TLS handshake included."""
 
     @abstractmethod
     def run(self, wire: Wire) -> None:
-        """Misbehave; the connection is closed afterwards."""
+        """Misbehave. The server closes the connection afterwards."""
 
 
 @dataclass(frozen=True)
 class Answer(Fault):
-    """A whole answer: good, or an error in OpenAI's envelope.
+    """A complete response.
 
-    ``body`` is bytes, a text, or a value that is sent as JSON; ``None`` is the good answer of the path below 400, the
-    envelope from 400 on. ``retry`` names the headers of :data:`~flexmw.testing.hostile.waits.WAITS`, ``wait`` is their
-    seconds. ``executes`` says whether the work was done; left out, it was, except for a refusal: 400 to 405, 407, 413,
-    415, 422, 425, 429, and 503 with a Retry-After.
+    :param status: the HTTP status, 200 to 599.
+    :param headers: further headers.
+    :param body: bytes, a text, or a value to send as JSON. ``None``: below 400 the good response of the path, from 400
+        on an error in OpenAI's format.
+    :param retry: headers that ask for a wait, by their name in :data:`~flexmw.testing.hostile.waits.WAITS`.
+    :param wait: the wait that these headers name, in seconds.
+    :param executes: whether the work is done. ``None``: yes, except for a refusal, which is 400 to 405, 407, 413, 415,
+        422, 425, 429, and 503 with a ``Retry-After``.
     """
 
     status: int = 200
@@ -79,7 +83,7 @@ class Answer(Fault):
         exchange.end()
 
     def begin(self, exchange: Exchange, *, chunked: bool = False) -> bytes:
-        """Do the work if it is to be done, send the head, and hand back the body that it promises."""
+        """Do the work if there is any, send the head, and return the body that belongs to the head."""
         headers = (*self.headers, *render(self.retry, wait=self.wait, now=exchange.now))
         if self._executes(headers):
             exchange.execute()

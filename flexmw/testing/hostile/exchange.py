@@ -1,4 +1,4 @@
-"""One request and its answer, whatever the protocol: the verbs from which every fault is made."""
+"""One request and its response, independent of the protocol: the operations from which faults are made."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Protocol = Literal["http1", "http2"]
 
 
 class Exchange(ABC):
-    """What a fault is given. ``request`` is the request as far as it was read.
+    """What a fault works with. ``request`` is the part of the request that was read.
 
-    Every verb that touches the connection raises :class:`~flexmw.testing.hostile.wire.Gone` once the client has left;
-    a fault lets it pass.
+    Every operation on the connection raises :class:`~flexmw.testing.hostile.wire.Gone` once the client has left. A
+    fault does not catch it.
     """
 
     protocol: ClassVar[Protocol]
@@ -35,21 +35,21 @@ class Exchange(ABC):
 
     @property
     def now(self) -> float:
-        """The server's wall clock, Unix seconds."""
+        """The time of the server's wall clock, in Unix seconds."""
         return self._clock.now()
 
     @property
     def good(self) -> Good:
-        """The good answer to this request."""
+        """The good response to this request."""
         return self._good or answer_to(self.request, 0)
 
     def execute(self) -> None:
-        """Do the work: count one execution. A ``CONNECT`` and a key that has been worked on count none."""
+        """Do the work: count one execution. A ``CONNECT`` and a key that was executed before count none."""
         if self.request.method != "CONNECT":
             self._good = self._ledger.execute(self.request)
 
     def headers(self, headers: Headers) -> Headers:
-        """An answer's headers with those that every answer of this server carries."""
+        """Return the headers of a response, with those that every response of this server has."""
         given = {name.lower() for name, _ in headers}
         own: Headers = (("Date", http_date(self.now)), *self._standing)
         return (*(pair for pair in own if pair[0].lower() not in given), *headers)
@@ -60,7 +60,10 @@ class Exchange(ABC):
 
     @abstractmethod
     def start(self, status: int, headers: Headers, length: int | None) -> None:
-        """Send the head. ``length`` of the body to come; ``None`` for a body in chunks."""
+        """Send the head.
+
+        :param length: the bytes of the body; ``None`` for a chunked body.
+        """
 
     @abstractmethod
     def send(self, data: bytes) -> None:
@@ -68,18 +71,18 @@ class Exchange(ABC):
 
     @abstractmethod
     def end(self) -> None:
-        """Say that the body is complete."""
+        """End the body."""
 
     @abstractmethod
     def pause(self, seconds: float | None) -> None:
-        """Let time pass, for ever when ``None``."""
+        """Wait for so many seconds; ``None``: for ever."""
 
     @abstractmethod
     def close(self, how: How) -> None:
-        """End the whole connection."""
+        """End the connection."""
 
     def raw(self, data: bytes) -> None:
-        """HTTP/1.1 only: write bytes past the protocol."""
+        """HTTP/1.1 only: write bytes that need not be HTTP."""
         raise NotImplementedError
 
     def drop_next(self, how: How) -> None:

@@ -1,4 +1,4 @@
-"""Every way to misbehave towards one request or one connection, one frozen dataclass each, and their names.
+"""The faults: one frozen dataclass for each way to misbehave, and their names.
 
 >>> fault("429:date-skewed=2")
 Answer(status=429, headers=(), body=None, retry='date-skewed', wait=2.0, executes=None)
@@ -42,7 +42,7 @@ _EARLY: Final = {"unread": 0.0, "reading": 0.5, "read": 1.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Drop(Fault):
-    """No answer at all: the connection ends with the request unread, half read, or read and executed."""
+    """Send no response: end the connection with the request unread, half read, or read and executed."""
 
     when: Literal["unread", "reading", "read"] = "read"
     how: How = "rst"
@@ -59,7 +59,7 @@ class Drop(Fault):
 
 @dataclass(frozen=True)
 class Hang(Fault):
-    """Executes and never answers: the client's read timeout."""
+    """Execute, and never respond: the client runs into its read timeout."""
 
     def run(self, exchange: Exchange) -> None:
         exchange.execute()
@@ -68,7 +68,7 @@ class Hang(Fault):
 
 @dataclass(frozen=True)
 class CutHead(Fault):
-    """Executes and ends the connection in the middle of the answer's headers."""
+    """Execute, and end the connection in the middle of the response headers."""
 
     protocol = "http1"
 
@@ -80,7 +80,7 @@ class CutHead(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage(Fault):
-    """Executes and answers with something that is not HTTP."""
+    """Execute, and respond with bytes that are not HTTP."""
 
     protocol = "http1"
     data: bytes = b"\x00\x01 this is not HTTP\r\n\r\n"
@@ -93,7 +93,11 @@ class Garbage(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class Cut(Fault):
-    """Begins ``answer`` and ends the connection ``at`` this share of its body (0.0 to 1.0)."""
+    """Begin a response, and end the connection within its body.
+
+    :param answer: the response.
+    :param at: the share of the body that is sent, 0.0 to 1.0.
+    """
 
     answer: Answer = field(default_factory=Answer)
     at: float = 0.5
@@ -108,7 +112,11 @@ class Cut(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class Stall(Fault):
-    """Begins ``answer`` and falls silent ``at`` this share of its body: the client's read timeout, in the body."""
+    """Begin a response, and send nothing more after a share of its body: the client runs into its read timeout.
+
+    :param answer: the response.
+    :param at: the share of the body that is sent, 0.0 to 1.0.
+    """
 
     answer: Answer = field(default_factory=Answer)
     at: float = 0.5
@@ -121,7 +129,12 @@ class Stall(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class Drip(Fault):
-    """Sends ``answer``'s body in pieces of ``size`` bytes, ``interval`` seconds apart: no read timeout ever fires."""
+    """Send the body of a response in small pieces, so that no read timeout fires.
+
+    :param answer: the response.
+    :param size: the bytes of one piece.
+    :param interval: seconds between two pieces.
+    """
 
     answer: Answer = field(default_factory=Answer)
     size: int = 16
@@ -138,10 +151,11 @@ class Drip(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class Stale(Fault):
-    """Answers well, promising to keep the connection, and closes it: at once (``fin``), or in a race (``rst``).
+    """Send a good response that keeps the connection alive, and close the connection: at once (``fin``), or when the
+    next request arrives (``rst``).
 
-    The race is lost by the client: its next request on the connection meets a reset, unread, not executed, not in
-    ``requests``, and not counted in the script.
+    With ``rst`` the next request on the connection is reset. It is not read, not executed, not in ``requests``, and
+    takes no entry of the script.
     """
 
     protocol = "http1"
@@ -174,10 +188,10 @@ class ResetStream(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class GoAway(Fault):
-    """HTTP/2 GOAWAY and the end of the connection: before this stream was looked at, or after it was executed.
+    """HTTP/2 GOAWAY, and the end of the connection: before the stream was processed, or after it was executed.
 
-    httpcore itself repeats what a GOAWAY did not cover, unless it is the connection's first stream; so use it in a
-    list: on every request it never ends.
+    httpcore itself repeats a request that the GOAWAY did not cover, unless it is the first stream of the connection.
+    Use this fault in a list: a server with this fault for every request never ends the call.
     """
 
     protocol = "http2"
@@ -191,7 +205,7 @@ class GoAway(Fault):
 
 @dataclass(frozen=True)
 class ResetConnection(ConnectionFault):
-    """Accepts the connection and resets it."""
+    """Accept the connection, and reset it."""
 
     def run(self, wire: Wire) -> None:
         wire.close("rst")
@@ -199,7 +213,7 @@ class ResetConnection(ConnectionFault):
 
 @dataclass(frozen=True)
 class Silence(ConnectionFault):
-    """Accepts the connection and says nothing: with TLS, a handshake that hangs."""
+    """Accept the connection, and send nothing. With TLS, the handshake hangs."""
 
     def run(self, wire: Wire) -> None:
         wire.pause(None)
@@ -207,7 +221,7 @@ class Silence(ConnectionFault):
 
 @dataclass(frozen=True)
 class PlainText(ConnectionFault):
-    """Answers the first bytes, whatever they are, with HTTP in plain text: to a TLS client, a port without TLS."""
+    """Respond to the first bytes with HTTP in plain text. For a TLS client this is a port without TLS."""
 
     def run(self, wire: Wire) -> None:
         wire.fill()
@@ -243,19 +257,22 @@ FAULTS: Final[Mapping[str, Fault | ConnectionFault]] = MappingProxyType(
         "goaway-late": GoAway(processed=True),
         "slow-error": Drip(answer=Answer(503)),
         "big-error": Answer(500, body=b"x" * 1_048_576),
-        # after the answer
+        # after the response
         "stale": Stale(),
         "stale-race": Stale(how="rst"),
     }
 )
-"""The faults by name. Beside them every status is a name (``"503"``), alone, with the headers of a form
-(``"429:ms"``), or with its seconds too (``"429:date=2"``)."""
+"""The faults by name. Every status is a name too: alone (``"503"``), with headers that ask for a wait (``"429:ms"``),
+or with the seconds of that wait (``"429:date=2"``)."""
 
 _STATUS: Final = re.compile(r"([2-5]\d\d)(?::([a-z-]+)(?:=(\d+(?:\.\d+)?))?)?")
 
 
 def fault(name: str) -> Fault | ConnectionFault:
-    """The fault of this name. Raises :class:`~flexmw.errors.ConfigError` where there is none."""
+    """Return the fault of a name.
+
+    :raises ConfigError: no fault has the name.
+    """
     if name in FAULTS:
         return FAULTS[name]
     if (match := _STATUS.fullmatch(name)) is not None:

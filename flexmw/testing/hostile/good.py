@@ -1,4 +1,4 @@
-"""What the hostile server answers when it behaves: the JSON that the SDK behind each path can parse.
+"""Good responses: JSON, or server-sent events, that the SDK of each path can parse.
 
 >>> from flexmw.testing.hostile.received import Received
 >>> answer_to(Received(method="POST", target="/v1/chat/completions"), 1).body[:27]
@@ -36,7 +36,11 @@ class Good:
 
 
 def answer_to(request: Received, execution: int) -> Good:
-    """The good answer; ``execution`` is part of its id, so that a test sees whose answer a client got."""
+    """Return the good response.
+
+    :param execution: the number of the execution. It is part of the response's id, so that a test sees which
+        execution a client got the response of.
+    """
     path = request.path.rstrip("/")
     if _wants_stream(request):
         for suffix, events in _STREAMS.items():

@@ -1,4 +1,4 @@
-"""HTTP/1.1 (RFC 9112) from the raw bytes, as far as a test server needs it: heads, both body framings, pipelining."""
+"""HTTP/1.1 (RFC 9112) for a test server: heads, both body framings and pipelining."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ class Malformed(Exception):
 
 
 def read_head(wire: Wire, *, connection: int, clock: Clock) -> Received:
-    """The next request without its body. Raises Malformed, and Gone where the client ends the connection."""
+    """Read the next request without its body.
+
+    :raises Malformed: the bytes are not HTTP/1.1.
+    :raises Gone: the client ends the connection.
+    """
     while (end := wire.buffer.find(b"\r\n\r\n")) < 0:
         if len(wire.buffer) > _LIMIT or (wire.buffer and not chr(wire.buffer[0]).isalpha()):
             raise Malformed
@@ -50,7 +54,7 @@ def read_head(wire: Wire, *, connection: int, clock: Clock) -> Received:
 
 
 class Http1Exchange(Exchange):
-    """One request on a connection. ``over`` says afterwards that the connection cannot carry another."""
+    """One request on a connection. ``over`` is True if the connection cannot carry another request after it."""
 
     protocol = "http1"
 
@@ -138,7 +142,7 @@ class Http1Exchange(Exchange):
         return len(body)
 
     def _read_chunks(self, body: bytearray, *, whole: bool) -> bool:
-        """Append the chunks, or the first one alone; whether that was the whole body."""
+        """Read the chunks, or the first chunk alone. Return whether that was the whole body."""
         while size := int(self._line().partition(b";")[0], 16):
             body += self._wire.take(size)
             self._line()
@@ -157,7 +161,7 @@ class Http1Exchange(Exchange):
 
 
 def speaks_http2(wire: Wire) -> bool:
-    """Whether the connection begins with HTTP/2's preface; reads no further than needed to know."""
+    """Return whether the connection begins with the preface of HTTP/2. It reads only the bytes that decide."""
     while PREFACE.startswith(wire.buffer) and len(wire.buffer) < len(PREFACE):
         wire.fill()
     return wire.buffer.startswith(PREFACE)

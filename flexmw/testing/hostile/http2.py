@@ -1,4 +1,4 @@
-"""HTTP/2 (RFC 9113) by the ``h2`` package: one connection, a thread for each of its requests."""
+"""HTTP/2 (RFC 9113) with the ``h2`` package: one connection, and one thread for each of its requests."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ __all__ = ["Http2Connection", "Http2Exchange"]
 
 
 class Http2Connection:
-    """Reads frames and hands every request to ``serve`` in a thread of its own.
+    """Reads frames, and calls ``serve`` for every request in a thread of its own.
 
-    The protocol state and the socket are touched under one lock only: neither h2 nor a TLS connection is thread-safe.
+    One lock protects the protocol state and the socket: neither h2 nor a TLS connection is thread-safe.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Http2Connection:
             self._wire.close(self._how)
 
     def flush(self) -> None:
-        """Send what h2 has ready; the lock is held."""
+        """Send the bytes that h2 has ready. The caller holds the lock."""
         if data := self.h2.data_to_send():
             self._wire.send(data)
 
     def end(self, how: How) -> None:
-        """From a request's thread, the lock held: let the reader close the connection."""
+        """Let the reader close the connection. A request's thread calls it and holds the lock."""
         self._how, self.gone = how, True
         self.changed.notify_all()
         self._wire.wake(reading_only=True)
@@ -142,7 +142,7 @@ class Http2Connection:
 
 
 class Http2Exchange(Exchange):
-    """One stream. ``body``, ``ended`` and ``cancelled`` are the connection's to set, under its lock."""
+    """One stream. The connection sets ``body``, ``ended`` and ``cancelled`` under its lock."""
 
     protocol = "http2"
 
@@ -199,7 +199,7 @@ class Http2Exchange(Exchange):
             self._connection.end("fin")
 
     def _send_some(self, data: bytes) -> int:
-        """As much as the client's flow-control window takes now; waits until that is something."""
+        """Wait until the client's flow-control window is open, and return how many bytes it takes."""
         h2 = self._connection.h2
         with self._connection.changed:
             self._until(lambda: h2.local_flow_control_window(self._number) > 0)
@@ -217,7 +217,10 @@ class Http2Exchange(Exchange):
             self._connection.flush()
 
     def _until(self, ready: Callable[[], bool], timeout: float | None = None) -> None:
-        """Wait, the lock held, until ``ready``; raises Gone once the stream or the connection has ended."""
+        """Wait until ``ready``. The caller holds the lock.
+
+        :raises Gone: the stream or the connection has ended.
+        """
         self._connection.changed.wait_for(lambda: self._lost or ready(), timeout)
         if self._lost:
             raise Gone

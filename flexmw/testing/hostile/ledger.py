@@ -1,4 +1,4 @@
-"""The counts: what arrived, what was executed, which idempotency keys are known."""
+"""The counts of the server: requests, executions, connections, and the idempotency keys that it knows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _Key: TypeAlias = tuple[str | None, str]
 
 
 class Ledger:
-    """Thread-safe counts that can be waited for. With ``dedup`` it honours ``Idempotency-Key``, per Authorization."""
+    """Thread-safe counts that a test can wait for.
+
+    :param dedup: honour ``Idempotency-Key``, for each ``Authorization`` separately.
+    """
 
     def __init__(self, *, dedup: bool) -> None:
         self._changed = Condition()
@@ -38,7 +41,7 @@ class Ledger:
             return tuple(self._executed)
 
     def open(self) -> int:
-        """Count a connection; its number, from 1."""
+        """Count a connection, and return its number, from 1."""
         with self._changed:
             self._connections += 1
             self._changed.notify_all()
@@ -55,7 +58,7 @@ class Ledger:
             self._changed.notify_all()
 
     def execute(self, request: Received) -> Good:
-        """Count an execution, unless the request's key is known; the good answer in both cases."""
+        """Count an execution, unless the key of the request is known. Return the good response."""
         key = self._key(request)
         with self._changed:
             if key is not None and key in self._done:
@@ -68,13 +71,13 @@ class Ledger:
             return good
 
     def known(self, request: Received) -> tuple[Received, Good] | None:
-        """The request that was executed under the same key, and its good answer."""
+        """Return the request that was executed with the same key, and its good response."""
         key = self._key(request)
         with self._changed:
             return None if key is None else self._done.get(key)
 
     def forget(self) -> None:
-        """Start counting anew; connections that are still open stay counted."""
+        """Set the counts to zero, except the count of open connections."""
         with self._changed:
             self._requests.clear()
             self._executed.clear()

@@ -1,4 +1,4 @@
-"""Loopback ports that belong to this process before, between and after anything listens on them.
+"""Loopback ports that stay reserved for this process, also while nothing listens on them.
 
 >>> import socket
 >>> with closed_port() as url:
@@ -24,10 +24,11 @@ HOST: Final = "127.0.0.1"
 
 
 class Port:
-    """A TCP port of 127.0.0.1 (any free one if no number is given), kept by a socket that is bound and never listens,
-    so that nobody else gets it.
+    """A TCP port of 127.0.0.1: the given one, or any free one.
 
-    A child process that sets SO_REUSEADDR or SO_REUSEPORT, as servers do, can listen on it meanwhile.
+    A socket that is bound and never listens reserves the port, so that no other process gets it.
+
+    A child process that sets SO_REUSEADDR or SO_REUSEPORT, as servers do, can listen on the port at the same time.
     Where the system has no SO_REUSEPORT (Windows) the port is only kept while something listens on it.
     """
 
@@ -38,13 +39,13 @@ class Port:
             self._keeper.close()
 
     def listen(self) -> socket.socket:
-        """A new listening socket on this port; connections are refused again once it is closed."""
+        """Return a new listening socket on this port. Connections are refused again once it is closed."""
         listener = _bound(self.number)
         listener.listen(128)
         return listener
 
     def release(self) -> None:
-        """Give the port back."""
+        """Release the port."""
         self._keeper.close()
 
     def __enter__(self) -> Self:
@@ -66,7 +67,7 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """Refuse from now on. Connections that were not accepted yet are reset by the system."""
+        """Refuse connections from now on. The system resets connections that were not accepted yet."""
         self._wake.close()
         self._thread.join()
         self._sock.close()
@@ -87,7 +88,7 @@ class Listener:
 
 @contextmanager
 def closed_port() -> Generator[str]:
-    """The URL of a port that refuses every connection for as long as the block runs."""
+    """Yield the URL of a port that refuses every connection while the block runs."""
     with Port() as port:
         yield f"http://{HOST}:{port.number}"
 

@@ -1,4 +1,4 @@
-"""What the hostile server writes down about one request.
+"""The record of one request that the server has received.
 
 >>> request = Received(method="POST", target="/v1/models?limit=2", headers=(("Accept", "*/*"),))
 >>> request.path, request.query, request.header("accept")
@@ -17,12 +17,17 @@ __all__ = ["Received"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """One request, as far as it was read.
+    """The part of one request that was read.
 
-    ``target`` is the request target as sent: a path, a whole URL from a client that uses the server as its proxy, or
-    ``host:port`` of a ``CONNECT``. ``headers`` keep their order, case and duplicates (HTTP/2 sends lower case).
-    ``complete`` is false where the fault or the client ended the body early. ``connection`` counts from 1, ``stream``
-    is the HTTP/2 stream or 0. ``arrived`` is the clock's monotonic time at which the head was complete.
+    :param method: the request method.
+    :param target: the request target as sent: a path, a whole URL from a client that uses the server as its proxy, or
+        the ``host:port`` of a ``CONNECT``.
+    :param headers: in their order, with case and duplicates (HTTP/2 sends lower case).
+    :param body: the bytes that were read.
+    :param complete: False if the fault or the client ended the body early.
+    :param connection: the number of the connection, from 1.
+    :param stream: the HTTP/2 stream; 0 with HTTP/1.1.
+    :param arrived: when the head was complete, in seconds of the monotonic clock.
     """
 
     method: str
@@ -36,22 +41,25 @@ class Received:
 
     @property
     def path(self) -> str:
-        """The path without the query, for every form of target; empty for a ``CONNECT``."""
+        """The path without the query; empty for a ``CONNECT``."""
         return "" if self.method == "CONNECT" else urlsplit(self.target).path
 
     @property
     def query(self) -> str:
-        """What follows the question mark, undecoded."""
+        """The query without the question mark, not decoded."""
         return "" if self.method == "CONNECT" else urlsplit(self.target).query
 
     def header(self, name: str) -> str | None:
-        """The first value of a header; ``None`` where it was not sent."""
+        """Return the first value of a header; ``None`` if it was not sent."""
         return next(iter(self.header_values(name)), None)
 
     def header_values(self, name: str) -> tuple[str, ...]:
-        """Every value of a header, in order."""
+        """Return every value of a header, in order."""
         return tuple(value for key, value in self.headers if key.lower() == name.lower())
 
     def json(self) -> Any:
-        """The body as JSON; raises ``ValueError`` where it is none."""
+        """Return the body as JSON.
+
+        :raises ValueError: the body is not JSON.
+        """
         return json.loads(self.body)

@@ -1,4 +1,4 @@
-"""The answer of a server that honours ``Idempotency-Key`` to a key that it knows."""
+"""The response to a known ``Idempotency-Key``, of a server that honours keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REUSED = ErrorBody(
 
 @dataclass(frozen=True)
 class Replay(Fault):
-    """The stored answer again, or 422 where the request is another one (draft-ietf-httpapi-idempotency-key-header)."""
+    """The stored response again, or 422 if the request differs (draft-ietf-httpapi-idempotency-key-header)."""
 
     first: Received
     good: Good
@@ -29,8 +29,10 @@ class Replay(Fault):
     def run(self, exchange: Exchange) -> None:
         again, first = exchange.request, self.first
         if (again.method, again.target, again.body) != (first.method, first.target, first.body):
-            answer = Answer(422, headers=(("Content-Type", "application/json"),), body=_REUSED.encode(), executes=False)
+            response = Answer(
+                422, headers=(("Content-Type", "application/json"),), body=_REUSED.encode(), executes=False
+            )
         else:
             headers = (("Content-Type", self.good.content_type), ("Idempotent-Replayed", "true"))
-            answer = Answer(200, headers=headers, body=self.good.body, executes=False)
-        answer.run(exchange)
+            response = Answer(200, headers=headers, body=self.good.body, executes=False)
+        response.run(exchange)

@@ -1,4 +1,4 @@
-"""What to do next: a fault for every request, a list of them, or a function that chooses.
+"""The script of the server: one fault for every request, a list of faults, or a function that chooses one.
 
 >>> script = Script(["503", "rst"], then="ok")
 >>> script.for_request(), script.for_request(), script.for_request()
@@ -26,10 +26,10 @@ ScriptLike: TypeAlias = "Plan | Sequence[Plan] | Chooser"
 
 
 class Script:
-    """A plan that connections and requests of any thread take their faults from.
+    """The source of faults for the connections and requests of all threads.
 
-    A list is followed in order: a request takes the next entry that concerns a request, a new connection takes the
-    next entry if that one concerns connections. After a list comes ``then``.
+    A request takes the next fault of a request from the list. A new connection takes the next entry of the list if
+    that is a fault of a connection. After the list comes ``then``.
     """
 
     def __init__(self, script: ScriptLike, *, then: Plan) -> None:
@@ -46,12 +46,12 @@ class Script:
 
     @property
     def plans(self) -> list[Fault | ConnectionFault]:
-        """Every fault that is known in advance."""
+        """The faults that are known in advance."""
         always = self._always if isinstance(self._always, (Fault, ConnectionFault)) else self._then
         return [*self._queue, always, self._then]
 
     def for_connection(self) -> ConnectionFault | None:
-        """What happens to a new connection; ``None``: it is served."""
+        """Return the fault of a new connection; ``None``: it is served."""
         with self._lock:
             if self._queue:
                 if not isinstance(plan := self._queue[0], ConnectionFault):
@@ -62,7 +62,7 @@ class Script:
         return last if isinstance(last, ConnectionFault) else None
 
     def for_request(self) -> Fault | Chooser:
-        """What happens to a request whose head was read."""
+        """Return the fault of a request whose head was read, or the function that chooses one."""
         with self._lock:
             for index, plan in enumerate(self._queue):
                 if isinstance(plan, Fault):
@@ -73,7 +73,10 @@ class Script:
 
 
 def request_fault(choice: str | Fault | ConnectionFault | None) -> Fault:
-    """What a chooser returned, as a fault; ``None`` is a good answer. Raises ConfigError for anything else."""
+    """Return the fault that a function has chosen; ``None`` is a good response.
+
+    :raises ConfigError: the choice is not a fault of a request.
+    """
     plan = _plan("ok" if choice is None else choice)
     if isinstance(plan, ConnectionFault):
         raise ConfigError("script", choice, "a fault of a request: connection faults can only be named in advance")

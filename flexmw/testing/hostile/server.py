@@ -1,4 +1,4 @@
-"""The hostile server as its users see it: a context manager with a URL and counts."""
+"""The public class of the fault-injecting server: a context manager with a URL and counts."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _STOP_SECONDS: Final = 5.0
 
 
 class HostileServer:
-    """A server on a free port of 127.0.0.1 that misbehaves on order and counts what it executed.
+    """A server on a free port of 127.0.0.1 that misbehaves on request, and counts what it executed.
 
-    Used as a context manager, from any kind of code: it runs in threads. Leaving the block ends every connection and
-    every thread, hung clients included, and raises what a script's own function raised.
+    It is a context manager and runs in threads, so sync and async code can use it. The end of the block ends every
+    connection and every thread, also those of clients that hang, and raises what a function of the script has raised.
 
-    :param script: one fault for every request; or a list, followed in order; or a function from the
-        :class:`~flexmw.testing.hostile.Received` request to a fault (``None``: a good answer). A fault is a name of
-        :data:`~flexmw.testing.hostile.FAULTS`, a status such as ``"503"`` or ``"429:seconds=2"``, or an object.
-    :param then: what follows the end of a list; by default good answers.
-    :param tls: ``True`` for a certificate made on the fly (needs ``trustme``; see :meth:`client_context`), or a
-        context of your own.
+    :param script: one fault for every request; a list of faults; or a function that takes the
+        :class:`~flexmw.testing.hostile.Received` request and returns a fault (``None``: a good response). A fault is
+        a name of :data:`~flexmw.testing.hostile.FAULTS`, a status such as ``"503"`` or ``"429:seconds=2"``, or an
+        object.
+    :param then: the fault of every request after the end of a list. Default: good responses.
+    :param tls: ``True`` for a certificate made at run time (needs ``trustme``; see :meth:`client_context`), or a TLS
+        context.
     :param http2: speak HTTP/2 too, by ALPN or by prior knowledge (needs ``h2``).
-    :param dedup: honour ``Idempotency-Key``: a key that was executed is answered with the good answer, whatever the
-        script says next, and takes nothing from it.
-    :param key_ttl: advertise ``Idempotency-Key-TTL`` with these seconds on every answer.
-    :param clock: where ``Date``, the waits and the arrival times come from.
-
-    Raises :class:`~flexmw.errors.ConfigError` for a fault that does not exist or cannot happen here.
+    :param dedup: honour ``Idempotency-Key``: a request with a key that was executed gets the good response, and takes
+        no fault of the script.
+    :param key_ttl: send ``Idempotency-Key-TTL`` with this number of seconds on every response.
+    :param clock: the clock for ``Date``, waits and arrival times.
+    :raises ConfigError: a fault does not exist, or cannot happen on this server.
     """
 
     def __init__(
@@ -75,19 +75,19 @@ class HostileServer:
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:<port>``, or ``https``. No path, no slash at the end. Also the URL of the proxy."""
+        """``http://127.0.0.1:<port>``, or ``https``, without a path. It is also the URL of the proxy."""
         return f"{self._scheme}://{HOST}:{self.port}"
 
     @property
     def port(self) -> int:
-        """The port, from the moment that the block is entered."""
+        """The port; known once the block has begun."""
         if self._port is None:
             raise ConfigError("HostileServer", "not running", "a block around its use: with HostileServer() as server")
         return self._port.number
 
     @property
     def executions(self) -> int:
-        """How often the work was done: the request read to its end, and not refused."""
+        """How often the work was done. A request counts if it was read to its end and not refused."""
         return self._ledger.count("executions")
 
     @property
@@ -97,7 +97,7 @@ class HostileServer:
 
     @property
     def requests(self) -> tuple[Received, ...]:
-        """Every request whose head was read, in order; written down before the fault happens."""
+        """Every request whose head was read, in order; recorded before its fault happens."""
         return self._ledger.requests
 
     @property
@@ -107,31 +107,33 @@ class HostileServer:
 
     @property
     def open_connections(self) -> int:
-        """How many of them neither side has ended yet."""
+        """How many connections neither side has ended yet."""
         return self._ledger.count("connections") - self._ledger.count("closed")
 
     def wait_for(self, n: int = 1, what: Count = "executions", *, timeout: float = 5.0) -> None:
         """Block until there are ``n`` ``"executions"``, ``"requests"``, ``"connections"`` or ``"closed"`` connections.
 
-        Raises ``TimeoutError`` with all four counts after ``timeout`` seconds. In a task, run it in a thread.
+        In a task, run it in a thread.
+
+        :raises TimeoutError: after ``timeout`` seconds; the message has all four counts.
         """
         self._ledger.wait_for(n, what, timeout)
 
     def follow(self, script: ScriptLike) -> None:
-        """Put another script in the place of the one that is running. The counts go on."""
+        """Replace the script. The counts go on."""
         self._service.script = self._checked(script)
 
     def forget(self) -> None:
-        """Start counting anew; keys are forgotten, too, and connections that are open stay counted."""
+        """Set the counts to zero, except that of open connections, and forget the idempotency keys."""
         self._ledger.forget()
 
     def client_context(self) -> ssl.SSLContext:
-        """What a client needs to trust this server, also as the host behind a ``CONNECT``: for ``verify=``."""
+        """Return a TLS context that trusts this server, also as the host behind a ``CONNECT``: for ``verify=``."""
         return self._encryption.authority.client_context()
 
     @contextmanager
     def refusing(self) -> Generator[None]:
-        """Refuse every new connection for as long as the block runs. Open ones live on."""
+        """Refuse every new connection while the block runs. Open connections stay open."""
         self._unlisten()
         try:
             yield

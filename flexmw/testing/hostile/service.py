@@ -1,4 +1,4 @@
-"""The serving side of the hostile server: one thread per connection, from the accept to the last byte."""
+"""The serving part of the fault-injecting server: one thread for each connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent
 
 
 class Service:
-    """Serves every accepted connection by the script. ``errors`` are those of a script's own functions and faults."""
+    """Serves every accepted connection by the script. ``errors`` are what functions and faults of the script raised."""
 
     def __init__(
         self, script: Script, ledger: Ledger, *, encryption: Encryption, clock: Clock, standing: Headers
@@ -48,7 +48,10 @@ class Service:
         thread.start()
 
     def stop(self, timeout: float) -> list[str]:
-        """End every connection, whatever hangs in it; the names of the threads that did not end in time."""
+        """End every connection, and return the names of the threads that did not end in time.
+
+        :param timeout: seconds to wait for each thread.
+        """
         with self._lock:
             live = list(self._live.values())
         for wire, _ in live:

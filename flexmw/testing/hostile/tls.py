@@ -1,4 +1,4 @@
-"""TLS for a test server: certificates made on the fly by ``trustme``, or a context of the caller's own."""
+"""TLS of the test server: certificates that ``trustme`` makes at run time, or a TLS context of the caller."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["Authority", "Encryption"]
 
 
 class Authority:
-    """A certificate authority that exists for one server. Raises ConfigError where ``trustme`` is not installed."""
+    """The certificate authority of one server.
+
+    :raises ConfigError: ``trustme`` is not installed.
+    """
 
     def __init__(self) -> None:
         try:
@@ -28,21 +31,27 @@ class Authority:
         self._ca = trustme.CA()
 
     def server_context(self, *names: str, protocols: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
-        """The server side for these host names and addresses; ``protocols`` are offered by ALPN, best first."""
+        """Return the TLS context of a server.
+
+        :param protocols: offered by ALPN, best first.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._ca.issue_cert(*names).configure_cert(context)
         context.set_alpn_protocols(list(protocols))
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """The client side: trusts this authority and nothing else."""
+        """Return the TLS context of a client that trusts this authority and no other."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._ca.configure_trust(context)
         return context
 
 
 class Encryption:
-    """How one server encrypts. ``context`` is its own, ``None`` for a plain port; ``http2``: it may speak that, too."""
+    """The TLS settings of one server.
+
+    ``context`` is the server's own; ``None`` for a port without TLS. ``http2``: whether it offers HTTP/2.
+    """
 
     def __init__(self, tls: bool | ssl.SSLContext, *, http2: bool) -> None:
         self.http2 = http2
@@ -58,7 +67,7 @@ class Encryption:
 
     @property
     def authority(self) -> Authority:
-        """Made at the first use: a plain port needs certificates behind a ``CONNECT`` only."""
+        """The authority. It is made on first use, because a port without TLS needs it behind a ``CONNECT`` only."""
         if isinstance(self._tls, ssl.SSLContext):
             raise ConfigError("HostileServer(tls=...)", self._tls, "True: a certificate that is made here")
         with self._lock:
@@ -66,7 +75,7 @@ class Encryption:
             return self._authority
 
     def tunnel(self, wire: Wire, target: str) -> None:
-        """Speak TLS as ``target``, ``host:port``, on a connection that was plain until now."""
+        """Perform a TLS handshake as ``target`` (``host:port``) on a connection without TLS."""
         if self.context is not None:
             raise ConfigError("HostileServer(tls=...)", self._tls, "False for a proxy: TLS inside of TLS is not built")
         wire.secure(self.authority.server_context(target.rpartition(":")[0].strip("[]")))

@@ -1,4 +1,4 @@
-"""Every form in which a server asks a client to wait, or to stay away, as a table of names.
+"""Headers that ask a client to wait, or not to come back: a table of their forms, by name.
 
 >>> render("duplicate", wait=1.0, now=0.0)
 (('Retry-After', '1'), ('Retry-After', '3'))
@@ -24,7 +24,7 @@ _HOUR: Final = 3600.0
 
 
 def http_date(seconds: float) -> str:
-    """Unix seconds as an HTTP date (RFC 9110 section 5.6.7), cut to whole seconds."""
+    """Return Unix seconds as an HTTP date (RFC 9110 section 5.6.7), rounded down."""
     return formatdate(math.floor(seconds), usegmt=True)
 
 
@@ -79,7 +79,7 @@ WAITS: Final[Mapping[str, Callable[[float, float], Headers]]] = MappingProxyType
         "should-not-retry": lambda wait, now: (("x-should-retry", "false"),),
     }
 )
-"""Name -> headers, from the seconds to wait and the wall clock.
+"""By name, a function of the seconds to wait and the Unix time that returns headers.
 
 ``date-skewed`` and ``date-behind`` come from a server whose clock is an hour off, its ``Date`` included. ``huge`` is
 31 years, ``digits`` 400 digits. ``duplicate`` adds a second line of two seconds more. ``reset`` is a Unix time,
@@ -88,7 +88,13 @@ WAITS: Final[Mapping[str, Callable[[float, float], Headers]]] = MappingProxyType
 
 
 def render(form: str, *, wait: float, now: float) -> Headers:
-    """The headers of one form. Raises :class:`~flexmw.errors.ConfigError` for a name that is not in the table."""
+    """Return the headers of one form.
+
+    :param form: a name of :data:`WAITS`.
+    :param wait: seconds to wait.
+    :param now: Unix seconds.
+    :raises ConfigError: the table does not have the name.
+    """
     try:
         headers = WAITS[form]
     except KeyError:

@@ -1,4 +1,4 @@
-"""One accepted connection: a blocking socket that can be cut in any way, and woken from another thread.
+"""One accepted connection: a blocking socket that can be ended in any way, and interrupted by another thread.
 
 >>> import socket
 >>> ours, theirs = socket.socketpair()
@@ -25,7 +25,7 @@ from typing import Final, Literal, TypeAlias
 __all__ = ["Gone", "How", "Wire"]
 
 How: TypeAlias = Literal["fin", "rst"]
-"""How a connection ends: orderly, or with a reset that throws away what is under way."""
+"""How a connection ends: orderly (FIN), or with a reset (RST) that loses the bytes on their way."""
 
 _BLOCK: Final = 65536
 _INSTANT: Final = 1e-6  # a timeout of zero would mean non-blocking
@@ -34,11 +34,11 @@ _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Gone(Exception):
-    """The client has left, or the server is being stopped: there is nobody to answer. Faults let it pass."""
+    """The client has left, or the server is being stopped. Faults do not catch it."""
 
 
 class Wire:
-    """A connection with what was read ahead of need in ``buffer``. One thread reads; any thread may :meth:`wake`."""
+    """A connection. ``buffer`` holds bytes that were read early. One thread reads; any thread may call :meth:`wake`."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.buffer = bytearray()
@@ -49,11 +49,17 @@ class Wire:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def fill(self) -> None:
-        """Wait for more bytes. Raises :class:`Gone` at the end of the stream."""
+        """Wait for more bytes.
+
+        :raises Gone: at the end of the stream.
+        """
         self._receive(None)
 
     def take(self, size: int) -> bytes:
-        """Exactly ``size`` bytes. Raises :class:`Gone` where fewer come; these stay in ``buffer``."""
+        """Return exactly ``size`` bytes.
+
+        :raises Gone: fewer bytes came; they stay in ``buffer``.
+        """
         while len(self.buffer) < size:
             self.fill()
         data = bytes(self.buffer[:size])
@@ -61,20 +67,26 @@ class Wire:
         return data
 
     def pause(self, seconds: float | None) -> None:
-        """Let time pass, for ever when ``None``. Raises :class:`Gone` as soon as the client leaves."""
+        """Wait for so many seconds; ``None``: for ever.
+
+        :raises Gone: the client leaves.
+        """
         end = None if seconds is None else time.monotonic() + seconds
         while self._receive(None if end is None else max(end - time.monotonic(), _INSTANT)):
             pass
 
     def send(self, data: bytes) -> None:
-        """Write all of it. Raises :class:`Gone` where the client takes no more."""
+        """Write all bytes.
+
+        :raises Gone: the client has ended the connection.
+        """
         try:
             self._sock.sendall(data)
         except OSError as error:
             raise Gone from error
 
     def wait_readable(self) -> None:
-        """Wait until :meth:`drain` has something to say, without touching the TLS state."""
+        """Wait until :meth:`drain` can return, without changing the TLS state."""
         with selectors.DefaultSelector() as selector:
             try:
                 selector.register(self._sock, selectors.EVENT_READ)
@@ -83,7 +95,10 @@ class Wire:
             selector.select()
 
     def drain(self) -> bytes:
-        """Everything that is there now, without waiting. Raises :class:`Gone` where that is the end of the stream."""
+        """Return the bytes that have arrived, without waiting.
+
+        :raises Gone: there are none, because the stream has ended.
+        """
         data = bytes(self.buffer)
         self.buffer.clear()
         try:
@@ -101,7 +116,10 @@ class Wire:
         raise Gone
 
     def secure(self, context: ssl.SSLContext) -> str | None:
-        """Answer a TLS handshake; the protocol that ALPN chose. Raises :class:`Gone` where it fails."""
+        """Perform a TLS handshake, and return the protocol that ALPN chose.
+
+        :raises Gone: the handshake fails.
+        """
         try:
             with self._lock:
                 secured = context.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
@@ -112,7 +130,8 @@ class Wire:
             raise Gone from error
 
     def close(self, how: How) -> None:
-        """End the connection. Only the reading thread may: a read that is under way would keep the socket open."""
+        """End the connection. Only the reading thread may call it: a read in another thread would keep the socket
+        open."""
         with self._lock:
             if self._closed:
                 return
@@ -126,7 +145,7 @@ class Wire:
             self._sock.close()
 
     def wake(self, *, reading_only: bool = False) -> None:
-        """From any thread: make whoever is blocked on this connection raise :class:`Gone`."""
+        """From any thread: make the thread that waits for this connection raise :class:`Gone`."""
         with self._lock, contextlib.suppress(OSError):
             if not self._closed:
                 socket.socket.shutdown(self._sock, socket.SHUT_RD if reading_only else socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Checks of what becomes of an answer: its form, its headers, its stream, its failure, its time."""
+"""Conformance checks of the response: its form, headers, stream, failure and latency."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flexmw.testing.visit import Visit, grammar, http_scope
 __all__ = ["header_forms", "latency", "plain", "raise_after", "raise_before", "streaming"]
 
 ROUNDS: Final = 20
-"""At most: as soon as one round is quick enough, there is nothing to report."""
+"""Measurements of the latency, at most. The first one that is low enough ends the check."""
 
 
 async def plain(wrap: Wrap, headers: Headers) -> list[str]:
