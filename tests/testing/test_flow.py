@@ -275,7 +275,8 @@ def test_a_component_without_a_client_face_is_refused() -> None:
 
 def test_play_shows_the_effects_of_a_flow() -> None:
     played = play(flexmw.Retry(attempts=2), [429, 200], httpx2.Request("GET", "https://api.test/"))
-    assert [type(effect).__name__ for effect in played.effects] == ["Send", "Discard", "Emit", "Sleep", "Send"]
+    names = [type(effect).__name__ for effect in played.effects]
+    assert names == ["Send", "Discard", "Emit", "Sleep", "Send", "Follow"]
     assert played.answer is played.responses[1]
     assert played.discarded == [played.responses[0]]
 
