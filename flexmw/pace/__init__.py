@@ -2,7 +2,7 @@
 
 >>> from flexmw.pace import Pace
 >>> Pace(max_wait=30.0)
-Pace(patience=5.0, max_wait=30.0)
+Pace(patience=5.0, max_wait=30.0, key=None)
 """
 
 from __future__ import annotations

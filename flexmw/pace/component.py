@@ -1,11 +1,12 @@
 """The component ``Pace``: its options, and the registry of states that they open.
 
 >>> Pace(max_wait=30.0)
-Pace(patience=5.0, max_wait=30.0)
+Pace(patience=5.0, max_wait=30.0, key=None)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request
-from flexmw.kit.options import check, documented, option, seconds
+from flexmw.kit.options import check, documented, function, option, optional, seconds
 from flexmw.kit.store_url import parse
 from flexmw.pace.flow import PacedCall
 from flexmw.pace.registry import SCHEMES, PaceRegistry
@@ -26,12 +27,17 @@ class Pace:
     """Delay requests until the server is certain to admit them, instead of collecting 429 responses.
 
     Pace reads the rate-limit headers of every response, in the formats of :mod:`flexmw.contract`. It keeps one state
-    for each origin and credential. All clients, threads and tasks of a process share it; with ``storage`` several
-    processes do. Before the first response one request is sent and the others wait for its response. A server that
-    sends no such headers is not slowed down after that.
+    for each origin, credential and bucket. All clients, threads and tasks of a process share it; with ``storage``
+    several processes do. Before the first response of an origin one request is sent and the others wait for its
+    response. A server that sends no such headers is not slowed down after that.
 
-    No request is refused, in whatever order and number requests arrive, on three conditions: nobody else uses the
-    credential, each request counts as one, and the server's numbers are true. ``flexmw.pace.window`` explains how.
+    ``flexmw.pace.buckets`` explains which requests count in one bucket. No request waits for the reset of another
+    bucket. While the bucket of a class of requests is unknown, its requests count in a bucket that is known. If they
+    would have to wait there, one request of the class is sent at once, and the others wait for its response.
+
+    No request is refused, in whatever order and number requests arrive, on four conditions: the bucket of its class is
+    known, nobody else uses the credential, each request counts as one, and the server's numbers are true. That one
+    request of an unknown class can be refused. ``flexmw.pace.window`` explains how.
 
     Put ``Pace`` inside ``Retry``, so that Pace delays every attempt. In the opposite order it delays the first attempt
     only, and Retry's further attempts go to the server without a delay; that order is not refused, because client
@@ -49,7 +55,10 @@ class Pace:
     :param pepper: Secret key of the hash under which the store knows a credential; the same in every process. ``None``
         takes ``FLEXMW_PEPPER`` from the environment, else a fixed label. Value: a text, bytes or None. Default:
         ``None``.
-    :raises ConfigError: for any option that cannot work.
+    :param key: Function of the request that returns the name of its bucket. The names decide alone; Pace reads no
+        bucket from paths, bodies or headers. ``None``: by `x-ratelimit-resource`, per model, or per path. Value: a
+        function, or None. Default: ``None``.
+    :raises ConfigError: for any option that cannot work; from the call, if ``key`` returns no text.
     """
 
     name: ClassVar[str] = "pace"
@@ -84,6 +93,12 @@ class Pace:
         "`FLEXMW_PEPPER` from the environment, else a fixed label.",
         secret=True,
     )
+    key: Callable[[Any], str] | None = option(
+        None,
+        optional(function),
+        doc="Function of the request that returns the name of its bucket. The names decide alone; Pace reads no bucket "
+        "from paths, bodies or headers. `None`: by `x-ratelimit-resource`, per model, or per path.",
+    )
     clock: Clock = option(SYSTEM, hidden=True)
 
     def __post_init__(self) -> None:
@@ -100,4 +115,4 @@ class Pace:
 
     def flow(self, request: Request) -> Flow:
         """Wait for a turn, send the request, and record what the response reports."""
-        return PacedCall(request, self._registry, max_wait=self.max_wait, clock=self.clock).run()
+        return PacedCall(request, self._registry, max_wait=self.max_wait, clock=self.clock, key=self.key).run()

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple
 
+from flexmw.pace.buckets import PATHS
 from flexmw.pace.window import MARGIN, POLL, RateReading, WindowEstimate
 
 __all__ = ["InFlight", "PaceState"]
@@ -78,6 +79,7 @@ class PaceState:
     An object is not safe for threads: its owner holds a lock.
 
     :param patience: seconds for which other requests wait for the first response, at most.
+    :param bucket: name of the bucket that the state belongs to; empty until a response has named it.
     :param learned: a response has shown whether the server reports limits.
     :param probe_until: until when other requests wait for the first response.
     :param blocked_until: until when the server refuses requests.
@@ -88,6 +90,7 @@ class PaceState:
     """
 
     patience: float
+    bucket: str = ""
     learned: bool = False
     probe_until: float = -inf
     blocked_until: float = -inf
@@ -135,13 +138,72 @@ class PaceState:
         # InFlight can be older than a state that was forgotten and began anew.
         others = max(0, self.sent - flight.finished_before - 1)
         self._remove(flight.expires)
+        self._record(now, flight.sent_at, others, reading, retry_after)
+
+    def join(
+        self,
+        *,
+        sent_at: float,
+        now: float,
+        uncounted: int | None,
+        reading: RateReading | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """Record the response to a request that took its turn in the state of another bucket.
+
+        :param sent_at: when the request was sent.
+        :param now: when the response arrived.
+        :param uncounted: number of further requests without a response that took their turn there and may count here;
+            ``None``: an earlier call has counted this request here.
+        :param reading: as for :meth:`finish`.
+        :param retry_after: as for :meth:`finish`.
+        """
+        others = self.sent + (uncounted or 0)
+        self.sent += 1
+        self.finished += 1
+        if uncounted is not None:
+            for estimate in self.estimates.values():
+                estimate.available = max(0, estimate.available - 1 - uncounted)
+        self._record(now, sent_at, others, reading, retry_after)
+
+    def accepts(self, bucket: str, *, sent_at: float, now: float, reading: RateReading | None, is_known: bool) -> bool:
+        """True if a response counts against the bucket of this state. A state without a bucket takes its name.
+
+        :param bucket: name of the bucket of the response; ``""``: the limit decides.
+        :param sent_at: when the request was sent.
+        :param now: when the response arrived.
+        :param reading: the limit that the response reports; ``None``: it reports no limit.
+        :param is_known: earlier responses of the same class have counted here.
+        """
+        name = bucket or PATHS
+        if not self.bucket:
+            self.bucket = name
+            return True
+        if self.bucket != name:
+            return False
+        if bucket:
+            return True
+        if reading is None:
+            return is_known or self.wait(now) > 0
+        if not self.estimates or is_known:
+            return bool(self.estimates) or not is_known
+        estimate = self.estimates.get(reading.limit)
+        return estimate is not None and not estimate.disproves(reading, sent_at=sent_at, now=now)
+
+    def must_wait_for_reset(self, now: float) -> bool:
+        """True if a request must wait, and for more than the first response: for a reset, or for a probe after it."""
+        return (self.learned or now < self.blocked_until) and self.wait(now) > 0
+
+    def _record(
+        self, now: float, sent_at: float, others: int, reading: RateReading | None, retry_after: float | None
+    ) -> None:
         if retry_after is not None:
             self._block(now, now + retry_after + MARGIN)
         elif reading is None:
             self._finish_unreported(now)
         else:
             self.learned = True
-            self._update(reading, now, flight.sent_at, others)
+            self._update(reading, now, sent_at, others)
 
     def fail(self, flight: InFlight, *, now: float, unsent: bool = False) -> None:
         """Record that a request ended without a response.

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from math import inf
 from typing import Any, Final, TypeAlias
 
 from flexmw.contract import wait_of
+from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
-from flexmw.kit.effects import DEADLINE, Effect, Flow, Request, Response, RunBlocking, Send, Sleep
+from flexmw.kit.effects import DEADLINE, Effect, Emit, Flow, Request, Response, RunBlocking, Send, Sleep
 from flexmw.kit.evidence import Evidence
+from flexmw.pace.buckets import RequestClass, bucket_name, classify, from_key
 from flexmw.pace.core import InFlight, PaceState
 from flexmw.pace.headers import server_time
 from flexmw.pace.redis import SharedState
-from flexmw.pace.registry import PaceRegistry, caller_of
+from flexmw.pace.registry import PaceRegistry, caller_of, state_key
 
 __all__ = ["PacedCall"]
 
 _REFUSALS: Final = (429, 503)
+_LOGGED_SECONDS: Final = 1.0
+"""Longer waits are logged."""
+
+_FOREIGN_RESET: Final = 1e-9
+"""Instead of seconds: the request would have to wait for the reset of a bucket that may not be its own."""
+
+_UNLIMITED: Final = "unlimited"
+"""Instead of a bucket: the response reports no limit, and its class has no bucket."""
+
+_log: Final = logging.getLogger("flexmw.pace")
 
 Turn: TypeAlias = tuple[float, InFlight | None]
 """The seconds to wait before the next question, or 0.0 and the request that has been recorded as sent."""
@@ -28,46 +41,85 @@ class PacedCall:
     """One call of one request.
 
     :param max_wait: seconds; if a limit frees up later than that, the request is sent without waiting.
+    :param key: the function that names the bucket of a request; ``None``: see :mod:`flexmw.pace.buckets`.
     """
 
-    __slots__ = ("_caller", "_clock", "_max_wait", "_registry", "_request")
+    __slots__ = ("_caller", "_class", "_clock", "_is_known", "_known", "_max_wait", "_registry", "_request", "_source")
 
-    def __init__(self, request: Request, registry: PaceRegistry, *, max_wait: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        request: Request,
+        registry: PaceRegistry,
+        *,
+        max_wait: float,
+        clock: Clock,
+        key: Callable[[Any], str] | None = None,
+    ) -> None:
         self._request, self._registry = request, registry
         self._max_wait, self._clock = max_wait, clock
         self._caller = caller_of(request)
+        self._class = _class_of(request, key)
+        self._known = registry.known_class(self._caller, self._class.key)
+        self._is_known = False
+        self._source = ""  # key of the bucket in which the request has taken its turn
 
     def run(self) -> Flow:
         """Wait for a turn, send the request, record the response or the failure."""
         flight = yield from self._wait_for_turn()
+        self._is_known = self._known.bucket_key is not None
+        uncounted = 0 if self._is_known else 1
+        self._registry.count(self._known, uncounted)
         evidence = Evidence()
         sent_at = self._clock.now()
         try:
             response: Response = yield Send(self._request, evidence.observe)
         except BaseException:
+            self._registry.count(self._known, -uncounted)
             self._fail(flight, unsent=evidence.sent is False)
             raise
+        self._registry.count(self._known, -uncounted)
         yield from self._finish(flight, response, sent_at)
         return response
 
     def _wait_for_turn(self) -> Generator[Effect, Any, InFlight]:
         max_wait = self._max_wait
         while True:
-            wait, flight = yield from self._enter(max_wait)
+            wait, flight = yield from self._enter_any(max_wait)
             if flight is not None:
                 return flight
             max_wait = min(max_wait, self._request.extensions.get(DEADLINE, inf) - self._clock.monotonic())
             if wait <= max_wait:
+                if wait > _LOGGED_SECONDS:
+                    _log.info("a request waits %.1f seconds for its turn in bucket %r", wait, self._bucket_label())
                 yield Sleep(wait)
+                yield Emit("flexmw.pace.waited", {"seconds": wait})
 
-    def _enter(self, max_wait: float) -> Generator[Effect, Any, Turn]:
+    def _enter_any(self, max_wait: float) -> Generator[Effect, Any, Turn]:
+        """Ask for a turn in the bucket of the class. If that is unknown, ask in the caller's first bucket, and instead
+        of waiting for its reset in a bucket of the class alone."""
+        bucket_key = self._known.bucket_key
+        if bucket_key is None and self._class.root:
+            bucket_key = self._registry.known_root(self._caller, self._class.root).bucket_key
+        if bucket_key is not None:
+            self._source = bucket_key
+            return (yield from self._enter(max_wait))
+        self._source = ""
+        turn = yield from self._enter(max_wait, is_foreign=True)
+        if turn[0] == _FOREIGN_RESET:
+            self._source = self._class.key
+            turn = yield from self._enter(max_wait)
+        return turn
+
+    def _enter(self, max_wait: float, *, is_foreign: bool = False) -> Generator[Effect, Any, Turn]:
         def enter(state: PaceState, now: float) -> Turn:
+            if is_foreign and state.must_wait_for_reset(now):
+                return _FOREIGN_RESET, None
             wait = state.wait(now)
             return (wait, None) if 0 < wait <= max_wait else (0.0, state.start(now))
 
         if self._registry.is_shared:
-            shared = self._registry.shared(self._caller)
-            if (wait := shared.known_wait) and wait <= max_wait:
+            shared = self._shared(self._source)
+            if not is_foreign and (wait := shared.known_wait) and wait <= max_wait:
                 return wait, None
             entry = _SharedEntry(shared, enter)
             try:
@@ -76,7 +128,7 @@ class PacedCall:
                 entry.abandon()
                 raise
             return turn
-        state, lock = self._registry.local(self._caller)
+        state, lock = self._registry.local(state_key(self._caller, self._source))
         with lock:
             return enter(state, self._clock.monotonic())
 
@@ -88,19 +140,84 @@ class PacedCall:
         if response.status_code in _REFUSALS:
             wait = wait_of(headers, now=server_time(headers, sent_at, received_at))
             retry_after = None if wait is None else wait.seconds
+        took = received_at - sent_at
+        bucket = bucket_name(headers, self._class)
+        if reading is None and retry_after is None:
+            self._log_no_limit()
+            if not self._is_known and self._source != self._class.key:
+                bucket = _UNLIMITED
 
-        def finish(state: PaceState, now: float) -> None:
+        def record(state: PaceState, now: float, bucket_key: str, *, is_last: bool) -> bool:
             delay = self._clock.monotonic() - arrived  # a shared state may be changed much later
             shifted = None if reading is None else reading._replace(reset_earliest=reading.reset_earliest - delay)
-            state.finish(flight, now=now, reading=shifted, retry_after=retry_after)
+            is_source = bucket_key == self._source
+            if bucket is _UNLIMITED:
+                accepted = is_source and not state.bucket
+            else:
+                is_known = self._is_known and is_source
+                began = now - delay - took
+                accepted = state.accepts(bucket, sent_at=began, now=now - delay, reading=reading, is_known=is_known)
+            if not accepted and not is_last:
+                return False
+            if is_source:
+                state.finish(flight, now=now, reading=shifted, retry_after=retry_after)
+            else:
+                uncounted = None if counted_before else self._known.uncounted
+                state.join(
+                    sent_at=now - delay - took, now=now, uncounted=uncounted, reading=shifted, retry_after=retry_after
+                )
+            return True
 
+        counted_before = self._known.bucket_key is not None and not self._is_known
+        bucket_keys = self._bucket_keys(bucket, None if reading is None else reading.limit)
+        for bucket_key in bucket_keys:
+            is_last = bucket_key == bucket_keys[-1]
+            accepted = yield from self._change(
+                bucket_key, lambda state, now, key=bucket_key, last=is_last: record(state, now, key, is_last=last)
+            )
+            if accepted:
+                break
+        if bucket_key != self._source:
+            self._fail(flight, unsent=True)
+        if bucket is not _UNLIMITED or bucket_key != self._source:
+            self._learn(bucket_key, bucket)
+
+    def _bucket_keys(self, bucket: str, limit: int | None) -> list[str]:
+        """The keys of the buckets in which a response may count, the likeliest first; the last one takes it."""
+        if bucket is _UNLIMITED:
+            return [self._source, self._class.key]
+        if self._is_known and limit is None and bucket == self._class.bucket:  # nothing speaks for another bucket
+            return [self._source]
+        first = [self._source] if self._is_known or self._source != self._class.key else []
+        if bucket:
+            others = ["", bucket]
+        else:
+            others = ["", self._class.key] if limit is None else ["", f"limit:{limit}", self._class.key]
+        return list(dict.fromkeys([*first, *others]))
+
+    def _learn(self, bucket_key: str, bucket: str) -> None:
+        """Remember the bucket of the class, and of the classes with the same root."""
+        self._known.bucket_key = bucket_key
+        if self._class.root and bucket is not _UNLIMITED:
+            root = self._registry.known_root(self._caller, self._class.root)
+            root.is_divided = root.is_divided or bucket.startswith("bucket:")  # one root has many of these
+            root.add(bucket_key)
+
+    def _change(self, bucket_key: str, change: Callable[[PaceState, float], bool]) -> Generator[Effect, Any, bool]:
+        """Change the state of a bucket; true if it has taken the response."""
         if self._registry.is_shared:
-            shared = self._registry.shared(self._caller)
-            yield RunBlocking(lambda: shared.record(finish))
-            return
-        state, lock = self._registry.local(self._caller)
+            shared = self._shared(bucket_key)
+            accepted = False
+
+            def keep(state: PaceState, now: float) -> None:
+                nonlocal accepted
+                accepted = change(state, now)
+
+            yield RunBlocking(lambda: shared.record(keep))
+            return accepted
+        state, lock = self._registry.local(state_key(self._caller, bucket_key))
         with lock:
-            finish(state, self._clock.monotonic())
+            return change(state, self._clock.monotonic())
 
     def _fail(self, flight: InFlight, *, unsent: bool) -> None:
         """Record a failure without an effect: a call that is cancelled or closed cannot wait for a store."""
@@ -109,11 +226,38 @@ class PacedCall:
             state.fail(flight, now=now, unsent=unsent)
 
         if self._registry.is_shared:
-            self._registry.shared(self._caller).record_later(fail)
+            self._shared(self._source).record_later(fail)
             return
-        state, lock = self._registry.local(self._caller)
+        state, lock = self._registry.local(state_key(self._caller, self._source))
         with lock:
             fail(state, self._clock.monotonic())
+
+    def _shared(self, bucket_key: str) -> SharedState:
+        return self._registry.shared(state_key(self._caller, bucket_key))
+
+    def _bucket_label(self) -> str:
+        return self._source or self._class.bucket or self._class.key
+
+    def _log_no_limit(self) -> None:
+        if _log.isEnabledFor(logging.DEBUG):
+            url = self._request.url
+            origin = f"{url.scheme}://{url.host}:{url.port}"
+            if self._registry.is_first_report(origin):
+                _log.debug("no limit headers that Pace knows, in a response of %s", origin)
+
+
+def _class_of(request: Request, key: Callable[[Any], str] | None) -> RequestClass:
+    """The class of a request.
+
+    :raises ConfigError: the function ``key`` returns no text.
+    """
+    if key is None:
+        # httpx and httpx2 keep here the bytes of a body that is no stream.
+        return classify(request.url.path, getattr(request, "_content", None))
+    value: object = key(request)
+    if not isinstance(value, str):
+        raise ConfigError("Pace(key=...)", type(value).__name__, "a function that returns a text for each request")
+    return from_key(value)
 
 
 class _SharedEntry:

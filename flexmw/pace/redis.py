@@ -32,7 +32,7 @@ ResultT = TypeVar("ResultT")
 Change = Callable[[PaceState, float], ResultT]
 """A function that changes a state, given the time in seconds of the state's clock."""
 
-PREFIX: Final = "flexmw:pace:2:"
+PREFIX: Final = "flexmw:pace:3:"
 """What the keys in the store begin with. The number is the version of the stored format."""
 
 TIMEOUT: Final = 0.05

@@ -1,4 +1,4 @@
-"""The registry of paced callers: one state per origin and credential, in this process or in a shared store.
+"""The registry of paced callers: one state per origin, credential and bucket, in this process or in a shared store.
 
 >>> from flexmw.kit.clock import SYSTEM
 >>> from flexmw.kit.store_url import parse
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from secrets import token_bytes
 from threading import Lock
@@ -27,7 +28,7 @@ from flexmw.pace.headers import read_limit
 from flexmw.pace.redis import TIMEOUT, SharedState
 from flexmw.pace.window import RateReading
 
-__all__ = ["SCHEMES", "PaceRegistry", "caller_of"]
+__all__ = ["SCHEMES", "KnownClass", "KnownRoot", "PaceRegistry", "caller_of", "state_key"]
 
 SCHEMES: Final = schemes_of("memory", "redis", "redis+cluster")
 """What the URL of a store may begin with."""
@@ -35,6 +36,7 @@ SCHEMES: Final = schemes_of("memory", "redis", "redis+cluster")
 _SECRET: Final = token_bytes(16)
 _MAX_ENTRIES: Final = 4096
 _entries: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
+_classes: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
 _clients: dict[str, Any] = {}
 _lock = Lock()
 
@@ -44,6 +46,40 @@ def caller_of(request: Request) -> str:
     url = request.url
     credential = next((request.headers[name] for name in CREDENTIALS if name in request.headers), "")
     return f"{url.scheme}://{url.host}:{url.port}\n{credential}"
+
+
+def state_key(caller: str, bucket_key: str) -> str:
+    """The key of a bucket's state. The first bucket that a caller uses has the empty key."""
+    return f"{caller}\n{bucket_key}" if bucket_key else caller
+
+
+@dataclass(slots=True)
+class KnownClass:
+    """What this process knows of one class of requests of one caller.
+
+    :param bucket_key: key of the bucket that its last response counted against; ``None``: no response has shown it.
+    :param uncounted: number of requests without a response that were sent before the bucket was known.
+    """
+
+    bucket_key: str | None = None
+    uncounted: int = 0
+
+
+@dataclass(slots=True)
+class KnownRoot:
+    """The bucket of all known classes whose paths begin alike.
+
+    :param bucket_key: its key; ``None``: there is none yet, or the classes have several.
+    :param is_divided: the classes have several buckets.
+    """
+
+    bucket_key: str | None = None
+    is_divided: bool = False
+
+    def add(self, bucket_key: str) -> None:
+        """Record the bucket of one class."""
+        self.is_divided = self.is_divided or self.bucket_key not in (None, bucket_key)
+        self.bucket_key = None if self.is_divided else bucket_key
 
 
 class PaceRegistry:
@@ -71,6 +107,26 @@ class PaceRegistry:
         """The state of a caller in the store."""
         state: SharedState = self._entry(caller, lambda: self._make_shared(caller))
         return state
+
+    def known_class(self, caller: str, name: str) -> KnownClass:
+        """What is known of a class of requests."""
+        known: KnownClass = self._entry(f"{caller}\n{name}", KnownClass, "class:", _classes)
+        return known
+
+    def known_root(self, caller: str, name: str) -> KnownRoot:
+        """What is known of the classes with one root."""
+        known: KnownRoot = self._entry(f"{caller}\n{name}", KnownRoot, "root:", _classes)
+        return known
+
+    def count(self, known: KnownClass, number: int) -> None:
+        """Change the number of uncounted requests of a class."""
+        with _lock:
+            known.uncounted += number
+
+    def is_first_report(self, origin: str) -> bool:
+        """True once for each origin, as long as it is remembered."""
+        reported = self._entry(origin, dict[str, bool], "reported:", _classes)
+        return not reported.get("done") and not reported.update(done=True)
 
     def read(self, caller: str, headers: Mapping[str, str], sent_at: float, received_at: float) -> RateReading | None:
         """Read the rate-limit headers of a response, and remember what they show of the server's clock.
@@ -101,15 +157,21 @@ class PaceRegistry:
                 _clients[self._url.url] = client
         return client
 
-    def _entry(self, caller: str, make: Callable[[], Any], kind: str = "") -> Any:
+    def _entry(
+        self,
+        caller: str,
+        make: Callable[[], Any],
+        kind: str = "",
+        entries: OrderedDict[tuple[str, Clock, bytes], Any] = _entries,
+    ) -> Any:
         raw = caller.encode("utf-8", "replace")
         key = kind + self._url.url, self._clock, blake2b(raw, key=_SECRET, digest_size=16).digest()
         with _lock:
-            entry = _entries.get(key)
+            entry = entries.get(key)
             if entry is None:
-                entry = _entries[key] = make()
-                if len(_entries) > _MAX_ENTRIES:
-                    _entries.popitem(last=False)
+                entry = entries[key] = make()
+                if len(entries) > _MAX_ENTRIES:
+                    entries.popitem(last=False)
             else:
-                _entries.move_to_end(key)
+                entries.move_to_end(key)
         return entry

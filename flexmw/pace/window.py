@@ -96,6 +96,7 @@ class WindowEstimate:
         window and a bucket.
     :param sliding: the limit has been recognised as a sliding window counter.
     :param updated_at: when a response last reported this limit.
+    :param remaining: what it reported.
     """
 
     limit: int
@@ -114,6 +115,7 @@ class WindowEstimate:
     has_windows: bool = True
     sliding: bool = False
     updated_at: float = -inf
+    remaining: int = 0
 
     def wait(self, now: float, in_flight: int) -> float:
         """Seconds until one more request may be sent; 0.0: now.
@@ -163,7 +165,7 @@ class WindowEstimate:
         :param others: number of requests that the server may have counted after it.
         :param in_flight: number of requests without a response.
         """
-        self.updated_at = now
+        self.updated_at, self.remaining = now, reading.remaining
         self.limit = reading.limit or max(self.limit, reading.remaining + 1)
         self.available = max(self.available, reading.remaining - others)
         earliest = max(sent_at, now + reading.reset_earliest)
@@ -187,6 +189,12 @@ class WindowEstimate:
             self.sliding = self.sliding and self._fits_sliding(reading, took, in_flight)
         if was_sliding and not self.sliding:
             self._start_probe(now)
+
+    def disproves(self, reading: RateReading, *, sent_at: float, now: float) -> bool:
+        """True if a response cannot report this limit, but another one of the same size: its quota is full, although
+        the quota of this limit had been used in the same window before the request was sent."""
+        is_full = reading.limit > 0 and reading.remaining >= max(reading.limit - 1, self.remaining)
+        return is_full and self.updated_at <= sent_at and now < self.reset_earliest
 
     def _update_window(self, reading: RateReading, step: float, took: float) -> None:
         """Learn the length of the window, which never shrinks. ``step``: seconds by which the reset has moved."""
