@@ -95,6 +95,11 @@ class RequestClass(NamedTuple):
     root: str = ""
     is_final: bool = False
 
+    @property
+    def digest(self) -> str:
+        """A short hash of the class, for lists in a store."""
+        return blake2b(self.key.encode("utf-8", "replace"), digest_size=6).hexdigest()
+
 
 def from_key(value: str) -> RequestClass:
     """The class of a request whose bucket the application names."""

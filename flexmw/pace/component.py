@@ -56,7 +56,7 @@ class Pace:
         takes ``FLEXMW_PEPPER`` from the environment, else a fixed label. Value: a text, bytes or None. Default:
         ``None``.
     :param key: Function of the request that returns the name of its bucket. The names decide alone; Pace reads no
-        bucket from paths, bodies or headers. ``None``: by `x-ratelimit-resource`, per model, or per path. Value: a
+        bucket from paths, bodies or headers. ``None``: by ``x-ratelimit-resource``, per model, or per path. Value: a
         function, or None. Default: ``None``.
     :raises ConfigError: for any option that cannot work; from the call, if ``key`` returns no text.
     """

@@ -1,4 +1,4 @@
-"""The state of one paced caller: when the next request to one origin with one credential may be sent. Pure.
+"""The state of one bucket of a paced caller: when the next request that counts in it may be sent. Pure.
 
 :class:`PaceState` keeps a :class:`~flexmw.pace.window.WindowEstimate` for each limit that responses report, and a count
 of the requests in flight. ``flexmw.pace.window`` explains how an estimate works.
@@ -31,6 +31,7 @@ from flexmw.pace.window import MARGIN, POLL, RateReading, WindowEstimate
 __all__ = ["InFlight", "PaceState"]
 
 _MAX_LIMITS: Final = 8
+_MAX_MEMBERS: Final = 64
 _MIN_WAIT: Final = 0.001
 _STALE_WINDOWS: Final = 4.0
 """A limit is forgotten when no response has reported it for this many of its windows."""
@@ -60,7 +61,7 @@ class InFlight(NamedTuple):
 
 @dataclass(slots=True)
 class PaceState:
-    """What the responses to one caller's requests have shown. All times are monotonic seconds.
+    """What the responses to the requests of one bucket have shown. All times are monotonic seconds.
 
     =========  ==========================  =================================  =======================================
     state      condition                   :meth:`wait`                       ends with
@@ -80,6 +81,7 @@ class PaceState:
 
     :param patience: seconds for which other requests wait for the first response, at most.
     :param bucket: name of the bucket that the state belongs to; empty until a response has named it.
+    :param members: the classes of requests, as hashes, whose last response has counted here; the latest 64.
     :param learned: a response has shown whether the server reports limits.
     :param probe_until: until when other requests wait for the first response.
     :param blocked_until: until when the server refuses requests.
@@ -91,6 +93,7 @@ class PaceState:
 
     patience: float
     bucket: str = ""
+    members: list[str] = field(default_factory=list[str])
     learned: bool = False
     probe_until: float = -inf
     blocked_until: float = -inf
@@ -189,6 +192,13 @@ class PaceState:
             return bool(self.estimates) or not is_known
         estimate = self.estimates.get(reading.limit)
         return estimate is not None and not estimate.disproves(reading, sent_at=sent_at, now=now)
+
+    def set_member(self, member: str, is_member: bool) -> None:
+        """Record whether the responses of a class count here: other processes do not know it."""
+        if is_member and member not in self.members:
+            self.members = [*self.members[1 - _MAX_MEMBERS :], member]
+        elif not is_member and member in self.members:
+            self.members.remove(member)
 
     def must_wait_for_reset(self, now: float) -> bool:
         """True if a request must wait, and for more than the first response: for a reset, or for a probe after it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import Any, Final, TypeAlias
 
@@ -112,7 +113,7 @@ class PacedCall:
 
     def _enter(self, max_wait: float, *, is_foreign: bool = False) -> Generator[Effect, Any, Turn]:
         def enter(state: PaceState, now: float) -> Turn:
-            if is_foreign and state.must_wait_for_reset(now):
+            if is_foreign and self._class.digest not in state.members and state.must_wait_for_reset(now):
                 return _FOREIGN_RESET, None
             wait = state.wait(now)
             return (wait, None) if 0 < wait <= max_wait else (0.0, state.start(now))
@@ -157,6 +158,8 @@ class PacedCall:
                 is_known = self._is_known and is_source
                 began = now - delay - took
                 accepted = state.accepts(bucket, sent_at=began, now=now - delay, reading=reading, is_known=is_known)
+            if not bucket_key and bucket is not _UNLIMITED:
+                state.set_member(self._class.digest, accepted or is_last)
             if not accepted and not is_last:
                 return False
             if is_source:
@@ -169,14 +172,13 @@ class PacedCall:
             return True
 
         counted_before = self._known.bucket_key is not None and not self._is_known
-        bucket_keys = self._bucket_keys(bucket, None if reading is None else reading.limit)
-        for bucket_key in bucket_keys:
-            is_last = bucket_key == bucket_keys[-1]
-            accepted = yield from self._change(
-                bucket_key, lambda state, now, key=bucket_key, last=is_last: record(state, now, key, is_last=last)
-            )
-            if accepted:
+        *bucket_keys, bucket_key = self._bucket_keys(bucket, None if reading is None else reading.limit)
+        for candidate in bucket_keys:
+            if (yield from self._change(candidate, partial(record, bucket_key=candidate, is_last=False))):
+                bucket_key = candidate
                 break
+        else:
+            yield from self._change(bucket_key, partial(record, bucket_key=bucket_key, is_last=True))
         if bucket_key != self._source:
             self._fail(flight, unsent=True)
         if bucket is not _UNLIMITED or bucket_key != self._source:
