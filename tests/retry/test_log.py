@@ -91,3 +91,13 @@ def test_an_async_on_retry_is_refused() -> None:
 
     with pytest.raises(flexmw.ConfigError, match="a plain function, not an async one"):
         flexmw.Retry(on_retry=note)
+
+
+def test_the_waits_of_pace_count_in_the_outcome() -> None:
+    quota = (("x-ratelimit-limit", "1"), ("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "300ms"))
+    plain = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, headers=quota)))
+    with flexmw.wrap_client(plain, flexmw.Retry(), flexmw.Pace()) as http:
+        http.get("http://paced.test/")
+        outcome = flexmw.outcome_of(http.get("http://paced.test/"))
+        assert outcome is not None
+        assert 0.1 < outcome.waited < 5.0
