@@ -8,6 +8,7 @@ fault             work done what the caller sees
 ================= ========= ==================================================================
 reset             no        the connection is reset when the request has arrived
 503               no        503 with `Retry-After: 1`
+429               no        429 that names no wait
 500               yes       500, after the work
 timeout           yes       nothing, until it gives up
 lost              yes       the connection closes instead of an answer
@@ -89,6 +90,11 @@ async def unavailable(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
     await _answer(503, "The model is loading.", scope, receive, send, {"retry-after": "1"})
 
 
+async def busy(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    await _body(receive)
+    await _answer(429, "The model is busy.", scope, receive, send)
+
+
 async def crash(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     await app(scope, receive, _swallow)
     await _answer(500, "The model crashed after the work was done.", scope, receive, send)
@@ -132,6 +138,7 @@ async def slow(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None
 FAULTS: dict[str, Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]] = {
     "reset": reset,
     "503": unavailable,
+    "429": busy,
     "500": crash,
     "timeout": hang,
     "lost": lose,

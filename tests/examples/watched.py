@@ -140,7 +140,7 @@ async def _load(gateway: Watched, free: str, paid: Sequence[str]) -> None:
         for key in paid[2:]:  # on a busy machine the budget grows back as fast as it is spent
             async with anyio.create_task_group() as tasks:
                 for _ in range(90):
-                    tasks.start_soon(chat, key, "503")
+                    tasks.start_soon(chat, key, "429")  # a wait that the server names would cost no budget
             if await held_back(client, gateway) > before:
                 break
         else:
