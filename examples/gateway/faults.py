@@ -30,6 +30,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from flexmw.contract import for_status
+
 __all__ = ["FAULTS", "HEADER", "Faults", "WiredProtocol"]
 
 HEADER = "x-backend-fault"
@@ -164,5 +166,5 @@ async def _gone(receive: Receive) -> None:
 async def _answer(
     status: int, message: str, scope: Scope, receive: Receive, send: Send, headers: dict[str, str] | None = None
 ) -> None:
-    error = {"message": message, "type": "server_error" if status >= 500 else "invalid_request_error", "code": None}
+    error = {"message": message, "type": for_status(status).type, "code": None}
     await JSONResponse({"error": error}, status, headers)(scope, receive, send)

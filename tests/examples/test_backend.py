@@ -115,11 +115,16 @@ def test_a_fault_of_the_wire_is_exact(
     assert work.work().get(CHAT, 0) == executions
 
 
-@pytest.mark.parametrize(("fault", "executions"), [("500", 1), ("503", 0), ("429", 0)])
-def test_a_fault_of_the_server_is_answered(work: Backend, fault: str, executions: int, http: httpx2.Client) -> None:
+@pytest.mark.parametrize(
+    ("fault", "executions", "error"),
+    [("500", 1, "server_error"), ("503", 0, "server_error"), ("429", 0, "rate_limit_error")],
+)
+def test_a_fault_of_the_server_is_answered(
+    work: Backend, fault: str, executions: int, error: str, http: httpx2.Client
+) -> None:
     answer = http.post(work.url + CHAT, json=ASK, headers={"x-backend-fault": fault})
     assert (answer.status_code, answer.headers.get("retry-after")) == (int(fault), "1" if fault == "503" else None)
-    assert answer.json()["error"]["type"] == "server_error"
+    assert answer.json()["error"]["type"] == error
     assert work.work().get(CHAT, 0) == executions
 
 
