@@ -75,7 +75,8 @@ def test_a_client_sends_a_command_again_only_as_it_was_told(
 def test_the_nodes_of_a_cluster_and_its_credentials_come_from_the_url() -> None:
     client = connect_async(url_of("valkey+cluster://user:secret@one:7001,two:7002"), timeout=0.25)
     assert isinstance(client, redis.asyncio.RedisCluster)
-    assert [(node.host, node.port) for node in client.startup_nodes] == [("one", 7001), ("two", 7002)]
+    nodes = client.nodes_manager.startup_nodes.values()
+    assert [(node.host, node.port) for node in nodes] == [("one", 7001), ("two", 7002)]
     assert (client.connection_kwargs["username"], client.connection_kwargs["password"]) == ("user", "secret")
     assert client.connection_kwargs["socket_timeout"] == 0.25
 

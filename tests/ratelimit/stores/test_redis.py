@@ -29,7 +29,7 @@ from tests.ratelimit.calls import answering, call, check_of
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
