@@ -23,5 +23,6 @@ INCONCLUSIVE: Final = (REFUSED - _FINAL) | {409}
 """Statuses after which the same request may succeed, because the caller or the state of the app has changed. The server
 does not store these responses for an idempotency key: the next request with the key runs."""
 
-REFUSED_WITH_RETRY_AFTER: Final = frozenset({503})
-"""Statuses that are a refusal when the response has a ``Retry-After``. A 503 without one may follow work."""
+REFUSED_WITH_RETRY_AFTER: Final = frozenset({503, 529})
+"""Statuses that are a refusal when the response has a ``Retry-After``; one without may follow work. 529 is what
+Anthropic's API sends when it is overloaded."""

@@ -18,8 +18,8 @@ lost, after 1 execution
 ['application/json', 'application/json']
 
 An **execution** is a request that was read to its end and not refused. A request that was cut short, a ``CONNECT``, a
-429 and a 503 with Retry-After count none. A 500, a 503 without Retry-After and every lost response count one, because
-the client cannot know better. ``Answer(500, executes=False)`` counts none.
+429, and a 503 or 529 with Retry-After, count none. A 500, a 503 without Retry-After and every lost response count one,
+because the client cannot know better. ``Answer(500, executes=False)`` counts none.
 
 The faults by name. Each is a frozen dataclass of this package with options of its own; ``E`` is its executions:
 

@@ -57,7 +57,7 @@ class Answer(Fault):
     :param retry: headers that ask for a wait, by their name in :data:`~flexmw.testing.hostile.waits.WAITS`.
     :param wait: the wait that these headers name, in seconds.
     :param executes: whether the work is done. ``None``: yes, except for a refusal, which is 400 to 405, 407, 413, 415,
-        422, 425, 429, and 503 with a ``Retry-After``.
+        422, 425, 429, and 503 and 529 with a ``Retry-After``.
     """
 
     status: int = 200
