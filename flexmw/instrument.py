@@ -1,4 +1,4 @@
-"""An OpenTelemetry instrumentor that adds Tagging without a change of code: ``opentelemetry-instrument`` finds it.
+"""An OpenTelemetry instrumentor that adds Tagging, and Retry on request, without a change of code.
 
 >>> instrumentor = FlexmwInstrumentor()
 >>> instrumentor.instrument()
@@ -7,8 +7,12 @@
 Tagging is added to every Starlette and FastAPI app, inside the server span of FastAPI, and to every client of httpx and
 httpx2, outside the spans of the client's instrumentor; it does not matter which instrumentor comes first. An app or a
 client that has a Tagging (``wrap_app``, ``wrap_client``) stays as it is. A wrapped client without one gets its Tagging
-outside its other components, so that it observes their retries. No other component is added. The package
-``opentelemetry-instrumentation`` is needed; the extra ``flexmw[otel]`` installs it.
+outside its other components, so that it observes their retries. ``opentelemetry-instrument`` finds the instrumentor by
+itself. The package ``opentelemetry-instrumentation`` is needed; the extra ``flexmw[otel]`` installs it.
+
+Retry is added only where it is asked for: ``FlexmwInstrumentor().instrument(retry=flexmw.Retry())``, or the environment
+variable ``FLEXMW_RETRY=1`` for a Retry with its defaults. It reaches clients that a program cannot reach, such as the
+one inside ``ChatAnthropic`` of langchain. A client that has components of flexmw already gets no Retry.
 
 One private name is used: the method ``_transport_for_url`` of a client (checked with httpx 0.28 and httpx2 2.16).
 Without it, ``instrument()`` raises a ``ConfigError``.
@@ -16,6 +20,7 @@ Without it, ``instrument()`` raises a ``ConfigError``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from functools import partial
 from importlib import import_module
@@ -28,9 +33,15 @@ from starlette.applications import Starlette
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.transport import components_of
+from flexmw.retry import Retry
 from flexmw.tagging import Tagging
 
-__all__ = ["FlexmwInstrumentor"]
+__all__ = ["RETRY_VARIABLE", "FlexmwInstrumentor"]
+
+RETRY_VARIABLE: Final = "FLEXMW_RETRY"
+"""The environment variable that adds a Retry with its defaults: ``1`` or ``true``; ``0``, ``false`` or empty: none."""
+
+_SWITCH: Final = {"": False, "0": False, "false": False, "1": True, "true": True}
 
 _CLIENTS: Final = (("Client", "Transport"), ("AsyncClient", "AsyncTransport"))
 _TRANSPORT_METHOD: Final = "_transport_for_url"
@@ -42,7 +53,10 @@ class FlexmwInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Adds :class:`flexmw.Tagging` to the apps and clients of this process, and removes it again.
 
     ``instrument(tracer_provider=..., meter_provider=..., logger_provider=...)`` uses these providers instead of the
-    global ones.
+    global ones. ``instrument(retry=flexmw.Retry(...))`` adds this Retry to each client that has no component of flexmw;
+    all these clients share its budget.
+
+    :raises ConfigError: ``retry`` is no ``flexmw.Retry``, or ``FLEXMW_RETRY`` is neither of its values.
     """
 
     _restore: list[Callable[[], None]]
@@ -57,14 +71,29 @@ class FlexmwInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             meter_provider=options.get("meter_provider"),
             logger_provider=options.get("logger_provider"),
         )
+        retry = _retry_of(options.get("retry"))
         self._restore = [_tag_apps(tagging)]
         for library in ("httpx", "httpx2"):
             if find_spec(library) is not None:
-                self._restore += [_tag_clients(tagging, library, client, transport) for client, transport in _CLIENTS]
+                self._restore += [
+                    _tag_clients(tagging, retry, library, client, transport) for client, transport in _CLIENTS
+                ]
 
     def _uninstrument(self, **options: Any) -> None:
         while self._restore:
             self._restore.pop()()
+
+
+def _retry_of(given: Any) -> Retry | None:
+    """The Retry of an instrumentation: the one that was given, else the one that the environment asks for."""
+    if given is not None:
+        if not isinstance(given, Retry):
+            raise ConfigError("FlexmwInstrumentor().instrument(retry=...)", given, "a flexmw.Retry, or None")
+        return given
+    text = os.environ.get(RETRY_VARIABLE, "")
+    if text.strip().lower() not in _SWITCH:
+        raise ConfigError(RETRY_VARIABLE, text, "1, true, 0 or false")
+    return Retry() if _SWITCH[text.strip().lower()] else None
 
 
 def _tag_apps(tagging: Tagging) -> Callable[[], None]:
@@ -81,7 +110,9 @@ def _tag_apps(tagging: Tagging) -> Callable[[], None]:
     return _patch(Starlette, "__call__", __call__)
 
 
-def _tag_clients(tagging: Tagging, library: str, client: str, transport_class: str) -> Callable[[], None]:
+def _tag_clients(
+    tagging: Tagging, retry: Retry | None, library: str, client: str, transport_class: str
+) -> Callable[[], None]:
     """Patch the method by which a client chooses the transport of a call: it returns the transport inside Tagging."""
     owner = getattr(import_module(library), client)
     make = getattr(import_module(f"flexmw.{library}"), transport_class)
@@ -93,7 +124,7 @@ def _tag_clients(tagging: Tagging, library: str, client: str, transport_class: s
 
     def transport_for_url(self: Any, url: Any) -> Any:
         transport = transport_method(self, url)
-        return _tagged_once(transport, tagging, lambda: _tagged_transport(tagging, make, transport))
+        return _tagged_once(transport, tagging, lambda: _tagged_transport(tagging, retry, make, transport))
 
     return _patch(owner, _TRANSPORT_METHOD, transport_for_url)
 
@@ -107,13 +138,13 @@ def _tagged_once(owner: Any, tagging: Tagging, make: Callable[[], Any]) -> Any:
     return tagged
 
 
-def _tagged_transport(tagging: Tagging, make: Callable[..., Any], transport: Any) -> Any:
+def _tagged_transport(tagging: Tagging, retry: Retry | None, make: Callable[..., Any], transport: Any) -> Any:
     components = components_of(transport)
     if any(isinstance(component, Tagging) for component in components):
         return transport
     if components:
         return make(tagging, *components, transport=transport.wrapped, clock=transport._clock)
-    return make(tagging, transport=transport)
+    return make(tagging, *(() if retry is None else (retry,)), transport=transport)
 
 
 def _patch(owner: Any, name: str, replacement: Any) -> Callable[[], None]:

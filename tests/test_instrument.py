@@ -133,3 +133,61 @@ async def test_instrumenting_again_uses_the_new_providers() -> None:
             await call(app, "/upstream")
             FlexmwInstrumentor().uninstrument()
             assert len(signals.exceptions) == 1
+
+
+@pytest.fixture
+def retrying() -> Iterator[None]:
+    instrumentor = FlexmwInstrumentor()
+    instrumentor.instrument(retry=Retry(jitter=0.0))
+    yield
+    instrumentor.uninstrument()
+
+
+@pytest.mark.usefixtures("retrying")
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_retry_reaches_a_client_that_nobody_has_wrapped(library: Any) -> None:
+    with HostileServer(["429:ms=0.01", "rst"]) as server, library.Client(trust_env=False) as client:
+        response = client.get(f"{server.url}/safe")
+        assert flexmw.outcome_of(response) is not None
+        assert response.status_code == 200
+        assert len(server.requests) == 3
+    with HostileServer(then="rst") as server, library.Client(trust_env=False) as client:
+        with pytest.raises(library.ReadError) as caught:
+            client.post(server.url, json={})
+        assert caught.value.flexmw.outcome == "ambiguous"
+        assert server.executions == 1
+
+
+@pytest.mark.usefixtures("retrying")
+def test_a_client_with_a_retry_of_its_own_keeps_it() -> None:
+    with HostileServer(then="429:ms=0.01") as server:
+        with flexmw.wrap_client(httpx.Client(trust_env=False), Retry(attempts=2, jitter=0.0)) as client:
+            assert client.get(server.url).status_code == 429
+        assert len(server.requests) == 2
+
+
+def test_retry_is_not_added_unasked(signals: Signals) -> None:
+    with HostileServer(then="429:ms=0.01") as server, httpx.Client(trust_env=False) as client:
+        assert client.get(server.url).status_code == 429
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("value", "requests"), [("1", 2), ("TRUE", 2), ("0", 1), ("", 1)])
+def test_the_environment_can_ask_for_retry(value: str, requests: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEXMW_RETRY", value)
+    instrumentor = FlexmwInstrumentor()
+    instrumentor.instrument()
+    try:
+        with HostileServer(["429:ms=0.01"]) as server, httpx.Client(trust_env=False) as client:
+            client.get(server.url)
+            assert len(server.requests) == requests
+    finally:
+        instrumentor.uninstrument()
+
+
+def test_a_wrong_retry_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(flexmw.ConfigError, match=r"expected a flexmw\.Retry, or None"):
+        FlexmwInstrumentor().instrument(retry=3)
+    monkeypatch.setenv("FLEXMW_RETRY", "yes please")
+    with pytest.raises(flexmw.ConfigError, match="FLEXMW_RETRY = 'yes please': expected 1, true, 0 or false"):
+        FlexmwInstrumentor().instrument()
