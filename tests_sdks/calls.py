@@ -39,6 +39,7 @@ AsyncCall = Callable[[str, bool], Awaitable[object]]
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 READ_SECONDS: Final = 2.0
+litellm.suppress_debug_info = True  # otherwise it prints an advertisement for each error
 
 
 @contextmanager
