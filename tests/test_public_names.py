@@ -15,7 +15,12 @@ import pytest
 import flexmw
 
 LAZY_HEAVY = ["httpx", "httpx2", "redis", "pymemcache", "opentelemetry.sdk", "rich", "uvicorn", "fastapi", "litestar"]
-MODULES = sorted(info.name for info in pkgutil.walk_packages(flexmw.__path__, "flexmw.") if "__main__" not in info.name)
+FORMER = {"flexmw.ratelimit.storage"}  # importing one of these warns
+MODULES = sorted(
+    info.name
+    for info in pkgutil.walk_packages(flexmw.__path__, "flexmw.")
+    if "__main__" not in info.name and info.name not in FORMER
+)
 
 
 def run(code: str) -> str:

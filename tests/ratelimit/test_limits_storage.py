@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import threading
 from collections import Counter
 from collections.abc import Generator
@@ -207,3 +208,9 @@ def test_keys_that_nobody_uses_any_more_are_forgotten(name: str) -> None:
     held = storage.reset()
     assert held is not None
     assert held < 10
+
+
+def test_the_former_module_name_warns_and_holds_the_same_classes() -> None:
+    with pytest.warns(DeprecationWarning, match=r"import flexmw\.ratelimit\.limits_storage"):
+        former = importlib.import_module("flexmw.ratelimit.storage")
+    assert former.MemoryStorage is importlib.import_module("flexmw.ratelimit.limits_storage").MemoryStorage
