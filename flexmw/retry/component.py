@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
+from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Final, Self, cast
 from urllib.parse import urlsplit
@@ -204,11 +205,6 @@ class Retry:
     _budget: Budget = field(default_factory=Budget, init=False, repr=False, compare=False)
     _memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)
 
-    def __new__(cls, **options: Any) -> Self:
-        """:raises ConfigError: naming the option that does not exist, and the one that was probably meant."""
-        _known(options, f"{cls.__name__}(...)")
-        return super().__new__(cls)
-
     def __post_init__(self) -> None:
         check(self)
 
@@ -241,6 +237,21 @@ class Retry:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(vars(type(self)(**state)))
+
+
+def _explaining(init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap an ``__init__``: an option that does not exist is a ``ConfigError`` that names the one that was probably
+    meant. Not a ``__new__``: ``inspect.signature`` would show its parameters in place of the options."""
+
+    @wraps(init)
+    def __init__(self: Any, **options: Any) -> None:  # noqa: N807
+        _known(options, f"{type(self).__name__}(...)")
+        init(self, **options)
+
+    return __init__
+
+
+Retry.__init__ = _explaining(Retry.__init__)  # type: ignore[method-assign]
 
 
 def _once(request: Request) -> Flow:
