@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from flexmw.errors import ConfigError
-from flexmw.kit.effects import RunBlocking, Send, Sleep
+from flexmw.kit.effects import Emit, RunBlocking, Send, Sleep
 from flexmw.testing.clock import FakeClock
 from flexmw.testing.declared import declaration, report, require_side, watch
 from flexmw.testing.played import MAX_EFFECTS, Played, fresh, play, request_of, response_of, result_of
@@ -170,12 +170,12 @@ def _interleaved(make: Make, library: Any) -> list[str]:
 
 
 def _up_to_send(flow: Any, component: Any) -> Any:
-    """Run a flow up to its first effect that is neither a blocking call nor a wait, and return that effect."""
+    """Run a flow up to its first effect that is no blocking call, wait or event, and return that effect."""
     effect, clock = next(flow), getattr(component, "clock", None)
     for _ in range(MAX_EFFECTS):
         if isinstance(effect, Sleep) and isinstance(clock, FakeClock):
             clock.sleep(effect.seconds)
-        elif not isinstance(effect, RunBlocking):
+        elif not isinstance(effect, (Emit, RunBlocking)):
             break
         effect = flow.send(result_of(effect))
     return effect
