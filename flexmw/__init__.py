@@ -8,6 +8,8 @@
 
 Importing it imports neither httpx nor httpx2, no storage driver and no OpenTelemetry SDK: names are looked up when
 they are first used.
+
+Public: the names in ``__all__``. The modules of this package are private; each package in it says what it offers.
 """
 
 from __future__ import annotations

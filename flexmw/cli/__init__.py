@@ -15,6 +15,8 @@ not be carried out.
 >>> main(["plugins", "--json", "--dialects"]) in (0, 1, 2)
 []
 True
+
+Public: the names in ``__all__``. The modules of this package are private.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@
 >>> row = PAGE["invalid_api_key"]
 >>> ErrorBody(message=row.message, type=row.type, code=row.code).as_dict()["error"]["code"]
 'invalid_api_key'
+
+Public: the names in ``__all__``. The modules of this package are private.
 """
 
 from __future__ import annotations

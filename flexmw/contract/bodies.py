@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from flexmw.contract import OWN, ErrorBody, for_status, redact
 from flexmw.contract.content import decompress, parse, value_of
+from flexmw.contract.error import ErrorBody
+from flexmw.contract.redact import redact
+from flexmw.contract.table import OWN, for_status
 from flexmw.contract.text import (
     array_in,
     code_in,

@@ -19,9 +19,10 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final
 
-from flexmw.contract import OWN, PAGE, ErrorBody, Row, for_status
 from flexmw.contract.bodies import FOREIGN, PartialError, complete, is_own_message, of_text, recognise, validation
+from flexmw.contract.error import ErrorBody
 from flexmw.contract.messages import reword
+from flexmw.contract.table import OWN, PAGE, Row, for_status
 from flexmw.contract.text import contains_text_of
 
 __all__ = ["GONE", "ErrorMapping", "map_exception", "names", "stands_for", "stems_from"]

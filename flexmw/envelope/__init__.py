@@ -14,6 +14,8 @@ one: :mod:`flexmw.envelope.dialect`.
 >>> anyio.run(Envelope().asgi(app), scope, None, show)
 404
 b'{"error":{"message":"no such cat","type":"invalid_request_error","code":"not_found"}}'
+
+Public: the names in ``__all__``. The modules of this package are private.
 """
 
 from __future__ import annotations

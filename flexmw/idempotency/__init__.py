@@ -21,6 +21,8 @@ response, ``key.py`` how a key is parsed, ``stores/`` where the entries are, and
 201 {'order': 1} true
 >>> client.post("/orders", json={"item": 2}, headers={"Idempotency-Key": "8e03978e"}).json()["error"]["code"]
 'idempotency_key_reused'
+
+Public: the names in ``__all__``, and the module ``admin``. The other modules of this package are private.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Mechanics without policy: the shared exchange, flows and their two drivers, clocks, checked options."""
+"""Mechanics without policy: the shared exchange, flows and their two drivers, clocks, checked options.
+
+Public: the module ``clock``. The other modules of this package are private.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 >>> from flexmw.pace import Pace
 >>> Pace(max_wait=30.0)
 Pace(patience=5.0, max_wait=30.0, key=None)
+
+Public: the names in ``__all__``. The modules of this package are private.
 """
 
 from __future__ import annotations

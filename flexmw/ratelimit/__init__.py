@@ -8,6 +8,8 @@ Traceback (most recent call last):
     ...
 flexmw.errors.ConfigError: RateLimit(*rates) = '10 a minute': expected rates such as '10/minute', '5 per 2 hour' or \
 ['10/minute', '1000/day']
+
+Public: the names in ``__all__``, and the module ``limits_storage``. The other modules of this package are private.
 """
 
 from __future__ import annotations

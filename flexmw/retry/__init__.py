@@ -4,6 +4,8 @@
 >>> from flexmw.retry import Retry
 >>> with flexmw.wrap_client(httpx.Client(), Retry(attempts=3, max_retry_after=10.0)) as client:
 ...     pass
+
+Public: the names in ``__all__``. The modules of this package are private.
 """
 
 from __future__ import annotations

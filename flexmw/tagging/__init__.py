@@ -21,6 +21,8 @@ Attributes of a new server span     ``server_span.py``
 
 Metrics of requests are in ``metrics.py``, those of calls in ``call.py``; warnings in ``diagnostics.py``; what is known
 about the inside of FastAPI, Starlette and OpenTelemetry contrib in ``instruments/``.
+
+Public: the names in ``__all__``. The modules of this package are private.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@
 >>> with HostileServer(["503", "200"]) as server, httpx.Client() as client:
 ...     [client.post(server.url, json={}).status_code for _ in range(2)]
 [503, 200]
+
+Public: the names in ``__all__``. The modules of this package are private.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@
 The modules beside this one implement it: ``memory``, ``sqlite`` and ``redis``. ``threads`` makes a :class:`Store` of a
 :class:`BlockingStore`, and ``open`` finds the store that a URL names. Any other object with the methods of
 :class:`Store` is a store too; ``flexmw.testing.check_store`` tests whether it keeps the promises of the interface.
+
+Private: nothing in this package is for use outside flexmw.
 """
 
 from __future__ import annotations

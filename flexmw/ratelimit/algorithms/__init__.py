@@ -11,6 +11,8 @@
 0 1
 0 0
 60000001 0
+
+Private: nothing in this package is for use outside flexmw.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A store in this process is synchronous (:class:`LocalStore`), a store over a network is asynchronous
 (:class:`RemoteStore`). Both decide one :class:`~flexmw.ratelimit.core.Check` in one step: every rate and the slot admit
 the request, or nothing is taken.
+
+Private: nothing in this package is for use outside flexmw.
 """
 
 from __future__ import annotations

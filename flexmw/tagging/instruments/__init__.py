@@ -5,6 +5,8 @@ this package read it from the ASGI scope, from the frames of a traceback and fro
 this package reads such state. There is one module per library. Each module names in ``CHECKED_WITH`` the versions it
 was checked with, and says in its docstring what stops working when the library changes. Private state that is missing
 is never an error: flexmw then behaves as if the library did not instrument the request.
+
+Private: nothing in this package is for use outside flexmw.
 """
 
 from __future__ import annotations

@@ -75,6 +75,8 @@ A fault of your own reads the ``share`` of the body that it declares, and then d
 >>> with HostileServer(BilledTwice()) as server, httpx.Client() as client:
 ...     client.get(server.url).status_code, server.executions
 (200, 2)
+
+Public: the names in ``__all__``. The modules of this package are private.
 """
 
 from __future__ import annotations
