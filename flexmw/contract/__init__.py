@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from flexmw.contract.dates import http_date
 from flexmw.contract.error import ErrorBody
-from flexmw.contract.limit_headers import LimitReading, read_limits, reset_seconds, reset_wait, tightest
+from flexmw.contract.limit_headers import LimitReading, read_limits, reset_wait, tightest
 from flexmw.contract.quota import HeaderStyle, Quota, render, retry_headers
 from flexmw.contract.redact import CREDENTIALS, redact
+from flexmw.contract.resets import reset_seconds
 from flexmw.contract.table import OWN, PAGE, STATUS, Row, for_status
 from flexmw.contract.waits import Wait, key_ttl, names_wait, wait_of
 

@@ -1,8 +1,9 @@
 """Exception mapping: which error response an exception becomes, whichever library it comes from. Pure.
 
 The only such mapping in flexmw: Envelope sends its result, Idempotency stores it, Tagging reports it. All three call it
-as ``Exchange.map_exception``, which applies the options of the Envelope outside, if there is one. A new library is a
-new row of ``_RULES``.
+as ``Exchange.map_exception``, which applies the options of the Envelope outside, if there is one. This module finds the
+exception that decides: the one raised, or one that it only wraps. What that exception becomes is a row of
+:mod:`flexmw.contract.exception_rules`; a new library is a new row.
 
 >>> map_exception(TimeoutError("db at 10.0.0.7")).error.code
 'upstream_timeout'
@@ -12,47 +13,20 @@ new row of ``_RULES``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from http import HTTPStatus
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
-from flexmw.contract.bodies import FOREIGN, PartialError, complete, is_own_message, of_text, recognise, validation
-from flexmw.contract.error import ErrorBody
+from flexmw.contract.bodies import PartialError
+from flexmw.contract.exception_rules import GONE, RULES, ErrorMapping, names, of_row
 from flexmw.contract.messages import reword
-from flexmw.contract.table import OWN, PAGE, Row, for_status
-from flexmw.contract.text import contains_text_of
+from flexmw.contract.table import OWN, for_status
 
 __all__ = ["GONE", "ErrorMapping", "map_exception", "names", "stands_for", "stems_from"]
 
-GONE: Final = 499
-"""The status of a request whose client has disconnected: for logs and metrics, never sent."""
-
 _MAX_VISITED: Final = 50
 """Exceptions of one chain that are looked at: a chain may be a circle, and groups may be large."""
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorMapping:
-    """The error response that an exception becomes.
-
-    :param status: 400 to 599; or :data:`GONE`, which means that no response is sent.
-    :param error: the error object of the body.
-    :param headers: the headers that the exception asks for, such as ``Retry-After``.
-    :param source: one of the sources of :class:`flexmw.kit.exchange.ErrorOutcome`.
-    :param intentional: True if the app raised the exception as its response (an ``APIError``, a framework's
-        ``HTTPException``). Such an exception is not a crash, and Envelope does not raise it again.
-    :param exception: the exception that telemetry should record, if any.
-    """
-
-    status: int
-    error: ErrorBody
-    headers: tuple[tuple[str, str], ...] = ()
-    source: str = "unhandled_exception"
-    intentional: bool = False
-    exception: BaseException | None = field(default=None, compare=False)
 
 
 def map_exception(
@@ -75,7 +49,7 @@ def map_exception(
 def _map(error: BaseException, timeout_status: int, validation_status: int | None) -> ErrorMapping:
     for candidate in _origins(error):
         for name in names(type(candidate)):
-            rule = _RULES.get(name)
+            rule = RULES.get(name)
             mapping = rule(candidate) if rule is not None else None
             if mapping is None:
                 continue
@@ -85,8 +59,8 @@ def _map(error: BaseException, timeout_status: int, validation_status: int | Non
                 mapping = replace(mapping, status=validation_status)
             return mapping if mapping.intentional else replace(mapping, exception=error)
     if (parser := _parsing_request(error)) is not None:
-        return _of_row(for_status(400), parser, source="validation", intentional=True)
-    return _of_row(for_status(500), exception=error)
+        return of_row(for_status(400), parser, source="validation", intentional=True)
+    return of_row(for_status(500), exception=error)
 
 
 def stems_from(error: BaseException, source: BaseException) -> bool:
@@ -114,12 +88,6 @@ def stands_for(remembered_status: int, status: int, *, says_nothing: bool) -> bo
     :param says_nothing: True if the response's body states no more than its status does.
     """
     return remembered_status == status or (says_nothing and status == 500)
-
-
-def names(cls: type) -> Iterator[str]:
-    """Yield a class and its bases as ``package.Class``; libraries move classes between their modules."""
-    for base in cls.__mro__:
-        yield f"{base.__module__.partition('.')[0]}.{base.__qualname__}"
 
 
 def _origins(error: BaseException) -> Iterator[BaseException]:
@@ -174,160 +142,3 @@ def _parsing_request(error: BaseException) -> PartialError | None:
             return PartialError("The request body is not valid form data.")
         traceback = traceback.tb_next
     return None
-
-
-def _of_row(row: Row, partial: PartialError | None = None, **fields: Any) -> ErrorMapping:
-    partial = partial or PartialError()
-    error = ErrorBody(
-        message=partial.message or row.message,
-        type=partial.type or row.type,
-        code=partial.code or row.code,
-        param=partial.param,
-        doc_url=partial.doc_url,
-        placeholders={} if not partial.message or is_own_message(partial) else None,
-    )
-    return ErrorMapping(status=row.status, error=error, **fields)
-
-
-def _api_error(error: Any) -> ErrorMapping:
-    headers = tuple((error.headers or {}).items())
-    return ErrorMapping(
-        error.status, error.body, headers, "http_exception", intentional=True, exception=error.__cause__
-    )
-
-
-def _http(status: str, detail: str, headers: str = "headers") -> Callable[[Any], ErrorMapping | None]:
-    """A framework's own HTTP exception, by the names of its attributes."""
-
-    def read(error: Any) -> ErrorMapping | None:
-        number = _status_of(getattr(error, status, None))
-        if number is None:
-            return None
-        partial = _detail(getattr(error, detail, None), number)
-        if number >= 500 and partial is not None and partial.message and _repeats_cause(error, partial.message):
-            partial = None
-        pairs = tuple(_pairs(getattr(error, headers, None)))
-        return ErrorMapping(number, complete(partial, number), pairs, "http_exception", intentional=True)
-
-    return read
-
-
-def _detail(detail: object, status: int) -> PartialError | None:
-    if isinstance(detail, str):
-        return of_text(detail, status)
-    found = recognise({"detail": detail}, status) if detail else None
-    return found if found is not FOREIGN else None
-
-
-def _repeats_cause(error: BaseException, message: str) -> bool:
-    """True if a message contains the text of an exception that ``error`` was raised from."""
-    inner, depth = error.__cause__ or error.__context__, 0
-    while inner is not None and depth < 5:
-        if "flexmw.APIError" not in names(type(inner)) and contains_text_of(inner, message):
-            return True
-        inner, depth = inner.__cause__ or inner.__context__, depth + 1
-    return False
-
-
-def _validation(error: Any) -> ErrorMapping | None:
-    try:
-        partial = validation(list(error.errors()))
-    except Exception:  # a broken list of errors is still a validation error
-        partial = None
-    status = 400 if partial is not None and partial.code == "invalid_json" else 422
-    return ErrorMapping(status, complete(partial, status), source="validation", intentional=True)
-
-
-def _row(row: Row, **fields: Any) -> Callable[[Any], ErrorMapping]:
-    return lambda error: _of_row(row, **fields)
-
-
-def _gone(error: Any) -> ErrorMapping:
-    return _of_row(for_status(GONE), intentional=True)
-
-
-_KEPT: Final = frozenset({400, 413, 422, 429})
-"""Statuses of an upstream that are about the caller's own request."""
-
-
-def _upstream(error: Any) -> ErrorMapping:
-    """Map an error of a provider's SDK or of ``raise_for_status``. An upstream's 401 is not about the caller's key."""
-    response = getattr(error, "response", None)
-    status = _status_of(getattr(error, "status_code", None)) or _status_of(getattr(response, "status_code", None))
-    sdk = hasattr(error, "body") and hasattr(error, "status_code")
-    headers = {name.lower(): value for name, value in _pairs(getattr(response, "headers", None))}
-    waits = tuple((name, headers[name]) for name in ("retry-after", "retry-after-ms") if name in headers)
-    if status in (429, 503) or (sdk and status in _KEPT):
-        found = recognise(_body_of(error), status) if sdk and status < 500 else None
-        return ErrorMapping(status, complete(found if isinstance(found, PartialError) else None, status), waits)
-    if status in (408, 504):
-        return _of_row(PAGE["upstream_timeout"])
-    return _of_row(for_status(502))
-
-
-def _body_of(error: Any) -> object:
-    body: Any = getattr(error, "body", None)
-    members: Any = body
-    return {"error": members} if isinstance(body, dict) and "error" not in members else members
-
-
-def _status_of(value: Any) -> int | None:
-    """An error status out of ``404``, ``"404 Not Found"`` or an ``HTTPStatus``."""
-    if isinstance(value, str) and value[:3].isdigit():
-        value = int(value[:3])
-    if isinstance(value, HTTPStatus):
-        value = int(value)
-    return value if isinstance(value, int) and 400 <= value <= 599 else None
-
-
-def _pairs(headers: Any) -> Iterator[tuple[str, str]]:
-    items: Iterable[Any] = headers.items() if hasattr(headers, "items") else headers or ()
-    for item in items:
-        with suppress(TypeError, ValueError):
-            name, value = item
-            yield _text_of(name), _text_of(value)
-
-
-def _text_of(part: object) -> str:
-    return part.decode("latin-1") if isinstance(part, bytes) else str(part)
-
-
-_TIMEOUT: Final = _row(PAGE["upstream_timeout"])
-_UNREACHABLE: Final = _row(for_status(502))
-
-_RULES: Final[Mapping[str, Callable[[Any], ErrorMapping | None]]] = {
-    "flexmw.APIError": _api_error,
-    "starlette.HTTPException": _http("status_code", "detail"),
-    "litestar.HTTPException": _http("status_code", "detail"),
-    "werkzeug.HTTPException": _http("code", "description", headers="_none"),
-    "falcon.HTTPError": _http("status", "description"),
-    "blacksheep.HTTPException": _http("status", "message", headers="_none"),
-    "rest_framework.APIException": _http("status_code", "detail", headers="_none"),
-    "django.Http404": _row(for_status(404), source="http_exception", intentional=True),
-    "django.PermissionDenied": _row(for_status(403), source="http_exception", intentional=True),
-    "django.SuspiciousOperation": _row(for_status(400), source="http_exception", intentional=True),
-    "fastapi.RequestValidationError": _validation,
-    "starlette.ClientDisconnect": _gone,
-    "starlette.WebSocketDisconnect": _gone,
-    "litestar.WebSocketDisconnect": _gone,
-    "builtins.TimeoutError": _TIMEOUT,
-    "trio.TooSlowError": _TIMEOUT,
-    **{f"{library}.TimeoutException": _TIMEOUT for library in ("httpx", "httpx2")},
-    **{f"{library}.HTTPStatusError": _upstream for library in ("httpx", "httpx2")},
-    **{f"{library}.TransportError": _UNREACHABLE for library in ("httpx", "httpx2")},
-    **{f"{library}.TimeoutException": _TIMEOUT for library in ("httpcore", "httpcore2")},
-    **{f"{library}.NetworkError": _UNREACHABLE for library in ("httpcore", "httpcore2")},
-    "aiohttp.ServerTimeoutError": _TIMEOUT,
-    "aiohttp.ClientConnectionError": _UNREACHABLE,
-    "requests.ConnectTimeout": _TIMEOUT,
-    "requests.Timeout": _TIMEOUT,
-    "requests.ConnectionError": _UNREACHABLE,
-    "requests.HTTPError": _upstream,
-    **{f"{sdk}.APITimeoutError": _TIMEOUT for sdk in ("openai", "anthropic", "groq")},
-    **{f"{sdk}.APIStatusError": _upstream for sdk in ("openai", "anthropic", "groq")},
-    **{f"{sdk}.APIConnectionError": _UNREACHABLE for sdk in ("openai", "anthropic", "groq")},
-    "mistralai.MistralError": _upstream,
-    "cohere.ApiError": _upstream,
-}
-"""The rule for each exception class, as ``package.Class``; the nearest base class wins. Names instead of imports,
-because none of these libraries is required."""

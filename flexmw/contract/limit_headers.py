@@ -13,34 +13,19 @@ One table, :data:`FORMS`, names the forms; ``docs/limit-headers.md`` is made fro
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from flexmw.contract.dates import http_date, iso_time
+from flexmw.contract.numbers import decimal, whole_number
+from flexmw.contract.resets import Reset, latest_reset
+from flexmw.contract.structured_fields import dictionary, items
 
-__all__ = [
-    "FORMS",
-    "Form",
-    "LimitReading",
-    "Reset",
-    "read_limits",
-    "reset_of",
-    "reset_seconds",
-    "reset_wait",
-    "tightest",
-]
+__all__ = ["FORMS", "Form", "LimitReading", "read_limits", "reset_wait", "tightest"]
 
-_LONGEST: Final = 1e18
-_UNIX_SECONDS: Final = 1e9
-_UNIX_MILLISECONDS: Final = 1e12
 _VALUE_CHARACTERS: Final = 4096
 """A longer value is not read: no provider sends one, and a reader must not spend time on a hostile one."""
 
-_UNITS: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,18})?)(d|h|ms|m|s|us|µs|ns)")
-_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _WINDOWS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2592000}
 _UNIT_NAMES: Final = {"": "requests", "req": "requests", "request": "requests", "token": "tokens"}
 
@@ -133,19 +118,6 @@ FORMS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Reset:
-    """When a limit resets: ``after`` is in seconds from now, ``resolution`` the seconds of its last digit.
-
-    ``moment``: the header names a time by the server's clock and not a duration; how far that clock differs from the
-    client's decides how far ``after`` can be trusted.
-    """
-
-    after: float
-    resolution: float = 1.0
-    moment: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class LimitReading:
     """One limit as a response describes it; a part that the response leaves out is ``None``.
 
@@ -235,7 +207,7 @@ def _place_of(name: str) -> tuple[str, str, str] | None:
 def _reading(dimension: str, parts: Mapping[str, str], now: float) -> LimitReading | None:
     unit, window = _unit_of(dimension)
     limit, remaining = _counts(parts.get("limit")), _counts(parts.get("remaining"))
-    reset = _longest(parts.get("reset-after"), now) or _longest(parts.get("reset"), now)
+    reset = latest_reset(parts.get("reset-after"), now=now) or latest_reset(parts.get("reset"), now=now)
     if not limit and not remaining and reset is None:
         return None
     lengths = [length for _, length in limit or remaining if length is not None]
@@ -263,97 +235,28 @@ def _counts(value: str | None) -> list[tuple[int, int | None]]:
     counts: list[tuple[int, int | None]] = []
     for member in (value or "").split(","):
         text, *parameters = (piece.strip() for piece in member.split(";"))
-        count = _whole(text.partition(".")[0]) if _NUMBER.fullmatch(text) else None
+        count = whole_number(text.partition(".")[0]) if decimal(text) is not None else None
         if count is not None:
-            windows = [_whole(piece[2:].strip()) for piece in parameters if piece.startswith("w=")]
+            windows = [whole_number(piece[2:].strip()) for piece in parameters if piece.startswith("w=")]
             counts.append((count, windows[0] if windows else None))
     return counts
 
 
-def _longest(value: str | None, now: float) -> Reset | None:
-    """The latest of the resets that a header names: a header that came several times counts with its longest wait."""
-    if not value:
-        return None
-    resets = [reset_of(value, now=now)] if "," not in value else [reset_of(value, now=now), *_members(value, now)]
-    known = [reset for reset in resets if reset is not None]
-    return max(known, key=lambda reset: reset.after) if known else None
-
-
-def _members(value: str, now: float) -> Iterator[Reset | None]:
-    return (reset_of(member, now=now) for member in value.split(","))
-
-
-def reset_seconds(value: str, *, now: float) -> float | None:
-    """Return the seconds until the moment that a reset names; ``None`` where the value cannot be read."""
-    reset = reset_of(value, now=now)
-    return None if reset is None else reset.after
-
-
-def reset_of(value: str, *, now: float) -> Reset | None:
-    """Read one reset: a duration, seconds, Unix seconds or milliseconds, or a time (RFC 3339, HTTP date).
-
-    A number above 1e9 is a Unix time, one above 1e12 a Unix time in milliseconds, a smaller one seconds. A moment in
-    the past is 0 seconds away.
-
-    :param now: Unix seconds by the server's clock.
-    """
-    value = value.strip()
-    if (number := _number(value)) is not None:
-        resolution = 10.0 ** -len(value.partition(".")[2])
-        if number >= _UNIX_MILLISECONDS:
-            return Reset(max(0.0, number / 1e3 - now), 0.001, moment=True)
-        if number >= _UNIX_SECONDS:
-            return Reset(max(0.0, number - now), resolution, moment=True)
-        return Reset(number, resolution)
-    parts = _DURATION.findall(value)
-    if parts and "".join(amount + unit for amount, unit in parts) == value:
-        seconds = sum(float(amount) * _UNITS[unit] for amount, unit in parts)
-        return Reset(min(seconds, _LONGEST), 0.001)
-    moment = iso_time(value) if value[:4].isdigit() else http_date(value)
-    return None if moment is None else Reset(max(0.0, moment - now), 0.001 if "." in value else 1.0, moment=True)
-
-
-_ITEM: Final = re.compile(r"""(?:"([^"]*)"|([A-Za-z*][A-Za-z0-9_.:%*/-]*))((?:;[^,;"]*(?:"[^"]*"[^,;"]*)?)*)""")
-"""One member of a structured list (RFC 9651): a name, quoted or bare, and its parameters. Linear: no two neighbouring
-repetitions match the same character."""
-
-_PARAMETER: Final = re.compile(r""";\s*([a-z*][a-z0-9_.*-]*)=("[^"]*"|[^;,"]*)""")
-
-
 def _structured(value: str, policy: str) -> Iterator[LimitReading]:
     """The ``RateLimit`` field: a dictionary in draft 07, a list of named limits from draft 08 on."""
-    draft_07 = dict(_pair(member) for member in value.split(",") if "=" in member.partition(";")[0])
+    draft_07 = dictionary(value)
     if draft_07.keys() & {"remaining", "reset"}:
         parts: dict[str, str] = {part: draft_07[part] for part in _PARTS if part in draft_07}
         windows = _counts(policy)
         if (reading := _reading("", parts, 0.0)) is not None:
             yield replace(reading, window=windows[0][1] if windows else None)
         return
-    policies = dict(_items(policy))
-    for name, parameters in _items(value):
+    policies = dict(items(policy))
+    for name, parameters in items(value):
         own = policies.get(name, {})
-        remaining, after = _whole(parameters.get("r")), _number(parameters.get("t", ""))
+        remaining, after = whole_number(parameters.get("r")), decimal(parameters.get("t", ""))
         if remaining is None:
             continue
         unit = (own.get("qu") or parameters.get("qu") or "requests").strip('"')
         reset = None if after is None else Reset(after)
-        yield LimitReading(name, unit, _whole(own.get("q")), remaining, reset, _whole(own.get("w")) or None)
-
-
-def _pair(member: str) -> tuple[str, str]:
-    name, _, value = member.partition(";")[0].partition("=")
-    return name.strip(), value.strip()
-
-
-def _items(value: str) -> Iterator[tuple[str, dict[str, str]]]:
-    for quoted, bare, parameters in _ITEM.findall(value):
-        yield quoted or bare, {name: text.strip() for name, text in _PARAMETER.findall(parameters)}
-
-
-def _whole(value: str | None) -> int | None:
-    return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) <= 18 else None
-
-
-def _number(value: str) -> float | None:
-    value = value.strip()
-    return min(float(value), _LONGEST) if _NUMBER.fullmatch(value) else None
+        yield LimitReading(name, unit, whole_number(own.get("q")), remaining, reset, whole_number(own.get("w")) or None)

@@ -17,12 +17,11 @@ from typing import Final, Literal
 
 from flexmw.contract.dates import http_date
 from flexmw.contract.limit_headers import read_limits, reset_wait
+from flexmw.contract.numbers import decimal
 
 __all__ = ["Wait", "key_ttl", "names_wait", "wait_of"]
 
-_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _DAY: Final = re.compile(r"\s*(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*", re.IGNORECASE)
-_LONGEST: Final = 1e18
 _MILLISECONDS: Final = ("retry-after-ms", "x-ms-retry-after-ms")
 
 
@@ -48,7 +47,7 @@ def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
     date = http_date(headers.get("date", ""))
     date = now if date is None else date
     for name in _MILLISECONDS:
-        waits_ms = [wait_ms for wait_ms in map(_number, _split(headers.get(name))) if wait_ms]
+        waits_ms = [wait_ms for wait_ms in map(decimal, _split(headers.get(name))) if wait_ms]
         if waits_ms:
             return Wait(max(waits_ms) / 1e3, "retry-after-ms")
     value = headers.get("retry-after")
@@ -65,10 +64,10 @@ def names_wait(headers: Mapping[str, str]) -> bool:
 
     :param headers: names in lower case.
     """
-    if any(_number(value.strip()) is not None for name in _MILLISECONDS if (value := headers.get(name))):
+    if any(decimal(value) is not None for name in _MILLISECONDS if (value := headers.get(name))):
         return True
     return any(
-        _number(value) is not None or http_date(value) is not None for value in _split(headers.get("retry-after"))
+        decimal(value) is not None or http_date(value) is not None for value in _split(headers.get("retry-after"))
     )
 
 
@@ -78,18 +77,14 @@ def key_ttl(value: str) -> float | None:
     >>> key_ttl("604800")
     604800.0
     """
-    return _number(value) if value.isascii() and value.isdigit() else None
+    return decimal(value) if value.isascii() and value.isdigit() else None
 
 
 def _retry_after(value: str, date: float) -> float | None:
-    if (seconds := _number(value)) is not None:
+    if (seconds := decimal(value)) is not None:
         return seconds or None
     moment = http_date(value)
     return moment - date if moment is not None and moment > date else None
-
-
-def _number(value: str) -> float | None:
-    return min(float(value), _LONGEST) if _NUMBER.fullmatch(value) else None
 
 
 def _split(value: str | None) -> list[str]:

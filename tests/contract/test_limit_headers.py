@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexmw.contract import HeaderStyle, Quota, render
-from flexmw.contract.limit_headers import FORMS, LimitReading, Reset, read_limits, reset_of, reset_wait, tightest
+from flexmw.contract.limit_headers import FORMS, LimitReading, read_limits, reset_wait, tightest
+from flexmw.contract.resets import Reset, reset_of
 from scripts.limit_headers_page import page
 
 NOW = 1_800_000_000.0

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import flexmw
-from flexmw.contract import exceptions
+from flexmw.contract import exception_rules
 from flexmw.contract.exceptions import map_exception
 from flexmw.kit.exchange import Exchange
 from tests.envelope.wire import AppResponse, call
@@ -56,12 +56,12 @@ async def twice(app: Any) -> tuple[AppResponse, AppResponse]:
 
 
 async def test_a_new_row_of_the_table_is_sent_stored_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = exceptions.ErrorMapping(
+    row = exception_rules.ErrorMapping(
         507,
-        exceptions.complete(exceptions.PartialError("Out of paper.", code="service_unavailable"), 507),
+        exception_rules.complete(exception_rules.PartialError("Out of paper.", code="service_unavailable"), 507),
         source="validation",
     )
-    monkeypatch.setitem(exceptions._RULES, f"{__name__.partition('.')[0]}.OutOfPaperError", lambda error: row)  # type: ignore[index]
+    monkeypatch.setitem(exception_rules.RULES, f"{__name__.partition('.')[0]}.OutOfPaperError", lambda error: row)  # type: ignore[index]
     error = OutOfPaperError("tray 2")
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
