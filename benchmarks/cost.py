@@ -1,0 +1,142 @@
+"""``python -m benchmarks.cost``: what a request without faults costs, counted and not timed.
+
+    python -m benchmarks.cost                        # bytecodes, of each path and beside the same request alone
+    python -m benchmarks.cost --profile httpx Retry  # where the bytecodes of one path go
+    python -m benchmarks.cost --instructions         # machine instructions, by valgrind: some minutes
+    python -m benchmarks.cost --json                 # bytecodes, as tests/test_cost.py reads them
+
+Nothing goes over a socket. Bytecodes leave out the functions written in C, instructions leave out the kernel; a figure
+of either moves only with the code, never with the load of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path as File
+from types import CodeType
+from typing import Final
+
+from benchmarks.bytecodes import counting
+from benchmarks.paths import Path, Step, client_paths, server_paths
+
+__all__ = ["main"]
+
+WARM_UP: Final = 20
+CALLS: Final = 20
+
+
+async def bytecodes(path: Path) -> Counter[CodeType]:
+    """What one request of a path executes. The first requests open a connection and fill caches."""
+    step = path.prepare()
+    for _ in range(WARM_UP):
+        await step()
+    with counting() as counts:
+        await step()
+    return counts
+
+
+async def instructed(steps: Sequence[Step]) -> None:
+    """Run under valgrind, which writes its counts at each call of ``getpgid``: see :func:`instructions`."""
+    for step in steps:
+        for _ in range(WARM_UP):
+            await step()
+    control = ["callgrind_control", "--instr=on", str(os.getpid())]
+    subprocess.run(control, check=True, stdout=subprocess.DEVNULL)  # noqa: ASYNC221 - nothing else runs
+    for step in steps:
+        await step()
+        os.getpgid(0)
+        for _ in range(CALLS):
+            await step()
+        os.getpgid(0)
+
+
+def instructions(*choice: str) -> list[float]:
+    """Machine instructions of a request of each path.
+
+    :param choice: the arguments that chose the paths.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = File(folder) / "counts"
+        valgrind = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--dump-before=getpgid")
+        subprocess.run(
+            [
+                *valgrind,
+                f"--callgrind-out-file={file}",
+                sys.executable,
+                "-m",
+                "benchmarks.cost",
+                "--instructed",
+                *filter(None, choice),
+            ],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+        )
+        dumps = sorted(File(folder).glob("counts.*"), key=lambda dump: int(dump.suffix[1:]))
+        totals = [int(re.findall(r"^(?:totals|summary): (\d+)", dump.read_text(), re.MULTILINE)[-1]) for dump in dumps]
+    return [total / CALLS for total in totals[1::2]]
+
+
+async def counted(paths: Sequence[Path]) -> list[float]:
+    return [(await bytecodes(path)).total() for path in paths]
+
+
+def show(paths: Sequence[Path], costs: Sequence[float], unit: str) -> None:
+    plain = {path.group: cost for path, cost in zip(paths, costs, strict=True) if path.name == "plain"}
+    print(f"{'request':14}{'with':26}{unit:>14}{'added':>10}{'/ plain':>9}")
+    for path, cost in zip(paths, costs, strict=True):
+        base = plain[path.group]
+        print(f"{path.group:14}{path.name:26}{cost:>14,.0f}{cost - base:>10,.0f}{cost / base:>9.3f}")
+
+
+def profile(path: Path, rows: int) -> None:
+    counts = asyncio.run(bytecodes(path))
+    print(f"{counts.total():,} bytecodes")
+    for code, count in counts.most_common(rows):
+        where = File(code.co_filename)
+        print(f"{count:>6}  {where.parent.name}/{where.name}:{code.co_firstlineno} {code.co_qualname}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("only", nargs="*", help="a group (httpx, 'httpx2 async', GET ...) and the name of a path")
+    parser.add_argument("--post", action="store_true", help="clients send a POST instead of a GET")
+    parser.add_argument("--profile", action="store_true", help="show where the bytecodes of the chosen paths go")
+    parser.add_argument("--rows", type=int, default=60, help="lines of the profile")
+    parser.add_argument("--instructions", action="store_true", help="count machine instructions by valgrind")
+    parser.add_argument("--instructed", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="print bytecodes as JSON")
+    chosen = parser.parse_args()
+    group, name = (*chosen.only, "", "")[:2]
+    every = [*client_paths("POST" if chosen.post else "GET"), *server_paths()]
+    paths = [path for path in every if group in ("", path.group) and name in ("", path.name)]
+    if chosen.instructed:
+
+        async def run() -> None:
+            await instructed([path.prepare() for path in paths])
+
+        asyncio.run(run())
+    elif chosen.profile:
+        for path in paths:
+            profile(path, chosen.rows)
+    elif chosen.instructions:
+        show(paths, instructions(*chosen.only, *(["--post"] if chosen.post else [])), "instructions")
+    elif chosen.json:
+        costs = asyncio.run(counted(paths))
+        print(json.dumps([[path.group, path.name, cost] for path, cost in zip(paths, costs, strict=True)]))
+    else:
+        show(paths, asyncio.run(counted(paths)), "bytecodes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
