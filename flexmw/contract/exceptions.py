@@ -129,9 +129,10 @@ _PARSERS: Final = frozenset({("starlette.requests", "json"), ("starlette.request
 def _parsing_request(error: BaseException) -> PartialError | None:
     """The error of a request body that cannot be parsed, if ``error`` was raised while the framework parsed one.
 
-    The frames of the traceback decide: the same exception out of any other parsing is the server's fault.
+    The frames of the traceback decide: the same exception out of any other parsing is the server's fault. Where the
+    scope names no Starlette app, Starlette raises its own ``MultiPartException``, which is no ``ValueError``.
     """
-    if not isinstance(error, (ValueError, RecursionError)):
+    if not isinstance(error, (ValueError, RecursionError)) and type(error).__name__ != "MultiPartException":
         return None
     traceback: TracebackType | None = error.__traceback__
     while traceback is not None:

@@ -19,6 +19,7 @@ import werkzeug.exceptions
 from fastapi.exceptions import RequestValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -127,6 +128,18 @@ async def test_json_is_the_clients_fault_only_where_the_host_was_reading_its_req
         await Request({"type": "http", "headers": []}, receive).json()
     assert (map_exception(info.value).status, map_exception(info.value).intentional) == (400, True)
     assert map_exception(caught(lambda: json.loads("{"))).status == 500
+
+
+@pytest.mark.anyio
+async def test_a_form_that_cannot_be_parsed_is_the_clients_fault_without_a_starlette_app_too() -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"no boundary", "more_body": False}
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=x")]
+    with pytest.raises(MultiPartException) as info:
+        await Request({"type": "http", "headers": headers}, receive).form()
+    assert (map_exception(info.value).status, map_exception(info.value).intentional) == (400, True)
+    assert map_exception(MultiPartException("raised by the app itself")).status == 500
 
 
 def test_an_exception_in_the_course_of_an_ordinary_except_is_a_crash() -> None:

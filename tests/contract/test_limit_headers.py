@@ -117,6 +117,7 @@ def test_headers_without_a_limit_describe_none() -> None:
         "ratelimit-policy": '"a";q=1',
         "x-ratelimit-used": "3",
         "content-length": "1",
+        "x-upload-limit": "5",
     }
     assert read_limits(others, now=NOW) == ()
     assert read_limits({"x-ratelimit-limit": "x", "x-ratelimit-remaining": "-1"}, now=NOW) == ()

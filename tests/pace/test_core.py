@@ -317,3 +317,23 @@ def test_a_response_to_a_request_of_a_forgotten_state_does_not_raise_the_quota()
     flight, state = before.start(1.0), PaceState(patience=5.0)
     state.finish(flight, now=1.1, reading=reading_of(100, 2, 59.0))
     assert state.estimates[100].available == 2
+
+
+def test_a_class_whose_responses_count_elsewhere_is_no_member() -> None:
+    state = PaceState(patience=5.0)
+    state.set_member("search", True)
+    state.set_member("repos", True)
+    state.set_member("search", False)
+    assert state.members == ["repos"]
+
+
+@pytest.mark.parametrize(("uncounted", "available"), [(0, 8), (2, 6), (None, 9)])
+def test_a_request_of_another_bucket_takes_quota_unless_it_was_counted_before(
+    uncounted: int | None, available: int
+) -> None:
+    state = PaceState(patience=5.0)
+    _, flight = turn(state, 0.0)
+    assert flight is not None
+    state.finish(flight, now=0.1, reading=reading_of(10, 9, 60.0))
+    state.join(sent_at=0.2, now=0.3, uncounted=uncounted)
+    assert state.estimates[10].available == available
