@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Final
 
 from flexmw.contract.messages import expected
@@ -17,12 +18,12 @@ from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
 from flexmw.kit.options import Rule, check, flag, function, option, optional, seconds, several, text, whole
+from flexmw.kit.paths import PathPattern, all_readings, path_patterns, routing_of
 
 __all__ = ["Envelope"]
 
 _STATUS_400_422: Final = Rule("400, 422 or None", lambda value: value in (None, 400, 422))
 _STATUS_500_504: Final = Rule("500 or 504", lambda value: value in (500, 504))
-_PATH: Final = Rule("a path that begins with '/'", lambda value: isinstance(value, str) and value.startswith("/"))
 _MESSAGES: Final = optional(Rule("a table of messages by error code", lambda value: isinstance(value, Mapping)))
 _DIALECTS: Final = Rule("a list of dialects, or of the names of their entry points", check_dialects)
 
@@ -40,8 +41,8 @@ class Envelope:
         ``{name}`` of ``service_unavailable``. The option does not change a message that the app has written, nor an
         error that has no value for a placeholder, such as the app's own bare 429. It also applies to the refusals of
         the components further inward. Value: a table of messages by error code, or None. Default: ``None``.
-    :param passthrough: Path prefixes. Errors of these paths are left as they are. Value: a list, each a path that
-        begins with '/'. Default: ``()``.
+    :param passthrough: Path prefixes, in RateLimit's forms: ``/scim``, ``/files/{id}/raw``, ``GET /feed``. Errors of
+        these paths are left as they are. Value: a list, each a text that is not empty. Default: ``()``.
     :param unless: A function of the scope and the status. An error for which it returns true is left as it is. Value: a
         function, or None. Default: ``None``.
     :param request_id: Header that carries the id of the request on every error: the app's own id, else a well-formed
@@ -88,7 +89,10 @@ class Envelope:
         "further inward.",
     )
     passthrough: tuple[str, ...] = option(
-        (), several(_PATH), doc="Path prefixes. Errors of these paths are left as they are."
+        (),
+        several(text),
+        doc="Path prefixes, in RateLimit's forms: `/scim`, `/files/{id}/raw`, `GET /feed`. Errors of these paths are "
+        "left as they are.",
     )
     unless: Callable[[Scope, int], bool] | None = option(
         None,
@@ -152,6 +156,7 @@ class Envelope:
 
     def __post_init__(self) -> None:
         check(self)
+        _passthrough(self.passthrough)
         for code, message in (self.messages or {}).items():
             if (fault := expected(code, message)) is not None:
                 raise ConfigError(f"Envelope(messages={{{code!r}: ...}})", message, fault)
@@ -167,7 +172,8 @@ class Envelope:
             rules=self._rules((*dialects, default)),
             dialects=dialects,
             default=default,
-            passthrough=tuple(self.passthrough),
+            passthrough=_passthrough(self.passthrough),
+            routing=routing_of(app),
             unless=self.unless,
             request_id=self.request_id.lower() if self.request_id else None,
             should_retry=self.should_retry,
@@ -183,7 +189,7 @@ class Envelope:
         an error in a dialect's format and an event stream stay byte for byte, and the status is always the upstream's.
         """
         path = request.url.path
-        if self.passthrough and path.startswith(tuple(self.passthrough)):
+        if self.passthrough and all_readings(_passthrough(self.passthrough), {"method": request.method}, path=path):
             response: Response = yield Send(request)
             return response
         default = OpenAI(null_param=self.null_param)
@@ -200,3 +206,9 @@ class Envelope:
             debug=self.debug,
             messages=dict(self.messages or {}),
         )
+
+
+@lru_cache(maxsize=64)
+def _passthrough(paths: tuple[str, ...]) -> tuple[PathPattern, ...]:
+    """The patterns of the option ``passthrough``. Kept, because each call of a client looks at them."""
+    return path_patterns(paths, "Envelope(passthrough=...)", is_prefix=True)

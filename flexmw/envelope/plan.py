@@ -10,6 +10,7 @@ from flexmw.contract.exceptions import ErrorMapping, map_exception
 from flexmw.envelope.core import Rules
 from flexmw.envelope.dialect import Dialect, OpenAI
 from flexmw.kit.asgi import Scope
+from flexmw.kit.paths import PathPattern, Routing, all_readings
 
 __all__ = ["Plan"]
 
@@ -18,6 +19,8 @@ __all__ = ["Plan"]
 class Plan:
     """The resolved options; see :class:`flexmw.envelope.Envelope` for their meaning.
 
+    :param passthrough: the patterns of the paths whose errors pass unchanged.
+    :param routing: what the wrapped app does with paths.
     :param default: the dialect of requests that none of ``dialects`` serves.
     :param request_id: the header's name in lower case; ``None`` adds no header.
     :param max_wait: seconds.
@@ -26,7 +29,8 @@ class Plan:
     rules: Rules
     dialects: tuple[Dialect, ...]
     default: OpenAI
-    passthrough: tuple[str, ...]
+    passthrough: tuple[PathPattern, ...]
+    routing: Routing
     unless: Callable[[Scope, int], bool] | None
     request_id: str | None
     should_retry: bool
@@ -47,9 +51,9 @@ class Plan:
         )
         object.__setattr__(self, "map_exception", mapping)
 
-    def leaves_alone(self, scope: Scope, status: int) -> bool:
-        """True if an error response is to pass unchanged, by the options ``passthrough`` and ``unless``."""
-        path: str = scope.get("path", "")
-        if self.passthrough and path.startswith(self.passthrough):
-            return True
-        return self.unless is not None and self.unless(scope, status)
+    def passes_through(self, scope: Scope) -> bool:
+        """True if the errors of a request are to pass unchanged, by the option ``passthrough``.
+
+        Asked before the app runs: routers change the path and the root path in the scope.
+        """
+        return all_readings(self.passthrough, scope, self.routing)

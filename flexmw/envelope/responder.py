@@ -56,6 +56,7 @@ class Responder:
         "_handled_before",
         "_held",
         "_outer_app",
+        "_passes",
         "_plan",
         "_read",
         "_receive",
@@ -75,6 +76,7 @@ class Responder:
         self._receive = receive
         self._send = send
         self._state = _WAITING
+        self._passes = plan.passes_through(scope) if plan.passthrough else False
         self._start: Message = _NO_START
         self._handled_before: BaseException | None = None
         self._gone = self._read = False
@@ -148,6 +150,7 @@ class Responder:
             await self._send(message)
 
     async def _begin(self, message: Message) -> None:
+        plan = self._plan
         headers = message.get("headers")
         if type(headers) is not list:
             message = {**message, "headers": list(headers or ())}
@@ -155,7 +158,7 @@ class Responder:
         status = message.get("status")
         if type(status) is not int or not 100 <= status <= 599:
             status = error_status(status)
-        if status >= 400 and not self._plan.leaves_alone(self._scope, status):
+        if status >= 400 and not (self._passes or (plan.unless is not None and plan.unless(self._scope, status))):
             self._state = _COLLECTING
             self._collector = Collector(message, self._plan.rules.max_body)
             return

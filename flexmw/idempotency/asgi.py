@@ -7,6 +7,7 @@ from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.request import ProtectedRequest
 from flexmw.kit.asgi import MergedHeaders, Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
+from flexmw.kit.paths import request_method
 
 __all__ = ["IdempotencyApp"]
 
@@ -15,6 +16,7 @@ class IdempotencyApp:
     """An ASGI app whose protected requests are carried out once. Holds no state of any request."""
 
     def __init__(self, plan: Plan) -> None:
+        self.app = plan.app
         self._plan = plan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -23,7 +25,7 @@ class IdempotencyApp:
             await plan.app(scope, receive, self._closing(send))
         elif (
             scope["type"] != "http"
-            or scope["method"] not in plan.methods
+            or request_method(scope) not in plan.methods
             or (plan.exempt is not None and plan.exempt(scope))
             or _is_claimed(scope)
         ):

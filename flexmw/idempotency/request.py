@@ -23,6 +23,7 @@ from flexmw.idempotency.uncancelled import run_to_completion
 from flexmw.kit.asgi import Message, Receive, Scope, Send, send_error
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.identity import header
+from flexmw.kit.paths import request_method
 
 __all__ = ["ProtectedRequest"]
 
@@ -87,7 +88,7 @@ class ProtectedRequest:
         scope = self._scope
         content_type = header(scope, b"content-type") or b""
         query = scope.get("query_string", b"")
-        digest = fingerprint(scope["method"], scope["path"], query, self._body, content_type)
+        digest = fingerprint(request_method(scope), scope["path"], query, self._body, content_type)
         await run_to_completion(partial(self._work, prefix, key, count or 0, digest), self._client_has_left)
 
     async def _work(self, prefix: str, key: str | None, count: int, digest: str) -> None:

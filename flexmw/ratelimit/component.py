@@ -27,6 +27,7 @@ from flexmw.kit.options import (
     text,
     whole,
 )
+from flexmw.kit.paths import request_predicate, routing_of
 from flexmw.kit.store_url import parse, probe
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import middleware
@@ -35,7 +36,7 @@ from flexmw.ratelimit.core import REQUESTS, TOKENS
 from flexmw.ratelimit.cost import Pricing
 from flexmw.ratelimit.fallback import parse_store_failure
 from flexmw.ratelimit.plan import Plan
-from flexmw.ratelimit.routes import RequestRates, exemption
+from flexmw.ratelimit.routes import RequestRates
 from flexmw.ratelimit.stores import check_store, schemes
 
 __all__ = ["RateLimit"]
@@ -69,9 +70,9 @@ class RateLimit:
         or '5 per 2 hour', or items of the library limits. Default: ``()``.
     :param limit: Rates that depend on the caller or on the path. The function, plain or async, takes the ``Caller``,
         and the scope if it has a second parameter; it returns rates, or ``None`` for those of ``rates``. An async
-        function is called once in ten seconds for each caller. In a table, ``rates`` apply to all other paths. A caller
-        whose rates change keeps the usage so far. Value: a function, a table of rates by path, or None. Default:
-        ``None``.
+        function is called once in ten seconds for each caller. In a table, ``rates`` apply to all other paths; see
+        [Paths](#paths) for the patterns. A caller whose rates change keeps the usage so far. Value: a function, a table
+        of rates by path, or None. Default: ``None``.
     :param key: What identifies a caller: the bearer token, another header, an item of ``scope["state"]``, the user that
         authentication has left in the scope, the client's address, or the result of the function. A request without it
         counts for its client address (IPv6 by /64). Value: 'bearer', 'header:<name>', 'state:<name>', 'user', 'address'
@@ -116,7 +117,7 @@ class RateLimit:
         Requests with further unseen keys are charged to the address; known keys are not affected. The clients of a
         proxy that is not in ``trusted_proxies`` are one address. Value: a whole number, at least 1 (keys). Default:
         ``100``.
-    :param exempt: Requests that are not limited: ``"/health"``, ``"/static/*"``, ``"OPTIONS *"``, ``"GET /metrics"``,
+    :param exempt: Requests that are not limited: ``"/health"``, ``"/users/{id}"``, ``"/static/*"``, ``"GET /metrics"``,
         or those for which the function, plain or async, returns true. Value: a path, a list of paths, a function of the
         scope, or None. Default: ``None``.
     :param shadow: Decide, count and report, but refuse nothing: for trying a limit on real traffic. Default: ``False``.
@@ -139,7 +140,8 @@ class RateLimit:
         documented("a function, a table of rates by path, or None"),
         doc="Rates that depend on the caller or on the path. The function, plain or async, takes the `Caller`, and the "
         "scope if it has a second parameter; it returns rates, or `None` for those of `rates`. An async function is "
-        "called once in ten seconds for each caller. In a table, `rates` apply to all other paths. A caller whose "
+        "called once in ten seconds for each caller. In a table, `rates` apply to all other paths; see "
+        "[Paths](#paths) for the patterns. A caller whose "
         "rates change keeps the usage so far.",
     )
     key: str | Callable[[Scope], Any] = option(
@@ -243,8 +245,8 @@ class RateLimit:
     exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = option(
         None,
         documented("a path, a list of paths, a function of the scope, or None"),
-        doc='Requests that are not limited: `"/health"`, `"/static/*"`, `"OPTIONS *"`, `"GET /metrics"`, or those for '
-        "which the function, plain or async, returns true.",
+        doc='Requests that are not limited: `"/health"`, `"/users/{id}"`, `"/static/*"`, `"GET /metrics"`, or those '
+        "for which the function, plain or async, returns true.",
     )
     shadow: bool = option(
         False,
@@ -306,12 +308,13 @@ class RateLimit:
                 expected = f"at most the smallest limit, {min(limits)}: no request could pass"
                 raise ConfigError(_name(name), cost, expected)
 
-    def _plan(self) -> Plan:
+    def _plan(self, app: ASGIApp | None = None) -> Plan:
         """Resolve the options. Every plan has caches of its own.
 
+        :param app: the wrapped app, for what it does with paths.
         :raises ConfigError: for an option that cannot be understood.
         """
-        rates = RequestRates(self.rates, self.limit, self.tokens, clock=self.clock)
+        rates = RequestRates(self.rates, self.limit, self.tokens, routing=routing_of(app), clock=self.clock)
         hasher = CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="RateLimit: ")
         return Plan(
             algorithm=ALGORITHMS[self.strategy],
@@ -322,7 +325,7 @@ class RateLimit:
             pricing=Pricing(self.cost, self.token_cost if self.tokens is not None else None),
             concurrency=self.concurrency,
             lease=self.lease,
-            exempt=exemption(self.exempt, _name("exempt")),
+            exempt=request_predicate(self.exempt, _name("exempt"), exempts=True, app=app),
             failure=parse_store_failure(
                 "local" if self.on_store_failure is None else self.on_store_failure, _name("on_store_failure")
             ),
@@ -339,7 +342,7 @@ class RateLimit:
 
         :raises ConfigError: when the store does not accept connections and ``on_store_failure`` was not given.
         """
-        plan = self._plan()
+        plan = self._plan(app)
         if self.on_store_failure is None:
             probe(plan.url, _name("storage"))
         return middleware(plan, app)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from flexmw.contract import HeaderStyle
 from flexmw.kit.clock import Clock
 from flexmw.kit.identity import CallerHasher
+from flexmw.kit.paths import RequestPredicate
 from flexmw.kit.store_url import StorageURL
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.callers import CallerFunction
 from flexmw.ratelimit.cost import Pricing
 from flexmw.ratelimit.fallback import StoreFailure
-from flexmw.ratelimit.routes import Exempt, RequestRates
+from flexmw.ratelimit.routes import RequestRates
 
 __all__ = ["Plan"]
 
@@ -50,7 +51,7 @@ class Plan:
     failure: StoreFailure
     store_timeout: float
     new_keys_per_address: int
-    exempt: Exempt | None
+    exempt: RequestPredicate | None
     styles: Sequence[HeaderStyle]
     shadow: bool
     clock: Clock

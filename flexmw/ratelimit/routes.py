@@ -1,4 +1,4 @@
-"""Which rates apply to a request, and which requests are exempt: the options ``limit``, ``tokens`` and ``exempt``.
+"""Which rates apply to a request: the options ``limit`` and ``tokens``.
 
 >>> rates = UnitRates(("10/minute",), {"/v1/models": "100/minute"})
 >>> rates.by_path({"type": "http", "method": "GET", "path": "/v1/models"})[0].limit
@@ -7,19 +7,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import isawaitable, signature
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.expiring import ExpiringTable
+from flexmw.kit.paths import PLAIN, PathPattern, Routing, matched_patterns
 from flexmw.ratelimit.callers import Caller
 from flexmw.ratelimit.core import REQUESTS, SECOND, TOKENS
 from flexmw.ratelimit.rates import Rates, parse_rates
 
-__all__ = ["TIER_SECONDS", "Exempt", "RequestRates", "UnitRates", "exemption"]
+__all__ = ["TIER_SECONDS", "RequestRates", "UnitRates"]
 
 TIER_SECONDS: Final = 10.0
 """Seconds that the rates from an async ``limit`` function are kept for a caller. A plain function is always called."""
@@ -30,11 +31,6 @@ _LIMIT_EXPECTED: Final = (
     "a function of the caller (and, if it takes two arguments, of the scope) that returns rates, or a table of rates "
     "by path, such as {'/v1/models': '100/minute', 'POST /v1/videos/*': '2/minute'}"
 )
-_EXEMPT_EXPECTED: Final = (
-    "a path ('/health', '/static/*', 'OPTIONS *', 'GET /metrics'), a list of them, or a function of the scope"
-)
-
-Exempt: TypeAlias = Callable[[Scope], bool | Awaitable[bool]]
 
 
 class UnitRates:
@@ -44,6 +40,7 @@ class UnitRates:
     :param limit: a function of the caller, or a table of rates by path.
     :param option: the option's name for error messages.
     :param unit: what is counted.
+    :param routing: what the wrapped app does with paths.
     :raises ConfigError: for rates or a ``limit`` that cannot be understood.
     """
 
@@ -54,23 +51,22 @@ class UnitRates:
         *,
         option: str = "RateLimit(limit=...)",
         unit: str = REQUESTS,
+        routing: Routing = PLAIN,
         clock: Clock = SYSTEM,
     ) -> None:
         self._monotonic = clock.monotonic
+        self._routing = routing
         self._function = limit if callable(limit) else None
         self._option, self._unit = option, unit
         rates_option = "RateLimit(*rates)" if unit == REQUESTS else option
         is_dynamic = self._function is not None
         self._default = parse_rates(list(rates), rates_option, any_limit=is_dynamic, unit=unit) if rates else ()
-        self._table: list[tuple[_Route, Rates]] = []
+        self._table: dict[PathPattern, Rates] = {}
         if isinstance(limit, Mapping):
-            for path, value in cast("Mapping[object, object]", limit).items():
-                route = _Route(path, option, _LIMIT_EXPECTED)
-                route_rates = parse_rates(value, f"{option}[{path!r}]", group=route.name, unit=unit)
-                self._table.append((route, route_rates))
-            self._table.sort(key=lambda entry: entry[0].specificity, reverse=True)
+            self._table = _table(cast("Mapping[object, object]", limit), option, unit)
         elif limit is not None and self._function is None:
             raise ConfigError(self._option, limit, _LIMIT_EXPECTED)
+        self._patterns = tuple(self._table)
         self._takes_scope = self._function is not None and _parameters(self._function) > 1
         self._parsed: dict[Any, Rates] = {}
         self._tiers: ExpiringTable[tuple[int, Rates]] = ExpiringTable(
@@ -80,7 +76,7 @@ class UnitRates:
     @property
     def known(self) -> Rates:
         """All rates that are known before the first request."""
-        return self._default + tuple(rate for _, rates in self._table for rate in rates)
+        return self._default + tuple(rate for rates in self._table.values() for rate in rates)
 
     @property
     def is_dynamic(self) -> bool:
@@ -88,11 +84,19 @@ class UnitRates:
         return self._function is not None
 
     def by_path(self, scope: Scope) -> Rates:
-        """The rates of a request by its path; none if the request is not limited."""
-        for route, rates in self._table:
-            if route.matches(scope):
-                return rates
-        return self._default
+        """The rates of a request by its path; none if the request is not limited.
+
+        A path that frameworks read in several ways counts in the rates of every way.
+        """
+        if not self._patterns:
+            return self._default
+        patterns = matched_patterns(self._patterns, scope, self._routing)
+        if len(patterns) == 1 and patterns[0] is not None:
+            return self._table[patterns[0]]
+        if not patterns:
+            return self._default
+        rates = [self._default if pattern is None else self._table[pattern] for pattern in patterns]
+        return tuple(dict.fromkeys(rate for pattern_rates in rates for rate in pattern_rates))
 
     async def of(self, caller: Caller, scope: Scope) -> Rates:
         """The rates of a request; none if the request is not limited.
@@ -130,18 +134,26 @@ class RequestRates:
     :param rates: the option ``rates``.
     :param limit: the option ``limit``.
     :param tokens: the option ``tokens``; ``None`` if no tokens are counted.
+    :param routing: what the wrapped app does with paths.
     :raises ConfigError: for rates that cannot be understood.
     """
 
     def __init__(
-        self, rates: Sequence[object], limit: object = None, tokens: Any = None, *, clock: Clock = SYSTEM
+        self,
+        rates: Sequence[object],
+        limit: object = None,
+        tokens: Any = None,
+        *,
+        routing: Routing = PLAIN,
+        clock: Clock = SYSTEM,
     ) -> None:
-        self._units = [UnitRates(rates, limit, clock=clock)]
+        self._units = [UnitRates(rates, limit, routing=routing, clock=clock)]
         tokens_vary = callable(tokens) or isinstance(tokens, Mapping)
         if tokens is not None:
             given = () if tokens_vary else tokens if isinstance(tokens, (list, tuple)) else (tokens,)
             token_limit = tokens if tokens_vary else None
-            self._units.append(UnitRates(given, token_limit, option="RateLimit(tokens=...)", unit=TOKENS, clock=clock))
+            option = "RateLimit(tokens=...)"
+            self._units.append(UnitRates(given, token_limit, option=option, unit=TOKENS, routing=routing, clock=clock))
         self.known: Rates = tuple(rate for unit in self._units for rate in unit.known)
         """All rates that are known before the first request."""
         self.static: Rates = self.known if limit is None and not tokens_vary else ()
@@ -169,42 +181,6 @@ class RequestRates:
         return rates
 
 
-class _Route:
-    """``"/path"``, ``"/prefix/*"``, ``"METHOD *"`` or ``"METHOD /path"``."""
-
-    def __init__(self, text: object, option: str, expected: str) -> None:
-        method, space, path = text.rpartition(" ") if isinstance(text, str) else ("", "", "")
-        self._method = method.strip().upper() if space else ""
-        self._path, star, rest = path.partition("*")
-        if rest or not (star or self._path) or (self._path and not self._path.startswith("/")):
-            raise ConfigError(option, text, expected)
-        self._is_prefix = bool(star)
-        self.name = f"{self._method} {path}".strip()
-        self.specificity = (len(self._path), not star, bool(self._method))
-
-    def matches(self, scope: Scope) -> bool:
-        if self._method and scope.get("method") != self._method:
-            return False
-        path: str = scope["path"]
-        return path.startswith(self._path) if self._is_prefix else path == self._path
-
-
-def exemption(value: Any, option: str) -> Exempt | None:
-    """The predicate behind an ``exempt`` option.
-
-    :raises ConfigError: for a form that does not exist.
-    """
-    if value is None:
-        return None
-    if callable(value):
-        return cast("Exempt", value)
-    if not isinstance(value, (str, list, tuple)):
-        raise ConfigError(option, value, _EXEMPT_EXPECTED)
-    paths = [value] if isinstance(value, str) else cast("Sequence[object]", value)
-    routes = [_Route(path, option, _EXEMPT_EXPECTED) for path in paths]
-    return lambda scope: any(route.matches(scope) for route in routes)
-
-
 def _parameters(function: Callable[..., Any]) -> int:
     """The number of positional parameters; 1 if it cannot be told."""
     try:
@@ -214,3 +190,19 @@ def _parameters(function: Callable[..., Any]) -> int:
     return sum(
         parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) for parameter in parameters
     )
+
+
+def _table(table: Mapping[object, object], option: str, unit: str) -> dict[PathPattern, Rates]:
+    """A table of rates by path, the most specific pattern first.
+
+    :raises ConfigError: for a pattern that no request can match, and for two patterns of the same requests.
+    """
+    rates: dict[PathPattern, Rates] = {}
+    shapes: dict[object, object] = {}
+    for text, value in table.items():
+        pattern = PathPattern(text, option)
+        if pattern.shape in shapes:
+            raise ConfigError(option, text, f"one entry for these requests; {shapes[pattern.shape]!r} is another")
+        shapes[pattern.shape] = text
+        rates[pattern] = parse_rates(value, f"{option}[{text!r}]", group=pattern.name, unit=unit)
+    return dict(sorted(rates.items(), key=lambda entry: entry[0].specificity, reverse=True))

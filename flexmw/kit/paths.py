@@ -1,0 +1,349 @@
+"""Path patterns: which requests an option names by path, such as ``"POST /v1/videos/{id}"`` or ``"/static/*"``.
+
+RateLimit's tables, ``exempt``, ``required`` and ``passthrough`` all compare paths here. Frameworks serve one route
+under several spellings: Litestar and Quart collapse ``//``, BlackSheep ignores case and splits the path before it
+decodes it, Falcon lets a segment be empty, Starlette's patterns end before a line feed, and a server may pass on a
+lower-case method or an absolute URL. A request therefore has *readings*: the paths under which a framework may route
+it. A pattern that limits requests applies if any reading matches. A pattern that exempts requests applies only if all
+readings match, so that no spelling of a route is taken for another, exempt route.
+
+>>> limited = (PathPattern("POST /login", "RateLimit(limit=...)"),)
+>>> matched_patterns(limited, {"type": "http", "method": "post", "path": "//Login/"})[0].name
+'POST /login'
+>>> PathPattern("/users/<id>", "RateLimit(limit=...)")
+Traceback (most recent call last):
+    ...
+flexmw.errors.ConfigError: RateLimit(limit=...) = '/users/<id>': expected one segment as '{name}': '<' and '>' match \
+nothing
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+from urllib.parse import unquote
+
+from flexmw.errors import ConfigError
+
+__all__ = [
+    "PATH_FORMS",
+    "PLAIN",
+    "PathPattern",
+    "RequestPredicate",
+    "Routing",
+    "all_readings",
+    "matched_patterns",
+    "path_patterns",
+    "request_method",
+    "request_predicate",
+    "routing_of",
+    "wrapped_apps",
+]
+
+_Scope: TypeAlias = MutableMapping[str, Any]
+RequestPredicate: TypeAlias = Callable[[_Scope], bool | Awaitable[bool]]
+
+PATH_FORMS: Final = (
+    "a path ('/health', '/users/{id}', '/static/*', 'OPTIONS *', 'GET /metrics'), a list of them, or a function of "
+    "the scope"
+)
+"""What an option takes that names requests; for the message of a ``ConfigError``."""
+
+_METHOD: Final = re.compile(r"[A-Z][A-Z0-9_-]*")
+_PARAMETER: Final = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+_SLASHES: Final = re.compile(r"/{2,}")
+_ESCAPED_SLASH: Final = re.compile(rb"%(?=2[Ff])")
+_EMPTY_SEGMENT: Final = "\0"
+_MAX_LAYERS: Final = 32
+
+
+class Routing(NamedTuple):
+    """What an app does with paths that the scope does not say.
+
+    :param root_path: the app's own ``root_path``, such as ``FastAPI(root_path="/api")``: it is removed from the paths
+        that begin with it.
+    :param ignores_case: the app finds a route in any case.
+    :param fills_segments: the app lets the last parameter of a route be empty.
+    """
+
+    root_path: str = ""
+    ignores_case: bool = False
+    fills_segments: bool = False
+
+
+PLAIN: Final = Routing()
+"""The routing of an app about which nothing is known."""
+
+
+class PathPattern:
+    """``"/path"``, ``"/prefix*"``, ``"METHOD /path"`` or ``"METHOD *"``, with ``{name}`` for one segment and, at the
+    end, ``{name:path}`` for the rest of the path.
+
+    ``GET`` includes ``HEAD`` and the handshake of a websocket. Slashes at the end do not count.
+
+    :param text: the pattern.
+    :param option: the option's name for error messages.
+    :param is_prefix: the pattern also matches every path that begins with it.
+    :ivar name: the pattern in one spelling: a store key may hold it.
+    :ivar shape: equal for two patterns that match the same requests.
+    :ivar specificity: a sort key; the more specific pattern has the larger one.
+    :raises ConfigError: for a pattern that no request can match.
+    """
+
+    __slots__ = ("_exempts", "_limits", "_method", "name", "shape", "specificity")
+
+    def __init__(self, text: object, option: str, *, is_prefix: bool = False) -> None:
+        if not isinstance(text, str):
+            raise ConfigError(option, text, PATH_FORMS)
+        first, space, rest = text.strip().partition(" ")
+        method, path = (first, rest.strip()) if space and not first.startswith("/") else ("", text.strip())
+        expected = _method_fault(method) or _path_fault(path)
+        if expected is not None:
+            raise ConfigError(option, text, expected)
+        literal, star, _ = path.partition("*")
+        whole_rest = re.search(r"\{[^{}:]*:path\}$", literal)
+        if whole_rest is not None and not star:
+            literal, star = literal[: whole_rest.start()], "*"
+        elif is_prefix:
+            star = "*"
+        elif len(literal) > 1 and not star:
+            literal = literal.rstrip("/") or "/"
+        self._method = method
+        self.name = f"{method} {literal}{star}".strip()
+        self.shape = (method, _PARAMETER.sub("{}", literal).casefold(), bool(star))
+        bare = _PARAMETER.sub("", literal)
+        self.specificity = (len(bare), not star, bare == literal, bool(method))
+        folded = literal.casefold()
+        self._exempts = {False: _test(literal, bool(star)), True: _test(folded, bool(star))}
+        self._limits = _test(folded, bool(star), bare=True)
+
+    def limits(self, method: str, path: str) -> bool:
+        """Whether the pattern matches one reading of a request, for an option that limits.
+
+        :param method: the method in capitals; see :func:`request_method`.
+        :param path: the reading in folded case.
+        """
+        return self._serves(method) and self._limits(path)
+
+    def exempts(self, method: str, path: str, *, ignores_case: bool = False) -> bool:
+        """Whether the pattern matches one reading of a request, for an option that exempts.
+
+        :param method: the method in capitals; see :func:`request_method`.
+        :param path: the reading, in folded case with ``ignores_case``.
+        """
+        return self._serves(method) and self._exempts[ignores_case](path)
+
+    def _serves(self, method: str) -> bool:
+        own = self._method
+        return not own or own == method or (own == "GET" and method == "HEAD")
+
+
+def path_patterns(values: object, option: str, *, is_prefix: bool = False) -> tuple[PathPattern, ...]:
+    """The patterns of an option that takes a path or a list of paths.
+
+    :raises ConfigError: for another value, and for a pattern that no request can match.
+    """
+    if not isinstance(values, (str, list, tuple)):
+        raise ConfigError(option, values, PATH_FORMS)
+    texts = [values] if isinstance(values, str) else cast("Sequence[object]", values)
+    return tuple(PathPattern(text, option, is_prefix=is_prefix) for text in texts)
+
+
+def request_predicate(value: Any, option: str, *, exempts: bool, app: object = None) -> RequestPredicate | None:
+    """The predicate behind an option that names requests by paths or by a function of the scope.
+
+    :param value: a path, a list of paths, a function of the scope (plain or async), or ``None``.
+    :param exempts: the option takes requests out of a rule, so all readings of a path have to match; else one reading
+        is enough.
+    :param app: the wrapped app, whose own root path and way with case count.
+    :return: ``None`` for ``None``, else a function of the scope, whose result may be awaitable.
+    :raises ConfigError: for another value, and for a pattern that no request can match.
+    """
+    if value is None or callable(value):
+        return cast("RequestPredicate | None", value)
+    patterns, routing = path_patterns(value, option), routing_of(app)
+    if exempts:
+        return lambda scope: all_readings(patterns, scope, routing)
+    return lambda scope: bool(matched_patterns(patterns, scope, routing))
+
+
+def matched_patterns(
+    patterns: Sequence[PathPattern], scope: _Scope, routing: Routing = PLAIN, path: str | None = None
+) -> tuple[PathPattern | None, ...]:
+    """For each reading of a request the first pattern that matches it, in any case; ``None`` for a reading without one.
+    Empty if no reading has a pattern.
+
+    Case does not count whatever the app: that a path in another case has the same limit harms nobody, and frameworks
+    do not tell whether they ignore case.
+
+    :param path: the path, where the scope does not have it.
+    """
+    method = request_method(scope)
+    for group in _readings(scope, routing, path):
+        found: list[PathPattern | None] = []
+        for reading in group:
+            folded = reading.casefold()
+            for pattern in patterns:
+                if pattern.limits(method, folded):
+                    found.append(pattern)
+                    break
+            else:
+                found.append(None)
+        if any(found):
+            return tuple(dict.fromkeys(found))
+    return ()
+
+
+def all_readings(
+    patterns: Sequence[PathPattern], scope: _Scope, routing: Routing = PLAIN, path: str | None = None
+) -> bool:
+    """Whether every reading of a request is matched by one of the patterns. Case counts unless the app ignores it."""
+    method, folds = request_method(scope), routing.ignores_case
+    for group in _readings(scope, routing, path):
+        if all(
+            any(
+                pattern.exempts(method, reading.casefold() if folds else reading, ignores_case=folds)
+                for pattern in patterns
+            )
+            for reading in group
+        ):
+            return True
+    return False
+
+
+def request_method(scope: _Scope) -> str:
+    """The method of a request in capitals. The handshake of a websocket is a GET."""
+    method: str = scope.get("method") or "GET"
+    return method if method.isupper() else method.upper()
+
+
+def routing_of(app: object) -> Routing:
+    """What a wrapped app does with paths, as far as its attributes tell."""
+    root_path, packages = "", set[str]()
+    for layer in wrapped_apps(app):
+        own = getattr(layer, "root_path", "")
+        if isinstance(own, str) and own.startswith("/") and not root_path and hasattr(layer, "openapi"):
+            root_path = own.rstrip("/")
+        packages.add(type(layer).__module__.partition(".")[0])
+    return Routing(root_path, "blacksheep" in packages, "falcon" in packages)
+
+
+def wrapped_apps(app: object) -> Iterator[object]:
+    """An app and every app that it wraps, as far as their attributes lead: ``app``, or the object of a bound method."""
+    layer: object = app
+    for _ in range(_MAX_LAYERS):
+        if layer is None:
+            return
+        yield layer
+        layer = getattr(layer, "__self__", None) or getattr(layer, "app", None)
+
+
+def _readings(scope: _Scope, routing: Routing, path: str | None) -> list[tuple[str, ...]]:
+    """The readings of a request: one group for the path without the root path, and one for the whole path.
+
+    :param path: the path, where the scope does not have it.
+    """
+    whole: str = scope["path"] if path is None else path
+    raw = _raw_reading(scope.get("raw_path"))
+    roots = [root for root in ((scope.get("root_path") or "").rstrip("/"), routing.root_path) if root]
+    if not roots and raw is None and whole[:1] == "/" and "//" not in whole and whole[-1] not in "/\n":
+        return [(whole,)]
+    texts = [_rooted(whole)] if raw is None else [_rooted(whole), _rooted(raw)]
+    bases = [[_without(root, text) for text in texts] for root in roots]
+    groups = [_spellings(base, routing) for base in (*bases, texts)]
+    return [group for position, group in enumerate(groups) if group not in groups[:position]]
+
+
+def _raw_reading(raw_path: object) -> str | None:
+    """The path decoded but for its escaped slashes: what a framework sees that splits the path before it decodes it.
+    ``None`` if no slash is escaped."""
+    if not isinstance(raw_path, bytes) or b"%2" not in raw_path or not _ESCAPED_SLASH.search(raw_path):
+        return None
+    return unquote(_ESCAPED_SLASH.sub(b"%25", raw_path.partition(b"?")[0]).decode("latin-1"))
+
+
+def _rooted(path: str) -> str:
+    """A path as it is compared: without scheme and authority, with one slash in front and no line feed at the end."""
+    if path[:1] != "/":
+        path = _ABSOLUTE.sub("", path, count=1)
+    return "/" + path.removesuffix("\n").lstrip("/")
+
+
+def _without(root: str, path: str) -> str:
+    """A path without the root path in front, or as it is."""
+    if path == root:
+        return "/"
+    return "/" + path[len(root) :].lstrip("/") if path.startswith(root + "/") else path
+
+
+def _spellings(paths: Iterable[str], routing: Routing) -> tuple[str, ...]:
+    """Paths with and without their double slashes, and with a last segment where the app lets it be empty."""
+    spellings: dict[str, None] = {}
+    for path in paths:
+        spellings[_SLASHES.sub("/", path)] = None
+        spellings[path] = None
+        if routing.fills_segments and path[-1] == "/":
+            spellings[path + _EMPTY_SEGMENT] = None
+    return tuple(spellings)
+
+
+def _test(literal: str, star: bool, *, bare: bool = False) -> Callable[[str], bool]:
+    """The test of one reading.
+
+    :param bare: ``/static/*`` matches ``/static`` too.
+    """
+    below = star and literal.endswith("/") and literal != "/"
+    if "{" not in literal:
+        if not star:
+            return lambda path: (path.rstrip("/") or "/") == literal
+        if below and bare:
+            return lambda path: path.startswith(literal) or path == literal[:-1]
+        return lambda path: path.startswith(literal)
+    end = "(?:/.*)?" if below and bare else "/.*" if below else ".*" if star else "/*"
+    parts = _PARAMETER.split(literal[:-1] if below else literal)[::3]
+    expression = re.compile("[^/]*".join(map(re.escape, parts)) + end, re.DOTALL)
+    if not star:
+        return lambda path: expression.fullmatch(path.rstrip("/")) is not None
+    return lambda path: expression.fullmatch(path) is not None
+
+
+def _method_fault(method: str) -> str | None:
+    """What is expected instead of a method; ``None`` for a method."""
+    if not method or _METHOD.fullmatch(method):
+        return None
+    if _METHOD.fullmatch(method.upper()):
+        return f"the method in capitals: {method.upper()!r}"
+    return "one method in capitals and a path, such as 'GET /metrics'; name each method in a pattern of its own"
+
+
+def _path_fault(path: str) -> str | None:
+    """What is expected instead of a path; ``None`` for a path that a request can have."""
+    return next((expected for is_wrong, expected in _PATH_FAULTS if is_wrong(path)), None)
+
+
+_PATH_FAULTS: Final[tuple[tuple[Callable[[str], bool], str], ...]] = (
+    (lambda path: _ABSOLUTE.match(path) is not None, "a path alone, without scheme and host"),
+    (
+        lambda path: not path.startswith("/") and path != "*",
+        "a path that begins with '/', such as '/health', '/users/{id}', '/static/*' or 'GET /metrics'",
+    ),
+    (lambda path: "?" in path or "#" in path, "a path without query and fragment, which are not compared"),
+    (lambda path: "<" in path or ">" in path, "one segment as '{name}': '<' and '>' match nothing"),
+    (
+        lambda path: "*" in path[:-1],
+        "a path with '*' at the end alone; one segment is '{name}', such as '/users/{id}/export'",
+    ),
+    (lambda path: re.search("%[0-9A-Fa-f]{2}", path) is not None, "the path decoded: servers decode it"),
+    (lambda path: "//" in path, "single slashes: the path of a request is compared with them"),
+    (lambda path: any(part in (".", "..") for part in path.split("/")), "a path without '.' and '..' segments"),
+    (lambda path: any(ord(char) < 32 or char == "\\" for char in path), "a path of printable characters"),
+    (lambda path: re.search("[{}]", _PARAMETER.sub("", path)) is not None, "'{name}' with both braces"),
+    (lambda path: any(not match[1] for match in _PARAMETER.finditer(path)), "a name in the braces: '{name}'"),
+    (
+        lambda path: any(match[2] == "path" and match.end() < len(path) for match in _PARAMETER.finditer(path)),
+        "'{name:path}' at the end alone: it matches the rest of the path",
+    ),
+)
+"""What no path of a request can be, and what to write instead."""
