@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from flexmw.contract.content import decompress, parse, value_of
 from flexmw.contract.error import ErrorBody
+from flexmw.contract.members import CONTRACT_FIELDS, TRACE, other_members
+from flexmw.contract.partial import PartialError
+from flexmw.contract.protocols import media_type_names_protocol, text_names_protocol, value_names_protocol
 from flexmw.contract.redact import redact
 from flexmw.contract.table import OWN, for_status
 from flexmw.contract.text import (
@@ -34,27 +37,27 @@ from flexmw.contract.text import (
     slug_in,
     text_in,
 )
+from flexmw.contract.validation import LISTED, listing, validation
 
 __all__ = [
     "FOREIGN",
     "Found",
     "PartialError",
     "complete",
+    "in_own_words",
     "is_bare",
     "is_envelope",
     "is_own_message",
     "of_text",
     "read_error",
+    "read_response",
     "recognise",
     "says_nothing",
     "validation",
 ]
 
-LISTED: Final = 3
-"""How many validation errors a message spells out; the message only counts the others."""
-
 _PLAIN_BYTES: Final = 1024 * 1024
-"""Bytes of a compressed body that :func:`is_bare` reads."""
+"""Bytes of a compressed body that are read by default."""
 
 
 class _Foreign(Enum):
@@ -62,39 +65,17 @@ class _Foreign(Enum):
 
 
 FOREIGN: Final = _Foreign.FOREIGN
-"""Marks an error of another protocol (JSON-RPC, GraphQL, OAuth), which must reach its clients unchanged."""
-
-
-@dataclass(frozen=True, slots=True)
-class PartialError:
-    """The fields of an error that a body states. :func:`complete` fills those that are ``None`` from the status."""
-
-    message: str | None = None
-    type: str | None = None
-    code: str | None = None
-    param: str | None = None
-    doc_url: str | None = None
+"""Marks an error of another protocol, by :mod:`flexmw.contract.protocols`. It must reach its clients unchanged."""
 
 
 Found: TypeAlias = PartialError | Literal[_Foreign.FOREIGN] | None
 
-_TRACE: Final = re.compile(r"Traceback \(most recent call last\)|\n\s*File \"[^\"\n]{1,400}\", line \d")
 _HTML: Final = re.compile(r"\s*(?:<!doctype html|<html|<head|<body|<h1|<title|<\?xml)", re.IGNORECASE)
 _WERKZEUG: Final = re.compile(
     r"<!doctype html>\s*<html lang=en>\s*<title>\d{3} [^<]{1,60}</title>\s*"
     r"<h1>[^<]{1,60}</h1>\s*<p>([^<]{1,2000})</p>\s*",
     re.IGNORECASE,
 )
-_OAUTH: Final = frozenset(
-    """invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope
-    access_denied unsupported_response_type temporarily_unavailable authorization_pending slow_down expired_token
-    invalid_token insufficient_scope invalid_redirect_uri invalid_client_metadata invalid_software_statement
-    unapproved_software_statement unsupported_token_type invalid_target login_required consent_required
-    interaction_required account_selection_required invalid_request_uri invalid_request_object request_not_supported
-    request_uri_not_supported registration_not_supported invalid_dpop_proof use_dpop_nonce
-    insufficient_user_authentication""".split()  # noqa: SIM905
-)
-"""The registered OAuth error codes: RFC 6749, 6750, 7009, 7591, 8628, 8707, 9449, 9470, OpenID Connect Core."""
 
 
 def is_envelope(value: object) -> bool:
@@ -107,6 +88,8 @@ def is_envelope(value: object) -> bool:
 
 def recognise(value: object, status: int) -> Found:
     """What a JSON value states as an error body; ``None`` if it states nothing."""
+    if value_names_protocol(value):
+        return FOREIGN
     for reader in _READERS:
         found = reader(value, status)
         if found is not None:
@@ -114,13 +97,90 @@ def recognise(value: object, status: int) -> Found:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class ReadBody:
+    """The body of an error response, decoded.
+
+    :param value: the JSON value; ``None`` if the body is not JSON.
+    :param text: the body as text.
+    :param found: what the body states.
+    """
+
+    value: object
+    text: str
+    found: Found
+
+
+def read_response(
+    headers: Iterable[tuple[bytes, bytes]], body: bytes | None, status: int, *, max_plain: int = _PLAIN_BYTES
+) -> ReadBody:
+    """Read the body of an error response, whatever its coding, charset and format.
+
+    :param body: ``None`` if the body is longer than may be read.
+    :param max_plain: bytes that a compressed body may have when it is decompressed.
+    """
+    headers = list(headers)
+    content_type = value_of(headers, b"content-type").lower()
+    plain = None
+    if body is not None:
+        plain = decompress(body, value_of(headers, b"content-encoding").strip().lower(), max_plain)
+    value, text = parse(plain or b"", content_type)
+    if media_type_names_protocol(content_type) or any(name.lower() == b"odata-version" for name, _ in headers):
+        return ReadBody(value, text, FOREIGN)
+    return ReadBody(value, text, read_error(value, text, status))
+
+
 def read_error(value: object, text: str, status: int) -> Found:
     """What a body states, as :func:`flexmw.contract.content.parse` has decoded it.
+
+    A JSON string is a text. An object of an unknown shape states no field of the contract; below 500 its members are
+    kept, because they are the app's own words.
 
     :param value: the JSON value; ``None`` if the body is not JSON.
     :param text: the body as text.
     """
-    return recognise(value, status) if value is not None else of_text(text, status)
+    if value is None:
+        return FOREIGN if text_names_protocol(text) else of_text(text, status)
+    if isinstance(value, str):
+        return of_text(value, status)
+    found = recognise(value, status)
+    members = object_in(value)
+    if found is None and status < 500 and members:
+        error = object_in(members.get("error"))
+        return PartialError(
+            members=other_members(error or members, taken=_TAKEN), siblings=_siblings(members) if error else {}
+        )
+    if status >= 500 and isinstance(found, PartialError) and not object_in(members.get("error")):
+        # What a framework writes beside the text of a crash, such as Litestar's `extra`, may describe the crash.
+        return replace(found, members={})
+    return found
+
+
+def in_own_words(error: ErrorBody, own: ErrorBody, found: Found, status: int) -> ErrorBody:
+    """An error that the app has made, with the words of the app's own response to it.
+
+    An error handler may respond to the error with another text, code or further members. Below 500 they stay. A
+    framework that has no handler responds with the error's own message.
+
+    :param error: the error to send.
+    :param own: the same error as the app made it.
+    :param found: what the response of the app states.
+    :param status: the status of that response.
+    """
+    if status >= 500 or not isinstance(found, PartialError):
+        return error
+    other_text = found.message is not None and found.message != one_line(own.message)
+    return replace(
+        error,
+        message=found.message if found.message and other_text else error.message,
+        type=found.type or error.type,
+        code=found.code or error.code,
+        param=found.param or error.param,
+        doc_url=found.doc_url or error.doc_url,
+        members=found.members,
+        siblings=found.siblings,
+        placeholders=None if other_text else error.placeholders,
+    )
 
 
 def says_nothing(found: Found) -> bool:
@@ -136,33 +196,26 @@ def is_bare(headers: Iterable[tuple[bytes, bytes]], body: bytes, error: BaseExce
     :param headers: the response's headers.
     :param error: the exception that the app has raised.
     """
-    headers = list(headers)
-    plain = decompress(body, value_of(headers, b"content-encoding").strip().lower(), _PLAIN_BYTES)
-    value, text = parse(plain or b"", value_of(headers, b"content-type").lower())
-    if is_envelope(value):
+    read = read_response(headers, body, 500)
+    if is_envelope(read.value):
         return False
-    found = read_error(value, text, 500)
+    found = read.found
     return says_nothing(found) or (isinstance(found, PartialError) and contains_text_of(error, found.message))
-
-
-def _foreign(value: Any, status: int) -> Found:
-    if items := array_in(value):
-        return FOREIGN if all("jsonrpc" in object_in(item) for item in items) else None
-    value = object_in(value)
-    errors, error = array_in(value.get("errors")), value.get("error")
-    graphql = (
-        bool(errors)
-        and value.keys() <= {"errors", "data", "extensions"}
-        and all(isinstance(object_in(item).get("message"), str) for item in errors)
-    )
-    oauth = isinstance(error, str) and (error in _OAUTH or "error_description" in value)
-    return FOREIGN if "jsonrpc" in value or graphql or oauth else None
 
 
 def _nested(value: Any, status: int) -> Found:
     """``{"error": {...}}`` of OpenAI, vLLM, Google, Anthropic; Google also sends a list of one."""
     items = array_in(value)
-    return _flat(object_in(items[0] if len(items) == 1 else value).get("error"), status)
+    outer = object_in(items[0] if len(items) == 1 else value)
+    error = object_in(outer.get("error"))
+    found = _flat(error, status) or _titled(error, status)
+    if not isinstance(found, PartialError):
+        return found
+    return replace(found, members=other_members(error, taken=CONTRACT_FIELDS), siblings=_siblings(outer))
+
+
+def _siblings(value: dict[str, Any]) -> dict[str, Any]:
+    return other_members(value, taken=("error",))
 
 
 def _flat(value: Any, status: int) -> Found:
@@ -176,11 +229,18 @@ def _flat(value: Any, status: int) -> Found:
     if not (message or code):
         return None
     own_code = code or slug_in(lower(value.get("status"))) or slug_in(text_in(value.get("error")))
-    return PartialError(message, slug_in(kind), own_code, param_in(param), text_in(value.get("doc_url")))
+    return PartialError(
+        message, slug_in(kind), own_code, param_in(param), text_in(value.get("doc_url")), _others(value)
+    )
+
+
+def _others(value: dict[str, Any]) -> dict[str, Any]:
+    """The members of a flat error body that no field of the contract states already."""
+    return other_members(value, taken=_TAKEN)
 
 
 def _detail(value: Any, status: int) -> Found:
-    """FastAPI's and REST framework's ``{"detail": ...}``; Litestar adds ``extra``."""
+    """FastAPI's and REST framework's ``{"detail": ...}``, and problem details (RFC 9457); Litestar adds ``extra``."""
     value = object_in(value)
     if "detail" not in value:
         return None
@@ -189,18 +249,22 @@ def _detail(value: Any, status: int) -> Found:
         return validation(items)
     if inner := object_in(detail):
         found = recognise(inner, status)
-        return found if found is not FOREIGN else _flat(inner, status)
+        found = _flat(inner, status) if found is FOREIGN else found
+        return found if found is not None else PartialError(members=_others(inner))
     extra = [object_in(item) for item in array_in(value.get("extra"))]
     listed = validation([{"loc": ("body", item.get("key") or ""), "msg": item.get("message")} for item in extra])
     if listed is not None and listed.param:
         return listed
     code = code_in(value.get("code"), status)
     message = message_in(detail) or message_in(value.get("title"))
-    return PartialError(message, code=code) if message or code else None
+    return PartialError(message, code=code, members=_others(value)) if message or code else None
 
 
 def _text_error(value: Any, status: int) -> Found:
-    """``{"error": "text"}``, and ``{"error": true, "message": ...}`` through the reader after it."""
+    """``{"error": "text"}``, and ``{"error": true, "message": ...}`` through the reader after it.
+
+    A text that is a name with an underscore (``no_credit``) is a code, any other text is a message.
+    """
     error = object_in(value).get("error")
     if not isinstance(error, str):
         return None
@@ -208,28 +272,37 @@ def _text_error(value: Any, status: int) -> Found:
     if isinstance(longer, PartialError) and longer.message:
         return longer
     if "_" in error and slug_in(error):
-        return PartialError(code=error)
-    return PartialError(message_in(error))
+        return PartialError(code=error, members=_others(value))
+    return PartialError(message_in(error), members=_others(value))
 
 
 def _listed(value: Any, status: int) -> Found:
-    """``{"errors": [...]}`` of texts or objects."""
+    """``{"errors": [...]}`` of texts or objects. The list stays as a member, unless it is pydantic's."""
     errors = object_in(value).get("errors", value)
     if isinstance(errors, dict):
         return _fields(cast("Any", errors), status) if errors is not value else None
     items = array_in(errors)
+    objects = [item for each in items if (item := object_in(each))]
+    if objects and all("loc" in item and "msg" in item for item in objects):
+        return validation(objects)
     texts = [
         text
         for item in items
         if (text := message_in(item) or message_in(first_of(item, ("message", "detail", "msg", "title"))))
     ]
-    return PartialError(_listing(texts, len(items))) if texts else None
+    if not texts:
+        return None
+    first = objects[0] if objects else {}
+    members = _others(object_in(value))
+    return PartialError(listing(texts, len(items)), code=code_in(first.get("code"), status), members=members)
 
 
 def _titled(value: Any, status: int) -> Found:
     """Falcon's ``{"title", "description"}``, and problems without a detail."""
-    text = message_in(first_of(value, ("description", "title", "reason")))
-    return PartialError(text, code=code_in(object_in(value).get("code"), status)) if text else None
+    text = message_in(first_of(value, ("description", "detail", "title", "reason")))
+    if not text:
+        return None
+    return PartialError(text, code=code_in(object_in(value).get("code"), status), members=_others(value))
 
 
 def _fields(value: Any, status: int) -> Found:
@@ -241,8 +314,13 @@ def _fields(value: Any, status: int) -> Found:
 
 
 _MESSAGES: Final = ("message", "msg", "error_message", "errorMessage", "Message")
+_TAKEN: Final = CONTRACT_FIELDS | frozenset(
+    """msg error_message errorMessage Message error error_code detail title description reason status statusCode
+    status_code""".split()  # noqa: SIM905
+)
+"""Members of a flat error body that state a field of the contract, or repeat the status."""
+
 _READERS: Final[tuple[Callable[[Any, int], Found], ...]] = (
-    _foreign,
     _nested,
     _detail,
     _text_error,
@@ -253,44 +331,6 @@ _READERS: Final[tuple[Callable[[Any, int], Found], ...]] = (
 )
 
 
-def validation(errors: Sequence[Any]) -> PartialError | None:
-    """What a list of validation errors, as pydantic makes it, states: place and rule of each, never the input.
-
-    Also a list of texts. JSON that cannot be parsed has the code ``invalid_json``.
-    """
-    items = [item for each in errors[:50] if (item := object_in(each))]
-    if not items:
-        texts = [text for item in errors[:LISTED] if (text := message_in(item))]
-        return PartialError(_listing(texts, len(errors))) if texts else None
-    if len(items) == 1 and items[0].get("type") == "json_invalid":
-        return PartialError(OWN["invalid_json"].message, code="invalid_json")
-    places = [_place(item.get("loc")) for item in items]
-    lines: list[str] = []
-    for item, place in zip(items[:LISTED], places, strict=False):
-        text = message_in(item.get("msg")) or "Invalid value."
-        lines.append(f"{place}: {text}" if place else text)
-    param = next((place for place in places if place), None)
-    return PartialError(_listing(lines, len(errors)), code="validation_error", param=param)
-
-
-def _place(loc: object) -> str | None:
-    """``("body", "messages", 0, "content")`` as ``messages[0].content``."""
-    parts = (
-        list(cast("Sequence[Any]", loc)) if isinstance(loc, (tuple, list)) else [loc] if isinstance(loc, str) else []
-    )
-    if parts and parts[0] in ("body", "query", "path", "header", "cookie"):
-        parts = parts[1:]
-    path = ""
-    for part in parts[:12]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    return one_line(path, 120) or None
-
-
-def _listing(texts: Sequence[str], total: int) -> str:
-    shown = "; ".join(text[:320] for text in texts[:LISTED])
-    return shown if total <= LISTED else f"{shown} (+{total - LISTED} more)"
-
-
 def of_text(text: str, status: int = 500) -> PartialError | None:
     """What a text states: its own words, unless it is an HTML page, a traceback or binary.
 
@@ -299,7 +339,7 @@ def of_text(text: str, status: int = 500) -> PartialError | None:
     page = _WERKZEUG.fullmatch(text) if status < 500 else None
     if page is not None:
         text = html.unescape(page[1])
-    elif _HTML.match(text) or "\0" in text or _TRACE.search(text):
+    elif _HTML.match(text) or "\0" in text or TRACE.search(text):
         return None
     message = message_in(text)
     return PartialError(message) if message else None
@@ -316,6 +356,8 @@ def complete(partial: PartialError | None, status: int) -> ErrorBody:
         code=code or row.code,
         param=partial.param,
         doc_url=partial.doc_url,
+        members=partial.members,
+        siblings=partial.siblings,
         placeholders={} if not partial.message or is_own_message(partial) else None,
     )
 

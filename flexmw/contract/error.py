@@ -28,6 +28,9 @@ class ErrorBody:
     :param code: the machine-readable name of the error.
     :param param: the request field that is at fault. The JSON has no such key when it is ``None``.
     :param doc_url: the address of documentation about the error. The JSON has no such key when it is ``None``.
+    :param members: further members of the error object that the app has written, such as ``innererror``. They follow
+        the fields above in the JSON.
+    :param siblings: members that the app has written beside ``error``, such as ``request_id``.
     :param placeholders: if ``message`` is the contract's own, the values of its placeholders; ``None`` if the app has
         written the message. It is not sent; see :mod:`flexmw.contract.messages`.
     """
@@ -37,6 +40,8 @@ class ErrorBody:
     code: str | None = None
     param: str | None = None
     doc_url: str | None = None
+    members: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    siblings: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     placeholders: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
 
     def as_dict(self, *, null_param: bool = False) -> dict[str, Any]:
@@ -50,7 +55,9 @@ class ErrorBody:
         error["code"] = self.code
         if self.doc_url is not None:
             error["doc_url"] = self.doc_url
-        return {"error": error}
+        for name, member in self.members.items():
+            error.setdefault(name, member)
+        return {"error": error, **{name: member for name, member in self.siblings.items() if name != "error"}}
 
     def encode(self, *, null_param: bool = False) -> bytes:
         """Return the JSON value in UTF-8, without spaces. A lone surrogate in a text becomes ``?``."""
@@ -71,6 +78,7 @@ class ErrorBody:
         """Read a JSON value that is an error of the contract; ``None`` for any other value.
 
         ``message``, ``type`` and ``code`` must be there and have the right type; the other fields are optional.
+        ``members`` and ``siblings`` stay empty.
         """
         error = value.get("error") if isinstance(value, dict) else None
         if not isinstance(error, dict) or "code" not in error:

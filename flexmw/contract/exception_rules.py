@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -30,12 +30,14 @@ GONE: Final = 499
 class ErrorMapping:
     """The error response that an exception becomes.
 
-    :param status: 400 to 599; or :data:`GONE`, which means that no response is sent.
+    :param status: 400 to 599.
     :param error: the error object of the body.
     :param headers: the headers that the exception asks for, such as ``Retry-After``.
     :param source: one of the sources of :class:`flexmw.kit.exchange.ErrorOutcome`.
     :param intentional: True if the app raised the exception as its response (an ``APIError``, a framework's
         ``HTTPException``). Such an exception is not a crash, and Envelope does not raise it again.
+    :param gone: True if the exception says that the client has disconnected. No response is sent, and ``status`` is
+        :data:`GONE`. A flag instead of the status: an app may send a 499 of its own.
     :param exception: the exception that telemetry should record, if any.
     """
 
@@ -44,6 +46,7 @@ class ErrorMapping:
     headers: tuple[tuple[str, str], ...] = ()
     source: str = "unhandled_exception"
     intentional: bool = False
+    gone: bool = False
     exception: BaseException | None = field(default=None, compare=False)
 
 
@@ -125,7 +128,7 @@ def _row(row: Row, **fields: Any) -> Callable[[Any], ErrorMapping]:
 
 
 def _gone(error: Any) -> ErrorMapping:
-    return of_row(for_status(GONE), intentional=True)
+    return of_row(for_status(GONE), intentional=True, gone=True)
 
 
 _KEPT: Final = frozenset({400, 413, 422, 429})
@@ -141,7 +144,9 @@ def _upstream(error: Any) -> ErrorMapping:
     waits = tuple((name, headers[name]) for name in ("retry-after", "retry-after-ms") if name in headers)
     if status in (429, 503) or (sdk and status in _KEPT):
         found = recognise(_body_of(error), status) if sdk and status < 500 else None
-        return ErrorMapping(status, complete(found if isinstance(found, PartialError) else None, status), waits)
+        # What stands beside the error, such as a user id, is about this app's account with the upstream.
+        partial = replace(found, siblings={}) if isinstance(found, PartialError) else None
+        return ErrorMapping(status, complete(partial, status), waits)
     if status in (408, 504):
         return of_row(PAGE["upstream_timeout"])
     return of_row(for_status(502))

@@ -57,6 +57,8 @@ def _map(error: BaseException, timeout_status: int, validation_status: int | Non
                 mapping = replace(mapping, status=timeout_status)
             elif mapping.source == "validation" and mapping.status == 422 and validation_status is not None:
                 mapping = replace(mapping, status=validation_status)
+            if candidate is not error and mapping.intentional and _is_raised_by_handler(error):
+                mapping = replace(mapping, intentional=False)
             return mapping if mapping.intentional else replace(mapping, exception=error)
     if (parser := _parsing_request(error)) is not None:
         return of_row(for_status(400), parser, source="validation", intentional=True)
@@ -118,6 +120,21 @@ def _handled_before(error: BaseException) -> BaseException | None:
             return cause
         cause, depth = cause.__cause__ or cause.__context__, depth + 1
     return None
+
+
+def _is_raised_by_handler(error: BaseException) -> bool:
+    """True if an error handler of the app has crashed with ``error``.
+
+    The response is that of the exception that the handler was to respond to, but the framework would raise ``error``,
+    and so does Envelope. Starlette itself raises a ``RuntimeError`` if a handler comes too late, because the response
+    has begun: that is no crash of a handler. An exception group is not one either.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return False
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_globals.get("__name__") not in _HANDLERS
 
 
 _HANDLERS: Final = frozenset({"starlette._exception_handler", "litestar.middleware._internal.exceptions.middleware"})

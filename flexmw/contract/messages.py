@@ -36,7 +36,6 @@ def _placeholders() -> dict[str, frozenset[str]]:
     codes: dict[str, frozenset[str]] = dict.fromkeys(_IDEMPOTENCY, frozenset())
     for row in (*map(for_status, range(400, 600)), *STATUS.values(), *OWN.values(), *PAGE.values()):
         codes[row.code] = codes.get(row.code, frozenset()).union(_names(row.message))
-    del codes["client_closed_request"]  # for logs alone: no response has it
     return codes
 
 

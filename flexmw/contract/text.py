@@ -9,11 +9,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final, TypeGuard
 
-from flexmw.contract import redact
+from flexmw.contract.redact import redact
 
 __all__ = [
     "array_in",
@@ -29,6 +29,15 @@ __all__ = [
     "text_in",
 ]
 
+_COMPARED: Final = 200
+"""Characters of an exception's text that are compared with a message."""
+
+_SHORTEST_TEXT: Final = 4
+"""Letters of an exception's text that can be recognised in a message."""
+
+_SHORTEST_PART: Final = 12
+"""Letters of a message that can be recognised as a part of an exception's text."""
+
 MESSAGE_LIMIT: Final = 2000
 """Characters of a message on the wire: enough for any sentence, too little for a document."""
 
@@ -42,11 +51,27 @@ _SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f]+")
 def contains_text_of(error: BaseException | None, message: str | None) -> bool:
     """True if a message contains the text of an exception, which was written for a log and not for a caller.
 
-    The first 200 characters decide. A text of less than four characters may be in the message by chance and does not
-    count.
+    Only letters and digits are compared, without case and after secrets are masked: a message may be cleaned, quoted or
+    in capitals. The text, the arguments and the ``repr`` of the exception count, each by its first 200 characters; so
+    does a message that is a part of the text. A text of less than four characters may be in the message by chance and
+    does not count.
     """
-    text = " ".join(str(error).split())[:200] if error is not None else ""
-    return len(text) >= 4 and message is not None and text in message
+    if error is None or message is None:
+        return False
+    plain = _plain(message)
+    for text in _texts_of(error):
+        if len(text) >= _SHORTEST_TEXT and (text in plain or (len(plain) >= _SHORTEST_PART and plain in text)):
+            return True
+    return False
+
+
+def _texts_of(error: BaseException) -> Iterator[str]:
+    for part in (str(error), repr(error), *(part for part in error.args if isinstance(part, str))):
+        yield _plain(part[:_COMPARED])
+
+
+def _plain(text: str) -> str:
+    return "".join(filter(str.isalnum, redact(text, limit=MESSAGE_LIMIT).casefold()))
 
 
 def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:

@@ -9,12 +9,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from flexmw.contract import OWN, ErrorBody
-from flexmw.contract.bodies import FOREIGN, PartialError, complete, is_envelope, read_error, says_nothing
-from flexmw.contract.content import decompress, parse, value_of
+from flexmw.contract.bodies import (
+    FOREIGN,
+    PartialError,
+    complete,
+    in_own_words,
+    is_envelope,
+    read_response,
+    says_nothing,
+)
 from flexmw.contract.exceptions import ErrorMapping, map_exception, stands_for
 from flexmw.contract.messages import reword
 from flexmw.contract.text import contains_text_of
@@ -40,8 +47,6 @@ _BODY_HEADERS: Final = frozenset(
     b" trailer".split()
 )
 """Headers that describe a body, and are wrong once the body is replaced (RFC 9110 section 8, RFC 9530)."""
-
-_FOREIGN_TYPES: Final = ("application/grpc", "application/vnd.api+json", "application/graphql", "application/soap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,20 +115,12 @@ def decide(
         response states nothing but a 500; otherwise the app's own words stand.
     :param remembered: the last ``APIError`` that the app made, for frameworks that swallow exceptions.
     """
-    content_type = value_of(response.headers, b"content-type").lower()
-    encoding = value_of(response.headers, b"content-encoding").strip().lower()
-    plain = None if response.body is None else decompress(response.body, encoding, rules.max_body)
-    value, text = parse(plain or b"", content_type)
-    if content_type.startswith(_FOREIGN_TYPES):
+    read = read_response(response.headers, response.body, response.status, max_plain=rules.max_body)
+    if rules.keeps(read.value) or (response.settled and ErrorBody.from_json(read.value) is not None):
+        return _kept(response, read.value)
+    if read.found is FOREIGN or (rules.debug and response.status == 500 and "Traceback" in read.text):
         return _kept(response, None)
-    if rules.keeps(value) or (response.settled and ErrorBody.from_json(value) is not None):
-        return _kept(response, value)
-    if rules.debug and response.status == 500 and "Traceback" in text:
-        return _kept(response, None)
-    found = read_error(value, text, response.status)
-    if found is FOREIGN:
-        return _kept(response, None)
-    partial = found if isinstance(found, PartialError) else None
+    partial = read.found if isinstance(read.found, PartialError) else None
     return _rewritten(response, partial, rules, mapping, remembered)
 
 
@@ -138,14 +135,13 @@ def _rewritten(
     if generic and response.status == 500 and mapping is not None:
         return response_to(mapping)
     if remembered is not None and stands_for(remembered.status, response.status, says_nothing=generic):
-        return response_to(map_exception(remembered, messages=rules.messages))
-    crash = mapping.exception if mapping is not None and not mapping.intentional else None
-    if partial is not None and contains_text_of(crash, partial.message):
-        partial = None
-    source, exception = "foreign_body", None
-    if mapping is not None and (mapping.intentional or response.status >= 500):
+        made = response_to(map_exception(remembered, messages=rules.messages))
+        return replace(made, error=in_own_words(made.error, remembered.body, partial, response.status))
+    status, source, exception = response.status, "foreign_body", None
+    if mapping is not None and (mapping.intentional or status >= 500):
         source, exception = mapping.source, mapping.exception
-    status = response.status
+    if status >= 500 and partial is not None:
+        partial = _without_crash(partial, mapping)
     if partial is not None and partial.code in ("invalid_json", "validation_error"):
         source = "validation"
         if status == 422:
@@ -154,6 +150,17 @@ def _rewritten(
         partial = PartialError(OWN["unknown_url"].message, code="unknown_url")
     error = reword(complete(partial, status), rules.messages)
     return ErrorResponse(status, error, source, generic=generic, exception=exception)
+
+
+def _without_crash(partial: PartialError, mapping: ErrorMapping | None) -> PartialError:
+    """What a 5xx states, without the text of the exception that the app is handling, and without what may describe it.
+
+    Below 500 the app's words stay, also where they are an exception's text: a registered handler has chosen them.
+    """
+    if mapping is None or mapping.intentional:
+        return partial
+    message = None if contains_text_of(mapping.exception, partial.message) else partial.message
+    return replace(partial, message=message, members={}, siblings={})
 
 
 def response_to(mapping: ErrorMapping) -> ErrorResponse:

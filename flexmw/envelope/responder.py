@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from flexmw.contract.exceptions import GONE, ErrorMapping, stems_from
+from flexmw.contract.exceptions import ErrorMapping, stems_from
 from flexmw.envelope.app_info import handles_crashes, through_cors
 from flexmw.envelope.cancellation import is_answered
 from flexmw.envelope.collector import Collector
@@ -204,7 +204,7 @@ class Responder:
         response = self._collector.response(self._scope, self._exchange)
         error = sys.exception()
         mapping = self._plan.map_exception(error) if error is not None and error is not self._handled_before else None
-        if mapping is not None and mapping.status == GONE:
+        if mapping is not None and mapping.gone:
             self._state, self._gone, self._answered = _DONE, True, error
             return
         remembered = self._exchange.remembered
@@ -232,7 +232,7 @@ class Responder:
         :returns: True if the exception is not to be raised again.
         """
         mapping = self._plan.map_exception(error)
-        if mapping.status == GONE:
+        if mapping.gone:
             self._state = _DONE
             return True
         if self._state in _UNSENT and not (mapping.intentional or self._read):

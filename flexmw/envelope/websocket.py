@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Final
 
 from flexmw.contract.bodies import PartialError, complete
-from flexmw.contract.exceptions import GONE, ErrorMapping
+from flexmw.contract.exceptions import ErrorMapping
 from flexmw.contract.text import one_line
 from flexmw.envelope.cancellation import is_answered
 from flexmw.envelope.core import response_to
@@ -104,7 +104,7 @@ class Socket:
             error = sys.exception()
             text = message.get("reason") or ""
             mapping = self._plan.map_exception(error) if error is not None else None
-            if mapping is None or not mapping.intentional or mapping.status == GONE:
+            if mapping is None or not mapping.intentional or mapping.gone:
                 partial = PartialError(one_line(text)) if text else None
                 mapping = ErrorMapping(403, complete(partial, 403), source="http_exception", intentional=True)
             await self._deny(mapping, message)
@@ -149,7 +149,7 @@ class Socket:
     async def _raised(self, error: BaseException) -> bool:
         """End the connection for an exception. Returns True if the exception is not to be raised again."""
         mapping = self._plan.map_exception(error)
-        if mapping.status == GONE:
+        if mapping.gone:
             return True
         with suppress(OSError):
             if self._state is _State.CONNECTING:

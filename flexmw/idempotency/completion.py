@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flexmw.contract import ErrorBody
 from flexmw.errors import APIError
 from flexmw.idempotency.core import StoredResponse
-from flexmw.idempotency.outcome import is_held_back, response_to, swallowed_error
+from flexmw.idempotency.outcome import is_final, is_held_back, response_to, swallowed_error
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.stored import error_response, is_stored
 from flexmw.kit.asgi import raw_headers
@@ -47,11 +46,11 @@ def after_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion
     """The completion after the app has sent a complete response."""
     response = recorder.complete()
     error = swallowed_error(exchange, recorder.status, response)
-    if error is not None and response.body is not None and ErrorBody.decode(response.body) is not None:
-        error = None  # the app wrote an error of the contract itself, which Envelope leaves as it is
+    if error is not None and response.body is not None and is_final(response):
+        error = None
     released = not _stores(recorder.status, recorder.headers, error)
     if error is not None and response.body is not None:
-        status, body, headers = response_to(error, exchange)
+        status, body, headers = response_to(error, exchange, response)
         response = error_response(status, body, (*headers, *recorder.headers))
     return Completion(response, released)
 

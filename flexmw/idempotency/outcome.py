@@ -13,29 +13,36 @@ from starlette.exceptions import HTTPException
 
 from flexmw.contract import ErrorBody, bodies, for_status
 from flexmw.contract.content import is_event_stream
-from flexmw.contract.exceptions import GONE, stands_for
+from flexmw.contract.exceptions import stands_for
 from flexmw.errors import APIError
 from flexmw.idempotency.core import StoredResponse
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["is_bare", "is_held_back", "response_to", "swallowed_error"]
+__all__ = ["is_bare", "is_final", "is_held_back", "response_to", "swallowed_error"]
 
 
-def response_to(error: Exception, exchange: Exchange) -> tuple[int, bytes, list[Header]]:
+def response_to(
+    error: Exception, exchange: Exchange, response: StoredResponse | None = None
+) -> tuple[int, bytes, list[Header]]:
     """Status, body and headers of the error response to an exception of the app.
 
     A disconnect that the app raises has no response. The work has begun, so a 500 is stored for it. Without an
     Envelope the server has responded to a framework's ``HTTPException``, without its detail; so the detail of a 5xx,
     which may name a machine, is not stored.
+
+    :param response: the framework's response to an ``APIError``. The app's own words in it stay.
     """
     mapping = exchange.map_exception(error)
     status, body = mapping.status, mapping.error
-    if status == GONE:
+    if mapping.gone:
         row = for_status(500)
         status, body = row.status, ErrorBody(message=row.message, type=row.type, code=row.code)
     elif status >= 500 and isinstance(error, HTTPException) and not (exchange.enveloped or isinstance(error, APIError)):
         body = replace(body, message=for_status(status).message)
+    if response is not None and isinstance(error, APIError):
+        read = bodies.read_response(_raw(response), response.body, response.status)
+        body = bodies.in_own_words(body, error.body, read.found, response.status)
     return status, body.encode(), raw_headers(mapping.headers)
 
 
@@ -50,6 +57,12 @@ def swallowed_error(exchange: Exchange, status: int, response: StoredResponse | 
         return None
     says_nothing = response is None or response.body is None or _is_bare(response, None)
     return error if stands_for(error.status, status, says_nothing=says_nothing) else None
+
+
+def is_final(response: StoredResponse) -> bool:
+    """True if an Envelope outside leaves an error response as it is: it is of the contract, or of another protocol."""
+    read = bodies.read_response(_raw(response), response.body, response.status)
+    return bodies.is_envelope(read.value) or read.found is bodies.FOREIGN
 
 
 def is_bare(response: StoredResponse, error: Exception, exchange: Exchange, *, status: int) -> bool:
@@ -71,5 +84,8 @@ def is_held_back(exchange: Exchange, *, headers: Iterable[Header], size: int) ->
 
 
 def _is_bare(response: StoredResponse, error: Exception | None) -> bool:
-    headers = ((name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers)
-    return bodies.is_bare(headers, response.body or b"", error)
+    return bodies.is_bare(_raw(response), response.body or b"", error)
+
+
+def _raw(response: StoredResponse) -> list[Header]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
