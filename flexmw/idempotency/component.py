@@ -24,6 +24,7 @@ from flexmw.idempotency.stores.open import check_url, open_store
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
+from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.identity import CallerHasher
 from flexmw.kit.options import Rule, check, flag, function, one_of, option, optional, seconds, several, text, whole
 
@@ -97,9 +98,10 @@ class Idempotency:
         Default: ``None``.
     :param pepper: Secret key of the hash under which the store knows a caller. ``None`` takes ``FLEXMW_PEPPER`` from
         the environment, else a fixed label. Value: a text or bytes that are not empty, or None. Default: ``None``.
-    :param trusted_proxies: Networks (CIDR) of the proxies whose ``X-Forwarded-For`` is believed; ``"unix"`` stands for
-        the peer of a Unix socket. Only callers without credentials are identified by their address. Value: a list, each
-        a text that is not empty. Default: ``()``.
+    :param trusted_proxies: The proxies whose ``X-Forwarded-For`` or ``Forwarded`` is believed: networks (CIDR), where
+        ``"unix"`` stands for the peer of a Unix socket, or the number of proxies in front of the app. Only callers
+        without credentials are identified by their address. Value: a list of networks (CIDR), or the number of proxies
+        in front. Default: ``()``.
     :param store_timeout: Longest time that one operation of the store may take. After that, ``on_store_failure``
         decides. Value: a number of seconds above 0. Default: ``2.0``.
     :param capacity: How many keys ``memory://`` holds. When it is full, the oldest key that is not running is forgotten
@@ -207,11 +209,12 @@ class Idempotency:
         "environment, else a fixed label.",
         secret=True,
     )
-    trusted_proxies: tuple[str, ...] = option(
+    trusted_proxies: tuple[str, ...] | int = option(
         (),
-        several(text),
-        doc='Networks (CIDR) of the proxies whose `X-Forwarded-For` is believed; `"unix"` stands for the peer of a '
-        "Unix socket. Only callers without credentials are identified by their address.",
+        PROXIES,
+        doc='The proxies whose `X-Forwarded-For` or `Forwarded` is believed: networks (CIDR), where `"unix"` stands '
+        "for the peer of a Unix socket, or the number of proxies in front of the app. Only callers without "
+        "credentials are identified by their address.",
     )
     store_timeout: float = option(
         2.0,

@@ -14,6 +14,7 @@ from flexmw.kit.exchange import Exchange, Header
 from flexmw.kit.paths import request_method
 
 __all__ = [
+    "STARTS",
     "ASGIApp",
     "MergedHeaders",
     "Message",
@@ -27,7 +28,7 @@ __all__ = [
 
 POLICY_VIOLATION = 1008
 
-_STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 """The messages that carry the headers of a response."""
 
 
@@ -42,7 +43,7 @@ def with_headers(exchange: Exchange, send: Send) -> Send:
 
     # Not a coroutine: it returns the awaitable of `send`, which the app awaits.
     def send_with_headers(message: Message) -> Awaitable[None]:
-        if message["type"] in _STARTS:
+        if message["type"] in STARTS:
             message = {**message, "headers": exchange.complete(message.get("headers") or ())}
         return send(message)
 

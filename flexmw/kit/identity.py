@@ -7,21 +7,19 @@
 >>> callers({"type": "http", "headers": [], "client": ("192.0.2.7", 50000)}).kind
 'address'
 
-``X-Forwarded-For`` is believed from trusted proxies only: it is read from the right, and the first address that is not
-in ``trusted_proxies`` is the client. IPv6 clients are identified by their /64 network, because one machine owns all
-addresses of it.
+The forwarded hops of a request are believed from trusted proxies only: :mod:`flexmw.kit.forwarded` finds the client.
+IPv6 clients are identified by their /64 network, because one machine owns all addresses of it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, MutableMapping, Sequence
-from functools import lru_cache
+from collections.abc import MutableMapping, Sequence
 from hashlib import blake2b
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, NamedTuple, cast
 
 from flexmw.errors import ConfigError
+from flexmw.kit.forwarded import Proxies, networks
 
 __all__ = ["PEPPER_VARIABLE", "CallerHasher", "Identity", "Pepper", "bearer_token", "header", "networks"]
 
@@ -30,10 +28,7 @@ PEPPER_VARIABLE: Final = "FLEXMW_PEPPER"
 
 _LABEL: Final = b"flexmw: callers without a pepper of their own"
 _KINDS: Final = ("key", "address", "shared")
-_HOPS: Final = 64
-_UNIX: Final = "unix"
 
-Network = IPv4Network | IPv6Network
 Pepper = str | bytes
 
 
@@ -60,19 +55,18 @@ class CallerHasher:
         label is enough for long random API keys, and too little for credentials that can be guessed. Of several
         peppers the first one makes the digests, and the others make the ``earlier`` digests; ``None`` among them is
         the label.
-    :param trusted_proxies: networks (CIDR) whose ``X-Forwarded-For`` is believed; ``"unix"`` is a peer without an
-        address, as behind a unix socket.
+    :param trusted_proxies: the proxies whose forwarded hops are believed: see :class:`~flexmw.kit.forwarded.Proxies`.
     :param option: what precedes the name of an option in the message of an error.
     :raises ConfigError: for an empty or repeated pepper, or a text that is not a network.
     """
 
-    __slots__ = ("_earlier", "_hashers", "_trusted", "_unix", "hasher")
+    __slots__ = ("_earlier", "_hashers", "address", "hasher", "proxies")
 
     def __init__(
         self,
         *,
         pepper: Pepper | Sequence[Pepper | None] | None = None,
-        trusted_proxies: Sequence[str] = (),
+        trusted_proxies: Sequence[str] | int = (),
         option: str = "",
     ) -> None:
         given: object = os.environ.get(PEPPER_VARIABLE) or _LABEL if pepper is None else pepper
@@ -82,8 +76,9 @@ class CallerHasher:
             raise ConfigError(f"{option}pepper", "***", expected)
         self._hashers, *self._earlier = map(_hashers, peppers)
         self.hasher = self._hashers["key"].copy
-        self._unix = _UNIX in trusted_proxies
-        self._trusted = networks([text for text in trusted_proxies if text != _UNIX], f"{option}trusted_proxies")
+        self.proxies = Proxies(trusted_proxies, option=f"{option}trusted_proxies")
+        self.address = self.proxies.client
+        """The client's IPv4 address or IPv6 /64 network as text; ``None`` if it is unknown."""
 
     def __call__(self, scope: MutableMapping[str, Any]) -> Identity:
         """The caller of a request: by its bearer token, else by its address."""
@@ -118,27 +113,6 @@ class CallerHasher:
             earlier.append(other.hexdigest())
         return Identity(kind, hasher.hexdigest(), tuple(earlier))
 
-    def address(self, scope: MutableMapping[str, Any]) -> str | None:
-        """The client's IPv4 address or IPv6 /64 network as text; ``None`` if it is unknown."""
-        client = scope.get("client")
-        peer = _parse(client[0]) if client and client[0] else None
-        if peer is None:
-            if not self._unix or (client and client[0]):
-                return None
-        elif not self._is_trusted(peer):
-            return _group(peer)
-        for hop in reversed(_forwarded_for(scope)[-_HOPS:]):
-            address = _parse(hop)
-            if address is None:
-                break
-            peer = address
-            if not self._is_trusted(address):
-                break
-        return None if peer is None else _group(peer)
-
-    def _is_trusted(self, address: IPv4Address | IPv6Address) -> bool:
-        return any(address in network for network in self._trusted)
-
 
 def bearer_token(scope: MutableMapping[str, Any]) -> bytes | None:
     """The token of ``Authorization: Bearer`` (RFC 6750, the scheme in any case); ``None`` without a token."""
@@ -161,23 +135,6 @@ def header(scope: MutableMapping[str, Any], name: bytes) -> bytes | None:
     return None
 
 
-def networks(values: Iterable[str], option: str) -> tuple[Network, ...]:
-    """Parse networks in CIDR notation. A single address is a network of one address.
-
-    :raises ConfigError: with ``option`` and the first value that is not a network.
-    """
-    parsed: list[Network] = []
-    for value in values:
-        try:
-            if not isinstance(value, str):
-                raise TypeError
-            parsed.append(ip_network(value))
-        except (ValueError, TypeError):
-            expected = "networks such as '10.0.0.0/8', '2001:db8::/32' or '192.0.2.7' (no host bits set), or 'unix'"
-            raise ConfigError(option, value, expected) from None
-    return tuple(parsed)
-
-
 def _is_list(value: object) -> bool:
     return isinstance(value, (list, tuple))
 
@@ -192,30 +149,3 @@ def _raw(pepper: object) -> bytes:
 def _hashers(pepper: bytes) -> dict[str, blake2b]:
     key = pepper if len(pepper) <= 64 else blake2b(pepper).digest()
     return {kind: blake2b(key=key, digest_size=16, person=kind.encode()) for kind in _KINDS}
-
-
-def _forwarded_for(scope: MutableMapping[str, Any]) -> list[str]:
-    lines = [value for name, value in scope.get("headers") or () if name == b"x-forwarded-for"]
-    return b",".join(lines).decode("latin-1").split(",") if lines else []
-
-
-@lru_cache(maxsize=4096)
-def _parse(text: str) -> IPv4Address | IPv6Address | None:
-    """Parse an address with or without a port, brackets or a zone. An IPv4-mapped IPv6 address becomes IPv4."""
-    text = text.strip()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
-
-
-@lru_cache(maxsize=4096)
-def _group(address: IPv4Address | IPv6Address) -> str:
-    if isinstance(address, IPv4Address):
-        return str(address)
-    return str(IPv6Network((address, 64), strict=False))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from inspect import isawaitable
 from typing import Any, Final
 
-from flexmw.kit.asgi import ASGIApp, MergedHeaders, Message, Receive, Scope, Send, send_error, with_headers
+from flexmw.kit.asgi import STARTS, ASGIApp, Message, Receive, Scope, Send, send_error
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
-from flexmw.ratelimit.callers import CallerIdentifier, NewKeyGuard
+from flexmw.ratelimit.callers import CallerIdentifier
 from flexmw.ratelimit.concurrency import Lease, new_slot
 from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, Slot, decision_of
 from flexmw.ratelimit.cost import Reservation
 from flexmw.ratelimit.headers import RESULT, Reporter
+from flexmw.ratelimit.new_keys import REFUSALS, NewKeyGuard
 from flexmw.ratelimit.plan import Plan
 
 __all__ = ["LocalRateLimitMiddleware", "RateLimitMiddleware", "middleware"]
@@ -49,7 +51,8 @@ class RateLimitMiddleware:
         self._now, self._monotonic = plan.clock.now, plan.clock.monotonic
         window_us = max((rate.window_us for rate in plan.rates.known), default=_DEFAULT_WINDOW_US)
         guard = NewKeyGuard(plan.new_keys_per_address, window_us)
-        self._identifier = CallerIdentifier(plan.caller, plan.hasher, guard)
+        self._identifier = CallerIdentifier(plan.caller, plan.hasher, guard, self._monotonic)
+        self._judge_known = self._identifier.judge_known
         # Identifying by bearer token needs no coroutine unless a function of the application wants the Caller, or the
         # store wants the caller's earlier digests.
         is_immediate = plan.key_is_bearer and not plan.rates.is_dynamic and not plan.hasher.rotates
@@ -69,24 +72,26 @@ class RateLimitMiddleware:
             return
         exchange = Exchange.of(scope)
         if self._exempt is not None and await _value(self._exempt(scope)):
-            await self._bypass(scope, receive, send, exchange)
+            await self._bypass(scope, receive, send, exchange, self.app)
             return
+        app = self.app
         earlier: tuple[str, ...] = ()
         now_us = int(self._monotonic() * SECOND)
-        if self._digest is not None:
-            digest = self._digest(scope, now_us)
+        digest = None if self._digest is None else self._digest(scope, now_us)
+        if digest is not None:
             rates = self._static or self._rates.by_path(scope)
         else:
-            caller = await self._identifier.identify(scope, now_us)
+            caller, app = await self._identifier.identify(scope, now_us, app)
             digest, earlier = caller.digest, caller.earlier
             rates = await self._rates.of(caller, scope)
         if not rates and self._concurrency is None:
-            await self._bypass(scope, receive, send, exchange)
+            await self._bypass(scope, receive, send, exchange, app)
             return
         charge = await self._pricing.charge(scope, rates)
         check = Check(digest, rates, charge.costs, self._slot(), earlier)
         lease = None if check.slot is None else self.backend.lease(check.digest, check.slot)
         start = self._monotonic()
+        merges = False
         try:
             outcome = await self.backend.decide(check)
             decided = self._monotonic()
@@ -100,25 +105,34 @@ class RateLimitMiddleware:
             is_taken = result is not None and not result.wait_us
             if not is_taken and await self._refuse(scope, send, exchange, result):
                 return
-            with MergedHeaders(exchange, send) as send:
-                if lease is not None:
-                    send = _with_release(lease, send)
-                if charge.settled is None:
-                    await self.app(scope, receive, send)
-                    return
-                reservation = Reservation(charge.reserved)
-                try:
-                    with reservation.active():
-                        await self.app(scope, receive, send)
-                finally:
-                    if reservation.excess and is_taken:
-                        costs = (reservation.excess,) * len(charge.settled)
-                        refund = check._replace(rates=charge.settled, costs=costs, slot=None)
-                        # The age counts from the decision, not from the question: a slow store must not make the costs
-                        # look older than they are, because what left with its window is not given back.
-                        age_us = int((self._monotonic() - decided) * SECOND)
-                        await self.backend.refund(refund, age_us, degraded=degraded)
+            if not exchange.headers_claimed:
+                exchange.headers_claimed = merges = True
+                send = _with_headers(exchange, send, self, digest)
+            if lease is not None:
+                send = _with_release(lease, send)
+            if charge.settled is None:
+                await app(scope, receive, send)
+                return
+            reservation = Reservation(charge.reserved)
+            try:
+                with reservation.active():
+                    await app(scope, receive, send)
+            finally:
+                if reservation.excess and is_taken:
+                    costs = (reservation.excess,) * len(charge.settled)
+                    refund = check._replace(rates=charge.settled, costs=costs, slot=None)
+                    # The age counts from the decision, not from the question: a slow store must not make the costs
+                    # look older than they are, because what left with its window is not given back.
+                    age_us = int((self._monotonic() - decided) * SECOND)
+                    await self.backend.refund(refund, age_us, degraded=degraded)
+        except Exception as error:
+            self._judge_known(digest, exchange.map_exception(error).status)
+            raise
         finally:
+            if merges:
+                exchange.headers_claimed = False
+            elif exchange.error_outcome is not None:
+                self._judge_known(digest, exchange.error_outcome.status)
             if lease is not None:
                 await lease.release()
 
@@ -150,9 +164,9 @@ class RateLimitMiddleware:
         finally:
             await self.close()
 
-    async def _bypass(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+    async def _bypass(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, app: ASGIApp) -> None:
         exchange.facts.setdefault(RESULT, "bypassed")
-        await self.app(scope, receive, send)
+        await app(scope, receive, send)
 
     async def _refuse(self, scope: Scope, send: Send, exchange: Exchange, result: LimitResult | None) -> bool:
         """Send the refusal. Returns whether there is one."""
@@ -185,21 +199,22 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             return
         exchange = Exchange.of(scope)
         if self._exempt is not None and await _value(self._exempt(scope)):
-            await self._bypass(scope, receive, send, exchange)
+            await self._bypass(scope, receive, send, exchange, self.app)
             return
+        app = self.app
         start = self._monotonic()
         start_us = int(start * SECOND)
-        if self._digest is not None:
-            digest = self._digest(scope, start_us)
+        digest = None if self._digest is None else self._digest(scope, start_us)
+        if digest is not None:
             rates = self._static or self._rates.by_path(scope)
         else:
-            caller = await self._identifier.identify(scope, start_us)
+            caller, app = await self._identifier.identify(scope, start_us, app)
             digest = caller.digest
             rates = self._static or await self._rates.of(caller, scope)
             start = self._monotonic()
             start_us = int(start * SECOND)
         if not rates:
-            await self._bypass(scope, receive, send, exchange)
+            await self._bypass(scope, receive, send, exchange, app)
             return
         result = self._hit(digest, rates, self._cost, start_us)
         self._reporter.add(exchange, result, False)
@@ -208,14 +223,33 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             self._reporter.emit(exchange, result.rate.name, result, False, duration, None)
         if result.wait_us and await self._refuse(scope, send, exchange, result):
             return
-        if exchange.headers_claimed:
-            await self.app(scope, receive, send)
-            return
-        exchange.headers_claimed = True
         try:
-            await self.app(scope, receive, with_headers(exchange, send))
-        finally:
-            exchange.headers_claimed = False
+            if exchange.headers_claimed:
+                await app(scope, receive, send)
+                if exchange.error_outcome is not None:
+                    self._judge_known(digest, exchange.error_outcome.status)
+                return
+            exchange.headers_claimed = True
+            try:
+                await app(scope, receive, _with_headers(exchange, send, self, digest))
+            finally:
+                exchange.headers_claimed = False
+        except Exception as error:
+            self._judge_known(digest, exchange.map_exception(error).status)
+            raise
+
+
+def _with_headers(exchange: Exchange, send: Send, middleware: RateLimitMiddleware, digest: str) -> Send:
+    """:func:`flexmw.kit.asgi.with_headers`, which also tells the guard of new keys about a refused credential."""
+
+    def send_with_headers(message: Message) -> Awaitable[None]:
+        if message["type"] in STARTS:
+            message = {**message, "headers": exchange.complete(message.get("headers") or ())}
+            if message.get("status") in REFUSALS:
+                middleware._judge_known(digest, message["status"])
+        return send(message)
+
+    return send_with_headers
 
 
 def _with_release(lease: Lease, send: Send) -> Send:

@@ -1,4 +1,4 @@
-"""Who is limited: the forms that ``RateLimit(key=...)`` takes, and how many new keys an address may bring.
+"""Who is limited: the forms that ``RateLimit(key=...)`` takes, and whom a new key is charged to.
 
 >>> key_of = caller_function("header:x-api-key", CallerHasher(), "RateLimit(key=...)")
 >>> import asyncio
@@ -9,17 +9,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from inspect import isawaitable
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Final, NamedTuple, TypeAlias
 
 from flexmw.errors import ConfigError
-from flexmw.kit.asgi import Scope
-from flexmw.kit.expiring import ExpiringTable
-from flexmw.kit.identity import CallerHasher, bearer_token, header
+from flexmw.kit.asgi import ASGIApp, Scope
+from flexmw.kit.caller_names import MissingKey, key_function, raw_name
+from flexmw.kit.identity import CallerHasher, bearer_token
 from flexmw.ratelimit.core import SECOND
+from flexmw.ratelimit.new_keys import REFUSALS, NewKeyGuard, judged_app
 
-__all__ = ["Caller", "CallerFunction", "CallerIdentifier", "NewKeyGuard", "by_address", "caller_function"]
+__all__ = ["Caller", "CallerFunction", "CallerIdentifier", "by_address", "caller_function"]
+
+_LOGGER: Final = logging.getLogger("flexmw.ratelimit")
 
 
 class Caller(NamedTuple):
@@ -44,7 +49,9 @@ class Caller(NamedTuple):
 
 
 CallerFunction: TypeAlias = Callable[[Scope], Awaitable[Caller]]
-_EXPECTED: Final = "'bearer', 'address', 'user', 'header:<name>', 'state:<name>' or a function of the scope"
+_EXPECTED: Final = (
+    "'bearer', 'address', 'user', 'header:<name>', 'cookie:<name>', 'state:<name>' or a function of the scope"
+)
 
 
 def caller_function(key: object, hasher: CallerHasher, option: str) -> CallerFunction:
@@ -52,18 +59,21 @@ def caller_function(key: object, hasher: CallerHasher, option: str) -> CallerFun
 
     :raises ConfigError: for a form that does not exist.
     """
-    key_of = _key_function(key)
+    key_of = key_function(key)
     if key_of is None:
         raise ConfigError(option, key, _EXPECTED)
     proven = callable(key) or key == "user" or (isinstance(key, str) and key.startswith("state:"))
+    missing = MissingKey(key, "RateLimit(key={!r}): {}; such requests count for the address of the client. {}")
 
     async def caller(scope: Scope) -> Caller:
         value = key_of(scope)
         if not isinstance(value, bytes) and isawaitable(value):
             value = await value
-        if value is None or value in ("", b""):
+        raw = raw_name(value, option)
+        if not raw:
+            missing.count(scope)
             return by_address(hasher, scope)
-        raw = value if isinstance(value, bytes) else str(value).encode()
+        missing.is_over = True
         kind, digest, earlier = hasher.of_key(raw)
         return Caller(kind, digest, raw.decode("latin-1") if isinstance(value, bytes) else str(value), proven, earlier)
 
@@ -76,108 +86,72 @@ def by_address(hasher: CallerHasher, scope: Scope) -> Caller:
     return Caller(kind, digest, hasher.address(scope) or "", earlier=earlier)
 
 
-def _key_function(key: object) -> Callable[[Scope], Any] | None:
-    if callable(key):
-        return key
-    if not isinstance(key, str):
-        return None
-    if key in _NAMED:
-        return _NAMED[key]
-    kind, _, name = key.partition(":")
-    if kind == "header" and name:
-        raw = name.lower().encode("latin-1", "replace")
-        return lambda scope: header(scope, raw)
-    if kind == "state" and name:
-        return lambda scope: _item(scope.get("state"), name)
-    return None
+class CallerIdentifier:
+    """Identifies the caller of each request: by key, or by address for a new key that the address may not bring.
 
-
-def _user(scope: Scope) -> Any:
-    """The user that an authentication middleware left in the scope (Starlette's ``AuthenticationMiddleware``, Django):
-    its ``identity``, ``id`` or ``username``, or the user itself when it is a text or a number."""
-    user = scope.get("user")
-    if user is None or isinstance(user, (str, bytes, int)):
-        return user
-    if getattr(user, "is_authenticated", True) is False:
-        return None
-    for name in ("identity", "id", "pk", "username"):
-        try:
-            value = getattr(user, name, None)
-        except NotImplementedError:  # Starlette's BaseUser declares `identity` without having one
-            continue
-        if value is not None:
-            return value
-    return None
-
-
-def _item(state: Any, name: str) -> Any:
-    return cast("Mapping[str, Any]", state).get(name) if isinstance(state, dict) else getattr(state, name, None)
-
-
-_NAMED: Final[dict[str, Callable[[Scope], Any]]] = {
-    "bearer": bearer_token,
-    "user": _user,
-    "address": lambda scope: None,
-}
-
-
-class NewKeyGuard:
-    """Keeps an address from getting a fresh limit with every key that it makes up.
-
-    An address may bring ``limit`` keys that were never seen before in each window; further new keys are charged to the
-    address. Known keys behind the address are not affected. Counted in this process, in bounded memory.
-
-    :param limit: new keys in a window.
-    :param window_us: the window in microseconds; an hour at most.
+    :param caller: the caller of a request, by the option ``key``.
+    :param hasher: the hash of callers and the trusted proxies.
+    :param guard: the keys that the app has accepted, and the addresses that brought too many others.
+    :param monotonic: the time that windows are measured by, in seconds.
     """
 
-    def __init__(self, limit: int, window_us: int) -> None:
-        self._limit = limit
-        self._window_us = min(window_us, 3600 * SECOND)
-        self._known: ExpiringTable[bool] = ExpiringTable(self._window_us)
-        self._brought: ExpiringTable[tuple[int, int]] = ExpiringTable(self._window_us, shards=16)
-        self.knows: Callable[[str, int], bool] = self._known.touch
-        """Whether a key, given by its digest, is known at a moment in microseconds."""
-
-    def admits(self, digest: str, address: str, now_us: int) -> bool:
-        """Whether a new key from an address gets a limit of its own. If it does, it is known from now on."""
-        end_us, count = self._brought.get(address, now_us) or (now_us + self._window_us, 0)
-        if now_us >= end_us:
-            end_us, count = now_us + self._window_us, 0
-        if count >= self._limit:
-            return False
-        self._brought.put(address, (end_us, count + 1), now_us)
-        self._known.put(digest, True, now_us)
-        return True
-
-
-class CallerIdentifier:
-    """Identifies the caller of each request: by key, or by address for a new key that the address may not bring."""
-
-    def __init__(self, caller: CallerFunction, hasher: CallerHasher, guard: NewKeyGuard) -> None:
-        self._caller, self._hasher, self._guard = caller, hasher, guard
+    def __init__(
+        self, caller: CallerFunction, hasher: CallerHasher, guard: NewKeyGuard, monotonic: Callable[[], float]
+    ) -> None:
+        self._caller, self._hasher, self._guard, self._monotonic = caller, hasher, guard, monotonic
         self._key_hasher = hasher.hasher
+        self._has_warned = False
 
-    async def identify(self, scope: Scope, now_us: int) -> Caller:
-        """The caller whom a request is charged to."""
+    async def identify(self, scope: Scope, now_us: int, app: ASGIApp) -> tuple[Caller, ASGIApp]:
+        """The caller whom a request is charged to, and the app that the request is given to.
+
+        That is ``app`` itself, or ``app`` with a look at the status of its response, for a key of the request.
+        """
         caller = await self._caller(scope)
-        if caller.kind != "key" or caller.proven or self._guard.knows(caller.digest, now_us):
-            return caller
+        if caller.kind != "key" or caller.proven:
+            return caller, app
+        guard, digest = self._guard, caller.digest
+        if guard.knows(digest, now_us):
+            return caller, judged_app(app, partial(self.judge_known, digest))
         address = by_address(self._hasher, scope)
-        if address.kind == "shared" or self._guard.admits(caller.digest, address.digest, now_us):
-            return caller
-        return address
+        if address.kind == "shared":
+            return caller, app
+        app = judged_app(app, partial(self._judge, digest, address.digest))
+        if guard.admits(digest, address.digest, now_us):
+            return caller, app
+        self._warn(address.value)
+        return address, app
 
-    def bearer_digest(self, scope: Scope, now_us: int) -> str:
-        """The digest of :meth:`identify` for ``key="bearer"``, without a coroutine and without a :class:`Caller`."""
+    def bearer_digest(self, scope: Scope, now_us: int) -> str | None:
+        """The digest of :meth:`identify` for ``key="bearer"``, without a coroutine and without a :class:`Caller`.
+
+        ``None``: the app has not accepted the key yet, and :meth:`identify` decides.
+        """
         token = bearer_token(scope)
         if token is None:
             return self._hasher.of_address(scope).digest
         hasher = self._key_hasher()
         hasher.update(token)
         digest = hasher.hexdigest()
-        if not self._guard.knows(digest, now_us):
-            address = self._hasher.of_address(scope)
-            if address.kind != "shared" and not self._guard.admits(digest, address.digest, now_us):
-                return address.digest
-        return digest
+        return digest if self._guard.knows(digest, now_us) else None
+
+    def judge_known(self, digest: str, status: int) -> None:
+        """Take the response to a request with a key that the app has accepted earlier as a verdict on the key."""
+        if status in REFUSALS:
+            self._guard.refuse(digest, int(self._monotonic() * SECOND))
+
+    def _judge(self, digest: str, address: str, status: int) -> None:
+        self._guard.judge(digest, address, status, int(self._monotonic() * SECOND))
+
+    def _warn(self, address: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _LOGGER.warning(
+                "RateLimit(new_keys_per_address=%d): the client address %s brought more keys within %g seconds than "
+                "that, which the app has refused or not yet answered. Further new keys of the address count as one "
+                "caller, the address. If it is a proxy, name it in trusted_proxies; if its callers are many, raise "
+                "new_keys_per_address. This is logged once.",
+                self._guard.limit,
+                address,
+                self._guard.window,
+            )

@@ -12,6 +12,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
+from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.identity import CallerHasher, Pepper
 from flexmw.kit.options import (
     Rule,
@@ -24,7 +25,6 @@ from flexmw.kit.options import (
     positional,
     seconds,
     several,
-    text,
     whole,
 )
 from flexmw.kit.paths import request_predicate, routing_of
@@ -73,10 +73,10 @@ class RateLimit:
         function is called once in ten seconds for each caller. In a table, ``rates`` apply to all other paths; see
         [Paths](#paths) for the patterns. A caller whose rates change keeps the usage so far. Value: a function, a table
         of rates by path, or None. Default: ``None``.
-    :param key: What identifies a caller: the bearer token, another header, an item of ``scope["state"]``, the user that
-        authentication has left in the scope, the client's address, or the result of the function. A request without it
-        counts for its client address (IPv6 by /64). Value: 'bearer', 'header:<name>', 'state:<name>', 'user', 'address'
-        or a function of the scope. Default: ``"bearer"``.
+    :param key: What identifies a caller: the bearer token, another header, a cookie, an item of ``scope["state"]``, the
+        user that authentication has left in the scope, the client's address, or the result of the function, plain or
+        async. A request without it counts for its client address (IPv6 by /64). Value: 'bearer', 'header:<name>',
+        'cookie:<name>', 'state:<name>', 'user', 'address' or a function of the scope. Default: ``"bearer"``.
     :param strategy: Algorithm that counts the requests of a window. The algorithms differ in accuracy and in memory per
         caller. Stores other than memory, redis and valkey need ``fixed-window``. Value: one of
         'sliding-window-counter', 'fixed-window', 'moving-window', 'gcra'. Default: ``"sliding-window-counter"``.
@@ -101,9 +101,10 @@ class RateLimit:
     :param headers: Formats of the limit headers: ``unix`` writes resets as Unix seconds, ``openai`` as durations,
         ``ietf`` writes ``RateLimit`` and ``RateLimit-Policy``; ``seed`` is another name of ``unix``. An empty list
         writes none of them. Value: a list, each one of 'unix', 'openai', 'ietf', 'seed'. Default: ``("unix",)``.
-    :param trusted_proxies: Networks (CIDR) of the proxies whose ``X-Forwarded-For`` is believed; ``"unix"`` stands for
-        the peer of a Unix socket. The clients of a proxy that is not listed are one address. Value: a list, each a text
-        that is not empty. Default: ``()``.
+    :param trusted_proxies: The proxies whose ``X-Forwarded-For`` or ``Forwarded`` is believed: networks (CIDR), where
+        ``"unix"`` stands for the peer of a Unix socket, or the number of proxies in front of the app. The clients of a
+        proxy that is not listed are one address. Value: a list of networks (CIDR), or the number of proxies in front.
+        Default: ``()``.
     :param store_timeout: Longest wait of one decision for the store. After that, ``on_store_failure`` decides. Value: a
         number of seconds above 0. Default: ``0.1``.
     :param on_store_failure: What decides while the store does not respond. ``local``: this process counts alone;
@@ -113,10 +114,10 @@ class RateLimit:
     :param pepper: Secret key of the hash under which the store knows a caller. ``None`` takes ``FLEXMW_PEPPER`` from
         the environment, else a fixed label. Of several peppers the first one counts, and what a caller used under
         another one moves to the first. Value: a text, bytes, a list of them, or None. Default: ``None``.
-    :param new_keys_per_address: How many unseen keys one client address may bring in a window (of an hour at most).
-        Requests with further unseen keys are charged to the address; known keys are not affected. The clients of a
-        proxy that is not in ``trusted_proxies`` are one address. Value: a whole number, at least 1 (keys). Default:
-        ``100``.
+    :param new_keys_per_address: How many keys of one client address may be unproven in a window (of an hour at most):
+        the app has refused them (401, 403) or has not accepted them yet by a 2xx response. Requests with further new
+        keys are charged to the address. Keys that were accepted before that window are not affected. Value: a whole
+        number, at least 1 (keys). Default: ``100``.
     :param exempt: Requests that are not limited: ``"/health"``, ``"/users/{id}"``, ``"/static/*"``, ``"GET /metrics"``,
         or those for which the function, plain or async, returns true. Value: a path, a list of paths, a function of the
         scope, or None. Default: ``None``.
@@ -146,10 +147,12 @@ class RateLimit:
     )
     key: str | Callable[[Scope], Any] = option(
         "bearer",
-        documented("'bearer', 'header:<name>', 'state:<name>', 'user', 'address' or a function of the scope"),
-        doc='What identifies a caller: the bearer token, another header, an item of `scope["state"]`, the user that '
-        "authentication has left in the scope, the client's address, or the result of the function. A request without "
-        "it counts for its client address (IPv6 by /64).",
+        documented(
+            "'bearer', 'header:<name>', 'cookie:<name>', 'state:<name>', 'user', 'address' or a function of the scope"
+        ),
+        doc="What identifies a caller: the bearer token, another header, a cookie, an item of "
+        '`scope["state"]`, the user that authentication has left in the scope, the client\'s address, or the result of '
+        "the function, plain or async. A request without it counts for its client address (IPv6 by /64).",
     )
     strategy: str = option(
         "sliding-window-counter",
@@ -207,11 +210,12 @@ class RateLimit:
         doc="Formats of the limit headers: `unix` writes resets as Unix seconds, `openai` as durations, `ietf` writes "
         "`RateLimit` and `RateLimit-Policy`; `seed` is another name of `unix`. An empty list writes none of them.",
     )
-    trusted_proxies: tuple[str, ...] = option(
+    trusted_proxies: tuple[str, ...] | int = option(
         (),
-        several(text),
-        doc='Networks (CIDR) of the proxies whose `X-Forwarded-For` is believed; `"unix"` stands for the peer of a '
-        "Unix socket. The clients of a proxy that is not listed are one address.",
+        PROXIES,
+        doc='The proxies whose `X-Forwarded-For` or `Forwarded` is believed: networks (CIDR), where `"unix"` stands '
+        "for the peer of a Unix socket, or the number of proxies in front of the app. The clients of a proxy that is "
+        "not listed are one address.",
     )
     store_timeout: float = option(
         0.1,
@@ -237,9 +241,9 @@ class RateLimit:
     new_keys_per_address: int = option(
         100,
         whole(least=1),
-        doc="How many unseen keys one client address may bring in a window (of an hour at most). Requests with further "
-        "unseen keys are charged to the address; known keys are not affected. The clients of a proxy that is not in "
-        "`trusted_proxies` are one address.",
+        doc="How many keys of one client address may be unproven in a window (of an hour at most): the app has refused "
+        "them (401, 403) or has not accepted them yet by a 2xx response. Requests with further new keys are charged to "
+        "the address. Keys that were accepted before that window are not affected.",
         unit="keys",
     )
     exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = option(
@@ -271,7 +275,7 @@ class RateLimit:
             concurrency: int | None = None,
             lease: float = 60.0,
             headers: Sequence[HeaderStyle] = ("unix",),
-            trusted_proxies: Sequence[str] = (),
+            trusted_proxies: Sequence[str] | int = (),
             store_timeout: float = 0.1,
             on_store_failure: str | None = None,
             pepper: Pepper | Sequence[Pepper | None] | None = None,

@@ -117,16 +117,6 @@ async def test_an_async_key_and_an_authenticated_user_object_are_understood(cloc
     assert [(await call(app, key)).status for key in ("sk-1", "sk-2")] == [200, 429]
 
 
-async def test_an_address_cannot_mint_buckets_and_known_keys_behind_it_are_left_alone(clock: FakeClock) -> None:
-    app = limited("2/minute", clock=clock, new_keys_per_address=3)
-    for key in ("tenant-1", "tenant-2", "tenant-3"):
-        assert (await call(app, key)).status == 200
-    statuses = [(await call(app, f"random-{number}")).status for number in range(10)]
-    assert statuses == [200, 200] + [429] * 8
-    assert [(await call(app, f"tenant-{number}")).status for number in (1, 2, 3)] == [200, 200, 200]
-    assert (await call(app, "random-11", client=("198.51.100.1", 1))).status == 200
-
-
 async def test_headers_are_on_whatever_the_app_answers_and_on_one_that_another_component_makes(
     clock: FakeClock,
 ) -> None:

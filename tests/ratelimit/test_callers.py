@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import pytest
 
+from flexmw.errors import ConfigError
 from flexmw.kit.identity import CallerHasher
-from flexmw.ratelimit.callers import NewKeyGuard, caller_function
-from flexmw.ratelimit.core import SECOND
+from flexmw.ratelimit.callers import caller_function
 from tests.ratelimit.calls import scope_of
 
 pytestmark = pytest.mark.anyio
@@ -32,18 +35,67 @@ async def test_an_empty_key_is_none_at_all() -> None:
     assert (caller.kind, caller.value) == ("address", "192.0.2.7")
 
 
-def test_new_keys_are_counted_by_window_and_known_ones_are_free() -> None:
-    new = NewKeyGuard(2, 60 * SECOND)
-    assert [new.admits(each, "a", 0) for each in ("one", "two", "three")] == [True, True, False]
-    assert [new.knows(each, 1) for each in ("one", "two", "three")] == [True, True, False]
-    assert new.admits("three", "b", 2)
-    later = 61 * SECOND
-    assert new.knows("one", later)
-    assert new.admits("four", "a", later)
+@pytest.mark.parametrize(
+    ("cookies", "value"),
+    [
+        (["session=a; theme=dark"], "a"),
+        (["theme=dark", "session=a"], "a"),
+        (["session=a; session=a"], "a"),
+        (["session=a; session=b"], None),
+        (["xsession=a"], None),
+        (["session="], None),
+    ],
+)
+async def test_one_named_cookie_names_a_caller(cookies: list[str], value: str | None) -> None:
+    scope = scope_of(None, headers=[("cookie", line) for line in cookies])
+    caller = await caller_function("cookie:session", CallerHasher(), "key")(scope)
+    assert (caller.kind, caller.value) == (("key", value) if value else ("address", "192.0.2.7"))
 
 
-def test_the_window_for_new_keys_is_an_hour_at_most() -> None:
-    new = NewKeyGuard(1, 86_400 * SECOND)
-    assert new.admits("one", "a", 0)
-    assert not new.admits("two", "a", 1)
-    assert new.admits("two", "a", 3_601 * SECOND)
+@pytest.mark.parametrize("returned", [True, object(), ["a"], {"id": 1}], ids=repr)
+async def test_a_key_function_that_returns_no_name_is_an_error_that_names_the_option(returned: Any) -> None:
+    caller = caller_function(lambda scope: returned, CallerHasher(), "RateLimit(key=...)")
+    with pytest.raises(ConfigError, match=rf"RateLimit\(key=\.\.\.\).*returned a {type(returned).__name__}"):
+        await caller(scope_of())
+
+
+async def test_names_of_several_parts_are_not_mixed_up() -> None:
+    returned: list[Any] = [("a", "bc"), ("ab", "c"), "abc", 7, "\udc80"]
+    caller = caller_function(lambda scope: returned[scope["number"]], CallerHasher(), "key")
+    digests = {(await caller(scope_of(number=number))).digest for number in range(len(returned))}
+    assert len(digests) == len(returned)
+
+
+@pytest.mark.parametrize(
+    ("key", "requests", "scope"),
+    [
+        ("user", 1, {}),
+        ("user", 5, {"user": None}),
+        ("state:tenant", 5, {}),
+        ("header:x-tenant", 100, {}),
+        ("cookie:session", 100, {}),
+        (lambda scope: None, 100, {}),
+    ],
+    ids=["user outside", "anonymous", "state", "header", "cookie", "function"],
+)
+async def test_a_key_that_is_never_there_warns_once(
+    key: Any, requests: int, scope: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caller = caller_function(key, CallerHasher(), "key")
+    with caplog.at_level(logging.WARNING, "flexmw.ratelimit"):
+        for _ in range(requests - 1):
+            await caller(scope_of(**scope))
+        assert not caplog.messages
+        for _ in range(3):
+            await caller(scope_of(**scope))
+    (message,) = caplog.messages
+    assert "RateLimit(key=" in message
+
+
+async def test_a_key_that_was_there_once_never_warns(caplog: pytest.LogCaptureFixture) -> None:
+    caller = caller_function("state:tenant", CallerHasher(), "key")
+    with caplog.at_level(logging.WARNING, "flexmw.ratelimit"):
+        await caller(scope_of(state={"tenant": "acme"}))
+        for _ in range(20):
+            await caller(scope_of())
+    assert not caplog.messages
