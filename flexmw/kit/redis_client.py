@@ -1,152 +1,270 @@
-"""Redis clients: one factory for every component that stores state in redis or valkey.
+"""Connections to redis and valkey: redis-py clients made from the settings of a storage URL or of a client object.
 
-:func:`connect` makes a blocking client of redis-py, :func:`connect_async` an asyncio client. Both accept every URL
-whose family is ``redis`` (plain TCP, TLS, unix socket) or ``redis+cluster``. No client connects before its first
-command, so a client can be made on an event loop.
+A :class:`Connector` makes blocking and asyncio clients with the same settings, for one server, for a node of a cluster
+or for the primary that Sentinel names. :mod:`flexmw.kit.redis_nodes` sends commands over them. No client connects
+before its first command, so a client can be made on an event loop.
 
 This module imports redis-py, which is an extra: import it only when a URL of these families is in use.
 
 >>> from flexmw.kit.store_url import parse
->>> connect(parse("valkey://cache:6380/2", "storage"), timeout=0.05, resend="closed").get_connection_kwargs()["db"]
+>>> client = Connector(parse("valkey://cache:6380/2", "storage")).blocking(timeout=0.05)
+>>> client.get_connection_kwargs()["db"]
 2
 
-The clients are redis-py's own, without a wrapper that a component would have to know. A component that calls nothing
-but methods of redis-py can therefore also work with a client that the application has made.
+Every client has the same rules, because the defaults of redis-py break the promises of a store:
+
+- No command is sent twice. redis-py 8 sends a command up to eleven times, also after a timeout, when it may have been
+  executed.
+- Maintenance notifications are off. While they are on, an asyncio client does not notice that a pooled connection was
+  closed, and fails one command for each.
+- A blocking operation ends in time although its reply arrives byte by byte: see :mod:`flexmw.kit.time_limit`.
 """
 
 from __future__ import annotations
 
-from threading import Lock
+import inspect
 from typing import Any, Final, Literal, TypeAlias
 
-from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
-from redis.asyncio import RedisCluster as AsyncRedisCluster
-from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
+import redis
+import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from flexmw.kit.store_url import StorageURL
+from flexmw.errors import ConfigError
+from flexmw.kit import time_limit
+from flexmw.kit.store_url import SCHEMES, StorageURL
 
-__all__ = ["Resend", "connect", "connect_async"]
+__all__ = ["Address", "Connector", "is_client", "url_of_client"]
 
-Resend: TypeAlias = Literal["never", "closed", "once", "driver"]
-"""When the client itself sends a command a second time. A command whose reply was lost may have been executed.
+Address: TypeAlias = tuple[str, int]
+"""Host and port."""
 
-==========  ============================================================================================
-never       not at all
-closed      once, after a connection error: a pooled connection was closed while it was idle
-once        once, after a connection error or a timeout
-driver      as redis-py decides: ten more times in redis-py 8, also after a timeout
-==========  ============================================================================================
-"""
+Kind: TypeAlias = Literal["redis", "redis+cluster", "redis+sentinel"]
 
-_RETRIES: Final[dict[Resend, dict[str, Any]]] = {
-    "never": {"retries": 0},
-    "closed": {"retries": 1, "supported_errors": (RedisConnectionError,)},
-    "once": {"retries": 1},
+_UNBOUNDED: Final = 2**31
+"""Connections of a pool without a bound. The default of redis-py 8 is 100, and fails a command above it; a pool with a
+bound that a URL names makes a command wait instead."""
+
+_DROPPED: Final = frozenset({
+    "connection_pool", "decode_responses", "encoding", "encoding_errors", "event_dispatcher", "himport_registry",
+    "host", "maint_notifications_config", "maint_notifications_pool_handler", "oss_cluster_maint_notifications_handler",
+    "orig_host_address", "orig_socket_connect_timeout", "orig_socket_timeout", "parser_class", "path", "port",
+    "redis_connect_func", "reader_class", "response_callbacks", "retry", "retry_on_error", "retry_on_timeout",
+    "socket_connect_timeout", "socket_timeout", "maintenance_state", "maintenance_notification_hash",
+    "connection_class", "max_connections", "cache", "cache_config", "command_packer",
+})  # fmt: skip
+"""Settings of a client object that are not taken over: flexmw sets them itself, or they belong to the object."""
+
+
+class _TimeLimited:
+    """A blocking connection whose socket obeys :mod:`flexmw.kit.time_limit`."""
+
+    def _connect(self) -> Any:
+        return time_limit.Socket(super()._connect())  # type: ignore[misc]
+
+
+class _Connection(_TimeLimited, redis.Connection):
+    pass
+
+
+class _SSLConnection(_TimeLimited, redis.SSLConnection):
+    pass
+
+
+class _UnixConnection(_TimeLimited, redis.UnixDomainSocketConnection):
+    pass
+
+
+class _SentinelConnection(_TimeLimited, redis.sentinel.SentinelManagedConnection):
+    pass
+
+
+class _SentinelSSLConnection(_TimeLimited, redis.sentinel.SentinelManagedSSLConnection):
+    pass
+
+
+_BLOCKING: Final = {"tcp": _Connection, "tls": _SSLConnection, "unix": _UnixConnection}
+_ASYNC: Final[dict[str, Any]] = {
+    "tcp": redis.asyncio.Connection,
+    "tls": redis.asyncio.SSLConnection,
+    "unix": redis.asyncio.UnixDomainSocketConnection,
 }
+_HAS_NOTIFICATIONS: Final = "maint_notifications_config" in inspect.signature(redis.ConnectionPool.__init__).parameters
 
 
-def connect(
-    url: StorageURL,
-    *,
-    timeout: float | None,
-    connect_timeout: float | None = None,
-    resend: Resend = "never",
-    cluster_resend: Resend | None = None,
-) -> Any:
-    """A blocking client: ``redis.Redis``, or an object that acts as a ``redis.cluster.RedisCluster``.
+class Connector:
+    """Makes the clients of one store.
 
-    :param url: a checked URL of the family ``redis`` or ``redis+cluster``.
-    :param timeout: seconds until a command without a reply fails; ``None``: it never does.
-    :param connect_timeout: seconds until a connection attempt fails; ``None``: the same as ``timeout``.
-    :param resend: when the client sends a command again.
-    :param cluster_resend: the same for a cluster; ``None``: the same as ``resend``.
-    """
-    is_cluster = url.scheme.family == "redis+cluster"
-    options = _options(Retry, timeout, connect_timeout, (cluster_resend or resend) if is_cluster else resend)
-    if is_cluster:
-        return _LazyCluster(startup_nodes=[ClusterNode(*node) for node in url.nodes], **_credentials(url), **options)
-    client: Any = Redis
-    return client.from_url(_driver_url(url), **options)
-
-
-def connect_async(
-    url: StorageURL, *, timeout: float | None, connect_timeout: float | None = None, resend: Resend = "never"
-) -> Any:
-    """An asyncio client: ``redis.asyncio.Redis`` or ``redis.asyncio.RedisCluster``.
-
-    Its connections belong to the event loop that opened them, so each event loop needs a client of its own. Await
-    ``initialize()`` of a cluster client before its first commands: concurrent first commands fail while one of them
-    asks the nodes for the slots.
-
-    :param url: a checked URL of the family ``redis`` or ``redis+cluster``.
-    :param timeout: seconds until a command without a reply fails; ``None``: it never does, and a command then needs
-        neither a task nor timers of its own.
-    :param connect_timeout: seconds until a connection attempt fails; ``None``: the same as ``timeout``.
-    :param resend: when the client sends a command again.
-    """
-    options = _options(AsyncRetry, timeout, connect_timeout, resend)
-    if url.scheme.family == "redis+cluster":
-        cluster: Any = AsyncRedisCluster
-        nodes = [AsyncClusterNode(*node) for node in url.nodes]
-        return cluster(startup_nodes=nodes, **_credentials(url), **options)
-    client: Any = AsyncRedis
-    return client.from_url(_driver_url(url), **options)
-
-
-def _options(retry: Any, timeout: float | None, connect_timeout: float | None, resend: Resend) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout if connect_timeout is None else connect_timeout,
-    }
-    if resend != "driver":
-        options["retry"] = retry(NoBackoff(), **_RETRIES[resend])
-    return options
-
-
-def _rest(url: StorageURL) -> str:
-    return url.url.partition("://")[2]
-
-
-def _driver_url(url: StorageURL) -> str:
-    scheme = "unix" if url.scheme.unix else "rediss" if url.scheme.tls else "redis"
-    return f"{scheme}://{_rest(url)}"
-
-
-def _credentials(url: StorageURL) -> dict[str, str | None]:
-    """The user info of a cluster URL. redis-py reads that of all other URLs itself."""
-    user_info = _rest(url).rpartition("@")[0]
-    name, _, password = user_info.partition(":")
-    return {"username": name or None, "password": password or None}
-
-
-class _LazyCluster:
-    """A ``RedisCluster`` that is made with the first command, because its constructor asks the nodes for the slots.
-
-    A constructor that fails is tried again with the next command. After ``close()`` the next command makes a new one.
+    :param url: a checked URL of a redis family, or one that :func:`url_of_client` has made.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, url: StorageURL) -> None:
+        self.url = url
+        self.kind: str = url.scheme.family
+        self.nodes: tuple[Address, ...] = url.nodes
+        transport = "unix" if url.scheme.unix else "tls" if url.scheme.tls else "tcp"
+        self._transport = transport
+        options = dict(url.options)
+        self._max_connections: int | None = options.pop("max_connections", None)
+        self._sentinel_options = {
+            name: options.pop(f"sentinel_{name}") for name in ("username", "password") if f"sentinel_{name}" in options
+        }
+        self._timeouts = {
+            name: options.pop(name) for name in ("socket_timeout", "socket_connect_timeout") if name in options
+        }
         self._options = options
-        self._cluster: Any = None
-        self._lock = Lock()
+        if url.username is not None:
+            options["username"] = url.username
+        if url.password is not None:
+            options["password"] = url.password
 
-    def close(self) -> None:
-        with self._lock:
-            cluster, self._cluster = self._cluster, None
-        if cluster is not None:
-            cluster.close()
+    def blocking(self, address: Address | None = None, *, timeout: float, connect_timeout: float | None = None) -> Any:
+        """A blocking client of one server, or of the primary that Sentinel names.
 
-    def __getattr__(self, name: str) -> Any:
-        cluster = self._cluster
-        if cluster is None:
-            cluster = RedisCluster(**self._options)  # outside the lock: it blocks for as long as a node is silent
-            with self._lock:
-                if self._cluster is None:
-                    self._cluster = cluster
-        return getattr(cluster, name)
+        :param address: the node of a cluster; ``None``: the only server of the URL.
+        :param timeout: seconds that a command waits for the next bytes of its reply.
+        :param connect_timeout: seconds until a connection attempt fails; ``None``: the same as ``timeout``.
+        """
+        options = self._client_options(Retry, timeout, connect_timeout)
+        if self.kind == "redis+sentinel":
+            connection: Any = _SentinelSSLConnection if self.url.scheme.tls else _SentinelConnection
+            return self._managed(redis.sentinel.Sentinel, options, connection)
+        cls: Any = redis.ConnectionPool
+        if self._max_connections is not None:
+            cls, options["timeout"] = redis.BlockingConnectionPool, timeout
+        client: Any = redis.Redis
+        return client.from_pool(cls(connection_class=_BLOCKING[self._transport], **options, **self._place(address)))
+
+    def asyncio(
+        self, address: Address | None = None, *, timeout: float | None, connect_timeout: float | None = None
+    ) -> Any:
+        """An asyncio client. Its connections belong to the event loop that opened them.
+
+        :param address: the node of a cluster; ``None``: the only server of the URL.
+        :param timeout: seconds that a command waits for the next bytes of its reply; ``None``: without end, and a
+            command then needs neither a task nor timers of its own.
+        :param connect_timeout: seconds until a connection attempt fails; ``None``: the same as ``timeout``.
+        """
+        options = self._client_options(AsyncRetry, timeout, connect_timeout)
+        if self.kind == "redis+sentinel":
+            return self._managed(redis.asyncio.Sentinel, options, None)
+        cls: Any = redis.asyncio.ConnectionPool
+        if self._max_connections is not None:
+            cls, options["timeout"] = redis.asyncio.BlockingConnectionPool, options["socket_connect_timeout"]
+        pool: Any = cls(connection_class=_ASYNC[self._transport], **options, **self._place(address))
+        client: Any = redis.asyncio.Redis
+        return client.from_pool(pool)
+
+    def _managed(self, cls: Any, options: dict[str, Any], connection: Any) -> Any:
+        """The client of a primary. Its pool has the Sentinel client in ``sentinel_manager``."""
+        keep = ("socket_timeout", "socket_connect_timeout", "retry", "protocol", *_TLS_NAMES)
+        timeout = options["socket_connect_timeout"]
+        own = {name: options[name] for name in keep if name in options} | self._sentinel_options
+        own["socket_timeout"] = timeout
+        if _HAS_NOTIFICATIONS:
+            own["maint_notifications_config"] = _notifications_off()
+        if self.url.scheme.tls:
+            own["ssl"] = options["ssl"] = True
+        if connection is not None:
+            options["connection_class"] = connection
+            options.pop("ssl", None)
+        return cls(self.nodes, sentinel_kwargs=own).master_for(self.url.service, **options)
+
+    def _client_options(self, retry: Any, timeout: float | None, connect_timeout: float | None) -> dict[str, Any]:
+        connect_timeout = timeout if connect_timeout is None else connect_timeout
+        options = self._options | {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": connect_timeout,
+            "retry": retry(NoBackoff(), 0),
+            "max_connections": self._max_connections or _UNBOUNDED,
+        }
+        if _HAS_NOTIFICATIONS:
+            options["maint_notifications_config"] = _notifications_off()
+        return options | self._timeouts
+
+    def _place(self, address: Address | None) -> dict[str, Any]:
+        if self.url.scheme.unix:
+            return {"path": self.url.path}
+        host, port = self.nodes[0] if address is None else address
+        return {"host": host, "port": port}
+
+
+_TLS_NAMES: Final = tuple(
+    name for name in inspect.signature(redis.SSLConnection.__init__).parameters if name.startswith("ssl_")
+)
+
+
+def _notifications_off() -> Any:
+    from redis.maint_notifications import MaintNotificationsConfig
+
+    return MaintNotificationsConfig(enabled=False)
+
+
+def is_client(value: object) -> bool:
+    """Whether a value is a client of redis-py: blocking or asyncio, of a server, a cluster or a Sentinel's primary."""
+    return isinstance(value, (redis.Redis, redis.asyncio.Redis, redis.RedisCluster, redis.asyncio.RedisCluster))
+
+
+def url_of_client(client: Any, option: str) -> StorageURL:
+    """The settings of a client of redis-py, in the form of a checked URL.
+
+    flexmw makes connections of its own with these settings: addresses, database, credentials or credential provider,
+    TLS, protocol, bound of the pool. It does not use, change or close the client itself, because a client may belong to
+    another event loop and may send commands twice.
+
+    :param client: see :func:`is_client`.
+    :param option: the name of the option, for the message of an error.
+    :raises ConfigError: for a client whose connections are of a class that is not redis-py's own.
+    """
+    if isinstance(client, (redis.RedisCluster, redis.asyncio.RedisCluster)):
+        return _cluster_url(client)
+    pool: Any = client.connection_pool
+    options: dict[str, Any] = dict(pool.connection_kwargs)
+    connection: Any = pool.connection_class
+    is_tls = issubclass(connection, (redis.SSLConnection, redis.asyncio.SSLConnection))
+    bounded = (redis.BlockingConnectionPool, redis.asyncio.BlockingConnectionPool)
+    options = _taken(options, pool.max_connections if isinstance(pool, bounded) else None)
+    if isinstance(pool, (redis.sentinel.SentinelConnectionPool, redis.asyncio.sentinel.SentinelConnectionPool)):
+        manager: Any = pool.sentinel_manager
+        for name in ("username", "password"):
+            if manager.sentinel_kwargs.get(name):
+                options[f"sentinel_{name}"] = manager.sentinel_kwargs[name]
+        nodes = tuple(_address(sentinel) for sentinel in manager.sentinels)
+        shown = f"<redis-py client of {pool.service_name}>"
+        scheme = SCHEMES["rediss+sentinel" if is_tls else "redis+sentinel"]
+        return StorageURL(shown, scheme, shown, nodes, options=options, service=pool.service_name, client=client)
+    if issubclass(connection, (redis.UnixDomainSocketConnection, redis.asyncio.UnixDomainSocketConnection)):
+        path = pool.connection_kwargs["path"]
+        shown = f"<redis-py client of {path}>"
+        return StorageURL(shown, SCHEMES["redis+unix"], shown, path=path, options=options, client=client)
+    if connection.__module__.partition(".")[0] != "redis":
+        raise ConfigError(
+            option, f"<client with {connection.__name__}>", "a client whose connections are of redis-py's own classes"
+        )
+    address = pool.connection_kwargs.get("host", "localhost"), int(pool.connection_kwargs.get("port", 6379))
+    shown = f"<redis-py client of {address[0]}:{address[1]}>"
+    scheme = SCHEMES["rediss" if is_tls else "redis"]
+    return StorageURL(shown, scheme, shown, (address,), options=options, client=client)
+
+
+def _cluster_url(client: Any) -> StorageURL:
+    manager = client.nodes_manager
+    options = dict(getattr(client, "connection_kwargs", None) or manager.connection_kwargs)
+    is_tls = options.pop("ssl", False) or "SSL" in getattr(options.get("connection_class"), "__name__", "")
+    nodes = tuple((node.host, int(node.port)) for node in manager.startup_nodes.values())
+    shown = f"<redis-py client of {','.join(f'{host}:{port}' for host, port in nodes)}>"
+    scheme = SCHEMES["rediss+cluster" if is_tls else "redis+cluster"]
+    return StorageURL(shown, scheme, shown, nodes, options=_taken(options, None), client=client)
+
+
+def _taken(options: dict[str, Any], max_connections: int | None) -> dict[str, Any]:
+    taken = {name: value for name, value in options.items() if name not in _DROPPED and value is not None}
+    if max_connections is not None:
+        taken["max_connections"] = max_connections
+    return taken
+
+
+def _address(client: Any) -> Address:
+    options = client.connection_pool.connection_kwargs
+    return options["host"], int(options["port"])

@@ -1,4 +1,4 @@
-"""Storage URLs: the table of schemes, the parser, and a connection test for start-up.
+"""Storage URLs: the table of schemes, the parser, and a connection test for stores that are not redis.
 
 >>> parse("redis://:secret@cache:6380/2", "RateLimit(storage=...)")
 StorageURL('redis://***@cache:6380/2')
@@ -7,6 +7,8 @@ Traceback (most recent call last):
     ...
 flexmw.errors.ConfigError: RateLimit(storage=...) = 'redsi://localhost': expected a storage URL whose scheme is one \
 of memory, redis, redis+unix, rediss, valkey, valkey+unix, valkeys
+
+A message never shows user info or the value of an option of the query: either may hold a password.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from flexmw.errors import ConfigError
+from flexmw.kit import redis_options
 
-__all__ = ["SCHEMES", "Scheme", "StorageURL", "mask", "parse", "probe", "schemes_of"]
+__all__ = ["REDIS_FAMILIES", "SCHEMES", "Scheme", "StorageURL", "mask", "parse", "probe", "schemes_of"]
 
 PROBE_SECONDS: Final = 1.0
 
@@ -49,28 +52,38 @@ class Scheme(NamedTuple):
 _REDIS: Final = ("redis", "flexmw[redis]")
 _MONGO: Final = ("motor", "motor")
 
+
+def _redis_rows() -> dict[str, Scheme]:
+    """The schemes of redis, and the same ones of valkey, which speaks the same protocol."""
+    rows: dict[str, Scheme] = {}
+    for name in ("redis", "valkey"):
+        for tls in (False, True):
+            start = f"{name}s" if tls else name
+            rows[start] = Scheme("redis", *_REDIS, 6379, tls=tls)
+            rows[f"{start}+cluster"] = Scheme("redis+cluster", *_REDIS, 6379, tls=tls)
+            rows[f"{start}+sentinel"] = Scheme("redis+sentinel", *_REDIS, 26379, tls=tls)
+        rows[f"{name}+unix"] = Scheme("redis", *_REDIS, unix=True)
+    return rows
+
+
 SCHEMES: Final[dict[str, Scheme]] = {
     "memory": Scheme("memory", embedded=True),
     "sqlite": Scheme("sqlite", embedded=True),
-    "redis": Scheme("redis", *_REDIS, 6379),
-    "rediss": Scheme("redis", *_REDIS, 6379, tls=True),
-    "redis+unix": Scheme("redis", *_REDIS, unix=True),
-    "redis+cluster": Scheme("redis+cluster", *_REDIS, 6379),
-    "valkey": Scheme("redis", *_REDIS, 6379),
-    "valkeys": Scheme("redis", *_REDIS, 6379, tls=True),
-    "valkey+unix": Scheme("redis", *_REDIS, unix=True),
-    "valkey+cluster": Scheme("redis+cluster", *_REDIS, 6379),
+    **_redis_rows(),
     "memcached": Scheme("memcached", "memcachio", "flexmw[memcached]", 11211),
     "mongodb": Scheme("mongodb", *_MONGO, 27017),
 }
 """Every scheme that a flexmw component supports. Valkey speaks the redis protocol, so redis-py is its driver."""
+
+REDIS_FAMILIES: Final = ("redis", "redis+cluster", "redis+sentinel")
+"""The families of the stores that :mod:`flexmw.kit.redis_client` connects to."""
 
 
 def schemes_of(*families: str) -> tuple[str, ...]:
     """The names of all schemes of some families, in the order of :data:`SCHEMES`.
 
     >>> schemes_of("memory", "redis+cluster")
-    ('memory', 'redis+cluster', 'valkey+cluster')
+    ('memory', 'redis+cluster', 'rediss+cluster', 'valkey+cluster', 'valkeys+cluster')
 
     :raises ValueError: for a family that has no scheme.
     """
@@ -87,8 +100,13 @@ class StorageURL:
     :param url: the URL as given, with its credentials.
     :param scheme: the row of its scheme.
     :param shown: the URL without its credentials, for messages. ``repr`` shows this one.
-    :param nodes: host and port of each node; empty when the scheme has no port.
+    :param nodes: host and port of each node, or of each Sentinel; empty when the scheme has no port.
     :param path: the socket or file, or the database number, without the query.
+    :param username: the user name of a redis URL, decoded; ``None`` without one.
+    :param password: its password, decoded; ``None`` without one.
+    :param options: the options of its query; see :mod:`flexmw.kit.redis_options`.
+    :param service: the name under which a Sentinel knows the primary.
+    :param client: the client of redis-py whose settings are used; the other fields describe it.
     """
 
     url: str = field(repr=False)
@@ -96,20 +114,41 @@ class StorageURL:
     shown: str
     nodes: tuple[tuple[str, int], ...] = ()
     path: str = ""
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    options: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    service: str = ""
+    client: Any = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"StorageURL({self.shown!r})"
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The texts that no message may show."""
+        values = (self.password, *(self.options.get(name) for name in redis_options.SECRETS))
+        return tuple(value for value in values if value)
+
 
 def mask(url: object) -> object:
-    """A URL without its user info, for messages. A value that is not a text is returned unchanged.
+    """A URL without its user info and without the values of its query, for messages. A value that is not a text is
+    returned unchanged.
 
     Everything before the last ``@`` is removed, because a password may contain any character, ``/`` and ``@`` too.
     """
-    if not isinstance(url, str) or "@" not in url:
+    if not isinstance(url, str):
         return url
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}://***@{rest.rpartition('@')[2]}" if separator else "***@" + url.rpartition("@")[2]
+    scheme, separator, rest = url.rpartition("://") if url.count("://") == 1 else url.partition("://")
+    if not separator:
+        scheme, rest = "", url
+    start = scheme + separator
+    info, at, address = rest.rpartition("@")
+    if "?" in info:  # whether the last @ ends the user info or belongs to a value of the query, nobody knows
+        return f"{start}***"
+    address, mark, query = address.partition("?")
+    names = [pair.partition("=")[0] for pair in query.split("&")]
+    shown = "&".join(f"{name}=***" if name in redis_options.OPTIONS else "***" for name in names) if mark else ""
+    return f"{start}{'***@' if at else ''}{address}{mark}{shown}"
 
 
 def parse(url: object, option: str, *, schemes: Collection[str] = tuple(SCHEMES)) -> StorageURL:
@@ -120,7 +159,8 @@ def parse(url: object, option: str, *, schemes: Collection[str] = tuple(SCHEMES)
     :param schemes: names of the supported schemes. A name that is not in :data:`SCHEMES` belongs to a storage that the
         application registered; its family is its name.
     :raises ConfigError: with ``option``, the masked value and what was expected, when the value is not a text, the
-        scheme is unknown, the driver is not installed, or a port or database number is not valid.
+        scheme is unknown, the driver is not installed, or a port, a database number or an option of the query is not
+        valid.
     """
 
     def wrong(expected: str) -> ConfigError:
@@ -136,21 +176,47 @@ def parse(url: object, option: str, *, schemes: Collection[str] = tuple(SCHEMES)
     scheme = SCHEMES.get(name) or Scheme(name)
     if scheme.driver and find_spec(scheme.driver) is None:
         raise wrong(f"the package {scheme.driver!r} to be installed for {name}://: pip install '{scheme.install}'")
-    shown, rest = str(mask(url)), rest.rpartition("@")[2]
+    is_redis = scheme.family in REDIS_FAMILIES
+    info, _, rest = rest.rpartition("@")
+    if is_redis and "?" in info:
+        raise wrong("user info in which '?' is written as %3F, and options in which '@' is written as %40")
+    shown, (address, _, query) = str(mask(url)), rest.partition("?")
+    username, password, options = None, None, dict[str, Any]()
+    if is_redis:
+        user, _, secret = info.partition(":")
+        try:
+            options = redis_options.read(query, tls=scheme.tls, family=scheme.family)
+        except ValueError as expected:
+            raise wrong(str(expected)) from None
+        username = unquote(user) or options.pop("username", None)
+        password = unquote(secret) or options.pop("password", None)
     if scheme.unix:
-        path = unquote(rest.partition("?")[0])
+        path = unquote(address)
         if not path.startswith("/"):
             raise wrong(f"the absolute path of a socket, such as '{name}:///run/store.sock'")
-        return StorageURL(url, scheme, shown, path=path)
+        return StorageURL(url, scheme, shown, (), path, username, password, options)
     if scheme.port is None:
         return StorageURL(url, scheme, shown, path=rest)
-    authority, _, path = rest.partition("?")[0].partition("/")
+    authority, _, path = address.partition("/")
     nodes = tuple(_node(text, scheme.port) for text in authority.split(","))
     if None in nodes:
         raise wrong(f"host:port with a port from 1 to 65535, such as '{name}://localhost:{scheme.port}'")
-    if scheme.family == "redis" and path and not (path.isascii() and path.isdigit()):
+    service = ""
+    if scheme.family == "redis+sentinel":
+        service, _, path = path.partition("/")
+        service = unquote(service)
+        if not service:
+            raise wrong(f"the name of the primary after the Sentinels, such as '{name}://localhost:26379/mymaster'")
+    if scheme.family == "redis" and len(nodes) > 1:
+        raise wrong(f"one host; several of them are {name}+cluster:// or {name}+sentinel://")
+    if is_redis and path and not (path.isascii() and path.isdigit()):
         raise wrong(f"a database number after the host, such as '{name}://localhost:{scheme.port}/0'")
-    return StorageURL(url, scheme, shown, nodes=tuple(filter(None, nodes)), path=path)
+    if scheme.family == "redis+cluster" and path.strip("0"):
+        raise wrong("no database number: a cluster has the database 0 alone")
+    if path and scheme.family != "redis+cluster" and is_redis:
+        options.setdefault("db", int(path))
+    known = tuple(filter(None, nodes))
+    return StorageURL(url, scheme, shown, known, path, username, password, options, service)
 
 
 def _node(text: str, default: int) -> tuple[str, int] | None:

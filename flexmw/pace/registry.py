@@ -22,7 +22,7 @@ from flexmw.contract import CREDENTIALS
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Request
 from flexmw.kit.identity import CallerHasher
-from flexmw.kit.store_url import StorageURL, schemes_of
+from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, schemes_of
 from flexmw.pace.core import PaceState
 from flexmw.pace.headers import read_limit
 from flexmw.pace.redis import TIMEOUT, SharedState
@@ -30,7 +30,7 @@ from flexmw.pace.window import RateReading
 
 __all__ = ["SCHEMES", "KnownClass", "KnownRoot", "PaceRegistry", "caller_of", "state_key"]
 
-SCHEMES: Final = schemes_of("memory", "redis", "redis+cluster")
+SCHEMES: Final = schemes_of("memory", *REDIS_FAMILIES)
 """What the URL of a store may begin with."""
 
 _SECRET: Final = token_bytes(16)
@@ -39,6 +39,8 @@ _entries: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
 _classes: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
 _clients: dict[str, Any] = {}
 _lock = Lock()
+_STEPS: Final = 4
+"""Waits of one command: a new connection takes three of them."""
 
 
 def caller_of(request: Request) -> str:
@@ -146,14 +148,12 @@ class PaceRegistry:
         return SharedState(self._client, key, patience=self._patience, clock=self._clock)
 
     def _client(self) -> Any:
-        from flexmw.kit.redis_client import connect  # imports redis-py, which is an extra
+        from flexmw.kit.redis_nodes import BlockingNodes  # imports redis-py, which is an extra
 
         with _lock:
             client = _clients.get(self._url.url)
             if client is None:
-                # A pooled connection that was closed while idle is replaced once. A command without a reply is not
-                # sent again by the client, except in a cluster, where redis-py decides.
-                client = connect(self._url, timeout=TIMEOUT, resend="closed", cluster_resend="driver")
+                client = BlockingNodes(self._url, timeout=_STEPS * TIMEOUT, step=TIMEOUT)
                 _clients[self._url.url] = client
         return client
 

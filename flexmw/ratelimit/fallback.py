@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
 from flexmw.errors import ConfigError
+from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
 from flexmw.kit.expiring import ExpiringTable
 from flexmw.ratelimit.algorithms import Algorithm
-from flexmw.ratelimit.breaker import Breaker
 from flexmw.ratelimit.concurrency import Lease, RemoteLease, finish_writes, run_to_completion
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult, Rate, Slot
 from flexmw.ratelimit.stores import RemoteStore
@@ -103,6 +103,7 @@ class FallbackBackend:
         self._monotonic = clock.monotonic
         self._local = MemoryStore(algorithm, clock)
         self._breaker = Breaker(clock.monotonic)
+        self._unanswered: Callable[[], None] = getattr(store, "unanswered", _nothing)
         self._denials: ExpiringTable[_Denial] | None = None
         if cache_denials:
             self._denials = ExpiringTable(_DENIAL_SECONDS * SECOND, max_entries=_MAX_DENIALS, shards=64)
@@ -191,6 +192,8 @@ class FallbackBackend:
             with StoreTimeout(self._timeout):
                 result = await question
         except Exception as error:
+            if isinstance(error, TimeoutError):
+                self._unanswered()
             self._breaker.failed()
             return None, error
         except BaseException:
@@ -198,3 +201,7 @@ class FallbackBackend:
             raise
         self._breaker.succeeded()
         return result, None
+
+
+def _nothing() -> None:
+    """For a store that does not want to know which operations took too long."""

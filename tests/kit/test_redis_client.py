@@ -1,134 +1,136 @@
-"""The settings of redis clients: what each kind of URL connects to, and when a client sends a command again."""
+"""The settings of redis clients: what each kind of URL connects to, and that no client sends a command twice."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import redis
 import redis.asyncio
-from redis.backoff import NoBackoff
 
-from flexmw.kit.redis_client import Resend, connect, connect_async
-from flexmw.kit.store_url import StorageURL, parse
+from flexmw.errors import ConfigError
+from flexmw.kit.redis_client import Connector, is_client, url_of_client
+from flexmw.kit.redis_nodes import AsyncNodes, BlockingNodes
+from flexmw.kit.store_url import parse
 
-MAKERS: list[Callable[..., Any]] = [connect, connect_async]
+
+def blocking(text: str, address: Any = None) -> Any:
+    return Connector(parse(text, "storage")).blocking(address, timeout=0.25)
 
 
-def url_of(text: str) -> StorageURL:
-    return parse(text, "storage")
+def in_asyncio(text: str, address: Any = None) -> Any:
+    return Connector(parse(text, "storage")).asyncio(address, timeout=0.25)
+
+
+MAKERS: list[Callable[..., Any]] = [blocking, in_asyncio]
+ONE = ("one", 7001)
 
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("name", ["redis", "valkey"])
 def test_a_url_gives_host_port_database_and_credentials(make: Callable[..., Any], name: str) -> None:
-    client = make(url_of(f"{name}://user:p%40ss@cache:6380/3"), timeout=0.25)
-    options = client.connection_pool.connection_kwargs
+    options = make(f"{name}://user:p%40ss@cache:6380/3").connection_pool.connection_kwargs
     assert (options["host"], options["port"], options["db"]) == ("cache", 6380, 3)
     assert (options["username"], options["password"]) == ("user", "p@ss")
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (0.25, 0.25)
 
 
 @pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("name", ["rediss", "valkeys"])
-def test_a_scheme_with_an_s_uses_tls(make: Callable[..., Any], name: str) -> None:
-    client = make(url_of(f"{name}://cache"), timeout=0.25)
-    assert issubclass(client.connection_pool.connection_class, (redis.SSLConnection, redis.asyncio.SSLConnection))
+@pytest.mark.parametrize(
+    "url", ["rediss://cache", "valkeys://cache", "rediss+cluster://one", "rediss+sentinel://one/m"]
+)
+def test_a_scheme_with_an_s_uses_tls(make: Callable[..., Any], url: str) -> None:
+    pool = make(url, ONE).connection_pool
+    assert issubclass(pool.connection_class, (redis.SSLConnection, redis.asyncio.SSLConnection))
 
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("name", ["redis+unix", "valkey+unix"])
 def test_a_unix_scheme_connects_to_a_socket(make: Callable[..., Any], name: str) -> None:
-    client = make(url_of(f"{name}:///run/store.sock?db=1"), timeout=0.25)
-    assert client.connection_pool.connection_kwargs["path"] == "/run/store.sock"
+    options = make(f"{name}://:p%40ss@/run/store.sock?db=1").connection_pool.connection_kwargs
+    assert (options["path"], options["db"], options["password"]) == ("/run/store.sock", 1, "p@ss")
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_a_timeout_holds_for_commands_and_for_connections(make: Callable[..., Any]) -> None:
-    def timeouts(**options: Any) -> tuple[Any, Any]:
-        made = make(url_of("redis://cache"), **options).connection_pool.connection_kwargs
-        return made["socket_timeout"], made["socket_connect_timeout"]
-
-    assert timeouts(timeout=0.25) == (0.25, 0.25)
-    assert timeouts(timeout=None, connect_timeout=5.0) == (None, 5.0)
-
-
-CLOSED, LATE = redis.ConnectionError, redis.TimeoutError
+@pytest.mark.parametrize("url", ["redis://one", "redis+cluster://one", "redis+sentinel://one/mymaster"])
+def test_no_client_sends_a_command_twice_or_takes_notifications(make: Callable[..., Any], url: str) -> None:
+    client = make(url, ONE)
+    options = client.connection_pool.connection_kwargs
+    assert options["retry"]._retries == 0
+    assert not getattr(options.get("maint_notifications_config"), "enabled", False)
+    sentinels = getattr(getattr(client.connection_pool, "sentinel_manager", None), "sentinels", [])
+    for sentinel in sentinels:
+        assert sentinel.connection_pool.connection_kwargs["retry"]._retries == 0
+        assert sentinel.connection_pool.connection_kwargs["socket_timeout"] == 0.25
+    assert bool(sentinels) == ("sentinel" in url)
 
 
 @pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize(
-    ("resend", "retries", "errors"),
-    [("never", 0, set()), ("closed", 1, {CLOSED}), ("once", 1, {CLOSED, LATE})],
-)
-def test_a_client_sends_a_command_again_only_as_it_was_told(
-    make: Callable[..., Any], resend: Resend, retries: int, errors: set[Any]
-) -> None:
-    retry = make(url_of("redis://cache"), timeout=0.25, resend=resend).connection_pool.connection_kwargs["retry"]
-    assert retry._retries == retries
-    assert isinstance(retry._backoff, NoBackoff)
-    if errors:
-        assert {CLOSED, LATE} & {*retry._supported_errors} == errors
+def test_the_nodes_of_a_cluster_have_the_credentials_of_the_url(make: Callable[..., Any]) -> None:
+    options = make("valkey+cluster://user:p%40ss@one:7001,two:7002", ("two", 7002)).connection_pool.connection_kwargs
+    assert (options["host"], options["port"]) == ("two", 7002)
+    assert (options["username"], options["password"]) == ("user", "p@ss")
 
 
-def test_the_nodes_of_a_cluster_and_its_credentials_come_from_the_url() -> None:
-    client = connect_async(url_of("valkey+cluster://user:secret@one:7001,two:7002"), timeout=0.25)
-    assert isinstance(client, redis.asyncio.RedisCluster)
-    nodes = client.nodes_manager.startup_nodes.values()
-    assert [(node.host, node.port) for node in nodes] == [("one", 7001), ("two", 7002)]
-    assert (client.connection_kwargs["username"], client.connection_kwargs["password"]) == ("user", "secret")
-    assert client.connection_kwargs["socket_timeout"] == 0.25
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_bound_of_the_pool_makes_a_command_wait_instead_of_failing(make: Callable[..., Any]) -> None:
+    pool = make("redis://cache?max_connections=5").connection_pool
+    assert pool.max_connections == 5
+    assert isinstance(pool, (redis.BlockingConnectionPool, redis.asyncio.BlockingConnectionPool))
 
 
-@pytest.mark.parametrize(("own", "retries"), [(None, 1), ("never", 0)])
-def test_a_cluster_may_have_a_rule_of_its_own(own: Resend | None, retries: int) -> None:
-    client = connect(url_of("redis+cluster://one:7001"), timeout=0.25, resend="once", cluster_resend=own)
-    assert client._options["retry"]._retries == retries
-    assert "retry" not in connect(url_of("redis+cluster://one"), timeout=0.25, resend="driver")._options
+class _Provider(redis.CredentialProvider):
+    def get_credentials(self) -> tuple[str, str]:
+        return "user", "token"
 
 
-class Cluster:
-    """A cluster client whose first constructor call fails."""
-
-    made: ClassVar[list[Cluster]] = []
-
-    def __init__(self, **options: Any) -> None:
-        self.closed = False
-        Cluster.made.append(self)
-        if len(Cluster.made) == 1:
-            raise redis.RedisError("no node can be reached")
-
-    def get(self, key: str) -> str:
-        return f"{key} of {Cluster.made.index(self)}"
-
-    def close(self) -> None:
-        self.closed = True
+def test_a_client_gives_its_settings_and_stays_unused() -> None:
+    provider = _Provider()
+    client = redis.asyncio.Redis(host="cache", port=6380, db=2, credential_provider=provider, ssl=True)
+    assert is_client(client)
+    url = url_of_client(client, "storage")
+    assert repr(url) == "StorageURL('<redis-py client of cache:6380>')"
+    for made in (Connector(url).blocking(timeout=0.25), Connector(url).asyncio(timeout=0.25)):
+        assert made.connection_pool is not client.connection_pool
+        options = made.connection_pool.connection_kwargs
+        assert (options["host"], options["port"], options["db"]) == ("cache", 6380, 2)
+        assert options["credential_provider"] is provider
+        assert options["retry"]._retries == 0
+        assert issubclass(made.connection_pool.connection_class, (redis.SSLConnection, redis.asyncio.SSLConnection))
 
 
-def test_a_blocking_cluster_client_is_made_by_its_first_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flexmw.kit.redis_client.RedisCluster", Cluster)
-    monkeypatch.setattr(Cluster, "made", [])
-    client = connect(url_of("redis+cluster://one"), timeout=0.25)
-    client.close()
-    assert Cluster.made == []
-    with pytest.raises(redis.RedisError):
-        client.get("k")
-    assert [client.get("k"), client.get("k")] == ["k of 1"] * 2
-    client.close()
-    assert Cluster.made[1].closed
-    assert client.get("k") == "k of 2"
+def test_a_client_of_a_cluster_or_of_sentinel_gives_its_addresses() -> None:
+    cluster = url_of_client(redis.asyncio.RedisCluster("one", 7001, password="secret"), "storage")
+    assert (cluster.scheme.family, cluster.nodes) == ("redis+cluster", (ONE,))
+    assert cluster.options["password"] == "secret"
+    manager = redis.asyncio.Sentinel([("one", 26379)], sentinel_kwargs={"password": "own"})
+    behind = url_of_client(manager.master_for("mymaster", db=3), "storage")
+    assert (behind.scheme.family, behind.nodes, behind.service) == ("redis+sentinel", (("one", 26379),), "mymaster")
+    assert behind.options["sentinel_password"] == "own"
+    assert behind.options["db"] == 3
+
+
+def test_a_client_with_connections_of_another_library_is_refused() -> None:
+    class Foreign(redis.asyncio.Connection):
+        pass
+
+    client: Any = redis.asyncio.Redis(connection_pool=redis.asyncio.ConnectionPool(connection_class=Foreign))
+    with pytest.raises(ConfigError, match="of redis-py's own classes"):
+        url_of_client(client, "storage")
 
 
 def test_a_command_reaches_the_server_through_a_blocking_and_an_asyncio_client(redis_url: str) -> None:
     async def read() -> Any:
-        client = connect_async(url_of(redis_url), timeout=None, connect_timeout=5.0)
+        client = AsyncNodes(parse(redis_url, "storage"), connect_timeout=5.0)
         try:
-            return await client.get("k")
+            return await client.eval("return redis.call('GET', KEYS[1])", 1, "k")
         finally:
             await client.aclose()
 
-    blocking = connect(url_of(redis_url), timeout=5.0)
-    assert blocking.set("k", "v")
-    blocking.close()
+    client = BlockingNodes(parse(redis_url, "storage"), timeout=5.0)
+    assert client.eval("return redis.call('SET', KEYS[1], 'v')", 1, "k") == b"OK"
+    assert list(client.scan_iter("*", 10)) == [b"k"]
+    client.close()
     assert asyncio.run(read()) == b"v"

@@ -36,7 +36,8 @@ def test_the_path_of_a_socket_or_a_file_is_kept() -> None:
 
 
 def test_a_component_names_the_families_that_it_supports_and_gets_their_schemes() -> None:
-    assert schemes_of("redis+cluster") == ("redis+cluster", "valkey+cluster")
+    names = ("redis+cluster", "rediss+cluster", "valkey+cluster", "valkeys+cluster")
+    assert schemes_of("redis+cluster") == names
     assert schemes_of("sqlite", "memory") == ("memory", "sqlite")
     assert schemes_of() == ()
     with pytest.raises(ValueError, match="no scheme belongs to redsi"):
@@ -45,8 +46,8 @@ def test_a_component_names_the_families_that_it_supports_and_gets_their_schemes(
 
 def test_redis_and_valkey_have_the_same_schemes() -> None:
     redis = {name: scheme for name, scheme in SCHEMES.items() if name.startswith("redis")}
-    assert len(redis) == 4
-    assert {name.replace("redis", "valkey"): scheme for name, scheme in redis.items()} == {
+    assert len(redis) == 7
+    assert {name.replace("rediss", "valkeys").replace("redis", "valkey"): scheme for name, scheme in redis.items()} == {
         name: scheme for name, scheme in SCHEMES.items() if name.startswith("valkey")
     }
 
@@ -98,9 +99,61 @@ def test_no_message_shows_a_secret(url: str) -> None:
     assert "hu" not in str(caught.value).replace("should", "")
 
 
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("redis://:p%40s%2Fs@cache", "p@s/s"),
+        ("redis://:p/w#d@cache:1/0", "p/w#d"),
+        ("redis+cluster://user:p%40ss@one,two:7001", "p@ss"),
+        ("rediss+cluster://user:p%25@one", "p%"),
+        ("redis+sentinel://user:p%40ss@one,two/mymaster/2", "p@ss"),
+        ("redis+unix://:p%40ss@/run/redis.sock", "p@ss"),
+        ("redis://cache?password=p%40ss", "p@ss"),
+    ],
+)
+def test_a_password_is_decoded_for_every_kind_of_server(url: str, password: str) -> None:
+    assert parse(url, OPTION).password == password
+
+
+def test_a_sentinel_url_names_sentinels_primary_and_database() -> None:
+    url = parse("rediss+sentinel://one,two:7000/my%20master/3?sentinel_password=s", OPTION)
+    assert (url.nodes, url.service) == ((("one", 26379), ("two", 7000)), "my master")
+    assert url.options == {"db": 3, "sentinel_password": "s"}
+    assert url.scheme.tls
+    with pytest.raises(ConfigError, match="the name of the primary after the Sentinels"):
+        parse("redis+sentinel://one:26379", OPTION)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://cache?sockettimeout=1", "did you mean 'socket_timeout'"),
+        ("redis://cache?ssl=true", "the scheme rediss://"),
+        ("redis://cache?ssl_ca_certs=/ca.pem", "without TLS"),
+        ("redis+cluster://one?db=3", "the database 0 alone"),
+        ("redis+cluster://one/3", "the database 0 alone"),
+        ("redis://cache?retry_on_timeout=true", "never sends a command twice"),
+        ("redis://cache?protocol=4", "one of 2, 3"),
+        ("redis://cache?max_connections=0", "at least 1"),
+        ("redis://cache?db=1&db=2", "'db' once"),
+        ("redis://cache?decode_responses=true", "reads bytes"),
+        ("redis://cache?sentinel_password=hunter2", "without Sentinel"),
+        ("redis://one,two", r"redis\+cluster"),
+        ("redis://:hun?ter2@cache", "%3F"),
+        ("redis://cache?password=hunter2@x", "%40"),
+        ("redis://cache?password=hu&nter2=1", "no option '\\?'"),
+    ],
+)
+def test_an_option_of_the_query_that_cannot_work_is_refused(url: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        parse(url, OPTION)
+    assert "ter2" not in str(caught.value)
+
+
 def test_masking_takes_all_user_info_and_nothing_else() -> None:
     assert mask("redis://u:p@s/s@cache:1/0") == "redis://***@cache:1/0"
     assert mask("redis://cache") == "redis://cache"
+    assert mask("redis://cache?db=1&password=hunter2&x") == "redis://cache?db=***&password=***&***"
     assert mask("u:p@cache") == "***@cache"
     assert "hunter2" not in repr(parse("redis://:hunter2@cache", OPTION))
 

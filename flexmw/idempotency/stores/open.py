@@ -60,6 +60,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "sqlite": Family("flexmw.idempotency.stores.sqlite:from_url", check="flexmw.idempotency.stores.sqlite:path_of"),
     "redis": Family("flexmw.idempotency.stores.redis:from_url"),
     "redis+cluster": Family("flexmw.idempotency.stores.redis:from_url"),
+    "redis+sentinel": Family("flexmw.idempotency.stores.redis:from_url"),
 }
 """The built-in stores by family; :data:`flexmw.kit.store_url.SCHEMES` says which schemes a family has."""
 

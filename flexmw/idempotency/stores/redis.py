@@ -17,8 +17,8 @@ from redis.exceptions import NoScriptError
 
 from flexmw.idempotency.stores import Held, Store, StoreOptions
 from flexmw.idempotency.stores.threads import Threaded
-from flexmw.kit.redis_client import connect
-from flexmw.kit.store_url import parse, probe, schemes_of
+from flexmw.kit.redis_nodes import BlockingNodes
+from flexmw.kit.store_url import REDIS_FAMILIES, parse, probe, schemes_of
 
 __all__ = ["RedisStore", "from_url"]
 
@@ -52,7 +52,7 @@ local left = tonumber(held[2]) - now
 if left > tonumber(held[3]) then left = 0 end
 return {0, found, held[4], string.format('%.0f', left)}
 """
-_SCHEMES: Final = schemes_of("redis", "redis+cluster")
+_SCHEMES: Final = schemes_of(*REDIS_FAMILIES)
 _SHA: Final = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -72,9 +72,7 @@ class RedisStore:
     """
 
     def __init__(self, url: str, *, timeout: float = 2.0) -> None:
-        # A command may be sent twice: every operation of a Store can be repeated without harm.
-        checked = parse(url, "storage", schemes=_SCHEMES)
-        self._client = connect(checked, timeout=timeout, resend="once", cluster_resend="driver")
+        self._client = BlockingNodes(parse(url, "storage", schemes=_SCHEMES), timeout=timeout)
 
     def load(self, key: str) -> Held | None:
         return _held(self._run(key, "load", ""))

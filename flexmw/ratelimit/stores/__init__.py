@@ -16,7 +16,7 @@ from limits import storage as limits_storages
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
-from flexmw.kit.store_url import StorageURL, schemes_of
+from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, schemes_of
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.core import Check, LimitResult, Rate, Slot
 from flexmw.ratelimit.stores.limits import LimitsStore, check_limits_store
@@ -24,7 +24,7 @@ from flexmw.ratelimit.stores.memory import MemoryStore
 
 __all__ = ["LocalStore", "RemoteStore", "check_store", "open_store", "schemes"]
 
-_OWN_FAMILIES: Final = ("memory", "redis", "redis+cluster")
+_OWN_FAMILIES: Final = ("memory", *REDIS_FAMILIES)
 _SCHEMES: Final = schemes_of(*_OWN_FAMILIES, "memcached", "mongodb")
 
 

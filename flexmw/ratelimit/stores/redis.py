@@ -1,7 +1,7 @@
 """The store in Redis or Valkey: one command for each decision, whatever the number of rates.
 
-Counters are under the keys of ``limits`` (``LIMITS:LIMITER/...``). The client is redis-py's, one for each event loop,
-because connections belong to the loop that opened them.
+Counters are under the keys of ``limits`` (``LIMITS:LIMITER/...``). Each event loop has a client of its own, because
+connections belong to the loop that opened them.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from redis.exceptions import NoScriptError
 
-from flexmw.kit.redis_client import connect_async
+from flexmw.kit.redis_nodes import AsyncNodes
 from flexmw.kit.store_url import StorageURL
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.algorithms.windows import result_of
@@ -24,6 +24,9 @@ from flexmw.ratelimit.stores.redis_script import RENEW, Script, decision_script
 
 __all__ = ["RedisStore"]
 
+_CONNECT_SECONDS: Final = 5.0
+"""Seconds until a connection attempt fails. A decision waits for ``store_timeout`` at most."""
+
 
 class RedisStore:
     """Counts by the server's clock."""
@@ -31,7 +34,6 @@ class RedisStore:
     def __init__(self, algorithm: Algorithm, url: StorageURL) -> None:
         self._algorithm = algorithm
         self._url = url
-        self._is_cluster = url.scheme.family == "redis+cluster"
         self._scripts = {
             (slots, moves): decision_script(algorithm, slots=slots, moves=moves)
             for slots in (False, True)
@@ -74,8 +76,11 @@ class RedisStore:
 
     async def release(self, digest: str, slot: Slot) -> None:
         """Give a slot back. Nothing happens if it is not taken."""
-        client = await self._client()
-        await client.zrem(self._slot_key(digest, slot), slot.holder)
+        await self._client().zrem(self._slot_key(digest, slot), slot.holder)
+
+    def unanswered(self) -> None:
+        """An operation has taken too long."""
+        self._client().unanswered()
 
     async def close(self) -> None:
         """Close the connections of this event loop."""
@@ -107,25 +112,21 @@ class RedisStore:
         return f"{start}{digest}{end}"
 
     async def _evaluate(self, script: Script, keys: Sequence[str], values: Sequence[int | str | bytes]) -> Any:
-        client = await self._client()
+        client = self._client()
         try:
             return await client.evalsha(script.sha, len(keys), *keys, *values)
         except NoScriptError:  # the server was restarted, or this node of a cluster has not seen the script yet
             return await client.eval(script.text, len(keys), *keys, *values)
 
-    async def _client(self) -> Any:
+    def _client(self) -> Any:
         loop = get_running_loop()
         client = self._clients.get(loop)
         if client is None:
             client = self._clients[loop] = self._connect()
-        if self._is_cluster:
-            await client.initialize()  # otherwise concurrent first commands find it half initialised, and fail
         return client
 
     def _connect(self) -> Any:
-        # A decision must not be sent twice: the script may have run although its reply was lost. The time limit is the
-        # caller's, who cancels the command: a socket timeout would cost a task and two timers for each command.
-        return connect_async(self._url, timeout=None, connect_timeout=5.0, resend="never")
+        return AsyncNodes(self._url, connect_timeout=_CONNECT_SECONDS)
 
 
 def _in_milliseconds(result: LimitResult) -> LimitResult:

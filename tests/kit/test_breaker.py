@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flexmw.ratelimit.breaker import Breaker
+from flexmw.kit.breaker import Breaker
 from flexmw.testing import FakeClock
 
 

@@ -1,0 +1,132 @@
+"""What an error of a redis or valkey server means: found in its text, because no class says it on all servers.
+
+Redis 6.2 reports an error inside a script as a plain ``ResponseError`` whose text has the code in the middle, and
+redis-py removes the code from the text of the classes that it knows. :func:`code_of` therefore looks at both.
+
+>>> code_of(Exception("Error running script (call to f_1): @user_script: 1: -READONLY You can't write"))
+'READONLY'
+>>> advice_of(Exception("NOPERM this user has no permissions to run the 'evalsha' command"))
+'the server does not permit the command to this user (NOPERM): give the user the commands and keys that the docs list'
+>>> code_of(Exception("Timeout reading from socket"))
+''
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+__all__ = ["CODES", "Code", "advice_of", "clean", "code_of", "is_refusal", "is_reply"]
+
+
+class Code(NamedTuple):
+    """One row of :data:`CODES`. A server that sends one of these codes has not executed the command.
+
+    :param meaning: what it means and what to do, for an operator.
+    :param refuses: the server refuses this client, whatever the command: the configuration is wrong.
+    :param drops: the connection leads to a server that takes no writes: the address may lead to another one by now.
+    """
+
+    meaning: str
+    refuses: bool = False
+    drops: bool = False
+
+
+CODES: Final[dict[str, Code]] = {
+    "READONLY": Code("the server is a replica and takes no writes: the address must lead to the primary", drops=True),
+    "MASTERDOWN": Code("the server is a replica that has lost its primary", drops=True),
+    "NOREPLICAS": Code("the server has fewer replicas than min-replicas-to-write, so it takes no writes", drops=True),
+    "LOADING": Code("the server still loads its data"),
+    "CLUSTERDOWN": Code("the cluster does not serve the slot of the key"),
+    "TRYAGAIN": Code("the slot of the keys is moving to another node"),
+    "MOVED": Code("the server is a node of a cluster: use a URL with +cluster"),
+    "ASK": Code("the server is a node of a cluster: use a URL with +cluster"),
+    "CROSSSLOT": Code("the server is a cluster, and the keys of one command lie in two slots"),
+    "OOM": Code("the server is full: raise maxmemory, or let it evict other keys"),
+    "MISCONF": Code("the server takes no writes because it cannot save to its disk"),
+    "BUSY": Code("the server is busy with a script of another client"),
+    "NOSCRIPT": Code("the server does not know the script"),
+    "WRONGPASS": Code("the server refuses the user name or password", refuses=True),
+    "NOAUTH": Code("the server requires a password, and the client sends none", refuses=True),
+    "NOPERM": Code(
+        "the server does not permit the command to this user: give the user the commands and keys that the docs list",
+        refuses=True,
+    ),
+    "UNKNOWN": Code("the server does not know a command that the store needs", refuses=True),
+}
+"""Every code that flexmw treats in its own way."""
+
+_CLASSES: Final = {
+    "ReadOnlyError": "READONLY",
+    "MasterDownError": "MASTERDOWN",
+    "BusyLoadingError": "LOADING",
+    "ClusterDownError": "CLUSTERDOWN",
+    "TryAgainError": "TRYAGAIN",
+    "MovedError": "MOVED",
+    "AskError": "ASK",
+    "ClusterCrossSlotError": "CROSSSLOT",
+    "OutOfMemoryError": "OOM",
+    "NoScriptError": "NOSCRIPT",
+    "NoPermissionError": "NOPERM",
+    "AuthenticationWrongNumberOfArgsError": "WRONGPASS",
+    "AuthenticationError": "WRONGPASS",
+}
+"""The codes that redis-py removes from the texts of its own classes."""
+
+_CODE: Final = re.compile(r"(?:^|[\s:-])(" + "|".join(code for code in CODES if code != "UNKNOWN") + r")(?=\s|$)")
+_TEXTS: Final = (
+    ("The previous master is now a slave", "READONLY"),
+    ("ERR invalid password", "WRONGPASS"),
+    ("invalid username-password pair", "WRONGPASS"),
+    ("without any password configured", "WRONGPASS"),
+    ("Authentication required", "NOAUTH"),
+    ("no permissions to", "NOPERM"),
+    ("No permissions to", "NOPERM"),
+    ("unknown command", "UNKNOWN"),
+    ("ERR This instance has cluster support disabled", "UNKNOWN"),
+)
+_SEARCHED: Final = 512
+"""Characters of an error's text that are searched."""
+
+
+def code_of(error: BaseException) -> str:
+    """The code of an error that a server has sent; empty for any other error."""
+    text = str(error)[:_SEARCHED]
+    found = _CODE.search(text)
+    if found is not None:
+        return found[1]
+    for part, code in _TEXTS:
+        if part in text:
+            return code
+    return next((_CLASSES[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in _CLASSES), "")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the server refuses this client, so that the configuration is wrong and waiting does not help."""
+    row = CODES.get(code_of(error))
+    return row is not None and row.refuses
+
+
+def is_reply(error: BaseException) -> bool:
+    """Whether the error is the reply of a server, which is alive and reachable therefore, and has executed nothing."""
+    return bool(code_of(error)) or any(cls.__name__ == "ResponseError" for cls in type(error).__mro__)
+
+
+def advice_of(error: BaseException) -> str:
+    """What an error means, for an operator: its code where it has one, else class and text."""
+    code = code_of(error)
+    if not code:
+        text = " ".join(str(error).split())[:200]
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    meaning, separator, step = CODES[code].meaning.partition(":")
+    name = "unknown command" if code == "UNKNOWN" else code
+    return f"{meaning} ({name}){separator}{step}"
+
+
+def clean(text: str, secrets: Collection[str]) -> str:
+    """A text without some secrets, whole or in pieces of at least four characters between delimiters."""
+    pieces = {part for secret in secrets for part in (secret, *re.split(r"[@:/?#&\s]", secret)) if len(part) >= 4}
+    for piece in sorted({*pieces, *secrets}, key=len, reverse=True):
+        text = text.replace(piece, "***")
+    return text

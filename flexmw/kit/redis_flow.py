@@ -1,0 +1,255 @@
+"""The way of one command to the right server: redirections of a cluster, a failover, a slot that moves.
+
+:func:`execution` is a generator without I/O. It yields what is to be done, and :mod:`flexmw.kit.redis_nodes` does it,
+blocking or with asyncio. A command is sent again only after a reply that says that it was not executed; what was in
+flight when a connection broke is never repeated.
+
+===================================  ====================================================================
+Reply                                What follows
+===================================  ====================================================================
+``MOVED``                            the command goes to the node that the reply names
+``ASK``                              ``ASKING`` and the command go to that node in one write
+``TRYAGAIN``                         a pause of 5 to 50 ms, then the same node again
+``CLUSTERDOWN``                      the nodes are asked for the slots; a pause, then again
+``READONLY``, ``MASTERDOWN``,        all connections are closed, those in use too, and the command is sent
+``NOREPLICAS``                       once more: the address may lead to another server by now
+a refused connection, in a cluster   the nodes are asked for the slots; once more if they name another node
+anything else                        the error is raised
+===================================  ====================================================================
+
+>>> nodes = Nodes("redis+cluster", [("one", 7000)])
+>>> nodes.learn([[0, 16383, [b"two", 7001]]], ("one", 7000), now=0.0)
+>>> steps = execution(nodes, slot=5, now=lambda: 0.0, patience=1.0)
+>>> next(steps)
+Send(address=('two', 7001), asking=False)
+>>> steps.throw(Exception("MOVED 5 three:7002"))
+Send(address=('three', 7002), asking=False)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from flexmw.kit.redis_errors import CODES, code_of, is_reply
+
+__all__ = ["SLOTS", "Address", "Drop", "Learn", "Nodes", "Pause", "Send", "Step", "execution"]
+
+Address: TypeAlias = tuple[str, int]
+
+SLOTS: Final = 16_384
+SENTINEL_INTERVAL: Final = 0.2
+"""Seconds after which Sentinel is asked again while commands are sent. A planned failover demotes the old primary only
+11 seconds after it has promoted the new one; until then pooled connections write to it without an error."""
+
+_LEARN_INTERVAL: Final = 0.1
+"""Seconds between two questions for the slots of a cluster at least."""
+
+_REDIRECTIONS: Final = 5
+_FIRST_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.05
+_DOUBTS: Final = 3
+"""Commands in a row without any reply after which idle connections are closed before the next command."""
+
+_TARGET: Final = re.compile(r"(?:(?:MOVED|ASK) )?\d+ (?P<host>\S*):(?P<port>\d+)")
+
+
+class Send(NamedTuple):
+    """Send the command.
+
+    :param address: the node; ``None``: the only server, or the primary that Sentinel names.
+    :param asking: send ``ASKING`` before it, over the same connection.
+    """
+
+    address: Address | None
+    asking: bool = False
+
+
+class Drop(NamedTuple):
+    """Close the connections to a node.
+
+    :param in_use: also those that other commands use.
+    """
+
+    address: Address | None
+    in_use: bool
+
+
+class Learn(NamedTuple):
+    """Ask the cluster for its slots, or Sentinel for the primary. A failure leaves what is known."""
+
+
+class Pause(NamedTuple):
+    """Wait.
+
+    :param seconds: for how long.
+    """
+
+    seconds: float
+
+
+Step: TypeAlias = Send | Drop | Learn | Pause
+
+
+class Nodes:
+    """What is known of the servers of one store.
+
+    :param family: ``redis``, ``redis+cluster`` or ``redis+sentinel``.
+    :param start: the addresses of the URL.
+    """
+
+    __slots__ = ("_learned_at", "_slots", "doubts", "family", "is_suspect", "primary", "start", "turn")
+
+    def __init__(self, family: str, start: Sequence[Address]) -> None:
+        self.family, self.start = family, list(start)
+        self._slots: list[Address | None] = [None] * SLOTS if family == "redis+cluster" else []
+        self._learned_at = float("-inf")
+        self.is_suspect = False
+        self.doubts = 0
+        """Commands in a row without any reply."""
+        self.primary: Address | None = None
+        """The primary that Sentinel named last."""
+        self.turn = -1
+        """Questions for the slots so far."""
+
+    def address(self, slot: int) -> Address | None:
+        """The node of a slot."""
+        return self._slots[slot] if self._slots else None
+
+    def must_learn(self, slot: int, now: float) -> bool:
+        """Whether a command has to ask for the servers first."""
+        if self.family == "redis":
+            return False
+        if self.family == "redis+sentinel":
+            return now - self._learned_at >= SENTINEL_INTERVAL
+        return self._slots[slot] is None or (self.is_suspect and now - self._learned_at >= _LEARN_INTERVAL)
+
+    def asked(self, now: float) -> None:
+        """Somebody asks for the servers at this moment."""
+        self._learned_at = now
+
+    def learn(self, reply: Sequence[Any], source: Address, *, now: float) -> None:
+        """Take over the reply to ``CLUSTER SLOTS``.
+
+        :param source: the node that has replied; an empty host in the reply stands for its own.
+        """
+        slots: list[Address | None] = [None] * SLOTS
+        for first, last, primary, *_ in reply:
+            host = primary[0].decode() if isinstance(primary[0], bytes) else primary[0]
+            address = host if host and host != "?" else source[0], int(primary[1])
+            slots[int(first) : int(last) + 1] = [address] * (int(last) - int(first) + 1)
+        self._slots, self._learned_at, self.is_suspect = slots, now, False
+
+    def moved(self, slot: int, address: Address) -> None:
+        """A slot is on another node for good. Others may be too."""
+        if self._slots:
+            self._slots[slot] = address
+            self.is_suspect = True
+
+    def known(self) -> list[Address]:
+        """The nodes to ask, those of the map first, each once."""
+        return list(dict.fromkeys([*(address for address in self._slots if address), *self.start]))
+
+    def primaries(self) -> list[Address]:
+        """The nodes that have slots."""
+        return list(dict.fromkeys(address for address in self._slots if address))
+
+    def replied(self) -> None:
+        """A server has replied to a command."""
+        self.doubts = 0
+
+    def unanswered(self) -> None:
+        """A command has ended without a reply."""
+        self.doubts += 1
+        self.is_suspect = True
+
+
+def execution(
+    nodes: Nodes, slot: int, now: Callable[[], float], patience: float, *, error: Exception | None = None
+) -> Generator[Step, Any, Any]:
+    """Send one command until a server has executed it. Returns the reply.
+
+    :param slot: the slot of its keys.
+    :param now: the monotonic clock in seconds.
+    :param patience: seconds for which a slot that moves is waited for.
+    :param error: what a first attempt without this generator has raised.
+    :raises Exception: what the last attempt has raised.
+    """
+    ends = now() + patience
+    address: Address | None = None
+    asking = has_dropped = has_learned = False
+    redirections, pause = 0, _FIRST_PAUSE
+    while True:
+        if error is None:
+            if address is None:
+                if nodes.doubts >= _DOUBTS:
+                    yield Drop(nodes.address(slot), in_use=False)
+                if nodes.must_learn(slot, now()):
+                    yield Learn()
+                address = nodes.address(slot)
+            try:
+                reply = yield Send(address, asking)
+            except Exception as raised:
+                error = raised
+            else:
+                nodes.replied()
+                return reply
+        code, asking = code_of(error), False
+        if is_reply(error):
+            nodes.replied()
+            if not code:
+                raise error
+        elif nodes.family != "redis+cluster" or has_learned or not _is_refused(error):
+            nodes.unanswered()
+            raise error
+        if code in ("MOVED", "ASK"):
+            target = _target(error, address)
+            redirections += 1
+            if nodes.family != "redis+cluster" or target is None or redirections > _REDIRECTIONS:
+                raise error
+            address, asking = target, code == "ASK"
+            if not asking:
+                nodes.moved(slot, target)
+        elif code in ("TRYAGAIN", "CLUSTERDOWN") and nodes.family == "redis+cluster" and now() + pause < ends:
+            yield Pause(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            if code == "CLUSTERDOWN":
+                yield Learn()
+                address = nodes.address(slot)
+        elif code and CODES[code].drops:
+            yield Drop(address, in_use=True)
+            if has_dropped:
+                raise error
+            has_dropped = True
+            if nodes.family == "redis+sentinel":
+                yield Learn()
+        elif not code:  # a node of a cluster refuses connections: another one may have its slots by now
+            has_learned = True
+            yield Learn()
+            if nodes.address(slot) in (None, address):
+                nodes.unanswered()
+                raise error
+            address = nodes.address(slot)
+        else:
+            raise error
+        error = None
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether no connection was made, so that the command was not sent."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return "Connect call failed" in str(error) or " connecting to " in str(error)
+
+
+def _target(error: Exception, source: Address | None) -> Address | None:
+    """The node that a redirection names; an empty host stands for the node that has sent it."""
+    found = _TARGET.search(str(error))
+    if found is None:
+        return None
+    host = found["host"].strip("[]") or (source[0] if source else "")
+    return host, int(found["port"])

@@ -1,0 +1,85 @@
+"""The end of the operation that this thread or task runs on a store: a time that blocking sockets and locks obey.
+
+A timeout of a socket begins anew with every byte, so a server that sends its reply byte by byte holds a blocking
+operation for as long as it likes. :func:`within` sets one end for everything inside it.
+
+>>> with within(60.0), within(5.0):
+...     4.0 < remaining() <= 5.0
+True
+>>> remaining()
+inf
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+__all__ = ["Socket", "end", "remaining", "within"]
+
+_FOREVER: Final = float("inf")
+_end: Final[ContextVar[float]] = ContextVar("flexmw.store_end", default=_FOREVER)
+
+
+def end() -> float:
+    """The moment at which the operation must have ended, by :func:`time.monotonic`."""
+    return _end.get()
+
+
+def remaining() -> float:
+    """Seconds until then; below 0 afterwards."""
+    return _end.get() - time.monotonic()
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """End everything inside after so many seconds, or earlier where an outer limit ends earlier."""
+    token = _end.set(min(_end.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _end.reset(token)
+
+
+class Socket:
+    """A blocking socket that stops waiting at :func:`end`. All other methods are those of the socket."""
+
+    __slots__ = ("_socket", "_timeout")
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._timeout: float | None = socket.gettimeout()
+
+    def settimeout(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._socket.settimeout(timeout)
+
+    def recv(self, *arguments: Any) -> Any:
+        self._limit()
+        return self._socket.recv(*arguments)
+
+    def recv_into(self, *arguments: Any) -> Any:
+        self._limit()
+        return self._socket.recv_into(*arguments)
+
+    def sendall(self, *arguments: Any) -> Any:
+        self._limit()
+        return self._socket.sendall(*arguments)
+
+    def _limit(self) -> None:
+        end = _end.get()
+        if end == _FOREVER:
+            return
+        left = end - time.monotonic()
+        if self._timeout is not None and self._timeout <= max(0.0, left):
+            self._socket.settimeout(self._timeout)
+        elif left <= 0.0:
+            raise TimeoutError("the time of the operation is over")
+        else:
+            self._socket.settimeout(left)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
