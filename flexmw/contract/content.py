@@ -8,6 +8,7 @@ True
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import zlib
@@ -15,6 +16,12 @@ from collections.abc import Iterable
 from typing import Final
 
 __all__ = ["EVENT_STREAM", "decompress", "is_event_stream", "parse", "value_of"]
+
+_CHARSETS: Final = (
+    *("ascii", "big5", "cp", "euc", "gb", "hp-roman8", "hz", "iso2022", "iso8859", "johab", "koi8", "kz1048", "latin"),
+    *("mac", "ptcp", "shift_jis", "tis", "utf-16", "utf-32", "utf-8"),
+)
+"""The beginnings of the names of Python's codecs that are charsets."""
 
 EVENT_STREAM: Final = b"text/event-stream"
 """The media type of server-sent events (WHATWG HTML section 9.2)."""
@@ -37,7 +44,7 @@ def parse(body: bytes, content_type: str) -> tuple[object, str]:
     """
     charset = re.search(r"charset=[\"']?([A-Za-z0-9_.:-]{1,40})", content_type)
     try:
-        text = body.decode(charset[1] if charset else "utf-8", "replace")
+        text = body.decode(_codec(charset[1]) if charset else "utf-8", "replace")
     except (LookupError, ValueError):
         text = body.decode("utf-8", "replace")
     if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"'):
@@ -46,6 +53,16 @@ def parse(body: bytes, content_type: str) -> tuple[object, str]:
         except (ValueError, RecursionError):
             pass
     return None, text
+
+
+def _codec(charset: str) -> str:
+    """The codec of a charset that bodies are written in (WHATWG Encoding), else UTF-8.
+
+    Python has codecs that are no charsets: ``punycode`` and ``idna`` take time with the square of the input, and
+    ``unicode_escape`` warns about the input.
+    """
+    name = codecs.lookup(charset).name
+    return name if name.startswith(_CHARSETS) else "utf-8"
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes | None:

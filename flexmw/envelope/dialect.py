@@ -98,7 +98,8 @@ class OpenAI:
         return b"event: error\ndata: " + text.encode("utf-8", "replace") + b"\n\n"
 
     def finished(self, last: bytes) -> bool:
-        return bool(_DONE.search(last) or _ENDED.search(last))
+        # The test for the bare word first: it is a hundred times faster on a long event.
+        return bool((b"[DONE]" in last and _DONE.search(last)) or (b"response." in last and _ENDED.search(last)))
 
 
 def choose(dialects: Iterable[Dialect], path: str, accept: str, default: Dialect) -> Dialect:

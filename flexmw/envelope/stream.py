@@ -28,9 +28,12 @@ class Framing:
 
     ends: tuple[bytes, ...]
 
-    def cut(self, data: bytes) -> int:
-        """How many bytes of whole units ``data`` begins with."""
-        return max((index + len(end) if (index := data.rfind(end)) >= 0 else 0) for end in self.ends)
+    def cut(self, data: bytes | bytearray, start: int = 0) -> int:
+        """How many bytes of whole units ``data`` begins with.
+
+        :param start: the position to search from, in bytes. No unit ends before it.
+        """
+        return max((index + len(end) if (index := data.rfind(end, start)) >= 0 else 0) for end in self.ends)
 
 
 EVENTS: Final = Framing((b"\n\n", b"\r\n\r\n", b"\r\r"))
@@ -38,6 +41,9 @@ EVENTS: Final = Framing((b"\n\n", b"\r\n\r\n", b"\r\r"))
 
 LINES: Final = Framing((b"\n",))
 """Newline-delimited JSON."""
+
+_LONGEST_END: Final = max(map(len, (*EVENTS.ends, *LINES.ends)))
+"""Bytes of the longest end of a unit."""
 
 _LINE_TYPES: Final = frozenset({b"application/x-ndjson", b"application/jsonl", b"application/x-jsonlines"})
 
@@ -117,7 +123,7 @@ class Stream:
         self.framing = framing
         self._ends = framing.ends
         self._finished = finished
-        self._rest = b""
+        self._rest = bytearray()
         self._loose = False
         self.last = b""
         self.held = self.ended = False
@@ -159,13 +165,18 @@ class Stream:
             await self.end()
 
     async def _forward(self, data: bytes) -> None:
-        data = self._rest + data
-        cut = len(data) if self._loose else self.framing.cut(data)
-        if len(data) - cut > MAX_UNIT_BYTES:
-            self._loose, cut = True, len(data)
-        self._rest = data[cut:]
+        rest = self._rest
+        # The rest has no end of a unit, so only an end that reaches into the new data can be there. Searching the whole
+        # rest again made the cost of one event that comes in small pieces grow with the square of its length.
+        start = max(0, len(rest) - _LONGEST_END + 1)
+        rest += data
+        cut = len(rest) if self._loose else self.framing.cut(rest, start)
+        if len(rest) - cut > MAX_UNIT_BYTES:
+            self._loose, cut = True, len(rest)
         if cut:
-            await self._send_units(data[:cut])
+            units = bytes(rest[:cut])
+            del rest[:cut]
+            await self._send_units(units)
 
     async def _send_units(self, data: bytes) -> None:
         if not self.started:
@@ -186,7 +197,7 @@ class Stream:
         if not self.ended:
             self.ended = True
             await self.begin()
-            await self._send({"type": "http.response.body", "body": self._rest, "more_body": False})
+            await self._send({"type": "http.response.body", "body": bytes(self._rest), "more_body": False})
             for message in self._trailers:
                 await self._send(message)
 
@@ -204,7 +215,7 @@ class Stream:
         self.ended = True
         await self.begin()
         if self._rest:
-            await self._send({"type": "http.response.body", "body": self._rest, "more_body": True})
+            await self._send({"type": "http.response.body", "body": bytes(self._rest), "more_body": True})
 
     async def fail(self, event: Callable[[bytes], bytes]) -> bool:
         """End the stream with an error event; an incomplete unit is dropped.

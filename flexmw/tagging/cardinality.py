@@ -20,6 +20,9 @@ __all__ = ["Bounds", "Series", "attributes_of", "closed_value"]
 _DECLARED: Final = frozenset({"flexmw.error.type", "flexmw.error.code"})
 """Applications may declare values of these attributes. A ``Vocabulary`` has already held them to the larger set."""
 
+_MAX_TEXT: Final = 256
+"""Characters of the longest value of an open attribute: the values are kept, so their number is no bound in bytes."""
+
 _ATTRIBUTE_TYPES: Final = (str, int, float, type(None))
 
 
@@ -38,6 +41,8 @@ class Bounds:
             return value if name in _DECLARED else closed_value(name, value)
         if row.bound is None:
             return value
+        if _is_long(value):
+            return OTHER
         seen = self._seen.setdefault(name, set())
         if value not in seen:
             if len(seen) >= row.bound:
@@ -68,7 +73,7 @@ class Series:
             return self.of(tuple(value if isinstance(value, _ATTRIBUTE_TYPES) else OTHER for value in given))
         if made is None:
             made = self._make(values)
-            if len(self._made) < SERIES:
+            if len(self._made) < SERIES and not any(map(_is_long, values)):
                 self._made[values] = made
         return made
 
@@ -84,6 +89,10 @@ class Series:
                 return {name: value for name, value in attributes.items() if ATTRIBUTES[name].bound is None}
             self._sets.add(key)
         return attributes
+
+
+def _is_long(value: object) -> bool:
+    return isinstance(value, str) and len(value) > _MAX_TEXT
 
 
 def closed_value(name: str, value: object) -> str | None:

@@ -14,7 +14,7 @@ from flexmw.kit.effects import Flow, Request
 from flexmw.kit.options import check, documented, flag, function, option, optional, several, text
 from flexmw.kit.semconv import CODES, TYPES
 from flexmw.tagging.asgi import TaggingApp
-from flexmw.tagging.core import Vocabulary
+from flexmw.tagging.core import Attributes, Vocabulary
 from flexmw.tagging.diagnostics import Diagnostics
 from flexmw.tagging.flow import tagging_flow
 from flexmw.tagging.instruments import starlette
@@ -25,6 +25,9 @@ __all__ = ["Tagging"]
 
 _MAX_ERROR_KINDS: Final = 256
 """Combinations of type, code and source whose attributes are kept; a client's upstream may send any code."""
+
+_MAX_CACHED_TEXT: Final = 256
+"""Characters of a type and a code whose attributes are cached."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +131,23 @@ class Tagging:
             otel=otel,
             diagnostics=Diagnostics(otel, server_span=self.server_span),
             clock=self.clock,
-            error_attributes=lru_cache(_MAX_ERROR_KINDS)(vocabulary.attributes),
+            error_attributes=_cached(vocabulary.attributes),
             route=starlette.route_of if self.route is None else self.route,
             exception_text=self.exception_text,
             server_address=self.server_address,
             call_span=self.call_span,
             server_span=self.server_span,
         )
+
+
+def _cached(
+    attributes: Callable[[str | None, str | None, str | None], Attributes],
+) -> Callable[[str | None, str | None, str | None], Attributes]:
+    """``attributes`` with a cache that is bounded in bytes: the values of an app's own errors may be long texts."""
+    cached = lru_cache(_MAX_ERROR_KINDS)(attributes)
+
+    def error_attributes(type: str | None, code: str | None, source: str | None) -> Attributes:
+        is_long = len(type or "") + len(code or "") > _MAX_CACHED_TEXT
+        return (attributes if is_long else cached)(type, code, source)
+
+    return error_attributes

@@ -21,6 +21,9 @@ from flexmw.tagging.settings import Settings
 __all__ = ["ServerSpan"]
 
 _METHODS: Final = frozenset(ATTRIBUTES["http.request.method"].values) - {OTHER}
+_MAX_HOST: Final = 300
+"""Characters of the longest ``Host`` header that is read: a host name of 253, brackets and a port."""
+
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -110,12 +113,17 @@ def _request_attributes(scope: Scope) -> Attributes:
             host = value.decode("latin-1")
         elif name == b"user-agent":
             attributes["user_agent.original"] = value.decode("latin-1")
-    address, port = (scope.get("server") or (None, None)) if host is None else _authority(host, scheme)
+    address, port = (scope.get("server") or (None, None)) if host is None else _address_of(host, scheme)
     if address:
         attributes["server.address"] = address
         if port is not None:
             attributes["server.port"] = port
     return attributes
+
+
+def _address_of(host: str, scheme: str) -> tuple[str | None, int | None]:
+    """Address and port of a ``Host`` header. A text longer than any host name (RFC 1035) is neither used nor cached."""
+    return _authority(host, scheme) if len(host) <= _MAX_HOST else (None, None)
 
 
 @lru_cache(256)

@@ -209,3 +209,20 @@ def test_a_secret_makes_an_envelope_one_that_must_be_rewritten() -> None:
 def test_one_line_is_bounded_and_clean() -> None:
     assert one_line("a\r\n\tb\x00c") == "a b c"
     assert len(one_line("x" * 10_000, 100)) == 103
+
+
+@pytest.mark.parametrize("indent", ["", "  ", "\t"])
+def test_a_frame_of_a_traceback_is_recognised_at_its_indent(indent: str) -> None:
+    assert of_text(f'failed\n{indent}File "/srv/app.py", line 3, in run') is None
+
+
+@pytest.mark.parametrize(
+    "charset", ["punycode", "idna", "unicode_escape", "raw_unicode_escape", "zlib_codec", "no-such"]
+)
+def test_a_codec_that_is_no_charset_is_not_used(charset: str) -> None:
+    assert parse(rb"caf\xe9-\q", f"text/plain; charset={charset}") == (None, r"caf\xe9-\q")
+
+
+@pytest.mark.parametrize("charset", ["latin-1", "iso-8859-15", "windows-1252", "macroman"])
+def test_a_charset_is_used(charset: str) -> None:
+    assert parse("Não".encode(charset), f"text/plain; charset={charset}") == (None, "Não")

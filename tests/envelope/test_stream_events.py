@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 import flexmw
+from flexmw.envelope.stream import EVENTS
 from flexmw.kit.exchange import Exchange
 from tests.envelope.wire import AppResponse, call
 
@@ -93,3 +94,18 @@ async def test_a_host_that_ends_a_stream_while_it_is_being_stopped_has_not_ended
     assert events == [BEGAN, "flexmw.answer"]
     assert b'"code":"internal_error"' in seen.body
     assert seen.ended
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
+async def test_an_event_in_small_pieces_is_forwarded_whole(end: bytes, size: int) -> None:
+    text = b"data: one" + end + b"data: two" + end + b"half"
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    _, seen = await told(*pieces, b"")
+    assert seen.body == text
+
+
+def test_the_end_of_an_event_is_searched_in_the_new_bytes_alone() -> None:
+    data = b"data: one\n\n" + b"x" * 100
+    assert EVENTS.cut(data) == 11
+    assert EVENTS.cut(data, 20) == 0
