@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flexmw.contract import error_headers
 from flexmw.errors import APIError
 from flexmw.kit.exchange import Exchange, Header
-from flexmw.kit.paths import request_method
 
 __all__ = [
     "STARTS",
@@ -102,4 +101,4 @@ async def send_error(scope: Scope, send: Send, error: APIError) -> None:
     if not exchange.enveloped:  # the Envelope adds them
         error_headers.add_error_headers(headers, error.status, error.body)
     await send({"type": f"{prefix}.response.start", "status": error.status, "headers": headers})
-    await send({"type": f"{prefix}.response.body", "body": b"" if request_method(scope) == "HEAD" else body})
+    await send({"type": f"{prefix}.response.body", "body": b"" if scope.get("method") == "HEAD" else body})

@@ -52,7 +52,7 @@ PATH_FORMS: Final = (
 
 _METHOD: Final = re.compile(r"[A-Z][A-Z0-9_-]*")
 _PARAMETER: Final = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
-_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?://[^/]*)?")
 _SLASHES: Final = re.compile(r"/{2,}")
 _ESCAPED_SLASH: Final = re.compile(rb"%(?=2[Ff])")
 _EMPTY_SEGMENT: Final = "\0"

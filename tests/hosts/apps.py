@@ -29,6 +29,10 @@ def quart() -> ASGIApp:
     async def ok() -> str:
         return "fine"
 
+    @app.get("/items/<item>/part")
+    async def part(item: str) -> str:
+        return "fine"
+
     @app.post("/validate")
     async def validate() -> str:
         if not isinstance((await request.get_json()).get("n"), int):
@@ -95,6 +99,10 @@ def falcon() -> ASGIApp:
         async def on_get(self, request: Any, response: Any) -> None:
             response.text = "fine"
 
+    class Part:
+        async def on_get(self, request: Any, response: Any, item: str) -> None:
+            response.text = "fine"
+
     class Validate:
         async def on_post(self, request: Any, response: Any) -> None:
             if not isinstance((await request.get_media()).get("n"), int):
@@ -106,6 +114,7 @@ def falcon() -> ASGIApp:
 
     app = falcon.asgi.App()
     app.add_route("/ok", Ok())
+    app.add_route("/items/{item}/part", Part())
     app.add_route("/validate", Validate())
     app.add_route(
         "/limited",

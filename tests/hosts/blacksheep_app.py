@@ -48,5 +48,6 @@ def make() -> ASGIApp:
         "ok": ok, "limited": limited, "crash": crash, "kind": kind, "kind-500": kind_500, "thread": thread,
     }.items():  # fmt: skip
         app.router.add_get(f"/{name}", endpoint)
+    app.router.add_get("/items/:item/part", ok)
     app.router.add_post("/validate", validate)
     return app  # type: ignore[return-value]

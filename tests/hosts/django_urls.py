@@ -7,15 +7,20 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 import flexmw
 
 SECRET = "sk-canary-0123456789abcdef"
 
 
-@require_GET
+@require_safe
 def ok(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("fine")
+
+
+@require_safe
+def part(request: HttpRequest, item: str) -> HttpResponse:
     return HttpResponse("fine")
 
 
@@ -47,6 +52,7 @@ def thread(request: HttpRequest) -> HttpResponse:
 
 urlpatterns: list[Any] = [
     path("ok", ok),
+    path("items/<str:item>/part", part),
     path("validate", validate),
     path("limited", limited),
     path("crash", crash),

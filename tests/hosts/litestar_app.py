@@ -22,6 +22,10 @@ def make() -> ASGIApp:
     def ok() -> str:
         return "fine"
 
+    @get("/items/{item:str}/part", sync_to_thread=False)
+    def part(item: str) -> str:
+        return "fine"
+
     @post("/validate")
     async def validate(data: JSONBody[Order]) -> None: ...
 
@@ -45,4 +49,4 @@ def make() -> ASGIApp:
     def thread() -> None:
         raise flexmw.InsufficientCredit()
 
-    return Litestar([ok, validate, limited, crash, kind, kind_500, thread], logging_config=None)  # type: ignore[return-value]
+    return Litestar([ok, part, validate, limited, crash, kind, kind_500, thread], logging_config=None)  # type: ignore[return-value]
