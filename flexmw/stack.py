@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from os import PathLike
 from typing import Any, Final, Self, TypeVar, cast
+from weakref import finalize
 
 from starlette.types import ASGIApp
 
@@ -25,12 +27,16 @@ from flexmw.contract import redact
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import Component
+from flexmw.kit.paths import wrapped_apps
 from flexmw.kit.transport import components_of
 from flexmw.registry import check_order, component
 
 __all__ = ["Stack", "wrap_app", "wrap_client"]
 
 ClientT = TypeVar("ClientT")
+
+_wrapped: Final[set[int]] = set()
+"""The ids of what :func:`wrap_app` has returned, while it lives. An app need not be hashable."""
 
 _DEFAULT: Final = {"asgi": ("tagging", "envelope"), "flow": ("tagging", "retry")}
 _TRANSPORTS: Final = {"Client": "Transport", "AsyncClient": "AsyncTransport"}
@@ -43,14 +49,19 @@ def wrap_app(app: ASGIApp, *components: Component | str) -> ASGIApp:
     :param app: any ASGI app.
     :param components: objects or names, outermost first; ``Tagging(), Envelope()`` if there are none.
     :return: the wrapped app. The object ``app`` itself is not changed.
-    :raises ConfigError: a component has no ``asgi`` method, the components are in a wrong order, or an option cannot
-        work.
+    :raises ConfigError: the app is wrapped already, a component has no ``asgi`` method, the components are in a wrong
+        order, or an option cannot work.
     :raises PluginError: a name leads to a plugin that cannot be used.
     """
     if not callable(app):
         raise ConfigError("wrap_app(app)", app, "an ASGI application")
+    if any(id(layer) in _wrapped for layer in wrapped_apps(app)):
+        raise ConfigError("wrap_app(app)", app, "an app that is not wrapped yet: wrap it once, with all components")
     for layer in reversed(_resolve(components, "asgi")):
         app = layer.asgi(app)
+    with suppress(TypeError):  # an app of a third-party component that no weak reference can refer to
+        finalize(app, _wrapped.discard, id(app))
+        _wrapped.add(id(app))
     return app
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from inspect import isawaitable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from flexmw.kit.asgi import STARTS, ASGIApp, Message, Receive, Scope, Send, send_error
 from flexmw.kit.exchange import ErrorOutcome, Exchange
+from flexmw.kit.paths import wrapped_apps
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
 from flexmw.ratelimit.callers import CallerIdentifier
 from flexmw.ratelimit.concurrency import Lease, new_slot
@@ -17,15 +19,35 @@ from flexmw.ratelimit.headers import RESULT, Reporter
 from flexmw.ratelimit.new_keys import REFUSALS, NewKeyGuard
 from flexmw.ratelimit.plan import Plan
 
-__all__ = ["LocalRateLimitMiddleware", "RateLimitMiddleware", "middleware"]
+__all__ = ["LocalRateLimitMiddleware", "RateLimitMiddleware", "Shared", "is_around", "middleware", "share"]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
 _ENDS: Final = frozenset({"http.response.body", "websocket.http.response.body", "websocket.close"})
 _DEFAULT_WINDOW_US: Final = 60 * SECOND
 
 
-def middleware(plan: Plan, app: ASGIApp) -> RateLimitMiddleware:
-    """The middleware for a plan, around an app: the local one where it can serve the plan."""
+_named_backends: Final[WeakValueDictionary[tuple[str, str, int], LocalBackend]] = WeakValueDictionary()
+"""The counters in memory of the limiters whose prefix the application has given, by prefix, strategy and clock."""
+
+
+class Shared(NamedTuple):
+    """What the middleware objects of one component share: frameworks such as Litestar make one for each route."""
+
+    backend: Backend
+    identifier: CallerIdentifier
+
+
+def share(plan: Plan) -> Shared:
+    """Open the store of a plan, and make what remembers callers."""
+    window_us = max((rate.window_us for rate in plan.rates.known), default=_DEFAULT_WINDOW_US)
+    guard = NewKeyGuard(plan.new_keys_per_address, window_us)
+    return Shared(_backend(plan), CallerIdentifier(plan.caller, plan.hasher, guard, plan.clock.monotonic))
+
+
+def _backend(plan: Plan) -> Backend:
+    name = (plan.prefix, plan.algorithm.name, id(plan.clock))
+    if plan.is_named and name in _named_backends and plan.url.scheme.family == "memory":
+        return _named_backends[name]
     backend = open_backend(
         plan.url,
         plan.algorithm,
@@ -34,24 +56,34 @@ def middleware(plan: Plan, app: ASGIApp) -> RateLimitMiddleware:
         clock=plan.clock,
         cache_denials=plan.pricing.fixed_cost is not None,
     )
-    if isinstance(backend, LocalBackend) and not plan.gives_back:
-        return LocalRateLimitMiddleware(plan, backend, app)
-    return RateLimitMiddleware(plan, backend, app)
+    if plan.is_named and isinstance(backend, LocalBackend):
+        _named_backends[name] = backend
+    return backend
+
+
+def middleware(plan: Plan, shared: Shared, app: ASGIApp) -> RateLimitMiddleware:
+    """The middleware for a plan, around an app: the local one where it can serve the plan."""
+    if isinstance(shared.backend, LocalBackend) and not plan.gives_back:
+        return LocalRateLimitMiddleware(plan, shared, shared.backend, app)
+    return RateLimitMiddleware(plan, shared, app)
+
+
+def is_around(app: ASGIApp, shared: Shared) -> bool:
+    """Whether a middleware of the same component is around an app already."""
+    return any(isinstance(layer, RateLimitMiddleware) and layer.shared is shared for layer in wrapped_apps(app))
 
 
 class RateLimitMiddleware:
     """An app behind a limiter."""
 
-    def __init__(self, plan: Plan, backend: Backend, app: ASGIApp) -> None:
+    def __init__(self, plan: Plan, shared: Shared, app: ASGIApp) -> None:
         self.app = app
-        self.backend = backend
+        self.shared = shared
+        self.backend, self._identifier = shared
         self._plan = plan
         self._rates, self._pricing, self._exempt = plan.rates, plan.pricing, plan.exempt
         self._concurrency, self._lease = plan.concurrency, plan.lease
         self._now, self._monotonic = plan.clock.now, plan.clock.monotonic
-        window_us = max((rate.window_us for rate in plan.rates.known), default=_DEFAULT_WINDOW_US)
-        guard = NewKeyGuard(plan.new_keys_per_address, window_us)
-        self._identifier = CallerIdentifier(plan.caller, plan.hasher, guard, self._monotonic)
         self._judge_known = self._identifier.judge_known
         # Identifying by bearer token needs no coroutine unless a function of the application wants the Caller, or the
         # store wants the caller's earlier digests.
@@ -155,7 +187,7 @@ class RateLimitMiddleware:
         await self.backend.close()
 
     def _slot(self) -> Slot | None:
-        return None if self._concurrency is None else new_slot(self._concurrency, self._lease)
+        return None if self._concurrency is None else new_slot(self._concurrency, self._lease, self._plan.prefix)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.backend.check_event_loop()
@@ -187,8 +219,8 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
     rates. ``benchmarks/ratelimit.py`` measures it.
     """
 
-    def __init__(self, plan: Plan, backend: LocalBackend, app: ASGIApp) -> None:
-        super().__init__(plan, backend, app)
+    def __init__(self, plan: Plan, shared: Shared, backend: LocalBackend, app: ASGIApp) -> None:
+        super().__init__(plan, shared, app)
         assert plan.pricing.fixed_cost is not None  # noqa: S101
         self._hit = backend.store.hit
         self._cost = plan.pricing.fixed_cost

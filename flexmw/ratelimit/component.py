@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from flexmw.contract import HeaderStyle
@@ -30,11 +31,12 @@ from flexmw.kit.options import (
 from flexmw.kit.paths import request_predicate, routing_of
 from flexmw.kit.store_url import parse, probe
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import middleware
+from flexmw.ratelimit.asgi import Shared, is_around, middleware, share
 from flexmw.ratelimit.callers import caller_function
 from flexmw.ratelimit.core import REQUESTS, TOKENS
 from flexmw.ratelimit.cost import Pricing
 from flexmw.ratelimit.fallback import parse_store_failure
+from flexmw.ratelimit.naming import default_prefix
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.routes import RequestRates
 from flexmw.ratelimit.stores import check_store, schemes
@@ -50,6 +52,10 @@ _COST: Final = Rule(
 _TOKEN_COST: Final = Rule(
     "a whole number, at least 0, or a function of the scope that returns one",
     lambda value: callable(value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0),
+)
+_PREFIX: Final = Rule(
+    "a text of letters, digits and '.', '_', ':', '/', '-'",
+    lambda value: isinstance(value, str) and re.fullmatch(r"[\w.:/-]+", value) is not None,
 )
 _DIALECTS: Final = several(one_of(tuple(HEADER_STYLES)))
 
@@ -84,6 +90,11 @@ class RateLimit:
         ``redis+unix://``, ``redis+cluster://`` and their ``valkey`` forms count exactly for all processes.
         ``memcached://``, ``mongodb://`` and storages registered with ``limits`` count too, without ``tokens``,
         ``concurrency`` and corrected costs. Value: a storage URL. Default: ``"memory://"``.
+    :param prefix: Beginning of every name in the store. Limiters with the same prefix, strategy and rate share their
+        counters; limiters with different prefixes never do. ``None`` is the service's name of ``OTEL_SERVICE_NAME``,
+        and a number where two places in the source make limiters that would share counters. Services without that name
+        which share a store need different prefixes. Value: a text of letters, digits and '.', '_', ':', '/', '-', or
+        None. Default: ``None``.
     :param cost: What one request counts. A function of the scope, plain or async, returns an estimate; ``settle``
         corrects the estimate when the response is complete. Value: a whole number, at least 1, or a function of the
         scope that returns one (requests). Default: ``1``.
@@ -168,6 +179,14 @@ class RateLimit:
         "`mongodb://` and storages registered with `limits` count too, without `tokens`, `concurrency` and corrected "
         "costs.",
         secret=True,
+    )
+    prefix: str | None = option(
+        None,
+        optional(_PREFIX),
+        doc="Beginning of every name in the store. Limiters with the same prefix, strategy and rate share their "
+        "counters; limiters with different prefixes never do. `None` is the service's name of `OTEL_SERVICE_NAME`, and "
+        "a number where two places in the source make limiters that would share counters. Services without that name "
+        "which share a store need different prefixes.",
     )
     cost: _Cost = option(
         1,
@@ -258,6 +277,9 @@ class RateLimit:
         doc="Decide, count and report, but refuse nothing: for trying a limit on real traffic.",
     )
     clock: Clock = option(SYSTEM, hidden=True)
+    _prefix: str = field(default="", init=False, repr=False, compare=False)
+    _shared: list[Shared] = field(default_factory=list, init=False, repr=False, compare=False)
+    """What all apps around which this object is put have in common; made with the first of them."""
 
     if TYPE_CHECKING:
 
@@ -269,6 +291,7 @@ class RateLimit:
             key: str | Callable[[Scope], Any] = "bearer",
             strategy: str = "sliding-window-counter",
             storage: str = "memory://",
+            prefix: str | None = None,
             cost: _Cost = 1,
             tokens: str | Sequence[Any] | Callable[..., Any] | Mapping[str, Any] | None = None,
             token_cost: _Cost = 0,
@@ -283,6 +306,8 @@ class RateLimit:
             exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = None,
             shadow: bool = False,
             clock: Clock = ...,
+            _prefix: str = "",
+            _shared: list[Shared],
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -291,6 +316,7 @@ class RateLimit:
                 object.__setattr__(self, name, tuple(value))
         check(self)
         self._check()
+        object.__setattr__(self, "_prefix", self._default_prefix() if self.prefix is None else self.prefix)
 
     def _check(self) -> None:
         """Check what the rule of one option cannot express."""
@@ -312,13 +338,26 @@ class RateLimit:
                 expected = f"at most the smallest limit, {min(limits)}: no request could pass"
                 raise ConfigError(_name(name), cost, expected)
 
+    def _default_prefix(self) -> str:
+        plan = self._plan()
+        if plan.url.scheme.family == "memory":
+            return ""
+        names = [rate.key_suffix for rate in plan.rates.known]
+        if plan.rates.is_dynamic:
+            names.append("*")
+        if self.concurrency is not None:
+            names.append(f"slots/{self.concurrency}")
+        return default_prefix(str(self.storage), self.strategy, names)
+
     def _plan(self, app: ASGIApp | None = None) -> Plan:
         """Resolve the options. Every plan has caches of its own.
 
         :param app: the wrapped app, for what it does with paths.
         :raises ConfigError: for an option that cannot be understood.
         """
-        rates = RequestRates(self.rates, self.limit, self.tokens, routing=routing_of(app), clock=self.clock)
+        rates = RequestRates(
+            self.rates, self.limit, self.tokens, routing=routing_of(app), prefix=self._prefix, clock=self.clock
+        )
         hasher = CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="RateLimit: ")
         return Plan(
             algorithm=ALGORITHMS[self.strategy],
@@ -334,6 +373,8 @@ class RateLimit:
                 "local" if self.on_store_failure is None else self.on_store_failure, _name("on_store_failure")
             ),
             url=parse(self.storage, _name("storage"), schemes=schemes()),
+            prefix=self._prefix,
+            is_named=self.prefix is not None,
             store_timeout=self.store_timeout,
             new_keys_per_address=self.new_keys_per_address,
             styles=self.headers,
@@ -342,14 +383,20 @@ class RateLimit:
         )
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
-        """The app with this component around it.
+        """The app with this component around it. All apps that one object is put around share its counters.
 
-        :raises ConfigError: when the store does not accept connections and ``on_store_failure`` was not given.
+        :raises ConfigError: when this object is around the app already, or when the store does not accept connections
+            and ``on_store_failure`` was not given.
         """
         plan = self._plan(app)
         if self.on_store_failure is None:
             probe(plan.url, _name("storage"))
-        return middleware(plan, app)
+        if not self._shared:
+            self._shared.append(share(plan))
+        if is_around(app, self._shared[0]):
+            expected = "an app that this limiter is not around yet: every request would count twice"
+            raise ConfigError("RateLimit.asgi(app)", app, expected)
+        return middleware(plan, self._shared[0], app)
 
 
 def _name(option: str) -> str:

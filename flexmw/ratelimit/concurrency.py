@@ -20,13 +20,14 @@ __all__ = ["Lease", "LocalLease", "RemoteLease", "SlotStore", "finish_writes", "
 _writes: Final[set[Task[None]]] = set()
 
 
-def new_slot(limit: int, lease: float) -> Slot:
+def new_slot(limit: int, lease: float, prefix: str = "") -> Slot:
     """A slot for one request.
 
     :param lease: seconds.
+    :param prefix: what keeps the slots apart from those of other limiters in the same store.
     """
     # Random, not counted: a counter would be shared with the processes that this one is forked into.
-    return Slot(token_hex(8), limit, int(lease * SECOND))
+    return Slot(token_hex(8), limit, int(lease * SECOND), prefix)
 
 
 class Lease(Protocol):

@@ -48,6 +48,7 @@ class Rate(NamedTuple):
     :param name: the rate as a text, such as ``10/minute``: the policy's name in headers and telemetry.
     :param key_suffix: the last part of the store key, in the layout of ``limits``' ``RateLimitItem.key_for``.
     :param unit: what is counted.
+    :param prefix: what keeps the counters apart from those of other limiters in the same store; empty for nothing.
     """
 
     limit: int
@@ -55,6 +56,7 @@ class Rate(NamedTuple):
     name: str
     key_suffix: str
     unit: str = REQUESTS
+    prefix: str = ""
 
     @property
     def seconds(self) -> int:
@@ -66,7 +68,8 @@ class Rate(NamedTuple):
 
         Redis Cluster hashes what is inside the braces, so all windows of a caller are on one node.
         """
-        return f"LIMITER/{{{digest}}}/{strategy}/{self.key_suffix}"
+        start = f"{self.prefix}:LIMITER" if self.prefix else "LIMITER"
+        return f"{start}/{{{digest}}}/{strategy}/{self.key_suffix}"
 
 
 class Slot(NamedTuple):
@@ -75,16 +78,18 @@ class Slot(NamedTuple):
     :param holder: a name for the request that asks, unique among all processes.
     :param limit: how many slots the caller has.
     :param lease_us: microseconds after which a slot is free unless its holder renews it, because a process may die.
+    :param prefix: see :class:`Rate`.
     """
 
     holder: str
     limit: int
     lease_us: int
+    prefix: str = ""
 
     @property
     def rate(self) -> Rate:
         """The slots as a rate without a window."""
-        return Rate(self.limit, 0, f"{self.limit} at once", f"slots/{self.limit}", "concurrent-requests")
+        return Rate(self.limit, 0, f"{self.limit} at once", f"slots/{self.limit}", "concurrent-requests", self.prefix)
 
 
 class Check(NamedTuple):

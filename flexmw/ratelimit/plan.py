@@ -31,6 +31,8 @@ class Plan:
     :param concurrency: slots of a caller; ``None`` without a limit of concurrent requests.
     :param lease: seconds that a slot is held without being renewed.
     :param url: the store.
+    :param prefix: what keeps the counters apart from those of other limiters in the same store.
+    :param is_named: the application has given the prefix: limiters of this process with the same prefix share counters.
     :param failure: what a request gets when the store fails.
     :param store_timeout: seconds that a decision may wait for the store.
     :param new_keys_per_address: keys never seen before that an address may bring in a window.
@@ -49,6 +51,8 @@ class Plan:
     lease: float
     url: StorageURL
     failure: StoreFailure
+    prefix: str
+    is_named: bool
     store_timeout: float
     new_keys_per_address: int
     exempt: RequestPredicate | None

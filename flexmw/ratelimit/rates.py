@@ -26,7 +26,13 @@ _EXPECTED: Final = "rates such as '10/minute', '5 per 2 hour' or ['10/minute', '
 
 
 def parse_rates(
-    value: object, option: str = "rates", *, group: str = "", any_limit: bool = False, unit: str = REQUESTS
+    value: object,
+    option: str = "rates",
+    *,
+    group: str = "",
+    any_limit: bool = False,
+    unit: str = REQUESTS,
+    prefix: str = "",
 ) -> Rates:
     """Rates from ``"10/minute"``, ``"10/minute; 1000/day"``, a ``RateLimitItem`` of ``limits`` or a list of these.
 
@@ -34,6 +40,7 @@ def parse_rates(
     :param group: a name that keeps the counters apart from those of the same rates in other groups.
     :param any_limit: leave the limit out of the store key, so that a caller whose limit changes keeps their usage.
     :param unit: what is counted.
+    :param prefix: what keeps the counters apart from those of other limiters in the same store.
     :raises ConfigError: for a text in another notation, for an amount of 0, and for two rates over one window, because
         only the smaller one would ever decide.
     """
@@ -49,7 +56,7 @@ def parse_rates(
             raise ConfigError(option, entry, _EXPECTED) from None
     if not items:
         raise ConfigError(option, values, _EXPECTED)
-    rates = tuple(_rate(item, group, any_limit, unit) for item in items)
+    rates = tuple(_rate(item, group, any_limit, unit, prefix) for item in items)
     for rate in rates:
         if rate.limit < 1 or rate.window_us < 1:
             raise ConfigError(option, rate.name, f"an amount and a window of at least 1: {_EXPECTED}")
@@ -60,7 +67,7 @@ def parse_rates(
     return rates
 
 
-def _rate(item: RateLimitItem, group: str, any_limit: bool, unit: str) -> Rate:
+def _rate(item: RateLimitItem, group: str, any_limit: bool, unit: str, prefix: str) -> Rate:
     multiples = "" if item.multiples == 1 else f"{item.multiples} "
     period, has_unit = item.GRANULARITY.name, unit != REQUESTS
     # Unit and group cannot be confused: a group begins with a slash or a star, or with a method and a space.
@@ -71,4 +78,5 @@ def _rate(item: RateLimitItem, group: str, any_limit: bool, unit: str) -> Rate:
         f"{item.amount}{f' {unit}' if has_unit else ''}/{multiples}{period}",
         "/".join([*parts, "*" if any_limit else str(item.amount), str(item.multiples), period]),
         unit,
+        prefix,
     )

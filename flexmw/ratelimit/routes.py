@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from inspect import isawaitable, signature
 from typing import Any, Final, cast
 
@@ -41,6 +42,7 @@ class UnitRates:
     :param option: the option's name for error messages.
     :param unit: what is counted.
     :param routing: what the wrapped app does with paths.
+    :param prefix: what keeps the counters apart from those of other limiters in the same store.
     :raises ConfigError: for rates or a ``limit`` that cannot be understood.
     """
 
@@ -52,18 +54,22 @@ class UnitRates:
         option: str = "RateLimit(limit=...)",
         unit: str = REQUESTS,
         routing: Routing = PLAIN,
+        prefix: str = "",
         clock: Clock = SYSTEM,
     ) -> None:
+        self._prefix = prefix
         self._monotonic = clock.monotonic
         self._routing = routing
         self._function = limit if callable(limit) else None
         self._option, self._unit = option, unit
         rates_option = "RateLimit(*rates)" if unit == REQUESTS else option
         is_dynamic = self._function is not None
-        self._default = parse_rates(list(rates), rates_option, any_limit=is_dynamic, unit=unit) if rates else ()
+        self._default = (
+            parse_rates(list(rates), rates_option, any_limit=is_dynamic, unit=unit, prefix=prefix) if rates else ()
+        )
         self._table: dict[PathPattern, Rates] = {}
         if isinstance(limit, Mapping):
-            self._table = _table(cast("Mapping[object, object]", limit), option, unit)
+            self._table = _table(cast("Mapping[object, object]", limit), option, unit, prefix)
         elif limit is not None and self._function is None:
             raise ConfigError(self._option, limit, _LIMIT_EXPECTED)
         self._patterns = tuple(self._table)
@@ -122,7 +128,9 @@ class UnitRates:
         key: Any = tuple(cast("Sequence[object]", value)) if isinstance(value, list) else value
         rates = self._parsed.get(key)
         if rates is None:
-            rates = parse_rates(cast("object", value), self._option, any_limit=True, unit=self._unit)
+            rates = parse_rates(
+                cast("object", value), self._option, any_limit=True, unit=self._unit, prefix=self._prefix
+            )
             if len(self._parsed) < _MAX_PARSED:
                 self._parsed[key] = rates
         return rates
@@ -135,6 +143,7 @@ class RequestRates:
     :param limit: the option ``limit``.
     :param tokens: the option ``tokens``; ``None`` if no tokens are counted.
     :param routing: what the wrapped app does with paths.
+    :param prefix: what keeps the counters apart from those of other limiters in the same store.
     :raises ConfigError: for rates that cannot be understood.
     """
 
@@ -145,15 +154,16 @@ class RequestRates:
         tokens: Any = None,
         *,
         routing: Routing = PLAIN,
+        prefix: str = "",
         clock: Clock = SYSTEM,
     ) -> None:
-        self._units = [UnitRates(rates, limit, routing=routing, clock=clock)]
+        unit_rates = partial(UnitRates, routing=routing, prefix=prefix, clock=clock)
+        self._units = [unit_rates(rates, limit)]
         tokens_vary = callable(tokens) or isinstance(tokens, Mapping)
         if tokens is not None:
             given = () if tokens_vary else tokens if isinstance(tokens, (list, tuple)) else (tokens,)
             token_limit = tokens if tokens_vary else None
-            option = "RateLimit(tokens=...)"
-            self._units.append(UnitRates(given, token_limit, option=option, unit=TOKENS, routing=routing, clock=clock))
+            self._units.append(unit_rates(given, token_limit, option="RateLimit(tokens=...)", unit=TOKENS))
         self.known: Rates = tuple(rate for unit in self._units for rate in unit.known)
         """All rates that are known before the first request."""
         self.static: Rates = self.known if limit is None and not tokens_vary else ()
@@ -192,7 +202,7 @@ def _parameters(function: Callable[..., Any]) -> int:
     )
 
 
-def _table(table: Mapping[object, object], option: str, unit: str) -> dict[PathPattern, Rates]:
+def _table(table: Mapping[object, object], option: str, unit: str, prefix: str) -> dict[PathPattern, Rates]:
     """A table of rates by path, the most specific pattern first.
 
     :raises ConfigError: for a pattern that no request can match, and for two patterns of the same requests.
@@ -204,5 +214,5 @@ def _table(table: Mapping[object, object], option: str, unit: str) -> dict[PathP
         if pattern.shape in shapes:
             raise ConfigError(option, text, f"one entry for these requests; {shapes[pattern.shape]!r} is another")
         shapes[pattern.shape] = text
-        rates[pattern] = parse_rates(value, f"{option}[{text!r}]", group=pattern.name, unit=unit)
+        rates[pattern] = parse_rates(value, f"{option}[{text!r}]", group=pattern.name, unit=unit, prefix=prefix)
     return dict(sorted(rates.items(), key=lambda entry: entry[0].specificity, reverse=True))

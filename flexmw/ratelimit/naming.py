@@ -1,0 +1,81 @@
+"""The default prefix of a limiter: what keeps the counters of two limiters apart that share a store.
+
+Two limiters of one process would count into one another if store, strategy, rate and caller are the same: a global one
+and that of a mounted app, for example. The second of them therefore gets the prefix ``2``, the third ``3``. A limiter
+is known by the place in the source that made it: every process of a service numbers its limiters alike, and a module
+that is imported twice makes no new one. Two services are told apart by ``OTEL_SERVICE_NAME``.
+
+>>> main, admin = ("main.py", 1, 20), ("admin.py", 1, 20)
+>>> counters = Counters()
+>>> [counters.number(place, ["10/minute"]) for place in (main, admin, main)]
+[1, 2, 1]
+>>> counters.number(("jobs.py", 1, 20), ["99/day"])
+1
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Iterable
+from itertools import count
+from threading import Lock
+from typing import Final
+
+__all__ = ["SERVICE_VARIABLE", "Counters", "default_prefix"]
+
+SERVICE_VARIABLE: Final = "OTEL_SERVICE_NAME"
+"""The environment variable with the name of the service, of OpenTelemetry's specification."""
+
+_PACKAGE: Final = __name__.partition(".")[0]
+_Place = tuple[str, int, int]
+
+
+class Counters:
+    """The counters of a process, and the places in the source whose limiters count in them."""
+
+    def __init__(self) -> None:
+        self._owners: dict[tuple[str, int], _Place] = {}
+        self._lock = Lock()
+
+    def number(self, place: _Place, names: Collection[str]) -> int:
+        """The smallest number under which no other place has one of the counters.
+
+        One number for all counters of a limiter: with different prefixes they would lie on different nodes of a
+        cluster.
+
+        :param names: the counters of the limiter that the place makes.
+        """
+        with self._lock:
+            number = next(
+                number for number in count(1) if all(self._owners.get((name, number), place) == place for name in names)
+            )
+            self._owners.update({(name, number): place for name in names})
+            return number
+
+
+_counters: Final = Counters()
+
+
+def default_prefix(store: str, strategy: str, names: Iterable[str]) -> str:
+    """The prefix of the limiter that the calling code makes.
+
+    :param store: the URL of the store, or another name of it.
+    :param names: the names of the counters in the store, without prefix and caller.
+    :return: the name of the service, if the environment has one, and the number of the limiter if another one has the
+        same counters; empty for neither.
+    """
+    number = _counters.number(_calling_place(), [f"{store} {strategy} {name}" for name in names])
+    service = "".join(char if char.isalnum() or char in "._-" else "_" for char in os.environ.get(SERVICE_VARIABLE, ""))
+    return ":".join(part for part in (service, str(number) if number > 1 else "") if part)
+
+
+def _calling_place() -> _Place:
+    """File, first line of the function and bytecode offset of the call into this package.
+
+    The offset instead of the line tells two calls on one line apart.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_code.co_firstlineno, frame.f_lasti

@@ -1,0 +1,158 @@
+"""What counts together and what does not: prefixes, two limiters of one process, one limiter around many routes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+import flexmw
+from flexmw import RateLimit
+from flexmw.errors import ConfigError
+from flexmw.testing import FakeClock
+from tests.ratelimit.calls import answering, call
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def opened() -> AsyncGenerator[list[RateLimit]]:
+    """The limiters whose connections are closed at the end of a test."""
+    limiters: list[RateLimit] = []
+    yield limiters
+    for limiter in limiters:
+        for shared in limiter._shared:
+            await shared.backend.close()
+
+
+def framework(*paths: str) -> Starlette:
+    async def fine(request: Any) -> PlainTextResponse:
+        return PlainTextResponse("fine")
+
+    return Starlette(routes=[Route(path, fine) for path in paths])
+
+
+async def statuses(app: Any, *paths: str) -> list[int]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host") as client:
+        return [(await client.get(path, headers={"authorization": "Bearer k"})).status_code for path in paths]
+
+
+async def test_a_global_and_a_mounted_limiter_do_not_count_into_one_another(
+    redis_url: str, opened: list[RateLimit]
+) -> None:
+    opened += RateLimit("6/hour", storage=redis_url), RateLimit("6/hour", storage=redis_url)
+    mounted = Mount("/v1", opened[0].asgi(framework("/x")))
+    app = flexmw.wrap_app(Starlette(routes=[mounted]), opened[1])
+    assert await statuses(app, *["/v1/x"] * 7) == [200] * 6 + [429]
+
+
+async def test_two_services_of_one_program_have_buckets_of_their_own(redis_url: str, opened: list[RateLimit]) -> None:
+    opened += RateLimit("2/hour", storage=redis_url), RateLimit("2/hour", storage=redis_url)
+    for limiter in opened:
+        assert await statuses(limiter.asgi(framework("/x")), "/x", "/x", "/x") == [200, 200, 429]
+
+
+@pytest.mark.parametrize("options", [{}, {"concurrency": 5}, {"tokens": "9/hour", "token_cost": 1}])
+async def test_the_prefix_decides_who_shares_a_bucket(
+    redis_url: str, opened: list[RateLimit], options: dict[str, Any]
+) -> None:
+    shop, also_shop, blog = (
+        RateLimit("2/hour", storage=redis_url, prefix=p, **options) for p in ("shop", "shop", "b:g")
+    )
+    opened += shop, also_shop, blog
+    assert await statuses(shop.asgi(framework("/x")), "/x") == [200]
+    assert await statuses(also_shop.asgi(framework("/x")), "/x", "/x") == [200, 429]
+    assert await statuses(blog.asgi(framework("/x")), "/x", "/x", "/x") == [200, 200, 429]
+    with redis.Redis.from_url(redis_url) as server:
+        names = [name.decode() for name in server.scan_iter()]
+    assert {name.removeprefix("LIMITS:").strip("{").partition(":LIMITER")[0] for name in names} == {"shop", "b:g"}
+
+
+async def test_in_memory_a_prefix_that_is_given_twice_is_one_bucket() -> None:
+    clock = FakeClock()
+    first, second = (RateLimit("2/hour", prefix="shop", clock=clock) for _ in range(2))
+    assert await statuses(first.asgi(framework("/x")), "/x") == [200]
+    assert await statuses(second.asgi(framework("/x")), "/x", "/x") == [200, 429]
+    alone = RateLimit("2/hour", clock=clock)
+    assert await statuses(alone.asgi(framework("/x")), "/x", "/x", "/x") == [200, 200, 429]
+
+
+@pytest.mark.parametrize("prefix", ["", "a b", "{x}", "a\n", 7])
+def test_a_prefix_that_would_break_a_key_is_refused(prefix: Any) -> None:
+    with pytest.raises(ConfigError, match=r"RateLimit\(prefix="):
+        RateLimit("1/hour", prefix=prefix)
+
+
+def test_every_process_of_a_service_has_the_same_prefixes(tmp_path: Any) -> None:
+    program = tmp_path / "service.py"
+    program.write_text(
+        """import flexmw
+if __name__ == "__main__":
+    import service  # as servers do that import the app by name
+options = {"on_store_failure": "open"}
+first = flexmw.RateLimit("1/hour", storage="redis://x", **options)
+second = flexmw.RateLimit("1/hour", "9/day", storage="redis://x", **options)
+third = flexmw.RateLimit("1/hour", storage="redis://y", **options)
+print([limiter._prefix for limiter in (first, second, third)])
+"""
+    )
+    environment = {"PYTHONPATH": f"{tmp_path}:.", "OTEL_SERVICE_NAME": "the shop"}
+    run = subprocess.run(
+        [sys.executable, str(program)], env=environment, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert run.stdout.splitlines() == ["['the_shop', 'the_shop:2', 'the_shop']"] * 2
+
+
+async def test_one_limiter_around_many_routes_is_one_bucket() -> None:
+    from litestar import Litestar, Router, get
+
+    def app(**where: Any) -> Litestar:
+        @get("/a")
+        async def a() -> str:
+            return "a"
+
+        @get("/b")
+        async def b() -> str:
+            return "b"
+
+        router = Router("/", route_handlers=[a, b], **where.get("router", {}))
+        return Litestar([router], logging_config=None, **where.get("app", {}))
+
+    for place in ("app", "router"):
+        limited = app(**{place: {"middleware": [RateLimit("3/hour").asgi]}})
+        assert await statuses(limited, "/a", "/b", "/a", "/b") == [200, 200, 200, 429]
+
+
+def test_the_same_limiter_twice_around_an_app_is_refused() -> None:
+    limiter = RateLimit("1/hour")
+    app = limiter.asgi(flexmw.Envelope().asgi(framework("/x")))
+    limiter.asgi(framework("/y"))
+    with pytest.raises(ConfigError, match="count twice"):
+        limiter.asgi(flexmw.Envelope().asgi(app))
+
+
+def test_an_app_is_wrapped_once() -> None:
+    app = flexmw.wrap_app(framework("/x"), flexmw.Envelope())
+    for again in (app, flexmw.Tagging().asgi(app)):
+        with pytest.raises(ConfigError, match="wrap it once"):
+            flexmw.wrap_app(again, RateLimit("1/hour"))
+    flexmw.wrap_app(Starlette(routes=[Mount("/", app)]), flexmw.Envelope())
+
+
+async def test_two_limiters_of_one_app_both_count() -> None:
+    app = flexmw.wrap_app(answering(), RateLimit("9/hour", key="address"), RateLimit("2/hour"))
+    assert [(await call(app, "k")).status for _ in range(3)] == [200, 200, 429]
+    assert [(await call(app, "other")).status for _ in range(3)] == [200, 200, 429]
