@@ -101,7 +101,7 @@ def _faults(loaded: Any) -> tuple[str, str] | None:
     if not isinstance(getattr(loaded, "order", Order()), Order):
         return "has an `order` that is none", "Its author should declare `order: ClassVar[flexmw.Order]`"
     if not (callable(getattr(loaded, "asgi", None)) or callable(getattr(loaded, "flow", None))):
-        return "has neither face", "Its author should give it an `asgi` or a `flow` method"
+        return "has neither side", "Its author should give it an `asgi` or a `flow` method"
     return None
 
 

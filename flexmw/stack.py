@@ -148,7 +148,7 @@ class Stack:
         chosen = [each for each in self.components if hasattr(each, method)]
         if not chosen:
             names = [each.name for each in self.components]
-            raise ConfigError("Stack", names, f"at least one component with a {_SIDES[method]} face (`{method}`)")
+            raise ConfigError("Stack", names, f"at least one component with a {_SIDES[method]} side (`{method}`)")
         return chosen
 
     def __repr__(self) -> str:
@@ -176,7 +176,7 @@ def _resolve(given: Sequence[Component | str], method: str) -> tuple[Any, ...]:
             raise ConfigError(
                 f"component {getattr(each, 'name', '?')!r}",
                 each,
-                f"one with a {_SIDES[method]} face (`{method}`); this one has only a {other} face",
+                f"one with a {_SIDES[method]} side (`{method}`); this one has only a {other} side",
             )
     return components
 

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from scripts.public_names import COMMAND, PAGE, generated, packages
+from scripts.plugins_page import COMMAND, PAGE, generated, packages
 
 ROOT = PAGE.parents[1]
 PUBLIC = packages()
@@ -122,7 +122,7 @@ def test_whatever_users_are_shown_uses_public_names_alone() -> None:
         ("from flexmw import errors", ["flexmw.errors"]),
         ("from flexmw.errors import APIError", ["flexmw.errors.APIError"]),
         ("from flexmw.kit.effects import Send", ["flexmw.kit.effects.Send"]),
-        ("import flexmw.kit as kit\nkit.effects.Send", ["flexmw.kit.effects.Send"]),
+        ("import flexmw.kit as kit\nkit.clock, kit.effects.Send", ["flexmw.kit.effects.Send"]),
         ("import flexmw as f\nf.retry.core.judge('unsent', 'none')", ["flexmw.retry.core.judge"]),
         ("from flexmw.retry import Licence", ["flexmw.retry.Licence"]),
         ("from flexmw.idempotency.stores import Store", ["flexmw.idempotency.stores.Store"]),

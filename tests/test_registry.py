@@ -202,9 +202,9 @@ BODY = "class Audit:\n    {}\n    def flow(self, request): yield\n"
         (
             "class Audit:\n    api = 1; name = 'a'",
             "acme_audit:Audit",
-            "has neither face. Its author should give it an `asgi` or a `flow` method",
+            "has neither side. Its author should give it an `asgi` or a `flow` method",
         ),
-        ("class Audit:\n    api = 1; name = 'a'; asgi = flow = 3", "acme_audit:Audit", "has neither face"),
+        ("class Audit:\n    api = 1; name = 'a'; asgi = flow = 3", "acme_audit:Audit", "has neither side"),
     ],
 )
 def test_what_is_no_component_says_why_and_who_should_do_what(
@@ -214,9 +214,9 @@ def test_what_is_no_component_says_why_and_who_should_do_what(
     assert f"plugin 'acme.audit' ({target}, from acme-audit 1.2): {message}" in fault("acme.audit")
 
 
-@pytest.mark.parametrize("face", ["asgi", "flow"])
-def test_one_face_is_enough(install: Install, face: str) -> None:
-    install(f"class Audit:\n    api = 1; name = 'a'\n    def {face}(self, x): ...")
+@pytest.mark.parametrize("side", ["asgi", "flow"])
+def test_one_side_is_enough(install: Install, side: str) -> None:
+    install(f"class Audit:\n    api = 1; name = 'a'\n    def {side}(self, x): ...")
     assert resolve("acme.audit").name == "a"
 
 

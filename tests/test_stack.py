@@ -125,15 +125,15 @@ def test_what_is_no_component_is_refused_everywhere(wrong: Any, message: str) ->
         flexmw.Stack("envelop")
 
 
-def test_a_face_that_is_missing_says_which_one_is_there() -> None:
+def test_a_side_that_is_missing_says_which_one_is_there() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"component 'client' = .*: expected one with a server face \(`asgi`\); this one has only a client face",
+        match=r"component 'client' = .*: expected one with a server side \(`asgi`\); this one has only a client side",
     ):
         flexmw.wrap_app(APP, Client())
     with pytest.raises(
         ConfigError,
-        match=r"component 'server' = .*: expected one with a client face \(`flow`\); this one has only a server face",
+        match=r"component 'server' = .*: expected one with a client side \(`flow`\); this one has only a server side",
     ):
         flexmw.wrap_client(httpx.Client(), Server())
 
@@ -187,8 +187,8 @@ async def test_the_same_client_comes_back_with_its_mounts_and_settings(library: 
     assert flexmw.wrap_client(client, Outer(mark="o"), Client(mark="i")) is client
     assert type(client) is cls
     binding: Any = getattr(flexmw, library.__name__)
-    face = binding.Transport if cls is library.Client else binding.AsyncTransport
-    assert isinstance(client._transport, face)
+    transport = binding.Transport if cls is library.Client else binding.AsyncTransport
+    assert isinstance(client._transport, transport)
     assert client._transport.wrapped is main
     assert list(client._mounts) == mounts
     wrapped = [each for each in client._mounts.values() if each is not None]
@@ -306,7 +306,7 @@ def test_an_sdk_takes_its_own_client_wrapped(sdk: Any, http: Any, call: Callable
 # --- Stack -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_stack_gives_each_side_the_components_with_its_face() -> None:
+def test_a_stack_gives_each_side_the_components_with_its_side() -> None:
     stack = flexmw.Stack(Server(), Outer(), Client(), Both())
     assert TestClient(stack.wrap_app(APP)).get("/").json() == ["s"]
     with stack.wrap_client(httpx.Client()) as client:
@@ -314,18 +314,18 @@ def test_a_stack_gives_each_side_the_components_with_its_face() -> None:
         assert [each.name for each in transport.components] == ["outer", "client", "both"]
 
 
-def test_a_stack_without_the_needed_face_says_so() -> None:
+def test_a_stack_without_the_needed_side_says_so() -> None:
     with pytest.raises(
-        ConfigError, match=r"Stack = \['client'\]: expected at least one component with a server face \(`asgi`\)"
+        ConfigError, match=r"Stack = \['client'\]: expected at least one component with a server side \(`asgi`\)"
     ):
         flexmw.Stack(Client()).wrap_app(APP)
-    with pytest.raises(ConfigError, match=r"Stack = \['server'\]: expected at least one component with a client face"):
+    with pytest.raises(ConfigError, match=r"Stack = \['server'\]: expected at least one component with a client side"):
         flexmw.Stack(Server()).wrap_client(httpx.Client())
     with pytest.raises(ConfigError, match="at least one component"):
         flexmw.Stack().wrap_app(APP)
 
 
-def test_a_description_names_faces_and_options_and_masks_secrets() -> None:
+def test_a_description_names_sides_and_options_and_masks_secrets() -> None:
     stack = flexmw.Stack(Server(storage=["redis://:hunter2@a", {"url": "redis://:hunter2@b"}, None, 1.5, True]), Both())
     assert stack.describe() == [
         {

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from flexmw.testing.hostile import Answer, Exchange, Fault, fault
+from flexmw.testing.hostile import Exchange, Fault, Response, fault
 
 __all__ = ["McpServer"]
 
@@ -24,22 +24,22 @@ class McpServer(Fault):
     then: str
 
     def run(self, exchange: Exchange) -> None:
-        """Answer the handshake; hand the call of the tool to the fault."""
+        """Response the handshake; hand the call of the tool to the fault."""
         try:
             message: dict[str, Any] = exchange.request.json()
         except ValueError:  # the GET of the event stream, the DELETE of the session
-            Answer(405, executes=False).run(exchange)
+            Response(405, executes=False).run(exchange)
             return
         method, number = message.get("method"), message.get("id")
         if method == "tools/call":
             result = {"content": [{"type": "text", "text": "5"}], "isError": False}
             name = self.script.pop(0) if self.script else self.then
-            inner = fault(name) if name != "ok" else Answer(body={"jsonrpc": "2.0", "id": number, "result": result})
+            inner = fault(name) if name != "ok" else Response(body={"jsonrpc": "2.0", "id": number, "result": result})
             if not isinstance(inner, Fault):
                 raise TypeError(f"{name!r} is no fault of a request")
             inner.run(exchange)
         elif number is None:
-            Answer(202, body=b"", executes=False).run(exchange)
+            Response(202, body=b"", executes=False).run(exchange)
         elif method == "initialize":
             version = message["params"]["protocolVersion"]
             self._reply(exchange, number, {"protocolVersion": version, **_INITIALIZED})
@@ -49,8 +49,8 @@ class McpServer(Fault):
         else:
             unknown = {"code": -32601, "message": "Method not found"}
             body = json.dumps({"jsonrpc": "2.0", "id": number, "error": unknown}).encode()
-            Answer(body=body, headers=(("Content-Type", "application/json"),), executes=False).run(exchange)
+            Response(body=body, headers=(("Content-Type", "application/json"),), executes=False).run(exchange)
 
     @staticmethod
     def _reply(exchange: Exchange, number: int, result: dict[str, Any]) -> None:
-        Answer(body={"jsonrpc": "2.0", "id": number, "result": result}, executes=False).run(exchange)
+        Response(body={"jsonrpc": "2.0", "id": number, "result": result}, executes=False).run(exchange)

@@ -53,7 +53,7 @@ class Row:
 
     name: str
     request: str
-    answer: str
+    response: str
     state: str
     faults: list[str] = field(default_factory=list[str])
 
@@ -99,8 +99,8 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
         shown = [{name: getattr(row, name) for name in Row.__slots__} for row in rows]
         out.write(json.dumps({"url": arguments.url, "broken": broken, "rows": shown}, indent=2) + "\n")
     else:
-        cells = [(row.state, row.name, row.request, row.answer, "; ".join(row.faults)) for row in rows]
-        out.write(table(("", "probe", "request", "answer", ""), cells))
+        cells = [(row.state, row.name, row.request, row.response, "; ".join(row.faults)) for row in rows]
+        out.write(table(("", "probe", "request", "response", ""), cells))
     return 1 if broken else 0
 
 
@@ -129,8 +129,8 @@ def examine(url: str, *, key: str | None = None, timeout: float = 10.0) -> Itera
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             if probe is PROBES[0]:
-                raise ConfigError("check", url, f"a server that answers ({reason})") from error
-            fault = f"no answer: {type(error).__name__}: {reason}"
+                raise ConfigError("check", url, f"a server that responds ({reason})") from error
+            fault = f"no response: {type(error).__name__}: {reason}"
             yield Row(probe.name, f"{probe.method} {probe.path}", "", "broken", [fault])
             continue
         yield _row(probe, key, status, headers, body)

@@ -44,7 +44,7 @@ _OUTCOMES: Final[tuple[tuple[str, int | str, dict[str, str]], ...]] = (
     ("503 with Retry-After", 503, _WAIT),
     ("504", 504, {}),
     ("no connection", "ConnectError", {}),
-    ("answer lost", "ReadError", {}),
+    ("response lost", "ReadError", {}),
     ("read timeout", "ReadTimeout", {}),
 )
 """A label, the status of the response or the name of the exception, and the headers of the response."""
@@ -72,7 +72,7 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
             options = ", ".join(f"{name}={value!r}" for name, value in row["options"].items())
             out.write(f"  {row['name']}({options})\n")
     if errors:
-        out.write("\na bare error of the app is answered with\n")
+        out.write("\na bare error of the app becomes\n")
         out.write(table(("status", "becomes", "type", "code", "message"), _cells(errors)))
     if calls:
         out.write("\na call that meets this is\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -36,21 +37,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", help="only keys with this name")
     parser.add_argument("--json", action="store_true", help="the keys as JSON")
     parser.add_argument("--run", metavar="ID", help="free this key, so that the next request with it runs")
-    parser.add_argument("--answer", metavar="ID", help="give this key the response of --body and --status")
+    parser.add_argument("--response", metavar="ID", help="give this key the response of --body and --status")
+    parser.add_argument("--answer", metavar="ID", help=argparse.SUPPRESS)  # the old name of --response
     parser.add_argument("--body", metavar="JSON", default="{}", help="the body of the response that is given")
     parser.add_argument("--status", type=int, default=200, help="the status of the response that is given")
     parser.add_argument("--force", action="store_true", help="also resolve a key that runs or has a response")
 
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:
-    if arguments.run and arguments.answer:
-        raise ConfigError("flexmw keys", "--run and --answer", "one of the two")
-    outcome: Any = "run"
     if arguments.answer:
+        sys.stderr.write("flexmw keys: --answer is now --response\n")
+    responded_id = arguments.response or arguments.answer
+    if arguments.run and responded_id:
+        raise ConfigError("flexmw keys", "--run and --response", "one of the two")
+    outcome: Any = "run"
+    if responded_id:
         outcome = Given(body=_json(arguments.body), status=arguments.status)
     storage, prefix = _of_file(arguments.config) if arguments.storage is None else (arguments.storage, PREFIX)
     prefix = arguments.prefix or prefix
-    if key_id := arguments.run or arguments.answer:
+    if key_id := arguments.run or responded_id:
         _with_store(storage, lambda store: resolve(store, key_id, outcome, force=arguments.force))
         out.write("settled\n")
         return 0
@@ -107,7 +112,7 @@ def _with_store(storage: str | Store, function: Callable[[Store], Awaitable[Any]
         raise
     except Exception as error:
         reason = redact(f"{type(error).__name__}: {error}")
-        raise ConfigError("storage", mask(storage), f"a store that answers ({reason})") from error
+        raise ConfigError("storage", mask(storage), f"a store that responds ({reason})") from error
 
 
 def _json(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""Drain: read the rest of a request's body before a crash is answered, so that the response arrives.
+"""Drain: read the rest of a request's body before the response to a crash is sent, so that the response arrives.
 
 A server closes the connection of an app that has raised. Closing a connection with unread bytes is a reset, and the
 reset may overtake the response (RFC 9112 section 9.6).

@@ -77,7 +77,7 @@ class Given:
 
     def __post_init__(self) -> None:
         if not 200 <= self.status <= 599:
-            raise ConfigError("Given(status=...)", self.status, "the status of an answer, 200 to 599")
+            raise ConfigError("Given(status=...)", self.status, "the status of a response, 200 to 599")
 
 
 async def list_keys(
@@ -124,7 +124,7 @@ async def resolve(
     """
     async with _opened(storage) as store:
         if outcome != "run" and not isinstance(outcome, Given):
-            raise ConfigError("outcome", outcome, "'run' or a Given answer")
+            raise ConfigError("outcome", outcome, "'run' or a Given response")
         held = await store.load(id)
         record = None if held is None else _record(held)
         if held is None or record is None:

@@ -103,11 +103,11 @@ class ResponseNotStored(APIError):
     :param size: length of its body in bytes.
     """
 
-    row = _row(409, "idempotency_answer_not_kept", "The answer was too large to keep.")
+    row = _row(409, "idempotency_answer_not_kept", "The response was too large to keep.")
 
     def __init__(self, status: int, size: int) -> None:
         super().__init__(
-            f"This request was already carried out with status {status}; its answer of {size} bytes was too large to "
+            f"This request was already carried out with status {status}; its response of {size} bytes was too large to "
             "keep. It was not run again.",
             headers={**_STOP, "Idempotent-Replayed": "true"},
         )

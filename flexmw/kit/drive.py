@@ -64,7 +64,7 @@ def chain(components: Sequence[Sends], request: Request, observers: tuple[Observ
             response: Response | None = done.value
             if response is None:
                 yield from _discard(held)
-                raise ConfigError(f"{type(components[0]).__name__}.flow()", None, "to return an answer") from None
+                raise ConfigError(f"{type(components[0]).__name__}.flow()", None, "to return a response") from None
             if held != [response]:
                 yield from _discard([other for other in held if other is not response], response)
             return response

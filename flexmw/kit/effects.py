@@ -228,7 +228,7 @@ class Emit:
     """Emit an event to the observers further outward. Without an observer nothing happens.
 
     :param event: the name of the event, such as ``flexmw.retry.scheduled``.
-    :param details: what the observers are told.
+    :param details: what the observers get with the name.
     """
 
     event: str

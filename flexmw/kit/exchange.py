@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextvars import Token
-from dataclasses import dataclass
 from operator import itemgetter, methodcaller
 from types import TracebackType
 from typing import Any, Final, Self
 
 from flexmw.contract.exceptions import ErrorMapping, map_exception
 from flexmw.errors import APIError, raised
+from flexmw.kit.events import ERROR_DECIDED, ErrorOutcome, error_decided
 
 __all__ = ["KEY", "ErrorOutcome", "Exchange", "Header"]
 
@@ -29,25 +29,6 @@ Header = tuple[bytes, bytes]
 
 _NAME: Final[Callable[[Header], bytes]] = itemgetter(0)
 _LOWER: Final[Callable[[bytes], bytes]] = methodcaller("lower")
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorOutcome:
-    """The error that a request ended with: the facts that a span and a metric want.
-
-    :param status: the status of the response.
-    :param type: the error's type, of the contract.
-    :param code: the error's code, of the contract.
-    :param source: who made the error: ``passthrough``, ``http_exception``, ``unhandled_exception``, ``validation``,
-        ``foreign_body``, ``rate_limiting`` or ``idempotency``.
-    :param exception: the exception that the app raised, if it raised one.
-    """
-
-    status: int
-    type: str | None = None
-    code: str | None = None
-    source: str = "passthrough"
-    exception: BaseException | None = None
 
 
 Observer = Callable[[str, Mapping[str, Any]], None]
@@ -105,7 +86,7 @@ class Exchange:
     def enveloped(self) -> bool:
         """True while the app of an Envelope runs: the Envelope sends the error response to whatever the app raises.
 
-        A component that needs the answer after its own app is done reads it when the request comes in; an Envelope
+        A component that needs this value after its own app is done reads it when the request comes in; an Envelope
         further inward would count otherwise.
         """
         return bool(self._tokens)
@@ -128,10 +109,11 @@ class Exchange:
     def set_error(self, outcome: ErrorOutcome) -> None:
         """Record the error that the request ends with, as early as it is known: before the framework's span ends.
 
-        Observers get the event ``flexmw.answer`` with the outcome as ``answer``.
+        Observers get the event ``flexmw.error.decided``.
         """
         self.error_outcome = outcome
-        self.emit("flexmw.answer", {"answer": outcome})
+        if self.observers:
+            self.emit(ERROR_DECIDED, error_decided(outcome))
 
     def complete(self, headers: Iterable[Header]) -> list[Header]:
         """The headers of a response, and those of the exchange whose names the response lacks."""

@@ -30,7 +30,7 @@ def check_fit(owner: str, components: Sequence[Any], transport: Any, default: ty
     """
     for component in components:
         if isinstance(component, type) or not hasattr(component, "flow"):
-            raise ConfigError(f"{owner}(*components)", component, "objects with a client face: a `flow` method")
+            raise ConfigError(f"{owner}(*components)", component, "objects with a client side: a `flow` method")
     bases = _bases(type(transport))
     if bases and not bases & _bases(default):
         usual = f"{default.__module__.partition('.')[0]}.{default.__name__}()"

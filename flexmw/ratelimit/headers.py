@@ -11,6 +11,7 @@ from flexmw.contract import HeaderStyle, Quota, render
 from flexmw.errors import APIError, RateLimitExceeded, SubsystemOffline
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.clock import Clock
+from flexmw.kit.events import RateLimitDecided, RateLimitStoreFailed
 from flexmw.kit.exchange import Exchange, Header
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult
 
@@ -119,20 +120,17 @@ class Reporter:
         """Emit the events of one decision."""
         result_name = self._result(result, degraded)
         if error is not None:
-            exchange.emit(
-                "flexmw.rate_limiting.storage_failed", {"exception": error, "policy": policy, "result": result_name}
-            )
-        exchange.emit(
-            "flexmw.rate_limiting.decided",
-            {
-                "result": result_name,
-                "policy": policy,
-                "degraded": degraded,
-                "duration": duration,
-                "error_type": None if error is None else type(error).__qualname__,
-                "shadow": self._shadow,
-            },
-        )
+            failed: RateLimitStoreFailed = {"exception": error, "policy": policy, "result": result_name}
+            exchange.emit("flexmw.rate_limiting.storage_failed", failed)
+        decided: RateLimitDecided = {
+            "result": result_name,
+            "policy": policy,
+            "degraded": degraded,
+            "duration": duration,
+            "error_type": None if error is None else type(error).__qualname__,
+            "shadow": self._shadow,
+        }
+        exchange.emit("flexmw.rate_limiting.decided", decided)
 
     def refusal(self, result: LimitResult | None, retry_in: float) -> APIError | None:
         """The error for a request that may not pass; ``None`` if it may.

@@ -40,7 +40,7 @@ class RequestTelemetry:
     response starts, < 500      ``status``                       facts and error outcome, if a span records
     response starts, >= 500     ``status``, candidate exception  the same; status ERROR; ``error.type``, except on the
                                                                  SERVER span of an instrument
-    ``flexmw.answer``           ``error_outcome``                facts and error outcome
+    ``flexmw.error.decided``    ``error_outcome``                facts and error outcome
     ``flexmw.stream.began``,    ``is_stream``                    ``flexmw.response.outcome`` = ``failed``, in advance:
     body, and more to come                                       if the app raises, its span ends before this is known
     last body                   ``is_complete``                  the outcome of a stream; the candidate exception
@@ -80,7 +80,7 @@ class RequestTelemetry:
         self._receive, self._send = receive, send
         self.exchange = exchange = Exchange.of(scope)
         exchange.subscribe(self.on_event)
-        # An Envelope further out answers an exception of the app; it does not treat one of a websocket as a response.
+        # An Envelope further out sends the response to an exception of the app, but not to one of a websocket.
         self._map_exception = exchange.map_exception if exchange.enveloped and scope["type"] == "http" else None
         self.spans = SpanWriter(settings, None if own_span is None else own_span.span)
         self.exceptions = ExceptionRecorder(settings, scope)
@@ -121,8 +121,8 @@ class RequestTelemetry:
     def on_event(self, event: str, details: Mapping[str, Any]) -> None:
         """Observe an event of a component further inward."""
         match event:
-            case "flexmw.answer":
-                self.error_outcome = outcome = details["answer"]
+            case "flexmw.error.decided":
+                self.error_outcome = outcome = details["outcome"]
                 if outcome.status >= 500 or self.status is not None:
                     self._find_candidate(outcome.exception)
                 self._write_known()
@@ -209,7 +209,7 @@ class RequestTelemetry:
         complete = self.is_complete or (error is None and self.scope["type"] == "websocket")
         how = "complete" if complete else ending(error, complete=False, disconnected=self.is_disconnected)
         if self._map_exception is not None and self.error_outcome is None and isinstance(error, Exception):
-            self._answered_outside(error)
+            self._error_decided_outside(error)
         facts, spans, exceptions = self.exchange.facts, self.spans, self.exceptions
         known = self.error_outcome is not None or bool(facts)
         if error is not None or not complete or (known and spans.is_news(facts, self.error_outcome)):
@@ -234,8 +234,8 @@ class RequestTelemetry:
             exceptions.fastapi.set_hook(None)
         self.exchange.unsubscribe(self.on_event)
 
-    def _answered_outside(self, error: Exception) -> None:
-        """Note how an Envelope further out will answer, after the span of an instrument in between has closed."""
+    def _error_decided_outside(self, error: Exception) -> None:
+        """Note the error that an Envelope further out will send. The span of an instrument in between has closed."""
         if self._map_exception is not None:
             mapping = self._map_exception(error)
             self.error_outcome = ErrorOutcome(

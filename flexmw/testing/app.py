@@ -24,7 +24,7 @@ from typing import Any, Final
 import anyio
 
 from flexmw.testing.checks import PATIENCE, Check, Headers, Wrap
-from flexmw.testing.declared import declaration, report, require_side, watch
+from flexmw.testing.declared import blocking_calls, declaration, report, require_side
 from flexmw.testing.response_checks import header_forms, latency, plain, raise_after, raise_before, streaming
 from flexmw.testing.scope_checks import (
     cancelled,
@@ -57,7 +57,7 @@ def check_app(component: Any, *, headers: Mapping[str, str] | None = None, backe
     faults = list(declaration(component))
 
     def run() -> None:
-        with watch() as blocking:
+        with blocking_calls() as blocking:
             anyio.run(_all, component.asgi, sent, faults, backend=backend)
         if "time.sleep" in blocking:
             faults.append("blocks: it calls time.sleep in the event loop; use `await anyio.sleep()`")

@@ -17,7 +17,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.component import API, OLDEST_API, Order
 from flexmw.registry import BUILT_IN
 
-__all__ = ["declaration", "report", "require_side", "watch"]
+__all__ = ["blocking_calls", "declaration", "report", "require_side"]
 
 _BLOCKING: Final = {
     ("time", "sleep"): "time.sleep",
@@ -54,7 +54,7 @@ def require_side(component: Any, method: str, side: str) -> None:
     if isinstance(component, type):
         raise ConfigError("component", component, f"an object: {component.__name__}(...)")
     if not callable(getattr(component, method, None)):
-        raise ConfigError("component", component, f"a component with a {side} face: a method `{method}`")
+        raise ConfigError("component", component, f"a component with a {side} side: a method `{method}`")
 
 
 def report(component: Any, faults: Iterable[str]) -> None:
@@ -66,7 +66,7 @@ def report(component: Any, faults: Iterable[str]) -> None:
 
 
 @contextmanager
-def watch() -> Generator[list[str]]:
+def blocking_calls() -> Generator[list[str]]:
     """Collect the calls in this thread that would block an event loop, while the block runs."""
     calls: list[str] = []
     before = sys.getprofile()

@@ -18,7 +18,7 @@ from typing import Any, Final
 from flexmw.errors import ConfigError
 from flexmw.kit.effects import Emit, RunBlocking, Send, Sleep
 from flexmw.testing.clock import FakeClock
-from flexmw.testing.declared import declaration, report, require_side, watch
+from flexmw.testing.declared import blocking_calls, declaration, report, require_side
 from flexmw.testing.played import MAX_EFFECTS, Played, fresh, play, request_of, response_of, result_of
 from flexmw.testing.transports import compare
 
@@ -53,7 +53,7 @@ def check_flow(component: Any) -> None:
 
     if not hasattr(component, "around"):
         for library in libraries:
-            with watch() as blocking:
+            with blocking_calls() as blocking:
                 faults += _play_all(make, library)
             faults += [f"blocks: flow() calls {call}; yield flexmw.Sleep or flexmw.Send instead" for call in blocking]
     if not faults:
@@ -79,7 +79,7 @@ def _good_response(make: Make, library: Any) -> list[str]:
         played = play(make(), [200], request_of(library, method))
         faults += played.faults or _returned(played)
         if not played.faults and played.count(Send) != 1:
-            faults.append(f"a {method} that is answered with 200 was sent {played.count(Send)} times")
+            faults.append(f"a {method} that got a 200 was sent {played.count(Send)} times")
     return faults
 
 
@@ -102,7 +102,7 @@ def _transport_errors(make: Make, library: Any) -> list[str]:
         if played.faults:
             faults += played.faults
         elif played.error is None:
-            faults.append(f"a transport that always raises {name} ended with the answer {played.answer!r}")
+            faults.append(f"a transport that always raises {name} ended with the response {played.response!r}")
         elif not _is_from(played.error, error):
             faults.append(
                 f"{name} of the transport became an unrelated {played.error!r}; raise it, or raise ... from it"
@@ -112,7 +112,7 @@ def _transport_errors(make: Make, library: Any) -> list[str]:
 
 def _one_execution(make: Make, library: Any) -> list[str]:
     faults: list[str] = []
-    for outcome in (500, library.ReadTimeout("no answer"), library.ReadError("lost")):
+    for outcome in (500, library.ReadTimeout("no response"), library.ReadError("lost")):
         played = play(make(), [outcome], request_of(library, "POST"))
         if (sent := played.count(Send)) > 1:
             cause = outcome if isinstance(outcome, int) else type(outcome).__name__
@@ -163,7 +163,9 @@ def _interleaved(make: Make, library: Any) -> list[str]:
             effect = flows[place].send(outcome)
         except StopIteration as done:
             if done.value is not responses[place]:
-                faults.append("with two calls at once, one got the other's answer: keep state in the flow, not on self")
+                faults.append(
+                    "with two calls at once, one got the other's response: keep state in the flow, not on self"
+                )
         else:
             waiting.append((place, result_of(effect)))
     return faults
@@ -185,10 +187,10 @@ def _returned(played: Played) -> list[str]:
     """Faults of the returned response: the transport did not give it, or the flow had discarded it."""
     if played.error is not None:
         return []
-    if not any(played.answer is response for response in played.responses):
-        return [f"the flow returned {played.answer!r}, not an answer that it was given"]
-    if any(played.answer is response for response in played.discarded):
-        return ["the answer that it returned was discarded before"]
+    if not any(played.response is response for response in played.responses):
+        return [f"the flow returned {played.response!r}, not a response that it was given"]
+    if any(played.response is response for response in played.discarded):
+        return ["the response that it returned was discarded before"]
     return []
 
 
@@ -208,8 +210,8 @@ def _last_send(played: Played, number: int) -> int:
 
 
 FLOW_CHECKS: Final[Mapping[str, Check]] = {
-    "good answer": _good_response,
-    "error answers": _error_responses,
+    "good response": _good_response,
+    "error responses": _error_responses,
     "transport errors": _transport_errors,
     "one execution": _one_execution,
     "cancellation": _cancellation,

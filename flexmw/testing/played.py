@@ -2,7 +2,7 @@
 
 >>> import flexmw, httpx
 >>> played = play(flexmw.Retry(), [503, 200], httpx.Request("GET", "https://api.test/"))
->>> played.answer.status_code, played.count(flexmw.Send), played.count(flexmw.Sleep)
+>>> played.response.status_code, played.count(flexmw.Send), played.count(flexmw.Sleep)
 (200, 2, 1)
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextvars import copy_context
@@ -47,16 +48,22 @@ class Endless(Exception):
 class Played:
     """What a flow did.
 
-    ``effects`` are its effects in order, ``responses`` the responses that it was given, ``answer`` is the response
+    ``effects`` are its effects in order, ``responses`` the responses that it was given, ``response`` the one
     that it returned, ``error`` the exception that it raised, and ``faults`` are sentences about the rules that it
     broke.
     """
 
     effects: list[Any] = field(default_factory=list[Any])
     responses: list[Any] = field(default_factory=list[Any])
-    answer: Any = None
+    response: Any = None
     error: BaseException | None = None
     faults: list[str] = field(default_factory=list[str])
+
+    @property
+    def answer(self) -> Any:
+        """The old name of ``response``."""
+        warnings.warn("Played.answer is now Played.response", DeprecationWarning, stacklevel=2)
+        return self.response
 
     def count(self, kind: type) -> int:
         """Return the number of effects of one class."""
@@ -105,7 +112,7 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
         try:
             effect = step(outcome)
         except StopIteration as done:
-            played.answer = done.value
+            played.response = done.value
             return played
         except BaseException as error:
             played.error = error

@@ -22,10 +22,10 @@ async def plain(wrap: Wrap, headers: Headers) -> list[str]:
     visit = await visited(wrap, fine, headers)
     faults = list(grammar(visit.sent))
     if visit.starts and not visit.complete:
-        faults.append("the answer was not completed")
+        faults.append("the response was not completed")
     if (visit.status, visit.body, visit.error) != (200, b"fine", None):
         faults.append(
-            f"a plain GET that the app answers with 200 'fine' ended as {visit.status} {visit.body[:200]!r} "
+            f"a plain GET to which the app responds 200 'fine' ended as {visit.status} {visit.body[:200]!r} "
             f"(raised: {visit.error!r}); give it options, or check_app headers=, that let it through"
         )
     return faults
@@ -100,9 +100,9 @@ async def raise_before(wrap: Wrap, headers: Headers) -> list[str]:
     visit = await visited(wrap, app, headers)
     faults = list(grammar(visit.sent))
     if visit.error is None and not visit.starts:
-        faults.append("an exception of the app was swallowed, and nobody was answered")
+        faults.append("an exception of the app was swallowed, and no response was sent")
     elif visit.starts and not visit.complete:
-        faults.append("it began an answer to an exception of the app and did not complete it")
+        faults.append("it began a response to an exception of the app and did not complete it")
     return faults
 
 
@@ -117,7 +117,7 @@ async def raise_after(wrap: Wrap, headers: Headers) -> list[str]:
     if not isinstance(visit.error, Boom):
         faults.append(
             "an exception that the app raised after the start did not reach the server "
-            f"(raised: {visit.error!r}): a broken answer then looks whole"
+            f"(raised: {visit.error!r}): a broken response then looks whole"
         )
     return faults
 

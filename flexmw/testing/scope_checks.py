@@ -95,7 +95,7 @@ async def interleaved(wrap: Wrap, headers: Headers) -> list[str]:
         marks = [value for name, value in visit.headers if name == b"x-visit"]
         if (visit.status, marks, visit.body, visit.error) != (statuses[me], [me], me + b".", None):
             faults.append(
-                f"of two requests at once, one was answered {visit.status} {visit.body!r} instead of "
+                f"of two requests at once, one got {visit.status} {visit.body!r} instead of "
                 f"{statuses[me]} {me + b'.'!r} (raised: {visit.error!r}): "
                 "keep per-request state in the call, not on self"
             )
@@ -135,7 +135,7 @@ async def cancelled(wrap: Wrap, headers: Headers) -> list[str]:
         tasks.start_soon(serve)
         await inside.wait()
         tasks.cancel_scope.cancel()
-    faults = [] if seen else ["the app was not told that its task was cancelled"]
+    faults = [] if seen else ["the cancellation of the task did not reach the app"]
     if outcome:
         faults.append(f"the cancellation was swallowed: the call {outcome[0]}")
     if visit.sent:
@@ -153,15 +153,15 @@ async def disconnect(wrap: Wrap, headers: Headers) -> list[str]:
     visit = Visit(http_scope(headers=headers))
     visit.leave()
     await visit.run(wrap(app))
-    return [] if seen == ["http.disconnect"] else [f"the app was told {seen} when its client had left"]
+    return [] if seen == ["http.disconnect"] else [f"the app received {seen} when its client had left"]
 
 
 async def lifespan(wrap: Wrap, headers: Headers) -> list[str]:
-    told: list[str] = []
+    received: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for stage in ("startup", "shutdown"):
-            told.append((await receive())["type"])
+            received.append((await receive())["type"])
             await send({"type": f"lifespan.{stage}.complete"})
 
     scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
@@ -170,22 +170,22 @@ async def lifespan(wrap: Wrap, headers: Headers) -> list[str]:
     await visit.run(wrap(app))
     sent = [message["type"] for message in visit.sent]
     faults: list[str] = []
-    if told != ["lifespan.startup", "lifespan.shutdown"] or sent != [f"{each}.complete" for each in told]:
-        faults.append(f"the app was told {told} and the server {sent} (raised: {visit.error!r}); pass lifespan on")
+    if received != ["lifespan.startup", "lifespan.shutdown"] or sent != [f"{each}.complete" for each in received]:
+        faults.append(f"the app received {received} and the server {sent} (raised: {visit.error!r}); pass lifespan on")
     if scope != before:
         faults.append("the scope of the lifespan was changed")
     return faults
 
 
 async def websocket(wrap: Wrap, headers: Headers) -> list[str]:
-    heard: list[Message] = []
+    received: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        heard.append(await receive())
+        received.append(await receive())
         await send({"type": "websocket.accept", "subprotocol": "chat"})
-        heard.append(await receive())
+        received.append(await receive())
         await send({"type": "websocket.send", "text": "pong"})
-        heard.append(await receive())
+        received.append(await receive())
 
     incoming: list[Message] = [
         {"type": "websocket.connect"},
@@ -199,8 +199,8 @@ async def websocket(wrap: Wrap, headers: Headers) -> list[str]:
         {"type": "websocket.accept", "subprotocol": "chat"},
         {"type": "websocket.send", "text": "pong"},
     ]
-    if heard != incoming or sent != expected:
-        return [f"the app heard {heard} and the client {sent} (raised: {visit.error!r})"]
+    if received != incoming or sent != expected:
+        return [f"the app received {received} and the client {sent} (raised: {visit.error!r})"]
     return []
 
 

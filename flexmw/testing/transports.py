@@ -49,7 +49,7 @@ def compare(component: Any, libraries: Sequence[Any]) -> list[str]:
                     faults.append(f"{label}: one POST was executed {server.executions} times on {script[0]}")
         if len(set(seen.values())) > 1:
             each = "; ".join(f"{label} {result}" for label, result in seen.items())
-            faults.append(f"{method} answered with {', '.join(script)} ends differently: {each}")
+            faults.append(f"{method} with the responses {', '.join(script)} ends differently: {each}")
     return faults
 
 

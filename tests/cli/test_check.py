@@ -96,7 +96,7 @@ def test_a_server_that_breaks_off_is_broken_and_not_the_end() -> None:
     with HostileServer(["404", "garbage"], then="rst") as server:
         rows = list(examine(server.url, timeout=5.0))
     assert [row.state for row in rows[1:]] == ["broken"] * (len(PROBES) - 1)
-    assert rows[1].faults[0].startswith("no answer: ")
+    assert rows[1].faults[0].startswith("no response: ")
 
 
 def test_nobody_there_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:

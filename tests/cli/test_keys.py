@@ -55,7 +55,7 @@ def test_a_table_is_for_people(storage: str, capsys: pytest.CaptureFixture[str])
     assert row.split()[:4] == ["done", "POST", "/flexmw-check", "order-1"]
 
 
-def test_a_key_that_has_an_answer_is_only_freed_by_force(
+def test_a_key_that_has_a_response_is_only_freed_by_force(
     storage: str, listed: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (key,) = listed("--state", "done")
@@ -66,11 +66,16 @@ def test_a_key_that_has_an_answer_is_only_freed_by_force(
     assert listed("--state", "done") == []
 
 
-def test_an_answer_can_be_given(storage: str, listed: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "said"), [("--response", ""), ("--answer", "flexmw keys: --answer is now --response\n")]
+)
+def test_a_response_can_be_given(
+    storage: str, listed: Callable[..., Any], capsys: pytest.CaptureFixture[str], option: str, said: str
+) -> None:
     (key,) = listed("--state", "done")
-    given = ["--answer", key["id"], "--body", '{"id": 7}', "--status", "202", "--force"]
+    given = [option, key["id"], "--body", '{"id": 7}', "--status", "202", "--force"]
     assert main(["keys", "--storage", storage, *given]) == 0
-    capsys.readouterr()
+    assert capsys.readouterr().err == said
     assert [each["status"] for each in listed("--state", "done")] == [202]
     visit = Visit(http_scope("POST", [(b"idempotency-key", b"order-1")]))
     anyio.run(visit.run, flexmw.wrap_app(works, flexmw.Idempotency(storage=storage)))
@@ -89,9 +94,9 @@ def test_the_store_can_come_from_the_file(storage: str, tmp_path: Path, capsys: 
     [
         ([], "--storage URL, or a file"),
         (["--storage", "ftp://x"], "ftp://x"),
-        (["--run", "a", "--answer", "b"], "one of the two"),
-        (["--storage", "memory://", "--answer", "a", "--body", "{"], "valid JSON"),
-        (["--storage", "memory://", "--answer", "a", "--status", "999"], "the status of an answer"),
+        (["--run", "a", "--response", "b"], "one of the two"),
+        (["--storage", "memory://", "--response", "a", "--body", "{"], "valid JSON"),
+        (["--storage", "memory://", "--response", "a", "--status", "999"], "the status of a response"),
         (["--storage", "memory://"], "sqlite or redis"),
     ],
 )
@@ -121,14 +126,14 @@ def test_a_file_that_is_not_there_is_named_and_not_made(tmp_path: Path, capsys: 
     assert not path.exists()
 
 
-def test_a_store_that_does_not_answer_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_that_does_not_respond_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"redis://user:hunter2@127.0.0.1:{taken.getsockname()[1]}"
         assert main(["keys", "--storage", url]) == 2
         assert main(["keys", "--storage", url, "--run", "a"]) == 2
     said = capsys.readouterr().err
-    assert said.count("expected a store that answers (ConnectionError") == 2
+    assert said.count("expected a store that responds (ConnectionError") == 2
     assert "hunter2" not in said
 
 

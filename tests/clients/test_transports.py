@@ -18,7 +18,7 @@ from flexmw.kit.clock import SYSTEM
 from flexmw.kit.effects import Discard, Follow, Send, Sleep
 from flexmw.kit.transport import DRAIN_BYTES, DRAIN_SECONDS, components_of, copy_request
 from flexmw.testing import FakeClock, HostileServer
-from flexmw.testing.hostile.answer import Answer
+from flexmw.testing.hostile.response import Response
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Kind:
 
 
 class Client:
-    """A client of any kind, behind one async face; the blocking ones run in a thread."""
+    """A client of any kind, behind one async interface; the blocking ones run in a thread."""
 
     def __init__(self, kind: Kind, client: Any) -> None:
         self.kind, self.client = kind, client
@@ -169,8 +169,8 @@ async def test_a_transport_is_its_library_s_own_kind(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("wrong", [object(), None, type(part(plain))], ids=["object", "none", "class"])
-async def test_what_has_no_client_face_is_refused(kind: Kind, wrong: Any) -> None:
-    with pytest.raises(ConfigError, match=r"Transport\(\*components\) = .*: expected objects with a client face"):
+async def test_what_has_no_client_side_is_refused(kind: Kind, wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Transport\(\*components\) = .*: expected objects with a client side"):
         kind.transport_class(wrong)
 
 
@@ -283,7 +283,7 @@ async def test_an_unknown_effect_is_a_clear_error_and_the_answer_is_not_leaked(k
 
 @pytest.mark.parametrize("size", [0, 200, DRAIN_BYTES])
 async def test_a_small_discarded_body_is_read_and_its_connection_used_again(kind: Kind, size: int) -> None:
-    with HostileServer([Answer(503, body=b"x" * size), "ok"]) as server:
+    with HostileServer([Response(503, body=b"x" * size), "ok"]) as server:
         async with kind.client(second) as client:
             assert (await client.get(server.url)).status_code == 200
         assert (server.connections, len(server.requests)) == (1, 2)
@@ -469,7 +469,7 @@ async def test_a_body_that_breaks_ends_with_the_error_that_the_caller_gets(kind:
 @pytest.mark.parametrize("begin", [False, True])
 async def test_a_body_that_is_closed_early_says_so_once(kind: Kind, begin: bool) -> None:
     ends: list[Any] = []
-    with HostileServer(Answer(200, body=b"x" * 200_000)) as server:
+    with HostileServer(Response(200, body=b"x" * 200_000)) as server:
         async with kind.client(following(ends), limits=kind.library.Limits(max_connections=1)) as client:
             for _ in range(2):
                 response = await client.open(server.url, timeout=2.0)

@@ -169,7 +169,7 @@ MODES = [
     Mode(number=45, what="wrong content-length", path="/wrong-length", status=400, says="Repaired.", sdk="BadRequestError"),
     Mode(number=46, what="error start, then exception", path="/start-then-crash", status=400, code="invalid_request", sdk="BadRequestError"),
     Mode(number=47, what="two starts", path="/two-starts", status=400, says="The first.", sdk="BadRequestError"),
-    Mode(number=48, what="no answer at all", path="/silent", status=500, code="internal_error", sdk="InternalServerError"),
+    Mode(number=48, what="no response at all", path="/silent", status=500, code="internal_error", sdk="InternalServerError"),
     Mode(number=49, what="no content-type", path="/no-type", status=400, says="Sniffed.", sdk="BadRequestError"),
     Mode(number=50, what="status 600", path="/status-600", status=500, sdk="InternalServerError"),
     Mode(

@@ -51,9 +51,9 @@ SOCKETS = [
 
 WITHOUT = [
     (14, "debug pages", "replaced, unless `debug=True`"),
-    (25, "cancellation", "never caught, never answered"),
+    (25, "cancellation", "never caught, never turned into a response"),
     (26, "the client leaves while its request is read", "nothing is sent, nothing is raised"),
-    (56, "bytes that are no HTTP", "answered by the server itself; no ASGI app can change it"),
+    (56, "bytes that are no HTTP", "handled by the server itself; no ASGI app can change it"),
     (60, "`pathsend` on an error", "the file is not sent, the error is"),
     (62, "lifespan", "not touched"),
 ]
@@ -63,18 +63,18 @@ INSTALL = """
 ## Two ways to install it
 
 `app = flexmw.wrap_app(app)` puts the Envelope outside everything, and reaches all of the rows below: also what other
-middleware, mounted apps and the router answer. Starlette and FastAPI answer crashes outside all of an app's middleware;
-the Envelope sends that answer through the `CORSMiddleware` of the app, so that a browser can read it.
+middleware, mounted apps and the router send. Starlette and FastAPI handle crashes outside all of an app's middleware;
+the Envelope sends its response through the `CORSMiddleware` of the app, so that a browser can read it.
 
 `app.add_middleware(flexmw.Envelope().asgi)` puts it where the host's own middleware is. It misses what middleware
-further outside answers (an untrusted host, a refused preflight, a body limit), and, where the host has a handler of its
+further outside sends (an untrusted host, a refused preflight, a body limit), and, where the host has a handler of its
 own for `Exception` or 500, it leaves crashes to that handler.
 
-Neither changes what a server answers by itself: bytes that are no HTTP, a full connection queue.
+Neither changes what a server sends by itself: bytes that are no HTTP, a full connection queue.
 
-Litestar, Quart, Django, Falcon and BlackSheep do not raise what they have answered. There a raised kind
-(`flexmw.APIError`) is remembered for its request and answers for a response of its own status, and for a bare 500; the
-host's log still shows it as the host sees fit.
+Litestar, Quart, Django, Falcon and BlackSheep do not raise an exception that they have handled. There a raised kind
+(`flexmw.APIError`) is remembered for its request, and takes the place of a response of its own status or of a bare 500;
+the host's log still shows it as the host sees fit.
 """.splitlines()
 
 
@@ -96,7 +96,7 @@ def _head() -> Iterator[str]:
     yield "# What becomes of every error"
     yield ""
     yield "Written by `python -m tests.envelope.table`, which runs every row over real sockets under uvicorn; the tests"
-    yield "fail when this page and a run of it differ. A cell is the status and the `code` of the answer, which is in"
+    yield "fail when this page and a run of it differ. A cell is the status and the `code` of the response, which is in"
     yield "the contract's shape unless the cell says otherwise. The last column is what the openai SDK"
     yield "raises."
     yield from INSTALL
@@ -110,7 +110,7 @@ def _modes(urls: dict[str, str]) -> Iterator[str]:
 def _whole(urls: dict[str, str], client: openai.OpenAI) -> Iterator[str]:
     yield from (
         "",
-        "## Whole answers",
+        "## Whole responses",
         "",
         "| # | failure | Starlette | FastAPI | openai SDK |",
         "|---|---|---|---|---|",
@@ -181,7 +181,7 @@ def _socket(url: str) -> str:
 
 
 def _without() -> Iterator[str]:
-    yield from ("", "## Not seen in an answer", "", "| # | failure | what happens |", "|---|---|---|")
+    yield from ("", "## Not seen in a response", "", "| # | failure | what happens |", "|---|---|---|")
     yield from (f"| {number} | {what} | {happens} |" for number, what, happens in WITHOUT)
 
 

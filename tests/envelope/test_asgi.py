@@ -333,7 +333,7 @@ async def test_the_exchange_learns_how_a_request_was_answered() -> None:
     learnt: list[ErrorOutcome] = []
 
     async def outer(scope: Any, receive: Any, send: Any) -> None:
-        Exchange.of(scope).subscribe(lambda event, details: learnt.append(details["answer"]))
+        Exchange.of(scope).subscribe(lambda event, details: learnt.append(details["outcome"]))
         await ENVELOPE.asgi(scripted(then=crash))(scope, receive, send)
 
     crash = ValueError("x")
@@ -348,7 +348,7 @@ async def test_an_error_that_another_component_has_settled_stays_as_it_is() -> N
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         exchange = Exchange.of(scope)
         exchange.set_error(ErrorOutcome(429, "rate_limit_error", "rate_limit_exceeded", "rate_limiting"))
-        exchange.subscribe(lambda event, details: told.append(details["answer"]))
+        exchange.subscribe(lambda event, details: told.append(details["outcome"]))
         await scripted(start(429), body(written))(scope, receive, send)
 
     seen = await call(ENVELOPE.asgi(inner))

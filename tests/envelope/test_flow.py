@@ -1,4 +1,4 @@
-"""The client face: foreign errors of an upstream, over real sockets, through httpx and httpx2, blocking and async."""
+"""The client side: foreign errors of an upstream, over real sockets, through httpx and httpx2, blocking and async."""
 
 from __future__ import annotations
 

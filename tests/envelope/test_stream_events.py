@@ -63,7 +63,7 @@ async def test_a_stream_that_breaks_has_begun_and_not_ended() -> None:
 
     events: list[str] = []
     seen = await call(flexmw.Envelope().asgi(host))
-    assert events == [BEGAN, "flexmw.answer"]
+    assert events == [BEGAN, "flexmw.error.decided"]
     assert seen.body.startswith(EVENT + b'data: {"error":')
 
 
@@ -91,7 +91,7 @@ async def test_a_host_that_ends_a_stream_while_it_is_being_stopped_has_not_ended
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     seen = await call(flexmw.Envelope().asgi(host))
-    assert events == [BEGAN, "flexmw.answer"]
+    assert events == [BEGAN, "flexmw.error.decided"]
     assert b'"code":"internal_error"' in seen.body
     assert seen.ended
 

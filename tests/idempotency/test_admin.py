@@ -95,7 +95,7 @@ async def test_what_cannot_be_settled_is_named() -> None:
     assert await resolve(store, known.id, "run", force=True) is None
     with pytest.raises(ConfigError, match="the id of a key in this store"):
         await resolve(store, known.id, "run")
-    with pytest.raises(ConfigError, match="'run' or a Given answer"):
+    with pytest.raises(ConfigError, match="'run' or a Given response"):
         await resolve(store, known.id, "forget")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="one of running, done, unknown, open"):
         await list_keys(store, states=("gone",))  # type: ignore[arg-type]
@@ -130,5 +130,5 @@ async def test_a_storage_url_serves_as_well_as_a_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [0, 199, 600, 999])
 def test_a_response_has_a_status_that_a_server_can_send(status: int) -> None:
-    with pytest.raises(ConfigError, match=rf"Given\(status=\.\.\.\) = {status}: expected the status of an answer"):
+    with pytest.raises(ConfigError, match=rf"Given\(status=\.\.\.\) = {status}: expected the status of a response"):
         Given(status=status, body={})

@@ -61,8 +61,8 @@ def test_every_listener_hears_every_event_in_order() -> None:
     assert heard == [
         ("a", "one", {"n": 1}),
         ("b", "one", {"n": 1}),
-        ("a", "flexmw.answer", {"answer": answer}),
-        ("b", "flexmw.answer", {"answer": answer}),
+        ("a", "flexmw.error.decided", {"outcome": answer}),
+        ("b", "flexmw.error.decided", {"outcome": answer}),
     ]
 
 

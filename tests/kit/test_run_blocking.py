@@ -92,5 +92,5 @@ def test_a_flow_that_is_played_gets_its_outcome_too(function: Callable[[], Any],
     component = Calls(function)
     played = play(component, [200], httpx.Request("GET", "https://api.test/"))
     assert played.faults == []
-    assert played.answer.status_code == 200
+    assert played.response.status_code == 200
     assert isinstance(component.outcomes[0], kind)

@@ -336,7 +336,7 @@ async def test_facts_and_events_say_what_telemetry_wants_and_never_the_key(
     decided = [details for event, details in seen if event == "flexmw.rate_limiting.decided"]
     assert [details["result"] for details in decided] == ["acquired", "rejected"]
     assert all(details["duration"] >= 0 and details["policy"] == "1/minute" for details in decided)
-    settled = [details["answer"] for event, details in seen if event == "flexmw.answer"]
+    settled = [details["outcome"] for event, details in seen if event == "flexmw.error.decided"]
     assert [(each.status, each.code, each.source) for each in settled] == [
         (429, "rate_limit_exceeded", "rate_limiting")
     ]

@@ -68,6 +68,6 @@ def test_a_wait_that_the_server_names_costs_nothing_and_any_other_does() -> None
     request: Any = httpx.Request("POST", "http://test")
     named = httpx.Response(429, headers={"retry-after": "1"}, json={})
     for _ in range(5):
-        assert play(policy, [named, 200], request).answer.status_code == 200
-    assert play(policy, [429, 200], request).answer.status_code == 200
-    assert play(policy, [429, 200], request).answer.status_code == 429
+        assert play(policy, [named, 200], request).response.status_code == 200
+    assert play(policy, [429, 200], request).response.status_code == 200
+    assert play(policy, [429, 200], request).response.status_code == 429

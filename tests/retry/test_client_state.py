@@ -15,7 +15,7 @@ import pytest
 
 import flexmw
 from flexmw.testing import FakeClock, HostileServer, play
-from flexmw.testing.hostile import Answer, Exchange, Fault
+from flexmw.testing.hostile import Exchange, Fault, Response
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
 
@@ -28,7 +28,7 @@ BUSY = (("Retry-After", "1"), ("Content-Type", "application/json"))
 def test_cookies_of_a_response_that_is_given_up_go_into_the_jar_and_out_with_the_next_attempt(wire: Wire) -> None:
     clock = FakeClock()
     headers = (*BUSY, ("Set-Cookie", "sticky=b; Path=/"))
-    with HostileServer([Answer(503, headers=headers, body={})]) as server:
+    with HostileServer([Response(503, headers=headers, body={})]) as server:
         client = {"cookies": {"own": "1", "sticky": "a"}}
         first, second = wire.call("POST", server.url, flexmw.Retry(clock=clock), clock=clock, client=client, times=2)
         sent = [sorted((request.header("cookie") or "").split("; ")) for request in server.requests]
@@ -41,7 +41,7 @@ def test_cookies_of_a_response_that_is_given_up_go_into_the_jar_and_out_with_the
 @wires
 def test_a_response_without_cookies_changes_no_cookie(wire: Wire) -> None:
     clock = FakeClock()
-    with HostileServer([Answer(503, headers=BUSY, body={})]) as server:
+    with HostileServer([Response(503, headers=BUSY, body={})]) as server:
         wire.call("GET", server.url, flexmw.Retry(clock=clock), clock=clock, headers={"Cookie": "a=1; b=2"})
         assert [request.header("cookie") for request in server.requests] == ["a=1; b=2"] * 2
 
@@ -59,14 +59,14 @@ def test_a_request_that_is_signed_for_once_is_not_repeated(headers: dict[str, st
     refusal = httpx.Response(503, headers={"retry-after": "1"}, json={})
     played = play(flexmw.Retry(), [refusal, 200], httpx.Request("GET", "http://test", headers=headers))
     assert played.count(flexmw.Send) == 1
-    assert (outcome(played.answer).outcome, outcome(played.answer).reason) == ("refused", "signature_used")
+    assert (outcome(played.response).outcome, outcome(played.response).reason) == ("refused", "signature_used")
 
 
 @wires
 def test_digest_authentication_sees_the_503_and_no_401(wire: Wire) -> None:
     clock = FakeClock()
-    challenge = Answer(401, headers=(("WWW-Authenticate", 'Digest realm="r", nonce="n", qop="auth", algorithm=MD5'),))
-    with HostileServer([challenge, Answer(503, headers=BUSY, body={})]) as server:
+    challenge = Response(401, headers=(("WWW-Authenticate", 'Digest realm="r", nonce="n", qop="auth", algorithm=MD5'),))
+    with HostileServer([challenge, Response(503, headers=BUSY, body={})]) as server:
         client = {"auth": wire.library.DigestAuth("u", "p")}
         [result] = wire.call("GET", server.url, flexmw.Retry(clock=clock), clock=clock, client=client)
         assert (result.status_code, len(server.requests)) == (503, 2)

@@ -12,7 +12,7 @@ import pytest
 
 import flexmw
 from flexmw.testing import FakeClock, HostileServer, play
-from flexmw.testing.hostile import Answer
+from flexmw.testing.hostile import Response
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
 
@@ -52,15 +52,15 @@ def test_learned_trust_ends_with_the_first_response_that_lacks_the_header(status
 def test_a_response_that_lacks_the_header_is_never_a_licence(last: httpx.Response) -> None:
     played = play(learned(FakeClock()), [LOST, last, answer(200, **TTL)], post())
     assert played.count(flexmw.Send) == 2
-    assert outcome(played.answer).outcome == "ambiguous"
+    assert outcome(played.response).outcome == "ambiguous"
 
 
 def test_an_answer_of_a_server_that_may_have_run_the_call_twice_is_not_called_answered() -> None:
     played = play(learned(FakeClock()), [LOST, answer(200)], post())
-    assert played.answer.status_code == 200
-    assert (outcome(played.answer).outcome, outcome(played.answer).reason) == ("ambiguous", "key_not_honoured")
+    assert played.response.status_code == 200
+    assert (outcome(played.response).outcome, outcome(played.response).reason) == ("ambiguous", "key_not_honoured")
     declared = flexmw.Retry(key_origins=("http://api.test",))
-    assert outcome(play(declared, [LOST, answer(200)], post()).answer).outcome == "answered"
+    assert outcome(play(declared, [LOST, answer(200)], post()).response).outcome == "answered"
 
 
 def test_an_attempt_that_was_never_sent_does_not_undo_one_that_may_have_run() -> None:
@@ -77,7 +77,7 @@ def test_no_attempt_is_later_than_the_first_send_and_the_learned_ttl() -> None:
     busy = answer(503, **{"retry-after": "3", "idempotency-key-ttl": "2"})
     played = play(policy, [LOST, busy, answer(200)], post())
     assert played.count(flexmw.Send) == 2
-    assert (outcome(played.answer).outcome, outcome(played.answer).reason) == ("ambiguous", "deadline")
+    assert (outcome(played.response).outcome, outcome(played.response).reason) == ("ambiguous", "deadline")
 
 
 def test_a_head_that_would_go_out_after_the_ttl_stays_here() -> None:
@@ -165,7 +165,7 @@ def test_a_repetition_of_a_call_that_was_refused_is_sent() -> None:
     policy = flexmw.Retry(auto_key=True, attempts=1)
     for count, status in (("0", 429), ("1", 200)):
         request = httpx.Request("POST", "http://api.test/jobs", headers={"x-stainless-retry-count": count}, json={})
-        assert play(policy, [status], request).answer.status_code == status
+        assert play(policy, [status], request).response.status_code == status
 
 
 def test_a_repetition_after_trust_has_ended_is_the_same_error() -> None:
@@ -184,11 +184,11 @@ def test_a_repetition_after_trust_has_ended_is_the_same_error() -> None:
 @wires
 def test_a_server_whose_store_is_away_gets_a_keyed_post_once(wire: Wire) -> None:
     clock = FakeClock()
-    with HostileServer(["ok", Answer(500), "ok"], key_ttl=60) as server:
+    with HostileServer(["ok", Response(500), "ok"], key_ttl=60) as server:
         policy = flexmw.Retry(clock=clock)
         wire.call("POST", server.url, policy, clock=clock, headers=KEYED)
         assert policy._memory.trusts_any
-    with HostileServer([Answer(500), "ok"]) as away:
+    with HostileServer([Response(500), "ok"]) as away:
         policy._memory.trust(f"POST {away.url}/", ttl=60.0, now=clock.monotonic())
         [result] = wire.call("POST", away.url, policy, clock=clock, headers=KEYED)
         assert (result.status_code, away.executions) == (500, 1)

@@ -11,7 +11,7 @@ import pytest
 
 import flexmw
 from flexmw.testing import FakeClock, HostileServer, play
-from flexmw.testing.hostile import Answer, Exchange, Fault
+from flexmw.testing.hostile import Exchange, Fault, Response
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
 
@@ -29,14 +29,14 @@ def call(wire: Wire, method: str, url: str, clock: FakeClock, /, **options: Any)
 @pytest.mark.parametrize("status", [507, 520, 522, 524, 529, 530, 599])
 def test_an_unknown_5xx_is_as_ambiguous_as_a_500(wire: Wire, status: int) -> None:
     clock = FakeClock()
-    with HostileServer([Answer(status)]) as server:
+    with HostileServer([Response(status)]) as server:
         given = call(wire, "POST", server.url, clock)
         assert (given.status_code, outcome(given).outcome, outcome(given).reason) == (
             status,
             "ambiguous",
             "unsafe_method",
         )
-    with HostileServer([Answer(status)]) as server:
+    with HostileServer([Response(status)]) as server:
         assert call(wire, "GET", server.url, clock).status_code == 200
 
 
@@ -47,7 +47,7 @@ def test_an_unknown_5xx_is_as_ambiguous_as_a_500(wire: Wire, status: int) -> Non
 @pytest.mark.parametrize("status", [503, 529])
 def test_an_overloaded_origin_that_says_when_to_come_back_has_refused(wire: Wire, status: int, headers: Any) -> None:
     clock = FakeClock()
-    with HostileServer([Answer(status, headers=headers, executes=False)]) as server:
+    with HostileServer([Response(status, headers=headers, executes=False)]) as server:
         result = call(wire, "POST", server.url, clock, random=lambda: 0.5)
         assert (result.status_code, server.executions, len(server.requests)) == (200, 1, 2)
     assert clock.slept[0] > 0.2, "a zero is no wait: the backoff stays"
@@ -60,7 +60,7 @@ TEXT = (("Retry-After", "5"), ("Content-Type", "text/html; charset=utf-8"), ("Se
 @pytest.mark.parametrize(("trust", "sent"), [("json", 1), ("never", 1), ("any", 2)])
 def test_a_503_without_json_may_be_a_proxy_that_has_lost_the_response(wire: Wire, trust: str, sent: int) -> None:
     clock = FakeClock()
-    with HostileServer([Answer(503, headers=TEXT, body="<h1>Backend fetch failed</h1>", executes=True)]) as server:
+    with HostileServer([Response(503, headers=TEXT, body="<h1>Backend fetch failed</h1>", executes=True)]) as server:
         result = call(wire, "POST", server.url, clock, refused_503=trust)
         assert len(server.requests) == sent
     assert outcome(result).outcome == ("answered" if sent == 2 else "ambiguous")
@@ -69,9 +69,9 @@ def test_a_503_without_json_may_be_a_proxy_that_has_lost_the_response(wire: Wire
 @wires
 def test_such_a_503_is_a_refusal_to_a_get_and_with_x_should_retry(wire: Wire) -> None:
     clock = FakeClock()
-    with HostileServer([Answer(503, headers=TEXT, body="x")]) as server:
+    with HostileServer([Response(503, headers=TEXT, body="x")]) as server:
         assert call(wire, "GET", server.url, clock).status_code == 200
-    with HostileServer([Answer(503, headers=(*TEXT, ("x-should-retry", "true")), body="x")]) as server:
+    with HostileServer([Response(503, headers=(*TEXT, ("x-should-retry", "true")), body="x")]) as server:
         assert call(wire, "POST", server.url, clock).status_code == 200
 
 
@@ -80,13 +80,13 @@ def test_never_means_json_neither() -> None:
     refusal = httpx.Response(503, headers={"retry-after": "1"}, json={})
     played = play(policy, [refusal, 200], httpx.Request("POST", "http://test"))
     assert played.count(flexmw.Send) == 1
-    assert outcome(played.answer).outcome == "ambiguous"
+    assert outcome(played.response).outcome == "ambiguous"
 
 
 @wires
 def test_a_404_that_lighttpd_writes_for_an_origin_that_fell_silent_is_ambiguous(wire: Wire) -> None:
     clock = FakeClock()
-    page = Answer(
+    page = Response(
         404, headers=(("Server", "lighttpd/1.4.69"), ("Content-Type", "text/html")), body="404", executes=True
     )
     with HostileServer(then=page) as server:
@@ -102,7 +102,7 @@ def test_a_quota_that_is_used_up_is_not_waited_for(wire: Wire, coding: str) -> N
     headers: Any = (("Content-Type", "application/json"),)
     if coding == "gzip":
         body, headers = gzip.compress(body), (*headers, ("Content-Encoding", "gzip"))
-    with HostileServer(then=Answer(429, headers=headers, body=body)) as server:
+    with HostileServer(then=Response(429, headers=headers, body=body)) as server:
         result = call(wire, "POST", server.url, clock)
         assert (len(server.requests), clock.slept) == (1, [])
     assert (outcome(result).outcome, outcome(result).reason) == ("refused", "insufficient_quota")
@@ -126,7 +126,7 @@ def test_a_429_whose_body_comes_in_drops_is_retried_in_time(wire: Wire) -> None:
 @wires
 def test_over_http2_the_body_of_a_429_is_not_read(wire: Wire) -> None:
     clock = FakeClock()
-    with HostileServer([Answer(429, body=QUOTA)], tls=True, http2=True) as server:
+    with HostileServer([Response(429, body=QUOTA)], tls=True, http2=True) as server:
         options = {"http2": True, "verify": server.client_context()}
         [result] = wire.call("POST", server.url, flexmw.Retry(clock=clock), clock=clock, client=options, json={})
     assert result.status_code == 200
@@ -145,14 +145,14 @@ def github(response: Any, body: bytes) -> str | None:
 @pytest.mark.parametrize(
     "refusal",
     [
-        Answer(403, headers=(("x-ratelimit-remaining", "0"), ("Retry-After", "2"))),
-        Answer(403, headers=(("Retry-After", "2"),), body={"message": "You have exceeded a secondary rate limit"}),
+        Response(403, headers=(("x-ratelimit-remaining", "0"), ("Retry-After", "2"))),
+        Response(403, headers=(("Retry-After", "2"),), body={"message": "You have exceeded a secondary rate limit"}),
     ],
     ids=["remaining", "body"],
 )
-def test_a_function_can_call_a_status_a_refusal(wire: Wire, refusal: Answer) -> None:
+def test_a_function_can_call_a_status_a_refusal(wire: Wire, refusal: Response) -> None:
     clock = FakeClock()
-    with HostileServer([refusal, Answer(403)]) as server:
+    with HostileServer([refusal, Response(403)]) as server:
         result = call(wire, "POST", server.url, clock, classify=github, random=lambda: 0.0)
         assert (result.status_code, len(server.requests), clock.slept) == (403, 2, [2.0])
     assert outcome(result).outcome == "answered"
@@ -173,7 +173,7 @@ def test_each_word_of_a_function_is_a_row_of_the_table(
     wire: Wire, word: str, method: str, sent: int, said: str
 ) -> None:
     clock = FakeClock()
-    with HostileServer([Answer(500)]) as server:
+    with HostileServer([Response(500)]) as server:
         result = call(
             wire,
             method,
@@ -189,7 +189,7 @@ def test_a_function_sees_the_decoded_beginning_of_an_error_body_and_the_caller_s
     clock, seen, body = FakeClock(), [], json.dumps({"why": "x" * 200_000}).encode()
     headers = (("Content-Type", "application/json"), ("Content-Encoding", "gzip"))
     with HostileServer(
-        [Answer(404, headers=headers, body=gzip.compress(body)), Answer(404, body=b"y" * 300_000)]
+        [Response(404, headers=headers, body=gzip.compress(body)), Response(404, body=b"y" * 300_000)]
     ) as server:
 
         def classify(response: Any, start: bytes) -> None:
@@ -207,7 +207,7 @@ def test_a_200_that_holds_an_error_can_be_named(wire: Wire) -> None:
         return "refused" if b'"rate limited"' in body else None
 
     clock = FakeClock()
-    with HostileServer([Answer(200, body={"errors": "rate limited"}, executes=False)]) as server:
+    with HostileServer([Response(200, body={"errors": "rate limited"}, executes=False)]) as server:
         result = call(wire, "POST", server.url, clock, classify=classify)
         assert (result.status_code, len(server.requests), server.executions) == (200, 2, 1)
 

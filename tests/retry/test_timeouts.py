@@ -15,7 +15,7 @@ from h2.settings import SettingCodes
 
 import flexmw
 from flexmw.testing import FakeClock, HostileServer
-from flexmw.testing.hostile import Answer, Exchange, Fault
+from flexmw.testing.hostile import Exchange, Fault, Response
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
 
@@ -130,7 +130,7 @@ def test_a_blocking_call_ends_its_body_at_the_deadline(library: Any) -> None:
 @wires
 def test_one_deadline_counts_all_redirects(wire: Wire) -> None:
     clock = FakeClock()
-    with HostileServer(then=Answer(302, headers=(("Location", "/again"),))) as server:
+    with HostileServer(then=Response(302, headers=(("Location", "/again"),))) as server:
 
         class Slow:
             def flow(self, request: Any) -> Any:
@@ -167,7 +167,7 @@ def test_one_deadline_counts_the_steps_of_authentication(wire: Wire) -> None:
 @both
 def test_a_request_that_is_sent_again_later_has_a_new_deadline(library: Any) -> None:
     clock = FakeClock()
-    with HostileServer(then=Answer(302, headers=(("Location", "/again"),))) as server:
+    with HostileServer(then=Response(302, headers=(("Location", "/again"),))) as server:
         client = flexmw.wrap_client(
             library.Client(trust_env=False), flexmw.Retry(deadline=2.0, clock=clock), clock=clock
         )
@@ -192,14 +192,14 @@ class OneAtATime(Fault):
         with connection.changed:
             connection.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 1})
             connection.flush()
-        Answer().run(exchange)
+        Response().run(exchange)
 
 
 @dataclass(frozen=True)
 class Late(Fault):
     def run(self, exchange: Exchange) -> None:
         exchange.pause(1.5)
-        Answer().run(exchange)
+        Response().run(exchange)
 
 
 @both
@@ -246,7 +246,7 @@ class ByPath(Fault):
     def run(self, exchange: Exchange) -> None:
         if exchange.request.target == "/late":
             exchange.pause(1.5)
-            Answer().run(exchange)
+            Response().run(exchange)
             return
         exchange.start(503, (("Retry-After", "1"), ("Content-Type", "application/json")), 1000)
         exchange.pause(None)

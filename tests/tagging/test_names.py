@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import flexmw
+from flexmw.kit.events import EVENTS as EVENTS_OF_COMPONENTS
 from flexmw.kit.semconv import ATTRIBUTES, EVENTS, METRICS
 
 PACKAGE = Path(flexmw.__file__).parent
@@ -26,7 +27,7 @@ IN_TAGGING = tuple(sorted({name.partition(".")[0] + "." for name in TABLES}))
 ELSEWHERE = tuple(sorted({".".join(name.split(".")[:2]) + "." for name in TABLES if name.startswith("flexmw.")}))
 """Namespaces of the facts and events of other components, such as ``flexmw.rate_limiting.``."""
 
-EXCHANGE_EVENTS = {"flexmw.answer", "flexmw.stream.began", "flexmw.stream.ended", "flexmw.rate_limiting.decided"}
+EXCHANGE_EVENTS = {*EVENTS_OF_COMPONENTS}
 ASGI_MESSAGES = ("http.disconnect", "http.request", "http.response.", "websocket.")
 NOT_TELEMETRY = {
     "flexmw.call": "the name of a span",

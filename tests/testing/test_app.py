@@ -305,7 +305,7 @@ WRONG = [
     (sends_after_the_end, "plain request", "http.response.body was sent after the last body"),
     (sends_text_headers, "plain request", "lower-case name"),
     (buffers, "streaming", "held back until the next one is there"),
-    (swallows, "exception before the start", "swallowed, and nobody was answered"),
+    (swallows, "exception before the start", "swallowed, and no response was sent"),
     (begins_and_gives_up, "exception before the start", "did not complete it"),
     (ends_broken_answers, "exception after the start", "did not reach the server"),
     (KeepsSendOnSelf, "interleaved requests", "keep per-request state in the call"),
@@ -313,10 +313,10 @@ WRONG = [
     (swallows_cancellation, "cancellation", "was swallowed: the call returned"),
     (shields, "cancellation", "the call returned"),
     (answers_the_cancelled, "cancellation", "http.response.start was sent after the cancellation"),
-    (hides_the_disconnect, "disconnect", "told ['http.request']"),
+    (hides_the_disconnect, "disconnect", "received ['http.request']"),
     (drops("lifespan"), "lifespan", "pass lifespan on"),
     (marks_lifespan, "lifespan", "the scope of the lifespan was changed"),
-    (drops("websocket"), "websocket", "the app heard []"),
+    (drops("websocket"), "websocket", "the app received []"),
     (knows_only_http, "other scopes", "did not reach the app"),
     (dawdles, "latency", "ms longer"),
     (blocks, "blocks", "time.sleep"),
@@ -349,8 +349,8 @@ async def test_it_runs_inside_an_event_loop_too() -> None:
     check_app(Component(factory=stamp))
 
 
-def test_a_component_without_a_server_face_is_refused() -> None:
-    with pytest.raises(flexmw.ConfigError, match="a server face: a method `asgi`"):
+def test_a_component_without_a_server_side_is_refused() -> None:
+    with pytest.raises(flexmw.ConfigError, match="a server side: a method `asgi`"):
         check_app(flexmw.Retry())
     with pytest.raises(flexmw.ConfigError, match=r"an object: Component\(\.\.\.\)"):
         check_app(Component)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from flexmw.testing import HostileServer
+from flexmw.testing import HostileServer, hostile
 from flexmw.testing.hostile import FAULTS, Fault
 from tests.testing.clients import LIBRARIES, RESET, aoutcome, options, outcome
 
@@ -114,3 +114,15 @@ def test_the_faults_of_both_protocols_happen_over_tls_too(name: str, library: An
             server.wait_for(seen.executions)
             assert server.executions == seen.executions
             assert [bool(request.stream) for request in server.requests] == [http2]
+
+
+def test_the_old_names_of_a_response_go_on_working_and_say_that_they_are_old() -> None:
+    with pytest.warns(DeprecationWarning, match=r"hostile\.Answer is now flexmw\.testing\.hostile\.Response"):
+        assert hostile.Answer is hostile.Response
+    for kind in (hostile.Cut, hostile.Stall, hostile.Drip):
+        with pytest.warns(DeprecationWarning, match=rf"{kind.__name__}\(answer=\.\.\.\) is now") as caught:
+            fault = kind(answer=hostile.Response(503))  # type: ignore[call-arg]
+        assert caught[0].filename == __file__
+        assert fault == kind(response=hostile.Response(503))
+        with pytest.warns(DeprecationWarning, match=r"\(answer=\.\.\.\) is now"):
+            assert fault.answer == hostile.Response(503)  # type: ignore[attr-defined]

@@ -62,7 +62,7 @@ def always_twice(self: Component, request: Any) -> Steps:
     return (yield flexmw.Send(request))
 
 
-def forgets_the_answer(self: Component, request: Any) -> Steps:
+def forgets_the_response(self: Component, request: Any) -> Steps:
     yield flexmw.Send(request)
 
 
@@ -145,10 +145,10 @@ def replaces_cancellation(self: Component, request: Any) -> Steps:
         raise RuntimeError("interrupted") from error
 
 
-def remembers_the_answer_on_self(self: Component, request: Any) -> Steps:
-    self.memory["answer"] = yield flexmw.Send(request)
+def remembers_the_response_on_self(self: Component, request: Any) -> Steps:
+    self.memory["response"] = yield flexmw.Send(request)
     yield flexmw.Sleep(0)
-    return self.memory["answer"]
+    return self.memory["response"]
 
 
 def remembers_the_request_on_self(self: Component, request: Any) -> Steps:
@@ -168,23 +168,23 @@ def connects(self: Component, request: Any) -> Steps:
 
 
 WRONG = [
-    (no_generator, "good answer", "not a generator"),
-    (is_async, "good answer", "flow() returned coroutine, not a generator"),
-    (always_twice, "good answer", "a POST that is answered with 200 was sent 2 times"),
-    (forgets_the_answer, "good answer", "returned None, not an answer that it was given"),
-    (returns_the_discarded, "error answers", "on a 500: the answer that it returned was discarded"),
-    (retries_for_ever, "error answers", "on a 503: it asked for more than 1000 effects"),
-    (sleeps_backwards, "error answers", "on a 429: it asked to sleep for -1.0 seconds"),
-    (yields_the_request, "good answer", "which is no effect"),
-    (sends_an_url, "good answer", "which is no request"),
-    (hides_errors, "transport errors", "ended with the answer None"),
+    (no_generator, "good response", "not a generator"),
+    (is_async, "good response", "flow() returned coroutine, not a generator"),
+    (always_twice, "good response", "a POST that got a 200 was sent 2 times"),
+    (forgets_the_response, "good response", "returned None, not a response that it was given"),
+    (returns_the_discarded, "error responses", "on a 500: the response that it returned was discarded"),
+    (retries_for_ever, "error responses", "on a 503: it asked for more than 1000 effects"),
+    (sleeps_backwards, "error responses", "on a 429: it asked to sleep for -1.0 seconds"),
+    (yields_the_request, "good response", "which is no effect"),
+    (sends_an_url, "good response", "which is no request"),
+    (hides_errors, "transport errors", "ended with the response None"),
     (changes_errors, "transport errors", "became an unrelated RuntimeError"),
     (repeats_posts, "one execution", "was sent 2 times on 500"),
     (repeats_lost_posts, "one execution", "was sent 2 times on ReadTimeout"),
     (tries_again_when_cancelled, "cancellation", "it went on after KeyboardInterrupt"),
     (tries_again_when_cancelled, "closing", "do not catch BaseException"),
     (replaces_cancellation, "cancellation", "CancelledError did not come out"),
-    (remembers_the_answer_on_self, "interleaved calls", "one got the other's answer"),
+    (remembers_the_response_on_self, "interleaved calls", "one got the other's response"),
     (remembers_the_request_on_self, "interleaved calls", "the call to b.test yielded"),
     (blocks, "blocks", "flow() calls time.sleep"),
     (connects, "blocks", "flow() calls socket.connect"),
@@ -226,7 +226,9 @@ def repeats_real_posts(self: Component, request: Any) -> Steps:
 
 
 def test_transports_that_do_not_agree_are_named() -> None:
-    with pytest.raises(AssertionError, match=r"transports: GET answered with 503, ok ends differently: httpx\.Client"):
+    with pytest.raises(
+        AssertionError, match=r"transports: GET with the responses 503, ok ends differently: httpx\.Client"
+    ):
         check_flow(Component(steps=only_for_httpx))
 
 
@@ -268,8 +270,8 @@ async def test_it_runs_inside_an_event_loop_too() -> None:
     check_flow(Component(steps=stamp))
 
 
-def test_a_component_without_a_client_face_is_refused() -> None:
-    with pytest.raises(flexmw.ConfigError, match="a client face: a method `flow`"):
+def test_a_component_without_a_client_side_is_refused() -> None:
+    with pytest.raises(flexmw.ConfigError, match="a client side: a method `flow`"):
         check_flow(object())
 
 
@@ -277,8 +279,10 @@ def test_play_shows_the_effects_of_a_flow() -> None:
     played = play(flexmw.Retry(attempts=2), [429, 200], httpx2.Request("GET", "https://api.test/"))
     names = [type(effect).__name__ for effect in played.effects]
     assert names == ["Send", "Discard", "Emit", "Sleep", "Send", "Follow"]
-    assert played.answer is played.responses[1]
+    assert played.response is played.responses[1]
     assert played.discarded == [played.responses[0]]
+    with pytest.warns(DeprecationWarning, match=r"Played\.answer is now Played\.response"):
+        assert played.answer is played.response
 
 
 def test_play_without_outcomes_is_refused() -> None:

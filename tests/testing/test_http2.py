@@ -14,7 +14,7 @@ from h2.events import ConnectionTerminated, Event, ResponseReceived
 
 from flexmw.errors import ConfigError
 from flexmw.testing import HostileServer
-from flexmw.testing.hostile import Answer, Drip, Drop, ResetStream
+from flexmw.testing.hostile import Drip, Drop, ResetStream, Response
 from tests.testing.clients import LIBRARIES, RESET, aoutcome, options, outcome
 
 each_library = pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: str(library.__name__))
@@ -70,7 +70,7 @@ def test_what_a_goaway_covered_is_lost(library: Any, connect: Callable[..., Any]
 @each_library
 def test_a_megabyte_passes_the_flow_control_both_ways(connect: Callable[..., Any]) -> None:
     body = bytes(range(256)) * 4096
-    with HostileServer(Answer(200, body=body), http2=True) as server, connect(server) as client:
+    with HostileServer(Response(200, body=body), http2=True) as server, connect(server) as client:
         assert client.post(server.url, content=body).content == body
         assert server.requests[0].body == body
 
@@ -114,7 +114,7 @@ def test_streams_of_one_connection_do_not_wait_for_each_other(library: Any) -> N
             await call("/fast")
         return seen
 
-    slow = Drip(answer=Answer(503, body=b"x" * 10), size=1, interval=0.02)
+    slow = Drip(response=Response(503, body=b"x" * 10), size=1, interval=0.02)
     with HostileServer(lambda request: slow if request.path == "/slow" else None, http2=True) as server:
         assert anyio.run(main, server) == [200, 503]
         assert server.connections == 1

@@ -17,7 +17,7 @@ import pytest
 
 from flexmw.errors import ConfigError
 from flexmw.testing import FakeClock, HostileServer
-from flexmw.testing.hostile import Answer, Drip, Exchange, Fault, Received, closed_port, fault
+from flexmw.testing.hostile import Drip, Exchange, Fault, Received, Response, closed_port, fault
 from tests.testing.clients import NO_TRUST, RESET, aoutcome, outcome, plain_client
 
 
@@ -40,7 +40,7 @@ def test_one_fault_is_every_requests_fault(client: httpx.Client) -> None:
 
 
 def test_a_list_is_followed_in_order_and_good_answers_come_after_it(client: httpx.Client) -> None:
-    with HostileServer(["503", Answer(418), "rst"]) as server:
+    with HostileServer(["503", Response(418), "rst"]) as server:
         assert statuses(client, server, 5) == [503, 418, "ReadError", 200, 200]
         assert server.executions == 5
 
@@ -84,7 +84,7 @@ def test_a_fault_of_ones_own_is_a_class_with_two_methods(client: httpx.Client) -
             return 0.25
 
         def run(self, exchange: Exchange) -> None:
-            Answer(413, executes=False).run(exchange)
+            Response(413, executes=False).run(exchange)
 
     with HostileServer([HalfRead()]) as server:
         assert statuses(client, server, 2) == [413, 200]
@@ -232,7 +232,7 @@ def test_waiting_ends_with_the_event(client: httpx.Client) -> None:
     ],
 )
 def test_a_body_is_sent_as_what_it_is(body: Any, content_type: str, sent: bytes, client: httpx.Client) -> None:
-    with HostileServer(Answer(200, body=body)) as server:
+    with HostileServer(Response(200, body=body)) as server:
         response = client.get(server.url)
     assert (response.headers["content-type"], response.content) == (content_type, sent)
 
@@ -245,7 +245,7 @@ def test_an_error_is_in_the_envelope_of_the_contract(client: httpx.Client) -> No
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_status_without_a_body_has_none(status: int, client: httpx.Client) -> None:
-    with HostileServer([Answer(status)]) as server:
+    with HostileServer([Response(status)]) as server:
         assert client.get(server.url).content == b""
         assert client.get(server.url).status_code == 200  # the framing held
         assert server.connections == 1
@@ -299,7 +299,7 @@ def test_what_is_not_http1_is_answered_400_and_takes_nothing_from_the_script(dat
 
 
 def test_a_dripping_answer_lasts_longer_than_any_read_timeout(client: httpx.Client) -> None:
-    drip = Drip(answer=Answer(503, body="x" * 10), size=1, interval=0.02)
+    drip = Drip(response=Response(503, body="x" * 10), size=1, interval=0.02)
     for script in (drip, dataclasses.replace(drip, chunked=True)):
         with HostileServer(script) as server, client.stream("GET", server.url) as response:
             pieces = list(response.iter_raw())
@@ -379,7 +379,7 @@ def hung_before_the_request(server: HostileServer, sock: socket.socket) -> None:
 
 HUNG = {
     "answer": ("hang", False, hung_in_the_answer),
-    "answer that nobody reads": (Answer(200, body=b"x" * 20_000_000), False, hung_in_the_answer),
+    "answer that nobody reads": (Response(200, body=b"x" * 20_000_000), False, hung_in_the_answer),
     "drops": (Drip(interval=60.0), False, hung_in_the_answer),
     "request": ("ok", False, hung_in_the_request),
     "connection": ("ok", False, hung_before_the_request),
@@ -437,9 +437,9 @@ def test_a_server_is_used_in_one_block() -> None:
 
 def test_a_status_that_cannot_be_final_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"100.*200 to 599"):
-        Answer(100)
+        Response(100)
 
 
 def test_every_name_of_a_status_and_form_is_a_fault() -> None:
-    assert fault("429:fraction=0.5") == Answer(429, retry="fraction", wait=0.5)
-    assert fault("503") == Answer(503)
+    assert fault("429:fraction=0.5") == Response(429, retry="fraction", wait=0.5)
+    assert fault("503") == Response(503)

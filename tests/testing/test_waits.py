@@ -8,7 +8,7 @@ import pytest
 from flexmw.contract import wait_of
 from flexmw.errors import ConfigError
 from flexmw.testing import FakeClock, HostileServer
-from flexmw.testing.hostile import WAITS, Answer
+from flexmw.testing.hostile import WAITS, Response
 from flexmw.testing.hostile.waits import render
 from tests.testing.clients import plain_client
 
@@ -87,13 +87,13 @@ def test_a_duplicate_asks_for_the_longer_of_its_two_lines() -> None:
 
 def test_a_form_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(ConfigError, match=r"tomorrow.*seconds, fraction"):
-        Answer(429, retry="tomorrow")
+        Response(429, retry="tomorrow")
     with pytest.raises(ConfigError, match=r"tomorrow.*seconds, fraction"):
         render("tomorrow", wait=1.0, now=NOW)
 
 
 def test_headers_of_ones_own_are_sent_beside_a_form() -> None:
-    answer = Answer(503, headers=(("X-Why", "maintenance"), ("x-should-retry", "false")), retry="seconds", wait=3)
+    answer = Response(503, headers=(("X-Why", "maintenance"), ("x-should-retry", "false")), retry="seconds", wait=3)
     with HostileServer(answer) as server, plain_client() as client:
         headers = client.get(server.url).headers
     assert (headers["x-why"], headers["x-should-retry"], headers["retry-after"]) == ("maintenance", "false", "3")

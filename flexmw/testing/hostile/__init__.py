@@ -19,7 +19,7 @@ lost, after 1 execution
 
 An **execution** is a request that was read to its end and not refused. A request that was cut short, a ``CONNECT``, a
 429, and a 503 or 529 with Retry-After, count none. A 500, a 503 without Retry-After and every lost response count one,
-because the client cannot know better. ``Answer(500, executes=False)`` counts none.
+because the client cannot know better. ``Response(500, executes=False)`` counts none.
 
 The faults by name. Each is a frozen dataclass of this package with options of its own; ``E`` is its executions:
 
@@ -66,12 +66,12 @@ every other request, and ``server.client_context()`` trusts it.
 A fault of your own reads the ``share`` of the body that it declares, and then does anything:
 
 >>> from dataclasses import dataclass
->>> from flexmw.testing.hostile import Answer, Exchange, Fault
+>>> from flexmw.testing.hostile import Exchange, Fault, Response
 >>> @dataclass(frozen=True)
 ... class BilledTwice(Fault):
 ...     def run(self, exchange: Exchange) -> None:
 ...         exchange.execute()
-...         Answer().run(exchange)
+...         Response().run(exchange)
 >>> with HostileServer(BilledTwice()) as server, httpx.Client() as client:
 ...     client.get(server.url).status_code, server.executions
 (200, 2)
@@ -81,7 +81,9 @@ Public: the names in ``__all__``. The modules of this package are private.
 
 from __future__ import annotations
 
-from flexmw.testing.hostile.answer import Answer, ConnectionFault, Fault
+import warnings
+from typing import Any
+
 from flexmw.testing.hostile.exchange import Exchange
 from flexmw.testing.hostile.faults import (
     FAULTS,
@@ -102,6 +104,7 @@ from flexmw.testing.hostile.faults import (
 )
 from flexmw.testing.hostile.ports import closed_port
 from flexmw.testing.hostile.received import Received
+from flexmw.testing.hostile.response import ConnectionFault, Fault, Response
 from flexmw.testing.hostile.server import HostileServer
 from flexmw.testing.hostile.waits import WAITS
 from flexmw.testing.hostile.wire import Gone, Wire
@@ -109,7 +112,6 @@ from flexmw.testing.hostile.wire import Gone, Wire
 __all__ = [
     "FAULTS",
     "WAITS",
-    "Answer",
     "ConnectionFault",
     "Cut",
     "CutHead",
@@ -126,6 +128,7 @@ __all__ = [
     "Received",
     "ResetConnection",
     "ResetStream",
+    "Response",
     "Silence",
     "Stale",
     "Stall",
@@ -133,3 +136,10 @@ __all__ = [
     "closed_port",
     "fault",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Answer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.Answer is now {__name__}.Response", DeprecationWarning, stacklevel=2)
+    return Response

@@ -1,7 +1,7 @@
 """The faults: one frozen dataclass for each way to misbehave, and their names.
 
 >>> fault("429:date-skewed=2")
-Answer(status=429, headers=(), body=None, retry='date-skewed', wait=2.0, executes=None)
+Response(status=429, headers=(), body=None, retry='date-skewed', wait=2.0, executes=None)
 >>> fault("rst") == Drop(when="read", how="rst")
 True
 """
@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from flexmw.errors import ConfigError
-from flexmw.testing.hostile.answer import Answer, ConnectionFault, Fault
 from flexmw.testing.hostile.exchange import Exchange
+from flexmw.testing.hostile.response import ConnectionFault, Fault, Response, renamed_option
 from flexmw.testing.hostile.wire import How, Wire
 
 __all__ = [
@@ -91,58 +91,61 @@ class Garbage(Fault):
         exchange.close("fin")
 
 
+@renamed_option("answer", "response")
 @dataclass(frozen=True, kw_only=True)
 class Cut(Fault):
     """Begin a response, and end the connection within its body.
 
-    :param answer: the response.
+    :param response: the response.
     :param at: the share of the body that is sent, 0.0 to 1.0.
     """
 
-    answer: Answer = field(default_factory=Answer)
+    response: Response = field(default_factory=Response)
     at: float = 0.5
     how: How = "fin"
     chunked: bool = False
 
     def run(self, exchange: Exchange) -> None:
-        body = self.answer.begin(exchange, chunked=self.chunked)
+        body = self.response.begin(exchange, chunked=self.chunked)
         exchange.send(body[: int(len(body) * self.at)])
         exchange.close(self.how)
 
 
+@renamed_option("answer", "response")
 @dataclass(frozen=True, kw_only=True)
 class Stall(Fault):
     """Begin a response, and send nothing more after a share of its body: the client runs into its read timeout.
 
-    :param answer: the response.
+    :param response: the response.
     :param at: the share of the body that is sent, 0.0 to 1.0.
     """
 
-    answer: Answer = field(default_factory=Answer)
+    response: Response = field(default_factory=Response)
     at: float = 0.5
 
     def run(self, exchange: Exchange) -> None:
-        body = self.answer.begin(exchange)
+        body = self.response.begin(exchange)
         exchange.send(body[: int(len(body) * self.at)])
         exchange.pause(None)
 
 
+@renamed_option("answer", "response")
 @dataclass(frozen=True, kw_only=True)
 class Drip(Fault):
     """Send the body of a response in small pieces, so that no read timeout fires.
 
-    :param answer: the response.
+    :param response: the response.
     :param size: the bytes of one piece.
     :param interval: seconds between two pieces.
     """
 
-    answer: Answer = field(default_factory=Answer)
+    response: Response = field(default_factory=Response)
     size: int = 16
     interval: float = 0.02
     chunked: bool = False
 
     def run(self, exchange: Exchange) -> None:
-        body = self.answer.begin(exchange, chunked=self.chunked)
+        body = self.response.begin(exchange, chunked=self.chunked)
         for start in range(0, len(body), self.size):
             exchange.pause(self.interval)
             exchange.send(body[start : start + self.size])
@@ -162,7 +165,7 @@ class Stale(Fault):
     how: How = "fin"
 
     def run(self, exchange: Exchange) -> None:
-        Answer().run(exchange)
+        Response().run(exchange)
         if self.how == "rst":
             exchange.drop_next("rst")
         else:
@@ -231,12 +234,12 @@ class PlainText(ConnectionFault):
 
 FAULTS: Final[Mapping[str, Fault | ConnectionFault]] = MappingProxyType(
     {
-        "ok": Answer(),
+        "ok": Response(),
         # before there is a request
         "rst-on-connect": ResetConnection(),
         "handshake-hang": Silence(),
         "plain-text": PlainText(),
-        "proxy-407": Answer(407, headers=(("Proxy-Authenticate", 'Basic realm="hostile"'),)),
+        "proxy-407": Response(407, headers=(("Proxy-Authenticate", 'Basic realm="hostile"'),)),
         # while it comes in
         "rst-unread": Drop(when="unread"),
         "rst-reading": Drop(when="reading"),
@@ -255,8 +258,8 @@ FAULTS: Final[Mapping[str, Fault | ConnectionFault]] = MappingProxyType(
         "slow-body": Drip(),
         "reset-stream": ResetStream(),
         "goaway-late": GoAway(processed=True),
-        "slow-error": Drip(answer=Answer(503)),
-        "big-error": Answer(500, body=b"x" * 1_048_576),
+        "slow-error": Drip(response=Response(503)),
+        "big-error": Response(500, body=b"x" * 1_048_576),
         # after the response
         "stale": Stale(),
         "stale-race": Stale(how="rst"),
@@ -277,6 +280,6 @@ def fault(name: str) -> Fault | ConnectionFault:
         return FAULTS[name]
     if (match := _STATUS.fullmatch(name)) is not None:
         status, form, wait = match.groups()
-        return Answer(int(status), retry=form or "none", wait=float(wait or 1.0))
+        return Response(int(status), retry=form or "none", wait=float(wait or 1.0))
     known = ", ".join(FAULTS)
     raise ConfigError("fault", name, f"a status such as '503' or '429:seconds=2', or one of {known}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flexmw.contract import ErrorBody
-from flexmw.testing.hostile.answer import Answer, Fault
 from flexmw.testing.hostile.exchange import Exchange
 from flexmw.testing.hostile.good import Good
 from flexmw.testing.hostile.received import Received
+from flexmw.testing.hostile.response import Fault, Response
 
 __all__ = ["Replay"]
 
@@ -29,10 +29,10 @@ class Replay(Fault):
     def run(self, exchange: Exchange) -> None:
         again, first = exchange.request, self.first
         if (again.method, again.target, again.body) != (first.method, first.target, first.body):
-            response = Answer(
+            response = Response(
                 422, headers=(("Content-Type", "application/json"),), body=_REUSED.encode(), executes=False
             )
         else:
             headers = (("Content-Type", self.good.content_type), ("Idempotent-Replayed", "true"))
-            response = Answer(200, headers=headers, body=self.good.body, executes=False)
+            response = Response(200, headers=headers, body=self.good.body, executes=False)
         response.run(exchange)

@@ -2,8 +2,8 @@
 
 >>> script = Script(["503", "rst"], then="ok")
 >>> script.for_request(), script.for_request(), script.for_request()
-(Answer(status=503, headers=(), body=None, retry='none', wait=1.0, executes=None), Drop(when='read', how='rst'), \
-Answer(status=200, headers=(), body=None, retry='none', wait=1.0, executes=None))
+(Response(status=503, headers=(), body=None, retry='none', wait=1.0, executes=None), Drop(when='read', how='rst'), \
+Response(status=200, headers=(), body=None, retry='none', wait=1.0, executes=None))
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from threading import Lock
 from typing import TypeAlias
 
 from flexmw.errors import ConfigError
-from flexmw.testing.hostile.answer import ConnectionFault, Fault
 from flexmw.testing.hostile.faults import fault
 from flexmw.testing.hostile.received import Received
+from flexmw.testing.hostile.response import ConnectionFault, Fault
 
 __all__ = ["Chooser", "Plan", "Script", "ScriptLike", "request_fault"]
 

@@ -10,10 +10,10 @@ from typing import Final, Self
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import SYSTEM, Clock
-from flexmw.testing.hostile.answer import Fault
 from flexmw.testing.hostile.ledger import Count, Ledger
 from flexmw.testing.hostile.ports import HOST, Listener, Port
 from flexmw.testing.hostile.received import Received
+from flexmw.testing.hostile.response import Fault
 from flexmw.testing.hostile.script import Plan, Script, ScriptLike
 from flexmw.testing.hostile.service import Service
 from flexmw.testing.hostile.tls import Encryption

@@ -9,11 +9,11 @@ from typing import Final
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
-from flexmw.testing.hostile.answer import Fault
 from flexmw.testing.hostile.exchange import Exchange
 from flexmw.testing.hostile.http1 import Http1Exchange, Malformed, read_head, speaks_http2
 from flexmw.testing.hostile.ledger import Ledger
 from flexmw.testing.hostile.replay import Replay
+from flexmw.testing.hostile.response import Fault
 from flexmw.testing.hostile.script import Script, request_fault
 from flexmw.testing.hostile.tls import Encryption
 from flexmw.testing.hostile.waits import Headers

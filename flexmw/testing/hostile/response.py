@@ -1,16 +1,18 @@
 """Base classes of faults, and the fault that is a complete response.
 
->>> Answer(503, retry="seconds", wait=2.0)
-Answer(status=503, headers=(), body=None, retry='seconds', wait=2.0, executes=None)
+>>> Response(503, retry="seconds", wait=2.0)
+Response(status=503, headers=(), body=None, retry='seconds', wait=2.0, executes=None)
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from functools import wraps
+from typing import Any, ClassVar, TypeVar
 
 from flexmw.contract import ErrorBody, for_status
 from flexmw.contract.refusals import REFUSED, REFUSED_WITH_RETRY_AFTER
@@ -19,7 +21,34 @@ from flexmw.testing.hostile.exchange import Exchange, Protocol
 from flexmw.testing.hostile.waits import WAITS, Headers, render
 from flexmw.testing.hostile.wire import Wire
 
-__all__ = ["Answer", "ConnectionFault", "Fault"]
+__all__ = ["ConnectionFault", "Fault", "Response", "renamed_option"]
+
+T = TypeVar("T")
+
+
+def renamed_option(old: str, new: str) -> Callable[[type[T]], type[T]]:
+    """Let a dataclass accept and show an option under its old name too, with a ``DeprecationWarning``."""
+
+    def decorate(cls: type[T]) -> type[T]:
+        message = f"{cls.__name__}({old}=...) is now {cls.__name__}({new}=...)"
+        init: Callable[..., None] = cls.__init__
+
+        @wraps(init)
+        def init_with_old_name(self: T, *values: Any, **options: Any) -> None:
+            if old in options:
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
+                options[new] = options.pop(old)
+            init(self, *values, **options)
+
+        def value(self: T) -> Any:
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            return getattr(self, new)
+
+        for name, attribute in (("__init__", init_with_old_name), (old, property(value))):
+            setattr(cls, name, attribute)
+        return cls
+
+    return decorate
 
 
 class Fault(ABC):
@@ -47,7 +76,7 @@ class ConnectionFault(ABC):
 
 
 @dataclass(frozen=True)
-class Answer(Fault):
+class Response(Fault):
     """A complete response.
 
     :param status: the HTTP status, 200 to 599.
@@ -70,9 +99,9 @@ class Answer(Fault):
 
     def __post_init__(self) -> None:
         if not 200 <= self.status <= 599:
-            raise ConfigError("Answer(status=...)", self.status, "a final HTTP status, 200 to 599")
+            raise ConfigError("Response(status=...)", self.status, "a final HTTP status, 200 to 599")
         if self.retry not in WAITS:
-            raise ConfigError("Answer(retry=...)", self.retry, f"one of {', '.join(WAITS)}")
+            raise ConfigError("Response(retry=...)", self.retry, f"one of {', '.join(WAITS)}")
 
     def run(self, exchange: Exchange) -> None:
         if exchange.request.method == "CONNECT" and self.status < 300:

@@ -1,31 +1,30 @@
-"""Write the table of public names in ``docs/plugins.md``: ``python -m scripts.public_names``.
+"""Write the tables of ``docs/plugins.md``, public names and events: ``python -m scripts.plugins_page``.
 
-Each package of flexmw says in the last sentences of its docstring which of its names are public. This script reads them
-there. ``tests/test_public_modules.py`` compares the table with the packages, and searches the examples, the plugins and
-the code blocks of the docs for imports of anything else.
+Each package of flexmw says in the last sentences of its docstring which of its names are public, and this script reads
+them there. ``tests/test_public_modules.py`` compares the table with the packages, and searches the examples, the
+plugins and the code blocks of the docs for imports of anything else. Events are rows of :mod:`flexmw.kit.events`.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final, get_type_hints
 
 import flexmw
+from flexmw.kit.events import EVENTS
 
 __all__ = ["COMMAND", "PAGE", "Package", "generated", "main", "packages"]
 
-COMMAND: Final = "python -m scripts.public_names"
+COMMAND: Final = "python -m scripts.plugins_page"
 PAGE: Final = Path(__file__).parents[1] / "docs" / "plugins.md"
-
-_BEGIN: Final = f"<!-- Public names, written by {COMMAND} -->"
-_END: Final = "<!-- End of public names -->"
 
 _FORMS: Final = (
     re.compile(r"Public: (?P<names>the names in ``__all__``)(?:, and the modules? (?P<modules>[^.]+))?\. The"),
@@ -70,28 +69,51 @@ def _package(name: str) -> Package:
     return Package(name, public, tuple(modules))
 
 
-def _rows() -> Iterator[str]:
+def _public_names() -> Iterator[str]:
     yield "| import from | public names |"
     yield "|---|---|"
     for package in packages().values():
         if package.name == "flexmw":
             yield "| `flexmw` | every name in `flexmw.__all__` |"  # the other pages describe them
         elif package.names:
-            yield _row(package.name, package.names)
+            yield _names_row(package.name, package.names)
         for module in package.modules:
-            yield _row(module, importlib.import_module(module).__all__)
+            yield _names_row(module, importlib.import_module(module).__all__)
 
 
-def _row(name: str, names: tuple[str, ...] | list[str]) -> str:
+def _names_row(name: str, names: Sequence[str]) -> str:
     return f"| `{name}` | {', '.join(f'`{public_name}`' for public_name in sorted(names))} |"
 
 
+def _events() -> Iterator[str]:
+    yield "| event | emitted when | details |"
+    yield "|---|---|---|"
+    for event in EVENTS.values():
+        details = [_detail(key, hint) for key, hint in get_type_hints(event.details, include_extras=True).items()]
+        yield f"| `{event.name}` | {inspect.cleandoc(event.details.__doc__ or '')} | {'<br>'.join(details) or 'none'} |"
+
+
+def _detail(key: str, hint: Any) -> str:
+    meaning, *_ = hint.__metadata__
+    return f"`{key}`: {meaning}"
+
+
+_TABLES: Final[Mapping[str, Callable[[], Iterator[str]]]] = {"public names": _public_names, "events": _events}
+
+
 def generated() -> str:
-    """The whole page, with the table as the packages say."""
-    before, begin, rest = PAGE.read_text("utf-8").partition(_BEGIN)
-    if not begin or _END not in rest:
-        raise ValueError(f"{PAGE.name} lacks the lines {_BEGIN!r} and {_END!r}")
-    return f"{before}{_BEGIN}\n\n{chr(10).join(_rows())}\n\n{_END}{rest.partition(_END)[2]}"
+    """The whole page, with each table as the code says.
+
+    :raises ValueError: the page lacks the place of a table.
+    """
+    text = PAGE.read_text("utf-8")
+    for title, rows in _TABLES.items():
+        begin, end = f"<!-- {title.capitalize()}, written by {COMMAND} -->", f"<!-- End of {title} -->"
+        before, found, rest = text.partition(begin)
+        if not found or end not in rest:
+            raise ValueError(f"{PAGE.name} lacks the lines {begin!r} and {end!r}")
+        text = "\n\n".join((f"{before}{begin}", "\n".join(rows()), f"{end}{rest.partition(end)[2]}"))
+    return text
 
 
 def main() -> int:
