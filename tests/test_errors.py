@@ -90,7 +90,7 @@ def test_message_and_param_can_be_replaced_too(name: str) -> None:
     assert error.body.as_dict()["error"]["param"] == "n"
 
 
-def test_what_a_kind_is_told_is_in_its_words() -> None:
+def test_the_arguments_of_a_kind_are_in_its_message() -> None:
     assert (
         ModelNotFound("a{b}").message == "Invalid 'model'. The model 'a{b}' does not exist or you do not have access."
     )
@@ -171,7 +171,7 @@ def test_a_kind_of_one_s_own_needs_a_row_only() -> None:
 
 @every_kind
 @pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
-def test_an_answer_survives_copy_and_pickle(
+def test_an_error_survives_copy_and_pickle(
     twin: Callable[[APIError], APIError], make: Make, status: int, type: str, code: str
 ) -> None:
     error = make(headers={"x-a": "1"}, doc_url="https://docs.example")
@@ -207,7 +207,7 @@ def test_a_fault_survives_copy_and_pickle(error: FlexmwError, twin: Callable[[Fl
 # --- raised ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_answer_reports_itself_when_it_is_made_whether_raised_or_not() -> None:
+def test_an_error_reports_itself_when_it_is_made_whether_raised_or_not() -> None:
     seen: list[APIError] = []
     token = raised.set(seen.append)
     try:
@@ -222,7 +222,7 @@ def test_an_answer_reports_itself_when_it_is_made_whether_raised_or_not() -> Non
 
 
 @pytest.mark.anyio
-async def test_concurrent_requests_hear_only_their_own_also_from_threads_and_child_tasks() -> None:
+async def test_concurrent_requests_remember_only_their_own_also_from_threads_and_child_tasks() -> None:
     heard: dict[str, list[str]] = {"a": [], "b": []}
 
     async def request(name: str) -> None:
@@ -335,7 +335,7 @@ def test_a_name_that_resembles_nothing_is_not_guessed_at() -> None:
     assert "Known: envelope." in str(error)
 
 
-def test_one_root_catches_everything_and_an_answer_is_no_fault() -> None:
+def test_one_root_catches_everything_and_a_response_is_no_fault() -> None:
     assert issubclass(APIError, FlexmwError)
     assert issubclass(APIError, HTTPException)
     assert not issubclass(APIError, ConfigError)
@@ -347,9 +347,7 @@ def test_one_root_catches_everything_and_an_answer_is_no_fault() -> None:
 
 
 @every_kind
-def test_a_plain_starlette_answers_with_status_headers_and_message(
-    make: Make, status: int, type: str, code: str
-) -> None:
+def test_a_plain_starlette_sends_status_headers_and_message(make: Make, status: int, type: str, code: str) -> None:
     async def endpoint(request: Request) -> JSONResponse:
         raise make(headers={"x-a": "1"})
 
@@ -360,7 +358,7 @@ def test_a_plain_starlette_answers_with_status_headers_and_message(
 
 
 @every_kind
-def test_a_plain_fastapi_answers_with_status_headers_and_detail(make: Make, status: int, type: str, code: str) -> None:
+def test_a_plain_fastapi_sends_status_headers_and_detail(make: Make, status: int, type: str, code: str) -> None:
     app = FastAPI()
 
     @app.get("/")

@@ -140,7 +140,7 @@ def serving(stream: IO[str]) -> str:
 
 
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
-def test_an_untouched_app_and_client_are_told_about_and_stop_cleanly(
+def test_an_untouched_app_and_client_have_telemetry_and_stop_cleanly(
     library: str, command: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:
     program(tmp_path, "app.py", APP)

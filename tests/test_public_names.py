@@ -37,7 +37,7 @@ def test_every_public_name_resolves_and_stays_the_same(name: str) -> None:
     assert name in dir(flexmw)
 
 
-def test_public_names_are_sorted_and_told_once() -> None:
+def test_public_names_are_sorted_and_listed_once() -> None:
     assert sorted(flexmw.__all__) == flexmw.__all__
     assert len(set(flexmw.__all__)) == len(flexmw.__all__)
     assert dir(flexmw) == sorted(dir(flexmw))

@@ -121,7 +121,7 @@ def _scraped(server: Prometheus, gateway: Watched) -> None:
 
 
 @pytest.mark.parametrize("title", EXPRESSIONS)
-def test_a_query_has_an_answer(title: str, prometheus: Prometheus) -> None:
+def test_a_query_has_a_result(title: str, prometheus: Prometheus) -> None:
     series = prometheus.ask(EXPRESSIONS[title].replace("$__rate_interval", "1m"))
     assert series
     assert any(math.isfinite(float(each["value"][1])) and float(each["value"][1]) > 0 for each in series), series

@@ -137,7 +137,7 @@ LIMITED = {
 }
 
 
-def test_a_refusal_by_the_limiter_is_an_answer_to_any_probe() -> None:
+def test_a_refusal_by_the_limiter_is_a_response_to_any_probe() -> None:
     assert judge(429, LIMITED, BODY, Expected((404,), "invalid_request_error"), now=1_800_000_000.0) == []
 
 
@@ -166,12 +166,12 @@ def test_the_headers_of_a_429_must_agree(headers: dict[str, str | None], words: 
         (404, JSON, BODY, "error.type is 'rate_limit_error', not 'invalid_request_error'"),
     ],
 )
-def test_a_wrong_answer_is_named(status: int, headers: dict[str, str], body: bytes, words: str) -> None:
+def test_a_wrong_response_is_named(status: int, headers: dict[str, str], body: bytes, words: str) -> None:
     faults = judge(status, headers, body, Expected((404,), "invalid_request_error"))
     assert any(words in fault for fault in faults), faults
 
 
-def test_an_answer_to_head_has_no_body() -> None:
+def test_a_response_to_head_has_no_body() -> None:
     assert judge(404, JSON, b"", Expected((404,)), head=True) == []
 
 

@@ -268,7 +268,7 @@ async def test_a_transport_error_is_thrown_into_the_flow_and_is_the_caller_s(kin
     assert seen == [caught.value]
 
 
-async def test_an_unknown_effect_is_a_clear_error_and_the_answer_is_not_leaked(kind: Kind) -> None:
+async def test_an_unknown_effect_is_a_clear_error_and_the_response_is_not_leaked(kind: Kind) -> None:
     def odd(request: Any) -> Any:
         yield Send(request)
         yield "what?"
@@ -409,7 +409,7 @@ async def test_an_async_drain_of_a_body_that_stalls_ends_after_a_second(kind: Ki
 
 
 @pytest.mark.parametrize("error", [OSError("broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
-async def test_a_discarded_answer_is_closed_whatever_reading_it_does(kind: Kind, error: BaseException) -> None:
+async def test_a_discarded_response_is_closed_whatever_reading_it_does(kind: Kind, error: BaseException) -> None:
     body = Body(FakeClock(), 0.0, b"", error)
     transport = kind.transport_class(part(second), transport=stub(body))
     if isinstance(error, Exception):
@@ -420,7 +420,7 @@ async def test_a_discarded_answer_is_closed_whatever_reading_it_does(kind: Kind,
     assert body.closed > 0
 
 
-async def test_an_error_of_closing_a_discarded_answer_is_nobody_s_error(kind: Kind) -> None:
+async def test_an_error_of_closing_a_discarded_response_is_nobody_s_error(kind: Kind) -> None:
     class Stuck(Body):
         def close(self) -> None:
             raise OSError("stuck")
@@ -497,7 +497,7 @@ async def test_a_body_whose_closing_fails_has_ended_all_the_same(kind: Kind) -> 
     assert [type(end) for end in ends] == [GeneratorExit]
 
 
-async def test_two_followers_of_one_body_are_both_told(kind: Kind) -> None:
+async def test_two_followers_of_one_body_are_both_called(kind: Kind) -> None:
     outer: list[Any] = []
     inner: list[Any] = []
     with HostileServer() as server:
@@ -524,7 +524,7 @@ async def test_a_followed_body_is_a_stream_of_its_library(kind: Kind) -> None:
 # --- observing --------------------------------------------------------------------------------------------------------
 
 
-async def test_an_observer_hears_the_transport_and_so_does_the_caller_s_own_trace(kind: Kind) -> None:
+async def test_an_observer_gets_the_transport_s_events_and_so_does_the_caller_s_own_trace(kind: Kind) -> None:
     heard: list[str] = []
     own: list[str] = []
 

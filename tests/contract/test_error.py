@@ -56,7 +56,7 @@ def test_a_param_that_is_unknown_is_null_only_when_asked_for() -> None:
 
 
 @given(text=st.text(st.characters(categories=["Cs", "Lu"]), min_size=1, max_size=9))
-def test_a_lone_surrogate_never_breaks_an_answer(text: str) -> None:
+def test_a_lone_surrogate_never_breaks_a_response(text: str) -> None:
     decoded = ErrorBody.decode(ErrorBody(message=text, type="t").encode())
     assert decoded is not None
     assert list(decoded.message) == ["?" if 0xD800 <= ord(c) < 0xE000 else c for c in text]

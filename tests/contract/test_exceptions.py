@@ -160,7 +160,7 @@ def test_an_exception_in_the_course_of_an_ordinary_except_is_a_crash() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_exception_that_a_broken_handler_was_answering_decides() -> None:
+async def test_the_exception_that_a_broken_handler_was_handling_decides() -> None:
     async def refuse(request: Request) -> Response:
         raise HTTPException(402, "No credit.")
 

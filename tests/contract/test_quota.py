@@ -150,7 +150,7 @@ def test_each_unit_has_headers_of_its_own_and_the_longest_wait_is_the_one_to_obe
     assert parts(seen) == (100, 20, 5.0)
 
 
-def test_requests_at_once_are_told_as_requests_where_nothing_else_counts_them() -> None:
+def test_requests_at_once_are_reported_as_requests_where_nothing_else_counts_them() -> None:
     at_once = Quota(limit=3, remaining=0, reset_at=NOW, wait=1.0, window=0, unit="concurrent-requests", policy="3")
     alone, beside = dict(render(at_once, now=NOW)), dict(render(at_once, quota(), now=NOW))
     assert (alone["x-ratelimit-limit-requests"], alone["Retry-After"]) == ("3", "1")
@@ -258,7 +258,7 @@ def test_a_structured_field_without_a_reset_has_none() -> None:
     ],
     ids=str,
 )
-def test_where_nothing_is_told_nothing_is_seen(headers: dict[str, str]) -> None:
+def test_headers_that_say_nothing_give_nothing(headers: dict[str, str]) -> None:
     assert read(headers, now=NOW) is None
 
 

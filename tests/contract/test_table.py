@@ -113,7 +113,7 @@ def test_the_boundary_between_client_and_server_is_500() -> None:
     [(402, "never"), (409, "never"), (501, "never"), (500, "keyed"), (502, "keyed"), (504, "keyed"), (508, "keyed")]
     + [(status, None) for status in (400, 401, 403, 404, 408, 418, 422, 425, 429, 503)],
 )
-def test_only_ambiguous_and_hopeless_answers_carry_a_retry_rule(status: int, retry: str | None) -> None:
+def test_only_ambiguous_and_hopeless_responses_carry_a_retry_rule(status: int, retry: str | None) -> None:
     assert for_status(status).retry == retry
 
 

@@ -75,7 +75,7 @@ def test_retry_after_in_seconds(value: str, expected: float) -> None:
         "\x00",
     ],
 )
-def test_zero_and_garbage_are_no_answer(value: str) -> None:
+def test_zero_and_garbage_are_no_wait(value: str) -> None:
     assert wait_of({"retry-after": value}, now=NOW) is None
     assert wait_of({"retry-after": value, "x-ratelimit-reset-requests": "7s"}, now=NOW) == Wait(7.0, "reset")
     assert wait_of({"retry-after-ms": value, "retry-after": "3"}, now=NOW) == Wait(3.0, "retry-after")
@@ -136,7 +136,7 @@ def test_our_own_clock_serves_where_there_is_no_date(own: str) -> None:
     assert seconds(date=own, retry_after=date(NOW + 8)) == 8.0
 
 
-def test_a_date_that_is_past_or_now_is_no_answer() -> None:
+def test_a_date_that_is_past_or_now_is_no_wait() -> None:
     assert seconds(retry_after=date(NOW)) is None
     assert seconds(retry_after=date(NOW - 1)) is None
     assert seconds(retry_after=date(NOW - 1), ratelimit_reset="4") == 4.0
@@ -204,7 +204,7 @@ def test_every_reset_header_is_read_and_the_longest_counts(name: str) -> None:
     assert wait_of({name: "0"}, now=NOW) is None
 
 
-def test_no_header_is_no_answer() -> None:
+def test_no_header_is_no_wait() -> None:
     assert wait_of({"date": date(NOW), "content-type": "text/plain"}, now=NOW) is None
 
 

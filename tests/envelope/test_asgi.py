@@ -33,14 +33,14 @@ def body(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-async def test_a_good_answer_passes_message_by_message() -> None:
+async def test_a_good_response_passes_message_by_message() -> None:
     messages = [start(200, (b"content-type", b"text/plain")), body(b"a", more=True), body(b"b")]
     seen = await call(ENVELOPE.asgi(scripted(*messages)))
     assert seen.messages == messages
 
 
 @pytest.mark.parametrize("status", [HTTPStatus.CREATED, HTTPStatus.NO_CONTENT, HTTPStatus.FOUND])
-async def test_a_good_answer_passes_whose_status_is_a_member_of_http_status(status: HTTPStatus) -> None:
+async def test_a_good_response_passes_whose_status_is_a_member_of_http_status(status: HTTPStatus) -> None:
     messages = [start(status), body(b"" if status is HTTPStatus.NO_CONTENT else b"as it is")]
     assert (await call(ENVELOPE.asgi(scripted(*messages)))).messages == messages
 
@@ -62,7 +62,7 @@ async def test_a_file_on_an_error_is_not_sent() -> None:
     assert [message["type"] for message in seen.messages] == ["http.response.start", "http.response.body"]
 
 
-async def test_a_file_on_a_good_answer_passes() -> None:
+async def test_a_file_on_a_good_response_passes() -> None:
     file = {"type": "http.response.pathsend", "path": "/x"}
     seen = await call(ENVELOPE.asgi(scripted(start(200), file)))
     assert seen.messages[-1] == file
@@ -76,7 +76,7 @@ async def test_a_file_of_events_passes_after_the_events_before_it(held: bool) ->
     assert seen.messages == [start(200, SSE), *before, file]
 
 
-async def test_a_crash_after_a_file_went_out_is_no_failure_of_the_answer() -> None:
+async def test_a_crash_after_a_file_went_out_is_no_failure_of_the_response() -> None:
     scope: dict[str, Any] = {}
     app = scripted(start(200), {"type": "http.response.pathsend", "path": "/x"}, then=RuntimeError("in the background"))
     exchange = Exchange.of(scope)
@@ -92,7 +92,7 @@ async def test_early_hints_and_debug_messages_pass() -> None:
     assert seen.error.message == "No."
 
 
-async def test_trailers_of_a_good_answer_pass_and_those_of_a_rewritten_one_do_not() -> None:
+async def test_trailers_of_a_good_response_pass_and_those_of_a_rewritten_one_do_not() -> None:
     trailers = {"type": "http.response.trailers", "headers": [(b"x", b"1")]}
     good = await call(ENVELOPE.asgi(scripted(start(200, trailers=True), body(), trailers)))
     bad = await call(ENVELOPE.asgi(scripted(start(400, trailers=True), body(), trailers)))
@@ -134,7 +134,7 @@ async def test_a_head_request_gets_the_length_and_no_body() -> None:
     assert int(seen.headers["content-length"]) > 50
 
 
-async def test_cancellation_is_never_answered() -> None:
+async def test_a_cancellation_gets_no_response() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await anyio.sleep_forever()
 
@@ -174,7 +174,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_crash(kind: str) -> Non
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit])
-async def test_what_ends_a_program_is_not_answered(stop: type[BaseException]) -> None:
+async def test_an_exception_that_ends_the_program_gets_no_response(stop: type[BaseException]) -> None:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -198,7 +198,7 @@ async def test_nothing_is_sent_to_a_client_that_has_left() -> None:
     assert isinstance(seen.raised, KeyError)
 
 
-async def test_a_disconnect_while_reading_is_neither_answered_nor_raised() -> None:
+async def test_a_disconnect_while_reading_gets_no_response_and_is_not_raised() -> None:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
@@ -214,7 +214,7 @@ async def test_a_disconnect_while_reading_is_neither_answered_nor_raised() -> No
     assert seen.raised is None
 
 
-async def test_a_crash_is_answered_and_raised_again_but_a_kind_is_not() -> None:
+async def test_a_crash_gets_a_response_and_is_raised_again_but_a_kind_is_not() -> None:
     crash, kind = ValueError("hidden"), flexmw.SubsystemOffline("The playground", retry_after=3)
     seen = await call(ENVELOPE.asgi(scripted(then=crash)))
     assert (seen.status, seen.raised) == (500, crash)
@@ -247,7 +247,7 @@ async def test_a_kind_that_the_host_swallows_is_remembered() -> None:
     assert (seen.status, seen.error.code, seen.headers["x-credit"]) == (402, "402", "0")
 
 
-async def test_a_kind_that_was_handled_does_not_answer_for_a_later_crash() -> None:
+async def test_a_kind_that_was_handled_does_not_stand_for_a_later_crash() -> None:
     async def host(scope: Any, receive: Any, send: Any) -> None:
         try:
             raise flexmw.InsufficientCredit()
@@ -273,7 +273,7 @@ async def test_the_hosts_own_500_page_stands_but_never_the_exceptions_text() -> 
     assert seen.error.message == "We are on it."
 
 
-async def test_an_error_body_that_stops_is_answered_in_time_and_its_rest_swallowed() -> None:
+async def test_an_error_body_that_stops_is_completed_in_time_and_its_rest_swallowed() -> None:
     released = anyio.Event()
 
     async def host(scope: Any, receive: Any, send: Any) -> None:
@@ -316,7 +316,7 @@ async def test_a_bare_500_is_not_held_longer_than_max_wait() -> None:
         )
 
 
-async def test_headers_of_the_exchange_are_on_good_answers_streams_and_errors() -> None:
+async def test_headers_of_the_exchange_are_on_good_responses_streams_and_errors() -> None:
     def host(*messages: dict[str, Any]) -> Any:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             Exchange.of(scope).headers.append((b"x-ratelimit-limit-requests", b"10"))
@@ -329,7 +329,7 @@ async def test_headers_of_the_exchange_are_on_good_answers_streams_and_errors() 
         assert seen.headers["x-ratelimit-limit-requests"] == "10"
 
 
-async def test_the_exchange_learns_how_a_request_was_answered() -> None:
+async def test_the_exchange_learns_the_error_of_a_request() -> None:
     learnt: list[ErrorOutcome] = []
 
     async def outer(scope: Any, receive: Any, send: Any) -> None:
@@ -424,7 +424,7 @@ async def test_lifespan_is_not_touched() -> None:
     assert seen.messages == [sent]
 
 
-async def test_a_host_that_sends_a_start_and_no_event_is_answered_with_500() -> None:
+async def test_an_app_that_sends_a_start_and_no_event_becomes_a_500() -> None:
     seen = await call(ENVELOPE.asgi(scripted(start(200, SSE))))
     assert (seen.status, seen.error.code) == (500, "internal_error")
 

@@ -58,7 +58,7 @@ def test_an_unrouted_404_says_that_the_url_is_unknown_unless_the_host_said_more(
     assert decide(AppResponse(405, JSON, b"", unrouted=True), Rules()).error.code == "method_not_allowed"
 
 
-def test_a_kind_answers_for_a_response_of_its_status_and_for_a_bare_500() -> None:
+def test_a_kind_stands_for_a_response_of_its_status_and_for_a_bare_500() -> None:
     kind = flexmw.ModelNotFound("foo")
     for seen in (AppResponse(400, JSON, b'{"detail":"x"}'), AppResponse(500, JSON, b"")):
         assert decide(seen, Rules(), remembered=kind).error.code == "model_not_found"
@@ -90,7 +90,7 @@ def test_an_exceptions_text_is_not_shown_whoever_wrote_it_into_the_body() -> Non
     assert decide(told, Rules(), mapping=map_exception(ValueError("no"))).error.message == "failed: row 7 of users"
 
 
-def test_an_exception_answers_for_a_500_that_says_nothing() -> None:
+def test_an_exception_stands_for_a_500_that_says_nothing() -> None:
     reply = decide(AppResponse(500, JSON, b"Internal Server Error"), Rules(), mapping=map_exception(TimeoutError()))
     assert (reply.error.code, reply.source) == ("upstream_timeout", "unhandled_exception")
 
@@ -132,7 +132,7 @@ def test_an_error_without_a_row_of_its_own_goes_by_its_status() -> None:
     assert should_retry(error, 404, method="POST", keyed=False, waits=False) is None
 
 
-def test_a_reply_says_nothing_about_headers_it_does_not_have() -> None:
+def test_a_response_says_nothing_about_headers_it_does_not_have() -> None:
     row = PAGE["job_not_found"]
     error = ErrorBody(message=row.message, type=row.type, code=row.code)
     assert ErrorResponse(404, error, "http_exception").headers == ()
@@ -150,7 +150,7 @@ def test_an_unknown_url_is_a_sentence() -> None:
     assert reply.error.message == "Unknown URL: no route has this path."
 
 
-def test_what_is_kept_is_told_by_its_own_words_and_status() -> None:
+def test_a_kept_body_is_reported_by_its_own_words_and_status() -> None:
     body = ErrorBody(message="Mine.", type="invalid_request_error", code="mine").encode()
     reply = decide(AppResponse(418, JSON, body), Rules())
     assert (reply.status, reply.kept, reply.error.message, reply.error.code) == (418, True, "Mine.", "mine")
@@ -182,7 +182,7 @@ def test_text_is_read_by_its_status() -> None:
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_an_exception_behind_an_answer_of_a_server_error_is_named(status: int) -> None:
+def test_an_exception_behind_a_response_of_a_server_error_is_named(status: int) -> None:
     mapping = map_exception(KeyError("handled"))
     reply = decide(AppResponse(status, JSON, b'{"detail":"Own words."}'), Rules(), mapping=mapping)
     assert (reply.status, reply.source, reply.exception) == (status, "unhandled_exception", mapping.exception)
@@ -200,7 +200,7 @@ def test_the_beginning_of_a_long_exception_is_enough_to_know_it_by() -> None:
     assert decide(told, Rules(), mapping=map_exception(ValueError("x" * 300))).error.message == "Internal server error."
 
 
-def test_a_raised_answer_brings_its_status_and_headers_and_a_crash_itself() -> None:
+def test_a_raised_error_brings_its_status_and_headers_and_a_crash_itself() -> None:
     reply = response_to(map_exception(flexmw.RateLimitExceeded(retry_after=7)))
     assert (reply.status, reply.exception) == (429, None)
     assert ("retry-after", "7") in [(name.lower(), value) for name, value in reply.headers]

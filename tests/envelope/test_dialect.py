@@ -116,7 +116,7 @@ async def test_a_failed_stream_ends_in_its_dialect_unless_it_was_complete() -> N
     assert seen.ended
 
 
-def test_the_anthropic_sdk_reads_an_answer_of_its_dialect(serve: Serve) -> None:
+def test_the_anthropic_sdk_reads_a_response_of_its_dialect(serve: Serve) -> None:
     served = serve(ENVELOPE.asgi(scripted(then=flexmw.SubsystemOffline("The model"))))
     with anthropic.Anthropic(api_key="k", base_url=served.url, max_retries=0) as client:
         with pytest.raises(anthropic.APIStatusError) as caught:

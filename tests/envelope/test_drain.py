@@ -17,7 +17,7 @@ BODY = b"what nobody read"
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
-def test_a_client_that_is_still_sending_gets_the_whole_answer(serve: Serve, http: Http) -> None:
+def test_a_client_that_is_still_sending_gets_the_whole_response(serve: Serve, http: Http) -> None:
     crashing = threading.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -82,7 +82,7 @@ async def test_an_endless_body_is_read_up_to_a_bound() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_body_that_never_comes_delays_the_answer_by_a_moment_only() -> None:
+async def test_a_body_that_never_comes_delays_the_response_by_a_moment_only() -> None:
     with anyio.fail_after(10):
         await read_rest(scope((b"content-length", b"3")), Body())
 
@@ -121,7 +121,7 @@ async def test_only_a_crash_waits(error: Exception) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_disconnect_that_the_reading_hears_of_keeps_no_answer_back() -> None:
+async def test_a_disconnect_that_the_reading_meets_keeps_no_response_back() -> None:
     sent: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

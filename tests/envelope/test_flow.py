@@ -81,7 +81,7 @@ def test_a_compressed_problem_is_read(get: Any, serve: Serve) -> None:
     assert get(served.url).json()["error"]["message"] == "No seats left."
 
 
-def test_an_error_in_shape_and_a_good_answer_stay_byte_for_byte(get: Any, serve: Serve) -> None:
+def test_an_error_in_shape_and_a_good_response_stay_byte_for_byte(get: Any, serve: Serve) -> None:
     assert get(serve(app(418, ENVELOPE, JSON)).url).content == ENVELOPE
     assert get(serve(app(200, PAGE)).url).content == PAGE
 
@@ -136,7 +136,7 @@ def test_the_openai_sdk_gets_a_readable_error_from_a_proxys_page(serve: Serve) -
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2])
-def test_an_answer_of_a_mock_transport_is_rewritten_too(library: Any) -> None:
+def test_a_response_of_a_mock_transport_is_rewritten_too(library: Any) -> None:
     answer = library.Response(502, headers={"content-encoding": "gzip"}, content=gzip.compress(PAGE))
     client = library.Client(transport=library.MockTransport(lambda request: answer))
     with flexmw.wrap_client(client, flexmw.Envelope()) as client:
@@ -168,7 +168,7 @@ def test_error_from_reads_foreign_and_compressed_bodies() -> None:
     assert (error.message, error.code, error.retry_after) == ("Packed.", "not_found", None)
 
 
-def test_error_from_refuses_a_good_answer() -> None:
+def test_error_from_refuses_a_good_response() -> None:
     with pytest.raises(flexmw.ConfigError, match="error response"):
         error_from(httpx.Response(200))
 

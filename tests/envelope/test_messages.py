@@ -119,7 +119,7 @@ async def test_the_refusal_of_a_limiter_inside_has_it_and_alone_it_has_the_defau
     assert answer.error.message == f"Too fast: wait {answer.headers['retry-after']} seconds."
 
 
-async def test_the_first_answer_of_a_key_and_its_replay_have_it() -> None:
+async def test_the_first_response_of_a_key_and_its_replay_have_it() -> None:
     executions = 0
 
     def endpoint(request: Request) -> Response:

@@ -43,7 +43,7 @@ def sdks(hosts: dict[str, Served]) -> Iterator[dict[str, openai.OpenAI]]:
 
 
 @pytest.mark.parametrize(("host", "mode"), CASES, ids=name_of)
-def test_the_answer_keeps_the_contract(host: str, mode: Mode, hosts: dict[str, Served]) -> None:
+def test_the_response_keeps_the_contract(host: str, mode: Mode, hosts: dict[str, Served]) -> None:
     with httpx.Client(base_url=hosts[host].url, timeout=10, verify=TLS) as client:
         answer = client.request(mode.method, mode.path, content=mode.send, headers=dict(mode.headers))
     assert answer.status_code == mode.status

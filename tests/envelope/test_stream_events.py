@@ -35,14 +35,14 @@ async def told(*bodies: bytes, media: bytes = b"text/event-stream", **options: A
 
 
 @pytest.mark.parametrize("last", [b"", EVENT, DONE, b"half"])
-async def test_beginning_and_end_are_told_before_the_host_returns(last: bytes) -> None:
+async def test_beginning_and_end_are_emitted_before_the_app_returns(last: bytes) -> None:
     events, seen = await told(EVENT, EVENT, last)
     assert events == [BEGAN, ENDED, "returned"]
     assert seen.body == EVENT + EVENT + last
     assert seen.ended
 
 
-async def test_lines_are_told_of_where_their_end_is_held() -> None:
+async def test_lines_have_events_where_their_end_is_held() -> None:
     assert (await told(b"{}\n", b"", media=b"application/x-ndjson", lines=True))[0] == [BEGAN, ENDED, "returned"]
     assert (await told(b"{}\n", b"", media=b"application/x-ndjson"))[0] == ["returned"]
 

@@ -105,7 +105,7 @@ def test_fastapis_own_event_stream_raises_instead_of_ending_well(fastapi_url: st
     assert caught.value.pieces == ["Hi"]  # type: ignore[attr-defined]
 
 
-def test_fastapis_own_event_stream_answers_with_the_status_of_an_early_error(fastapi_url: str) -> None:
+def test_fastapis_own_event_stream_has_the_status_of_an_early_error(fastapi_url: str) -> None:
     with pytest.raises(openai.RateLimitError) as caught:
         chat(fastapi_url, "native-first")
     assert caught.value.response.headers["retry-after"] == "11"

@@ -72,7 +72,7 @@ async def test_without_the_denial_extension_an_error_is_a_close_frame_with_its_c
     assert wire.sent == [{"type": "websocket.close", "code": 1008, "reason": "invalid_api_key"}]
 
 
-async def test_a_close_in_the_hosts_handler_of_a_kind_is_answered_with_the_kind() -> None:
+async def test_a_close_in_the_handler_of_a_kind_becomes_the_kind() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         try:
             raise flexmw.InsufficientCredit

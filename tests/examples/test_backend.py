@@ -119,7 +119,7 @@ def test_a_fault_of_the_wire_is_exact(
     ("fault", "executions", "error"),
     [("500", 1, "server_error"), ("503", 0, "server_error"), ("429", 0, "rate_limit_error")],
 )
-def test_a_fault_of_the_server_is_answered(
+def test_a_fault_of_the_server_has_its_response(
     work: Backend, fault: str, executions: int, error: str, http: httpx2.Client
 ) -> None:
     answer = http.post(work.url + CHAT, json=ASK, headers={"x-backend-fault": fault})
@@ -128,7 +128,7 @@ def test_a_fault_of_the_server_is_answered(
     assert work.work().get(CHAT, 0) == executions
 
 
-def test_a_bare_sdk_repeats_the_work_of_a_lost_answer(work: Backend, sdk: openai.OpenAI) -> None:
+def test_a_bare_sdk_repeats_the_work_of_a_lost_response(work: Backend, sdk: openai.OpenAI) -> None:
     with pytest.raises(openai.APIConnectionError):
         sdk.chat.completions.create(**ASK, extra_headers={"x-backend-fault": "lost"})
     assert work.work() == {CHAT: 3}
@@ -153,7 +153,7 @@ def test_an_unknown_fault_lists_the_known_ones(work: Backend, http: httpx2.Clien
     assert "drop-mid-stream" in answer.json()["error"]["message"]
 
 
-def test_a_slow_answer_pauses_before_each_piece(sdk: openai.OpenAI) -> None:
+def test_a_slow_response_pauses_before_each_piece(sdk: openai.OpenAI) -> None:
     began = time.monotonic()
     stream = sdk.chat.completions.create(**ASK, stream=True, max_tokens=4, extra_headers={"x-backend-fault": "slow"})
     pieces = len(list(stream))

@@ -68,7 +68,7 @@ def test_the_usage_of_a_stream_is_shown_to_whoever_asks(sync_caller: Caller) -> 
     assert event.usage.total_tokens > 5
 
 
-def test_an_answer_is_capped_unless_it_is_streamed(sync_caller: Caller) -> None:
+def test_a_response_is_capped_unless_it_is_streamed(sync_caller: Caller) -> None:
     long = {**ASK, "max_tokens": 3_000, "extra_body": {"min_tokens": 3_000}}
     whole = sync_caller(lambda sdk: sdk.chat.completions.create(**long))
     assert (whole.usage.completion_tokens, whole.choices[0].finish_reason) == (2_048, "length")
@@ -163,7 +163,7 @@ def test_a_stream_that_breaks_is_an_error_and_is_billed_as_far_as_it_came(
 # --- one POST, one execution -----------------------------------------------------------------------------------------
 
 
-def test_an_sdk_whose_answers_are_lost_gets_the_first_ones(
+def test_an_sdk_whose_responses_are_lost_gets_the_first_ones(
     running: Running, account: tuple[str, str], colour: str, work: Backend
 ) -> None:
     with lossy(running.url, lose=2) as url:
@@ -351,7 +351,7 @@ def test_a_switch_that_cannot_be_thrown_says_why(
 # --- telemetry -------------------------------------------------------------------------------------------------------
 
 
-def test_the_server_span_says_what_the_answer_said(work: Backend, global_telemetry: Any) -> None:
+def test_the_server_span_says_what_the_response_said(work: Backend, global_telemetry: Any) -> None:
     with gateway(work.url) as running:
         key, _ = running.admin.create_key(tier="free")
         caller = Caller("sync", running.url, key)

@@ -28,7 +28,7 @@ def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 @UNHURRIED
 @given(st.text(max_size=12), st.floats(0.01, 1.0))
-def test_what_is_said_is_heard(text: str, volume: float) -> None:
+def test_a_spoken_text_is_transcribed(text: str, volume: float) -> None:
     assert hear(speak(text, volume=volume)) == text
 
 

@@ -565,7 +565,7 @@ async def test_a_client_that_leaves_does_not_stop_the_work() -> None:
     assert (await call(app)).answer == b"run 1"
 
 
-async def test_the_app_hears_of_no_disconnect_before_it_has_answered() -> None:
+async def test_the_app_gets_no_disconnect_before_it_has_responded() -> None:
     heard: list[str] = []
 
     async def work(scope: Any, receive: Any, send: Any) -> None:
@@ -678,7 +678,7 @@ async def test_a_key_is_free_again_when_its_time_is_over() -> None:
     assert not (await call(app)).replayed
 
 
-async def test_the_outcome_is_told_as_a_fact_of_the_exchange() -> None:
+async def test_the_outcome_is_a_fact_of_the_exchange() -> None:
     host = Host()
     app = Idempotency().asgi(host)
 

@@ -59,7 +59,7 @@ def test_equal_calls_that_all_retry_each_keep_a_call_of_their_own(number: int, r
 
 @settings(deadline=None, max_examples=40)
 @given(calls, st.floats(0, 300))
-def test_the_list_stays_bounded_and_keeps_what_was_not_answered_first(known: tuple[SdkCall, ...], now: float) -> None:
+def test_the_list_stays_bounded_and_keeps_the_calls_without_a_response(known: tuple[SdkCall, ...], now: float) -> None:
     left = prune(known, now=now, window=WINDOW)
     fresh = [call for call in known if now - call.at <= WINDOW]
     assert len(left) == min(len(fresh), MOST_CALLS - 1)

@@ -22,7 +22,7 @@ async def refused(scope: dict[str, Any], error: APIError) -> list[dict[str, Any]
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
-async def test_a_request_is_answered_whole_with_the_exchange_s_headers(method: str) -> None:
+async def test_an_error_is_sent_whole_with_the_exchange_s_headers(method: str) -> None:
     scope: dict[str, Any] = {"type": "http", "method": method}
     Exchange.of(scope).headers += [(b"x-request-id", b"r1"), (b"retry-after", b"99")]
     error = RateLimitExceeded(2)

@@ -146,7 +146,7 @@ def in_a_task(backend: str) -> Callable[[World, Flow], Any]:
 
 
 @given(stack=STACKS, words=OUTCOMES)
-def test_every_answer_that_is_not_returned_is_discarded_exactly_once(stack: Any, words: list[str]) -> None:
+def test_every_response_that_is_not_returned_is_discarded_exactly_once(stack: Any, words: list[str]) -> None:
     result, world, _ = run(synchronously, stack, words)
     counts = Counter(map(id, world.discarded))
     if isinstance(result, Answer):
@@ -269,7 +269,7 @@ def test_one_observer_alone_is_handed_on_as_it_is() -> None:
     assert effect.observe is observe
 
 
-def test_tell_reaches_the_outer_observers_only_and_never_the_driver() -> None:
+def test_an_emitted_event_reaches_the_outer_observers_only_and_never_the_driver() -> None:
     heard: list[tuple[str, str, Any]] = []
 
     def component(name: str) -> Callable[[Any], Flow]:
@@ -293,7 +293,7 @@ def test_tell_reaches_the_outer_observers_only_and_never_the_driver() -> None:
     ]
 
 
-def test_an_observer_that_fails_fails_the_flow_that_told_it() -> None:
+def test_an_observer_that_fails_fails_the_flow_that_emitted() -> None:
     caught: list[BaseException] = []
 
     def outer(request: Any) -> Flow:
@@ -314,7 +314,7 @@ def test_an_observer_that_fails_fails_the_flow_that_told_it() -> None:
     assert answer.name == "0"
 
 
-def test_an_answer_that_comes_twice_is_discarded_once() -> None:
+def test_a_response_that_comes_twice_is_discarded_once() -> None:
     same = Answer("cached")
 
     def cached(request: Any) -> Flow:
@@ -330,7 +330,7 @@ def test_an_answer_that_comes_twice_is_discarded_once() -> None:
     assert [effect for effect in seen if isinstance(effect, Discard)] == [Discard(same)]  # type: ignore[arg-type]
 
 
-def test_answers_are_the_same_by_identity_and_not_by_equality() -> None:
+def test_responses_are_the_same_by_identity_and_not_by_equality() -> None:
     class Equal(Answer):
         def __eq__(self, other: object) -> bool:
             return True

@@ -23,14 +23,14 @@ class Telling:
         return (yield flexmw.Send(request))
 
 
-def test_what_a_component_tells_is_no_report_of_the_transport() -> None:
+def test_an_event_of_a_component_is_no_report_of_the_transport() -> None:
     evidence = Evidence()
     evidence.observe("acme.looked", {})
     evidence.observe("flexmw.retry.scheduled", {})
     assert evidence.sent is None
 
 
-def test_a_lost_answer_stays_ambiguous_whatever_components_further_inward_tell() -> None:
+def test_a_lost_response_stays_ambiguous_whatever_components_further_inward_emit() -> None:
     sent: list[Any] = []
 
     def lose(request: Any) -> Any:

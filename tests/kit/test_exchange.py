@@ -34,7 +34,7 @@ def test_missing_headers_are_added_and_those_that_are_there_win_in_any_case() ->
     assert own == [(b"Allow", b"GET"), (b"x-b", b"own")]
 
 
-def test_a_listener_that_has_left_hears_nothing_and_the_others_do() -> None:
+def test_an_observer_that_has_left_gets_no_event_and_the_others_do() -> None:
     exchange, heard = Exchange(), list[str]()
 
     def leaves(event: str, details: Any) -> None:
@@ -49,7 +49,7 @@ def test_a_listener_that_has_left_hears_nothing_and_the_others_do() -> None:
     assert leaves not in exchange.observers
 
 
-def test_every_listener_hears_every_event_in_order() -> None:
+def test_every_observer_gets_every_event_in_order() -> None:
     exchange, heard = Exchange(), list[Any]()
     exchange.emit("unheard", {})
     exchange.subscribe(lambda event, details: heard.append(("a", event, details)))
@@ -66,11 +66,11 @@ def test_every_listener_hears_every_event_in_order() -> None:
     ]
 
 
-def test_an_answer_passes_through_unless_someone_says_otherwise() -> None:
+def test_a_response_passes_through_unless_someone_says_otherwise() -> None:
     assert ErrorOutcome(200) == ErrorOutcome(200, None, None, "passthrough", None)
 
 
-def test_while_it_is_entered_it_remembers_the_last_answer_that_the_host_made() -> None:
+def test_while_it_is_entered_it_remembers_the_last_error_that_the_app_made() -> None:
     exchange = Exchange()
     JobNotFound()
     with exchange as entered:

@@ -27,7 +27,7 @@ def limited(*rates: Any, clock: FakeClock, app: ASGIApp | None = None, **options
 
 
 @pytest.mark.parametrize("strategy", NAMES)
-async def test_a_refusal_is_the_contract_s_answer_with_headers_that_agree(strategy: str, clock: FakeClock) -> None:
+async def test_a_refusal_is_the_contract_s_response_with_headers_that_agree(strategy: str, clock: FakeClock) -> None:
     app = limited("2/minute", clock=clock, strategy=strategy)
     for remaining in (1, 0):
         answer = await call(app)
@@ -117,7 +117,7 @@ async def test_an_async_key_and_an_authenticated_user_object_are_understood(cloc
     assert [(await call(app, key)).status for key in ("sk-1", "sk-2")] == [200, 429]
 
 
-async def test_headers_are_on_whatever_the_app_answers_and_on_one_that_another_component_makes(
+async def test_headers_are_on_every_response_of_the_app_and_of_other_components(
     clock: FakeClock,
 ) -> None:
     answer = await call(limited("5/minute", clock=clock, app=answering(404, (b"x-own", b"1"))))
@@ -343,7 +343,7 @@ async def test_facts_and_events_say_what_telemetry_wants_and_never_the_key(
     assert "canary" not in repr((seen, facts, answers, app, caplog.text))
 
 
-def test_answers_hold_no_header_twice() -> None:
+def test_responses_hold_no_header_twice() -> None:
     answer = Answer(headers=[("a", "1"), ("a", "2")])
     with pytest.raises(AssertionError):
         answer["a"]

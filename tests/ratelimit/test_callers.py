@@ -13,7 +13,7 @@ from tests.ratelimit.calls import scope_of
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_host_is_told_the_value_and_no_repr_shows_it() -> None:
+async def test_the_function_of_the_app_gets_the_value_and_no_repr_shows_it() -> None:
     caller = await caller_function("bearer", CallerHasher(), "key")(scope_of("sk-live-canary"))
     assert (caller.value, caller.kind, caller.proven) == ("sk-live-canary", "key", False)
     assert "canary" not in repr(caller)

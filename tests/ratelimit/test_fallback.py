@@ -90,7 +90,7 @@ async def test_open_lets_every_request_pass_without_limit_headers(limited: Make,
         assert Exchange.of(scope).facts["flexmw.rate_limiting.result"] == "storage_error_allowed"
 
 
-async def test_closed_answers_503_and_says_when_to_come_back(limited: Make, closed_port: int) -> None:
+async def test_closed_sends_503_and_says_when_to_come_back(limited: Make, closed_port: int) -> None:
     app = limited("1/minute", storage=f"redis://127.0.0.1:{closed_port}", on_store_failure="closed", exempt="/health")
     for _ in range(5):
         answer = await call(app)
@@ -155,7 +155,7 @@ async def test_a_busy_event_loop_is_not_a_dead_store(limited: Make, redis_url: s
     assert sum(answer.status == 429 for answer in answers) == 20
 
 
-async def test_one_slow_answer_does_not_open_the_breaker(limited: Make, redis_server: Child, redis_url: str) -> None:
+async def test_one_slow_response_does_not_open_the_breaker(limited: Make, redis_server: Child, redis_url: str) -> None:
     app = limited("100/minute", storage=redis_url, store_timeout=0.1)
     await call(app)
     with redis_server.frozen():

@@ -140,7 +140,7 @@ def test_a_policy_for_some_calls_that_is_none_is_refused_where_it_is_named() -> 
     ("name", "meant"),
     [("statuses", "classify"), ("attempt", "attempts"), ("max_retries", "attempts"), ("clasify", "classify")],
 )
-def test_an_option_that_does_not_exist_is_answered_with_the_one_that_was_meant(name: str, meant: str) -> None:
+def test_an_option_that_does_not_exist_is_refused_with_the_one_that_was_meant(name: str, meant: str) -> None:
     for make in (Retry, retry_options):
         with pytest.raises(flexmw.ConfigError, match=f"= '{name}': expected did you mean '{meant}'"):
             make(**{name: 3}).__enter__()  # type: ignore[arg-type, union-attr]

@@ -147,7 +147,7 @@ def test_a_cause_can_prove_what_the_class_of_an_error_cannot() -> None:
     assert of_error(frozenset({"ConnectError"}), sent=True, proven=True) == "ambiguous"
 
 
-def test_a_lost_answer_is_ambiguous_unless_the_server_says_that_it_did_not_process_the_request() -> None:
+def test_a_lost_response_is_ambiguous_unless_the_server_says_that_it_did_not_process_the_request() -> None:
     assert of_error(frozenset({"ReadTimeout"}), sent=True) == "ambiguous"
 
 

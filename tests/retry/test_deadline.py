@@ -45,7 +45,7 @@ class GivesUp:
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=str)
-def test_giving_an_answer_up_takes_no_longer_than_it_may(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_giving_a_response_up_takes_no_longer_than_it_may(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flexmw.kit.transport.DRAIN_SECONDS", 1000.0)
     drops = Drops()
     with HostileServer([drops]) as server:
@@ -54,7 +54,7 @@ def test_giving_an_answer_up_takes_no_longer_than_it_may(wire: Wire, monkeypatch
     assert result.status_code == 200
 
 
-def test_giving_an_answer_up_may_take_half_of_what_the_deadline_leaves() -> None:
+def test_giving_a_response_up_may_take_half_of_what_the_deadline_leaves() -> None:
     clock = FakeClock()
     flow = flexmw.Retry(deadline=0.9, jitter=0.0, clock=clock).flow(httpx.Request("POST", "http://test"))
     next(flow)

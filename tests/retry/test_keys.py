@@ -55,7 +55,7 @@ def test_a_response_that_lacks_the_header_is_never_a_licence(last: httpx.Respons
     assert outcome(played.response).outcome == "ambiguous"
 
 
-def test_an_answer_of_a_server_that_may_have_run_the_call_twice_is_not_called_answered() -> None:
+def test_a_response_of_a_server_that_may_have_run_the_call_twice_is_not_called_answered() -> None:
     played = play(learned(FakeClock()), [LOST, answer(200)], post())
     assert played.response.status_code == 200
     assert (outcome(played.response).outcome, outcome(played.response).reason) == ("ambiguous", "key_not_honoured")

@@ -78,7 +78,7 @@ def test_a_key_is_a_licence_only_where_it_is_honoured(wire: Wire) -> None:
         assert (result.status_code, server.executions) == (200, 1)
 
 
-def test_trust_is_learned_from_answers(wire: Wire) -> None:
+def test_trust_is_learned_from_responses(wire: Wire) -> None:
     clock, headers = FakeClock(), {"Idempotency-Key": "k-2"}
     with HostileServer(["ok", "rst"], dedup=True, key_ttl=60) as server:
         policy = flexmw.Retry(clock=clock, auto_key=True)
@@ -103,7 +103,7 @@ def test_the_caller_can_promise_that_repeating_does_no_harm(wire: Wire) -> None:
         assert (result.status_code, server.executions) == (200, 2)
 
 
-def test_a_wait_above_the_cap_gives_the_answer_back_unchanged(wire: Wire) -> None:
+def test_a_wait_above_the_cap_gives_the_response_back_unchanged(wire: Wire) -> None:
     clock = FakeClock()
     with HostileServer(["429:seconds=61"]) as server:
         [result] = wire.call("POST", server.url, flexmw.Retry(clock=clock), clock=clock)

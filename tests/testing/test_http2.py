@@ -140,7 +140,7 @@ def test_leaving_the_block_ends_hung_streams(connect: Callable[..., Any]) -> Non
 
 
 @each_library
-def test_a_server_that_speaks_both_answers_http1_clients(library: Any) -> None:
+def test_a_server_that_speaks_both_serves_http1_clients(library: Any) -> None:
     for tls in (False, True):
         with HostileServer(http2=True, tls=tls) as server, library.Client(**options(server)) as client:
             assert client.get(server.url).http_version == "HTTP/1.1"
@@ -171,7 +171,7 @@ def test_a_stream_that_the_client_resets_ends_alone() -> None:
         assert (server.executions, server.connections) == (2, 1)
 
 
-def test_a_client_that_breaks_the_protocol_is_told_so() -> None:
+def test_a_client_that_breaks_the_protocol_gets_an_error() -> None:
     peer = H2Connection(H2Configuration(client_side=True))
     with HostileServer(http2=True) as server, socket.create_connection(("127.0.0.1", server.port), 5) as sock:
         peer.initiate_connection()

@@ -24,7 +24,7 @@ def test_a_key_is_no_licence_where_it_is_ignored(client: httpx.Client) -> None:
         assert server.executions == 3
 
 
-def test_a_known_key_is_answered_without_working_again_and_without_the_script(client: httpx.Client) -> None:
+def test_a_known_key_gets_its_response_without_working_again_and_without_the_script(client: httpx.Client) -> None:
     with HostileServer(["rst", "500"], dedup=True) as server:
         assert outcome(lambda: client.post(server.url, json={"a": 1}, headers=KEY)) == "ReadError"
         again = client.post(server.url, json={"a": 1}, headers=KEY)
@@ -58,7 +58,7 @@ def test_a_key_belongs_to_the_caller(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("script", ["ok", "503", "429", "proxy-407"])
-def test_keys_are_advertised_only_when_told(script: Any, client: httpx.Client) -> None:
+def test_keys_are_advertised_only_by_option(script: Any, client: httpx.Client) -> None:
     with HostileServer(script, dedup=True) as silent, HostileServer(script, key_ttl=86400) as telling:
         assert "idempotency-key-ttl" not in client.get(silent.url).headers
         assert client.get(telling.url).headers["idempotency-key-ttl"] == "86400"

@@ -132,7 +132,7 @@ def test_a_key_makes_the_call_succeed_where_it_is_honoured_and_does_nothing_wher
 
 
 @pytest.mark.parametrize(("call", "answer"), [(chat, "chatcmpl-1"), (message, "msg_1")])
-def test_an_sdk_parses_the_good_answer_and_recovers_from_a_refusal(call: Callable[[str], str], answer: str) -> None:
+def test_an_sdk_parses_the_good_response_and_recovers_from_a_refusal(call: Callable[[str], str], answer: str) -> None:
     result = run(call, ["429:ms=0"], False)
     assert (result.answer, result.executions, result.requests) == (answer, 1, 2)
 
@@ -147,11 +147,11 @@ def streamed_message(url: str) -> str:
 
 
 @pytest.mark.parametrize("call", [streamed_chat, streamed_message])
-def test_an_sdk_reads_the_streamed_answer(call: Callable[[str], str]) -> None:
+def test_an_sdk_reads_the_streamed_response(call: Callable[[str], str]) -> None:
     assert run(call, [], False).answer == "Hello from the hostile server."
 
 
-def test_every_path_of_openai_is_answered_with_what_its_sdk_reads() -> None:
+def test_every_path_of_openai_has_a_response_that_its_sdk_reads() -> None:
     with HostileServer() as server, gpt(server.url) as client:
         assert client.completions.create(model="m", prompt="hello").choices[0].text.startswith("Hello")
         assert client.responses.create(model="m", input="hello").output_text.startswith("Hello")

@@ -39,13 +39,13 @@ def test_one_fault_is_every_requests_fault(client: httpx.Client) -> None:
         assert statuses(client, server, 3) == [503, 503, 503]
 
 
-def test_a_list_is_followed_in_order_and_good_answers_come_after_it(client: httpx.Client) -> None:
+def test_a_list_is_followed_in_order_and_good_responses_come_after_it(client: httpx.Client) -> None:
     with HostileServer(["503", Response(418), "rst"]) as server:
         assert statuses(client, server, 5) == [503, 418, "ReadError", 200, 200]
         assert server.executions == 5
 
 
-def test_another_end_of_the_list_can_be_told(client: httpx.Client) -> None:
+def test_another_end_of_the_list_can_be_set(client: httpx.Client) -> None:
     with HostileServer(["200"], then="500") as server:
         assert statuses(client, server, 3) == [200, 500, 500]
 
@@ -182,7 +182,7 @@ def test_a_body_that_the_client_cuts_short_is_recorded_and_not_executed() -> Non
         assert [(request.body, request.complete) for request in server.requests] == [(b"half", False)]
 
 
-def test_every_execution_answers_under_its_own_number(client: httpx.Client) -> None:
+def test_every_execution_responds_under_its_own_number(client: httpx.Client) -> None:
     with HostileServer(["rst", "429"]) as server:
         outcome(lambda: client.post(server.url))
         assert client.post(server.url).status_code == 429
@@ -266,7 +266,7 @@ def test_a_client_that_asks_for_permission_to_send_gets_it() -> None:
         assert sock.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_requests_in_one_packet_are_answered_one_after_the_other() -> None:
+def test_requests_in_one_packet_get_their_responses_one_after_the_other() -> None:
     with HostileServer(["503", "200"]) as server, socket.create_connection(("127.0.0.1", server.port)) as sock:
         one = b"GET /%d HTTP/1.1\r\nHost: x\r\n%b\r\n"
         sock.sendall(one % (1, b"") + one % (2, b"Connection: close\r\n"))
@@ -289,7 +289,7 @@ def test_requests_in_one_packet_are_answered_one_after_the_other() -> None:
     ],
     ids=["tls", "no version", "http2", "length", "chunk", "chunk too long", "head too long"],
 )
-def test_what_is_not_http1_is_answered_400_and_takes_nothing_from_the_script(data: bytes) -> None:
+def test_what_is_not_http1_gets_400_and_takes_nothing_from_the_script(data: bytes) -> None:
     with HostileServer("503") as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
             sock.sendall(data)
@@ -298,7 +298,7 @@ def test_what_is_not_http1_is_answered_400_and_takes_nothing_from_the_script(dat
         assert server.executions == 0
 
 
-def test_a_dripping_answer_lasts_longer_than_any_read_timeout(client: httpx.Client) -> None:
+def test_a_dripping_response_lasts_longer_than_any_read_timeout(client: httpx.Client) -> None:
     drip = Drip(response=Response(503, body="x" * 10), size=1, interval=0.02)
     for script in (drip, dataclasses.replace(drip, chunked=True)):
         with HostileServer(script) as server, client.stream("GET", server.url) as response:

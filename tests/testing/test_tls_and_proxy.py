@@ -85,7 +85,7 @@ def test_a_proxy_speaks_as_the_host_that_was_asked_for(library: Any) -> None:
 
 @each_library
 @pytest.mark.parametrize(("script", "executions"), [(["rst"], 0), (["ok", "rst"], 1)])
-def test_a_lost_connect_is_no_execution_and_a_lost_answer_inside_is(
+def test_a_lost_connect_is_no_execution_and_a_lost_response_inside_is(
     library: Any, script: list[str], executions: int
 ) -> None:
     with HostileServer(script) as server, proxied(library, server) as client:

@@ -34,7 +34,7 @@ def test_calls_stop_after_failures_in_a_row(failure: Any) -> None:
 
 
 @pytest.mark.parametrize("answer", [200, 404, 429])
-def test_a_server_that_answers_works(answer: int) -> None:
+def test_a_server_that_responds_works(answer: int) -> None:
     component = breaker(FakeClock())
     assert [sent(component, each) for each in (500, answer, 500, answer, 500, answer)] == [1] * 6
 

@@ -202,7 +202,7 @@ async def test_a_decision_is_one_command_whatever_the_number_of_windows(
 
 
 @pytest.mark.parametrize("strategy", NAMES)
-async def test_a_node_that_has_forgotten_the_script_is_told_it_again(
+async def test_a_node_that_has_forgotten_the_script_gets_it_again(
     cluster: Cluster, limited: Make, strategy: str
 ) -> None:
     app = limited(cluster, "3/hour", strategy=strategy)

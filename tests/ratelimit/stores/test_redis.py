@@ -63,7 +63,7 @@ def store_of(url: str, name: str) -> RedisStore:
 
 
 @pytest.mark.parametrize("strategy", NAMES)
-def test_four_processes_admit_exactly_the_limit_and_tell_every_number_once(redis_url: str, strategy: str) -> None:
+def test_four_processes_admit_exactly_the_limit_and_report_every_number_once(redis_url: str, strategy: str) -> None:
     rates = json.dumps(["50/hour", "60/day"])
     command = [sys.executable, "-m", "tests.ratelimit.limiter_process", redis_url, rates, strategy, "250", "50"]
     workers = [
@@ -162,7 +162,7 @@ async def test_changing_the_strategy_on_live_keys_never_meets_a_wrong_type(limit
         assert (await call(app)).status == 200
 
 
-async def test_a_server_that_forgot_the_script_is_told_it_again(limited: Make, server: redis.Redis) -> None:
+async def test_a_server_that_forgot_the_script_gets_it_again(limited: Make, server: redis.Redis) -> None:
     app = limited("10/minute")
     for remaining in (9, 8, 7):
         server.script_flush()
