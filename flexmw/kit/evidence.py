@@ -29,7 +29,20 @@ _REPORTS: Final = ("connection.", "http11.", "http2.", "proxy.", "socks.")
 
 _HEAD_FAILED: Final = frozenset({"http11.send_request_headers.failed", "http2.send_request_headers.failed"})
 
-_LIBRARIES: Final = ("httpx", "httpx2")
+_TRANSPORT_ERRORS: Final[Mapping[str, frozenset[str]]] = {
+    "httpx": frozenset({"TransportError", "StreamConsumed"}),
+    "httpx2": frozenset({"TransportError", "StreamConsumed"}),
+    "h2": frozenset({"H2Error"}),
+    "socksio": frozenset({"SOCKSError"}),
+    "ssl": frozenset({"SSLError"}),
+    "aiohttp": frozenset({"ClientError"}),
+}
+"""The base classes of the errors of a transport, by the package that defines them.
+
+The client libraries let some errors of the packages below them through, checked with httpx 0.28, httpx2 2.16 and
+httpx-aiohttp 0.2: h2's where an HTTP/2 response ends before its length; socksio's where a SOCKS proxy sends no valid
+response; those of ``ssl`` where a TLS record is damaged and the client runs on asyncio; aiohttp's where a response is
+not HTTP. ``StreamConsumed`` is raised where a transport would have to send a body twice."""
 
 
 class Evidence:
@@ -83,12 +96,9 @@ def _is_rejection(cls: type) -> bool:
 def is_transport_error(error: BaseException) -> bool:
     """Whether an exception says something about the transport.
 
-    These do: the transport errors of httpx and httpx2; ``StreamConsumed``, which a transport raises where it would have
-    to send a body twice; the exceptions of h2, which httpcore lets through where an HTTP/2 response ends before its
-    length; and asyncio's complaint about a kept connection of an event loop that is closed. A time limit that a signal
-    handler raises into the call, an assertion of a mock and a bug in a custom transport do not.
-
-    Checked with httpx 0.28, httpx2 2.16 and h2 4.4.
+    The errors in :data:`_TRANSPORT_ERRORS` do, and asyncio's complaint about a kept connection of an event loop that is
+    closed. A time limit that a signal handler raises into the call, an assertion of a mock and a bug in a custom
+    transport do not.
     """
     cls: type = type(error)
     return _is_transport_error(cls) or (cls is RuntimeError and error.args == ("Event loop is closed",))
@@ -96,10 +106,6 @@ def is_transport_error(error: BaseException) -> bool:
 
 @lru_cache(maxsize=256)
 def _is_transport_error(cls: type) -> bool:
-    for base in cls.__mro__:
-        root = base.__module__.partition(".")[0]
-        if root in _LIBRARIES and base.__name__ in ("TransportError", "StreamConsumed"):
-            return True
-        if root == "h2":
-            return True
-    return False
+    return any(
+        base.__name__ in _TRANSPORT_ERRORS.get(base.__module__.partition(".")[0], ()) for base in cls.__mro__
+    )
