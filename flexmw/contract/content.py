@@ -11,9 +11,10 @@ from __future__ import annotations
 import codecs
 import json
 import re
-import zlib
 from collections.abc import Iterable
 from typing import Final
+
+from flexmw.contract.codings import decode
 
 __all__ = ["EVENT_STREAM", "decompress", "is_event_stream", "parse", "value_of"]
 
@@ -66,19 +67,13 @@ def _codec(charset: str) -> str:
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes | None:
-    """Undo the content coding of a body.
+    """Undo the content codings of a body.
 
-    :param encoding: the ``Content-Encoding``, in lower case.
+    :param encoding: the ``Content-Encoding``.
     :param limit: how many bytes may come out.
-    :returns: the plain bytes; ``None`` if the coding is unknown, the body is damaged, or it is longer than ``limit``.
+    :returns: the plain bytes; ``None`` if a coding is unknown, the body is damaged, or it is longer than ``limit``.
     """
     if encoding in ("", "identity"):
         return body
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        return None
-    reader = zlib.decompressobj(47 if encoding != "deflate" else 15)
-    try:
-        plain = reader.decompress(body, limit)
-    except zlib.error:
-        return None
-    return plain if reader.eof else None
+    plain = decode(body, encoding, limit=limit)
+    return plain.data if plain is not None and plain.is_whole else None

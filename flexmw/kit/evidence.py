@@ -106,6 +106,4 @@ def is_transport_error(error: BaseException) -> bool:
 
 @lru_cache(maxsize=256)
 def _is_transport_error(cls: type) -> bool:
-    return any(
-        base.__name__ in _TRANSPORT_ERRORS.get(base.__module__.partition(".")[0], ()) for base in cls.__mro__
-    )
+    return any(base.__name__ in _TRANSPORT_ERRORS.get(base.__module__.partition(".")[0], ()) for base in cls.__mro__)

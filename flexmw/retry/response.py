@@ -7,13 +7,14 @@ Head(event='refused', wait=Wait(seconds=2.0, source='retry-after'), asked=None)
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from flexmw.contract import Wait, names_wait, wait_of
+from flexmw.contract.codings import decode
 from flexmw.retry.core import Event, is_json, of_status
+from flexmw.retry.log import LOGGER
 
 __all__ = ["MAX_BODY_BYTES", "Head", "decoded", "has_whole_body_soon", "is_out_of_quota", "media_type_of", "read_head"]
 
@@ -65,18 +66,12 @@ def has_whole_body_soon(headers: Mapping[str, str]) -> bool:
 
 
 def decoded(body: bytes, encoding: str) -> bytes:
-    """The beginning of a body without its content coding (gzip, deflate); empty where the coding is another one."""
-    encoding = encoding.strip().lower()
-    if encoding in ("", "identity"):
-        return body[:MAX_BODY_BYTES]
-    if encoding not in ("gzip", "x-gzip", "deflate"):
+    """The beginning of a body without its content codings; empty where it cannot be decoded, which is logged."""
+    plain = decode(body, encoding, limit=MAX_BODY_BYTES)
+    if plain is None:
+        LOGGER.debug("a body of an error response cannot be decoded and counts as empty: content-encoding %r", encoding)
         return b""
-    for window in (47,) if encoding != "deflate" else (15, -15):  # some servers send raw deflate
-        try:
-            return zlib.decompressobj(window).decompress(body, MAX_BODY_BYTES)
-        except zlib.error:
-            continue
-    return b""
+    return plain.data
 
 
 def is_out_of_quota(body: bytes, media_type: str) -> bool:

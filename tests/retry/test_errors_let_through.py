@@ -21,7 +21,10 @@ wires = pytest.mark.parametrize("wire", WIRES, ids=str)
 
 @dataclass(frozen=True)
 class DamagedRecord(Fault):
-    """Executes, then sends a TLS record that nobody can decrypt; ``in_body``: after the head and a piece of the body."""
+    """Executes, then sends a TLS record that nobody can decrypt.
+
+    :param in_body: the record comes after the head and a piece of the body.
+    """
 
     in_body: bool = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -14,6 +15,13 @@ from flexmw.testing import FakeClock, HostileServer, play
 from flexmw.testing.hostile import Exchange, Fault, Response
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
+
+CODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "identity": bytes,
+    "gzip": gzip.compress,
+    "br": lambda body: pytest.importorskip("brotli").compress(body),  # type: ignore[no-any-return]
+    "zstd": lambda body: pytest.importorskip("zstandard").compress(body),  # type: ignore[no-any-return]
+}
 
 wires = pytest.mark.parametrize("wire", WIRES, ids=str)
 QUOTA = {"error": {"message": "m", "type": "insufficient_quota", "code": "insufficient_quota", "param": None}}
@@ -96,13 +104,11 @@ def test_a_404_that_lighttpd_writes_for_an_origin_that_fell_silent_is_ambiguous(
 
 
 @wires
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@pytest.mark.parametrize("coding", CODINGS)
 def test_a_quota_that_is_used_up_is_not_waited_for(wire: Wire, coding: str) -> None:
     clock, body = FakeClock(), json.dumps(QUOTA).encode()
-    headers: Any = (("Content-Type", "application/json"),)
-    if coding == "gzip":
-        body, headers = gzip.compress(body), (*headers, ("Content-Encoding", "gzip"))
-    with HostileServer(then=Response(429, headers=headers, body=body)) as server:
+    headers = (("Content-Type", "application/json"), ("Content-Encoding", coding))
+    with HostileServer(then=Response(429, headers=headers, body=CODINGS[coding](body))) as server:
         result = call(wire, "POST", server.url, clock)
         assert (len(server.requests), clock.slept) == (1, [])
     assert (outcome(result).outcome, outcome(result).reason) == ("refused", "insufficient_quota")

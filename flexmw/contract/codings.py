@@ -1,0 +1,138 @@
+"""Content codings: the plain bytes of a response body, or of its beginning, never more than a given number.
+
+gzip and deflate need nothing. ``br`` needs the package ``brotli`` (1.2 or later: earlier ones cannot bound what comes
+out) or ``brotlicffi``. ``zstd`` needs Python 3.14, ``backports.zstd`` or ``zstandard``. With these packages
+httpx and httpx2 ask for the two codings.
+
+>>> import gzip
+>>> decode(gzip.compress(b"hello"), "gzip", limit=100)
+Plain(data=b'hello', is_whole=True)
+>>> decode(gzip.compress(b"hello"), "gzip", limit=2)
+Plain(data=b'he', is_whole=False)
+>>> decode(b"hello", "rot13", limit=100) is None
+True
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+__all__ = ["Plain", "decode"]
+
+_MAX_CODINGS: Final = 5
+_MAX_WINDOW_LOG: Final = 23
+"""RFC 9659: a window of ``zstd`` has at most 8 MiB, as its base-2 logarithm."""
+
+
+class Plain(NamedTuple):
+    """A body without its content codings.
+
+    :param data: the plain bytes, as many as the limit allows.
+    :param is_whole: whether this is the whole body; ``False`` where the body goes on, or was cut.
+    """
+
+    data: bytes
+    is_whole: bool
+
+
+def decode(body: bytes, encoding: str, *, limit: int) -> Plain | None:
+    """Undo the content codings of a body, or of the beginning of one.
+
+    :param encoding: the value of ``Content-Encoding``: the codings in the order in which they were applied.
+    :param limit: how many bytes may come out of each coding.
+    :returns: ``None`` if a coding is unknown, its package is not installed, or the body is damaged.
+    """
+    names = [name for part in encoding.lower().split(",") if (name := part.strip()) not in ("", "identity")]
+    if len(names) > _MAX_CODINGS or any(name not in _DECODERS for name in names):
+        return None
+    plain = Plain(body, is_whole=True) if names else Plain(body[:limit], len(body) <= limit)
+    for name in reversed(names):
+        decoded = _DECODERS[name](plain.data, limit)
+        if decoded is None:
+            return None
+        plain = Plain(decoded.data, decoded.is_whole and plain.is_whole)
+    return plain
+
+
+def _inflate(body: bytes, limit: int, *, window: int) -> Plain | None:
+    reader = zlib.decompressobj(window)
+    try:
+        data = reader.decompress(body, limit)
+    except zlib.error:
+        return None
+    return Plain(data, reader.eof)
+
+
+def _gzip(body: bytes, limit: int) -> Plain | None:
+    return _inflate(body, limit, window=47)
+
+
+def _deflate(body: bytes, limit: int) -> Plain | None:
+    """Some servers send the raw format instead of that of zlib (RFC 9110 section 8.4.1.2)."""
+    return _inflate(body, limit, window=15) or _inflate(body, limit, window=-15)
+
+
+def _brotli(body: bytes, limit: int) -> Plain | None:
+    package = _first_of("brotli", "brotlicffi")
+    if package is None:
+        return None
+    reader = package.Decompressor()
+    read: Callable[..., bytes] = getattr(reader, "decompress", None) or reader.process
+    data, piece = b"", body
+    try:
+        while len(data) < limit and (part := read(piece, output_buffer_limit=limit)):
+            data, piece = data + part, b""
+    except (package.error, TypeError):  # TypeError: this version cannot bound what comes out
+        return None
+    return Plain(data[:limit], len(data) <= limit and bool(reader.is_finished()))
+
+
+def _zstd(body: bytes, limit: int) -> Plain | None:
+    package = _first_of("compression.zstd", "backports.zstd")
+    if package is None:
+        return _zstandard(body, limit)
+    reader = package.ZstdDecompressor(options={package.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG})
+    try:
+        data: bytes = reader.decompress(body, limit)
+    except package.ZstdError:
+        return None
+    return Plain(data, bool(reader.eof))
+
+
+def _zstandard(body: bytes, limit: int) -> Plain | None:
+    package = _first_of("zstandard")
+    if package is None:
+        return None
+    reader = package.ZstdDecompressor(max_window_size=1 << _MAX_WINDOW_LOG)
+    try:
+        data: bytes = reader.stream_reader(body).read(limit)
+        if len(data) == limit:
+            return Plain(data, is_whole=False)
+        end = reader.decompressobj()  # what comes out has no bound, but is known to be short now
+        end.decompress(body)
+    except package.ZstdError:
+        return None
+    return Plain(data, bool(end.eof))
+
+
+@cache
+def _first_of(*names: str) -> Any:
+    """The first of these modules that is installed."""
+    for name in names:
+        with suppress(ImportError):
+            return import_module(name)
+    return None
+
+
+_DECODERS: Final[Mapping[str, Callable[[bytes, int], Plain | None]]] = {
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "deflate": _deflate,
+    "br": _brotli,
+    "zstd": _zstd,
+}
