@@ -13,12 +13,13 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, Final, Protocol, runtime_checkable
 
 from flexmw.contract import ErrorBody
 from flexmw.contract.bodies import is_envelope
 from flexmw.errors import PluginError
+from flexmw.kit.entry_points import claim, declared, fault
+from flexmw.kit.entry_points import load as load_plugin
 
 __all__ = ["GROUP", "Dialect", "OpenAI", "choose", "load"]
 
@@ -114,28 +115,20 @@ def load(dialect: Dialect | str) -> Dialect:
     """
     if not isinstance(dialect, str):
         return dialect
-    entries = list(entry_points(group=GROUP, name=dialect))
-    if len(entries) != 1:
-        known = ", ".join(sorted({entry.name for entry in entry_points(group=GROUP)})) or "none is installed"
-        problem = "is declared more than once" if entries else f"no entry point of {GROUP} has this name ({known})"
-        raise PluginError(dialect, problem, fix="Install the distribution that declares it, and only that one")
-    entry = entries[0]
-    origin = entry.dist.name if entry.dist else None
+    plugins = declared(GROUP)
+    plugin = claim(plugins, dialect)
+    if plugin is None:
+        known = ", ".join(sorted(plugin.name for plugin in plugins)) or "none is installed"
+        problem = f"no entry point of {GROUP} has this name ({known})"
+        raise PluginError(dialect, problem, fix="Install the distribution that declares it")
+    make, fix = load_plugin(plugin), f"Repair or upgrade {plugin.distribution}"
     try:
-        loaded = entry.load()()
+        made = make()
     except Exception as error:
-        raise PluginError(
-            dialect, f"cannot be made: {error}", target=entry.value, distribution=origin, fix="Repair or upgrade it"
-        ) from error
-    if not isinstance(loaded, Dialect):
-        raise PluginError(
-            dialect,
-            "is no dialect: it lacks a method of flexmw.envelope.Dialect",
-            target=entry.value,
-            distribution=origin,
-            fix="Repair or upgrade it",
-        )
-    return loaded
+        raise fault(plugin, f"cannot be made: {type(error).__name__}: {error}", fix=fix) from error
+    if not isinstance(made, Dialect):
+        raise fault(plugin, "is no dialect: it lacks a method of flexmw.envelope.Dialect", fix=fix)
+    return made
 
 
 def check_dialects(value: Any) -> bool:

@@ -19,8 +19,8 @@ from flexmw.pace.registry import caller_of
 from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.testing import FakeClock
-from tests.ratelimit.calls import answering, call
-from tests.ratelimit.recorder import Recorder
+from tests.app_calls import call, responding
+from tests.recorder import Recorder
 from tests.servers import Serve
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ class World:
 
     def __init__(self, *rates: str, strategy: str = "fixed-window", **options: Any) -> None:
         self.clock = FakeClock()
-        self.app = RateLimit(*rates, strategy=strategy, clock=self.clock, **options).asgi(answering())
+        self.app = RateLimit(*rates, strategy=strategy, clock=self.clock, **options).asgi(responding())
         self.pace = Pace(clock=self.clock, max_wait=1000.0)
         self.statuses: list[int] = []
 
@@ -120,7 +120,7 @@ def test_a_transport_error_delays_no_other_request() -> None:
 def limiters() -> dict[str, ASGIApp]:
     """Servers that admit ten requests a second, each counting in its own way and responding with 200."""
     apps: dict[str, ASGIApp] = {
-        strategy: RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering())
+        strategy: RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(responding())
         for strategy in ALGORITHMS
     }
     apps["clock-aligned"] = aligned(10)

@@ -25,9 +25,9 @@ from flexmw.pace.window import RateReading
 from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.testing import FakeClock
+from tests.app_calls import responding
 from tests.pace.states import turn
-from tests.ratelimit.calls import answering
-from tests.ratelimit.recorder import Recorder
+from tests.recorder import Recorder
 from tests.servers import HOST, ROOT, Child, Serve
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +38,7 @@ MODES = ("asyncio", "trio", "threads", "asyncio")
 
 @pytest.mark.parametrize("strategy", ALGORITHMS)
 def test_four_processes_that_share_a_store_are_never_refused(serve: Serve, redis_url: str, strategy: str) -> None:
-    recorder = Recorder(RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(answering()))
+    recorder = Recorder(RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(responding()))
     url = serve(recorder).url
     command = [sys.executable, "-m", "tests.pace.client_process", url, redis_url, "10"]
     processes = [
@@ -76,7 +76,7 @@ def _keeps_no_secret_and_nothing_for_ever(redis_url: str) -> None:
 
 
 def test_processes_share_what_one_of_them_has_learned(serve: Serve, redis_url: str) -> None:
-    url = serve(RateLimit("2/hour").asgi(answering())).url
+    url = serve(RateLimit("2/hour").asgi(responding())).url
     one, two = FakeClock(), FakeClock()  # two clocks act as two processes: they share nothing but the store
     for clock, status in ((one, 200), (two, 200), (one, 429)):
         pace = Pace(storage=redis_url, clock=clock, max_wait=1.0)
@@ -110,7 +110,7 @@ def dead(request: pytest.FixtureRequest, black_hole: str, redis_server: Child) -
 async def test_without_its_store_a_process_paces_alone_after_a_tenth_of_a_second(
     serve: Serve, dead: str, anyio_backend: str
 ) -> None:
-    url = serve(RateLimit("3/second", headers=("openai",)).asgi(answering())).url
+    url = serve(RateLimit("3/second", headers=("openai",)).asgi(responding())).url
     transport = flexmw.httpx.AsyncTransport(Pace(storage=dead))
     async with httpx.AsyncClient(transport=transport) as client:
         began = time.monotonic()
