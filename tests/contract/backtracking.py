@@ -6,6 +6,7 @@ import re
 import re._constants as op  # type: ignore[import-untyped]
 import re._parser as parser  # type: ignore[import-untyped]
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 __all__ = ["Matcher"]
@@ -66,10 +67,13 @@ class Matcher:
                 yield from self._sequence(list(items), at)
         elif kind is op.MAX_REPEAT:
             yield from self._repeat(*value, at)
-        elif kind is op.ASSERT_NOT:
+        elif kind is op.POSSESSIVE_REPEAT:
+            yield from islice(self._repeat(*value, at), 1)
+        elif kind in (op.ASSERT, op.ASSERT_NOT):
             direction, items = value
-            start = at if direction > 0 else at - 1
-            if start < 0 or next(self._sequence(list(items), start), None) is None:
+            start = at if direction > 0 else at - items.getwidth()[0]
+            matches = start >= 0 and next(self._sequence(list(items), start), None) is not None
+            if matches is (kind is op.ASSERT):
                 yield at
         elif kind is op.GROUPREF:
             start, end = self.groups[value]
@@ -121,4 +125,6 @@ class Matcher:
 
         if value is op.AT_BOUNDARY:
             return word(at - 1) != word(at)
+        if value is op.AT_END:
+            return at == len(self.text) or (at == len(self.text) - 1 and self.text[at] == "\n")
         raise NotImplementedError(value)
