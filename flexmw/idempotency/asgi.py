@@ -6,6 +6,7 @@ from flexmw.idempotency.execution import current
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.request import ProtectedRequest
 from flexmw.kit.asgi import MergedHeaders, Message, Receive, Scope, Send
+from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import Exchange
 from flexmw.kit.paths import request_method
 
@@ -28,6 +29,7 @@ class IdempotencyApp:
             or request_method(scope) not in plan.methods
             or (plan.exempt is not None and plan.exempt(scope))
             or _is_claimed(scope)
+            or is_preflight(scope)
         ):
             await plan.app(scope, receive, send)
         else:

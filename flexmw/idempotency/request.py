@@ -21,6 +21,7 @@ from flexmw.idempotency.key import fingerprint, parse_key
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.uncancelled import run_to_completion
 from flexmw.kit.asgi import Message, Receive, Scope, Send, send_error
+from flexmw.kit.cors import send_through_cors
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.identity import header
 from flexmw.kit.paths import request_method
@@ -211,7 +212,7 @@ class ProtectedRequest:
     async def _refuse(self, error: APIError, result: str) -> None:
         self._exchange.facts[RESULT] = result
         self._exchange.set_error(ErrorOutcome(error.status, error.type, error.code, source="idempotency"))
-        await send_error(self._scope, self._send, error)
+        await send_error(self._scope, self._send, error, self._plan.app)
 
     async def _replay(self, response: StoredResponse) -> None:
         if response.body is None:
@@ -222,8 +223,11 @@ class ProtectedRequest:
         headers.append((b"idempotent-replayed", b"true"))
         if response.status >= 500:
             headers.append((b"x-should-retry", b"false"))
-        await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": response.body})
+        start = {"type": "http.response.start", "status": response.status, "headers": headers}
+        # The first caller may have come from another origin.
+        await send_through_cors(
+            self._scope, self._send, self._plan.app, (start, {"type": "http.response.body", "body": response.body})
+        )
 
 
 def _error(reason: Reason, key: str | None) -> APIError:

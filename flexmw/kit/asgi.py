@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flexmw.contract import error_headers
 from flexmw.errors import APIError
+from flexmw.kit.cors import send_through_cors
 from flexmw.kit.exchange import Exchange, Header
 
 __all__ = [
@@ -78,8 +79,10 @@ class MergedHeaders:
             self._exchange.headers_claimed = False
 
 
-async def send_error(scope: Scope, send: Send, error: APIError) -> None:
+async def send_error(scope: Scope, send: Send, error: APIError, app: ASGIApp | None = None) -> None:
     """Send an error of the contract as the whole response, without running the app.
+
+    The response leaves through the CORS middleware of ``app``, the wrapped app, if it has one.
 
     A websocket that is not accepted yet gets the same as a denial response where the server can send one (ASGI
     extension ``websocket.http.response``), else close code 1008.
@@ -100,5 +103,6 @@ async def send_error(scope: Scope, send: Send, error: APIError) -> None:
         headers = exchange.complete(headers)
     if not exchange.enveloped:  # the Envelope adds them
         error_headers.add_error_headers(headers, error.status, error.body)
-    await send({"type": f"{prefix}.response.start", "status": error.status, "headers": headers})
-    await send({"type": f"{prefix}.response.body", "body": b"" if scope.get("method") == "HEAD" else body})
+    start = {"type": f"{prefix}.response.start", "status": error.status, "headers": headers}
+    end = {"type": f"{prefix}.response.body", "body": b"" if scope.get("method") == "HEAD" else body}
+    await send_through_cors(scope, send, app, (start, end))

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from flexmw.kit.asgi import STARTS, ASGIApp, Message, Receive, Scope, Send, send_error
+from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.paths import wrapped_apps
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
@@ -103,7 +104,9 @@ class RateLimitMiddleware:
             await self._lifespan(scope, receive, send)
             return
         exchange = Exchange.of(scope)
-        if self._exempt is not None and await _value(self._exempt(scope)):
+        if (self._exempt is not None and await _value(self._exempt(scope))) or (
+            scope.get("method") == "OPTIONS" and is_preflight(scope)
+        ):
             await self._bypass(scope, receive, send, exchange, self.app)
             return
         app = self.app
@@ -171,7 +174,7 @@ class RateLimitMiddleware:
     async def explain(self, scope: Scope) -> Decision | None:
         """What would be decided about a request now. Takes nothing. ``None`` if the request is not limited, or if the
         store fails and ``on_store_failure`` is ``open`` or ``closed``."""
-        if self._exempt is not None and await _value(self._exempt(scope)):
+        if (self._exempt is not None and await _value(self._exempt(scope))) or is_preflight(scope):
             return None
         caller = await self._plan.caller(scope)
         rates = await self._rates.of(caller, scope)
@@ -206,7 +209,7 @@ class RateLimitMiddleware:
         if error is None:
             return False
         exchange.set_error(ErrorOutcome(error.status, error.type, error.code, "rate_limiting"))
-        await send_error(scope, send, error)
+        await send_error(scope, send, error, self.app)
         return True
 
 
@@ -230,7 +233,9 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             await self._lifespan(scope, receive, send)
             return
         exchange = Exchange.of(scope)
-        if self._exempt is not None and await _value(self._exempt(scope)):
+        if (self._exempt is not None and await _value(self._exempt(scope))) or (
+            scope.get("method") == "OPTIONS" and is_preflight(scope)
+        ):
             await self._bypass(scope, receive, send, exchange, self.app)
             return
         app = self.app
