@@ -45,7 +45,8 @@ class Responder:
 
     The states and what leads from one to the next are in :mod:`flexmw.envelope.state`.
 
-    :ivar merges_headers: True if this component adds the headers of the exchange to the response.
+    :ivar merges_headers: True if this component adds the headers of the exchange to the response. Set by :meth:`run`,
+        or by the websocket whose denial response this is.
     """
 
     __slots__ = (
@@ -82,7 +83,6 @@ class Responder:
         self._gone = self._read = False
         self._timer: Timer | None = None
         self._answered: BaseException | None = None
-        self.merges_headers = True
 
     async def run(self, app: ASGIApp) -> None:
         """Run the app, and send a response whatever the app does.
@@ -92,11 +92,10 @@ class Responder:
         self._handled_before = sys.exception()
         self._outer_app = self._scope.get("app")
         exchange = self._exchange
-        outer_mapping, exchange.map_exception = exchange.map_exception, self._plan.map_exception
-        if exchange.headers_claimed:
-            self.merges_headers = False
-        else:
-            exchange.headers_claimed = True
+        outer_mapping = exchange.map_exception
+        exchange.map_exception = self._plan.map_exception
+        self.merges_headers = merges_headers = not exchange.headers_claimed
+        exchange.headers_claimed = True
         try:
             with exchange:
                 await app(self._scope, self.receive, self.send)
@@ -108,8 +107,7 @@ class Responder:
                 await self.finish()
         finally:
             exchange.map_exception = outer_mapping
-            if self.merges_headers:
-                exchange.headers_claimed = False
+            exchange.headers_claimed = not merges_headers
             if self._timer is not None:
                 await self.stop()
 
@@ -158,12 +156,15 @@ class Responder:
         status = message.get("status")
         if type(status) is not int or not 100 <= status <= 599:
             status = error_status(status)
-        if status >= 400 and not (self._passes or (plan.unless is not None and plan.unless(self._scope, status))):
+        if status < 400:
+            framing = framing_of(message["headers"], lines=plan.lines)
+        elif self._passes or (plan.unless is not None and plan.unless(self._scope, status)):
+            framing = None
+        else:
             self._state = _COLLECTING
-            self._collector = Collector(message, self._plan.rules.max_body)
+            self._collector = Collector(message, plan.rules.max_body)
             return
-        framing = framing_of(message["headers"], lines=self._plan.lines) if status < 400 else None
-        if self.merges_headers and self._exchange.headers:
+        if self._exchange.headers and self.merges_headers:
             message = {**message, "headers": self._exchange.complete(message["headers"])}
         if framing is None:
             self._state = _PASSING

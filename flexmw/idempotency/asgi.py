@@ -5,7 +5,7 @@ from __future__ import annotations
 from flexmw.idempotency.execution import current
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.request import ProtectedRequest
-from flexmw.kit.asgi import MergedHeaders, Message, Receive, Scope, Send
+from flexmw.kit.asgi import Message, Receive, Scope, Send, with_headers
 from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import Exchange
 from flexmw.kit.paths import request_method
@@ -24,7 +24,8 @@ class IdempotencyApp:
         plan = self._plan
         if scope["type"] == "lifespan":
             await plan.app(scope, receive, self._closing(send))
-        elif (
+            return
+        if (
             scope["type"] != "http"
             or request_method(scope) not in plan.methods
             or (plan.exempt is not None and plan.exempt(scope))
@@ -32,9 +33,17 @@ class IdempotencyApp:
             or is_preflight(scope)
         ):
             await plan.app(scope, receive, send)
-        else:
-            with MergedHeaders(Exchange.of(scope), send) as merged:
-                await ProtectedRequest(plan, scope, receive, merged).run(plan.caller_prefix(scope))
+            return
+        exchange = Exchange.of(scope)
+        if exchange.headers_claimed:
+            await ProtectedRequest(plan, scope, receive, send).run(plan.caller_prefix(scope))
+            return
+        exchange.headers_claimed = True
+        try:
+            merged = with_headers(exchange, send)
+            await ProtectedRequest(plan, scope, receive, merged).run(plan.caller_prefix(scope))
+        finally:
+            exchange.headers_claimed = False
 
     def _closing(self, send: Send) -> Send:
         """A ``send`` that closes the store when the lifespan of the app ends."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from types import TracebackType
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +15,6 @@ from flexmw.kit.exchange import Exchange, Header
 __all__ = [
     "STARTS",
     "ASGIApp",
-    "MergedHeaders",
     "Message",
     "Receive",
     "Scope",
@@ -39,7 +37,20 @@ def raw_headers(headers: Mapping[str, str] | Sequence[tuple[str, str]] | None) -
 
 
 def with_headers(exchange: Exchange, send: Send) -> Send:
-    """A ``send`` that adds the headers of the exchange to the response. See :class:`MergedHeaders`."""
+    """A ``send`` that adds the headers of the exchange to the response.
+
+    Only the outermost component that wraps ``send`` may use it, so it says so on the exchange while its app runs. The
+    lines stand in each component, because a context manager costs three more calls for each request::
+
+        if exchange.headers_claimed:
+            await app(scope, receive, send)
+            return
+        exchange.headers_claimed = True
+        try:
+            await app(scope, receive, with_headers(exchange, send))
+        finally:
+            exchange.headers_claimed = False
+    """
 
     # Not a coroutine: it returns the awaitable of `send`, which the app awaits.
     def send_with_headers(message: Message) -> Awaitable[None]:
@@ -48,35 +59,6 @@ def with_headers(exchange: Exchange, send: Send) -> Send:
         return send(message)
 
     return send_with_headers
-
-
-class MergedHeaders:
-    """Merges the headers of the exchange into the response, unless a component further out does.
-
-    ::
-
-        with MergedHeaders(Exchange.of(scope), send) as send:
-            await self.app(scope, receive, send)
-    """
-
-    __slots__ = ("_claims", "_exchange", "_send")
-
-    def __init__(self, exchange: Exchange, send: Send) -> None:
-        self._exchange = exchange
-        self._send = send
-        self._claims = not exchange.headers_claimed
-
-    def __enter__(self) -> Send:
-        if not self._claims:
-            return self._send
-        self._exchange.headers_claimed = True
-        return with_headers(self._exchange, self._send)
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._claims:
-            self._exchange.headers_claimed = False
 
 
 async def send_error(scope: Scope, send: Send, error: APIError, app: ASGIApp | None = None) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 import flexmw
-from flexmw.kit.asgi import MergedHeaders
 from flexmw.kit.exchange import Exchange
 
 pytestmark = pytest.mark.anyio
@@ -130,18 +129,32 @@ async def test_an_app_that_raises_leaves_the_exchange_to_the_next(stack: str) ->
 
 
 async def test_a_component_inside_another_that_merges_gets_the_send_of_that_one() -> None:
-    exchange = Exchange()
-    exchange.headers.append(HEADER)
+    sends: list[Any] = []
     sent: list[Any] = []
+
+    def recording(app: Any) -> Any:
+        async def recorded(scope: Any, receive: Any, send: Any) -> None:
+            sends.append(send)
+            assert Exchange.of(scope).headers_claimed
+            await app(scope, receive, send)
+
+        return recorded
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        Exchange.of(scope).headers.append(HEADER)
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    with MergedHeaders(exchange, send) as outer:
-        with MergedHeaders(exchange, outer) as inner:
-            assert inner is outer
-        assert exchange.headers_claimed
-        await inner({"type": "http.response.start", "status": 200})
-        await inner({"type": "http.response.body"})
-    assert not exchange.headers_claimed
-    assert sent == [{"type": "http.response.start", "status": 200, "headers": [HEADER]}, {"type": "http.response.body"}]
+    inner = flexmw.Idempotency().asgi(recording(app))
+    scope = http(headers=[])
+    await flexmw.Idempotency().asgi(recording(inner))(scope, None, send)
+    outer_send, inner_send = sends
+    assert inner_send is outer_send
+    assert outer_send is not send
+    assert not Exchange.of(scope).headers_claimed
+    start, end = sent
+    assert (start["type"], start["status"], start["headers"].count(HEADER)) == ("http.response.start", 200, 1)
+    assert end == {"type": "http.response.body"}
