@@ -37,7 +37,8 @@ MESSAGE: dict[str, Any] = {
 class Provider:
     """``faults``: what the runs do, in order; then they work. Seconds are how long each takes.
 
-    An order does not end before ``may_finish`` is set.
+    An order, and a stream after its second event, do not go on before ``may_finish`` is set. ``begun`` is set as soon
+    as a run begins.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -45,10 +46,12 @@ class Provider:
     runs: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     may_finish: threading.Event | None = None
+    begun: threading.Event = field(default_factory=threading.Event)
 
     def next(self) -> tuple[int, str]:
         with self.lock:
             self.runs += 1
+            self.begun.set()
             return self.runs, self.faults.pop(0) if self.faults else "ok"
 
     def app(self) -> FastAPI:
@@ -74,13 +77,16 @@ class Provider:
             run, fault = self.next()
             await request.body()
             await asyncio.sleep(self.seconds)
-            if self.may_finish is not None:
-                await asyncio.to_thread(self.may_finish.wait, 30)
+            await self.wait_for_finish()
             if fault == "raise":
                 raise RuntimeError("sk-secret")
             return {"run": run}
 
         return app
+
+    async def wait_for_finish(self) -> None:
+        if self.may_finish is not None:
+            await asyncio.to_thread(self.may_finish.wait, 30)
 
     def answer(self, fault: str, value: dict[str, Any]) -> Response:
         if fault == "raise":
@@ -99,5 +105,7 @@ class Provider:
             yield f"data: {json.dumps(chunk)}\n\n"
             if fault == "raise" and number == 1:
                 raise RuntimeError("sk-secret")
+            if number == 1:
+                await self.wait_for_finish()
             await asyncio.sleep(self.seconds / 4)
         yield "data: [DONE]\n\n"

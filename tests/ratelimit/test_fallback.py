@@ -236,7 +236,7 @@ def test_a_store_over_a_network_says_that_it_cannot_run_under_trio(closed_port: 
 
 
 async def test_a_lifespan_closes_the_connections_at_its_end(limited: Make, redis_url: str) -> None:
-    app = limited("5/minute", storage=redis_url)
+    app = limited("5/minute", storage=redis_url, store_timeout=30.0)
     await call(app)
     store: Any = app.backend.store
     assert len(store._clients) == 1

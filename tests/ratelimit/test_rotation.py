@@ -34,7 +34,7 @@ async def limited(redis_url: str) -> AsyncGenerator[Make]:
 
     def make(pepper: Any, *rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
         made = RateLimit(
-            *rates, storage=redis_url, store_timeout=2.0, on_store_failure="closed", pepper=pepper, **options
+            *rates, storage=redis_url, store_timeout=30.0, on_store_failure="closed", pepper=pepper, **options
         ).asgi(app or answering())
         assert isinstance(made, RateLimitMiddleware)
         apps.append(made)
