@@ -1,7 +1,7 @@
 """``python -m benchmarks.cost``: what a request without faults costs, counted and not timed.
 
     python -m benchmarks.cost                        # bytecodes, of each path and beside the same request alone
-    python -m benchmarks.cost --profile httpx Retry  # where the bytecodes of one path go
+    python -m benchmarks.cost --profile httpx Retry  # where the added bytecodes of one path go
     python -m benchmarks.cost --instructions         # machine instructions, by valgrind: some minutes
     python -m benchmarks.cost --json                 # bytecodes, as tests/test_cost.py reads them
 
@@ -98,19 +98,29 @@ def show(paths: Sequence[Path], costs: Sequence[float], unit: str) -> None:
         print(f"{path.group:14}{path.name:26}{cost:>14,.0f}{cost - base:>10,.0f}{cost / base:>9.3f}")
 
 
-def profile(path: Path, rows: int) -> None:
-    counts = asyncio.run(bytecodes(path))
-    print(f"{counts.total():,} bytecodes")
-    for code, count in counts.most_common(rows):
-        where = File(code.co_filename)
-        print(f"{count:>6}  {where.parent.name}/{where.name}:{code.co_firstlineno} {code.co_qualname}")
+def profile(path: Path, plain: Path, rows: int) -> None:
+    """Where a path executes more than the same request without components: code objects by file, line and name."""
+    added = Counter(located(asyncio.run(bytecodes(path))))
+    added.subtract(located(asyncio.run(bytecodes(plain))))
+    print(f"{path.group}, {path.name}: {added.total():,} bytecodes added")
+    for place, count in added.most_common(rows):
+        if count:
+            print(f"{count:>6}  {place}")
+
+
+def located(counts: Counter[CodeType]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for code, count in counts.items():
+        file = File(code.co_filename)
+        found[f"{file.parent.name}/{file.name}:{code.co_firstlineno} {code.co_qualname}"] += count
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("only", nargs="*", help="a group (httpx, 'httpx2 async', GET ...) and the name of a path")
     parser.add_argument("--post", action="store_true", help="clients send a POST instead of a GET")
-    parser.add_argument("--profile", action="store_true", help="show where the bytecodes of the chosen paths go")
+    parser.add_argument("--profile", action="store_true", help="show where the added bytecodes go")
     parser.add_argument("--rows", type=int, default=60, help="lines of the profile")
     parser.add_argument("--instructions", action="store_true", help="count machine instructions by valgrind")
     parser.add_argument("--instructed", action="store_true", help=argparse.SUPPRESS)
@@ -126,8 +136,9 @@ def main() -> int:
 
         asyncio.run(run())
     elif chosen.profile:
+        plain = {path.group: path for path in every if path.name == "plain"}
         for path in paths:
-            profile(path, chosen.rows)
+            profile(path, plain[path.group], chosen.rows)
     elif chosen.instructions:
         show(paths, instructions(*chosen.only, *(["--post"] if chosen.post else [])), "instructions")
     elif chosen.json:

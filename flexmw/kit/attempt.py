@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flexmw.kit.effects import Observer, head_leaves
+from flexmw.kit.effects import Observer, is_connect
 
-__all__ = ["copy_request", "observed", "observed_async"]
+__all__ = ["copy_request", "observed", "observed_async", "unobserve"]
 
 _LAST: Final = "http11.send_request_headers.started"
 """From here on, over HTTP/1.1, only the failure of this very step matters. (Over HTTP/2 the pool may send the request
@@ -14,26 +14,38 @@ again on another stream.)"""
 _LAST_FAILED: Final = "http11.send_request_headers.failed"
 
 
+class _OwnExtensions(dict[str, Any]):
+    """The extensions of a copy. The caller's request does not hold them, so an observer may be put into them."""
+
+    __slots__ = ()
+
+
 def copy_request(request: Any, **extensions: Any) -> Any:
     """The same request with its own headers and extensions, so that an attempt can change them."""
-    twin = _with_extensions(request, extensions)
+    twin = object.__new__(type(request))
+    twin.__dict__.update(request.__dict__)
+    twin.extensions = _OwnExtensions(request.extensions, **extensions)
     twin.headers = type(request.headers)(request.headers)
     return twin
 
 
-def _with_extensions(request: Any, extensions: dict[str, Any]) -> Any:
+def _with_own_extensions(request: Any) -> Any:
     """Copy the instance dictionary, which is the whole state of a request in both libraries. A constructor would parse
     everything again, and ``copy.copy`` drops the stream."""
     twin = object.__new__(type(request))
     twin.__dict__.update(request.__dict__)
-    twin.extensions = {**request.extensions, **extensions}
+    twin.extensions = _OwnExtensions(request.extensions)
     return twin
 
 
-def observed(request: Any, observe: Observer | None) -> Any:
-    if observe is None:
-        return request
-    own = request.extensions.get("trace")
+def observed(request: Any, observe: Observer, own: Any) -> Any:
+    """The request whose events a blocking transport reports to ``observe``: a copy, unless it is one already.
+
+    After the send, :func:`unobserve` the extensions of the request that was given: an inner component may send the
+    request again.
+
+    :param own: the ``trace`` extension of the request; ``None`` where it has none.
+    """
     known = False
 
     def trace(event: str, details: dict[str, Any]) -> None:
@@ -44,20 +56,22 @@ def observed(request: Any, observe: Observer | None) -> Any:
             if event == _LAST_FAILED:
                 observe(event, details)
             return
-        if event == _LAST and head_leaves(event, details):
+        if event == _LAST and not is_connect(details):
             known = True
             if own is None:
-                twin.extensions.pop("trace", None)  # the transport need not report the rest
+                extensions.pop("trace", None)  # the transport need not report the rest
         observe(event, details)
 
-    twin = _with_extensions(request, {"trace": trace})
-    return twin
+    extensions = request.extensions
+    if type(extensions) is not _OwnExtensions:
+        request = _with_own_extensions(request)
+        extensions = request.extensions
+    extensions["trace"] = trace
+    return request
 
 
-def observed_async(request: Any, observe: Observer | None) -> Any:
-    if observe is None:
-        return request
-    own = request.extensions.get("trace")
+def observed_async(request: Any, observe: Observer, own: Any) -> Any:
+    """As :func:`observed`, for an async transport."""
     known = False
 
     async def trace(event: str, details: dict[str, Any]) -> None:
@@ -68,11 +82,26 @@ def observed_async(request: Any, observe: Observer | None) -> Any:
             if event == _LAST_FAILED:
                 observe(event, details)
             return
-        if event == _LAST and head_leaves(event, details):
+        if event == _LAST and not is_connect(details):
             known = True
             if own is None:
-                twin.extensions.pop("trace", None)
+                extensions.pop("trace", None)
         observe(event, details)
 
-    twin = _with_extensions(request, {"trace": trace})
-    return twin
+    extensions = request.extensions
+    if type(extensions) is not _OwnExtensions:
+        request = _with_own_extensions(request)
+        extensions = request.extensions
+    extensions["trace"] = trace
+    return request
+
+
+def unobserve(extensions: dict[str, Any], own: Any) -> None:
+    """Take an observer out of the extensions of a request.
+
+    :param own: the ``trace`` extension that the request had before; ``None`` where it had none.
+    """
+    if own is None:
+        extensions.pop("trace", None)
+    else:
+        extensions["trace"] = own

@@ -5,7 +5,7 @@ The classes know neither httpx nor httpx2. ``flexmw/httpx.py`` and ``flexmw/http
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 __all__ = ["AsyncObservedBody", "ObservedBody", "OnEnd", "Replayed", "forget", "ignore_end"]
@@ -28,8 +28,9 @@ class _Observed:
         self._on_end: OnEnd | None = on_end
         self._tap = tap
 
-    def _end(self, error: BaseException | None = None) -> None:
-        on_end, self._on_end = self._on_end, None
+    def _end(self, error: BaseException | None) -> None:
+        on_end = self._on_end
+        self._on_end = None
         if on_end is not None:
             on_end(error)
 
@@ -49,35 +50,48 @@ class ObservedBody(_Observed):
         except BaseException as error:
             self._end(error)
             raise
-        self._end()
+        self._end(None)
 
     def close(self) -> None:
         try:
             self._stream.close()
         finally:
-            self._end(GeneratorExit())
+            if self._on_end is not None:
+                self._end(GeneratorExit())
 
 
 class AsyncObservedBody(_Observed):
-    """A body that reports its end, for an async client."""
+    """A body that reports its end, for an async client.
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        tap = self._tap
+    An iterator, because an event loop keeps a list of all async generators that are alive, which costs more than a
+    body of one chunk.
+    """
+
+    _next: Callable[[], Awaitable[bytes]]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._next = self._stream.__aiter__().__anext__
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            async for chunk in self._stream:
-                if tap is not None:
-                    tap(chunk)
-                yield chunk
+            chunk = await self._next()
+            if self._tap is not None:
+                self._tap(chunk)
+        except StopAsyncIteration:
+            self._end(None)
+            raise
         except BaseException as error:
             self._end(error)
             raise
-        self._end()
+        return chunk
 
     async def aclose(self) -> None:
         try:
             await self._stream.aclose()
         finally:
-            self._end(GeneratorExit())
+            if self._on_end is not None:
+                self._end(GeneratorExit())
 
 
 class Replayed:

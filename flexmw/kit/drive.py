@@ -18,7 +18,7 @@ from types import GeneratorType
 from typing import Any, Final, Protocol
 
 from flexmw.errors import ConfigError
-from flexmw.kit.effects import Discard, Effect, Emit, Flow, Observer, Request, Response, Send
+from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Observer, Request, Response, Send
 
 __all__ = ["Sends", "adrive", "chain", "drive"]
 
@@ -29,7 +29,10 @@ is not a Python function, such as one compiled by Cython."""
 
 
 class Sends(Protocol):
-    """A component with a client side."""
+    """A component with a client side.
+
+    It may have a method ``is_idle()``. A transport leaves a component out of a call that begins while it is idle.
+    """
 
     def flow(self, request: Request) -> Flow: ...
 
@@ -55,7 +58,8 @@ def chain(components: Sequence[Sends], request: Request, observers: tuple[Observ
         raise ConfigError(f"{type(components[0]).__name__}.flow()", flow, "a generator: flow() must yield its effects")
     inner = components[1:]
     held: list[Response] = []
-    resume: Callable[[Any], Effect] = flow.send
+    send: Callable[[Any], Effect] = flow.send
+    resume = send
     value: Any = None
     while True:
         try:
@@ -65,38 +69,37 @@ def chain(components: Sequence[Sends], request: Request, observers: tuple[Observ
             if response is None:
                 yield from _discard(held)
                 raise ConfigError(f"{type(components[0]).__name__}.flow()", None, "to return a response") from None
-            if held != [response]:
+            if len(held) != 1 or held[0] is not response:
                 yield from _discard([other for other in held if other is not response], response)
             return response
         except BaseException:
             yield from _discard(held)
             raise
+        resume, value = send, None
         try:
-            outcome: Any = None
-            match effect:
-                case Send():
-                    if inner or observers:
-                        seen = (*observers, effect.observe) if effect.observe else observers
-                        outcome = yield from chain(inner, effect.request, seen)
-                    else:
-                        outcome = yield effect
-                    if not held or all(other is not outcome for other in held):
-                        held.append(outcome)
-                case Emit():
-                    for observe in observers:
-                        observe(effect.event, effect.details)
-                case Discard():
+            if isinstance(effect, Send):
+                if inner or observers:
+                    observe = effect.observe
+                    seen = (*observers, observe) if observe is not None else observers
+                    value = yield from chain(inner, effect.request, seen)
+                    if effect.on_end is not None:
+                        value = yield Follow(value, effect.on_end)
+                else:
+                    value = yield effect
+                if not held or not _contains(held, value):
+                    held.append(value)
+            elif isinstance(effect, Emit):
+                for observe in observers:
+                    observe(effect.event, effect.details)
+            else:
+                if isinstance(effect, Discard):
                     held = [other for other in held if other is not effect.response]
-                    yield effect
-                case _:
-                    outcome = yield effect
+                value = yield effect
         except GeneratorExit:
             flow.close()
             raise
         except BaseException as error:
             resume, value = flow.throw, error
-        else:
-            resume, value = flow.send, outcome
 
 
 def drive(flow: Flow, perform: Callable[[Effect], object]) -> Response:
@@ -107,7 +110,8 @@ def drive(flow: Flow, perform: Callable[[Effect], object]) -> Response:
 
     :param perform: performs an effect, and returns its result.
     """
-    resume: Callable[[Any], Effect] = flow.send
+    send: Callable[[Any], Effect] = flow.send
+    resume = send
     value: Any = None
     while True:
         try:
@@ -116,16 +120,16 @@ def drive(flow: Flow, perform: Callable[[Effect], object]) -> Response:
             response: Response = done.value
             return response
         try:
-            outcome = perform(effect)
+            value = perform(effect)
+            resume = send
         except BaseException as error:
             resume, value = flow.throw, error
-        else:
-            resume, value = flow.send, outcome
 
 
 async def adrive(flow: Flow, perform: Callable[[Effect], Awaitable[object]]) -> Response:
     """Run a flow in this task: :func:`drive` with ``await``. Nothing else of a client is written twice."""
-    resume: Callable[[Any], Effect] = flow.send
+    send: Callable[[Any], Effect] = flow.send
+    resume = send
     value: Any = None
     while True:
         try:
@@ -134,11 +138,10 @@ async def adrive(flow: Flow, perform: Callable[[Effect], Awaitable[object]]) -> 
             response: Response = done.value
             return response
         try:
-            outcome = await perform(effect)
+            value = await perform(effect)
+            resume = send
         except BaseException as error:
             resume, value = flow.throw, error
-        else:
-            resume, value = flow.send, outcome
 
 
 def _discard(responses: Sequence[Response], returned: Response | None = None) -> Generator[Effect, Any, None]:
@@ -152,6 +155,10 @@ def _discard(responses: Sequence[Response], returned: Response | None = None) ->
         except BaseException:
             yield from _discard([*responses[place:], *([] if returned is None else [returned])])
             raise
+
+
+def _contains(held: Sequence[Response], response: Response) -> bool:
+    return any(other is response for other in held)
 
 
 def _all_of(observers: tuple[Observer, ...]) -> Observer | None:

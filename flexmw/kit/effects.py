@@ -107,7 +107,8 @@ transport until the head of the request leaves (the events of httpcore's ``trace
 ``http11.send_request_headers.started``; over HTTP/2 all of them), and what components further inward emit."""
 
 
-_HEADS: Final = frozenset({"http11.send_request_headers.started", "http2.send_request_headers.started"})
+HEADS: Final = frozenset({"http11.send_request_headers.started", "http2.send_request_headers.started"})
+"""The events of the transport with which the head of a request goes out: see :func:`head_leaves`."""
 
 
 def head_leaves(event: str, details: Mapping[str, Any]) -> bool:
@@ -116,7 +117,12 @@ def head_leaves(event: str, details: Mapping[str, Any]) -> bool:
     From this event on the server may have begun to work. The head of a CONNECT does not count: it only asks a proxy
     for a tunnel.
     """
-    return event in _HEADS and getattr(details.get("request"), "method", b"") != b"CONNECT"
+    return event in HEADS and not is_connect(details)
+
+
+def is_connect(details: Mapping[str, Any]) -> bool:
+    """Whether an event of the transport is about a CONNECT, by which a client asks a proxy for a tunnel."""
+    return getattr(details.get("request"), "method", b"") == b"CONNECT"
 
 
 @dataclass(slots=True)
@@ -127,10 +133,13 @@ class Send:
 
     :param request: the request.
     :param observe: called with each event that happens further inward until the response arrives.
+    :param on_end: called once when the body of the response ends, as with :class:`Follow`, for a flow that follows
+        whatever response it gets.
     """
 
     request: Request
     observe: Observer | None = None
+    on_end: Callable[[BaseException | None], None] | None = None
 
 
 @dataclass(slots=True)
@@ -252,9 +261,13 @@ Flow: TypeAlias = Generator[Effect, Any, Response]
 """A generator that yields effects and returns a response. ``yield from`` one flow inside another is allowed."""
 
 
-def send(request: Request, observe: Observer | None = None) -> Generator[Effect, Any, Response]:
+def send(
+    request: Request,
+    observe: Observer | None = None,
+    on_end: Callable[[BaseException | None], None] | None = None,
+) -> Generator[Effect, Any, Response]:
     """Perform :class:`Send`; ``response = yield from send(request)``."""
-    response: Response = yield Send(request, observe)
+    response: Response = yield Send(request, observe, on_end)
     return response
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from flexmw.kit.effects import head_leaves
+from flexmw.kit.effects import HEADS, is_connect
 
 __all__ = ["IN_PROCESS", "WAITED", "Evidence", "is_transport_error"]
 
@@ -65,13 +65,15 @@ class Evidence:
         """What the protocol library on this side raised instead of writing the head."""
 
     def observe(self, event: str, details: Mapping[str, Any]) -> None:
-        self.seen = self.seen or event.startswith(_REPORTS)
-        if head_leaves(event, details):
+        if event in HEADS and not is_connect(details):
+            self.seen = True
             if self.leaves is not None:
                 self.leaves(self.head, event.startswith("http2."))
             self.head = True
             self.stream = details.get("stream_id")
-        elif event in _HEAD_FAILED:
+            return
+        self.seen = self.seen or event.startswith(_REPORTS)
+        if event in _HEAD_FAILED:
             error = details.get("exception")
             cls: type = type(error)
             if isinstance(error, BaseException) and _is_rejection(cls):

@@ -15,8 +15,8 @@ import anyio.to_thread
 
 from flexmw.contract import redact
 from flexmw.errors import ConfigError
-from flexmw.kit.attempt import copy_request, observed, observed_async
-from flexmw.kit.bodies import Replayed, forget, ignore_end
+from flexmw.kit.attempt import copy_request, observed, observed_async, unobserve
+from flexmw.kit.bodies import OnEnd, Replayed, forget, ignore_end
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.deadline import DeadlineBody, timeout_error
 from flexmw.kit.drive import Sends, adrive, chain, drive
@@ -25,6 +25,7 @@ from flexmw.kit.effects import (
     Discard,
     Effect,
     Follow,
+    Observer,
     Read,
     Replace,
     Response,
@@ -80,19 +81,35 @@ class _TransportBase(Generic[RequestT, ResponseT]):
                 self._own = components[:place]
                 self.wrapped = around(type(self)(*components[place + 1 :], transport=self.wrapped, clock=clock))
                 break
+        idle = [(component, getattr(component, "is_idle", None)) for component in self._own]
+        self._can_idle = idle if any(is_idle is not None for _, is_idle in idle) else []
 
     def __repr__(self) -> str:
         return redact(f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})")
 
-    def _follow(self, effect: Follow) -> Response:
-        if "_content" in effect.response.__dict__:
-            forget(effect.response)
-        effect.response.stream = self._followed(effect.response.stream, effect.on_end, effect.tap)
-        return effect.response
+    def _active(self) -> Sequence[Sends]:
+        """The components that have something to do now."""
+        return [component for component, is_idle in self._can_idle if is_idle is None or not is_idle()]
+
+    def _follow(self, response: Response, on_end: OnEnd, tap: Callable[[bytes], None] | None = None) -> Response:
+        if hasattr(response, "_content"):
+            forget(response)
+        response.stream = self._followed(response.stream, on_end, tap)
+        return response
 
     def _time_left(self, request: Any) -> Callable[[], float]:
+        """A function that returns the seconds until the deadline of the call.
+
+        :raises Exception: a timeout of the library; the deadline is over.
+        """
         ends: float = request.extensions[DEADLINE]
-        return lambda: ends - self._clock.monotonic()
+
+        def left() -> float:
+            return ends - self._clock.monotonic()
+
+        if left() <= 0:
+            raise _too_late(request)
+        return left
 
     def _in_time(self, response: Any, request: Any, left: Callable[[], float]) -> Response:
         if "_content" in response.__dict__:
@@ -110,20 +127,35 @@ class SyncTransportBase(_TransportBase[RequestT, ResponseT]):
     """The blocking transport."""
 
     def handle_request(self, request: RequestT) -> ResponseT:
-        return drive(chain(self._own, request), self._perform)  # type: ignore[arg-type,return-value]
+        components = self._active() if self._can_idle else self._own
+        return drive(chain(components, request), self._perform)  # type: ignore[arg-type,return-value]
 
     def _perform(self, effect: Effect) -> object:
         match effect:
             case Send():
-                if self._in_process and effect.observe:
-                    effect.observe(IN_PROCESS, {})
                 if self._closed:
                     raise ClientClosed
-                if effect.observe is not None and DEADLINE in effect.request.extensions:
-                    return self._send_in_time(effect)
-                return self.wrapped.handle_request(observed(effect.request, effect.observe))
-            case Follow():
-                return self._follow(effect)
+                request: Any = effect.request
+                observe = effect.observe
+                if observe is None:
+                    sent = self.wrapped.handle_request(request)
+                else:
+                    extensions = request.extensions
+                    # The timeouts that the flow has set hold a blocking send to the deadline.
+                    left = self._time_left(request) if DEADLINE in extensions else None
+                    if self._in_process:
+                        observe(IN_PROCESS, {})
+                    own = extensions.get("trace")
+                    try:
+                        sent = self.wrapped.handle_request(observed(request, observe, own))
+                    finally:
+                        if "trace" in extensions:
+                            unobserve(extensions, own)
+                    if left is not None:
+                        sent = self._in_time(sent, request, left)
+                return sent if effect.on_end is None else self._follow(sent, effect.on_end)
+            case Follow(response, on_end, tap):
+                return self._follow(response, on_end, tap)
             case Read():
                 return self._read(effect)
             case Replace(response, body):
@@ -138,15 +170,6 @@ class SyncTransportBase(_TransportBase[RequestT, ResponseT]):
             case _:
                 raise _unknown(effect)
         return None
-
-    def _send_in_time(self, effect: Send) -> Response:
-        """Send within the deadline of the call, as far as the timeouts that the flow has set bound a blocking read."""
-        request: Any = effect.request
-        left = self._time_left(request)
-        if left() <= 0:
-            raise _too_late(request)
-        response = self.wrapped.handle_request(observed(request, effect.observe))
-        return self._in_time(response, request, left)
 
     def _sleep(self, seconds: float) -> None:
         if self._clock is SYSTEM:
@@ -218,20 +241,33 @@ class AsyncTransportBase(_TransportBase[RequestT, ResponseT]):
     """The transport for asyncio and trio."""
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
-        return await adrive(chain(self._own, request), self._perform)  # type: ignore[arg-type,return-value]
+        components = self._active() if self._can_idle else self._own
+        return await adrive(chain(components, request), self._perform)  # type: ignore[arg-type,return-value]
 
     async def _perform(self, effect: Effect) -> object:
         match effect:
             case Send():
-                if self._in_process and effect.observe:
-                    effect.observe(IN_PROCESS, {})
                 if self._closed:
                     raise ClientClosed
-                if effect.observe is not None and DEADLINE in effect.request.extensions:
-                    return await self._send_in_time(effect)
-                return await self.wrapped.handle_async_request(observed_async(effect.request, effect.observe))
-            case Follow():
-                return self._follow(effect)
+                request: Any = effect.request
+                observe = effect.observe
+                if observe is None:
+                    sent = await self.wrapped.handle_async_request(request)
+                elif DEADLINE in request.extensions:
+                    sent = await self._send_in_time(request, observe)
+                else:
+                    if self._in_process:
+                        observe(IN_PROCESS, {})
+                    extensions = request.extensions
+                    own = extensions.get("trace")
+                    try:
+                        sent = await self.wrapped.handle_async_request(observed_async(request, observe, own))
+                    finally:
+                        if "trace" in extensions:
+                            unobserve(extensions, own)
+                return sent if effect.on_end is None else self._follow(sent, effect.on_end)
+            case Follow(response, on_end, tap):
+                return self._follow(response, on_end, tap)
             case Read():
                 return await self._read(effect)
             case Replace(response, body):
@@ -247,22 +283,25 @@ class AsyncTransportBase(_TransportBase[RequestT, ResponseT]):
                 raise _unknown(effect)
         return None
 
-    async def _send_in_time(self, effect: Send) -> Response:
+    async def _send_in_time(self, request: Any, observe: Observer) -> Response:
         """Send within the deadline of the call: a cancel scope ends whatever it is that takes longer."""
-        request: Any = effect.request
         left = self._time_left(request)
-        if left() <= 0:
-            raise _too_late(request)
         evidence = Evidence()
 
-        def observe(event: str, details: Mapping[str, Any]) -> None:
+        def observe_both(event: str, details: Mapping[str, Any]) -> None:
             evidence.observe(event, details)
-            if effect.observe is not None:
-                effect.observe(event, details)
+            observe(event, details)
 
-        with anyio.move_on_after(left()):
-            response = await self.wrapped.handle_async_request(observed_async(request, observe))
-            return self._in_time(response, request, left)
+        if self._in_process:
+            observe_both(IN_PROCESS, {})
+        extensions = request.extensions
+        own = extensions.get("trace")
+        try:
+            with anyio.move_on_after(left()):
+                sent = await self.wrapped.handle_async_request(observed_async(request, observe_both, own))
+                return self._in_time(sent, request, left)
+        finally:
+            unobserve(extensions, own)
         if evidence.sent is None and self._reports:
             raise timeout_error(request, "PoolTimeout", f"{_OVER}; the request waited for a connection")
         if evidence.sent is False:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable
 from functools import cached_property
-from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
 from flexmw.contract import CREDENTIALS
 from flexmw.contract.sdk import parse_retry_count
 from flexmw.kit.deadline import timeout_error
 from flexmw.kit.effects import Request
+from flexmw.kit.headers import has_any
 from flexmw.retry.body import body_bytes
 from flexmw.retry.budget import Budget
 from flexmw.retry.causes import copy_without_references
@@ -26,9 +25,7 @@ __all__ = ["KEY", "Call"]
 
 KEY: Final = "idempotency-key"
 _SDK_COUNT: Final = "x-stainless-retry-count"
-_KEY_NAME, _SDK_COUNT_NAME = KEY.encode(), _SDK_COUNT.encode()
-_NAME: Final = itemgetter(0)
-"""Most requests carry neither header. A ``get`` of httpx's ``Headers`` searches all lines, and decodes them first."""
+_NAMES: Final = frozenset({KEY.encode(), _SDK_COUNT.encode()})
 
 
 class Call:
@@ -36,32 +33,38 @@ class Call:
 
     ``began`` and ``first_sent`` are monotonic seconds; an SDK's repetition was first sent by the call that it repeats.
     ``ends`` is the deadline. ``may_have_run`` says whether an attempt may have been executed.
+    ``returned`` says whether the caller has a response: what breaks its body is no failure of an attempt.
     """
 
     def __init__(self, options: RetryOptions, budget: Budget, memory: Memory, request: Request) -> None:
-        self.options, self.budget, self.memory, self.request = options, budget, memory, request
-        self.clock = options.clock
-        self.began = self.first_sent = self.clock.monotonic()
-        self.ends = None if options.deadline is None else deadline_of(request, options.deadline, self.began)
+        self.options = options
+        self.budget = budget
+        self.memory = memory
+        self.request = request
+        self.clock = clock = options.clock
+        self.began = self.first_sent = clock.monotonic()
+        self.safe = request.method in SAFE_METHODS
+        self.ends: float | None = None
         self.patience_ends: float | None = None
         self.sdk_count: int | None = None
         self.key: str | None = None
-        headers: Any = request.headers
-        names = b" ".join(map(_NAME, headers.raw)).lower()
-        if _KEY_NAME in names or _SDK_COUNT_NAME in names:
-            self.sdk_count = parse_retry_count(headers.get(_SDK_COUNT))
-            self.key = headers.get(KEY)
-        self.max_attempts = 1 if self.sdk_count else options.attempts
+        self.fresh_key = self.may_have_run = self.returned = False
         self.sent = 0
         self.waited = 0.0
-        self.may_have_run = False
         self.cookie: str | None = None
-        self.rewind: Callable[[], None] | None = None
-        self.safe = request.method in SAFE_METHODS
         self.classified: Event | None = None
-        self.fresh_key = False
-        if self.key is None and options.auto_key and not self.safe and not self.sdk_count and self.keyed:
+        if options.deadline is not None:
+            self.ends = deadline_of(request, options.deadline, self.began)
+        if has_any(request.headers, _NAMES):
+            self.sdk_count = parse_retry_count(request.headers.get(_SDK_COUNT))
+            self.key = request.headers.get(KEY)
+        if options.auto_key and not self.safe and self.key is None and not self.sdk_count and self.keyed:
             self.key, self.fresh_key = str(uuid.uuid4()), True
+
+    @property
+    def max_attempts(self) -> int:
+        """An SDK that retries above gets one attempt for each of its own."""
+        return 1 if self.sdk_count else self.options.attempts
 
     @cached_property
     def origin(self) -> str:

@@ -213,7 +213,8 @@ class Retry:
 
         :raises ConfigError: the request's ``flexmw.retry`` extension cannot be used.
         """
-        policy = self.for_call(request.extensions)
+        extensions = request.extensions
+        policy = self.for_call(extensions) if EXTENSION in extensions or _overrides.get() is not _UNSET else self
         return _once(request) if policy is None else RetryCall(policy, self._budget, self._memory, request).flow()
 
     def for_call(self, extensions: Mapping[str, Any]) -> Self | None:

@@ -27,6 +27,7 @@ from flexmw.kit.effects import (
     Sleep,
 )
 from flexmw.kit.evidence import Evidence, is_transport_error
+from flexmw.kit.headers import has_any
 from flexmw.kit.transport import DRAIN_SECONDS, ClientClosed, copy_request, is_shared
 from flexmw.retry.body import mark_consumed, no_rewind_needed, rewinder
 from flexmw.retry.call import KEY, Call
@@ -59,6 +60,7 @@ from flexmw.retry.response import (
 __all__ = ["RetryCall"]
 
 KEY_TTL: Final = "idempotency-key-ttl"
+_KEY_TTL_NAME: Final = frozenset({KEY_TTL.encode()})
 SHOULD_RETRY: Final = "x-should-retry"
 PATIENCE: Final = 90.0
 """Without a deadline no further attempt begins later than so many seconds after the first one has failed."""
@@ -75,19 +77,24 @@ class RetryCall(Call):
     timeout: dict[str, float | None]
 
     def flow(self) -> Flow:
+        options = self.options
         if self.sdk_count:
             self.resume_repetition(self.sdk_count)
-        self.budget.deposit(self.options.budget_ratio, self.options.budget_per_second, self.began)
+        self.budget.deposit(options.budget_ratio, options.budget_per_second, self.began)
         self.rewind = rewinder(self.request.stream)
+        # The first response is nearly always the last, so it is followed as it arrives. A body that is read before the
+        # response is returned is followed later: what breaks it then is the failure of an attempt.
+        on_end = None if options.reread or options.classify is not None else self._body_ended
         while True:
             self.sent += 1
-            special = self.ends is not None or self.may_have_run or self.rewind is not no_rewind_needed
+            special = self.rewind is not no_rewind_needed or self.ends is not None or self.may_have_run
             evidence = Evidence(self._leaves if special else None)
             try:
                 attempt = self._attempt()
-                response: Response = yield Send(attempt, evidence.observe)
-                self._learn(response)
-                if self._rereads(response):
+                response: Response = yield Send(attempt, evidence.observe, on_end)
+                if not self.safe:
+                    self._learn(response)
+                if options.reread and self._rereads(response):
                     yield Read(response, _NO_LIMIT)  # what breaks the body is a failure of this attempt
             except Exception as error:
                 self.waited += evidence.waited
@@ -104,17 +111,21 @@ class RetryCall(Call):
                     yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                     raise
             else:
-                self.waited += evidence.waited
-                if self.options.classify is not None:
-                    self.classified = yield from self._classify(response, self.options.classify)
-                head = self._read(response)
-                if head is None:
-                    decision, reason = GOOD, None
-                    if self.may_have_run and self.safety == "none":
-                        reason = "key_not_honoured"
-                    self._sign(response, reason=reason)
-                    response = yield Follow(response, self._body_ended)
+                if evidence.waited:
+                    self.waited += evidence.waited
+                if options.classify is not None:
+                    self.classified = yield from self._classify(response, options.classify)
+                if response.status_code < 400 and (self.classified is None or self.classified == "answered"):
+                    if self.sent == 1 and self.key is None and not self.waited and not self.may_have_run:
+                        response.extensions["flexmw"] = AT_ONCE
+                    else:
+                        lost = self.may_have_run and self.safety == "none"
+                        self._sign(response, reason="key_not_honoured" if lost else None)
+                    self.returned = True
+                    if on_end is None:
+                        response = yield Follow(response, self._body_ended)
                     return response
+                head = self._read(response)
                 decision, wait = judge(head.event, self.safety, asked=head.asked), head.wait
                 kind = str(response.status_code)
                 reason, delay = self._plan(decision, wait)
@@ -126,7 +137,9 @@ class RetryCall(Call):
                         log_stop(self.request.method, self.origin, self.outcome(decision, reason), kind=kind)
                         yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                     self._sign(response, decision, reason)
-                    response = yield Follow(response, self._body_ended)
+                    self.returned = True
+                    if on_end is None:
+                        response = yield Follow(response, self._body_ended)
                     return response
                 if "set-cookie" in response.headers:
                     sent_cookie = self.cookie if self.cookie is not None else self.request.headers.get("cookie")
@@ -147,6 +160,7 @@ class RetryCall(Call):
                 self.mark_lost(error, decision, "client_closed")
                 raise
             self.waited += delay
+            on_end = None
             if self.rewind is not None:
                 self.rewind()
 
@@ -156,8 +170,10 @@ class RetryCall(Call):
         Without a deadline every attempt keeps the caller's timeouts. With one, the timeouts of the steps before the
         head shrink to what is left. The later ones wait for :meth:`_leaves`: the connection may be shared.
         """
-        timeout = self.timeout = dict(self.request.extensions.get("timeout") or {})
-        attempt: Request = copy_request(self.request, timeout=timeout)
+        request = self.request
+        own = request.extensions.get("timeout")
+        timeout = self.timeout = {**own} if own else {}
+        attempt: Request = copy_request(request, timeout=timeout)
         if self.fresh_key and self.key:
             attempt.headers[KEY] = self.key
         if self.sent > 1:
@@ -203,23 +219,21 @@ class RetryCall(Call):
         return self.ends is not None and moment >= self.ends
 
     def _learn(self, response: Response) -> None:
-        """Note whether the server honours keys for this method and path."""
+        """Note whether the server honours keys for this method and path. A safe method needs no key."""
         headers = response.headers
-        if KEY_TTL in headers and (ttl := key_ttl(headers[KEY_TTL])) is not None:
+        if has_any(headers, _KEY_TTL_NAME) and (ttl := key_ttl(headers[KEY_TTL])) is not None:
             self.memory.trust(self.place, ttl=ttl, now=self.clock.monotonic())
-        elif self.memory.trusts_any and not self.safe:
+        elif self.memory.trusts_any:
             self.memory.distrust(self.place)
 
     def _rereads(self, response: Response) -> bool:
         """Whether a body that breaks is fetched again: only where the caller has seen nothing of it."""
-        return self.options.reread and response.status_code < 400 and self.safety != "none" and not is_streamed()
+        return response.status_code < 400 and self.safety != "none" and not is_streamed()
 
-    def _read(self, response: Response) -> Head | None:
-        """What the response says; ``None`` where it is a good one."""
+    def _read(self, response: Response) -> Head:
+        """What a response says that is no good one."""
         headers, status = response.headers, response.status_code
         classified = self.classified
-        if status < 400 and classified in (None, "answered"):
-            return None
         head = read_head(status, headers, now=self.clock.now(), classified=classified)
         if classified is None and not head.asked and self.safety == "none":
             event = without_safety(
@@ -317,14 +331,13 @@ class RetryCall(Call):
 
     def _sign(self, response: Response, decision: RetryDecision = GOOD, reason: str | None = None) -> None:
         """Write the outcome on a response."""
-        plain = reason is None and self.sent == 1 and self.key is None and not self.waited
-        response.extensions["flexmw"] = AT_ONCE if plain else self.outcome(decision, reason)
+        response.extensions["flexmw"] = self.outcome(decision, reason)
         if reason is not None and self.sdk_count is not None:
             response.headers[SHOULD_RETRY] = "false"
             self.remember_failed(decision)
 
     def _body_ended(self, error: BaseException | None) -> None:
-        if error is not None and is_transport_error(error):
+        if error is not None and self.returned and is_transport_error(error):
             reason = "unsafe_method" if self.safety == "none" else "body_broken"
             self.mark_lost(error, judge("ambiguous", self.safety), reason)
             log_stop(self.request.method, self.origin, error.flexmw, kind=type(error).__name__)  # type: ignore[attr-defined]

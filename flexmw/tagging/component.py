@@ -123,6 +123,10 @@ class Tagging:
         """The client side: one call, observed."""
         return tagging_flow(self._settings, request)
 
+    def is_idle(self) -> bool:
+        """Whether a call would pass through untouched: the transport leaves this component out of it."""
+        return self._settings.otel.is_idle()
+
     @cached_property
     def _settings(self) -> Settings:
         otel = Otel(self.tracer_provider, self.meter_provider, self.logger_provider, clock=self.clock)

@@ -66,6 +66,10 @@ class Otel:
         self.live = False
         """True once a provider was seen configured or a span recorded. It never becomes false again."""
 
+    def is_idle(self) -> bool:
+        """Whether nothing records, as far as is known, and the next check is not due yet."""
+        return not self.live and self._monotonic() < self._next_check
+
     def due(self) -> bool:
         """Check at most once per :data:`CHECK_INTERVAL` whether a provider is configured, and set :attr:`live`.
 

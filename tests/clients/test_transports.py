@@ -521,6 +521,66 @@ async def test_a_followed_body_is_a_stream_of_its_library(kind: Kind) -> None:
     assert isinstance(streams[0], base)
 
 
+def following_at_once(ends: list[Any]) -> Callable[[Any], Any]:
+    def flow(request: Any) -> Any:
+        return (yield Send(request, on_end=ends.append))
+
+    return flow
+
+
+@pytest.mark.parametrize("inner", [[], [plain]], ids=["alone", "around another"])
+async def test_a_send_with_on_end_follows_the_response(kind: Kind, inner: list[Any]) -> None:
+    ends: list[Any] = []
+    with HostileServer(["ok", "cut-body"]) as server:
+        async with kind.client(following_at_once(ends), *inner) as client:
+            await client.get(server.url)
+            assert ends == [None]
+            with pytest.raises(kind.library.TransportError) as caught:
+                await client.get(server.url)
+    assert ends == [None, caught.value]
+
+
+# --- components that are left out -------------------------------------------------------------------------------------
+
+
+async def test_a_component_that_is_idle_is_left_out_of_the_call(kind: Kind) -> None:
+    calls: list[str] = []
+
+    class Sleepy:
+        name, api = "acme.sleepy", 1
+        idle = True
+
+        def is_idle(self) -> bool:
+            return self.idle
+
+        def flow(self, request: Any) -> Any:
+            calls.append("sleepy")
+            return (yield Send(request))
+
+    def outer(request: Any) -> Any:
+        calls.append("outer")
+        return (yield Send(request))
+
+    sleepy = Sleepy()
+    answer = kind.library.Response(200)
+    transport = kind.transport_class(part(outer), sleepy, transport=stub_of(kind, answer))
+    assert await handle(transport, kind.library.Request("GET", "http://a.example")) is answer
+    sleepy.idle = False
+    await handle(transport, kind.library.Request("GET", "http://a.example"))
+    assert calls == ["outer", "outer", "sleepy"]
+
+
+def stub_of(kind: Kind, answer: Any) -> Any:
+    class Inner:
+        def handle_request(self, request: Any) -> Any:
+            return answer
+
+        async def handle_async_request(self, request: Any) -> Any:
+            return answer
+
+    return Inner()
+
+
 # --- observing --------------------------------------------------------------------------------------------------------
 
 
@@ -599,6 +659,45 @@ async def test_an_observed_attempt_changes_neither_headers_nor_extensions_of_the
     assert dict(request.headers) == headers
     assert dict(request.extensions) == extensions
     assert "trace" not in request.extensions
+
+
+async def test_a_copy_that_is_sent_twice_reports_each_event_once(kind: Kind) -> None:
+    heard: list[str] = []
+    own: list[str] = []
+
+    def trace(event: str, details: Any) -> None:
+        own.append(event)
+
+    async def atrace(event: str, details: Any) -> None:
+        own.append(event)
+
+    def copying(request: Any) -> Any:
+        attempt = copy_request(request, trace=trace if kind.sync else atrace)
+        response = yield Send(attempt, lambda event, details: heard.append(event))
+        assert attempt.extensions["trace"] is (trace if kind.sync else atrace)
+        return response
+
+    def twice(request: Any) -> Any:
+        yield Discard((yield Send(request)))
+        return (yield Send(request))
+
+    def resent(request: Any) -> Any:
+        """An inner component that sends one attempt until it is through."""
+        try:
+            return (yield Send(request))
+        except kind.library.ConnectError:
+            return (yield Send(request))
+
+    with HostileServer() as server:
+        async with kind.client(copying, twice) as client:
+            await client.get(server.url)
+    assert heard.count("http11.send_request_headers.started") == 2
+    assert own.count("http11.send_request_headers.started") == 2
+    heard.clear()
+    async with kind.client(copying, resent) as client:
+        with pytest.raises(kind.library.ConnectError):
+            await client.get("http://127.0.0.1:1/")
+    assert heard.count("connection.connect_tcp.failed") == 2
 
 
 # --- cancellation -----------------------------------------------------------------------------------------------------
