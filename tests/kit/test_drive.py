@@ -439,7 +439,7 @@ def test_a_flow_that_returns_nothing_is_a_clear_error_and_leaks_nothing(outer: l
         seen.append(effect)
         return answers(effect)
 
-    with pytest.raises(ConfigError, match=r"Component\.flow\(\) = None: expected to return an answer"):
+    with pytest.raises(ConfigError, match=r"Component\.flow\(\) = None: expected to return a response"):
         drive(chain(flows(*outer, forgetful), "request"), perform)  # type: ignore[arg-type]
     assert [type(effect) for effect in seen] == [Send, Discard]
 
