@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from flexmw.errors import ConfigError, FlexmwError
 from flexmw.idempotency.stores import Store, StoreOptions
+from flexmw.kit import store_url
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.entry_points import Plugin, claim, declared, fault, load, load_target
 from flexmw.kit.store_url import parse, schemes_of
@@ -62,9 +63,15 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "redis+cluster": Family("flexmw.idempotency.stores.redis:from_url"),
     "redis+sentinel": Family("flexmw.idempotency.stores.redis:from_url"),
 }
-"""The built-in stores by family; :data:`flexmw.kit.store_url.SCHEMES` says which schemes a family has."""
+"""The built-in stores by family; :data:`flexmw.kit.store_url.SCHEMES` says which schemes a family has. A family that is
+not in that table has one scheme, its own name."""
 
-SCHEMES: Final = schemes_of(*FAMILIES)
+_KNOWN: Final = frozenset(scheme.family for scheme in store_url.SCHEMES.values())
+
+SCHEMES: Final = (
+    *schemes_of(*(family for family in FAMILIES if family in _KNOWN)),
+    *(family for family in FAMILIES if family not in _KNOWN),
+)
 """The URL schemes of the built-in stores. An entry point cannot take one of them over."""
 
 
