@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
+from flexmw.contract.request_secrets import secrets_in
 from flexmw.kit.effects import RESENDS, Request, Response, head_leaves
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
 from flexmw.tagging.attempt_span import is_http_client, write_resend_count
 from flexmw.tagging.call_span import BodyPrefix, CallSpan, has_readable_body
 from flexmw.tagging.cardinality import attributes_of
-from flexmw.tagging.core import Attributes, error_type, exception_attributes, resend_count, secrets_in
+from flexmw.tagging.core import Attributes, error_type, exception_attributes, resend_count
 from flexmw.tagging.settings import Settings
 from flexmw.tagging.spans import current_span
 

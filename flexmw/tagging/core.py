@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
-from urllib.parse import unquote_plus
 
-from flexmw.contract import CREDENTIALS, redact
+from flexmw.contract import redact
+from flexmw.contract.request_secrets import remove_secrets
 from flexmw.contract.sdk import parse_retry_count
 
 __all__ = [
@@ -34,8 +33,6 @@ __all__ = [
     "mode_of",
     "resend_count",
     "retry_count",
-    "safe_query",
-    "secrets_in",
     "status_of",
     "type_name",
 ]
@@ -55,37 +52,9 @@ DISCONNECTED: Final = "client_disconnected"
 _OTHER: Final = "_OTHER"
 _BARE_CODE: Final = re.compile(r"http_[45]\d\d")
 _STACK_BYTES: Final = 16 * 1024
-_SECRET_HEADERS: Final = frozenset(
-    {
-        *CREDENTIALS,
-        "proxy-authorization",
-        "cookie",
-        "idempotency-key",
-        "x-amz-security-token",
-    }
-)
-_SECRET_PARAMETERS: Final = frozenset(
-    {
-        "api_key",
-        "apikey",
-        "api-key",
-        "key",
-        "token",
-        "access_token",
-        "auth_token",
-        "client_secret",
-        "password",
-        "secret",
-        "signature",
-        "sig",
-        "awsaccesskeyid",
-        "x-amz-signature",
-        "x-amz-credential",
-        "x-amz-security-token",
-        "x-goog-signature",
-    }
-)
-"""Query parameters that carry credentials: the semantic conventions' list of signatures, and names of API keys."""
+_MESSAGE_CHARACTERS: Final = 2048
+_LONGEST_SECRET: Final = 4096
+"""Characters after the limit of a text that are kept while secrets are removed, so that no secret is cut in two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,33 +140,6 @@ def exception_target(*, framework: bool, mode: Mode, log: bool, span: bool) -> E
     return "span" if span and mode == "auto" else "nobody"
 
 
-def secrets_in(headers: Iterable[tuple[str, str]], query: str = "") -> tuple[str, ...]:
-    """The credentials of a request, as sent and as decoded, longest first, so that no credential is replaced in part.
-
-    :param headers: names in lower case.
-    :param query: the raw query string.
-    """
-    secrets: set[str] = set()
-    for name, value in headers:
-        if name in _SECRET_HEADERS:
-            secrets.update((value, value.strip('"')))
-            secrets.update(value.split())
-    for part in query.split("&"):
-        name, _, value = part.partition("=")
-        if name.lower() in _SECRET_PARAMETERS:
-            secrets.update((value, unquote_plus(value)))
-    return tuple(sorted((value for value in secrets if len(value) >= 6), key=len, reverse=True))
-
-
-def safe_query(query: str) -> str:
-    """The query with the values of parameters that carry credentials or signatures replaced by ``REDACTED``."""
-    parts: list[str] = []
-    for part in query.split("&"):
-        name, equals, _ = part.partition("=")
-        parts.append(f"{name}=REDACTED" if equals and name.lower() in _SECRET_PARAMETERS else redact(part))
-    return "&".join(parts)
-
-
 def exception_attributes(error: BaseException, secrets: tuple[str, ...] = (), *, text: bool = True) -> Attributes:
     """The attributes ``exception.*``: the class, and message and stack after the redactor.
 
@@ -213,8 +155,11 @@ def exception_attributes(error: BaseException, secrets: tuple[str, ...] = (), *,
         message = str(error)
     except Exception:
         message = "<unprintable>"
-    stack = "".join(traceback.format_exception(error))
-    attributes["exception.message"] = _clean(message, secrets, 2048)
+    try:
+        stack = "".join(traceback.format_exception(error))
+    except Exception:  # an attribute that raises, such as `__notes__`
+        stack = "<unprintable>"
+    attributes["exception.message"] = _clean(message, secrets, _MESSAGE_CHARACTERS)
     attributes["exception.stacktrace"] = _clean(stack, secrets, _STACK_BYTES)
     return attributes
 
@@ -235,8 +180,7 @@ def resend_count(*, scheduled: int, sent: int) -> int:
 
 
 def _clean(text: str, secrets: tuple[str, ...], limit: int) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "***")
     if len(text) > limit:
-        text = text[-limit:].partition("\n")[2] or text[:limit]
-    return redact(text, limit=limit)
+        # Cut first: removing the words of a long cookie from a text of 1 MB took 20 s.
+        text = text[-limit:].partition("\n")[2] or text[: limit + _LONGEST_SECRET]
+    return redact(remove_secrets(text, secrets), limit=limit)

@@ -13,10 +13,11 @@ from typing import Any, Final
 from opentelemetry.trace import Span
 from starlette.exceptions import HTTPException
 
+from flexmw.contract.request_secrets import secrets_in
 from flexmw.kit.asgi import Scope
 from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.cardinality import attributes_of
-from flexmw.tagging.core import Attributes, Ending, exception_attributes, exception_target, secrets_in
+from flexmw.tagging.core import Attributes, Ending, exception_attributes, exception_target
 from flexmw.tagging.instruments import contrib, fastapi, spans_passed, starlette
 from flexmw.tagging.instruments.fastapi import ExceptionHook, FastAPITelemetry
 from flexmw.tagging.settings import Settings

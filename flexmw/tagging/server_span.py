@@ -13,9 +13,11 @@ from opentelemetry import context, propagate, trace
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import SpanKind
 
+from flexmw.contract.redact import redact
+from flexmw.contract.request_secrets import safe_query
 from flexmw.kit.asgi import Scope
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
-from flexmw.tagging.core import Attributes, safe_query
+from flexmw.tagging.core import Attributes
 from flexmw.tagging.settings import Settings
 
 __all__ = ["ServerSpan"]
@@ -97,7 +99,7 @@ def _request_attributes(scope: Scope) -> Attributes:
     attributes: Attributes = {
         "http.request.method": method if known else OTHER,
         "url.scheme": scheme,
-        "url.path": scope["path"],
+        "url.path": redact(scope["path"]),
     }
     if not known:
         attributes["http.request.method_original"] = method[:40]
@@ -112,7 +114,7 @@ def _request_attributes(scope: Scope) -> Attributes:
         if name == b"host":
             host = value.decode("latin-1")
         elif name == b"user-agent":
-            attributes["user_agent.original"] = value.decode("latin-1")
+            attributes["user_agent.original"] = redact(value.decode("latin-1"))
     address, port = (scope.get("server") or (None, None)) if host is None else _address_of(host, scheme)
     if address:
         attributes["server.address"] = address

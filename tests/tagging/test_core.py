@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flexmw.contract.request_secrets import LEFT_OUT, is_secret_name, remove_secrets, safe_query, secrets_in
 from flexmw.tagging.core import (
     Ending,
     ExceptionTarget,
@@ -21,8 +23,6 @@ from flexmw.tagging.core import (
     mode_of,
     resend_count,
     retry_count,
-    safe_query,
-    secrets_in,
     status_of,
 )
 
@@ -206,6 +206,71 @@ def test_no_secret_of_the_request_survives_in_message_or_stack(secret: str) -> N
     except ValueError as error:
         attributes = exception_attributes(error, secrets_in([("x-api-key", secret)]))
     assert secret not in str(attributes["exception.message"])
+
+
+TOKEN = "tok_Q7mZ2LsW9xKpR4vB8nT1"
+BASIC = base64.b64encode(b"ada:correct-Horse7").decode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "text", "shown"),
+    [
+        ([("cookie", "theme=dark; sid=Zx81hjQ0pLm2")], "", "unknown session Zx81hjQ0pLm2", "unknown session ***"),
+        ([("authorization", f"Basic {BASIC}")], "", "bad password correct-Horse7!", "bad password ***!"),
+        ([("authorization", "Basic YTpiNHo5")], "", "pw b4z9 of b4z90", "pw *** of b4z90"),
+        (
+            [("authorization", 'Digest username="ada", response="6629fae49393a05397450978507c4ef1"')],
+            "",
+            "response 6629fae49393a05397450978507c4ef1 differs",
+            "response *** differs",
+        ),
+        ([("authorization", f"Own {TOKEN}")], "", f"no {TOKEN.upper()} here", "no *** here"),
+        ([("authorization", f"Bearer {TOKEN}")], "", f"no {TOKEN[:9]}...", "no ***..."),
+        ([("authorization", f"Bearer {TOKEN}")], "", f"no ...{TOKEN[-8:]}", "no ...***"),
+        ([("apikey", TOKEN)], "", TOKEN, "***"),
+        ([("private-token", TOKEN)], "", TOKEN, "***"),
+        ([("ocp-apim-subscription-key", TOKEN)], "", TOKEN, "***"),
+        ([("x-shop-session", TOKEN)], "", TOKEN, "***"),
+        ([], f"code={TOKEN}", TOKEN, "***"),
+        ([], f"%74oken={TOKEN}", TOKEN, "***"),
+        ([], f"a=1;token={TOKEN}", TOKEN, "***"),
+        ([], f"Access-Token={TOKEN}", TOKEN, "***"),
+        ([("accept", "application/json")], "page=1234567890ab", "1234567890ab", "1234567890ab"),
+    ],
+)
+def test_the_credentials_of_a_request_are_removed_in_every_form(
+    headers: list[tuple[str, str]], query: str, text: str, shown: str
+) -> None:
+    assert remove_secrets(text, secrets_in(headers, query)) == shown
+
+
+def test_more_credentials_than_any_request_has_leave_the_text_out() -> None:
+    many = secrets_in([("cookie", "; ".join(f"c{number}=value{number:06}" for number in range(5000)))])
+    assert remove_secrets("anything", many) == LEFT_OUT
+    attributes = exception_attributes(ValueError("anything"), many)
+    assert attributes["exception.message"] == attributes["exception.stacktrace"] == LEFT_OUT
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        *((name, True) for name in ("token", "%74oken", "accessToken", "x-amz-signature", "X-Goog-Signature", "sig")),
+        *(
+            (name, True)
+            for name in ("api_key", "API-KEY", "apikey", "key", "AWSAccessKeyId", "code", "pwd", "client_secret")
+        ),
+        *(
+            (name, False)
+            for name in ("page", "monkey", "design", "postcode", "decode", "limit", "encoding", "tokens", "")
+        ),
+    ],
+)
+def test_a_parameter_is_secret_by_its_name(name: str, secret: bool) -> None:
+    assert is_secret_name(name) is secret
+
+
+def test_a_query_written_in_another_way_loses_its_secrets_too() -> None:
+    assert safe_query("a=1;%74oken=abc&x;Code=abc") == "a=1;%74oken=REDACTED&x;Code=REDACTED"
 
 
 def test_a_long_stack_keeps_its_end() -> None:
