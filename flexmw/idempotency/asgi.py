@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flexmw.idempotency.execution import current
 from flexmw.idempotency.plan import Plan
-from flexmw.idempotency.request import ProtectedRequest
+from flexmw.idempotency.request import ProtectedRequest, holds
 from flexmw.kit.asgi import Message, Receive, Scope, Send, with_headers
 from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import Exchange
@@ -28,7 +28,7 @@ class IdempotencyApp:
         if (
             scope["type"] != "http"
             or request_method(scope) not in plan.methods
-            or (plan.exempt is not None and plan.exempt(scope))
+            or (plan.exempt is not None and await holds(plan.exempt, scope))
             or _is_claimed(scope)
             or is_preflight(scope)
         ):
@@ -36,12 +36,12 @@ class IdempotencyApp:
             return
         exchange = Exchange.of(scope)
         if exchange.headers_claimed:
-            await ProtectedRequest(plan, scope, receive, send).run(plan.caller_prefix(scope))
+            await ProtectedRequest(plan, scope, receive, send).run()
             return
         exchange.headers_claimed = True
         try:
             merged = with_headers(exchange, send)
-            await ProtectedRequest(plan, scope, receive, merged).run(plan.caller_prefix(scope))
+            await ProtectedRequest(plan, scope, receive, merged).run()
         finally:
             exchange.headers_claimed = False
 

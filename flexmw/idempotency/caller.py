@@ -1,55 +1,186 @@
-"""Whose key it is: the same key of two callers is two keys."""
+"""Whose key it is: the same key of two callers is two keys.
+
+>>> callers = CallerNames("keys", caller=None, hasher=CallerHasher())
+>>> callers.shown({"headers": [(b"authorization", b"Bearer sk-1")]}).is_lasting
+True
+>>> callers.shown({"headers": [(b"cookie", b"session=1")]}).is_lasting
+False
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from inspect import isawaitable
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from flexmw.contract import CREDENTIALS
+from flexmw.contract.credentials import is_lasting_scheme, is_signature, is_tenant, shows_caller, split_query
 from flexmw.kit.asgi import Scope
+from flexmw.kit.caller_names import MissingKey, cookies, key_function, raw_name
 from flexmw.kit.exchange import Header
 from flexmw.kit.identity import CallerHasher
 
-__all__ = ["CallerPrefix"]
+__all__ = ["CALLER_FORMS", "CallerFunction", "CallerNames", "ShownCaller", "caller_function"]
 
-_CREDENTIALS: Final = tuple(name.encode() for name in CREDENTIALS)
-_SESSION: Final = (b"cookie",)
-"""Cookies identify a caller only when there is no credential, because some cookies change with every response."""
+CallerFunction: TypeAlias = Callable[[Scope], Any | Awaitable[Any]]
+
+CALLER_FORMS: Final = "'user', 'header:<name>', 'cookie:<name>', 'state:<name>' or a function of the scope"
+
+_AUTHORIZATION: Final = b"authorization"
+_HOST: Final = b"host"
+_LONGEST_NAME: Final = 64
+"""Bytes of the longest header name whose role is cached."""
+
+_OTHER, _TENANT, _WEAK, _STRONG, _SIGNED, _COOKIE = range(6)
+"""Roles of a header: not about the caller; what the caller acts for; a credential by its name; one of the usual
+credentials; made anew for each request; cookies."""
 
 
-class CallerPrefix:
-    """The beginning of the store keys of a caller. The store sees a keyed hash of the caller and no credential.
+class ShownCaller(NamedTuple):
+    """What a request shows of its caller.
 
-    A caller is identified by ``caller(scope)``, else by all credential headers of the request, else by its cookies,
-    else by the client address. All headers count: two callers behind one address, or behind one proxy that signs in
-    for them, must never get each other's responses.
-
-    :param prefix: the beginning of all store keys of the app.
-    :param caller: a function that names the caller; ``None`` from it means the credentials.
-    :param hasher: hashes names and credentials, and finds the client address.
+    :param lines: the header lines, cookies and query parameters that name the caller.
+    :param tenant: the header lines that name what the caller acts for: host, organization.
+    :param is_lasting: the caller shows the same in every attempt of a call, as far as the names tell.
     """
 
-    def __init__(self, prefix: str, *, caller: Callable[[Scope], str | None] | None, hasher: CallerHasher) -> None:
-        self._prefix, self._caller, self._hasher = prefix, caller, hasher
+    lines: list[Header]
+    tenant: list[Header]
+    is_lasting: bool
 
-    def __call__(self, scope: Scope) -> str:
-        """The prefix for a request. Its hash tag puts all keys of the caller on one node of a redis cluster."""
-        return f"{self._prefix}:{{{self._digest(scope)}}}"
 
-    def _digest(self, scope: Scope) -> str:
-        name = self._caller(scope) if self._caller is not None else None
+class CallerNames:
+    """The beginning of the store keys of a caller. The store sees a keyed hash of the caller and no credential.
+
+    A caller is identified by ``caller(scope)``, else by all that the request shows: every header that is named like a
+    credential, cookies, the parameters of a signed URL, a TLS client certificate, the host and the organization;
+    without a credential, by the client address and the host. All of it counts: two callers behind one address, or
+    behind one proxy that signs in for them, must never get each other's responses.
+
+    Beside one of the usual credential headers only cookies that are named like a credential count, because others
+    change with every response.
+
+    :param prefix: the beginning of all store keys of the app.
+    :param caller: a function that names the caller, plain or async; nothing from it means the credentials.
+    :param hasher: hashes names and credentials, and finds the client address.
+    :param key_header: the header of the key, which names no caller.
+    """
+
+    def __init__(
+        self, prefix: str, *, caller: CallerFunction | None, hasher: CallerHasher, key_header: bytes = b""
+    ) -> None:
+        self._prefix, self._caller, self._hasher, self._key_header = prefix, caller, hasher, key_header
+        self.has_function = caller is not None
+
+    def shown(self, scope: Scope) -> ShownCaller:
+        """What a request shows of its caller."""
+        lines: list[Header] = []
+        tenant: list[Header] = []
+        is_lasting, is_strong, has_cookie = True, False, False
+        for pair in scope["headers"]:
+            name, value = pair
+            role = _role(name) if len(name) <= _LONGEST_NAME else _role.__wrapped__(name)
+            if role == _OTHER or not value or name == self._key_header:
+                continue
+            if role == _TENANT:
+                tenant.append(pair)
+            elif role == _COOKIE:
+                has_cookie = True
+            else:
+                lines.append(pair)
+                is_strong |= role == _STRONG
+                if role == _SIGNED or (name == _AUTHORIZATION and not is_lasting_scheme(value)):
+                    is_lasting = False
+        if has_cookie:
+            pairs = sorted(cookies(scope))
+            counted = (
+                [pair for pair in pairs if shows_caller(pair[0].decode("latin-1").lower())] if is_strong else pairs
+            )
+            lines += [(b"cookie " + name, value) for name, value in counted]
+            is_lasting &= not counted
+        if scope.get("query_string"):
+            _, signed = split_query(scope["query_string"])
+            lines += [(b"query", part) for part in signed]
+            is_lasting &= not signed
+        extensions = scope.get("extensions")
+        if extensions and "tls" in extensions:
+            lines += _certificate(extensions["tls"])
+        return ShownCaller(lines, tenant, is_lasting)
+
+    async def digest(self, scope: Scope, shown: ShownCaller) -> tuple[str, bool]:
+        """The keyed hash of the caller of a request, and whether ``caller`` has named the caller.
+
+        :raises ConfigError: when ``caller`` returns what is not a name.
+        """
+        name = await self._name(scope) if self._caller is not None else b""
         if name:
             # A second hash, so that a name and a token of the same text are two callers.
-            return blake2b(self._hasher.of_key(name.encode()).digest.encode(), digest_size=16).hexdigest()
-        identity = self._hasher(scope)
-        shown = _lines(scope, _CREDENTIALS) or _lines(scope, _SESSION)
-        if not shown or (identity.kind == "key" and len(shown) == 1):
-            return identity.digest
-        parts = (b"%s:%d:%s" % (name, len(value), value) for name, value in shown)
-        return self._hasher.of_key(b"\n".join(parts)).digest
+            return blake2b(self._hasher.of_key(name).digest.encode(), digest_size=16).hexdigest(), True
+        lines = shown.lines or [(b"address", (self._hasher.address(scope) or "").encode())]
+        parts = [b"%s:%d:%s" % (name, len(value), value) for name, value in (*shown.tenant, *lines)]
+        return self._hasher.of_key(b"\n".join(parts)).digest, False
+
+    def prefix(self, digest: str) -> str:
+        """The beginning of the store keys. Its hash tag puts all keys of a caller on one node of a redis cluster."""
+        return f"{self._prefix}:{{{digest}}}"
+
+    def address(self, scope: Scope) -> str:
+        """The keyed hash of the client's address."""
+        return self._hasher.of_address(scope).digest
+
+    def comes_through_proxy(self, scope: Scope) -> bool:
+        """Whether a trusted proxy has sent the request."""
+        return self._hasher.proxies.trusts_peer(scope)
+
+    async def _name(self, scope: Scope) -> bytes:
+        assert self._caller is not None  # noqa: S101
+        value = self._caller(scope)
+        return raw_name(await value if isawaitable(value) else value, "Idempotency(caller=...)")
 
 
-def _lines(scope: Scope, names: tuple[bytes, ...]) -> list[Header]:
-    """All header lines with these names. HTTP/2 may split a cookie over several lines."""
-    return [(name, value) for name, value in scope["headers"] if name in names and value]
+def caller_function(caller: object) -> CallerFunction | None:
+    """The function behind the option ``caller``; ``None`` for a form that does not exist.
+
+    A text form warns once when the name was never there.
+    """
+    function = key_function(caller)
+    if function is None or caller in ("bearer", "address"):
+        return None
+    if callable(caller):
+        return function
+    missing = MissingKey(caller, "Idempotency(caller={!r}): {}; the credentials name the caller instead. {}")
+
+    def counted(scope: Scope) -> Any:
+        value = function(scope)
+        if value is None or value in ("", b""):
+            missing.count(scope)
+        else:
+            missing.is_over = True
+        return value
+
+    return counted
+
+
+@lru_cache(maxsize=1024)
+def _role(name: bytes) -> int:
+    text = name.decode("latin-1").lower()
+    if text == "cookie":
+        return _COOKIE
+    if text in CREDENTIALS:
+        return _STRONG
+    if not shows_caller(text):
+        return _OTHER
+    if is_tenant(text):
+        return _TENANT
+    return _SIGNED if is_signature(text) else _WEAK
+
+
+def _certificate(tls: Any) -> list[Header]:
+    """The client certificate of a TLS connection, by the ``tls`` extension of ASGI."""
+    chain = tls.get("client_cert_chain") or ()
+    certificate = next(iter(chain), None) or tls.get("client_cert_name")
+    return (
+        [(b"tls", certificate.encode() if isinstance(certificate, str) else bytes(certificate))] if certificate else []
+    )

@@ -177,7 +177,9 @@ class Claims:
                 return Claim(self, name, token, decision.record, ttl)
         return Refuse("in_progress")
 
-    async def call_of(self, name: str, count: int, has_left: Callable[[], Awaitable[bool]]) -> str | None:
+    async def call_of(
+        self, name: str, count: int, has_left: Callable[[], Awaitable[bool]], request_id: str = ""
+    ) -> str | None:
         """The id of the SDK call that a request without a key belongs to.
 
         ``None``: the request arrived after its own retry, and its client has left.
@@ -185,27 +187,30 @@ class Claims:
         :param name: the store key of the list of equal calls.
         :param count: the retry count of the request.
         :param has_left: whether the client has left.
+        :param request_id: the hash of the id that a proxy gave to the request; empty without one.
         :raises StoreFailed: when the store does not respond.
         """
         try:
-            return await self._call_of(name, count, has_left)
+            return await self._call_of(name, count, has_left, request_id)
         except Exception as error:
             raise StoreFailed from error
 
-    async def _call_of(self, name: str, count: int, has_left: Callable[[], Awaitable[bool]]) -> str | None:
+    async def _call_of(
+        self, name: str, count: int, has_left: Callable[[], Awaitable[bool]], request_id: str
+    ) -> str | None:
         fresh = self.token()
         held: Held | None = await self.store.load(name) if count else None
         while True:
             calls = () if held is None else sdk.decode(held.entry)
             now = self.clock.now()
-            call = sdk.match(calls, count=count, now=now, window=self.sdk_window)
+            call = sdk.match(calls, count=count, now=now, window=self.sdk_window, request_id=request_id)
             if call is None:
                 calls = sdk.prune(calls, now=now, window=self.sdk_window)
                 if sdk.may_be_late(calls, count=count) and await has_left():
                     return None
-                calls = (*calls, sdk.SdkCall(id=fresh, count=count, at=now))
+                calls = (*calls, sdk.SdkCall(id=fresh, count=count, at=now, request_id=request_id))
             else:
-                calls = sdk.taken(calls, call, count=count, now=now)
+                calls = sdk.taken(calls, call, count=count, now=now, request_id=request_id)
             held, written = await self._write_calls(name, held, calls)
             if written:
                 return fresh if call is None else call.id
@@ -223,6 +228,20 @@ class Claims:
                 held, written = await self._write_calls(
                     name, held, sdk.mark(sdk.decode(held.entry), call, refused=refused)
                 )
+                if written:
+                    return
+
+    async def forget(self, name: str, call: str) -> None:
+        """Remove a call whose caller was not let in. A failure is ignored: the list expires."""
+        with suppress(Exception):
+            held = await self.store.load(name)
+            for _ in range(_ROUNDS):
+                if held is None:
+                    return
+                calls = sdk.forget(sdk.decode(held.entry), call)
+                if not calls and await self.store.drop(name, held.token):
+                    return
+                held, written = await self._write_calls(name, held, calls)
                 if written:
                     return
 
@@ -250,3 +269,7 @@ class SdkAttempt:
     async def mark(self, *, refused: bool) -> None:
         """Record that the response was sent, or that it said that nothing was done."""
         await self.claims.mark(self.calls, self.call, refused=refused)
+
+    async def forget(self) -> None:
+        """Remove the call: its caller was not let in."""
+        await self.claims.forget(self.calls, self.call)

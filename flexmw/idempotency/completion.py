@@ -37,18 +37,24 @@ class Completion:
         return "released" if self.released else "stored"
 
 
-def stores(status: int, headers: Sequence[Header], exchange: Exchange) -> bool:
-    """Whether a response with this status and these headers will be stored, as soon as it has begun."""
-    return _stores(status, headers, swallowed_error(exchange, status))
+def stores(status: int, headers: Sequence[Header], exchange: Exchange, *, is_anonymous: bool = False) -> bool:
+    """Whether a response with this status and these headers will be stored, as soon as it has begun.
+
+    :param is_anonymous: the caller has shown no credential.
+    """
+    return _stores(status, headers, swallowed_error(exchange, status), is_anonymous)
 
 
-def after_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion:
-    """The completion after the app has sent a complete response."""
+def after_response(recorder: ResponseRecorder, exchange: Exchange, *, is_anonymous: bool = False) -> Completion:
+    """The completion after the app has sent a complete response.
+
+    :param is_anonymous: the caller has shown no credential.
+    """
     response = recorder.complete()
     error = swallowed_error(exchange, recorder.status, response)
     if error is not None and response.body is not None and is_final(response):
         error = None
-    released = not _stores(recorder.status, recorder.headers, error)
+    released = not _stores(recorder.status, recorder.headers, error, is_anonymous)
     if error is not None and response.body is not None:
         status, body, headers = response_to(error, exchange, response)
         response = error_response(status, body, (*headers, *recorder.headers))
@@ -56,11 +62,17 @@ def after_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion
 
 
 def after_exception(
-    error: Exception, recorder: ResponseRecorder, exchange: Exchange, *, is_complete: bool
+    error: Exception,
+    recorder: ResponseRecorder,
+    exchange: Exchange,
+    *,
+    is_complete: bool,
+    is_anonymous: bool = False,
 ) -> Completion:
     """The completion after the app has raised.
 
     :param is_complete: whether the app had sent a complete response before it raised.
+    :param is_anonymous: the caller has shown no credential.
     """
     status, body, headers = response_to(error, exchange)
     if (
@@ -69,7 +81,9 @@ def after_exception(
         and not is_held_back(exchange, headers=recorder.headers, size=recorder.size)
     ):
         return Completion(recorder.broken_off(body))
-    return Completion(error_response(status, body, headers), released=not is_stored(status, headers))
+    return Completion(
+        error_response(status, body, headers), released=not is_stored(status, headers, is_anonymous=is_anonymous)
+    )
 
 
 def without_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion:
@@ -79,7 +93,7 @@ def without_response(recorder: ResponseRecorder, exchange: Exchange) -> Completi
     return Completion(recorder.broken_off(error.body or b"") if recorder.started else error)
 
 
-def _stores(status: int, headers: Sequence[Header], error: APIError | None) -> bool:
+def _stores(status: int, headers: Sequence[Header], error: APIError | None, is_anonymous: bool) -> bool:
     if error is not None:
         status, headers = error.status, [*headers, *raw_headers(error.headers)]
-    return is_stored(status, headers)
+    return is_stored(status, headers, is_anonymous=is_anonymous)

@@ -1,6 +1,6 @@
 """The options of :class:`Idempotency`.
 
->>> Idempotency(storage="sqlite:///keys.db", sdk_retries=True, required=lambda scope: scope["path"] == "/charges").ttl
+>>> Idempotency(storage="sqlite:///keys.db", sdk_retries=True, required="POST /charges").ttl
 86400.0
 >>> Idempotency(on_unknown="guess")
 Traceback (most recent call last):
@@ -10,15 +10,20 @@ flexmw.errors.ConfigError: Idempotency(on_unknown=...) = 'guess': expected one o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
+from flexmw.contract import CREDENTIALS
 from flexmw.idempotency.asgi import IdempotencyApp
-from flexmw.idempotency.caller import CallerPrefix
+from flexmw.idempotency.caller import CALLER_FORMS, CallerFunction, CallerNames, caller_function
 from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.core import OnUnknown
+from flexmw.idempotency.errors import HEADER
 from flexmw.idempotency.plan import Plan
+from flexmw.idempotency.reading import BodyBudget
+from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
 from flexmw.idempotency.stores import Store
 from flexmw.idempotency.stores.open import check_url, open_store
 from flexmw.kit.asgi import ASGIApp, Scope
@@ -26,9 +31,33 @@ from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.identity import CallerHasher
-from flexmw.kit.options import Rule, check, flag, function, one_of, option, optional, seconds, several, text, whole
+from flexmw.kit.options import (
+    Rule,
+    check,
+    documented,
+    flag,
+    function,
+    one_of,
+    option,
+    optional,
+    seconds,
+    several,
+    text,
+    whole,
+)
+from flexmw.kit.paths import RequestPredicate, request_predicate
 
 __all__ = ["Idempotency"]
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}")
+_TAKEN: Final = frozenset({"connection", "cookie", "date", "expect", "host", "te", "transfer-encoding", "user-agent"})
+
+
+def _is_header(name: str) -> bool:
+    if not _HEADER_NAME.fullmatch(name) or name in _TAKEN or name in CREDENTIALS:
+        return False
+    return not name.startswith(("content-", "proxy-", "sec-", "access-control-"))
+
 
 _METHOD: Final = Rule(
     "a method in capitals, such as 'POST'", lambda value: isinstance(value, str) and value.isalpha() and value.isupper()
@@ -37,9 +66,11 @@ _STORAGE: Final = Rule(
     "a storage URL such as 'sqlite:///keys.db', or a flexmw Store",
     lambda value: isinstance(value, (str, Store)) and not isinstance(value, type),
 )
-_REQUIRED: Final = Rule(
-    "true, false or a function of the scope", lambda value: isinstance(value, bool) or callable(value)
+_HEADER: Final = Rule(
+    "the name of a header that carries nothing else, such as 'X-Idempotency-Key'",
+    lambda value: isinstance(value, str) and _is_header(value.lower()),
 )
+_CALLER: Final = Rule(f"{CALLER_FORMS}, or None", lambda value: value is None or caller_function(value) is not None)
 _PEPPER: Final = Rule(
     "a text or bytes that are not empty", lambda value: isinstance(value, (str, bytes)) and len(value) > 0
 )
@@ -76,25 +107,38 @@ class Idempotency:
         of seconds, at least 1. Default: ``86400.0``.
     :param lease: How long an execution may go without a heartbeat. After that it counts as cut off, and its outcome as
         unknown. Value: a number of seconds above 0. Default: ``60.0``.
-    :param required: Whether a request without a key is refused with 400 ``idempotency_key_required``. Value: true,
-        false or a function of the scope. Default: ``False``.
+    :param header: Header that carries the key, such as ``X-Idempotency-Key`` or ``Webhook-Id``; errors name it.
+        ``Idempotency-Key`` works besides, for clients that follow the draft. Value: the name of a header that carries
+        nothing else, such as 'X-Idempotency-Key'. Default: ``"Idempotency-Key"``.
+    :param required: Whether a request without a key is refused with 400 ``idempotency_key_required``: always, for paths
+        such as ``"POST /charges"`` or ``"/users/{id}/*"``, or where the function, plain or async, returns true. Value:
+        true, false, a path, a list of paths or a function of the scope. Default: ``False``.
     :param methods: Methods that are protected. Requests with another method pass unchanged, with or without a key.
         Value: a list, each a method in capitals, such as 'POST'. Default: ``("POST", "PATCH")``.
-    :param exempt: A function of the scope. A request for which it returns true passes unchanged, with or without a key.
-        Value: a function, or None. Default: ``None``.
+    :param exempt: Requests that pass unchanged, with or without a key: paths such as ``"/health"`` or ``"POST
+        /uploads/*"``, or those for which the function, plain or async, returns true. Value: a path, a list of paths, a
+        function of the scope, or None. Default: ``None``.
     :param max_body: Longest response body that is kept. A retry of a request with a longer response gets 409
         ``idempotency_answer_not_kept``: the request was carried out, and its response is not repeated. Value: a whole
         number, at least 0 (bytes). Default: ``1048576``.
     :param max_request: Longest body of a request with a key; a longer one gets 413. The body is held in memory until
-        the request has ended. Requests without a key are not limited. Value: a whole number, at least 0 (bytes).
-        Default: ``33554432``.
+        the app has got it. Requests without a key are not limited. Value: a whole number, at least 0 (bytes). Default:
+        ``33554432``.
+    :param max_reading: Bytes of such bodies that all requests of the app together hold while they are read or wait. A
+        request above it gets 503 with ``Retry-After``; one whose body alone is longer gets 413. Value: a whole number,
+        at least 1 (bytes). Default: ``67108864``.
+    :param authenticated: A function of the scope, plain or async, that says whether the app accepts the credential.
+        Where it returns false, a request with a key gets 401 ``invalid_api_key``: its body is not read, and nothing is
+        stored or replayed for it. Value: a function, or None. Default: ``None``.
     :param on_unknown: What happens to a request whose first execution was cut off. ``refuse``: 409
         ``idempotency_unknown``; ``run``: the app runs again, for handlers that resume with ``flexmw.execution()``.
         Value: one of 'refuse', 'run'. Default: ``"refuse"``.
     :param wait: How long a duplicate waits for the response to the first request before it gets 409
         ``idempotency_in_progress``. Value: a number of seconds, at least 0. Default: ``0.0``.
-    :param caller: A function of the scope that names the caller where credentials do not, such as users who share the
-        token of a proxy. When it returns ``None``, the credentials name the caller. Value: a function, or None.
+    :param caller: What names the caller where credentials change between two attempts (tokens that are renewed,
+        signatures, cookies) or do not tell callers apart: a function of the scope, plain or async, or where the name
+        stands. It must return nothing that a client can invent. When it returns ``None``, the credentials name the
+        caller. Value: 'user', 'header:<name>', 'cookie:<name>', 'state:<name>' or a function of the scope, or None.
         Default: ``None``.
     :param pepper: Secret key of the hash under which the store knows a caller. ``None`` takes ``FLEXMW_PEPPER`` from
         the environment, else a fixed label. Value: a text or bytes that are not empty, or None. Default: ``None``.
@@ -154,20 +198,28 @@ class Idempotency:
         "unknown.",
         unit="seconds",
     )
-    required: bool | Callable[[Scope], bool] = option(
+    header: str = option(
+        "Idempotency-Key",
+        _HEADER,
+        doc="Header that carries the key, such as `X-Idempotency-Key` or `Webhook-Id`; errors name it. "
+        "`Idempotency-Key` works besides, for clients that follow the draft.",
+    )
+    required: bool | str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] = option(
         False,
-        _REQUIRED,
-        doc="Whether a request without a key is refused with 400 `idempotency_key_required`.",
+        documented("true, false, a path, a list of paths or a function of the scope"),
+        doc="Whether a request without a key is refused with 400 `idempotency_key_required`: always, for paths such as "
+        '`"POST /charges"` or `"/users/{id}/*"`, or where the function, plain or async, returns true.',
     )
     methods: tuple[str, ...] = option(
         ("POST", "PATCH"),
         several(_METHOD),
         doc="Methods that are protected. Requests with another method pass unchanged, with or without a key.",
     )
-    exempt: Callable[[Scope], bool] | None = option(
+    exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = option(
         None,
-        optional(function),
-        doc="A function of the scope. A request for which it returns true passes unchanged, with or without a key.",
+        documented("a path, a list of paths, a function of the scope, or None"),
+        doc='Requests that pass unchanged, with or without a key: paths such as `"/health"` or `"POST /uploads/*"`, or '
+        "those for which the function, plain or async, returns true.",
     )
     max_body: int = option(
         1024 * 1024,
@@ -179,9 +231,23 @@ class Idempotency:
     max_request: int = option(
         32 * 1024 * 1024,
         whole(least=0),
-        doc="Longest body of a request with a key; a longer one gets 413. The body is held in memory until the request "
-        "has ended. Requests without a key are not limited.",
+        doc="Longest body of a request with a key; a longer one gets 413. The body is held in memory until the app "
+        "has got it. Requests without a key are not limited.",
         unit="bytes",
+    )
+    max_reading: int = option(
+        64 * 1024 * 1024,
+        whole(least=1),
+        doc="Bytes of such bodies that all requests of the app together hold while they are read or wait. A request "
+        "above it gets 503 with `Retry-After`; one whose body alone is longer gets 413.",
+        unit="bytes",
+    )
+    authenticated: Callable[[Scope], bool | Awaitable[bool]] | None = option(
+        None,
+        optional(function),
+        doc="A function of the scope, plain or async, that says whether the app accepts the credential. Where it "
+        "returns false, a request with a key gets 401 `invalid_api_key`: its body is not read, and nothing is stored "
+        "or replayed for it.",
     )
     on_unknown: OnUnknown = option(
         "refuse",
@@ -196,11 +262,12 @@ class Idempotency:
         "`idempotency_in_progress`.",
         unit="seconds",
     )
-    caller: Callable[[Scope], str | None] | None = option(
+    caller: str | CallerFunction | None = option(
         None,
-        optional(function),
-        doc="A function of the scope that names the caller where credentials do not, such as users who share the token "
-        "of a proxy. When it returns `None`, the credentials name the caller.",
+        _CALLER,
+        doc="What names the caller where credentials change between two attempts (tokens that are renewed, signatures, "
+        "cookies) or do not tell callers apart: a function of the scope, plain or async, or where the name stands. It "
+        "must return nothing that a client can invent. When it returns `None`, the credentials name the caller.",
     )
     pepper: str | bytes | None = option(
         None,
@@ -245,6 +312,8 @@ class Idempotency:
 
     def __post_init__(self) -> None:
         check(self)
+        self._predicates(None)
+        self._hasher()
         if isinstance(self.storage, str):
             check_url(self.storage, "Idempotency(storage=...)")
 
@@ -252,9 +321,23 @@ class Idempotency:
         """The app with this component around it. Opens the store."""
         return IdempotencyApp(self._plan(app))
 
+    def _hasher(self) -> CallerHasher:
+        return CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="Idempotency: ")
+
+    def _predicates(self, app: ASGIApp | None) -> tuple[RequestPredicate | None, RequestPredicate | None]:
+        """The predicates behind ``required`` and ``exempt``.
+
+        :raises ConfigError: for another value, and for a path that no request can have.
+        """
+        required: Any = None if self.required is False else "*" if self.required is True else self.required
+        return (
+            request_predicate(required, "Idempotency(required=...)", exempts=False, app=app),
+            request_predicate(self.exempt, "Idempotency(exempt=...)", exempts=True, app=app),
+        )
+
     def _plan(self, app: ASGIApp) -> Plan:
-        required = self.required
-        hasher = CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="Idempotency: ")
+        required, exempt = self._predicates(app)
+        key_headers = dict.fromkeys((self.header.lower().encode(), HEADER.lower().encode()))
         claims = Claims(
             store=open_store(
                 self.storage,
@@ -273,14 +356,25 @@ class Idempotency:
         return Plan(
             app=app,
             claims=claims,
-            caller_prefix=CallerPrefix(self.prefix, caller=self.caller, hasher=hasher),
+            callers=CallerNames(
+                self.prefix,
+                caller=caller_function(self.caller),
+                hasher=self._hasher(),
+                key_header=self.header.lower().encode(),
+            ),
+            anonymous_sdk_calls=AnonymousCalls(),
+            renewed=RenewedCredentials(self.ttl, self.clock),
+            authenticated=self.authenticated,
+            header=self.header,
+            key_headers=tuple(key_headers),
             methods=frozenset(self.methods),
-            exempt=self.exempt,
-            required=required if callable(required) else lambda _: required,
+            exempt=exempt,
+            required=required,
             sdk_retries=self.sdk_retries,
             wait=self.wait,
             max_body=self.max_body,
             max_request=self.max_request,
+            bodies=BodyBudget(self.max_reading),
             runs_without_store=self.on_store_failure == "run",
             store_timeout=self.store_timeout,
             ttl_header=str(int(self.ttl)).encode(),

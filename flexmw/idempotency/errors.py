@@ -14,6 +14,7 @@ from flexmw.contract import Row, for_status, retry_headers
 from flexmw.errors import APIError
 
 __all__ = [
+    "HEADER",
     "BodyTooLarge",
     "KeyInProgress",
     "KeyInvalid",
@@ -22,8 +23,10 @@ __all__ = [
     "KeyUnknown",
     "ResponseNotStored",
     "StoreOffline",
+    "TooManyBodies",
 ]
 
+HEADER: Final = "Idempotency-Key"
 _STOP: Final = {"x-should-retry": "false"}
 
 
@@ -32,24 +35,29 @@ def _row(status: int, code: str, message: str) -> Row:
 
 
 class KeyRequired(APIError):
-    """400: the route requires a key, and the request has none."""
+    """400: the route requires a key, and the request has none.
+
+    :param header: the header that carries keys.
+    """
 
     row = _row(400, "idempotency_key_required", "This request needs an Idempotency-Key header.")
 
-    def __init__(self) -> None:
-        super().__init__(param="Idempotency-Key", headers=_STOP)
+    def __init__(self, header: str = HEADER) -> None:
+        message = None if header == HEADER else f"This request needs an {header} header."
+        super().__init__(message, param=header, headers=_STOP)
 
 
 class KeyInvalid(APIError):
     """400: the key is malformed.
 
     :param why: what is wrong with the key.
+    :param header: the header that carries keys.
     """
 
     row = _row(400, "idempotency_key_invalid", "The Idempotency-Key header is not valid")
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"The Idempotency-Key header is not valid: {why}.", param="Idempotency-Key", headers=_STOP)
+    def __init__(self, why: str, header: str = HEADER) -> None:
+        super().__init__(f"The {header} header is not valid: {why}.", param=header, headers=_STOP)
 
 
 class BodyTooLarge(APIError):
@@ -88,12 +96,15 @@ class KeyUnknown(APIError):
 
 
 class KeyReused(APIError):
-    """422: the key was used for a different request."""
+    """422: the key was used for a different request.
+
+    :param header: the header that carries keys.
+    """
 
     row = _row(422, "idempotency_key_reused", "This idempotency key was already used with a different request.")
 
-    def __init__(self) -> None:
-        super().__init__(param="Idempotency-Key", headers=_STOP)
+    def __init__(self, header: str = HEADER) -> None:
+        super().__init__(param=header, headers=_STOP)
 
 
 class ResponseNotStored(APIError):
@@ -117,6 +128,15 @@ class StoreOffline(APIError):
     """503: the store does not respond, so the request was not run."""
 
     row = _row(503, "service_unavailable", "The idempotency store is temporarily offline; the request was not run.")
+
+    def __init__(self) -> None:
+        super().__init__(headers=dict(retry_headers(1.0)))
+
+
+class TooManyBodies(APIError):
+    """503: the bodies of all requests that are being read reach ``max_reading``. The request was not run."""
+
+    row = _row(503, "service_unavailable", "Too many request bodies are being read; the request was not run.")
 
     def __init__(self) -> None:
         super().__init__(headers=dict(retry_headers(1.0)))

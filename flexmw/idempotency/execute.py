@@ -6,6 +6,7 @@ read the whole response can rely on its replay.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -33,6 +34,9 @@ _BEATS: Final = 3.0
 _FIRST_PAUSE: Final = 0.1
 """Seconds after which a failed write of the outcome is tried again. The pause doubles with each attempt."""
 
+_CREDENTIAL_REFUSED: Final = frozenset({401, 403})
+"""Statuses after which nothing is left of an SDK call: a caller who was not let in must not fill the store."""
+
 _NO_RETRY: Final = (b"x-should-retry", b"false")
 _FILE_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 """ASGI extensions that send a body without showing it to middleware. They are hidden from the app, so that the body can
@@ -40,11 +44,28 @@ be recorded."""
 
 
 class ClaimedExecution:
-    """One execution of the app under a claim. Used once."""
+    """One execution of the app under a claim. Used once.
 
-    def __init__(self, plan: Plan, claim: Claim, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    :param body: the whole body of the request.
+    :param is_anonymous: the caller has shown no credential.
+    :param on_body: called when the app has got the body.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        claim: Claim,
+        scope: Scope,
+        body: bytes,
+        receive: Receive,
+        send: Send,
+        *,
+        is_anonymous: bool = False,
+        on_body: Callable[[], None] = lambda: None,
+    ) -> None:
         self._plan, self._claim, self._scope = plan, claim, scope
         self._body: bytes | None = body
+        self._is_anonymous, self._on_body = is_anonymous, on_body
         self._client = _Client(receive, send)
         self._exchange = Exchange.of(scope)
         self._recorder = ResponseRecorder(plan.max_body)
@@ -80,7 +101,9 @@ class ClaimedExecution:
                 await self._conclude(error)
                 if attempt is not None:
                     refused = self._completion is not None and self._completion.released
-                    if refused or not self._client.is_gone:
+                    if self._completion is not None and self._completion.response.status in _CREDENTIAL_REFUSED:
+                        await attempt.forget()
+                    elif refused or not self._client.is_gone:
                         await attempt.mark(refused=refused)
                 group.cancel_scope.cancel()
         finally:
@@ -94,6 +117,7 @@ class ClaimedExecution:
         """``receive`` of the app: the whole body at once, and a disconnect only after the response."""
         if self._body is not None:
             body, self._body = self._body, None
+            self._on_body()
             return {"type": "http.request", "body": body, "more_body": False}
         await self._responded.wait()
         return {"type": "http.disconnect"}
@@ -111,7 +135,7 @@ class ClaimedExecution:
                 # FastAPI ends the stream of a producer that has raised as if it were complete, and then cancels this
                 # task. The checkpoint lets the cancellation in before half a response is stored as a whole one.
                 await checkpoint()
-                self._end_with(after_response(recorder, self._exchange))
+                self._end_with(after_response(recorder, self._exchange, is_anonymous=self._is_anonymous))
                 await self._write()
                 await self._client.send(message)
                 self._responded.set()
@@ -122,7 +146,7 @@ class ClaimedExecution:
         status: int = message["status"]
         headers: list[Header] = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
         self._recorder.start(status, headers)
-        is_stored = stores(status, headers, self._exchange)
+        is_stored = stores(status, headers, self._exchange, is_anonymous=self._is_anonymous)
         self._exchange.facts[RESULT] = "stored" if is_stored else "released"
         names = {name.lower() for name, _ in headers}
         is_final = (is_stored and status >= 500) or (status == 409 and b"retry-after" not in names)
@@ -150,7 +174,9 @@ class ClaimedExecution:
         if error is not None and (
             completion is None or is_bare(completion.response, error, self._exchange, status=recorder.status)
         ):
-            completion = after_exception(error, recorder, self._exchange, is_complete=completion is not None)
+            completion = after_exception(
+                error, recorder, self._exchange, is_complete=completion is not None, is_anonymous=self._is_anonymous
+            )
             self._end_with(completion)
             self._is_written = False
             if not completion.released and completion.response.status >= 500 and not recorder.started:

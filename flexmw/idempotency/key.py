@@ -1,4 +1,4 @@
-"""Parse ``Idempotency-Key``, and compute the fingerprint of a request.
+"""Parse an idempotency key, and compute the fingerprint of a request.
 
 >>> parse_key([b'"8e03978e-40d5"']), parse_key([b"8e03978e-40d5"]), parse_key([])
 ('8e03978e-40d5', '8e03978e-40d5', None)
@@ -17,6 +17,8 @@ import re
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
+
+from flexmw.contract.credentials import split_query
 
 __all__ = ["MAX_KEY", "fingerprint", "parse_key"]
 
@@ -63,8 +65,10 @@ def _parse_one(value: bytes) -> str:
 def fingerprint(method: str, path: str, query: bytes, body: bytes, content_type: bytes = b"") -> str:
     """A digest of method, path, query and body: 64 hexadecimal digits. Equal requests have equal fingerprints.
 
-    The boundary of a multipart body does not count, because clients make a new one for each attempt.
+    The boundary of a multipart body does not count, because clients make a new one for each attempt. Neither do the
+    parameters of a signed URL, which belong to the caller.
     """
+    query, _ = split_query(query)
     boundary = _BOUNDARY.match(content_type)
     if boundary:
         body = body.replace(b"--" + (boundary[1] or boundary[2]), b"--")

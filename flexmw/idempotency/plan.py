@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from flexmw.idempotency.caller import CallerPrefix
+from flexmw.idempotency.caller import CallerNames
 from flexmw.idempotency.claim import Claims
+from flexmw.idempotency.reading import BodyBudget
+from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
 from flexmw.kit.asgi import ASGIApp, Scope
+from flexmw.kit.paths import RequestPredicate
 
 __all__ = ["Plan"]
 
@@ -18,14 +21,20 @@ class Plan:
 
     :param app: the app.
     :param claims: the claims on the keys in the store, with the lease, the time to live and the clock.
-    :param caller_prefix: the beginning of the store keys of a request's caller.
+    :param callers: who a request's caller is, and the beginning of the caller's store keys.
+    :param anonymous_sdk_calls: warns of SDK calls that cannot be protected.
+    :param renewed: notices credentials that change between the attempts of a call.
+    :param authenticated: whether the app accepts the credential of a request; ``None`` leaves that to the app.
+    :param header: the header of the key, as users write it.
+    :param key_headers: the headers that a key is looked for in, in lower case, the first one first.
     :param methods: the methods that are protected.
     :param exempt: whether a request is left alone.
-    :param required: whether a request without a key is refused.
+    :param required: whether a request without a key is refused; ``None`` where none is.
     :param sdk_retries: whether the retries of SDKs without keys are recognized.
     :param wait: seconds that a duplicate waits for the first response.
     :param max_body: bytes of a response body that are stored at most.
     :param max_request: bytes of the body of a request with a key at most.
+    :param bodies: the bytes of all bodies that are held.
     :param runs_without_store: whether the app runs unprotected while the store does not respond.
     :param store_timeout: seconds that one operation of the store may take.
     :param ttl_header: the value of ``Idempotency-Key-TTL``.
@@ -33,14 +42,20 @@ class Plan:
 
     app: ASGIApp
     claims: Claims
-    caller_prefix: CallerPrefix
+    callers: CallerNames
+    anonymous_sdk_calls: AnonymousCalls
+    renewed: RenewedCredentials
+    authenticated: Callable[[Scope], bool | Awaitable[bool]] | None
+    header: str
+    key_headers: tuple[bytes, ...]
     methods: frozenset[str]
-    exempt: Callable[[Scope], bool] | None
-    required: Callable[[Scope], bool]
+    exempt: RequestPredicate | None
+    required: RequestPredicate | None
     sdk_retries: bool
     wait: float
     max_body: int
     max_request: int
+    bodies: BodyBudget
     runs_without_store: bool
     store_timeout: float
     ttl_header: bytes

@@ -5,14 +5,15 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
+from inspect import isawaitable
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
-from flexmw.errors import APIError
+from flexmw.errors import APIError, InvalidAPIKey
 from flexmw.idempotency import errors
 from flexmw.idempotency.claim import Claim, SdkAttempt, StoreFailed
 from flexmw.idempotency.core import KeyedRequest, Reason, Refuse, Replay, StoredResponse
@@ -24,9 +25,15 @@ from flexmw.kit.asgi import Message, Receive, Scope, Send, send_error
 from flexmw.kit.cors import send_through_cors
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.identity import header
-from flexmw.kit.paths import request_method
+from flexmw.kit.paths import RequestPredicate
 
-__all__ = ["ProtectedRequest"]
+__all__ = ["CREDENTIAL", "KeyedCaller", "ProtectedRequest", "holds"]
+
+CREDENTIAL: Final = "flexmw.idempotency.credential"
+"""The span attribute of a request whose key and body another credential of the same address has used."""
+
+_LENGTH_DIGITS: Final = 15
+"""Digits of the longest ``Content-Length`` that is read as a number."""
 
 _TTL_HEADER: Final = b"idempotency-key-ttl"
 """Announces that keys are honoured. A request that runs without the store must not have it in its response: the client
@@ -46,6 +53,19 @@ _RESULTS: Final = {"reused": "conflict", "in_progress": "in_progress", "unknown"
 """The values of the span attribute for the reasons of a refusal."""
 
 
+class KeyedCaller(NamedTuple):
+    """The caller of a request that is protected.
+
+    :param digest: the keyed hash of the caller.
+    :param is_named: the option ``caller`` has named the caller.
+    :param is_anonymous: nothing but the client address is known.
+    """
+
+    digest: str
+    is_named: bool
+    is_anonymous: bool
+
+
 class ProtectedRequest:
     """One request. Used once."""
 
@@ -54,50 +74,76 @@ class ProtectedRequest:
         self._exchange = Exchange.of(scope)
         self._client_left = False
         self._body = b""
+        self._held = 0
         self._has_more, self._is_unread = True, True
 
-    async def run(self, prefix: str) -> None:
-        """Respond to the request.
-
-        :param prefix: the beginning of the store keys of the caller.
-        """
+    async def run(self) -> None:
+        """Respond to the request."""
         plan, scope = self._plan, self._scope
-        self._announce_ttl(plan.ttl_header)
+        shown = plan.callers.shown(scope)
+        self._announce_ttl(plan.ttl_header if shown.is_lasting or plan.callers.has_function else None)
         try:
-            key = parse_key([value for name, value in scope["headers"] if name == b"idempotency-key"])
+            key = self._key()
         except ValueError as problem:
-            await self._refuse(errors.KeyInvalid(str(problem)), "invalid")
+            await self._refuse(errors.KeyInvalid(str(problem), plan.header), "invalid")
             return
         count = parse_retry_count(header(scope, RETRY_COUNT)) if plan.sdk_retries else None
-        if key is None and plan.required(scope):
-            await self._refuse(errors.KeyRequired(), "required")
+        if key is None and plan.required is not None and await holds(plan.required, scope):
+            await self._refuse(errors.KeyRequired(plan.header), "required")
         elif key is None and count is None:
             await plan.app(scope, self._receive, self._send)
+        elif plan.authenticated is not None and not await holds(plan.authenticated, scope):
+            await self._refuse(InvalidAPIKey(), "unauthenticated")
         else:
-            await self._protect(prefix, key, count)
+            caller, is_named = await plan.callers.digest(scope, shown)
+            is_anonymous = not (is_named or shown.lines)
+            if is_named:
+                self._announce_ttl(plan.ttl_header)
+            elif not shown.is_lasting:
+                self._announce_ttl(None)
+            if key is None and is_anonymous:
+                # Equal calls of all clients behind one address would be one call.
+                plan.anonymous_sdk_calls.warn(retry_count=count or 0)
+                await plan.app(scope, self._receive, self._send)
+                return
+            try:
+                await self._protect(KeyedCaller(caller, is_named, is_anonymous), key, count)
+            finally:
+                self._let_go()
 
-    async def _protect(self, prefix: str, key: str | None, count: int | None) -> None:
-        is_whole = await self._read()
+    def _key(self) -> str | None:
+        """The key of the request, in the first header that has one.
+
+        :raises ValueError: for a key that is malformed.
+        """
+        for name in self._plan.key_headers:
+            values = [value for key, value in self._scope["headers"] if key == name]
+            if values:
+                return parse_key(values)
+        return None
+
+    async def _protect(self, caller: KeyedCaller, key: str | None, count: int | None) -> None:
+        error = await self._read()
         if self._client_left:
             return
-        if not is_whole:
-            if key is not None:
-                await self._refuse(errors.BodyTooLarge(), "invalid")
+        if error is not None:
+            if key is not None or isinstance(error, errors.TooManyBodies):
+                await self._refuse(error, "invalid" if error.status == 413 else "overloaded")
             else:
                 await self._plan.app(self._scope, self._receive_again, self._send)
             return
         scope = self._scope
         content_type = header(scope, b"content-type") or b""
         query = scope.get("query_string", b"")
-        digest = fingerprint(request_method(scope), scope["path"], query, self._body, content_type)
-        await run_to_completion(partial(self._work, prefix, key, count or 0, digest), self._client_has_left)
+        digest = fingerprint(scope["method"], scope["path"], query, self._body, content_type)
+        await run_to_completion(partial(self._work, caller, key, count or 0, digest), self._client_has_left)
 
-    async def _work(self, prefix: str, key: str | None, count: int, digest: str) -> None:
+    async def _work(self, caller: KeyedCaller, key: str | None, count: int, digest: str) -> None:
         """The part that goes on when the client has left."""
         attempt: SdkAttempt | None = None
         outcome: Claim | Replay | Refuse | None = None
         try:
-            attempt, outcome = await self._claim(prefix, key, count, digest)
+            attempt, outcome = await self._claim(self._plan.callers.prefix(caller.digest), key, count, digest)
         except StoreFailed as failure:
             self._exchange.emit("flexmw.idempotency.store_failed", {"exception": failure.__cause__})
             if not self._plan.runs_without_store:
@@ -108,7 +154,20 @@ class ProtectedRequest:
             self._announce_ttl(None)
             await self._plan.app(self._scope, self._receive_again, self._send)
         elif isinstance(outcome, Claim):
-            execution = ClaimedExecution(self._plan, outcome, self._scope, self._body, self._receive, self._send)
+            if key is not None and not caller.is_named and outcome.record.attempt == 1:
+                self._notice_renewal(caller.digest, key, digest)
+            body, self._body = self._body, b""
+            execution = ClaimedExecution(
+                self._plan,
+                outcome,
+                self._scope,
+                body,
+                self._receive,
+                self._send,
+                is_anonymous=caller.is_anonymous,
+                on_body=self._let_go,
+            )
+            del body
             await execution.run(key, attempt)
         elif isinstance(outcome, Replay):
             if not self._client_left:
@@ -116,7 +175,12 @@ class ProtectedRequest:
             if attempt is not None and not self._client_left:
                 await attempt.mark(refused=False)
         elif not self._client_left:
-            await self._refuse(_error(outcome.reason, key), _RESULTS[outcome.reason])
+            await self._refuse(self._error(outcome.reason, key), _RESULTS[outcome.reason])
+
+    def _notice_renewal(self, caller: str, key: str, digest: str) -> None:
+        plan = self._plan
+        if plan.renewed.notice(plan.callers.address(self._scope), key, digest, caller):
+            self._exchange.facts[CREDENTIAL] = "changed"
 
     async def _claim(
         self, prefix: str, key: str | None, count: int, digest: str
@@ -129,7 +193,7 @@ class ProtectedRequest:
             request = KeyedRequest(key=key, fingerprint=digest, now=claims.clock.now(), what=what)
             return None, await self._claim_patiently(name, request, ttl=claims.ttl, patience=plan.wait)
         calls = f"{prefix}:f:{digest[:40]}"
-        call = await claims.call_of(calls, count, self._has_left)
+        call = await claims.call_of(calls, count, self._has_left, self._request_id())
         if call is None:
             return None, Refuse("in_progress")
         request = KeyedRequest(key=call, fingerprint=digest, now=claims.clock.now(), what=what)
@@ -178,20 +242,47 @@ class ProtectedRequest:
             await self._receive()
         self._client_left = True
 
-    async def _read(self) -> bool:
-        """Read the body. ``False``: it is larger than ``max_request``, or the client has left."""
+    def _request_id(self) -> str:
+        """The hash of the ``x-request-id`` that a trusted proxy has given the request; empty without one.
+
+        A proxy that repeats a request by itself sends the same id again.
+        """
+        value = header(self._scope, b"x-request-id")
+        if not value or not self._plan.callers.comes_through_proxy(self._scope):
+            return ""
+        return sha256(value).hexdigest()[:16]
+
+    async def _read(self) -> APIError | None:
+        """Read the body. Returns the error if it is larger than the options allow, and ``None`` if it was read or the
+        client has left."""
+        plan = self._plan
+        limit = min(plan.max_request, plan.bodies.limit)
+        announced = header(self._scope, b"content-length") or b""
+        if announced.isdigit() and (len(announced) > _LENGTH_DIGITS or int(announced) > limit):
+            return errors.BodyTooLarge()
         chunks: list[bytes] = []
         size = 0
-        while self._has_more and size <= self._plan.max_request:
+        while self._has_more:
             message = await self._receive()
             if message["type"] != "http.request":
                 self._client_left = True
-                return False
+                return None
+            chunk = message.get("body", b"")
             self._has_more = message.get("more_body", False)
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                break
+            if not plan.bodies.take(len(chunk)):
+                return errors.TooManyBodies()
+            self._held += len(chunk)
         self._body = b"".join(chunks)
-        return size <= self._plan.max_request
+        return None if size <= limit else errors.BodyTooLarge()
+
+    def _let_go(self) -> None:
+        """The body is not held any more."""
+        held, self._held = self._held, 0
+        self._plan.bodies.give_back(held)
 
     async def _receive_again(self) -> Message:
         """``receive`` for the app of a request that was read, in part or whole, and is not protected after all."""
@@ -214,6 +305,12 @@ class ProtectedRequest:
         self._exchange.set_error(ErrorOutcome(error.status, error.type, error.code, source="idempotency"))
         await send_error(self._scope, self._send, error, self._plan.app)
 
+    def _error(self, reason: Reason, key: str | None) -> APIError:
+        """The error that a refused request gets."""
+        if reason == "reused":
+            return errors.KeyReused(self._plan.header)
+        return errors.KeyInProgress(_RETRY_AFTER) if reason == "in_progress" else errors.KeyUnknown(key)
+
     async def _replay(self, response: StoredResponse) -> None:
         if response.body is None:
             await self._refuse(errors.ResponseNotStored(response.status, response.size), "replayed")
@@ -230,11 +327,10 @@ class ProtectedRequest:
         )
 
 
-def _error(reason: Reason, key: str | None) -> APIError:
-    """The error that a refused request gets."""
-    if reason == "reused":
-        return errors.KeyReused()
-    return errors.KeyInProgress(_RETRY_AFTER) if reason == "in_progress" else errors.KeyUnknown(key)
+async def holds(predicate: RequestPredicate, scope: Scope) -> bool:
+    """Whether a function of the scope, plain or async, returns true."""
+    value = predicate(scope)
+    return bool(await value) if isawaitable(value) else bool(value)
 
 
 def _printable(path: str) -> str:

@@ -17,6 +17,9 @@ True
 >>> match(calls, count=1, now=999.0, window=60.0) is None
 True
 
+A request that a proxy repeats by itself has the count of the first one. Where a trusted proxy gives each request an id
+(``x-request-id``), a second request with the id is the same call.
+
 An attempt that its client has given up can arrive after its own retry (:func:`may_be_late`). Its client has left by
 then, so such a request runs only if the client is still there.
 
@@ -31,7 +34,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["MOST_CALLS", "SdkCall", "decode", "encode", "mark", "match", "may_be_late", "prune", "taken"]
+__all__ = ["MOST_CALLS", "SdkCall", "decode", "encode", "forget", "mark", "match", "may_be_late", "prune", "taken"]
 
 MOST_CALLS: Final = 64
 """Equal calls of one caller that are remembered. Above it, the oldest call with a response is forgotten first."""
@@ -46,6 +49,7 @@ class SdkCall:
     :param at: Unix time of that request in seconds.
     :param sent: the response was sent completely, to a client that was still there.
     :param refused: the response said that nothing was done.
+    :param request_id: the hash of the id that a proxy gave to the latest request of the call; empty without one.
     """
 
     id: str
@@ -53,14 +57,21 @@ class SdkCall:
     at: float
     sent: bool = False
     refused: bool = False
+    request_id: str = ""
 
 
-def match(calls: Sequence[SdkCall], *, count: int, now: float, window: float) -> SdkCall | None:
+def match(calls: Sequence[SdkCall], *, count: int, now: float, window: float, request_id: str = "") -> SdkCall | None:
     """The call that a request with this count repeats; ``None``: the request is a new call.
 
     :param now: Unix time in seconds.
     :param window: seconds since the last attempt of a call at most.
+    :param request_id: the hash of the id that a proxy gave to the request. A second request with the id is the proxy's
+        own repetition, whatever its count.
     """
+    if request_id:
+        for call in calls:
+            if call.request_id == request_id and now - call.at <= window:
+                return call
     repeatable = [call for call in calls if call.count < count and now - call.at <= window]
     return min(repeatable, key=lambda call: (not call.refused, call.sent, -call.count, -call.at), default=None)
 
@@ -70,15 +81,23 @@ def may_be_late(calls: Sequence[SdkCall], *, count: int) -> bool:
     return any(call.count > count for call in calls)
 
 
-def taken(calls: Sequence[SdkCall], call: SdkCall, *, count: int, now: float) -> tuple[SdkCall, ...]:
+def taken(
+    calls: Sequence[SdkCall], call: SdkCall, *, count: int, now: float, request_id: str = ""
+) -> tuple[SdkCall, ...]:
     """The list after a retry has repeated ``call``. A second retry with the same count belongs to another call."""
-    repeated = replace(call, count=count, at=now, sent=False, refused=False)
+    latest = max(count, call.count)
+    repeated = replace(call, count=latest, at=now, sent=False, refused=False, request_id=request_id or call.request_id)
     return tuple(repeated if other.id == call.id else other for other in calls)
 
 
 def mark(calls: Sequence[SdkCall], id: str, *, refused: bool) -> tuple[SdkCall, ...]:
     """The list after the response of a call was sent, or the call was refused."""
     return tuple(replace(call, sent=not refused, refused=refused) if call.id == id else call for call in calls)
+
+
+def forget(calls: Sequence[SdkCall], id: str) -> tuple[SdkCall, ...]:
+    """The list without a call."""
+    return tuple(call for call in calls if call.id != id)
 
 
 def prune(calls: Sequence[SdkCall], *, now: float, window: float) -> tuple[SdkCall, ...]:
@@ -91,13 +110,16 @@ def prune(calls: Sequence[SdkCall], *, now: float, window: float) -> tuple[SdkCa
 
 def encode(calls: Sequence[SdkCall]) -> bytes:
     """The list as JSON, with one row for each call."""
-    rows = [(call.id, call.count, call.at, call.sent, call.refused) for call in calls]
+    rows = [
+        (call.id, call.count, call.at, call.sent, call.refused, *([call.request_id] if call.request_id else ()))
+        for call in calls
+    ]
     return json.dumps(rows, separators=(",", ":")).encode()
 
 
 def decode(entry: bytes) -> tuple[SdkCall, ...]:
     """The inverse of :func:`encode`."""
     return tuple(
-        SdkCall(id=name, count=count, at=at, sent=sent, refused=refused)
-        for name, count, at, sent, refused in json.loads(entry)
+        SdkCall(id=name, count=count, at=at, sent=sent, refused=refused, request_id=request_id[0] if request_id else "")
+        for name, count, at, sent, refused, *request_id in json.loads(entry)
     )

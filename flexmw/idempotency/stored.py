@@ -30,12 +30,16 @@ _VOLATILE_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-")
 """Headers of one response and not of the result: times, hops, limits, request ids, cookies. They are not stored."""
 
 
-def is_stored(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def is_stored(status: int, headers: Iterable[tuple[bytes, bytes]], *, is_anonymous: bool = False) -> bool:
     """Whether a response is stored. If not, nothing was done, and the key can be used again at once.
 
     :param status: the HTTP status of the response.
     :param headers: its headers.
+    :param is_anonymous: the caller has shown no credential. A 403 then means that one is missing: without it, callers
+        who are not let in could fill the store.
     """
+    if is_anonymous and status == 403:
+        return False
     if status in REFUSED_WITH_RETRY_AFTER:
         return all(name.lower() != b"retry-after" for name, _ in headers)
     return status not in INCONCLUSIVE

@@ -197,9 +197,18 @@ ATTRIBUTES: Final = {
                 "unknown",
                 "required",
                 "invalid",
+                "unauthenticated",
+                "overloaded",
                 "store_error",
                 OTHER,
             ),
+        ),
+        Attribute(
+            "flexmw.idempotency.credential",
+            "string",
+            "`changed`: another credential of the same address has had this key and request executed.",
+            _S,
+            ("changed",),
         ),
         Attribute(
             "flexmw.retry.safety",
@@ -357,6 +366,13 @@ METRICS: Final = {
             "counter",
             "{request}",
             "Requests that carried an idempotency key.",
+            ("flexmw.idempotency.result",),
+        ),
+        Metric(
+            "flexmw.idempotency.changed_credentials",
+            "counter",
+            "{request}",
+            "Executed requests whose key and body another credential of the same address has used.",
             ("flexmw.idempotency.result",),
         ),
         Metric(

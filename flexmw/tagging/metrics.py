@@ -31,6 +31,8 @@ def count_request(
         count("flexmw.rate_limiting.requests", limit_result, facts.get("flexmw.rate_limiting.policy"), route)
     if (idempotency_result := facts.get("flexmw.idempotency.result")) is not None:
         count("flexmw.idempotency.requests", idempotency_result)
+        if "flexmw.idempotency.credential" in facts:
+            count("flexmw.idempotency.changed_credentials", idempotency_result)
     if error_outcome is not None:
         attributes = settings.attributes_of(error_outcome)
         count(
