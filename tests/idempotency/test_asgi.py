@@ -376,6 +376,7 @@ class UpstreamDown:
 
     status: int = 502
     headers: tuple[tuple[str, str], ...] = (("x-upstream", "7"),)
+    gone: bool = False
 
     @property
     def error(self) -> ErrorBody:
