@@ -11,7 +11,7 @@ True
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,7 +19,7 @@ from flexmw.contract.dates import http_date
 from flexmw.contract.limit_headers import read_limits, reset_wait
 from flexmw.contract.numbers import decimal
 
-__all__ = ["Wait", "key_ttl", "names_wait", "wait_of"]
+__all__ = ["Wait", "key_ttl", "longest_line", "names_wait", "wait_of"]
 
 _DAY: Final = re.compile(r"\s*(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*", re.IGNORECASE)
 _MILLISECONDS: Final = ("retry-after-ms", "x-ms-retry-after-ms")
@@ -56,6 +56,28 @@ def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
         return Wait(max(waits), "retry-after")
     reset = reset_wait(read_limits(headers, now=date))
     return None if reset is None else Wait(reset, "reset")
+
+
+def longest_line(values: Sequence[str], *, now: float, date: str = "") -> str | None:
+    """The value of a repeated ``Retry-After`` or ``retry-after-ms`` that asks for the longest wait.
+
+    A client that reads only one of several lines would come back too early.
+
+    >>> longest_line(["5", "60"], now=0.0), longest_line(["5, 60", "soon"], now=0.0), longest_line(["0"], now=0.0)
+    ('60', '60', None)
+
+    :param values: the lines.
+    :param now: Unix seconds; used for dates where ``date`` is empty.
+    :param date: the response's ``Date``.
+    :returns: ``None`` if no line names a wait.
+    """
+    sent = http_date(date)
+    waits = [
+        (wait, part)
+        for part in _split(", ".join(values))
+        if (wait := _retry_after(part, now if sent is None else sent)) is not None
+    ]
+    return max(waits)[1] if waits else None
 
 
 def names_wait(headers: Mapping[str, str]) -> bool:

@@ -60,6 +60,9 @@ class Envelope:
         (bytes). Default: ``65536``.
     :param max_wait: Longest wait for the rest of an error body, and for the app to end after a bare 500. Value: a
         number of seconds above 0. Default: ``5.0``.
+    :param hold: Longest time that the head of an event stream waits for the first byte of the app. A failure in this
+        time gets its own status. With 0 the head is sent at once. Value: a number of seconds, at least 0. Default:
+        ``0.25``.
     :param lines: End a failed stream of newline-delimited JSON with a line ``{"error": ...}``. Without this option the
         stream is cut off. Default: ``False``.
     :param debug: Let the framework's own pages with tracebacks pass. Such a page shows source code: never use this
@@ -141,6 +144,13 @@ class Envelope:
         doc="Longest wait for the rest of an error body, and for the app to end after a bare 500.",
         unit="seconds",
     )
+    hold: float = option(
+        0.25,
+        seconds(),
+        doc="Longest time that the head of an event stream waits for the first byte of the app. A failure in this time "
+        "gets its own status. With 0 the head is sent at once.",
+        unit="seconds",
+    )
     lines: bool = option(
         False,
         flag,
@@ -178,6 +188,7 @@ class Envelope:
             request_id=self.request_id.lower() if self.request_id else None,
             should_retry=self.should_retry,
             max_wait=self.max_wait,
+            hold=self.hold,
             lines=self.lines,
         )
         return EnvelopeApp(app, plan)

@@ -4,7 +4,7 @@ A dialect is chosen for each request, by path or by ``Accept``: the first that s
 
 >>> error = ErrorBody(message="Not found.", type="invalid_request_error", code="not_found")
 >>> OpenAI().event(error, status=404, path="/v1/chat/completions", last=b"")
-b'data: {"error":{"message":"Not found.","type":"invalid_request_error","code":"not_found"}}\\n\\n'
+b'event: error\\ndata: {"error":{"message":"Not found.","type":"invalid_request_error","code":"not_found"}}\\n\\n'
 """
 
 from __future__ import annotations
@@ -87,11 +87,14 @@ class OpenAI:
         return error.encode(null_param=self.null_param)
 
     def event(self, error: ErrorBody, *, status: int, path: str, last: bytes) -> bytes:
-        """``data: {"error": ...}``. On the Responses API it is an ``error`` event that also has the key ``error``,
-        because OpenAI's SDKs raise on that key alone."""
-        value = error.as_dict(null_param=self.null_param)
+        """An event ``error`` with the data ``{"error": ...}``.
+
+        OpenAI's, Groq's and Mistral's SDKs raise on the key ``error``, Anthropic's on the name of the event. The event
+        of the Responses API has the fields of that API as well.
+        """
         if not _RESPONSES.search(path):
-            return b"data: " + error.encode(null_param=self.null_param) + b"\n\n"
+            return b"event: error\ndata: " + error.encode(null_param=self.null_param) + b"\n\n"
+        value = error.as_dict(null_param=self.null_param)
         numbers = _SEQUENCE.findall(last)
         number = int(numbers[-1]) + 1 if numbers else 0
         flat = {"type": "error", "code": error.code, "message": error.message, "param": error.param}

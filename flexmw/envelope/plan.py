@@ -24,6 +24,7 @@ class Plan:
     :param default: the dialect of requests that none of ``dialects`` serves.
     :param request_id: the header's name in lower case; ``None`` adds no header.
     :param max_wait: seconds.
+    :param hold: seconds.
     """
 
     rules: Rules
@@ -35,6 +36,7 @@ class Plan:
     request_id: str | None
     should_retry: bool
     max_wait: float
+    hold: float
     lines: bool
 
     map_exception: Callable[[BaseException], ErrorMapping] = field(init=False)

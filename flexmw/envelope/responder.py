@@ -166,13 +166,17 @@ class Responder:
             return
         if self._exchange.headers and self.merges_headers:
             message = {**message, "headers": self._exchange.complete(message["headers"])}
-        if framing is None:
+        if framing is None or self._scope.get("method") == "HEAD":
             self._state = _PASSING
             await self._send(message)
         else:
             self._state = _STREAMING
-            finished = Writer(self._plan, self._scope).dialect.finished
-            self._stream = Stream(self._send, message, framing, finished, self._exchange.emit)
+            finished = Writer(plan, self._scope).dialect.finished
+            self._stream = Stream(self._send, message, framing, finished, self._exchange)
+            if plan.hold:
+                self._timer = Timer(plan.hold, self._stream.open)
+            else:
+                await self._stream.begin()
 
     async def _file(self, message: Message) -> None:
         """A body that the server reads from a file (ASGI extensions pathsend and zerocopysend)."""
@@ -261,7 +265,7 @@ class Responder:
     async def _fail_stream(self, mapping: ErrorMapping) -> bool:
         """End a stream whose app has raised. Returns True if the exception is not to be raised again."""
         stream, start = self._stream, self._start
-        if stream.start is not None:
+        if await stream.withhold():
             await self._send_error(response_to(mapping), start["headers"])
             return mapping.intentional
         self._exchange.facts["flexmw.response.outcome"] = "failed"
@@ -277,16 +281,25 @@ class Responder:
             return
         if self._gone and state is not _STREAMING:
             self._state = _DONE
-        elif state is _STREAMING and (self._stream.held or self._stream.start is None):
-            if self._stream.held:
-                await self._stream.end()
+        elif state is _STREAMING:
+            await self._finish_stream()
         elif state is _HELD:
             decision = decide(self._held, self._plan.rules, remembered=self._exchange.remembered)
             await self._send_error(decision, self._held.headers)
         elif state is _COLLECTING:
             await self._decide(app_ended=True)
         else:
-            await self._send_error(response_to(self._plan.map_exception(RuntimeError("no response"))), ())
+            await self._send_no_response()
+
+    async def _finish_stream(self) -> None:
+        """End a stream whose app has returned. Without a last body from the app, the server cuts the response."""
+        if self._stream.held:
+            await self._stream.end()
+        elif await self._stream.withhold():
+            await self._send_no_response()
+
+    async def _send_no_response(self) -> None:
+        await self._send_error(response_to(self._plan.map_exception(RuntimeError("no response"))), ())
 
     async def _send_crash(self, response: ErrorResponse, headers: tuple[Header, ...]) -> None:
         send_error = partial(self._send_error, response, headers, None)

@@ -29,6 +29,7 @@ DONE        The response is complete, or the client  -                       -
             has disconnected.
 ==========  =======================================  ======================  ==========================
 
+The head of a stream is held for at most ``hold`` seconds, and until the first byte of the app.
 COLLECTING and HELD last at most ``max_wait`` seconds; then the app is treated as if it had returned.
 """
 

@@ -1,4 +1,7 @@
-"""Event streams: forward whole events only, and keep the end back until the app has returned.
+"""Event streams: hold the head for a while, forward whole events only, and keep the end back until the app returns.
+
+While the head is held, a failure still gets its own status. The first byte of the app ends the wait, and so does
+:meth:`Stream.open`, which a timer calls: a client may need the head before it does what the first event waits for.
 
 Once the end of a stream is sent, the stream can no longer report a failure: FastAPI's own event streams end cleanly
 before they raise, and a client would take half a response for the whole.
@@ -6,17 +9,20 @@ before they raise, and a client would take half a response for the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+import anyio
+from anyio import move_on_after
 from anyio.lowlevel import checkpoint
 
 from flexmw.contract.content import EVENT_STREAM
 from flexmw.kit.asgi import Message, Send
+from flexmw.kit.exchange import Exchange
 
-__all__ = ["EVENTS", "LINES", "MAX_UNIT_BYTES", "Framing", "Stream", "framing_of"]
+__all__ = ["EVENTS", "LAST_EVENT_SECONDS", "LINES", "MAX_UNIT_BYTES", "Framing", "Stream", "framing_of"]
 
 MAX_UNIT_BYTES: Final = 1024 * 1024
 """Longest event that is waited for. After a longer one the stream is forwarded as it comes, and can only be cut."""
@@ -28,7 +34,7 @@ class Framing:
 
     ends: tuple[bytes, ...]
 
-    def cut(self, data: bytes | bytearray, start: int = 0) -> int:
+    def cut(self, data: bytearray, start: int = 0) -> int:
         """How many bytes of whole units ``data`` begins with.
 
         :param start: the position to search from, in bytes. No unit ends before it.
@@ -44,6 +50,13 @@ LINES: Final = Framing((b"\n",))
 
 _LONGEST_END: Final = max(map(len, (*EVENTS.ends, *LINES.ends)))
 """Bytes of the longest end of a unit."""
+
+_HARMLESS_LINES: Final = (b":", b"retry:")
+"""Beginnings of lines that may stand before an error event and change nothing of it: comments, and ``retry``."""
+
+LAST_EVENT_SECONDS: Final = 1.0
+"""Longest time to send the event that ends a failed stream. A client that does not read would hold the request for as
+long as it likes; it gets a connection that is cut, as from the app alone."""
 
 _LINE_TYPES: Final = frozenset({b"application/x-ndjson", b"application/jsonl", b"application/x-jsonlines"})
 
@@ -81,26 +94,28 @@ def _is_fixed(name: bytes, value: bytes) -> bool:
 class Stream:
     """One response that is a stream.
 
-    :param start: the start of the response. It is sent with the first byte, so that a failure before the first byte
-        still gets its own status.
+    :param start: the start of the response. It is held until the first byte, or until :meth:`open`, so that a failure
+        before that still gets its own status.
     :param finished: returns True for the last unit of a stream that is complete.
-    :param emit: called with ``flexmw.stream.began`` and ``flexmw.stream.ended`` from inside the app's ``send``: when
-        the end is sent, an instrument inside the app has already ended its span.
+    :param exchange: told that the start is sent. Its observers get ``flexmw.stream.began`` and ``flexmw.stream.ended``
+        from inside the app's ``send``: when the end is sent, an instrument inside the app has already ended its span.
     :ivar held: True once the app has sent its last body; the end is kept back.
     :ivar ended: True once nothing more can be added.
     :ivar last: the last units that were sent, without comments.
     """
 
     __slots__ = (
-        "_emit_event",
         "_ends",
+        "_exchange",
         "_finished",
         "_loose",
+        "_opening",
         "_rest",
         "_send",
         "_start",
         "_trailers",
         "_trails",
+        "_written",
         "ended",
         "framing",
         "held",
@@ -113,18 +128,19 @@ class Stream:
         start: Message,
         framing: Framing,
         finished: Callable[[bytes], bool],
-        emit: Callable[[str, Mapping[str, Any]], None],
+        exchange: Exchange,
     ) -> None:
         self._send = send
-        self._emit_event = emit
+        self._exchange = exchange
         self._start: Message | None = start
         self._trails: bool = start.get("trailers", False)
         self._trailers: list[Message] = []
         self.framing = framing
         self._ends = framing.ends
         self._finished = finished
+        self._opening: anyio.Event | None = None
         self._rest = bytearray()
-        self._loose = False
+        self._loose = self._written = False
         self.last = b""
         self.held = self.ended = False
 
@@ -133,10 +149,14 @@ class Stream:
         """True once the start of the response was sent."""
         return self._start is None
 
-    @property
-    def start(self) -> Message | None:
-        """The start of the response; ``None`` once it was sent."""
-        return self._start
+    async def withhold(self) -> bool:
+        """Keep the start back for good. Returns False if it was sent."""
+        if self._opening is not None:
+            with move_on_after(LAST_EVENT_SECONDS):
+                await self._opening.wait()
+            return False
+        start, self._start = self._start, None
+        return start is not None
 
     async def body(self, message: Message) -> None:
         """Take a body message from the app."""
@@ -144,7 +164,7 @@ class Stream:
             return
         data: bytes = message.get("body", b"")
         if message.get("more_body", False):
-            if self._start is None and not self._rest and data.endswith(self._ends):
+            if self._written and not self._rest and data.endswith(self._ends):
                 if data[:1] != b":":
                     self.last = data
                 await self._send(message)
@@ -155,12 +175,12 @@ class Stream:
         if data:
             await self._forward(data)
         complete = not self._rest and self._finished(self.last)
-        if self.started:
+        if self._written:
             if not complete:
                 # An app whose producer has raised (FastAPI) ends its stream cleanly and is then cancelled. This
                 # checkpoint lets the cancellation happen here, before an observer takes the stream for a complete one.
                 await checkpoint()
-            self._emit_event("flexmw.stream.ended", {})
+            self._exchange.emit("flexmw.stream.ended", {})
         if complete:
             await self.end()
 
@@ -173,23 +193,48 @@ class Stream:
         cut = len(rest) if self._loose else self.framing.cut(rest, start)
         if len(rest) - cut > MAX_UNIT_BYTES:
             self._loose, cut = True, len(rest)
-        if cut:
-            units = bytes(rest[:cut])
-            del rest[:cut]
+        if not self._loose and self.framing is EVENTS:
+            cut = _after_harmless_lines(rest, cut)
+        units = bytes(rest[:cut])
+        del rest[:cut]
+        if units:
             await self._send_units(units)
+        elif not self.held:
+            await self.begin()
 
     async def _send_units(self, data: bytes) -> None:
-        if not self.started:
-            self._emit_event("flexmw.stream.began", {})
+        if not self._written:
+            self._exchange.emit("flexmw.stream.began", {})
             await self.begin()
+            self._written = True
         if data[:1] != b":":
             self.last = data
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
+    async def open(self) -> None:
+        """Send the start of the response, unless it was sent. A timer calls it beside the app.
+
+        The time to send is bounded: a client that does not read must not hold a request whose app has given up.
+        """
+        start = self._start
+        if start is None:
+            return
+        self._opening = anyio.Event()
+        self._exchange.stream_opened = True
+        try:
+            with move_on_after(LAST_EVENT_SECONDS):
+                await self._send(start)
+        finally:
+            self._start = None
+            self._opening.set()
+
     async def begin(self) -> None:
         """Send the start of the response, unless it was sent."""
+        if self._opening is not None:
+            await self._opening.wait()
         start, self._start = self._start, None
         if start is not None:
+            self._exchange.stream_opened = True
             await self._send(start)
 
     async def end(self) -> None:
@@ -229,10 +274,20 @@ class Stream:
             return False
         self.ended = True
         last = b"" if self._finished(self.last) else event(self.last)
-        await self._send({"type": "http.response.body", "body": last, "more_body": False})
-        if self._trails:
-            with suppress(
-                Exception
-            ):  # h2, and so hypercorn, cannot send an empty trailer section; the error event is sent
-                await self._send({"type": "http.response.trailers", "headers": [], "more_trailers": False})
-        return True
+        with move_on_after(LAST_EVENT_SECONDS) as limit:
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
+            if self._trails:
+                with suppress(Exception):
+                    # h2, and so hypercorn, cannot send an empty trailer section; the error event is sent.
+                    await self._send({"type": "http.response.trailers", "headers": [], "more_trailers": False})
+        return not limit.cancelled_caught
+
+
+def _after_harmless_lines(data: bytearray, start: int) -> int:
+    """The end of the whole lines at ``start`` that are comments or ``retry``: a half event may begin with them."""
+    while data.startswith(_HARMLESS_LINES, start):
+        end = data.find(b"\n", start)
+        if end < 0:
+            break
+        start = end + 1
+    return start

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
-from flexmw.contract.bodies import PartialError, complete
+from flexmw.contract.bodies import PartialError, complete, recognise, validation
 from flexmw.contract.exceptions import ErrorMapping
 from flexmw.contract.text import one_line
 from flexmw.envelope.cancellation import is_answered
@@ -36,6 +36,31 @@ class _State(IntEnum):
     DENYING = 1  # the app sends a denial response of its own
     OPEN = 2
     CLOSED = 3
+
+
+def _readable(close: Message) -> tuple[Message, PartialError | None]:
+    """A ``websocket.close`` whose reason a server can send, and what the reason states.
+
+    FastAPI closes with a list of validation errors, other apps with bytes or an object. A reason that does not fit into
+    the frame makes servers raise.
+    """
+    reason: Any = close.get("reason")
+    if not reason:
+        return (close if reason is None or reason == "" else {**close, "reason": ""}), None
+    if isinstance(reason, (bytes, bytearray, memoryview)):
+        reason = bytes(reason).decode("utf-8", "replace")
+    if isinstance(reason, str):
+        partial: PartialError | None = PartialError(one_line(reason))
+    else:
+        items = list(reason) if isinstance(reason, (list, tuple)) else []
+        found = validation(items) if items else recognise(reason, 403)
+        partial = found if isinstance(found, PartialError) else None
+    text = reason if isinstance(reason, str) else (partial.message or "" if partial is not None else "")
+    return {**close, "reason": _fitting(text)}, partial
+
+
+def _fitting(reason: str) -> str:
+    return reason.encode("utf-8", "replace")[:REASON_BYTES].decode("utf-8", "ignore")
 
 
 class Socket:
@@ -102,15 +127,14 @@ class Socket:
             await self._send(message)
         elif kind == "websocket.close" and state is _State.CONNECTING:
             error = sys.exception()
-            text = message.get("reason") or ""
+            message, partial = _readable(message)
             mapping = self._plan.map_exception(error) if error is not None else None
             if mapping is None or not mapping.intentional or mapping.gone:
-                partial = PartialError(one_line(text)) if text else None
                 mapping = ErrorMapping(403, complete(partial, 403), source="http_exception", intentional=True)
             await self._deny(mapping, message)
         elif kind == "websocket.close":
             self._state = _State.CLOSED
-            await self._send(message)
+            await self._send(_readable(message)[0])
         else:
             await self._send(message)
 
@@ -143,8 +167,7 @@ class Socket:
 
     async def _close(self, code: int, reason: str) -> None:
         self._state = _State.CLOSED
-        reason = reason.encode("utf-8", "replace")[:REASON_BYTES].decode("utf-8", "ignore")
-        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        await self._send({"type": "websocket.close", "code": code, "reason": _fitting(reason)})
 
     async def _raised(self, error: BaseException) -> bool:
         """End the connection for an exception. Returns True if the exception is not to be raised again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from flexmw.contract import error_headers
@@ -96,6 +97,7 @@ class Writer:
             keyed=bool(self._request(b"idempotency-key")),
             request_id=raw_headers([(plan.request_id or "", identity)])[0] if identity is not None else None,
             retry_advice=plan.should_retry,
+            now=time.time(),
         )
 
     def _identity(self, headers: Iterable[Header]) -> str | None:

@@ -80,7 +80,7 @@ def is_held_back(exchange: Exchange, *, headers: Iterable[Header], size: int) ->
     :param headers: of the stream's start.
     :param size: bytes of the stream that the app has sent.
     """
-    return exchange.enveloped and size == 0 and is_event_stream(headers)
+    return exchange.enveloped and size == 0 and not exchange.stream_opened and is_event_stream(headers)
 
 
 def _is_bare(response: StoredResponse, error: Exception | None) -> bool:

@@ -61,7 +61,7 @@ class ResponseRecorder:
         body = self._body()
         if body is not None:
             gap = b"" if not body or body.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
-            body += gap + b"data: " + error + b"\n\n"
+            body += gap + b"event: error\ndata: " + error + b"\n\n"
         return StoredResponse(
             status=self.status,
             headers=tuple(pair for pair in lasting_headers(self.headers) if pair[0] != "content-length"),

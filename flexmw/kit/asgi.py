@@ -84,7 +84,9 @@ async def send_error(scope: Scope, send: Send, error: APIError, app: ASGIApp | N
     if not exchange.headers_claimed:
         headers = exchange.complete(headers)
     if not exchange.enveloped:  # the Envelope adds them
-        error_headers.add_error_headers(headers, error.status, error.body)
+        error_headers.add_error_headers(
+            headers, error.status, error.body, method=scope.get("method", "GET"), retry_advice=True
+        )
     start = {"type": f"{prefix}.response.start", "status": error.status, "headers": headers}
     end = {"type": f"{prefix}.response.body", "body": b"" if scope.get("method") == "HEAD" else body}
     await send_through_cors(scope, send, app, (start, end))

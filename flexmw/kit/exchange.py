@@ -27,6 +27,8 @@ KEY: Final = "flexmw"
 
 Header = tuple[bytes, bytes]
 
+_NO_HEADERS: Final[list[Header]] = []
+
 _NAME: Final[Callable[[Header], bytes]] = itemgetter(0)
 _LOWER: Final[Callable[[bytes], bytes]] = methodcaller("lower")
 
@@ -47,6 +49,7 @@ class Exchange:
         Envelope around the caller, or by default.
     :ivar remembered: the last ``APIError`` that the app made, for frameworks that swallow exceptions.
     :ivar error_outcome: the error that the request ended with, set by the component that decided on the response.
+    :ivar stream_opened: True once an Envelope has sent the head of an event stream, which it holds for a while.
     :ivar observers: called with each event.
 
     An Envelope enters the exchange (``with exchange:``) while its app runs. Meanwhile ``enveloped`` is True and each
@@ -62,6 +65,7 @@ class Exchange:
         "map_exception",
         "observers",
         "remembered",
+        "stream_opened",
     )
 
     def __init__(self) -> None:
@@ -70,16 +74,24 @@ class Exchange:
         self.facts: dict[str, str | int | float | bool] = {}
         self.remembered: APIError | None = None
         self.error_outcome: ErrorOutcome | None = None
+        self.stream_opened = False
         self.map_exception: Callable[[BaseException], ErrorMapping] = map_exception
         self.observers: tuple[Observer, ...] = ()
         self._tokens: list[Token[Any]] = []
 
     @classmethod
     def of(cls, scope: MutableMapping[str, Any]) -> Self:
-        """The exchange of a request; made if the scope has none."""
+        """The exchange of a request; made if the scope has none.
+
+        ASGI allows headers that can be read only once, and names that are not ``bytes``. The first component that asks
+        for the exchange makes a list of pairs of bytes of them, because several components and the app read them.
+        """
         exchange = scope.get(KEY)
         if exchange is None:
             exchange = scope[KEY] = cls()
+            headers = scope.get("headers", _NO_HEADERS)
+            if type(headers) is not list or (headers and type(headers[0][0]) is not bytes):
+                scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
         return exchange
 
     @property

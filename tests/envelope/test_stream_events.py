@@ -64,7 +64,7 @@ async def test_a_stream_that_breaks_has_begun_and_not_ended() -> None:
     events: list[str] = []
     seen = await call(flexmw.Envelope().asgi(host))
     assert events == [BEGAN, "flexmw.error.decided"]
-    assert seen.body.startswith(EVENT + b'data: {"error":')
+    assert seen.body.startswith(EVENT + b'event: error\ndata: {"error":')
 
 
 async def test_a_host_that_ends_a_stream_while_it_is_being_stopped_has_not_ended_it_well() -> None:

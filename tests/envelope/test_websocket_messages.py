@@ -189,3 +189,62 @@ async def test_messages_of_an_open_websocket_pass() -> None:
     said = {"type": "websocket.send", "text": "hi"}
     await wire.run(sends(ACCEPT, said, CLOSE))
     assert wire.sent == [ACCEPT, said, CLOSE]
+
+
+ERRORS = [{"type": "int_parsing", "loc": ("query", "room"), "msg": "Input should be a valid integer", "input": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("Members only.", "Members only."),
+        (b"Members only.", "Members only."),
+        (memoryview(b"Members only."), "Members only."),
+        (ERRORS, "room: Input should be a valid integer"),
+        (["one", "two"], "one; two"),
+        ({"message": "Members only."}, "Members only."),
+        ({"rows": 3}, "You do not have permission to do this."),
+        (7, "You do not have permission to do this."),
+        (object(), "You do not have permission to do this."),
+        ("", "You do not have permission to do this."),
+        (None, "You do not have permission to do this."),
+    ],
+    ids=["text", "bytes", "memoryview", "errors", "texts", "error", "object", "number", "any object", "empty", "none"],
+)
+async def test_a_reason_of_any_type_is_denied_with_403(reason: Any, message: str) -> None:
+    wire = Wire()
+    await wire.run(sends({**CLOSE, "code": 1008, "reason": reason}))
+    status, error = wire.answer
+    assert (status, error["message"], error["code"]) == (403, message, "permission_denied")
+
+
+@pytest.mark.parametrize("extensions", [None, DENIAL], ids=["before accepting", "after accepting"])
+@pytest.mark.parametrize(
+    ("reason", "sent"),
+    [
+        (ERRORS, "room: Input should be a valid integer"),
+        (b"Bye.", "Bye."),
+        (7, ""),
+        ("x" * 200, "x" * 123),
+        ("é" * 100, "é" * 61),
+        ("Bye.", "Bye."),
+        ("", ""),
+    ],
+    ids=["a list", "bytes", "a number", "long", "long in bytes", "short", "empty"],
+)
+async def test_a_close_frame_has_a_reason_that_fits(extensions: Any, reason: Any, sent: str) -> None:
+    wire = Wire(extensions=extensions)
+    accept = [ACCEPT] if extensions else []
+    await wire.run(sends(*accept, {**CLOSE, "code": 1008, "reason": reason}))
+    assert wire.sent[-1] == {"type": "websocket.close", "code": 1008, "reason": sent}
+
+
+async def test_a_denial_may_come_before_the_handshake_was_received() -> None:
+    wire = Wire()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise flexmw.InvalidAPIKey()
+
+    await wire.run(app)
+    assert wire.answer[0] == 401
+    assert len(wire.incoming) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.http import require_safe
 
@@ -50,6 +50,48 @@ def thread(request: HttpRequest) -> HttpResponse:
     raise flexmw.InsufficientCredit()
 
 
+def bell() -> Any:
+    from tests.hosts import words_apps
+
+    if not _BELLS:
+        _BELLS.append(words_apps.Bell())
+    return _BELLS[0]
+
+
+_BELLS: list[Any] = []
+
+
+async def taken(request: HttpRequest) -> HttpResponse:
+    """Django has no handlers by exception class: a view or a middleware catches it."""
+    from tests.hosts import words_apps
+
+    try:
+        raise words_apps.SeatTakenError(words_apps.TEXT)
+    except words_apps.SeatTakenError as error:
+        return JsonResponse(words_apps.body(error), status=409)
+
+
+async def unlucky(request: HttpRequest) -> HttpResponse:
+    from tests.hosts import words_apps
+
+    try:
+        raise words_apps.UnluckyError
+    except words_apps.UnluckyError:
+        raise RuntimeError("the template is gone")  # noqa: B904
+
+
+async def closed(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("The window closed early.", status=499)
+
+
+async def idle(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(bell().events(), content_type="text/event-stream")
+
+
+async def ring(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(bell().ring())
+
+
 urlpatterns: list[Any] = [
     path("ok", ok),
     path("items/<str:item>/part", part),
@@ -59,4 +101,9 @@ urlpatterns: list[Any] = [
     path("kind", kind),
     path("kind-500", kind_500),
     path("thread", thread),
+    path("taken", taken),
+    path("unlucky", unlucky),
+    path("closed", closed),
+    path("idle", idle),
+    path("ring", ring),
 ]

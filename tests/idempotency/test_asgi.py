@@ -539,7 +539,7 @@ async def test_a_stream_that_breaks_is_replayed_with_its_error_as_the_last_event
     app = Idempotency().asgi(host)
     first, second = await call(app), await call(app)
     assert first.raised is host.error
-    assert second.answer.startswith(b'data: 1\n\ndata: {"error":')
+    assert second.answer.startswith(b'data: 1\n\nevent: error\ndata: {"error":')
     assert second.answer.endswith(b"}\n\n")
     assert b"secret" not in second.answer
     assert host.runs == 1

@@ -156,3 +156,28 @@ async def test_parts_of_one_request_beside_each_other_may_enter_and_leave_in_any
         group.start_soon(first)
         group.start_soon(second)
     assert heard == [None, exchange.remembered, None]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        iter([(b"authorization", b"Bearer k"), (b"a", b"1")]),
+        ((b"authorization", b"Bearer k"), (b"a", b"1")),
+        (pair for pair in [[b"authorization", b"Bearer k"], [b"a", b"1"]]),
+        [(memoryview(b"authorization"), memoryview(b"Bearer k")), (memoryview(b"a"), memoryview(b"1"))],
+        [(bytearray(b"authorization"), bytearray(b"Bearer k")), (bytearray(b"a"), bytearray(b"1"))],
+    ],
+    ids=["an iterator", "a tuple", "a generator of lists", "memoryviews", "bytearrays"],
+)
+def test_headers_that_can_be_read_once_or_are_not_bytes_become_a_list_of_bytes(headers: Any) -> None:
+    scope: dict[str, Any] = {"type": "http", "headers": headers}
+    Exchange.of(scope)
+    assert scope["headers"] == [(b"authorization", b"Bearer k"), (b"a", b"1")]
+    assert {type(part) for pair in scope["headers"] for part in pair} == {bytes}
+
+
+def test_a_list_of_headers_is_not_copied() -> None:
+    headers = [(b"a", b"1")]
+    scope: dict[str, Any] = {"type": "http", "headers": headers}
+    Exchange.of(scope)
+    assert scope["headers"] is headers

@@ -140,7 +140,7 @@ async def test_over_a_real_server_every_outcome_is_on_the_span_of_fastapi(
     }
     assert outcomes == {"/whole": "complete", "/torn": "failed", "/events": "complete"}
     assert bodies[0] == EVENT * 2
-    assert bodies[1].startswith(EVENT * 2 + b'data: {"error":')
+    assert bodies[1].startswith(EVENT * 2 + b'event: error\ndata: {"error":')
 
 
 async def test_a_client_that_leaves_a_held_stream_is_on_the_span_of_the_instrument(signals: Signals) -> None:
