@@ -2,8 +2,9 @@
 
 1. What each client waits for every form of Retry-After (nothing really sleeps: sleeping is recorded).
 2. Requests per call while a server is down for a long time.
-3. A pool of one connection after a thousand calls that fail or are cancelled in every way.
-4. CPU time of a call without faults, as a ratio to the plain client's.
+3. How many of a hundred calls at once fail on a server that admits twenty a second and says when to come back.
+4. A pool of one connection after a thousand calls that fail or are cancelled in every way.
+5. CPU time of a call without faults, as a ratio to the plain client's.
 
 Everything runs on loopback, bounded by ``--calls`` and ``--rounds``.
 """
@@ -18,8 +19,9 @@ import multiprocessing
 import random
 import socket
 import statistics
+import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import cycle
@@ -141,6 +143,76 @@ def outage(calls: int) -> Table:
     row("flexmw", lambda: flexmw.wrap_client(httpx.Client(trust_env=False), instant, clock=StandingClock()))
     policy = httpx_retries.Retry(total=2, backoff_factor=0.05)
     row("httpx-retries, total=2", lambda: httpx.Client(transport=httpx_retries.RetryTransport(retry=policy)))
+    return table
+
+
+class TwentyASecond:
+    """The script of a server that admits 20 requests in each second and refuses the others with Retry-After: 1."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._second, self._admitted = 0, 0
+
+    def __call__(self, received: object) -> str | None:
+        with self._lock:
+            now = int(time.monotonic())
+            if now > self._second:
+                self._second, self._admitted = now, 0
+            self._admitted += 1
+            return None if self._admitted <= 20 else "429:seconds=1"
+
+
+def burst(calls: int = 100) -> Table:
+    table = Table(
+        "client",
+        "calls",
+        "failed",
+        "requests",
+        "seconds",
+        title="a burst: 20 a second are admitted, the others get 429 with Retry-After: 1 (target: 0 fail)",
+    )
+
+    def row(name: str, run: Callable[[str], Awaitable[int]]) -> None:
+        with HostileServer(TwentyASecond()) as server:
+            began = time.monotonic()
+            failed = anyio.run(run, server.url)
+            took = time.monotonic() - began
+            table.add_row(name, str(calls), str(failed), str(len(server.requests)), f"{took:.1f}")
+
+    async def failures(call: Callable[[], Awaitable[object]]) -> int:
+        failed = 0
+
+        async def one() -> None:
+            nonlocal failed
+            try:
+                await call()
+            except (httpx.HTTPError, httpx2.HTTPError, openai.OpenAIError):
+                failed += 1
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(calls):
+                tasks.start_soon(one)
+        return failed
+
+    for library in (httpx, httpx2):
+
+        async def with_flexmw(url: str, library: Any = library) -> int:
+            client = library.AsyncClient(trust_env=False, timeout=60.0)
+            async with flexmw.wrap_client(client, flexmw.Retry(attempts=7)) as http:
+
+                async def call() -> None:
+                    (await http.post(url, json={})).raise_for_status()
+
+                return await failures(call)
+
+        row(f"flexmw on {library.__name__}, attempts=7", with_flexmw)
+    for retries in (2, 6):
+
+        async def with_openai(url: str, retries: int = retries) -> int:
+            async with openai.AsyncOpenAI(api_key="k", base_url=f"{url}/v1", max_retries=retries) as ai:
+                return await failures(lambda: ai.chat.completions.create(model="m", messages=MESSAGES))
+
+        row(f"openai, max_retries={retries}", with_openai)
     return table
 
 
@@ -306,7 +378,7 @@ def main() -> int:
     chosen = parser.parse_args()
     logging.disable(logging.WARNING)
     console = Console(width=120)
-    for table in (waits(), outage(chosen.calls), leaks(chosen.faulted), overhead(chosen.rounds)):
+    for table in (waits(), outage(chosen.calls), burst(), leaks(chosen.faulted), overhead(chosen.rounds)):
         console.print(table)
     return 0
 
