@@ -34,6 +34,9 @@ _END: Final = """
 Headers that are not in the table, among them `x-ratelimit-used`, Shopify's `X-Shopify-Shop-Api-Call-Limit`, HubSpot's
 `X-HubSpot-RateLimit-*` and Azure's `x-ms-ratelimit-remaining-*`: they name no reset. A row of another prefix in
 `FORMS` adds a form to `Retry`, to `Pace` and to this page.
+
+A limit that names its window and no reset (Docker Hub's `;w=21600`, Mistral's `x-ratelimit-limit-req-minute`, an IETF
+field without `t`) is enough for `Pace`: it waits for one window at most. `Retry` reads no wait from it.
 """
 
 

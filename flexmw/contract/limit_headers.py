@@ -37,7 +37,7 @@ class Form:
     ``prefix`` is what the header names begin with. ``layout`` says what follows the prefix: ``"part-dimension"``
     (``limit-requests``), ``"dimension-part"`` (``requests-limit``), or ``"structured"``: one header that holds
     everything. ``example`` holds header lines, ``reset`` the forms of the reset value, ``senders`` the providers and
-    servers that use the form.
+    servers that use the form. ``unit`` is what the limit counts where the name does not say it.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Form:
     example: tuple[tuple[str, str], ...]
     reset: str
     senders: str
+    unit: str = ""
 
 
 FORMS: Final = (
@@ -70,12 +71,45 @@ FORMS: Final = (
         "GitHub, Discord, Reddit, Jira",
     ),
     Form(
+        "`x-ratelimit-<dimension>-*`",
+        "x-ratelimit-",
+        "dimension-part",
+        (
+            ("x-ratelimit-requests-limit", "1500"),
+            ("x-ratelimit-requests-remaining", "1499"),
+            ("x-ratelimit-requests-reset", "1800000000000"),
+        ),
+        "Unix milliseconds",
+        "Linear",
+    ),
+    Form(
         "`x-rate-limit-*`",
         "x-rate-limit-",
         "part-dimension",
         (("x-rate-limit-limit", "15"), ("x-rate-limit-remaining", "14"), ("x-rate-limit-reset", "1800000000")),
         "Unix seconds",
         "X, Okta",
+    ),
+    Form(
+        "`x-sentry-rate-limit-*`",
+        "x-sentry-rate-limit-",
+        "part-dimension",
+        (
+            ("x-sentry-rate-limit-limit", "40"),
+            ("x-sentry-rate-limit-remaining", "39"),
+            ("x-sentry-rate-limit-reset", "1800000000"),
+        ),
+        "Unix seconds",
+        "Sentry",
+    ),
+    Form(
+        "`ratelimitbysize-*`",
+        "ratelimitbysize-",
+        "part-dimension",
+        (("ratelimitbysize-limit", "500000"), ("ratelimitbysize-remaining", "499000"), ("ratelimitbysize-reset", "34")),
+        "seconds; the limit is of tokens",
+        "Mistral",
+        unit="tokens",
     ),
     Form(
         "`RateLimit-*` (IETF drafts up to 06)",
@@ -156,7 +190,11 @@ def read_limits(headers: Mapping[str, str], *, now: float) -> tuple[LimitReading
         elif (place := _place_of(name)) is not None:
             family, dimension, part = place
             families.setdefault((family, dimension), {})[part] = value
-    readings = [reading for key, parts in families.items() if (reading := _reading(key[1], parts, now)) is not None]
+    readings = [
+        replace(reading, unit=_FIXED_UNITS[prefix]) if prefix in _FIXED_UNITS else reading
+        for (prefix, dimension), parts in families.items()
+        if (reading := _reading(dimension, parts, now)) is not None
+    ]
     if fields:
         readings += _structured(fields, headers.get("ratelimit-policy", "")[:_VALUE_CHARACTERS])
     return tuple(readings)
@@ -185,6 +223,7 @@ def _share_left(reading: LimitReading) -> float:
 
 
 _PARTS: Final = ("limit", "remaining", "reset")
+_FIXED_UNITS: Final = {form.prefix: form.unit for form in FORMS if form.unit}
 _PREFIXES: Final = tuple(dict.fromkeys((form.prefix, form.layout) for form in FORMS if form.layout != "structured"))
 
 
@@ -200,7 +239,8 @@ def _place_of(name: str) -> tuple[str, str, str] | None:
             part, _, dimension = rest.partition("-")
         if (part, dimension) == ("reset", "after"):
             return prefix, "", "reset-after"
-        return (prefix, dimension, part) if part in _PARTS else None
+        if part in _PARTS:
+            return prefix, dimension, part
     return None
 
 

@@ -46,9 +46,12 @@ def read_limit(
         clock_offset = max(clock_offset, shown) if clock_offset is not None and plausible else shown
     now, took = received_at + (clock_offset or 0.0), received_at - sent_at
     limit = tightest(reading for reading in read_limits(headers, now=now) if _is_usable(reading))
-    if limit is None or limit.remaining is None or limit.reset is None:
+    if limit is None or limit.remaining is None:
         return None, clock_offset
     requests, remaining = limit.limit or 0, limit.remaining
+    if limit.reset is None:
+        window = float(limit.window or 0)
+        return RateReading(requests, remaining, -took, window, window - 1.0), clock_offset
     reset, unit = limit.reset.after, limit.reset.resolution
     if limit.reset.moment:
         latest_now = now if date is None else max(now, date + _DATE_AGE + took)
@@ -58,9 +61,15 @@ def read_limit(
 
 
 def _is_usable(reading: LimitReading) -> bool:
-    """True for a limit of requests with a count and a reset. A duration of 0 is sent by servers that do not know."""
+    """True for a limit of requests with a count, and with a reset or a window.
+
+    Whatever the algorithm of a server, it admits a further request within one window. Servers that do not know the
+    duration of a reset send 0.
+    """
     reset = reading.reset
-    return reading.unit == "requests" and reset is not None and (reset.moment or reset.after > 0)
+    if reading.unit != "requests":
+        return False
+    return bool(reading.window) if reset is None else reset.moment or reset.after > 0
 
 
 def server_time(headers: Mapping[str, str], sent_at: float, received_at: float) -> float:

@@ -237,6 +237,50 @@ async def test_a_hundred_tasks_at_ten_a_second_take_ten_windows(server: str) -> 
     assert clock.monotonic() - began <= 10.0 + 10 * 0.04  # each window may begin late: latencies, a poll, a margin
 
 
+@pytest.mark.parametrize(
+    ("limit", "remaining", "window"),
+    [
+        ("ratelimit-limit: 5;w=10", "ratelimit-remaining: {};w=10", 10),
+        ("x-ratelimit-limit-req-minute: 5", "x-ratelimit-remaining-req-minute: {}", 60),
+        ('ratelimit-policy: "a";q=5;w=10', 'ratelimit: "a";r={}', 10),
+    ],
+)
+@pytest.mark.parametrize("moving", [False, True])
+async def test_a_limit_that_names_its_window_and_no_reset_is_never_exceeded(
+    limit: str, remaining: str, window: int, moving: bool
+) -> None:
+    clock = ClockOfTasks(23)
+    arrivals: list[float] = []
+    statuses: list[int] = []
+
+    class Server(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await clock.asleep(0.01)
+            now = clock.now()
+            begins = now - window if moving else now // window * window
+            left = 5 - sum(at > begins if moving else at >= begins for at in arrivals)
+            if left:
+                arrivals.append(now)
+            statuses.append(200 if left else 429)
+            lines = (limit, remaining.format(max(0, left - 1)))
+            await clock.asleep(0.01)
+            return httpx.Response(statuses[-1], headers=dict(line.split(": ", 1) for line in lines))
+
+    transport = flexmw.httpx.AsyncTransport(Pace(clock=clock), transport=Server(), clock=clock)
+    began = clock.monotonic()
+    async with httpx.AsyncClient(transport=transport, headers={"authorization": "Bearer sk-window"}) as client:
+
+        async def one() -> None:
+            await client.get("https://api.example/v1/x")
+            clock.rest()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(23):
+                tasks.start_soon(one)
+    assert statuses == [200] * 23
+    assert clock.monotonic() - began <= 5 * window
+
+
 @pytest.mark.parametrize("options", [{"patience": -1}, {"max_wait": "long"}])
 def test_an_option_that_cannot_work_is_refused(options: Any) -> None:
     make: Callable[..., Pace] = Pace
