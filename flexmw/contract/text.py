@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final, TypeGuard
 
@@ -66,8 +67,16 @@ def contains_text_of(error: BaseException | None, message: str | None) -> bool:
 
 
 def _texts_of(error: BaseException) -> Iterator[str]:
-    for part in (str(error), repr(error), *(part for part in error.args if isinstance(part, str))):
-        yield _plain(part[:_COMPARED])
+    """The texts of an exception. A text that cannot be made, because a method of the exception raises, is no text."""
+    for text in (str, repr, _arguments):
+        with suppress(Exception):
+            parts = text(error)
+            for part in [parts] if isinstance(parts, str) else parts:
+                yield _plain(part[:_COMPARED])
+
+
+def _arguments(error: BaseException) -> list[str]:
+    return [part for part in error.args if isinstance(part, str)]
 
 
 def _plain(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flexmw.envelope.app_info import unrouted
 from flexmw.envelope.core import AppResponse, error_status
+from flexmw.envelope.field_names import field_names
 from flexmw.kit.asgi import Message, Scope
 from flexmw.kit.exchange import Exchange
 
@@ -44,5 +45,6 @@ class Collector:
             headers=tuple(self._start["headers"]),
             body=None if self._data is None else bytes(self._data),
             unrouted=unrouted(scope),
+            names=field_names(scope) if status in (400, 422) else None,
             settled=exchange.error_outcome is not None and exchange.error_outcome.status == status,
         )

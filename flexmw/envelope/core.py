@@ -24,7 +24,8 @@ from flexmw.contract.bodies import (
 )
 from flexmw.contract.exceptions import ErrorMapping, map_exception, stands_for
 from flexmw.contract.messages import reword
-from flexmw.contract.text import contains_text_of
+from flexmw.contract.text import array_in, contains_text_of, object_in
+from flexmw.contract.validation import validation
 from flexmw.errors import APIError
 
 __all__ = [
@@ -72,6 +73,7 @@ class AppResponse:
     :param body: ``None`` if the body is longer than may be read.
     :param unrouted: True if no route of the app has matched the request.
     :param settled: True if another component of flexmw made the response, which then keeps the contract.
+    :param names: the names that the models of the request's route have; ``None`` where they are not known.
     """
 
     status: int
@@ -79,6 +81,7 @@ class AppResponse:
     body: bytes | None = b""
     unrouted: bool = False
     settled: bool = False
+    names: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,10 @@ def decide(
     if read.found is FOREIGN or (rules.debug and response.status == 500 and "Traceback" in read.text):
         return _kept(response, None)
     partial = read.found if isinstance(read.found, PartialError) else None
+    if partial is not None and partial.code == "validation_error" and response.names is not None:
+        listed = validation(array_in(object_in(read.value).get("detail")), response.names)
+        if listed is not None:
+            partial = replace(partial, message=listed.message, param=listed.param)
     return _rewritten(response, partial, rules, mapping, remembered)
 
 

@@ -78,7 +78,7 @@ def test_a_handled_exception_is_no_fault_of_the_server() -> None:
 
 
 def test_what_another_component_wrote_passes_even_where_it_looks_like_a_secret() -> None:
-    body = ErrorBody(message="api_key: Field required", type="t", code="c").encode()
+    body = ErrorBody(message="api_key: abcdef123", type="t", code="c").encode()
     assert decide(AppResponse(422, JSON, body, settled=True), Rules()).kept
     assert not decide(AppResponse(422, JSON, body), Rules()).kept
 
