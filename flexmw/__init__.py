@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     )
     from flexmw.pace import Pace
     from flexmw.ratelimit import RateLimit
+    from flexmw.ratelimit.route_limit import limit
     from flexmw.registry import Plugin, component, installed, sort
     from flexmw.retry import Outcome, Retry, outcome_of, retry_options
     from flexmw.stack import Stack, wrap_app, wrap_client
@@ -114,6 +115,7 @@ __all__ = [
     "httpx",
     "httpx2",
     "installed",
+    "limit",
     "outcome_of",
     "read",
     "replace",
@@ -138,6 +140,7 @@ _HOMES: Final = {
     ),
     "pace": ("Pace",),
     "ratelimit": ("RateLimit",),
+    "ratelimit.route_limit": ("limit",),
     "registry": ("Plugin", "component", "installed", "sort"),
     "retry": ("Outcome", "Retry", "outcome_of", "retry_options"),
     "stack": ("Stack", "wrap_app", "wrap_client"),

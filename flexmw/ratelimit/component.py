@@ -388,15 +388,24 @@ class RateLimit:
         :raises ConfigError: when this object is around the app already, or when the store does not accept connections
             and ``on_store_failure`` was not given.
         """
+        plan, shared = self.opened(app)
+        if is_around(app, shared):
+            expected = "an app that this limiter is not around yet: every request would count twice"
+            raise ConfigError("RateLimit.asgi(app)", app, expected)
+        return middleware(plan, shared, app)
+
+    def opened(self, app: ASGIApp | None = None) -> tuple[Plan, Shared]:
+        """The resolved options, and the store that all users of this object share.
+
+        :param app: the wrapped app, if there is one.
+        :raises ConfigError: when the store does not accept connections and ``on_store_failure`` was not given.
+        """
         plan = self._plan(app)
         if self.on_store_failure is None:
             probe(plan.url, _name("storage"))
         if not self._shared:
             self._shared.append(share(plan))
-        if is_around(app, self._shared[0]):
-            expected = "an app that this limiter is not around yet: every request would count twice"
-            raise ConfigError("RateLimit.asgi(app)", app, expected)
-        return middleware(plan, self._shared[0], app)
+        return plan, self._shared[0]
 
 
 def _name(option: str) -> str:
