@@ -4,6 +4,7 @@
 
     FlexmwError
      ├── ConfigError             an option, a rate, a URL or a file that cannot work
+ │    └── CallError          (also a TypeError) a kind below, made with the wrong arguments
      ├── PluginError             an entry point that is missing, broken, outdated or claimed twice
      │    └── UnknownComponent   (also a ConfigError) a name that nothing provides
      └── APIError                an error response: any status, in the contract's format
@@ -23,6 +24,8 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
@@ -34,6 +37,7 @@ from flexmw.contract import PAGE, ErrorBody, Row, for_status, redact, retry_head
 
 __all__ = [
     "APIError",
+    "CallError",
     "ConfigError",
     "Fields",
     "FlexmwError",
@@ -50,6 +54,7 @@ __all__ = [
     "UpstreamTimeout",
     "raised",
     "received",
+    "usage",
 ]
 
 raised: ContextVar[Callable[[APIError], None] | None] = ContextVar("flexmw.raised", default=None)
@@ -96,6 +101,20 @@ class ConfigError(FlexmwError, ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _revive, (type(self), self.args, self.__dict__)
+
+
+class CallError(ConfigError, TypeError):
+    """A kind of error was made with arguments that it does not take, or without one that it needs.
+
+    :param kind: the name of the class.
+    :param given: the arguments.
+    :param problem: what Python says about them.
+    :param usage: how the class is called.
+    """
+
+    def __init__(self, kind: str, given: tuple[object, ...], problem: str, usage: str) -> None:
+        self.problem = problem
+        super().__init__(f"the arguments of {kind}", given, f"a call like {usage} ({problem})")
 
 
 class PluginError(FlexmwError):
@@ -181,6 +200,11 @@ class APIError(HTTPException, FlexmwError):
     _placeholders: Mapping[str, str] | None = _NO_PLACEHOLDERS
     """The values of the placeholders in the row's message; ``None`` if the message is the raiser's own."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in cls.__dict__:
+            _explain_calls(cls)
+
     def __init__(
         self,
         message: str | None = None,
@@ -207,6 +231,10 @@ class APIError(HTTPException, FlexmwError):
         doc_url: str | None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        text: object = message
+        if isinstance(text, int):
+            expected = "a text; the status is a keyword of its own, status=..."
+            raise ConfigError(f"{self.__class__.__name__}(message)", text, expected)
         row = self.row or for_status(status if isinstance(status, int) else 0)
         given: Any = row.status if status is None else status
         if not (isinstance(given, int) and 400 <= given <= 599):
@@ -238,6 +266,49 @@ class APIError(HTTPException, FlexmwError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _revive, (type(self), self.args, self.__dict__)
+
+
+_KEYWORDS: Final = ("message", "status", "type", "code", "param", "doc_url", "headers")
+
+
+def _explain_calls(cls: type[APIError]) -> None:
+    """Let a wrong call of a class say how the class is called: an error is often made in a branch that no test runs."""
+    init: Callable[..., None] = cls.__init__
+
+    @functools.wraps(init)
+    def explained(self: APIError, *args: Any, **fields: Any) -> None:
+        try:
+            init(self, *args, **fields)
+        except TypeError as error:
+            if isinstance(error, CallError):
+                problem = error.problem  # of the base class that the keywords were passed to
+            elif error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                problem = str(error).partition("() ")[2] or str(error)
+            else:
+                raise  # an error from inside `init` is not about the arguments
+            kind = type(self)
+            given = (*args, *(f"{name}={value!r}" for name, value in fields.items()))
+            raise CallError(kind.__name__, given, problem, usage(kind)) from None
+
+    cls.__init__ = explained  # type: ignore[method-assign]
+
+
+def usage(kind: type[APIError]) -> str:
+    """How a class of errors is called: its own arguments, and the keywords that every class takes."""
+    parameters = [
+        parameter
+        for name, parameter in inspect.signature(kind.__init__).parameters.items()
+        if name != "self" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    first = [
+        parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default!r}"
+        for parameter in parameters
+    ]
+    names = {parameter.name for parameter in parameters}
+    return f"{kind.__name__}({', '.join([*first, *(f'{name}=...' for name in _KEYWORDS if name not in names)])})"
+
+
+_explain_calls(APIError)
 
 
 class InvalidRequest(APIError):

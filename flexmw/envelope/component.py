@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from flexmw.contract.messages import expected
+from flexmw.contract.messages import expected, key_of
 from flexmw.envelope.asgi import EnvelopeApp
 from flexmw.envelope.core import Rules
 from flexmw.envelope.dialect import Dialect, OpenAI, check_dialects, choose, load
@@ -35,12 +35,14 @@ class Envelope:
     :param dialects: Further error formats: objects, or names of entry points in the group ``flexmw.dialects``. The
         first dialect that serves a request, by path or by ``Accept``, writes its errors. OpenAI's format serves all
         other requests. Value: a list of dialects, or of the names of their entry points. Default: ``()``.
-    :param messages: Messages of your own, by error code, in place of flexmw's default messages: to name a billing page
-        or a status page, for example. A message may use the placeholders of its code: ``{model}`` of
-        ``model_not_found``, ``{seconds}`` and ``{s}`` (``s`` unless it is one second) of ``rate_limit_exceeded``,
-        ``{name}`` of ``service_unavailable``. The option does not change a message that the app has written, nor an
-        error that has no value for a placeholder, such as the app's own bare 429. It also applies to the refusals of
-        the components further inward. Value: a table of messages by error code, or None. Default: ``None``.
+    :param messages: Messages of your own, by error code or kind, in place of flexmw's default messages: to name a
+        billing page or a status page. A kind is a class, such as ``flexmw.SubsystemOffline``, or its name in [the list
+        of kinds](kinds.md); its message is used before that of its code. A message may use the placeholders of its
+        code: ``{model}`` of ``model_not_found``, ``{seconds}`` and ``{s}`` (``s`` unless it is one second) of
+        ``rate_limit_exceeded``, ``{name}`` of ``service_unavailable``. The option does not change a message that the
+        app has written, nor an error that has no value for a placeholder, such as the app's own bare 429. It also
+        applies to the refusals of the components further inward. Value: a table of messages by error code, or None.
+        Default: ``None``.
     :param passthrough: Path prefixes, in RateLimit's forms: ``/scim``, ``/files/{id}/raw``, ``GET /feed``. Errors of
         these paths are left as they are. Value: a list, each a text that is not empty. Default: ``()``.
     :param unless: A function of the scope and the status. An error for which it returns true is left as it is. Value: a
@@ -81,15 +83,16 @@ class Envelope:
         "dialect that serves a request, by path or by `Accept`, writes its errors. OpenAI's format serves all other "
         "requests.",
     )
-    messages: Mapping[str, str] | None = option(
+    messages: Mapping[Any, str] | None = option(
         None,
         _MESSAGES,
-        doc="Messages of your own, by error code, in place of flexmw's default messages: to name a billing page or a "
-        "status page, for example. A message may use the placeholders of its code: `{model}` of `model_not_found`, "
-        "`{seconds}` and `{s}` (`s` unless it is one second) of `rate_limit_exceeded`, `{name}` of "
-        "`service_unavailable`. The option does not change a message that the app has written, nor an error that has "
-        "no value for a placeholder, such as the app's own bare 429. It also applies to the refusals of the components "
-        "further inward.",
+        doc="Messages of your own, by error code or kind, in place of flexmw's default messages: to name a billing "
+        "page or a status page. A kind is a class, such as `flexmw.SubsystemOffline`, or its name in [the list of "
+        "kinds](kinds.md); its message is used before that of its code. A message may use the placeholders of its "
+        "code: `{model}` of `model_not_found`, `{seconds}` and `{s}` (`s` unless it is one second) of "
+        "`rate_limit_exceeded`, `{name}` of `service_unavailable`. The option does not change a message that the app "
+        "has written, nor an error that has no value for a placeholder, such as the app's own bare 429. It also "
+        "applies to the refusals of the components further inward.",
     )
     passthrough: tuple[str, ...] = option(
         (),
@@ -168,7 +171,7 @@ class Envelope:
         check(self)
         _passthrough(self.passthrough)
         for code, message in (self.messages or {}).items():
-            if (fault := expected(code, message)) is not None:
+            if (fault := expected(key_of(code), message)) is not None:
                 raise ConfigError(f"Envelope(messages={{{code!r}: ...}})", message, fault)
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
@@ -215,7 +218,7 @@ class Envelope:
             timeout_status=self.timeout_status,
             validation_status=self.validation_status,
             debug=self.debug,
-            messages=dict(self.messages or {}),
+            messages={str(key_of(key)): message for key, message in (self.messages or {}).items()},
         )
 
 

@@ -95,7 +95,7 @@ def test_an_error_that_was_read_from_a_response_keeps_its_message() -> None:
     ("code", "message", "fault"),
     [
         ("job_not_fund", "No.", "did you mean 'job_not_found'?"),
-        ("insufficient_credit", "No.", "the code 'insufficient_credit' to be one of 402, "),
+        ("no_credit", "No.", "the code 'no_credit' to be one of 402, "),
         (402, "No.", "the code 402 to be one of "),
         ("http_404", "No.", "one of "),
         ("idempotency_unknown", "No.", "one of "),
