@@ -109,6 +109,9 @@ class Exchange:
 
     def unsubscribe(self, observer: Observer) -> None:
         """Stop calling ``observer``. Needed to break the reference cycle between the request and its observer."""
+        if self.observers == (observer,):
+            self.observers = ()
+            return
         left = list(self.observers)
         left.remove(observer)
         self.observers = tuple(left)

@@ -56,14 +56,24 @@ class ExceptionRecorder:
         "send_error",
     )
 
-    def __init__(self, settings: Settings, scope: Scope) -> None:
-        self._settings, self._scope = settings, scope
-        self._enclosing = sys.exception()
-        telemetry = scope.get(fastapi.SCOPE_KEY)
-        self.fastapi = self._fastapi_outside = None if telemetry is None else FastAPITelemetry(telemetry)
+    def __init__(
+        self, settings: Settings, scope: Scope, enclosing: BaseException | None, fastapi_outside: Any = None
+    ) -> None:
+        """
+        :param enclosing: the exception that was being handled when the request came in.
+        :param fastapi_outside: FastAPI's telemetry, if it was in the scope when the request came in.
+        """
+        self._settings, self._scope, self._enclosing = settings, scope, enclosing
+        self._fastapi_outside = None if fastapi_outside is None else FastAPITelemetry(fastapi_outside)
+        self.fastapi = self._fastapi_outside
         self.candidate: BaseException | None = None
         self.send_error: OSError | None = None
         self._recorded: BaseException | None = None
+
+    @property
+    def has_exception(self) -> bool:
+        """True if an exception is known that nothing has raised to the app's caller."""
+        return self.candidate is not None or self.send_error is not None
 
     def follow_fastapi(self, callback: Callable[[BaseException | None], None]) -> None:
         """Keep FastAPI's telemetry while it is in the scope.

@@ -6,6 +6,7 @@ The span is looked up inside ``send``: there the span of the app's instrument is
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -57,13 +58,14 @@ class RequestTelemetry:
     """
 
     __slots__ = (
+        "_enclosing",
+        "_exceptions",
         "_map_exception",
         "_own_span",
         "_receive",
         "_send",
         "_settings",
         "error_outcome",
-        "exceptions",
         "exchange",
         "is_complete",
         "is_disconnected",
@@ -83,10 +85,21 @@ class RequestTelemetry:
         # An Envelope further out sends the response to an exception of the app, but not to one of a websocket.
         self._map_exception = exchange.map_exception if exchange.enveloped and scope["type"] == "http" else None
         self.spans = SpanWriter(settings, None if own_span is None else own_span.span)
-        self.exceptions = ExceptionRecorder(settings, scope)
+        self._enclosing = sys.exception()
+        fastapi = scope.get(SCOPE_KEY)
+        self._exceptions: ExceptionRecorder | None = None
+        if fastapi is not None:
+            self._exceptions = ExceptionRecorder(settings, scope, self._enclosing, fastapi)
         self.status: int | None = None
         self.error_outcome: ErrorOutcome | None = None
         self.is_stream = self.is_complete = self.is_disconnected = False
+
+    @property
+    def exceptions(self) -> ExceptionRecorder:
+        """The recorder of the request's exception. It is made when it is needed: most requests have no exception."""
+        if self._exceptions is None:
+            self._exceptions = ExceptionRecorder(self._settings, self.scope, self._enclosing)
+        return self._exceptions
 
     async def receive(self) -> Message:
         """The app's ``receive``."""
@@ -164,8 +177,9 @@ class RequestTelemetry:
         if self.is_stream:
             self._write_outcome("failed" if self._is_broken() else "complete")
         self.is_complete = True
-        if self.exceptions.candidate is not None:
-            self.exceptions.before_last_body(self.spans.target(), self.status)
+        exceptions = self._exceptions
+        if exceptions is not None and exceptions.candidate is not None:
+            exceptions.before_last_body(self.spans.target(), self.status)
 
     def _disconnect(self) -> None:
         self.is_disconnected = True
@@ -210,11 +224,12 @@ class RequestTelemetry:
         how = "complete" if complete else ending(error, complete=False, disconnected=self.is_disconnected)
         if self._map_exception is not None and self.error_outcome is None and isinstance(error, Exception):
             self._error_decided_outside(error)
-        facts, spans, exceptions = self.exchange.facts, self.spans, self.exceptions
+        facts, spans, exceptions = self.exchange.facts, self.spans, self._exceptions
         known = self.error_outcome is not None or bool(facts)
         if error is not None or not complete or (known and spans.is_news(facts, self.error_outcome)):
             self._write_ending(error, how)
-        if error is not None or exceptions.candidate is not None or exceptions.send_error is not None:
+        if error is not None or (exceptions is not None and exceptions.has_exception):
+            exceptions = self.exceptions
             spans.span = exceptions.finish(
                 error,
                 how,
@@ -230,7 +245,7 @@ class RequestTelemetry:
             self._settings.diagnostics.check_for_span(spans.entry, self.status)
         if self._own_span is not None:
             self._own_span.end(self.status, spans.error_type)
-        if exceptions.fastapi is not None:
+        if exceptions is not None and exceptions.fastapi is not None:
             exceptions.fastapi.set_hook(None)
         self.exchange.unsubscribe(self.on_event)
 

@@ -327,7 +327,7 @@ async def test_the_context_is_restored_after_a_request(signals: Signals) -> None
 @pytest.mark.anyio
 async def test_one_tagging_inside_another_records_nothing_twice(signals: Signals) -> None:
     inner = flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope())
-    await call(contrib(signals, flexmw.wrap_app(inner, Tagging(**signals.options))), "/broken")
+    await call(contrib(signals, Tagging(**signals.options).asgi(inner)), "/broken")
     assert [name for _, name in signals.exceptions] == ["ValueError"]
     assert sum(value for _, value in signals.points("flexmw.server.error_responses")) == 1
 
