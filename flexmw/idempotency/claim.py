@@ -28,6 +28,7 @@ from flexmw.idempotency.core import (
     release,
 )
 from flexmw.idempotency.stores import Held, Store
+from flexmw.idempotency.stores.guarded import GuardedStore, Unavailable, guarded
 from flexmw.kit.clock import Clock
 
 __all__ = ["Claim", "Claims", "SdkAttempt", "StoreFailed", "TakenOver"]
@@ -61,14 +62,27 @@ class Claim:
         """The tokens of all writes since the last one whose reply arrived."""
 
     async def renew(self) -> bool:
-        """Renew the lease. ``False``: another attempt has taken the key over."""
+        """Renew the lease. ``False``: another attempt has taken the key over.
+
+        A store that holds nothing under the key has lost the claim, in a failover for example: the key is claimed anew,
+        because its holder is alive.
+        """
         async with self._lock:
-            lease = self._claims.lease
-            while True:
-                if await self._claims.store.extend(self.name, self._token, lease=lease, ttl=max(self._ttl, lease)):
+            with guarded(self._claims.store):
+                return await self._renew()
+
+    async def _renew(self) -> bool:
+        store, lease, ttl = self._claims.store, self._claims.lease, max(self._ttl, self._claims.lease)
+        while True:
+            if await store.extend(self.name, self._token, lease=lease, ttl=ttl):
+                return True
+            held = await store.load(self.name)
+            if held is None:
+                held = await store.swap(self.name, "", self._token, self.record.encode(), lease=lease, ttl=ttl)
+                if held is not None and held.token == self._token:
                     return True
-                if not self._adopt(await self._claims.store.load(self.name)):
-                    return False
+            if not self._adopt(held):
+                return False
 
     async def record_steps(self, steps: dict[str, Any]) -> None:
         """Write the recovery points of the handler.
@@ -104,6 +118,8 @@ class Claim:
             entry, ttl = record.encode(), max(self._ttl, lease)
             while True:
                 held = await store.swap(self.name, self._token, token, entry, lease=lease, ttl=ttl)
+                if held is None:  # the store has lost the claim
+                    held = await store.swap(self.name, "", token, entry, lease=lease, ttl=ttl)
                 if held is not None and held.token == token:
                     self._token, self.record, self._tried = token, record, {token}
                     return True
@@ -152,12 +168,18 @@ class Claims:
         """
         token = self.token()
         try:
-            return await self._claim(name, request, token, ttl, read_first)
+            with guarded(self.store):
+                return await self._claim(name, request, token, ttl, read_first)
         except ValueError:
             return Refuse("unknown")
+        except Unavailable as error:
+            raise StoreFailed from error
         except Exception as error:
-            with suppress(Exception):
-                await self.store.drop(name, token)
+            if isinstance(self.store, GuardedStore):
+                self.store.give_back(name, token)
+            else:
+                with suppress(Exception):
+                    await self.store.drop(name, token)
             raise StoreFailed from error
 
     async def _claim(
@@ -220,7 +242,7 @@ class Claims:
 
         A failure is ignored: a later retry then has more calls to choose from.
         """
-        with suppress(Exception):
+        with suppress(Exception), guarded(self.store):
             held = await self.store.load(name)
             for _ in range(_ROUNDS):
                 if held is None:

@@ -25,7 +25,9 @@ from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
 from flexmw.idempotency.stores import Store
-from flexmw.idempotency.stores.open import check_url, open_store
+from flexmw.idempotency.stores.guarded import GuardedStore
+from flexmw.idempotency.stores.memory import MemoryStore
+from flexmw.idempotency.stores.open import check_url, open_store, shown_store
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
@@ -46,6 +48,8 @@ from flexmw.kit.options import (
     whole,
 )
 from flexmw.kit.paths import RequestPredicate, request_predicate
+from flexmw.kit.storage import RedisClient, is_redis_client
+from flexmw.kit.store_log import StoreLog
 
 __all__ = ["Idempotency"]
 
@@ -63,8 +67,8 @@ _METHOD: Final = Rule(
     "a method in capitals, such as 'POST'", lambda value: isinstance(value, str) and value.isalpha() and value.isupper()
 )
 _STORAGE: Final = Rule(
-    "a storage URL such as 'sqlite:///keys.db', or a flexmw Store",
-    lambda value: isinstance(value, (str, Store)) and not isinstance(value, type),
+    "a storage URL such as 'sqlite:///keys.db', a client of redis-py, or a flexmw Store",
+    lambda value: (isinstance(value, (str, Store)) or is_redis_client(value)) and not isinstance(value, type),
 )
 _HEADER: Final = Rule(
     "the name of a header that carries nothing else, such as 'X-Idempotency-Key'",
@@ -93,8 +97,9 @@ class Idempotency:
 
     :param storage: Store of the keys and responses. ``memory://`` belongs to this process alone, ``sqlite:///keys.db``
         to all processes of one machine, ``redis://`` and ``valkey://`` (also with TLS, over a Unix socket or as a
-        cluster) to any number of machines. An object with the methods of ``flexmw.idempotency.Store`` works too.
-        Responses are stored unencrypted. Value: a storage URL such as 'sqlite:///keys.db', or a flexmw Store. Default:
+        cluster) to any number of machines. An object with the methods of ``flexmw.idempotency.Store`` works too, and a
+        client of redis-py, whose settings are used for connections of flexmw's own. Responses are stored unencrypted.
+        Value: a storage URL such as 'sqlite:///keys.db', a client of redis-py, or a flexmw Store. Default:
         ``"memory://"``.
     :param sdk_retries: Recognize the retries of the openai and anthropic SDKs, which send no key, by their
         ``x-stainless-retry-count`` and an equal request of the same caller within ``sdk_window``. The risk: when a
@@ -146,15 +151,17 @@ class Idempotency:
         ``"unix"`` stands for the peer of a Unix socket, or the number of proxies in front of the app. Only callers
         without credentials are identified by their address. Value: a list of networks (CIDR), or the number of proxies
         in front. Default: ``()``.
-    :param store_timeout: Longest time that one operation of the store may take. After that, ``on_store_failure``
-        decides. Value: a number of seconds above 0. Default: ``2.0``.
+    :param store_timeout: Longest time that a request waits for the store before the app runs, over all operations, and
+        again to store its response. After that, ``on_store_failure`` decides. Value: a number of seconds above 0.
+        Default: ``2.0``.
     :param capacity: How many keys ``memory://`` holds. When it is full, the oldest key that is not running is forgotten
         before its time. No effect on other stores. Value: a whole number, at least 1 (keys). Default: ``10000``.
     :param prefix: Beginning of every name in the store. Apps that share a store, but must not share keys, need
         different prefixes. Value: a text that is not empty. Default: ``"flexmw:idempotency"``.
     :param on_store_failure: What happens to a request while the store does not respond. ``refuse``: 503; ``run``: the
-        app runs without protection. ``None`` refuses too, and the store must accept connections when the app starts.
-        Value: one of 'refuse', 'run', or None. Default: ``None``.
+        app runs without protection. ``None`` refuses too, and the store must work when the app starts. A store that
+        refuses the credentials or a command is an error at start in any case. Value: one of 'refuse', 'run', or None.
+        Default: ``None``.
     :raises ConfigError: for any option that cannot work.
     """
 
@@ -162,13 +169,13 @@ class Idempotency:
     api: ClassVar[int] = API
     order: ClassVar[Order] = Order(after=("tagging", "envelope", "ratelimit"))
 
-    storage: str | Store = option(
+    storage: str | Store | RedisClient = option(
         "memory://",
         _STORAGE,
         doc="Store of the keys and responses. `memory://` belongs to this process alone, `sqlite:///keys.db` to all "
         "processes of one machine, `redis://` and `valkey://` (also with TLS, over a Unix socket or as a cluster) to "
-        "any number of machines. An object with the methods of `flexmw.idempotency.Store` works too. Responses are "
-        "stored unencrypted.",
+        "any number of machines. An object with the methods of `flexmw.idempotency.Store` works too, and a client of "
+        "redis-py, whose settings are used for connections of flexmw's own. Responses are stored unencrypted.",
         secret=True,
     )
     sdk_retries: bool = option(
@@ -286,7 +293,8 @@ class Idempotency:
     store_timeout: float = option(
         2.0,
         seconds(above=0.0),
-        doc="Longest time that one operation of the store may take. After that, `on_store_failure` decides.",
+        doc="Longest time that a request waits for the store before the app runs, over all operations, and again to "
+        "store its response. After that, `on_store_failure` decides.",
         unit="seconds",
     )
     capacity: int = option(
@@ -306,7 +314,8 @@ class Idempotency:
         None,
         optional(one_of(("refuse", "run"))),
         doc="What happens to a request while the store does not respond. `refuse`: 503; `run`: the app runs without "
-        "protection. `None` refuses too, and the store must accept connections when the app starts.",
+        "protection. `None` refuses too, and the store must work when the app starts. A store that refuses the "
+        "credentials or a command is an error at start in any case.",
     )
     clock: Clock = option(SYSTEM, hidden=True)
 
@@ -335,18 +344,37 @@ class Idempotency:
             request_predicate(self.exempt, "Idempotency(exempt=...)", exempts=True, app=app),
         )
 
+    def _store(self) -> Store:
+        """The store, in a guard unless it is in this process' memory."""
+        store = open_store(
+            self.storage,
+            option="Idempotency(storage=...)",
+            timeout=self.store_timeout,
+            capacity=self.capacity,
+            reach=self.on_store_failure is None,
+            probe=True,
+            prefix=self.prefix,
+            clock=self.clock,
+        )
+        if isinstance(store, MemoryStore):
+            return store
+        shown, secrets = shown_store(self.storage)
+        runs = self.on_store_failure == "run"
+        consequence = "runs every request without protection" if runs else "refuses requests that need it with 503"
+        log = StoreLog(
+            "flexmw.idempotency",
+            shown,
+            f"Idempotency {consequence} until it responds",
+            monotonic=self.clock.monotonic,
+            secrets=secrets,
+        )
+        return GuardedStore(store, timeout=self.store_timeout, clock=self.clock, log=log)
+
     def _plan(self, app: ASGIApp) -> Plan:
         required, exempt = self._predicates(app)
         key_headers = dict.fromkeys((self.header.lower().encode(), HEADER.lower().encode()))
         claims = Claims(
-            store=open_store(
-                self.storage,
-                option="Idempotency(storage=...)",
-                timeout=self.store_timeout,
-                capacity=self.capacity,
-                reach=self.on_store_failure is None,
-                clock=self.clock,
-            ),
+            store=self._store(),
             clock=self.clock,
             lease=self.lease,
             ttl=self.ttl,

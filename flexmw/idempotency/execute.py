@@ -19,6 +19,7 @@ from flexmw.idempotency.execution import Execution, current
 from flexmw.idempotency.outcome import is_bare
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.recording import ResponseRecorder
+from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.clock import Clock
 from flexmw.kit.exchange import Exchange, Header
@@ -30,6 +31,9 @@ RESULT: Final = "flexmw.idempotency.result"
 
 _BEATS: Final = 3.0
 """Heartbeats in one lease. Two of them may be lost."""
+
+_LONGEST_BEAT_PAUSE: Final = 1.0
+"""Seconds after which a heartbeat that the store did not take is tried again."""
 
 _FIRST_PAUSE: Final = 0.1
 """Seconds after which a failed write of the outcome is tried again. The pause doubles with each attempt."""
@@ -192,10 +196,11 @@ class ClaimedExecution:
     async def _write(self) -> bool:
         """Write the completion to the store. Return whether the write succeeded."""
         try:
-            if self._completion is not None and self._completion.released:
-                await self._claim.release()
-            elif self._completion is not None:
-                await self._claim.complete(self._completion.response)
+            with guarded(self._plan.claims.store):
+                if self._completion is not None and self._completion.released:
+                    await self._claim.release()
+                elif self._completion is not None:
+                    await self._claim.complete(self._completion.response)
         except Exception as failure:
             self._exchange.emit("flexmw.idempotency.store_failed", {"exception": failure})
             return False
@@ -245,8 +250,11 @@ class _Client:
 
 async def _keep_lease(claim: Claim, clock: Clock, lease: float) -> None:
     """The heartbeat: renew the lease until another attempt has taken the key over."""
+    pause = lease / _BEATS
     while True:
-        await clock.asleep(lease / _BEATS)
+        await clock.asleep(pause)
+        pause = min(lease / _BEATS, _LONGEST_BEAT_PAUSE)
         with suppress(Exception):
             if not await claim.renew():
                 return
+            pause = lease / _BEATS

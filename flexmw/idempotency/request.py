@@ -20,6 +20,7 @@ from flexmw.idempotency.core import KeyedRequest, Reason, Refuse, Replay, Stored
 from flexmw.idempotency.execute import RESULT, ClaimedExecution
 from flexmw.idempotency.key import fingerprint, parse_key
 from flexmw.idempotency.plan import Plan
+from flexmw.idempotency.stores.guarded import guarded
 from flexmw.idempotency.uncancelled import run_to_completion
 from flexmw.kit.asgi import Message, Receive, Scope, Send, send_error
 from flexmw.kit.cors import send_through_cors
@@ -191,24 +192,27 @@ class ProtectedRequest:
         if key is not None:
             name = f"{prefix}:k:{sha256(key.encode()).hexdigest()[:40]}"
             request = KeyedRequest(key=key, fingerprint=digest, now=claims.clock.now(), what=what)
-            return None, await self._claim_patiently(name, request, ttl=claims.ttl, patience=plan.wait)
+            outcome = await claims.claim(name, request, ttl=claims.ttl)
+            return None, await self._wait_for_response(outcome, name, request, ttl=claims.ttl, patience=plan.wait)
         calls = f"{prefix}:f:{digest[:40]}"
-        call = await claims.call_of(calls, count, self._has_left, self._request_id())
-        if call is None:
-            return None, Refuse("in_progress")
-        request = KeyedRequest(key=call, fingerprint=digest, now=claims.clock.now(), what=what)
-        ttl = max(claims.sdk_window, claims.lease)
-        outcome = await self._claim_patiently(
-            f"{prefix}:r:{call}", request, ttl=ttl, patience=inf, read_first=count > 0
-        )
+        with guarded(claims.store):
+            call = await claims.call_of(calls, count, self._has_left, self._request_id())
+            if call is None:
+                return None, Refuse("in_progress")
+            request = KeyedRequest(key=call, fingerprint=digest, now=claims.clock.now(), what=what)
+            ttl, name = max(claims.sdk_window, claims.lease), f"{prefix}:r:{call}"
+            outcome = await claims.claim(name, request, ttl=ttl, read_first=count > 0)
+        outcome = await self._wait_for_response(outcome, name, request, ttl=ttl, patience=inf)
         return SdkAttempt(claims, calls, call), outcome
 
-    async def _claim_patiently(
-        self, name: str, request: KeyedRequest, *, ttl: float, patience: float, read_first: bool = False
+    async def _wait_for_response(
+        self, outcome: Claim | Replay | Refuse, name: str, request: KeyedRequest, *, ttl: float, patience: float
     ) -> Claim | Replay | Refuse:
-        """Claim a key, and wait up to ``patience`` seconds while another request with the key runs."""
+        """Wait up to ``patience`` seconds while another request with the key runs.
+
+        :param outcome: what a first attempt to claim the key has come to.
+        """
         claims, clock = self._plan.claims, self._plan.claims.clock
-        outcome = await claims.claim(name, request, ttl=ttl, read_first=read_first)
         if outcome != Refuse("in_progress") or patience <= 0:
             return outcome
         deadline, pause = clock.monotonic() + patience, _FIRST_POLL

@@ -9,7 +9,8 @@ __all__ = ["Breaker"]
 
 _THRESHOLD: Final = 3
 _OPEN_SECONDS: Final = 1.0
-_MAX_OPEN_SECONDS: Final = 8.0
+"""Not longer after further failures: a store that has failed over is to be used again within a second, and one slow
+request in a second is a small price."""
 
 
 class Breaker:
@@ -19,21 +20,20 @@ class Breaker:
     State     Requests                                             Next state
     ========= ==================================================== ====================================================
     closed    ask the store                                        open after three failures in a row
-    open      do not ask the store                                 half-open after 1 s; 2, 4, 8 s if it fails again
+    open      do not ask the store                                 half-open after 1 s
     half-open one asks the store, the others do not                closed when it succeeds, open when it fails
     ========= ==================================================== ====================================================
 
-    Every :meth:`allows` that returns ``True`` must be followed by one of the three methods after it.
+    Every :meth:`allows` that returns ``True`` must be followed by one of the four methods after it.
 
     :param monotonic: the clock in seconds.
     """
 
-    __slots__ = ("_failures", "_monotonic", "_open_for", "_open_until", "_probing")
+    __slots__ = ("_failures", "_monotonic", "_open_until", "_probing")
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._failures = 0
-        self._open_for = _OPEN_SECONDS
         self._open_until = 0.0
         self._probing = False
 
@@ -48,15 +48,17 @@ class Breaker:
 
     def succeeded(self) -> None:
         """The store has answered."""
-        self._failures, self._open_for, self._probing = 0, _OPEN_SECONDS, False
+        self._failures, self._probing = 0, False
 
     def failed(self) -> None:
         """The store has raised or timed out."""
         self._failures += 1
         if self._failures >= _THRESHOLD:
-            if self._probing:
-                self._open_for = min(_MAX_OPEN_SECONDS, self._open_for * 2)
-            self._open_until = self._monotonic() + self._open_for
+            self._open_until = self._monotonic() + _OPEN_SECONDS
+        self._probing = False
+
+    def replied(self) -> None:
+        """The store has replied with an error, at once: it is alive and may be asked again."""
         self._probing = False
 
     def cancelled(self) -> None:

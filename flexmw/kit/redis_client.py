@@ -35,7 +35,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit import time_limit
 from flexmw.kit.store_url import SCHEMES, StorageURL
 
-__all__ = ["Address", "Connector", "is_client", "url_of_client"]
+__all__ = ["Address", "Connector", "url_of_client"]
 
 Address: TypeAlias = tuple[str, int]
 """Host and port."""
@@ -201,11 +201,6 @@ def _notifications_off() -> Any:
     return MaintNotificationsConfig(enabled=False)
 
 
-def is_client(value: object) -> bool:
-    """Whether a value is a client of redis-py: blocking or asyncio, of a server, a cluster or a Sentinel's primary."""
-    return isinstance(value, (redis.Redis, redis.asyncio.Redis, redis.RedisCluster, redis.asyncio.RedisCluster))
-
-
 def url_of_client(client: Any, option: str) -> StorageURL:
     """The settings of a client of redis-py, in the form of a checked URL.
 
@@ -213,7 +208,7 @@ def url_of_client(client: Any, option: str) -> StorageURL:
     TLS, protocol, bound of the pool. It does not use, change or close the client itself, because a client may belong to
     another event loop and may send commands twice.
 
-    :param client: see :func:`is_client`.
+    :param client: see :class:`flexmw.kit.storage.RedisClient`.
     :param option: the name of the option, for the message of an error.
     :raises ConfigError: for a client whose connections are of a class that is not redis-py's own.
     """
@@ -233,11 +228,15 @@ def url_of_client(client: Any, option: str) -> StorageURL:
         nodes = tuple(_address(sentinel) for sentinel in manager.sentinels)
         shown = f"<redis-py client of {pool.service_name}>"
         scheme = SCHEMES["rediss+sentinel" if is_tls else "redis+sentinel"]
-        return StorageURL(shown, scheme, shown, nodes, options=options, service=pool.service_name, client=client)
+        return StorageURL(
+            f"{shown}#{id(client)}", scheme, shown, nodes, options=options, service=pool.service_name, client=client
+        )
     if issubclass(connection, (redis.UnixDomainSocketConnection, redis.asyncio.UnixDomainSocketConnection)):
         path = pool.connection_kwargs["path"]
         shown = f"<redis-py client of {path}>"
-        return StorageURL(shown, SCHEMES["redis+unix"], shown, path=path, options=options, client=client)
+        return StorageURL(
+            f"{shown}#{id(client)}", SCHEMES["redis+unix"], shown, path=path, options=options, client=client
+        )
     if connection.__module__.partition(".")[0] != "redis":
         raise ConfigError(
             option, f"<client with {connection.__name__}>", "a client whose connections are of redis-py's own classes"
@@ -245,7 +244,7 @@ def url_of_client(client: Any, option: str) -> StorageURL:
     address = pool.connection_kwargs.get("host", "localhost"), int(pool.connection_kwargs.get("port", 6379))
     shown = f"<redis-py client of {address[0]}:{address[1]}>"
     scheme = SCHEMES["rediss" if is_tls else "redis"]
-    return StorageURL(shown, scheme, shown, (address,), options=options, client=client)
+    return StorageURL(f"{shown}#{id(client)}", scheme, shown, (address,), options=options, client=client)
 
 
 def _cluster_url(client: Any) -> StorageURL:
@@ -255,7 +254,7 @@ def _cluster_url(client: Any) -> StorageURL:
     nodes = tuple((node.host, int(node.port)) for node in manager.startup_nodes.values())
     shown = f"<redis-py client of {','.join(f'{host}:{port}' for host, port in nodes)}>"
     scheme = SCHEMES["rediss+cluster" if is_tls else "redis+cluster"]
-    return StorageURL(shown, scheme, shown, nodes, options=_taken(options, None), client=client)
+    return StorageURL(f"{shown}#{id(client)}", scheme, shown, nodes, options=_taken(options, None), client=client)
 
 
 def _taken(options: dict[str, Any], max_connections: int | None) -> dict[str, Any]:

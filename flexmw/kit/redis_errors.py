@@ -40,8 +40,8 @@ CODES: Final[dict[str, Code]] = {
     "LOADING": Code("the server still loads its data"),
     "CLUSTERDOWN": Code("the cluster does not serve the slot of the key"),
     "TRYAGAIN": Code("the slot of the keys is moving to another node"),
-    "MOVED": Code("the server is a node of a cluster: use a URL with +cluster"),
-    "ASK": Code("the server is a node of a cluster: use a URL with +cluster"),
+    "MOVED": Code("the server is a node of a cluster: use a scheme with +cluster", refuses=True),
+    "ASK": Code("the server is a node of a cluster: use a scheme with +cluster"),
     "CROSSSLOT": Code("the server is a cluster, and the keys of one command lie in two slots"),
     "OOM": Code("the server is full: raise maxmemory, or let it evict other keys"),
     "MISCONF": Code("the server takes no writes because it cannot save to its disk"),
@@ -53,6 +53,7 @@ CODES: Final[dict[str, Code]] = {
         "the server does not permit the command to this user: give the user the commands and keys that the docs list",
         refuses=True,
     ),
+    "NOCLUSTER": Code("the server is no node of a cluster: use a scheme without +cluster", refuses=True),
     "UNKNOWN": Code("the server does not know a command that the store needs", refuses=True),
 }
 """Every code that flexmw treats in its own way."""
@@ -74,7 +75,10 @@ _CLASSES: Final = {
 }
 """The codes that redis-py removes from the texts of its own classes."""
 
-_CODE: Final = re.compile(r"(?:^|[\s:-])(" + "|".join(code for code in CODES if code != "UNKNOWN") + r")(?=\s|$)")
+_OWN: Final = ("UNKNOWN", "NOCLUSTER")
+"""Names of flexmw for what servers say without a code."""
+
+_CODE: Final = re.compile(r"(?:^|[\s:-])(" + "|".join(code for code in CODES if code not in _OWN) + r")(?=\s|$)")
 _TEXTS: Final = (
     ("The previous master is now a slave", "READONLY"),
     ("ERR invalid password", "WRONGPASS"),
@@ -84,7 +88,7 @@ _TEXTS: Final = (
     ("no permissions to", "NOPERM"),
     ("No permissions to", "NOPERM"),
     ("unknown command", "UNKNOWN"),
-    ("ERR This instance has cluster support disabled", "UNKNOWN"),
+    ("cluster support disabled", "NOCLUSTER"),
 )
 _SEARCHED: Final = 512
 """Characters of an error's text that are searched."""
@@ -116,12 +120,13 @@ def is_reply(error: BaseException) -> bool:
 def advice_of(error: BaseException) -> str:
     """What an error means, for an operator: its code where it has one, else class and text."""
     code = code_of(error)
+    if any(cls.__name__ == "TimeoutError" for cls in type(error).__mro__):
+        return "no response in time"
     if not code:
         text = " ".join(str(error).split())[:200]
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
     meaning, separator, step = CODES[code].meaning.partition(":")
-    name = "unknown command" if code == "UNKNOWN" else code
-    return f"{meaning} ({name}){separator}{step}"
+    return f"{meaning}{'' if code in _OWN else f' ({code})'}{separator}{step}"
 
 
 def clean(text: str, secrets: Collection[str]) -> str:

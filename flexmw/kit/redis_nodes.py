@@ -80,6 +80,7 @@ class BlockingNodes:
         self._nodes = Nodes(self._connector.kind, self._connector.nodes)
         self._clients = _Clients(lambda address: self._connector.blocking(address, timeout=self._step))
         self._learning = ThreadLock()
+        self._learning_error: Exception | None = None
 
     def evalsha(self, sha: str, number: int, *values: Any) -> Any:
         """Run a script that the server knows. :raises NoScriptError: it does not know the script."""
@@ -88,6 +89,10 @@ class BlockingNodes:
     def eval(self, text: str, number: int, *values: Any) -> Any:
         """Run a script by its text."""
         return self._run(values[0], ("EVAL", text, number, *values))
+
+    def zrem(self, key: str, member: str) -> Any:
+        """Remove a member of a sorted set."""
+        return self._run(key, ("ZREM", key, member))
 
     def register_script(self, text: str) -> Callable[..., Any]:
         """A function ``(keys=[...], args=[...])`` that runs a script, and sends its text where a server lacks it."""
@@ -142,7 +147,7 @@ class BlockingNodes:
             if time_limit.remaining() <= 0.0:
                 raise TimeoutError("the time of the operation is over")
             if self._nodes.family == "redis+cluster" and step.address is None:
-                raise ConnectionError("no node of the cluster has the slot of the key")
+                raise self._learning_error or ConnectionError("no node of the cluster has the slot of the key")
             client = self._clients.of(step.address)
             if not step.asking:
                 return client.execute_command(*command)
@@ -185,8 +190,11 @@ class BlockingNodes:
 
     def _ask_cluster(self) -> None:
         for address in _rotated(self._nodes):
-            with suppress(Exception):
+            try:
                 reply = self._clients.of(address).execute_command("CLUSTER", "SLOTS")
+            except Exception as error:
+                self._learning_error = error
+            else:
                 if reply:
                     self._nodes.learn(reply, address, now=time.monotonic())
                     return
@@ -209,6 +217,7 @@ class AsyncNodes:
         )
         self._plain = self._clients.of(None) if connector.kind == "redis" else None
         self._learning = Lock()
+        self._learning_error: Exception | None = None
         self._tasks: set[Task[None]] = set()
 
     async def evalsha(self, sha: str, number: int, *values: Any) -> Any:
@@ -265,7 +274,7 @@ class AsyncNodes:
     async def _do(self, step: Step, command: tuple[Any, ...]) -> Any:
         if isinstance(step, Send):
             if self._nodes.family == "redis+cluster" and step.address is None:
-                raise ConnectionError("no node of the cluster has the slot of the key")
+                raise self._learning_error or ConnectionError("no node of the cluster has the slot of the key")
             client = self._clients.of(step.address)
             if not step.asking:
                 return await client.execute_command(*command)
@@ -310,9 +319,12 @@ class AsyncNodes:
 
     async def _ask_cluster(self) -> None:
         for address in _rotated(self._nodes):
-            with suppress(Exception):
+            try:
                 # The caller may wait for less than one silent node: the next command then asks another one.
                 reply = await self._clients.of(address).execute_command("CLUSTER", "SLOTS")
+            except Exception as error:
+                self._learning_error = error
+            else:
                 if reply:
                     self._nodes.learn(reply, address, now=get_running_loop().time())
                     return

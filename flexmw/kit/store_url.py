@@ -23,7 +23,16 @@ from urllib.parse import unquote, urlsplit
 from flexmw.errors import ConfigError
 from flexmw.kit import redis_options
 
-__all__ = ["REDIS_FAMILIES", "SCHEMES", "Scheme", "StorageURL", "mask", "parse", "probe", "schemes_of"]
+__all__ = [
+    "REDIS_FAMILIES",
+    "SCHEMES",
+    "Scheme",
+    "StorageURL",
+    "mask",
+    "parse",
+    "probe",
+    "schemes_of",
+]
 
 PROBE_SECONDS: Final = 1.0
 

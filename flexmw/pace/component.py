@@ -15,7 +15,7 @@ from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request
 from flexmw.kit.options import check, documented, function, option, optional, seconds
-from flexmw.kit.store_url import parse
+from flexmw.kit.storage import RedisClient, parse_storage
 from flexmw.pace.flow import PacedCall
 from flexmw.pace.registry import SCHEMES, PaceRegistry
 
@@ -51,16 +51,18 @@ class Pace:
         ``Retry`` further outward, is sent at once, and the server decides. Value: a number of seconds, at least 0.
         Default: ``120.0``.
     :param storage: Where the limits that servers have reported are kept. ``memory://`` is shared by the clients,
-        threads and tasks of this process; ``redis://``, ``rediss://``, ``redis+unix://``, ``redis+cluster://`` and
-        their ``valkey`` forms are shared by several processes. A store that does not respond costs a call 100 ms at
-        most. Value: a storage URL. Default: ``"memory://"``.
+        threads and tasks of this process; ``redis://``, ``redis+unix://``, ``redis+cluster://``, ``redis+sentinel://``
+        and their TLS and ``valkey`` forms are shared by several processes, and so is a client of redis-py, whose
+        settings are used for connections of flexmw's own. A store that does not respond costs a call 100 ms at most.
+        Value: a storage URL, or a client of redis-py. Default: ``"memory://"``.
     :param pepper: Secret key of the hash under which the store knows a credential; the same in every process. ``None``
         takes ``FLEXMW_PEPPER`` from the environment, else a fixed label. Value: a text, bytes or None. Default:
         ``None``.
     :param key: Function of the request that returns the name of its bucket. The names decide alone; Pace reads no
         bucket from paths, bodies or headers. ``None``: by ``x-ratelimit-resource``, per model, or per path. Value: a
         function, or None. Default: ``None``.
-    :raises ConfigError: for any option that cannot work; from the call, if ``key`` returns no text.
+    :raises ConfigError: for any option that cannot work; for a store that refuses the credentials or a command; from
+        the call, if ``key`` returns no text.
     """
 
     name: ClassVar[str] = "pace"
@@ -80,12 +82,13 @@ class Pace:
         "further outward, is sent at once, and the server decides.",
         unit="seconds",
     )
-    storage: str = option(
+    storage: str | RedisClient = option(
         "memory://",
-        documented("a storage URL"),
+        documented("a storage URL, or a client of redis-py"),
         doc="Where the limits that servers have reported are kept. `memory://` is shared by the clients, threads and "
-        "tasks of this process; `redis://`, `rediss://`, `redis+unix://`, `redis+cluster://` and their `valkey` forms "
-        "are shared by several processes. A store that does not respond costs a call 100 ms at most.",
+        "tasks of this process; `redis://`, `redis+unix://`, `redis+cluster://`, `redis+sentinel://` and their TLS and "
+        "`valkey` forms are shared by several processes, and so is a client of redis-py, whose settings are used for "
+        "connections of flexmw's own. A store that does not respond costs a call 100 ms at most.",
         secret=True,
     )
     pepper: str | bytes | None = option(
@@ -109,8 +112,10 @@ class Pace:
 
     @cached_property
     def _registry(self) -> PaceRegistry:
-        url = parse(self.storage, "Pace(storage=...)", schemes=SCHEMES)
-        return PaceRegistry(url, patience=self.patience, clock=self.clock, pepper=self.pepper)
+        url = parse_storage(self.storage, "Pace(storage=...)", schemes=SCHEMES)
+        registry = PaceRegistry(url, patience=self.patience, clock=self.clock, pepper=self.pepper)
+        registry.probe("Pace(storage=...)")
+        return registry
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_registry"}

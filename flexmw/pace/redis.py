@@ -26,7 +26,7 @@ from flexmw.kit.clock import Clock
 from flexmw.pace.core import PaceState
 from flexmw.pace.window import POLL, WindowEstimate
 
-__all__ = ["PREFIX", "TIMEOUT", "Change", "SharedState", "dump", "load"]
+__all__ = ["NO_VALUE", "PREFIX", "SWAP", "TIMEOUT", "Change", "SharedState", "dump", "load"]
 
 ResultT = TypeVar("ResultT")
 Change = Callable[[PaceState, float], ResultT]
@@ -42,18 +42,18 @@ _CONTENTION_SECONDS: Final = 0.25
 """Seconds of lost compare-and-swaps after which the store counts as failed once."""
 
 _PAUSE: Final = 1.0
-"""Seconds without commands after two failures. Each further failure doubles them."""
+"""Seconds without commands after two failures. Not longer after further ones: a store that has failed over is to be
+used again within a second."""
 
-_MAX_PAUSE: Final = 8.0
 _MIN_TTL: Final = 600.0
 _MAX_TTL: Final = 1e9
 """Seconds. A server may report a window of any length, but a store refuses a time to live that is too long."""
 
 _MAX_PENDING: Final = 1000
-_NO_VALUE: Final = b"?"
+NO_VALUE: Final = b"?"
 """A value that is never stored: a swap that expects it only reads."""
 
-_SWAP: Final = """
+SWAP: Final = """
 -- KEYS[1] the state; ARGV: the expected value ('' for none), the new value, its time to live in milliseconds
 -- returns {1} if the new value was written, else {0, stored value, seconds, microseconds of the store's clock}
 local found = redis.call('GET', KEYS[1]) or ''
@@ -163,8 +163,7 @@ class SharedState:
         self._failures += 1
         if self._failures < 2:
             return True
-        pause = min(_MAX_PAUSE, _PAUSE * 2 ** (self._failures - 2))
-        self._paused_until = self._clock.monotonic() + pause
+        self._paused_until = self._clock.monotonic() + _PAUSE
         return False
 
     def _apply_alone(self, change: Change[ResultT], *, pending: Change[object]) -> ResultT:
@@ -182,7 +181,7 @@ class SharedState:
 
         :raises Exception: the store does not respond, or other processes were faster for too long.
         """
-        reply = self._swap(_NO_VALUE, b"", 1)
+        reply = self._swap(NO_VALUE, b"", 1)
         ends = self._clock.monotonic() + _CONTENTION_SECONDS
         while self._clock.monotonic() < ends:
             stored, now = reply[1], int(reply[2]) + int(reply[3]) / 1e6
@@ -205,5 +204,5 @@ class SharedState:
 
     def _swap(self, expected: bytes, value: bytes, ttl_ms: int) -> Any:
         if self._script is None:
-            self._script = self._client().register_script(_SWAP)
+            self._script = self._client().register_script(SWAP)
         return self._script(keys=[self._key], args=[expected, value, ttl_ms])

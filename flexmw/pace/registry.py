@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from flexmw.kit.identity import CallerHasher
 from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, schemes_of
 from flexmw.pace.core import PaceState
 from flexmw.pace.headers import read_limit
-from flexmw.pace.redis import TIMEOUT, SharedState
+from flexmw.pace.redis import NO_VALUE, PREFIX, SWAP, TIMEOUT, SharedState
 from flexmw.pace.window import RateReading
 
 __all__ = ["SCHEMES", "KnownClass", "KnownRoot", "PaceRegistry", "caller_of", "state_key"]
@@ -39,6 +41,9 @@ _entries: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
 _classes: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
 _clients: dict[str, Any] = {}
 _lock = Lock()
+_log: Final = logging.getLogger("flexmw.pace")
+_probed: Final[set[tuple[str, int]]] = set()
+_PROBE_SECONDS: Final = 0.5
 _STEPS: Final = 4
 """Waits of one command: a new connection takes three of them."""
 
@@ -99,6 +104,26 @@ class PaceRegistry:
         self._patience, self._clock = patience, clock
         self._hasher = CallerHasher(pepper=pepper, option="Pace: ")
         self.is_shared = not url.scheme.embedded
+
+    def probe(self, option: str) -> None:
+        """Test the store, once for each process. A store that cannot be reached is a WARNING: Pace goes on without it.
+
+        :param option: the name of the option, for the message of an error.
+        :raises ConfigError: when the store refuses the credentials or a command.
+        """
+        key = self._url.url, os.getpid()
+        if not self.is_shared or key in _probed:
+            return
+        from flexmw.kit.redis_probe import probe_redis  # imports redis-py, which is an extra
+
+        def run(client: Any) -> None:
+            name = f"{PREFIX}{{probe}}"
+            script = client.register_script(SWAP)
+            script(keys=[name], args=[NO_VALUE, b"", 1])
+            client.eval("return redis.call('SET', KEYS[1], '', 'PX', 1)", 1, name)
+
+        probe_redis(self._url, option, run, required=False, log=_log, timeout=_PROBE_SECONDS)
+        _probed.add(key)
 
     def local(self, caller: str) -> tuple[PaceState, Lock]:
         """The state of a caller in this process, and the lock that guards it."""

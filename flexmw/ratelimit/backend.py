@@ -5,10 +5,12 @@ Which of the two it is, is decided once, in :func:`open_backend`.
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
+from typing import Final, Protocol
 
 from flexmw.kit.clock import Clock
-from flexmw.kit.store_url import StorageURL
+from flexmw.kit.store_log import StoreLog
+from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, probe
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.concurrency import Lease, LocalLease
 from flexmw.ratelimit.core import Check, CheckOutcome, Slot
@@ -16,7 +18,15 @@ from flexmw.ratelimit.fallback import FallbackBackend, StoreFailure
 from flexmw.ratelimit.stores import LocalStore, open_store
 from flexmw.ratelimit.stores.memory import MemoryStore
 
-__all__ = ["Backend", "LocalBackend", "open_backend"]
+__all__ = ["LOGGER", "Backend", "LocalBackend", "check_backend", "open_backend"]
+
+LOGGER: Final = "flexmw.ratelimit"
+
+_CONSEQUENCES: Final = {
+    "local": "RateLimit counts in this process alone until it responds",
+    "open": "RateLimit lets every request pass until it responds",
+    "closed": "RateLimit refuses every request with 503 until it responds",
+}
 
 
 class Backend(Protocol):
@@ -90,4 +100,30 @@ def open_backend(
     store = open_store(url, algorithm, clock)
     if isinstance(store, MemoryStore):
         return LocalBackend(store)
-    return FallbackBackend(store, algorithm, failure, timeout=timeout, clock=clock, cache_denials=cache_denials)
+    log = StoreLog(LOGGER, url.shown, _CONSEQUENCES[failure.mode], monotonic=clock.monotonic, secrets=url.secrets)
+    return FallbackBackend(
+        store, algorithm, failure, timeout=timeout, clock=clock, cache_denials=cache_denials, log=log
+    )
+
+
+def check_backend(
+    url: StorageURL, algorithm: Algorithm, option: str, *, prefix: str, slots: bool, required: bool
+) -> None:
+    """Test a store at start-up: in redis and valkey by a decision, elsewhere by a connection.
+
+    :param option: the name of the option, for the message of an error.
+    :param prefix: the beginning of the keys.
+    :param slots: whether decisions will take slots.
+    :param required: whether a store that cannot be reached now is an error.
+    :raises ConfigError: when the store refuses what the limiter needs, or is required and cannot be reached.
+    """
+    if url.scheme.family in REDIS_FAMILIES:
+        from flexmw.kit.redis_probe import probe_redis
+        from flexmw.ratelimit.stores.redis import RedisStore
+
+        store, log = RedisStore(algorithm, url), logging.getLogger(LOGGER)
+        probe_redis(
+            url, option, lambda client: store.probe(client, prefix=prefix, slots=slots), required=required, log=log
+        )
+    elif required:
+        probe(url, option)

@@ -29,9 +29,10 @@ from flexmw.kit.options import (
     whole,
 )
 from flexmw.kit.paths import request_predicate, routing_of
-from flexmw.kit.store_url import parse, probe
+from flexmw.kit.storage import RedisClient, parse_storage
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Shared, is_around, middleware, share
+from flexmw.ratelimit.backend import check_backend
 from flexmw.ratelimit.callers import caller_function
 from flexmw.ratelimit.core import REQUESTS, TOKENS
 from flexmw.ratelimit.cost import Pricing
@@ -87,9 +88,10 @@ class RateLimit:
         caller. Stores other than memory, redis and valkey need ``fixed-window``. Value: one of
         'sliding-window-counter', 'fixed-window', 'moving-window', 'gcra'. Default: ``"sliding-window-counter"``.
     :param storage: Store of the counters. ``memory://`` counts in this process alone. ``redis://``, ``rediss://``,
-        ``redis+unix://``, ``redis+cluster://`` and their ``valkey`` forms count exactly for all processes.
+        ``redis+unix://``, ``redis+cluster://``, ``redis+sentinel://`` and their TLS and ``valkey`` forms count exactly
+        for all processes, and so does a client of redis-py, whose settings are used for connections of flexmw's own.
         ``memcached://``, ``mongodb://`` and storages registered with ``limits`` count too, without ``tokens``,
-        ``concurrency`` and corrected costs. Value: a storage URL. Default: ``"memory://"``.
+        ``concurrency`` and corrected costs. Value: a storage URL, or a client of redis-py. Default: ``"memory://"``.
     :param prefix: Beginning of every name in the store. Limiters with the same prefix, strategy and rate share their
         counters; limiters with different prefixes never do. ``None`` is the service's name of ``OTEL_SERVICE_NAME``,
         and a number where two places in the source make limiters that would share counters. Services without that name
@@ -120,8 +122,9 @@ class RateLimit:
         number of seconds above 0. Default: ``0.1``.
     :param on_store_failure: What decides while the store does not respond. ``local``: this process counts alone;
         ``local/4``: it counts alone, with a quarter of each limit; ``open``: every request passes; ``closed``: every
-        request gets a 503. ``None`` is ``local``, and the store must accept connections when the app is wrapped. Value:
-        'local', 'local/<number of processes>', 'open', 'closed' or None. Default: ``None``.
+        request gets a 503. ``None`` is ``local``, and the store must work when the app is wrapped. A store that refuses
+        the credentials or a command is an error in any case. Value: 'local', 'local/<number of processes>', 'open',
+        'closed' or None. Default: ``None``.
     :param pepper: Secret key of the hash under which the store knows a caller. ``None`` takes ``FLEXMW_PEPPER`` from
         the environment, else a fixed label. Of several peppers the first one counts, and what a caller used under
         another one moves to the first. Value: a text, bytes, a list of them, or None. Default: ``None``.
@@ -171,13 +174,14 @@ class RateLimit:
         doc="Algorithm that counts the requests of a window. The algorithms differ in accuracy and in memory per "
         "caller. Stores other than memory, redis and valkey need `fixed-window`.",
     )
-    storage: str = option(
+    storage: str | RedisClient = option(
         "memory://",
-        documented("a storage URL"),
+        documented("a storage URL, or a client of redis-py"),
         doc="Store of the counters. `memory://` counts in this process alone. `redis://`, `rediss://`, "
-        "`redis+unix://`, `redis+cluster://` and their `valkey` forms count exactly for all processes. `memcached://`, "
-        "`mongodb://` and storages registered with `limits` count too, without `tokens`, `concurrency` and corrected "
-        "costs.",
+        "`redis+unix://`, `redis+cluster://`, `redis+sentinel://` and their TLS and `valkey` forms count exactly for "
+        "all processes, and so does a client of redis-py, whose settings are used for connections of flexmw's own. "
+        "`memcached://`, `mongodb://` and storages registered with `limits` count too, without `tokens`, `concurrency` "
+        "and corrected costs.",
         secret=True,
     )
     prefix: str | None = option(
@@ -247,7 +251,8 @@ class RateLimit:
         documented("'local', 'local/<number of processes>', 'open', 'closed' or None"),
         doc="What decides while the store does not respond. `local`: this process counts alone; `local/4`: it counts "
         "alone, with a quarter of each limit; `open`: every request passes; `closed`: every request gets a 503. `None` "
-        "is `local`, and the store must accept connections when the app is wrapped.",
+        "is `local`, and the store must work when the app is wrapped. A store that refuses the credentials or a "
+        "command is an error in any case.",
     )
     pepper: Pepper | tuple[Pepper | None, ...] | None = option(
         None,
@@ -290,7 +295,7 @@ class RateLimit:
             limit: Callable[..., Any] | Mapping[str, Any] | None = None,
             key: str | Callable[[Scope], Any] = "bearer",
             strategy: str = "sliding-window-counter",
-            storage: str = "memory://",
+            storage: str | RedisClient = "memory://",
             prefix: str | None = None,
             cost: _Cost = 1,
             tokens: str | Sequence[Any] | Callable[..., Any] | Mapping[str, Any] | None = None,
@@ -372,7 +377,7 @@ class RateLimit:
             failure=parse_store_failure(
                 "local" if self.on_store_failure is None else self.on_store_failure, _name("on_store_failure")
             ),
-            url=parse(self.storage, _name("storage"), schemes=schemes()),
+            url=parse_storage(self.storage, _name("storage"), schemes=schemes()),
             prefix=self._prefix,
             is_named=self.prefix is not None,
             store_timeout=self.store_timeout,
@@ -401,9 +406,11 @@ class RateLimit:
         :raises ConfigError: when the store does not accept connections and ``on_store_failure`` was not given.
         """
         plan = self._plan(app)
-        if self.on_store_failure is None:
-            probe(plan.url, _name("storage"))
         if not self._shared:
+            required, slots = self.on_store_failure is None, self.concurrency is not None
+            check_backend(
+                plan.url, plan.algorithm, _name("storage"), prefix=plan.prefix, slots=slots, required=required
+            )
             self._shared.append(share(plan))
         return plan, self._shared[0]
 

@@ -10,6 +10,8 @@ from flexmw.errors import ConfigError
 from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
 from flexmw.kit.expiring import ExpiringTable
+from flexmw.kit.redis_errors import is_refusal, is_reply
+from flexmw.kit.store_log import StoreLog
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.concurrency import Lease, RemoteLease, finish_writes, run_to_completion
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult, Rate, Slot
@@ -85,6 +87,7 @@ class FallbackBackend:
     :param timeout: seconds that a decision may wait for the store.
     :param cache_denials: answer a caller whom the store has refused from this process, until the wait is over. Safe
         only when costs are fixed: a refund by another process would make the cache wrong.
+    :param log: writes that the store is lost and back; ``None``: nobody does.
     """
 
     def __init__(
@@ -96,10 +99,12 @@ class FallbackBackend:
         timeout: float,
         clock: Clock,
         cache_denials: bool = False,
+        log: StoreLog | None = None,
     ) -> None:
         self.store = store
         self._failure = failure
         self._timeout = timeout
+        self._log = log
         self._monotonic = clock.monotonic
         self._local = MemoryStore(algorithm, clock)
         self._breaker = Breaker(clock.monotonic)
@@ -194,12 +199,19 @@ class FallbackBackend:
         except Exception as error:
             if isinstance(error, TimeoutError):
                 self._unanswered()
-            self._breaker.failed()
+            if is_reply(error) and not is_refusal(error):
+                self._breaker.replied()
+            else:
+                self._breaker.failed()
+            if self._log is not None:
+                self._log.lost(error)
             return None, error
         except BaseException:
             self._breaker.cancelled()
             raise
         self._breaker.succeeded()
+        if self._log is not None and self._log.is_lost:
+            self._log.back()
         return result, None
 
 

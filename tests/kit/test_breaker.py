@@ -21,8 +21,8 @@ def test_the_breaker_opens_after_three_failures_tries_one_and_closes_on_success(
     clock.advance(1.01)
     assert [breaker.allows() for _ in range(3)] == [True, False, False]
     breaker.failed()
-    assert breaker.retry_in == pytest.approx(2.0)
-    clock.advance(2.01)
+    assert breaker.retry_in == pytest.approx(1.0)
+    clock.advance(1.01)
     assert breaker.allows()
     breaker.cancelled()
     assert breaker.allows()

@@ -11,8 +11,9 @@ import redis
 import redis.asyncio
 
 from flexmw.errors import ConfigError
-from flexmw.kit.redis_client import Connector, is_client, url_of_client
+from flexmw.kit.redis_client import Connector, url_of_client
 from flexmw.kit.redis_nodes import AsyncNodes, BlockingNodes
+from flexmw.kit.storage import is_redis_client
 from flexmw.kit.store_url import parse
 
 
@@ -89,7 +90,7 @@ class _Provider(redis.CredentialProvider):
 def test_a_client_gives_its_settings_and_stays_unused() -> None:
     provider = _Provider()
     client = redis.asyncio.Redis(host="cache", port=6380, db=2, credential_provider=provider, ssl=True)
-    assert is_client(client)
+    assert is_redis_client(client)
     url = url_of_client(client, "storage")
     assert repr(url) == "StorageURL('<redis-py client of cache:6380>')"
     for made in (Connector(url).blocking(timeout=0.25), Connector(url).asyncio(timeout=0.25)):

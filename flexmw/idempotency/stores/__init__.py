@@ -101,6 +101,9 @@ class StoreOptions:
     :param capacity: number of keys that an in-memory store holds at most.
     :param max_bytes: bytes of entries that an in-memory store holds at most.
     :param reach: connect now, and raise ``ConfigError`` when the store cannot be reached.
+    :param probe: connect now, and raise ``ConfigError`` when the store refuses what it is asked to do. A store that
+        cannot be reached is left for later.
+    :param prefix: the beginning of all keys, for the key that is written to test the store.
     :param existing: open a store only if another process can have written it. A file is then not created, and an
         in-memory store is a ``ConfigError``.
     :param clock: the time by which an embedded store measures leases and times to live.
@@ -111,5 +114,7 @@ class StoreOptions:
     capacity: int = 10_000
     max_bytes: int = 64 * 1024 * 1024
     reach: bool = False
+    probe: bool = False
+    prefix: str = "flexmw:idempotency"
     existing: bool = False
     clock: Clock = field(default=SYSTEM, repr=False)

@@ -22,7 +22,8 @@ from flexmw.idempotency.stores import Store, StoreOptions
 from flexmw.kit import store_url
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.entry_points import Plugin, claim, declared, fault, load, load_target
-from flexmw.kit.store_url import parse, schemes_of
+from flexmw.kit.storage import RedisClient, is_redis_client, parse_storage
+from flexmw.kit.store_url import mask, schemes_of
 
 __all__ = [
     "FAMILIES",
@@ -34,6 +35,7 @@ __all__ = [
     "installed_stores",
     "load_factory",
     "open_store",
+    "shown_store",
 ]
 
 GROUP: Final = "flexmw.stores"
@@ -95,17 +97,19 @@ def check_url(url: str, option: str) -> None:
 
 
 def open_store(
-    storage: str | Store,
+    storage: str | Store | RedisClient,
     *,
     option: str = "storage",
     timeout: float = 2.0,
     capacity: int = 10_000,
     max_bytes: int = 64 * 1024 * 1024,
     reach: bool = False,
+    probe: bool = False,
+    prefix: str = "flexmw:idempotency",
     existing: bool = False,
     clock: Clock = SYSTEM,
 ) -> Store:
-    """The store that a URL names. A store object is returned as it is.
+    """The store that a URL names. A store object is returned as it is. Of a client of redis-py the settings are used.
 
     ``sqlite:///keys.db`` is a path relative to the working directory, ``sqlite:////var/keys.db`` an absolute path. The
     keyword arguments are those of :class:`StoreOptions`.
@@ -114,7 +118,7 @@ def open_store(
         ``option``.
     :raises PluginError: when a store of another distribution is broken, or two distributions declare its scheme.
     """
-    if not isinstance(storage, str):
+    if not isinstance(storage, str) and not is_redis_client(storage):
         if not isinstance(storage, Store):
             raise ConfigError(option, storage, "a storage URL such as 'sqlite:///keys.db', or a flexmw Store")
         return storage
@@ -124,19 +128,33 @@ def open_store(
         capacity=capacity,
         max_bytes=max_bytes,
         reach=reach,
+        probe=probe,
+        prefix=prefix,
         existing=existing,
         clock=clock,
     )
-    plugin = _plugin(storage)
+    plugin = _plugin(storage) if isinstance(storage, str) else None
     if plugin is not None:
-        return _from_plugin(plugin, storage, options)
+        return _from_plugin(plugin, str(storage), options)
     store: Store = load_target(_family(storage, option).factory)(storage, options)
     return store
 
 
-def _family(url: str, option: str) -> Family:
+def shown_store(storage: str | Store | RedisClient) -> tuple[str, tuple[str, ...]]:
+    """A storage as messages may show it, and the texts that they may not."""
+    if isinstance(storage, str) and (_plugin(storage) is not None or storage.startswith("sqlite:")):
+        return str(mask(storage)), ()
+    if not isinstance(storage, str) and not is_redis_client(storage):
+        return type(storage).__name__, ()
+    url = parse_storage(storage, "storage", schemes=SCHEMES)
+    return url.shown, url.secrets
+
+
+def _family(url: Any, option: str) -> Family:
+    if not isinstance(url, str):
+        return FAMILIES[parse_storage(url, option, schemes=SCHEMES).scheme.family]
     schemes = SCHEMES if _scheme(url) in SCHEMES else (*SCHEMES, *(plugin.name for plugin in installed_stores()))
-    return FAMILIES[parse(url, option, schemes=schemes).scheme.family]
+    return FAMILIES[parse_storage(url, option, schemes=schemes).scheme.family]
 
 
 def _plugin(url: str) -> Plugin | None:

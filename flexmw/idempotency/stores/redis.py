@@ -9,16 +9,22 @@ so the clocks of the machines do not matter. A server that loses writes also los
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha1
+from secrets import token_hex
 from typing import Any, Final, cast
 
 from redis.exceptions import NoScriptError
 
 from flexmw.idempotency.stores import Held, Store, StoreOptions
 from flexmw.idempotency.stores.threads import Threaded
+from flexmw.kit import time_limit
 from flexmw.kit.redis_nodes import BlockingNodes
-from flexmw.kit.store_url import REDIS_FAMILIES, parse, probe, schemes_of
+from flexmw.kit.redis_probe import probe_redis
+from flexmw.kit.storage import parse_storage
+from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, schemes_of
 
 __all__ = ["RedisStore", "from_url"]
 
@@ -26,17 +32,23 @@ _SCRIPT: Final = """
 local key, op, token = KEYS[1], ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local clock = string.format('%.0f', now)
 local held = redis.call('HMGET', key, 'token', 'until', 'lease', 'entry')
 local found = held[1] or ''
 local function write(entry, lease, ttl)
+  -- A full server refuses the first write that needs room, and no later one of the script: whoever holds the key
+  -- already renews its lease and stores its response, and a new key is refused.
+  if found ~= '' then redis.call('PEXPIRE', key, math.max(ttl, lease, 1)) end
   if entry then redis.call('HSET', key, 'token', token, 'entry', entry) end
   redis.call('HSET', key, 'until', string.format('%.0f', now + lease), 'lease', lease)
   redis.call('PEXPIRE', key, math.max(ttl, lease, 1))
 end
 if op == 'swap' then
   if found == ARGV[3] and found ~= token then
+    -- A server that was frozen carries out what lies in its buffers, long after the client was told that nothing ran.
+    if now > tonumber(ARGV[7]) then return {2, clock} end
     write(ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]))
-    return {1}
+    return {1, clock}
   end
 elseif op == 'extend' then
   if found ~= token then return {0} end
@@ -47,39 +59,66 @@ elseif op == 'drop' then
   redis.call('DEL', key)
   return {1}
 end
-if found == '' then return {0} end
+if found == '' then return {0, clock} end
 local left = tonumber(held[2]) - now
 if left > tonumber(held[3]) then left = 0 end
-return {0, found, held[4], string.format('%.0f', left)}
+return {0, found, held[4], string.format('%.0f', left), clock}
 """
 _SCHEMES: Final = schemes_of(*REDIS_FAMILIES)
+_LATE: Final = 2
+"""The reply to a write whose deadline is over."""
+
+_ASKED: Final = 3
+"""How often a write is sent: once to learn the server's time, once more where its clock was set back."""
+
 _SHA: Final = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
 def from_url(url: str, options: StoreOptions) -> Store:
-    """The store of a redis or valkey URL. Connects with the first operation, or now if ``options.reach`` says so."""
-    if options.reach:
-        probe(parse(url, options.option), options.option)
-    return Threaded(RedisStore(url, timeout=options.timeout))
+    """The store of a redis or valkey URL, or of a client of redis-py. Connects with the first operation, or now if
+    ``options.reach`` or ``options.probe`` says so."""
+    checked = parse_storage(url, options.option, schemes=_SCHEMES)
+    if options.reach or options.probe:
+        log = logging.getLogger("flexmw.idempotency")
+        key = f"{options.prefix}:{{probe{token_hex(8)}}}"
+        probe_redis(checked, options.option, lambda client: _probe(client, key), required=options.reach, log=log)
+    return Threaded(RedisStore(checked, timeout=options.timeout))
+
+
+def _probe(client: BlockingNodes, key: str) -> None:
+    """Write a key and delete it."""
+    run = client.register_script(_SCRIPT)
+    run(keys=[key], args=["swap", "probe", "", b"", 0, 1000, 2**52])
+    run(keys=[key], args=["extend", "probe", 0, 1000])
+    run(keys=[key], args=["drop", "probe"])
 
 
 class RedisStore:
     """A :class:`~flexmw.idempotency.stores.BlockingStore` over redis-py.
 
     :param url: a redis or valkey URL, also of a cluster or a unix socket.
-    :param timeout: seconds that one operation may take on the wire.
+    :param timeout: seconds that one operation may take in all.
     :raises ConfigError: for a URL that cannot work.
     """
 
-    def __init__(self, url: str, *, timeout: float = 2.0) -> None:
-        self._client = BlockingNodes(parse(url, "storage", schemes=_SCHEMES), timeout=timeout)
+    def __init__(self, url: str | StorageURL, *, timeout: float = 2.0) -> None:
+        checked = url if isinstance(url, StorageURL) else parse_storage(url, "storage", schemes=_SCHEMES)
+        self._client = BlockingNodes(checked, timeout=timeout)
+        self._timeout = timeout
+        self._offset_ms: float | None = None
+        """The server's clock minus this process's monotonic clock, not more than the true difference."""
 
     def load(self, key: str) -> Held | None:
-        return _held(self._run(key, "load", ""))
+        return _held(self._timed(key, "load", ""))
 
     def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
-        reply = self._run(key, "swap", token, expected, entry, _milliseconds(lease), _milliseconds(ttl))
-        return Held(token, entry, lease) if reply[0] == 1 else _held(reply)
+        with time_limit.within(self._timeout):
+            for _ in range(_ASKED):
+                times = _milliseconds(lease), _milliseconds(ttl), self._deadline_ms()
+                reply = self._timed(key, "swap", token, expected, entry, *times)
+                if reply[0] != _LATE:
+                    return Held(token, entry, lease) if reply[0] == 1 else _held(reply)
+        raise TimeoutError("the write has arrived too late at the store, which has not carried it out")
 
     def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         return bool(self._run(key, "extend", token, _milliseconds(lease), _milliseconds(ttl))[0])
@@ -98,6 +137,19 @@ class RedisStore:
 
     def close(self) -> None:
         self._client.close()
+
+    def _deadline_ms(self) -> int:
+        """When a write that is sent now must have been carried out, by the server's clock in milliseconds. Without an
+        earlier reply nobody knows: the server then refuses the write, and tells the time."""
+        return 0 if self._offset_ms is None else int(time.monotonic() * 1e3 + self._offset_ms + self._left() * 1e3)
+
+    def _left(self) -> float:
+        return max(0.0, min(time_limit.remaining(), self._timeout))
+
+    def _timed(self, key: str, *arguments: str | bytes | int) -> list[Any]:
+        reply = self._run(key, *arguments)
+        self._offset_ms = int(reply[-1]) - time.monotonic() * 1e3
+        return reply
 
     def _run(self, key: str, *arguments: str | bytes | int) -> list[Any]:
         return cast("list[Any]", self._script(key, arguments))

@@ -30,6 +30,7 @@ from typing import Any, Final
 from flexmw.errors import ConfigError
 from flexmw.idempotency.stores import Held, Store, StoreOptions
 from flexmw.idempotency.stores.threads import Threaded
+from flexmw.kit import time_limit
 from flexmw.kit.clock import SYSTEM, Clock
 
 __all__ = ["SQLiteStore", "from_url", "path_of"]
@@ -181,10 +182,14 @@ class SQLiteStore:
 
     @contextmanager
     def _transaction(self, kind: str) -> Generator[sqlite3.Connection]:
-        with self._lock:
+        if not self._lock.acquire(timeout=max(0.0, min(self._timeout, time_limit.remaining()))):
+            raise TimeoutError("other operations of this process hold the file for too long")
+        try:
             connection = self._open()
             connection.execute(f"begin {kind}")
             try:
+                if time_limit.remaining() <= 0.0:  # nobody waits for it: the request was told that it was not run
+                    raise TimeoutError("the file was locked for too long")
                 yield connection
                 connection.commit()
             except BaseException:
@@ -194,6 +199,8 @@ class SQLiteStore:
                     self._connection = None
                     connection.close()
                 raise
+        finally:
+            self._lock.release()
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None and self._process == os.getpid():

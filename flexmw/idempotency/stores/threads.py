@@ -64,4 +64,5 @@ class Threaded:
         limiter = limiters.get(id(self))
         if limiter is None:
             limiter = limiters[id(self)] = CapacityLimiter(self._threads)
-        return await anyio.to_thread.run_sync(call, limiter=limiter)
+        # An operation whose time is over is left to its thread, which ends with the same time limit.
+        return await anyio.to_thread.run_sync(call, limiter=limiter, abandon_on_cancel=True)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
+from secrets import token_hex
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from redis.exceptions import NoScriptError
 
-from flexmw.kit.redis_nodes import AsyncNodes
+from flexmw.kit.redis_nodes import AsyncNodes, BlockingNodes
 from flexmw.kit.store_url import StorageURL
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.algorithms.windows import result_of
-from flexmw.ratelimit.core import MILLISECOND, Check, LimitResult, Rate, Slot, with_slot
+from flexmw.ratelimit.core import MILLISECOND, SECOND, Check, LimitResult, Rate, Slot, with_slot
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.batching import Batcher
 from flexmw.ratelimit.stores.redis_script import RENEW, Script, decision_script
 
@@ -77,6 +80,29 @@ class RedisStore:
     async def release(self, digest: str, slot: Slot) -> None:
         """Give a slot back. Nothing happens if it is not taken."""
         await self._client().zrem(self._slot_key(digest, slot), slot.holder)
+
+    def probe(self, client: BlockingNodes, *, prefix: str, slots: bool) -> None:
+        """Take one request of a caller who does not exist, and delete what that has left. Blocks.
+
+        :param client: where to send the commands.
+        :param prefix: the beginning of the keys.
+        :param slots: whether to take, renew and give back a slot too.
+        """
+        digest = f"probe{token_hex(8)}"
+        slot = Slot("probe", 1, SECOND, prefix) if slots else None
+        rates = parse_rates("1/second", prefix=prefix)
+        keys = self._keys(digest, rates, slot)
+        values: list[int | str | bytes] = [1, *_arguments(rates, (1,))]
+        scripts = [(self._scripts[slots, False], keys, values)]
+        if slot is not None:
+            values += slot.limit, slot.lease_us // MILLISECOND, slot.holder
+            scripts.append((RENEW, keys[-1:], [slot.lease_us // MILLISECOND, slot.holder]))
+        for script, script_keys, script_values in scripts:
+            client.register_script(script.text)(keys=script_keys, args=script_values)
+        if slot is not None:
+            client.zrem(keys[-1], slot.holder)
+        with suppress(Exception):  # the keys expire in a second anyway
+            client.eval("return redis.call('DEL', unpack(KEYS))", len(keys), *keys)
 
     def unanswered(self) -> None:
         """An operation has taken too long."""

@@ -1,0 +1,197 @@
+"""A time budget and a circuit breaker around a store that may fail: the ladder of a request that needs the store.
+
+1. All operations of one request share the time of ``store_timeout`` (:meth:`GuardedStore.budget`), waiting for a thread
+   included.
+2. After three operations without any reply the breaker opens for the process. While it is open, a request is told at
+   once; once a second one operation asks the store. A server that replies with an error is alive, so an error that it
+   sends opens nothing: a full server still renews the leases of what runs.
+3. A claim whose outcome is unknown is undone (:meth:`GuardedStore.give_back`), because its request was told that it was
+   not run. Nothing is queued for that: a claim that arrives late is refused by its own deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+
+import anyio
+
+from flexmw.idempotency.stores import Held, Store
+from flexmw.kit import time_limit
+from flexmw.kit.breaker import Breaker
+from flexmw.kit.clock import Clock
+from flexmw.kit.redis_errors import is_refusal, is_reply
+from flexmw.kit.store_log import StoreLog
+
+__all__ = ["GuardedStore", "Unavailable", "guarded"]
+
+T = TypeVar("T")
+
+_budget: Final[ContextVar[float | None]] = ContextVar("flexmw.idempotency.budget", default=None)
+"""When the budget of this request ends, by the event loop's clock."""
+
+_FIRST_PAUSE: Final = 0.25
+_LONGEST_PAUSE: Final = 1.0
+"""Seconds between two attempts to undo a claim."""
+
+_GIVE_BACK_SECONDS: Final = 60.0
+_MAX_GIVEN_BACK: Final = 10_000
+"""Claims to undo that are remembered. Above it, the oldest is left to its deadline."""
+
+_tasks: Final[set[asyncio.Task[None]]] = set()
+
+
+class Unavailable(Exception):
+    """The store has not responded to the last operations, so it was not asked."""
+
+
+@contextmanager
+def guarded(store: Store) -> Iterator[None]:
+    """One budget for all operations inside; for a store without a guard nothing changes."""
+    if isinstance(store, GuardedStore):
+        with store.budget():
+            yield
+    else:
+        yield
+
+
+class GuardedStore:
+    """A :class:`~flexmw.idempotency.stores.Store` whose operations end in time.
+
+    :param store: the store.
+    :param timeout: seconds that the operations of one budget may take together.
+    :param clock: the clock of the breaker.
+    :param log: writes that the store is lost and back.
+    """
+
+    def __init__(self, store: Store, *, timeout: float, clock: Clock, log: StoreLog) -> None:
+        self.store = store
+        self._timeout, self._log = timeout, log
+        self._breaker = Breaker(clock.monotonic)
+        self._given_back: dict[str, str] = {}
+        """The tokens of claims that are to be undone, by key."""
+
+    @contextmanager
+    def budget(self) -> Iterator[None]:
+        """Let all operations inside take ``timeout`` seconds together."""
+        token = _budget.set(anyio.current_time() + self._timeout)
+        try:
+            yield
+        finally:
+            _budget.reset(token)
+
+    async def load(self, key: str) -> Held | None:
+        await self._undo_first(key)
+        return await self._run(lambda: self.store.load(key))
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
+        await self._undo_first(key)
+        return await self._run(lambda: self.store.swap(key, expected, token, entry, lease=lease, ttl=ttl))
+
+    async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
+        return await self._run(lambda: self.store.extend(key, token, lease=lease, ttl=ttl))
+
+    async def drop(self, key: str, token: str) -> bool:
+        return await self._run(lambda: self.store.drop(key, token))
+
+    def scan(self, prefix: str = "") -> AsyncIterator[tuple[str, Held]]:
+        return self.store.scan(prefix)
+
+    async def aclose(self) -> None:
+        await self.store.aclose()
+
+    def give_back(self, key: str, token: str) -> None:
+        """Undo a claim whose outcome is unknown, as soon as the store replies. Does not wait for it.
+
+        The same key is not looked at before: see :meth:`swap`.
+        """
+        while len(self._given_back) >= _MAX_GIVEN_BACK:
+            del self._given_back[next(iter(self._given_back))]
+        self._given_back[key] = token
+        _in_background(lambda: self._give_back(key, token))
+
+    async def _undo_first(self, key: str) -> None:
+        token = self._given_back.get(key)
+        if token is not None:
+            await self._run(lambda: self.store.drop(key, token))
+            self._given_back.pop(key, None)
+
+    async def _give_back(self, key: str, token: str) -> None:
+        late_at = anyio.current_time() + self._timeout
+        ends, pause = late_at + _GIVE_BACK_SECONDS, _FIRST_PAUSE
+        while self._given_back.get(key) == token and anyio.current_time() < ends:
+            with suppress(Exception):
+                async with _time_limit(self._timeout):
+                    await self.store.drop(key, token)
+                if anyio.current_time() > late_at:  # until then the claim may still arrive
+                    self._given_back.pop(key, None)
+                    return
+            await anyio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _run(self, operation: Callable[[], Awaitable[T]]) -> T:
+        ends = _budget.get()
+        seconds = self._timeout if ends is None else min(self._timeout, ends - anyio.current_time())
+        if not self._breaker.allows():
+            raise Unavailable("the store has not responded to the last requests")
+        if seconds <= 0.0:
+            self._breaker.cancelled()
+            raise TimeoutError("the time for the store is over")
+        try:
+            async with _time_limit(seconds):
+                result = await operation()
+        except Exception as error:
+            if is_reply(error) and not is_refusal(error):
+                self._breaker.replied()
+            else:
+                self._breaker.failed()
+            self._log.lost(error)
+            raise
+        except BaseException:
+            self._breaker.cancelled()
+            raise
+        self._breaker.succeeded()
+        if self._log.is_lost:
+            self._log.back()
+        return result
+
+
+class _time_limit:  # noqa: N801 - used as a function
+    """End the block after so many seconds with ``TimeoutError``, for tasks and for the thread that a task waits for."""
+
+    __slots__ = ("_scope", "_within")
+
+    def __init__(self, seconds: float) -> None:
+        self._scope = anyio.fail_after(seconds)
+        self._within = time_limit.within(seconds)
+
+    async def __aenter__(self) -> None:
+        self._within.__enter__()
+        self._scope.__enter__()
+
+    async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        try:
+            self._scope.__exit__(kind, error, traceback)
+        finally:
+            self._within.__exit__(None, None, None)
+
+
+def _in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start work that no request waits for."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio
+
+        async def quietly() -> None:
+            with suppress(Exception):
+                await work()
+
+        trio.lowlevel.spawn_system_task(quietly)
+        return
+    task = loop.create_task(work())
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)

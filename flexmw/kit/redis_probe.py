@@ -1,0 +1,138 @@
+"""The test of a redis or valkey store at start-up: connect, authenticate, and run what the component will run.
+
+A wrong password, a command that the user may not run, TLS on one side only, an unknown certificate authority and a
+server that is no redis do not heal by waiting, so each is a ``ConfigError``. A store that is merely away is an error
+only where the application has not said what happens without it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from flexmw.errors import ConfigError
+from flexmw.kit.redis_errors import advice_of, clean, is_refusal
+from flexmw.kit.redis_nodes import BlockingNodes
+from flexmw.kit.store_url import StorageURL
+
+__all__ = ["explain", "probe_redis"]
+
+PROBE_SECONDS: Final = 1.0
+_TLS_SECONDS: Final = 0.5
+_STEP: Final = "Start it, correct the URL, or name on_store_failure to start without it"
+
+
+def probe_redis(
+    url: StorageURL,
+    option: str,
+    run: Callable[[BlockingNodes], object],
+    *,
+    required: bool,
+    log: logging.Logger,
+    timeout: float = PROBE_SECONDS,
+) -> None:
+    """Run the commands of a component once. Blocks for about ``timeout`` seconds at most: it belongs to start-up code.
+
+    :param option: the name of the option, for the message of an error.
+    :param run: the commands.
+    :param required: whether a store that cannot be reached now is an error; otherwise it is a WARNING.
+    :param timeout: seconds for one command.
+    :raises ConfigError: with ``option``, the masked URL, what the server said and what to do.
+    """
+    client = BlockingNodes(url, timeout=timeout, step=timeout)
+    try:
+        run(client)
+    except Exception as error:
+        problem, is_permanent = explain(error, url)
+        if is_permanent:
+            raise ConfigError(option, url.shown, f"a store that works: {problem}") from None
+        if required:
+            raise ConfigError(option, url.shown, f"a store that accepts connections ({problem}). {_STEP}") from None
+        log.warning("%s = %s: the store cannot be used at start: %s", option, url.shown, problem)
+    finally:
+        with suppress(Exception):
+            client.close()
+
+
+def explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
+    """What an error of the first commands means, without any piece of a secret, and whether waiting cannot help."""
+    problem, is_permanent = _explain(error, url)
+    return clean(problem, url.secrets), is_permanent
+
+
+def _explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
+    chain = list(_chain(error))
+    text = " ".join(str(cause) for cause in chain)
+    if is_refusal(error):
+        return advice_of(error), True
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain) or "CERTIFICATE_VERIFY_FAILED" in text:
+        reason = next((cause.verify_message for cause in chain if isinstance(cause, ssl.SSLCertVerificationError)), "")
+        shown = f" ({reason})" if reason else ""
+        step = "name the certificates of its authority in ssl_ca_certs, and the host by a name that the certificate has"
+        return f"the certificate of the server is not trusted{shown}: {step}", True
+    missing = next((cause for cause in chain if isinstance(cause, (FileNotFoundError, PermissionError))), None)
+    if missing is not None and not url.scheme.unix:
+        return f"a file of the TLS options cannot be read: {missing.strerror}: {missing.filename}", True
+    if not url.scheme.unix and not _is_away(chain):
+        if not url.scheme.tls and _speaks_tls(url):
+            return "the server speaks TLS: use a scheme with TLS, such as rediss://", True
+        if url.scheme.tls and _speaks_plainly(url):
+            return "the server speaks without TLS: use a scheme without TLS, such as redis://", True
+    if "Protocol Error" in text or type(error).__name__ == "InvalidResponse":
+        return "the server is no redis or valkey server", True
+    if not isinstance(error, (OSError, TimeoutError)) and type(error).__module__.partition(".")[0] != "redis":
+        return f"{type(error).__name__}: {error}", True
+    return f"{_addresses(url)}: {_reason(chain, error)}", False
+
+
+def _reason(chain: list[BaseException], error: Exception) -> str:
+    """The operating system's words where it has some, else those of the driver."""
+    system = next((cause for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
+    return str(system.strerror) if isinstance(system, OSError) else advice_of(error)
+
+
+def _addresses(url: StorageURL) -> str:
+    return url.path if url.scheme.unix else ", ".join(f"{host}:{port}" for host, port in url.nodes)
+
+
+def _is_away(chain: list[BaseException]) -> bool:
+    """Whether nobody listens at the address."""
+    return any(isinstance(cause, (ConnectionRefusedError, socket.gaierror)) for cause in chain)
+
+
+def _speaks_tls(url: StorageURL) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for address in url.nodes[:1]:
+        try:
+            with socket.create_connection(address, _TLS_SECONDS) as plain, context.wrap_socket(plain):
+                return True
+        except ssl.SSLError as error:
+            return "CERTIFICATE_REQUIRED" in str(error)
+        except OSError:
+            return False
+    return False
+
+
+def _speaks_plainly(url: StorageURL) -> bool:
+    for address in url.nodes[:1]:
+        try:
+            with socket.create_connection(address, _TLS_SECONDS) as plain:
+                plain.sendall(b"PING\r\n")
+                return plain.recv(1) in (b"+", b"-")
+        except OSError:
+            return False
+    return False
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: Any = error
+    for _ in range(10):
+        if seen is None:
+            return
+        yield seen
+        seen = seen.__cause__ or seen.__context__
