@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Any, Final, Literal, TypeAlias
 
@@ -119,7 +119,7 @@ async def resolve(
         :class:`Given` becomes the response of the key.
     :param keep: seconds that the key is held from now on.
     :param force: also resolve a key that is running or has a response.
-    :returns: the key as it is now; ``None`` when it was deleted.
+    :returns: the key as it is now; ``None`` when it was deleted. A key that was running is kept as ``open``.
     :raises ConfigError: when the store has no such key, when the key has changed meanwhile, or when it needs ``force``.
     """
     async with _opened(storage) as store:
@@ -134,6 +134,9 @@ async def resolve(
                 "id", id, f"a key whose outcome is unknown; this one is {record.phase} (force settles it)"
             )
         resolved = complete(record, _response(outcome)) if isinstance(outcome, Given) else release(record)
+        if resolved is None and record.phase == "running":
+            # A key that is gone is claimed anew by its living holder, as after a failover. A key that is open is not.
+            resolved = replace(record, phase="open")
         if resolved is None:
             changed = await store.drop(id, held.token)
         else:

@@ -8,9 +8,9 @@ from typing import Final
 __all__ = ["Breaker"]
 
 _THRESHOLD: Final = 3
-_OPEN_SECONDS: Final = 1.0
-"""Not longer after further failures: a store that has failed over is to be used again within a second, and one slow
-request in a second is a small price."""
+_OPEN_SECONDS: Final = 0.5
+"""Not longer after further failures: a store that has failed over is to be used again within a second, also when one
+attempt still meets the old server. One slow request in this time is a small price."""
 
 
 class Breaker:
@@ -20,7 +20,7 @@ class Breaker:
     State     Requests                                             Next state
     ========= ==================================================== ====================================================
     closed    ask the store                                        open after three failures in a row
-    open      do not ask the store                                 half-open after 1 s
+    open      do not ask the store                                 half-open after 0.5 s
     half-open one asks the store, the others do not                closed when it succeeds, open when it fails
     ========= ==================================================== ====================================================
 

@@ -212,16 +212,17 @@ def url_of_client(client: Any, option: str) -> StorageURL:
     :param option: the name of the option, for the message of an error.
     :raises ConfigError: for a client whose connections are of a class that is not redis-py's own.
     """
+    pool: Any = getattr(client, "connection_pool", None)
     if isinstance(client, (redis.RedisCluster, redis.asyncio.RedisCluster)):
         return _cluster_url(client)
-    pool: Any = client.connection_pool
     options: dict[str, Any] = dict(pool.connection_kwargs)
     connection: Any = pool.connection_class
     is_tls = issubclass(connection, (redis.SSLConnection, redis.asyncio.SSLConnection))
     bounded = (redis.BlockingConnectionPool, redis.asyncio.BlockingConnectionPool)
-    options = _taken(options, pool.max_connections if isinstance(pool, bounded) else None)
-    if isinstance(pool, (redis.sentinel.SentinelConnectionPool, redis.asyncio.sentinel.SentinelConnectionPool)):
-        manager: Any = pool.sentinel_manager
+    bound: int | None = pool.max_connections if issubclass(type(pool), bounded) else None
+    options = _taken(options, bound)
+    manager: Any = getattr(pool, "sentinel_manager", None)
+    if manager is not None:
         for name in ("username", "password"):
             if manager.sentinel_kwargs.get(name):
                 options[f"sentinel_{name}"] = manager.sentinel_kwargs[name]

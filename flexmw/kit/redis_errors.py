@@ -85,6 +85,7 @@ _TEXTS: Final = (
     ("invalid username-password pair", "WRONGPASS"),
     ("without any password configured", "WRONGPASS"),
     ("Authentication required", "NOAUTH"),
+    ("HELLO must be called with the client already authenticated", "NOAUTH"),
     ("no permissions to", "NOPERM"),
     ("No permissions to", "NOPERM"),
     ("unknown command", "UNKNOWN"),
@@ -123,7 +124,7 @@ def advice_of(error: BaseException) -> str:
     if any(cls.__name__ == "TimeoutError" for cls in type(error).__mro__):
         return "no response in time"
     if not code:
-        text = " ".join(str(error).split())[:200]
+        text = " ".join(str(error).split())[:200].rstrip(".")
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
     meaning, separator, step = CODES[code].meaning.partition(":")
     return f"{meaning}{'' if code in _OWN else f' ({code})'}{separator}{step}"

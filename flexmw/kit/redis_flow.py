@@ -9,7 +9,7 @@ Reply                                What follows
 ===================================  ====================================================================
 ``MOVED``                            the command goes to the node that the reply names
 ``ASK``                              ``ASKING`` and the command go to that node in one write
-``TRYAGAIN``                         a pause of 5 to 50 ms, then the same node again
+``TRYAGAIN``                         a pause of 5 to 50 ms, then from the beginning
 ``CLUSTERDOWN``                      the nodes are asked for the slots; a pause, then again
 ``READONLY``, ``MASTERDOWN``,        all connections are closed, those in use too, and the command is sent
 ``NOREPLICAS``                       once more: the address may lead to another server by now
@@ -216,7 +216,7 @@ def execution(
             pause = min(pause * 2, _LONGEST_PAUSE)
             if code == "CLUSTERDOWN":
                 yield Learn()
-                address = nodes.address(slot)
+            address, redirections = None, 0
         elif code and CODES[code].drops:
             yield Drop(address, in_use=True)
             if has_dropped:

@@ -30,9 +30,9 @@ __all__ = ["AsyncNodes", "BlockingNodes"]
 _STEPS: Final = 4
 """Waits of one operation: connect, authenticate, send, ask for other servers. Each may take its part of the time."""
 
-_DROP_SECONDS: Final = 1.0
-_LONGEST: Final = 3600.0
-"""Seconds of patience with a slot that moves where nothing else limits an operation."""
+_MOVING_SECONDS: Final = 0.03
+"""Seconds for which an asyncio command waits for a slot that moves. Its caller may know a better way; its time is
+limited from outside."""
 
 
 def _slot(nodes: Nodes, key: str | bytes) -> int:
@@ -185,7 +185,8 @@ class BlockingNodes:
             address = pool.sentinel_manager.discover_master(pool.service_name)
             if self._nodes.primary not in (None, address):
                 pool.proxy.master_address = address
-                pool.disconnect(inuse_connections=True)
+                for connection in _elsewhere(pool, address):
+                    connection.disconnect()
             self._nodes.primary = address
 
     def _ask_cluster(self) -> None:
@@ -253,7 +254,7 @@ class AsyncNodes:
                 await sentinel.aclose()
 
     async def _run(self, command: tuple[Any, ...], *, key: str | bytes, error: Exception | None = None) -> Any:
-        steps = execution(self._nodes, _slot(self._nodes, key), get_running_loop().time, _LONGEST, error=error)
+        steps = execution(self._nodes, _slot(self._nodes, key), get_running_loop().time, _MOVING_SECONDS, error=error)
         value: Any = None
         error = None
         while True:
@@ -314,7 +315,8 @@ class AsyncNodes:
             address = await pool.sentinel_manager.discover_master(pool.service_name)
             if self._nodes.primary not in (None, address):
                 pool.master_address = address
-                await pool.disconnect(inuse_connections=True)
+                for connection in _elsewhere(pool, address):
+                    await connection.disconnect(nowait=True)
             self._nodes.primary = address
 
     async def _ask_cluster(self) -> None:
@@ -328,6 +330,12 @@ class AsyncNodes:
                 if reply:
                     self._nodes.learn(reply, address, now=get_running_loop().time())
                     return
+
+
+def _elsewhere(pool: Any, address: Address) -> list[Any]:
+    """The connections of a pool to other servers, those in use too."""
+    connections = [*pool._available_connections, *pool._in_use_connections]
+    return [connection for connection in connections if (connection.host, connection.port) != address]
 
 
 def _rotated(nodes: Nodes) -> list[Address]:

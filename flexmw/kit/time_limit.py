@@ -13,7 +13,7 @@ inf
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -35,7 +35,7 @@ def remaining() -> float:
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
+def within(seconds: float) -> Generator[None]:
     """End everything inside after so many seconds, or earlier where an outer limit ends earlier."""
     token = _end.set(min(_end.get(), time.monotonic() + seconds))
     try:

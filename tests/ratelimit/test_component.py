@@ -69,10 +69,10 @@ def test_options_are_values() -> None:
         RateLimit("1/minute").shadow = True  # type: ignore[misc]
 
 
-def test_a_store_that_is_not_there_is_found_at_start_unless_its_failure_was_provided_for() -> None:
+def test_a_store_that_is_not_there_is_found_at_start_unless_its_failure_was_provided_for(redis_url: str) -> None:
+    RateLimit("1/minute", storage=redis_url).asgi(answering())
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"redis://127.0.0.1:{server.getsockname()[1]}"
-        RateLimit("1/minute", storage=url).asgi(answering())
     with pytest.raises(ConfigError, match="a store that accepts connections"):
         RateLimit("1/minute", storage=url).asgi(answering())
     for mode in ("local", "local/4", "open", "closed"):

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
@@ -49,7 +49,7 @@ class Unavailable(Exception):
 
 
 @contextmanager
-def guarded(store: Store) -> Iterator[None]:
+def guarded(store: Store) -> Generator[None]:
     """One budget for all operations inside; for a store without a guard nothing changes."""
     if isinstance(store, GuardedStore):
         with store.budget():
@@ -75,7 +75,7 @@ class GuardedStore:
         """The tokens of claims that are to be undone, by key."""
 
     @contextmanager
-    def budget(self) -> Iterator[None]:
+    def budget(self) -> Generator[None]:
         """Let all operations inside take ``timeout`` seconds together."""
         token = _budget.set(anyio.current_time() + self._timeout)
         try:

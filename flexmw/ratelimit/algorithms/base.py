@@ -48,12 +48,15 @@ class RedisScript(NamedTuple):
         may share a server, so the key contains the strategy's name.
     :param states: the states, at moment 0, from the items of ``reply`` after the first. The last argument is the cost
         that the same command took for later requests of the batch; it is subtracted.
+    :param empty: Lua that makes the key ``KEYS[1]`` with a state without requests, for ``ARGV[1]`` milliseconds, where
+        there is no key. Only a cluster that moves the key's slot needs it; see ``stores/redis.py``.
     """
 
     read: str
     take: str
     keys: Callable[[str], tuple[str, ...]]
     states: Callable[[Sequence[Any], Sequence[Rate], int], list[State]]
+    empty: str = "redis.call('SET', KEYS[1], 0, 'PX', ARGV[1], 'NX')"
 
 
 class Algorithm(NamedTuple):

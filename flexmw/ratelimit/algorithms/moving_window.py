@@ -135,6 +135,13 @@ end
 
 # LPUSH takes 4000 entries at a time because `unpack` is limited by Lua's stack. A refund of older entries marks them
 # with an empty text and removes the marked ones, because a Redis list has no removal by index.
+_EMPTY: Final = """
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('LPUSH', KEYS[1], 0)
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
+"""
+
 _TAKE: Final = """
 if admitted > 0 and taking then
   for i = 1, rates do
@@ -186,5 +193,5 @@ MOVING_WINDOW: Final = Algorithm(
     reset=_reset,
     hit=_hit,
     lifetime_windows=1,
-    redis=RedisScript(_READ, _TAKE, one_key, _states),
+    redis=RedisScript(_READ, _TAKE, one_key, _states, _EMPTY),
 )

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from redis.exceptions import NoScriptError
 
+from flexmw.kit.redis_errors import code_of
 from flexmw.kit.redis_nodes import AsyncNodes, BlockingNodes
 from flexmw.kit.store_url import StorageURL
 from flexmw.ratelimit.algorithms import Algorithm
@@ -26,6 +27,9 @@ from flexmw.ratelimit.stores.batching import Batcher
 from flexmw.ratelimit.stores.redis_script import RENEW, Script, decision_script
 
 __all__ = ["RedisStore"]
+
+_NO_SLOTS: Final = "redis.call('ZADD', KEYS[1], 0, '') redis.call('PEXPIRE', KEYS[1], ARGV[1])"
+"""Lua that makes a set of slots none of which is taken: the lease of the only one has ended."""
 
 _CONNECT_SECONDS: Final = 5.0
 """Seconds until a connection attempt fails. A decision waits for ``store_timeout`` at most."""
@@ -124,7 +128,27 @@ class RedisStore:
         if slot is not None:
             values += slot.limit, slot.lease_us // MILLISECOND, slot.holder
         script = self._scripts[slot is not None, bool(earlier)]
+        try:
+            return await self._evaluate(script, keys, values)  # type: ignore[no-any-return]
+        except Exception as error:
+            if code_of(error) != "TRYAGAIN":
+                raise
+        await self._make_keys(keys, rates, slot)
         return await self._evaluate(script, keys, values)  # type: ignore[no-any-return]
+
+    async def _make_keys(self, keys: Sequence[str], rates: tuple[Rate, ...], slot: Slot | None) -> None:
+        """Make the keys of a caller that are missing, each without requests.
+
+        While a cluster moves a slot, no node carries out a script one of whose keys does not exist, however long the
+        move takes. A script with a single key is carried out, by the node that has or would have the key.
+        """
+        client, width = self._client(), len(self._algorithm.redis.keys(""))
+        for place, key in enumerate(keys):
+            rate = place // width
+            is_slots = slot is not None and rate >= len(rates)
+            text = _NO_SLOTS if is_slots else self._algorithm.redis.empty
+            window_us = slot.lease_us if is_slots and slot is not None else rates[rate % len(rates)].window_us
+            await client.eval(text, 1, key, self._algorithm.lifetime_windows * window_us // MILLISECOND)
 
     def _keys(self, digest: str, rates: tuple[Rate, ...], slot: Slot | None) -> list[str]:
         keys = [f"{start}{digest}{end}" for start, end in _key_parts(self._algorithm, rates)]

@@ -1,0 +1,178 @@
+"""What tests of stores need: requests over a redis, a proxy whose target moves, a TLS front, and a Sentinel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+import flexmw
+from flexmw.testing.hostile.ports import HOST, Port
+from tests.servers import Child
+
+__all__ = ["COMPONENTS", "Moving", "client_of", "counting_app", "eventually", "front", "sentinel_of", "wrong_way"]
+
+COMPONENTS: dict[str, Callable[..., Any]] = {
+    "RateLimit": lambda storage, **options: flexmw.RateLimit("9/minute", storage=storage, **options).asgi(None),  # type: ignore[arg-type]
+    "Idempotency": lambda storage, **options: flexmw.Idempotency(storage=storage, **options).asgi(None),  # type: ignore[arg-type]
+    "Pace": lambda storage, **options: flexmw.Pace(storage=storage),
+}
+"""Opens the store of each component that has one."""
+
+
+def counting_app() -> tuple[Starlette, list[str]]:
+    """An app, and the keys of the requests that it has carried out."""
+    runs: list[str] = []
+
+    async def run(request: Request) -> JSONResponse:
+        runs.append(request.headers.get("idempotency-key", ""))
+        return JSONResponse({"run": len(runs)})
+
+    return Starlette(routes=[Route("/", run, methods=["POST"])]), runs
+
+
+def client_of(app: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app")
+
+
+def eventually(holds: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Wait until something holds on a server; its errors count as not yet."""
+    ends = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(redis.RedisError):
+            if value := holds():
+                return value
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+class Moving:
+    """An address that leads to one server after the other, like the name of a managed primary. Connections that are
+    open keep their server."""
+
+    def __init__(self, target: int, context: ssl.SSLContext | None = None) -> None:
+        self.target = target
+        self._context = context
+        self._listener = socket.create_server((HOST, 0), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                incoming, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._context is not None:
+                incoming.settimeout(5.0)
+                try:
+                    incoming = self._context.wrap_socket(incoming, server_side=True)
+                except OSError:
+                    incoming.close()
+                    continue
+                incoming.settimeout(None)
+            try:
+                outgoing = socket.create_connection((HOST, self.target))
+            except OSError:
+                incoming.close()
+                continue
+            self._sockets += incoming, outgoing
+            for one, other in ((incoming, outgoing), (outgoing, incoming)):
+                thread = threading.Thread(target=_pipe, args=(one, other))
+                self._threads.append(thread)
+                thread.start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join(5.0)
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads[1:]:
+            thread.join(5.0)
+        for each in self._sockets:
+            each.close()
+
+
+def _pipe(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    for each in (source, target):
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def front(target: int, context: ssl.SSLContext | None = None) -> Generator[Moving]:
+    """A :class:`Moving` address, with TLS where a context is given."""
+    moving = Moving(target, context)
+    try:
+        yield moving
+    finally:
+        moving.close()
+
+
+@contextmanager
+def wrong_way(reply: bytes) -> Generator[int]:
+    """A port whose server sends the same bytes to everybody."""
+    with socket.create_server((HOST, 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection, contextlib.suppress(OSError):
+                    connection.recv(1000)
+                    connection.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5.0)
+
+
+@contextmanager
+def sentinel_of(binary: str, primary: Child, replica: Child, folder: Path) -> Generator[int]:
+    """A Sentinel that watches a primary ``m`` with one replica. Its port."""
+    with redis.Redis(port=primary.port) as one, redis.Redis(port=replica.port) as two:
+        one.config_set("repl-diskless-sync-delay", 0)
+        two.replicaof(HOST, primary.port)
+        eventually(lambda: two.info("replication")["master_link_status"] == "up")
+        eventually(lambda: one.info("replication")["slave0"]["state"] == "online")
+    with Port() as port:
+        settings = folder / "sentinel.conf"
+        settings.write_text(
+            f"port {port.number}\nbind {HOST}\ndir {folder}\nsentinel monitor m {HOST} {primary.port} 1\n"
+            "sentinel down-after-milliseconds m 500\nsentinel failover-timeout m 2000\n"
+        )
+        with (folder / "sentinel.txt").open("wb") as log:
+            process = subprocess.Popen([binary, str(settings), "--sentinel"], stdout=log, stderr=log, env=os.environ)
+        try:
+            with redis.Redis(port=port.number) as sentinel:
+                eventually(lambda: sentinel.execute_command("SENTINEL", "REPLICAS", "m"))
+            yield port.number
+        finally:
+            process.kill()
+            process.wait()
