@@ -30,6 +30,7 @@ from flexmw.idempotency.core import (
 from flexmw.idempotency.stores import Held, Store
 from flexmw.idempotency.stores.guarded import GuardedStore, Unavailable, guarded
 from flexmw.kit.clock import Clock
+from flexmw.kit.redis_errors import is_reply
 
 __all__ = ["Claim", "Claims", "SdkAttempt", "StoreFailed", "TakenOver"]
 
@@ -175,7 +176,9 @@ class Claims:
         except Unavailable as error:
             raise StoreFailed from error
         except Exception as error:
-            if isinstance(self.store, GuardedStore):
+            if is_reply(error):
+                pass  # the server has executed nothing
+            elif isinstance(self.store, GuardedStore):
                 self.store.give_back(name, token)
             else:
                 with suppress(Exception):

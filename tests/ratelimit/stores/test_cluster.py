@@ -14,6 +14,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+import flexmw
 from flexmw.kit.identity import CallerHasher
 from flexmw.kit.store_url import parse
 from flexmw.pace import Pace
@@ -27,6 +28,7 @@ from flexmw.testing import FakeClock
 from flexmw.testing.hostile.ports import HOST, Port
 from tests.ratelimit.calls import answering, call
 from tests.servers import redis_binary, skip_unless
+from tests.stores import client_of, counting_app
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
@@ -240,6 +242,63 @@ async def test_when_a_node_dies_its_callers_get_what_the_policy_says_and_the_oth
         clock.advance(10.0)  # the breaker lets one through again
         answer = await asyncio.wait_for(call(app, alive), 10.0)
         assert (answer.status, answer.quota[1]) == (200, 0)
+
+
+@contextmanager
+def moving(cluster: Cluster) -> Generator[Callable[[], None]]:
+    """Begin to move the slots of all keys of the first node to the second one. The function moves the keys."""
+    source, target = cluster.nodes[0], cluster.nodes[1]
+    ids = cluster.each(lambda node: node.execute_command("CLUSTER MYID"))
+    slots = {key_slot(key) for key in source.keys("*")}
+    for slot in slots:
+        target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[0])
+        source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[1])
+
+    def move() -> None:
+        for key in source.keys("*"):
+            source.execute_command("MIGRATE", HOST, cluster.ports[1], key, 0, 5000)
+
+    try:
+        yield move
+    finally:
+        cluster.each(lambda node: node.flushall())
+        for slot in slots:
+            for node in (source, target, cluster.nodes[2]):
+                node.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[0])
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+async def test_a_slot_that_moves_makes_no_caller_local(cluster: Cluster, limited: Make, strategy: str) -> None:
+    """Ten at once, so that several connections to the target are pooled: redis-py's client fails ASK over them."""
+    app = limited(cluster, "90/hour", strategy=strategy)
+    key = cluster.caller(0, strategy)
+    remaining = [(await call(app, key)).quota[1]]
+    with moving(cluster) as move:
+        if strategy != "sliding-window-counter":  # has two keys: see "What it cannot do" in docs/stores.md
+            remaining += [answer.quota[1] for answer in await asyncio.gather(*(call(app, key) for _ in range(10)))]
+        move()
+        remaining += [answer.quota[1] for answer in await asyncio.gather(*(call(app, key) for _ in range(10)))]
+    assert sorted(remaining, reverse=True) == list(range(89, 89 - len(remaining), -1))
+
+
+async def test_a_slot_that_moves_costs_idempotency_no_key(cluster: Cluster) -> None:
+    app, runs = counting_app()
+    component = flexmw.Idempotency(storage=cluster.url, caller=lambda scope: "one")
+    async with client_of(flexmw.wrap_app(app, flexmw.Envelope(), component)) as client:
+
+        async def ask(number: int) -> int:
+            return (await client.post("/", headers={"Idempotency-Key": f"k{number}"})).status_code
+
+        assert await ask(0) == 200
+        place = next(place for place, node in enumerate(cluster.nodes) if node.keys("*"))
+        turned = Cluster.__new__(Cluster)
+        order = [place, (place + 1) % NODES, (place + 2) % NODES]
+        turned.nodes, turned.ports = [cluster.nodes[at] for at in order], [cluster.ports[at] for at in order]
+        with moving(turned) as move:
+            assert await asyncio.gather(*(ask(number) for number in range(8))) == [200] * 8
+            move()
+            assert await asyncio.gather(*(ask(number) for number in range(12))) == [200] * 12
+    assert sorted(runs) == sorted(f"k{number}" for number in range(12))
 
 
 def test_pace_can_share_its_state_through_a_cluster(cluster: Cluster) -> None:
