@@ -41,7 +41,9 @@ A client error (4xx) leaves the status of a server span unset, and sets the stat
 exception is recorded once: by the instrumentation of the app where it records exceptions, else by flexmw, as a log
 event, or as a span event where no logger provider is set. `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` forbids span
 events, `logs/dup` requests both. Secrets are removed from messages and stacks, the credentials of the request
-included; `Tagging(exception_text=False)` leaves messages and stacks out.
+included: each value of its cookies, user and password of `Basic`, every header that is named like a credential, in any
+case and also in part. Text that a request with more than 512 credentials causes is left out.
+`Tagging(exception_text=False)` leaves messages and stacks out.
 """
 
 

@@ -1,4 +1,4 @@
-"""The headers that every error response gets, whoever in the app has made the response. Pure.
+"""The headers that every error response gets, whichever part of the app made the response. Pure.
 
 To put a header on every error response, or on every 429, add it in :func:`add_error_headers`. These responses pass
 through that function, each exactly once:
@@ -109,7 +109,7 @@ def _text(value: bytes) -> str:
 
 
 def add_missing(headers: list[Header], more: Iterable[Header]) -> None:
-    """Add those of ``more`` (names in lower case) whose names ``headers`` lacks."""
+    """Add each header of ``more`` (names in lower case) that ``headers`` does not have."""
     names = {name.lower() for name, _ in headers}
     headers.extend(pair for pair in more if pair[0] not in names)
 

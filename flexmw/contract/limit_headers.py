@@ -210,8 +210,8 @@ def reset_wait(readings: Iterable[LimitReading]) -> float | None:
     """Return the seconds until a refused request can be admitted; ``None`` where the headers do not say.
 
     The limits that are used up decide, by the longest reset among them. Where none is used up, all limits decide:
-    the response does not say which one refused. A reset of 0 or in the past is no wait: some providers send 0 where
-    they do not know (Azure OpenAI's ``x-ratelimit-reset-tokens: 0``).
+    the response does not say which one refused. A reset of 0 or in the past is ignored: some providers send 0 where
+    they do not know the reset (Azure OpenAI's ``x-ratelimit-reset-tokens: 0``).
     """
     known = list(readings)
     used_up = [reading for reading in known if reading.remaining == 0]

@@ -44,7 +44,7 @@ class Quota:
 
 
 def retry_headers(wait: float) -> list[tuple[str, str]]:
-    """``Retry-After`` in whole seconds (at least 1) and ``retry-after-ms``, both rounded up: whoever obeys either
+    """``Retry-After`` in whole seconds (at least 1) and ``retry-after-ms``, both rounded up: a client that obeys either
     comes back when the wait is over, never before."""
     milliseconds = max(1, math.ceil(round(wait * 1e3, 6)))
     return [("Retry-After", str(max(1, math.ceil(milliseconds / 1e3)))), ("retry-after-ms", str(milliseconds))]
@@ -85,7 +85,8 @@ def _openai(quotas: Sequence[Quota], now: float) -> Iterator[tuple[str, str]]:
 
 
 def _counts(quotas: Sequence[Quota], reset: Callable[[Quota], str]) -> Iterator[tuple[str, str]]:
-    """Three headers for each unit. Requests at once are requests: told of where no rate of requests is."""
+    """Three headers for each unit. A limit of concurrent requests is reported as a limit of requests, if there is no
+    rate of requests."""
     units = {quota.unit for quota in quotas}
     for quota in quotas:
         unit = quota.unit

@@ -67,7 +67,7 @@ def contains_text_of(error: BaseException | None, message: str | None) -> bool:
 
 
 def _texts_of(error: BaseException) -> Iterator[str]:
-    """The texts of an exception. A text that cannot be made, because a method of the exception raises, is no text."""
+    """The texts of an exception. A text is left out if the method of the exception that makes it raises."""
     for text in (str, repr, _arguments):
         with suppress(Exception):
             parts = text(error)

@@ -1,4 +1,4 @@
-"""Cancellation: tell a cancellation of the request from a ``CancelledError`` that the app raises by itself.
+"""Cancellation: distinguish a cancellation of the request from a ``CancelledError`` that the app raises by itself.
 
 An app that awaits a cancelled task of its own lets that task's ``CancelledError`` escape. Nobody has cancelled the
 request: the client waits for a response, and without one from the Envelope the server would send its own error.

@@ -1,4 +1,4 @@
-"""Whose key it is: the same key of two callers is two keys.
+"""The caller of a request, as part of the store keys: the same idempotency key of two callers is two keys.
 
 >>> callers = CallerNames("keys", caller=None, hasher=CallerHasher())
 >>> callers.shown({"headers": [(b"authorization", b"Bearer sk-1")]}).is_lasting

@@ -1,7 +1,7 @@
 """How an execution ends: with a response that is stored, or with the key given back because nothing was done.
 
-The rule behind every function here: a replay says what the client of the first request was told. When the app raises,
-that is the response of Envelope, which sits outside and has the last word.
+The rule behind every function here: a replay is the response that the client of the first request got. When the app
+raises, that is the response of the Envelope outside.
 """
 
 from __future__ import annotations

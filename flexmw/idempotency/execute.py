@@ -39,7 +39,7 @@ _FIRST_PAUSE: Final = 0.1
 """Seconds after which a failed write of the outcome is tried again. The pause doubles with each attempt."""
 
 _CREDENTIAL_REFUSED: Final = frozenset({401, 403})
-"""Statuses after which nothing is left of an SDK call: a caller who was not let in must not fill the store."""
+"""Statuses after which an SDK call is removed from the store: a caller who was not let in must not fill the store."""
 
 _NO_RETRY: Final = (b"x-should-retry", b"false")
 _FILE_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
@@ -163,7 +163,7 @@ class ClaimedExecution:
         self._exchange.facts[RESULT] = completion.result
 
     async def _conclude(self, error: BaseException | None) -> None:
-        """Bring the key to a state that says what happened.
+        """Write the outcome of the execution to the key.
 
         :param error: what the app has raised. ``None``: it has returned.
         """
@@ -240,7 +240,7 @@ class _Client:
             self.failure = failure
 
     async def watch(self, responded: anyio.Event) -> None:
-        """Notice a client that leaves before its response is complete: it will send the request again."""
+        """Notice that the client leaves before its response is complete. Such a client sends the request again."""
         with suppress(Exception):
             while (await self._receive())["type"] == "http.request":
                 pass

@@ -1,4 +1,4 @@
-"""What the client of the first request is told when the app raises: the stored response must be the same.
+"""The response that the client of the first request gets when the app raises: the stored response must be the same.
 
 The rules are not here: ``exchange.map_exception`` maps the exception, as it does for Envelope, and
 :mod:`flexmw.contract.bodies` knows which bodies state nothing.

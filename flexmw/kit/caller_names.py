@@ -93,8 +93,8 @@ def cookies(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 
 class MissingKey:
-    """Warns once when the key of callers was never there: a component that counts all callers as one is a mistake that
-    nobody sees.
+    """Warns once when the key of callers was never there: a component that counts all callers as one
+    shows no other sign of the mistake.
 
     :param key: the option's value.
     :param text: the message, with places for the option's value, what is missing, and the hint.

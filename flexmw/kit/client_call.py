@@ -1,9 +1,9 @@
 """The call of a client that a transport works for, as httpx and httpx2 keep it on the stack.
 
-A transport sees single requests. Redirects and authentication make several of them out of one call of the user, and
-nothing that a transport is handed says which belong together: the ``Request`` may be the same object in two calls, and
-another one within one call. Both libraries run the authentication flow of a call in one frame for as long as the call
-lasts; that flow identifies the call. Another transport of the two (called without a client) has no such frame.
+A transport sees single requests. Redirects and authentication make several requests of one call of the user, and no
+argument of the transport says which requests belong together: the ``Request`` may be the same object in two calls, and
+different objects in one call. Both libraries run the authentication flow of a call in one frame for as long as the call
+lasts; that flow identifies the call. A transport that is called without a client has no such frame.
 
 Checked with httpx 0.28 and httpx2 2.16.
 """
@@ -28,8 +28,11 @@ def current_call() -> Any:
 
 
 def is_streamed() -> bool:
-    """Whether the caller reads the body of the response piece by piece. A client's ``send(stream=False)`` reads the
-    body whole before the caller sees the response. Without a client: true, because nobody else reads the body."""
+    """Whether the caller reads the body of the response piece by piece.
+
+    A client's ``send(stream=False)`` reads the body whole before the caller sees the response. Without a client the
+    result is true, because only the caller reads the body.
+    """
     frame = _frame(_SEND)
     return frame is None or bool(frame.f_locals.get("stream", True))
 

@@ -145,8 +145,8 @@ async def adrive(flow: Flow, perform: Callable[[Effect], Awaitable[object]]) -> 
 
 
 def _discard(responses: Sequence[Response], returned: Response | None = None) -> Generator[Effect, Any, None]:
-    """Discard every response, also if one of the discards is cancelled. Then nobody will receive ``returned`` either,
-    so it is discarded as well."""
+    """Discard every response, also if one of the discards is cancelled. After a cancellation the caller gets no
+    response, so ``returned`` is discarded as well."""
     for place, response in enumerate(responses, 1):
         try:
             yield Discard(response)

@@ -81,7 +81,7 @@ class Exchange:
 
     @classmethod
     def of(cls, scope: MutableMapping[str, Any]) -> Self:
-        """The exchange of a request; made if the scope has none.
+        """The exchange of a request. It is made if the scope has no exchange.
 
         ASGI allows headers that can be read only once, and names that are not ``bytes``. The first component that asks
         for the exchange makes a list of pairs of bytes of them, because several components and the app read them.
@@ -131,7 +131,7 @@ class Exchange:
             self.emit(ERROR_DECIDED, error_decided(outcome))
 
     def complete(self, headers: Iterable[Header]) -> list[Header]:
-        """The headers of a response, and those of the exchange whose names the response lacks."""
+        """The headers of a response, followed by the headers of the exchange that the response does not have."""
         merged = list(headers)
         if self.headers:
             # map() and append() instead of a comprehension: no frame, and this runs for every response.

@@ -8,7 +8,7 @@
 'address'
 
 The forwarded hops of a request are believed from trusted proxies only: :mod:`flexmw.kit.forwarded` finds the client.
-IPv6 clients are identified by their /64 network, because one machine owns all addresses of it.
+IPv6 clients are identified by their /64 network, because one machine owns all addresses of the network.
 """
 
 from __future__ import annotations

@@ -53,7 +53,11 @@ ClassT = TypeVar("ClassT")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``test`` says whether a value is right, ``expected`` what a right one is, in words that end a sentence."""
+    """A check of one value.
+
+    :param expected: the valid values, as words that follow "expected".
+    :param test: returns whether a value is valid.
+    """
 
     expected: str
     test: Callable[[Any], bool]
@@ -114,7 +118,7 @@ class OptionDoc:
 
     @property
     def description(self) -> str:
-        """The documentation followed by the valid values. Those of a flag go without saying."""
+        """The documentation, followed by the valid values unless the option is a flag."""
         if not (self.doc and self.value):
             return self.doc or self.value
         return self.doc if self.value == flag.expected else f"{self.doc} Value: {self.value}."

@@ -1,4 +1,4 @@
-"""What the rest of a response is worth that nobody wants, and whom reading it would hurt."""
+"""Discarded responses: which bodies are read so that the connection can be used again, and which are closed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flexmw.kit.evidence import is_transport_error
 __all__ = ["DRAIN_BYTES", "is_broken", "is_shared", "is_small"]
 
 DRAIN_BYTES: Final = 64 * 1024
-"""Reading a discarded body of up to so many bytes to its end saves the connection."""
+"""Bytes of the largest discarded body that is read to its end, so that the connection can be used again."""
 
 
 def is_small(response: Any) -> bool:
@@ -25,8 +25,8 @@ def is_small(response: Any) -> bool:
 def is_shared(response: Any) -> bool:
     """Whether a response came over HTTP/2, on a connection that carries other calls too.
 
-    Nothing of such a response is read that nobody wants: a blocking client could end the read only by a timeout, and
-    httpcore ends the whole connection with it, other calls included.
+    A discarded response of such a connection is closed and not read: a blocking client could end the read only by a
+    timeout, and httpcore then closes the whole connection, with the other calls on it.
     """
     return getattr(response, "extensions", _NOTHING).get("http_version") == b"HTTP/2"
 
@@ -35,9 +35,9 @@ _NOTHING: Final[dict[str, Any]] = {}
 
 
 def is_broken(error: Exception) -> bool:
-    """Whether an error says that a response that is given up broke or could not be closed, which matters to nobody.
+    """Whether an error says that a discarded response broke or could not be closed. Such an error is ignored.
 
-    Anything else is not about the response: a time limit that is raised into the call, for instance, which may well be
-    a ``TimeoutError``.
+    Any other error is not about the response: a time limit that is raised into the call, for instance, which may be a
+    ``TimeoutError``.
     """
     return is_transport_error(error) or (isinstance(error, OSError) and not isinstance(error, TimeoutError))

@@ -277,7 +277,7 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
 
 
 def _with_headers(exchange: Exchange, send: Send, middleware: RateLimitMiddleware, digest: str) -> Send:
-    """:func:`flexmw.kit.asgi.with_headers`, which also tells the guard of new keys about a refused credential."""
+    """:func:`flexmw.kit.asgi.with_headers`, which also reports a refused credential to the guard of new keys."""
 
     def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] in STARTS:

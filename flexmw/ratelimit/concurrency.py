@@ -79,7 +79,7 @@ class SlotStore(Protocol):
 
 class RemoteLease:
     """A slot in a store over a network. It counts as held until the store has refused it, because a store that did not
-    answer may have granted it."""
+    response may have granted it."""
 
     __slots__ = ("_degraded", "_digest", "_held", "_slot", "_store", "_task", "_timer")
 
@@ -107,7 +107,7 @@ class RemoteLease:
             self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
-        # A store that did not answer at first has cost the request one time limit already: do not wait for another.
+        # A store that did not respond at first has cost the request one time limit already: do not wait for another.
         await run_to_completion(self._store.release(self._digest, self._slot), wait=not self._degraded)
 
     @property

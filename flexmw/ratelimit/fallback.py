@@ -67,11 +67,11 @@ def parse_store_failure(value: object, option: str) -> StoreFailure:
 
 
 class _Denial(NamedTuple):
-    """A refusal by the store. It lasts from the store's decision on, which lies between the question and the answer.
+    """A refusal by the store. It begins with the store's decision, between the command and the store's response.
 
     :param ask_again_us: the earliest moment at which it can be over, counted from the question: the store is asked
         again from then on.
-    :param retry_at_us: the latest such moment, counted from the answer: callers are told this one.
+    :param retry_at_us: the latest such moment, counted from the store's response. Refusals name this moment.
     """
 
     ask_again_us: int
@@ -85,7 +85,7 @@ class FallbackBackend:
     """Decides by a store over a network, and without it when it fails.
 
     :param timeout: seconds that a decision may wait for the store.
-    :param cache_denials: answer a caller whom the store has refused from this process, until the wait is over. Safe
+    :param cache_denials: refuse a caller whom the store has refused in this process, until the wait is over. Safe
         only when costs are fixed: a refund by another process would make the cache wrong.
     :param log: writes that the store is lost and back; ``None``: nobody does.
     """
@@ -158,7 +158,7 @@ class FallbackBackend:
         await self._ask(self.store.renew(digest, slot))
 
     async def release(self, digest: str, slot: Slot) -> None:
-        """Give a slot back to this process and to the store: a store that did not answer may have granted it. If the
+        """Give a slot back to this process and to the store: a store that did not respond may have granted it. If the
         store fails, the slot is free when its lease ends."""
         self._local.release(digest, self._failure.local_slot(slot))
         await self._ask(self.store.release(digest, slot))

@@ -192,7 +192,7 @@ class RequestRates:
 
 
 def _parameters(function: Callable[..., Any]) -> int:
-    """The number of positional parameters; 1 if it cannot be told."""
+    """The number of positional parameters; 1 if it is unknown."""
     try:
         parameters = signature(function).parameters.values()
     except (TypeError, ValueError):

@@ -33,7 +33,7 @@ class Call:
 
     ``began`` and ``first_sent`` are monotonic seconds; an SDK's repetition was first sent by the call that it repeats.
     ``ends`` is the deadline. ``may_have_run`` says whether an attempt may have been executed.
-    ``returned`` says whether the caller has a response: what breaks its body is no failure of an attempt.
+    ``returned`` says whether the caller has a response: an error in its body is not a failure of an attempt.
     """
 
     def __init__(self, options: RetryOptions, budget: Budget, memory: Memory, request: Request) -> None:

@@ -56,7 +56,7 @@ class Memory:
             _put(self._trusted, _digest(place), (now + ttl, ttl))
 
     def distrust(self, place: str) -> None:
-        """Record a response of a place that announced nothing: whatever the place announced before has ended."""
+        """Record a response without an announcement: an earlier announcement of the same place has ended."""
         if self._trusted:
             with self._lock:
                 self._trusted.pop(_digest(place), None)

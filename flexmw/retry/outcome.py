@@ -1,4 +1,4 @@
-"""Find the outcome of a call on whatever an SDK hands to its caller: a response, an error, an error's cause.
+"""Find the outcome of a call on the response or the error that an SDK returns or raises, or on a cause of the error.
 
 >>> import httpx, flexmw
 >>> client = flexmw.wrap_client(httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(404))))

@@ -22,9 +22,9 @@ class Settings:
     """Shared by all requests and calls of one component; holds no state of a request.
 
     :param otel: tracer, metric instruments and logger.
-    :param error_attributes: ``(type, code, source)`` of an error response to its attributes, held to their closed sets.
-        The same dict may be returned again: it must not be changed.
-    :param route: the scope of a request to the template of its route.
+    :param error_attributes: function of ``(type, code, source)`` that returns the attributes of an error response,
+        held to their closed sets. Equal arguments may return the same dict: it must not be changed.
+    :param route: function of the scope that returns the template of the request's route.
     :param exception_text: put message and stack on exception events.
     :param server_address: put the called host on client metrics.
     :param call_span: open an INTERNAL span for each call of a client.

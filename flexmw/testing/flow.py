@@ -172,7 +172,7 @@ def _interleaved(make: Make, library: Any) -> list[str]:
 
 
 def _up_to_send(flow: Any, component: Any) -> Any:
-    """Run a flow up to its first effect that is no blocking call, wait or event, and return that effect."""
+    """Run a flow up to its first effect other than ``RunBlocking``, ``Sleep`` and ``Emit``, and return that effect."""
     effect, clock = next(flow), getattr(component, "clock", None)
     for _ in range(MAX_EFFECTS):
         if isinstance(effect, Sleep) and isinstance(clock, FakeClock):

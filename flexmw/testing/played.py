@@ -48,9 +48,11 @@ class Endless(Exception):
 class Played:
     """What a flow did.
 
-    ``effects`` are its effects in order, ``responses`` the responses that it was given, ``response`` the one
-    that it returned, ``error`` the exception that it raised, and ``faults`` are sentences about the rules that it
-    broke.
+    :ivar effects: the effects that the flow yielded, in order.
+    :ivar responses: the responses that the flow got.
+    :ivar response: the response that the flow returned.
+    :ivar error: the exception that the flow raised.
+    :ivar faults: one sentence for each rule that the flow broke.
     """
 
     effects: list[Any] = field(default_factory=list[Any])

@@ -16,7 +16,7 @@ from flexmw.ratelimit.core import Rate
 __all__ = ["GCRA"]
 
 _ROUNDING_US: Final = 0.5
-"""How wrong a sum of fractions may be; the smallest interval that is told apart is one microsecond."""
+"""The error of a sum of fractions, in microseconds. The resolution of the algorithm is one microsecond."""
 
 
 def _hit(state: State, now_us: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:

@@ -51,7 +51,7 @@ class Log:
 
 
 class _LogSummary:
-    """A log on a server, as far as a reply tells of it: enough for the functions below, at moment 0."""
+    """A log in a store, as far as a reply describes it: enough for the functions below, at moment 0."""
 
     __slots__ = ("_count", "_leaves_us", "_window_us")
 

@@ -3,7 +3,7 @@
 How it works: the first :data:`MAX_IN_FLIGHT` equal checks are sent at once, each as a command of its own. Later ones
 are queued until one of those commands returns, or for :data:`MAX_BATCH_WAIT` seconds, and are then sent as one command
 for all of them. The store admits as many as fit, in the order in which they were queued. So a check waits for others
-only while the store has many of its kind to answer, and then the batch is faster than single commands.
+only while the store has many such checks to decide, and then the batch is faster than single commands.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def is_raised_again(error: BaseException) -> bool:
 
 
 def middleware_modules(app: object) -> Iterator[str]:
-    """The modules of the middleware that was added to a Starlette app; nothing for other apps."""
+    """Yield the module of each middleware that was added to a Starlette app. Other apps yield nothing."""
     return (middleware.cls.__module__ for middleware in getattr(app, "user_middleware", ()))
 
 
