@@ -10,6 +10,7 @@ flexmw.errors.ConfigError: Idempotency(on_unknown=...) = 'guess': expected one o
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ from flexmw.kit.options import (
 from flexmw.kit.paths import RequestPredicate, request_predicate
 from flexmw.kit.storage import RedisClient, is_redis_client
 from flexmw.kit.store_log import StoreLog
+from flexmw.kit.workers import warn_about_memory
 
 __all__ = ["Idempotency"]
 
@@ -328,6 +330,9 @@ class Idempotency:
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """The app with this component around it. Opens the store."""
+        if self.storage == "memory://":
+            effect = "a key that comes to another one is executed again"
+            warn_about_memory("Idempotency", effect, logging.getLogger("flexmw.idempotency"))
         return IdempotencyApp(self._plan(app))
 
     def _hasher(self) -> CallerHasher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from flexmw.kit.options import (
     check,
     documented,
     flag,
+    function,
     one_of,
     option,
     optional,
@@ -30,15 +32,18 @@ from flexmw.kit.options import (
 )
 from flexmw.kit.paths import request_predicate, routing_of
 from flexmw.kit.storage import RedisClient, parse_storage
+from flexmw.kit.workers import warn_about_memory
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Shared, is_around, middleware, share
 from flexmw.ratelimit.backend import check_backend
 from flexmw.ratelimit.callers import caller_function
-from flexmw.ratelimit.core import REQUESTS, TOKENS
+from flexmw.ratelimit.core import MESSAGES, REQUESTS, TOKENS
 from flexmw.ratelimit.cost import Pricing
 from flexmw.ratelimit.fallback import parse_store_failure
+from flexmw.ratelimit.messages import MessageLimit
 from flexmw.ratelimit.naming import default_prefix
-from flexmw.ratelimit.plan import Plan
+from flexmw.ratelimit.plan import MessageRefusal, Plan
+from flexmw.ratelimit.rates import Rates, parse_rates
 from flexmw.ratelimit.routes import RequestRates
 from flexmw.ratelimit.stores import check_store, schemes
 
@@ -107,6 +112,12 @@ class RateLimit:
         estimate; ``settle`` corrects the estimate when the response is complete. An estimate above the limit never
         passes. Has no effect on ``rates``. Value: a whole number, at least 0, or a function of the scope that returns
         one (tokens). Default: ``0``.
+    :param messages: Limits of the messages that a caller sends over websockets, apart from the limits of requests. A
+        message over the limit does not reach the app: the connection is closed with 1008, or ``message_refusal``
+        answers. Value: rates, or None. Default: ``None``.
+    :param message_refusal: A function, plain or async, of the scope and the error. It returns a text or bytes that the
+        client gets for a message over the limit, or ``None`` for nothing; the connection stays open. Value: a function,
+        or None. Default: ``None``.
     :param concurrency: How many requests of one caller may be in progress at once. A websocket counts as one request
         while it is open. Value: a whole number, at least 1, or None (requests). Default: ``None``.
     :param lease: How long a process that died keeps its slots of ``concurrency``. A request that takes longer renews
@@ -213,6 +224,18 @@ class RateLimit:
         "no effect on `rates`.",
         unit="tokens",
     )
+    messages: str | tuple[Any, ...] | None = option(
+        None,
+        documented("rates, or None"),
+        doc="Limits of the messages that a caller sends over websockets, apart from the limits of requests. A message "
+        "over the limit does not reach the app: the connection is closed with 1008, or `message_refusal` answers.",
+    )
+    message_refusal: MessageRefusal | None = option(
+        None,
+        optional(function),
+        doc="A function, plain or async, of the scope and the error. It returns a text or bytes that the client gets "
+        "for a message over the limit, or `None` for nothing; the connection stays open.",
+    )
     concurrency: int | None = option(
         None,
         optional(whole(least=1)),
@@ -300,6 +323,8 @@ class RateLimit:
             cost: _Cost = 1,
             tokens: str | Sequence[Any] | Callable[..., Any] | Mapping[str, Any] | None = None,
             token_cost: _Cost = 0,
+            messages: str | Sequence[Any] | None = None,
+            message_refusal: MessageRefusal | None = None,
             concurrency: int | None = None,
             lease: float = 60.0,
             headers: Sequence[HeaderStyle] = ("unix",),
@@ -316,7 +341,7 @@ class RateLimit:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        for name in ("rates", "tokens", "headers", "trusted_proxies", "pepper"):
+        for name in ("rates", "tokens", "messages", "headers", "trusted_proxies", "pepper"):
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
         check(self)
@@ -325,7 +350,9 @@ class RateLimit:
 
     def _check(self) -> None:
         """Check what the rule of one option cannot express."""
-        if not self.rates and not self.limit and not self.tokens and self.concurrency is None:
+        if self.messages is None and self.message_refusal is not None:
+            raise ConfigError(_name("message_refusal"), self.message_refusal, "messages=, the rates that it is for")
+        if not (self.rates or self.limit or self.tokens or self.messages) and self.concurrency is None:
             raise ConfigError("RateLimit(*rates)", (), "at least one rate, such as '10/minute', or limit=")
         if self.tokens is None and self.token_cost != 0:
             raise ConfigError(_name("token_cost"), self.token_cost, "tokens=, the rates that it is reserved in")
@@ -336,7 +363,12 @@ class RateLimit:
             "concurrency": self.concurrency is not None,
             "pepper": plan.hasher.rotates,
         }
-        check_store(plan.url, self.strategy, plan.rates.known, [name for name, needed in needs.items() if needed])
+        check_store(
+            plan.url,
+            self.strategy,
+            (*plan.rates.known, *plan.messages),
+            [name for name, needed in needs.items() if needed],
+        )
         for name, unit in (("cost", REQUESTS), ("token_cost", TOKENS)):
             cost, limits = getattr(self, name), [rate.limit for rate in plan.rates.known if rate.unit == unit]
             if isinstance(cost, int) and any(cost > limit for limit in limits):
@@ -347,12 +379,15 @@ class RateLimit:
         plan = self._plan()
         if plan.url.scheme.family == "memory":
             return ""
-        names = [rate.key_suffix for rate in plan.rates.known]
+        names = [rate.key_suffix for rate in (*plan.rates.known, *plan.messages)]
         if plan.rates.is_dynamic:
             names.append("*")
         if self.concurrency is not None:
             names.append(f"slots/{self.concurrency}")
         return default_prefix(str(self.storage), self.strategy, names)
+
+    def _message_rates(self) -> Rates:
+        return parse_rates(self.messages, _name("messages"), unit=MESSAGES, prefix=self._prefix)
 
     def _plan(self, app: ASGIApp | None = None) -> Plan:
         """Resolve the options. Every plan has caches of its own.
@@ -378,6 +413,8 @@ class RateLimit:
                 "local" if self.on_store_failure is None else self.on_store_failure, _name("on_store_failure")
             ),
             url=parse_storage(self.storage, _name("storage"), schemes=schemes()),
+            messages=() if self.messages is None else self._message_rates(),
+            message_refusal=self.message_refusal,
             prefix=self._prefix,
             is_named=self.prefix is not None,
             store_timeout=self.store_timeout,
@@ -397,7 +434,7 @@ class RateLimit:
         if is_around(app, shared):
             expected = "an app that this limiter is not around yet: every request would count twice"
             raise ConfigError("RateLimit.asgi(app)", app, expected)
-        return middleware(plan, shared, app)
+        return middleware(plan, shared, MessageLimit(plan, shared, app) if plan.messages else app)
 
     def opened(self, app: ASGIApp | None = None) -> tuple[Plan, Shared]:
         """The resolved options, and the store that all users of this object share.
@@ -411,6 +448,9 @@ class RateLimit:
             check_backend(
                 plan.url, plan.algorithm, _name("storage"), prefix=plan.prefix, slots=slots, required=required
             )
+            if plan.url.scheme.family == "memory":
+                effect = "each caller has up to {count} times the limit"
+                warn_about_memory("RateLimit", effect, logging.getLogger("flexmw.ratelimit"))
             self._shared.append(share(plan))
         return plan, self._shared[0]
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 __all__ = [
+    "MESSAGES",
     "MILLISECOND",
     "REQUESTS",
     "SECOND",
@@ -37,6 +38,7 @@ MILLISECOND: Final = 1_000
 
 REQUESTS: Final = "requests"
 TOKENS: Final = "tokens"
+MESSAGES: Final = "messages"
 """The units. Each unit has counters of its own."""
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from flexmw.contract import HeaderStyle
+from flexmw.errors import APIError
+from flexmw.kit.asgi import Scope
 from flexmw.kit.clock import Clock
 from flexmw.kit.identity import CallerHasher
 from flexmw.kit.paths import RequestPredicate
@@ -14,9 +17,12 @@ from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.callers import CallerFunction
 from flexmw.ratelimit.cost import Pricing
 from flexmw.ratelimit.fallback import StoreFailure
+from flexmw.ratelimit.rates import Rates
 from flexmw.ratelimit.routes import RequestRates
 
-__all__ = ["Plan"]
+__all__ = ["MessageRefusal", "Plan"]
+
+MessageRefusal: TypeAlias = Callable[[Scope, APIError], str | bytes | Awaitable[str | bytes | None] | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +37,8 @@ class Plan:
     :param concurrency: slots of a caller; ``None`` without a limit of concurrent requests.
     :param lease: seconds that a slot is held without being renewed.
     :param url: the store.
+    :param messages: the rates of websocket messages; empty for none.
+    :param message_refusal: what a client gets for a message over the limit; ``None`` closes the connection.
     :param prefix: what keeps the counters apart from those of other limiters in the same store.
     :param is_named: the application has given the prefix: limiters of this process with the same prefix share counters.
     :param failure: what a request gets when the store fails.
@@ -51,6 +59,8 @@ class Plan:
     lease: float
     url: StorageURL
     failure: StoreFailure
+    messages: Rates
+    message_refusal: MessageRefusal | None
     prefix: str
     is_named: bool
     store_timeout: float

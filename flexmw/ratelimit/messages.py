@@ -1,0 +1,114 @@
+"""Limits of websocket messages: the option ``messages``.
+
+A message that the client sends is counted when the app receives it. A message over the limit does not reach the app:
+the connection is closed with 1008 (policy violation), or the application's function answers and the connection stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Final, TypeAlias
+
+from flexmw.errors import APIError, RateLimitExceeded
+from flexmw.kit.asgi import POLICY_VIOLATION, ASGIApp, Message, Receive, Scope, Send
+from flexmw.kit.exchange import Exchange
+from flexmw.ratelimit.asgi import Shared
+from flexmw.ratelimit.core import SECOND, Check
+from flexmw.ratelimit.headers import RESULT, Reporter
+from flexmw.ratelimit.plan import Plan
+
+__all__ = ["MessageLimit"]
+
+_TRY_AGAIN_LATER: Final = 1013
+
+_Reply: TypeAlias = str | bytes | None
+
+
+class MessageLimit:
+    """An app whose websocket messages are limited. Other requests pass.
+
+    :param plan: the resolved options.
+    :param shared: the store, and what remembers callers.
+    """
+
+    def __init__(self, plan: Plan, shared: Shared, app: ASGIApp) -> None:
+        self.app = app
+        self._plan, self._shared = plan, shared
+        self._reporter = Reporter(
+            failure_mode=plan.failure.mode, clock=plan.clock, styles=(), shadow=plan.shadow, one_unit=True
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket" or await self._is_exempt(scope):
+            await self.app(scope, receive, send)
+            return
+        now_us = int(self._plan.clock.monotonic() * SECOND)
+        caller, app = await self._shared.identifier.identify(scope, now_us, self.app)
+        rates = self._plan.messages
+        check = Check(caller.digest, rates, (1,) * len(rates), None, caller.earlier)
+        await _Connection(self._plan, self._shared, self._reporter, check, scope, receive, send).run(app)
+
+    async def _is_exempt(self, scope: Scope) -> bool:
+        if self._plan.exempt is None:
+            return False
+        exempt = self._plan.exempt(scope)
+        return bool(await exempt if isawaitable(exempt) else exempt)
+
+
+class _Connection:
+    """One websocket."""
+
+    def __init__(
+        self, plan: Plan, shared: Shared, reporter: Reporter, check: Check, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._plan, self._backend, self._reporter, self._check = plan, shared.backend, reporter, check
+        self._scope, self._receive, self._send = scope, receive, send
+        self._exchange = Exchange.of(scope)
+        self._is_closed = False
+
+    async def run(self, app: ASGIApp) -> None:
+        await app(self._scope, self.receive, self.send)
+
+    async def receive(self) -> Message:
+        """The app's ``receive``: the next message that is within the limit."""
+        while True:
+            message = await self._receive()
+            if message["type"] != "websocket.receive":
+                return message
+            error = await self._count()
+            if error is None:
+                return message
+            self._exchange.facts[RESULT] = "rejected"
+            reply = self._plan.message_refusal
+            if reply is None:
+                return await self._close(error)
+            await self._answer(reply, error)
+
+    async def send(self, message: Message) -> None:
+        """The app's ``send``. What an app sends after the close is dropped, as after a disconnect."""
+        if not self._is_closed:
+            await self._send(message)
+
+    async def _count(self) -> APIError | None:
+        """The error of a message over the limit."""
+        start = self._plan.clock.monotonic()
+        result, degraded, failure = await self._backend.decide(self._check)
+        if self._exchange.observers:
+            name = self._check.rates[0].name if result is None else result.rate.name
+            duration = self._plan.clock.monotonic() - start
+            self._reporter.emit(self._exchange, name, result, degraded, duration, failure)
+        return self._reporter.refusal(result, self._backend.retry_in)
+
+    async def _close(self, error: APIError) -> Message:
+        code = POLICY_VIOLATION if isinstance(error, RateLimitExceeded) else _TRY_AGAIN_LATER
+        self._is_closed = True
+        await self._send({"type": "websocket.close", "code": code, "reason": error.code})
+        return {"type": "websocket.disconnect", "code": code, "reason": error.code}
+
+    async def _answer(self, reply: Callable[[Scope, APIError], _Reply | Awaitable[_Reply]], error: APIError) -> None:
+        value = reply(self._scope, error)
+        content = await value if isawaitable(value) else value
+        if content is not None:
+            kind = "bytes" if isinstance(content, bytes) else "text"
+            await self._send({"type": "websocket.send", kind: content})
