@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 from urllib.parse import unquote
 
 from flexmw.errors import ConfigError
@@ -35,6 +35,7 @@ __all__ = [
     "all_readings",
     "matched_patterns",
     "path_patterns",
+    "remembered",
     "request_method",
     "request_predicate",
     "routing_of",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 _Scope: TypeAlias = MutableMapping[str, Any]
+ResultT = TypeVar("ResultT")
 RequestPredicate: TypeAlias = Callable[[_Scope], bool | Awaitable[bool]]
 
 PATH_FORMS: Final = (
@@ -55,6 +57,8 @@ _PARAMETER: Final = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?://[^/]*)?")
 _SLASHES: Final = re.compile(r"/{2,}")
 _ESCAPED_SLASH: Final = re.compile(rb"%(?=2[Ff])")
+_MAX_REMEMBERED: Final = 4096
+_MAX_REMEMBERED_PATH: Final = 256
 _EMPTY_SEGMENT: Final = "\0"
 _MAX_LAYERS: Final = 32
 
@@ -165,8 +169,28 @@ def request_predicate(value: Any, option: str, *, exempts: bool, app: object = N
         return cast("RequestPredicate | None", value)
     patterns, routing = path_patterns(value, option), routing_of(app)
     if exempts:
-        return lambda scope: all_readings(patterns, scope, routing)
-    return lambda scope: bool(matched_patterns(patterns, scope, routing))
+        return remembered(lambda scope: all_readings(patterns, scope, routing))
+    return remembered(lambda scope: bool(matched_patterns(patterns, scope, routing)))
+
+
+def remembered(decide: Callable[[_Scope], ResultT]) -> Callable[[_Scope], ResultT]:
+    """A function of the scope that looks at method and path alone, with its results remembered: a table of patterns
+    costs a request one lookup. Paths of more than 256 characters are decided anew each time."""
+    results: dict[tuple[Any, ...], ResultT] = {}
+
+    def remembering(scope: _Scope) -> ResultT:
+        get, path = scope.get, scope["path"]
+        key = (get("method"), path, get("root_path"), get("raw_path"))
+        if key in results:
+            return results[key]
+        result = decide(scope)
+        if len(path) <= _MAX_REMEMBERED_PATH:
+            if len(results) >= _MAX_REMEMBERED:
+                results.clear()
+            results[key] = result
+        return result
+
+    return remembering
 
 
 def matched_patterns(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from operator import itemgetter
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
@@ -34,11 +35,15 @@ class Workers(NamedTuple):
 def workers() -> Workers | None:
     """The processes of the server that has called this code; ``None`` if nothing says that there are several."""
     frame: FrameType | None = sys._getframe(1)
+    declared: list[Workers] = []
     while frame is not None:
         found = _declared(frame)
         if found is not None:
-            return found if found.number > 1 else None
+            declared.append(found)
         frame = frame.f_back
+    if declared:  # gunicorn runs a server of uvicorn in each of its processes: the larger number is that of gunicorn
+        most = max(declared, key=itemgetter(0))
+        return most if most.number > 1 else None
     count = os.environ.get(_VARIABLE, "")
     return Workers(int(count), _VARIABLE) if count.isdecimal() and int(count) > 1 else None
 

@@ -384,7 +384,9 @@ class RateLimit:
             names.append("*")
         if self.concurrency is not None:
             names.append(f"slots/{self.concurrency}")
-        return default_prefix(str(self.storage), self.strategy, names)
+        url = plan.url  # two spellings of one server, or a client of it, are one store
+        store = f"{url.nodes or url.shown} {url.path.strip('/') or '0'} {url.service}"
+        return default_prefix(store, self.strategy, names)
 
     def _message_rates(self) -> Rates:
         return parse_rates(self.messages, _name("messages"), unit=MESSAGES, prefix=self._prefix)

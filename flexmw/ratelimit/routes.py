@@ -16,7 +16,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.asgi import Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.expiring import ExpiringTable
-from flexmw.kit.paths import PLAIN, PathPattern, Routing, matched_patterns
+from flexmw.kit.paths import PLAIN, PathPattern, Routing, matched_patterns, remembered
 from flexmw.ratelimit.callers import Caller
 from flexmw.ratelimit.core import REQUESTS, SECOND, TOKENS
 from flexmw.ratelimit.rates import Rates, parse_rates
@@ -73,6 +73,11 @@ class UnitRates:
         elif limit is not None and self._function is None:
             raise ConfigError(self._option, limit, _LIMIT_EXPECTED)
         self._patterns = tuple(self._table)
+        self.by_path: Callable[[Scope], Rates] = (
+            remembered(self._by_path) if self._table else lambda scope: self._default
+        )
+        """The rates of a request by its path; none if the request is not limited. A path that frameworks read in
+        several ways counts in the rates of every way."""
         self._takes_scope = self._function is not None and _parameters(self._function) > 1
         self._parsed: dict[Any, Rates] = {}
         self._tiers: ExpiringTable[tuple[int, Rates]] = ExpiringTable(
@@ -89,13 +94,7 @@ class UnitRates:
         """Whether the rates come from a function of the application."""
         return self._function is not None
 
-    def by_path(self, scope: Scope) -> Rates:
-        """The rates of a request by its path; none if the request is not limited.
-
-        A path that frameworks read in several ways counts in the rates of every way.
-        """
-        if not self._patterns:
-            return self._default
+    def _by_path(self, scope: Scope) -> Rates:
         patterns = matched_patterns(self._patterns, scope, self._routing)
         if len(patterns) == 1 and patterns[0] is not None:
             return self._table[patterns[0]]

@@ -84,7 +84,7 @@ async def test_a_function_answers_and_the_connection_stays() -> None:
     sent = await connect(
         RateLimit(messages="1/minute", message_refusal=refused, clock=clock).asgi(chat), TEXT, TEXT, TEXT
     )
-    assert [message.get("text") for message in sent] == [None, "x", "/chat 60", "/chat 60", "too late"]
+    assert [message.get("text") for message in sent] == [None, "x", "/chat 61", "/chat 61", "too late"]
     assert len(chat.received) == 2
     silent = RateLimit(messages="1/minute", message_refusal=lambda scope, error: None, clock=clock)
     assert kinds(await connect(silent.asgi(Chat()), TEXT, TEXT)) == ["accept", "send", "send"]
