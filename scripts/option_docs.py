@@ -147,7 +147,7 @@ def _with_signature(cls: type[Any], source: str) -> str:
         "        def __init__(",
         "            self,",
         f"            *{collected.name}: Any,",
-        *(f"            {each.name}: {_accepted(each)}," for each in fields(cls)),
+        *(f"            {each.name}: {_accepted(each)}," for each in fields(cls) if each.init),
         "        ) -> None: ...",
     ]
     return "\n".join([*lines[: function.lineno - 1], *signature, *lines[function.end_lineno :]])

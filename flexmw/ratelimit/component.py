@@ -336,8 +336,6 @@ class RateLimit:
             exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = None,
             shadow: bool = False,
             clock: Clock = ...,
-            _prefix: str = "",
-            _shared: list[Shared],
         ) -> None: ...
 
     def __post_init__(self) -> None:
