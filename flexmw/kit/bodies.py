@@ -61,16 +61,34 @@ class ObservedBody(_Observed):
 
 
 class AsyncObservedBody(_Observed):
-    """A body that reports its end, for an async client.
-
-    An iterator, because an event loop keeps a list of all async generators that are alive, which costs more than a
-    body of one chunk.
-    """
-
-    _next: Callable[[], Awaitable[bytes]]
+    """A body that reports its end, for an async client."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        self._next = self._stream.__aiter__().__anext__
+        return _AsyncChunks(self, self._stream.__aiter__().__anext__, self._tap)
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            if self._on_end is not None:
+                self._end(GeneratorExit())
+
+
+class _AsyncChunks:
+    """Iterates over an observed body once.
+
+    Not an async generator: an event loop keeps a list of those that are alive, which costs more than a body of one
+    chunk. Not the body itself: whoever goes on with an iterator calls ``aiter()`` again, which must not begin anew.
+    """
+
+    __slots__ = ("_body", "_next", "_tap")
+
+    def __init__(
+        self, body: AsyncObservedBody, next_chunk: Callable[[], Awaitable[bytes]], tap: Callable[[bytes], None] | None
+    ) -> None:
+        self._body, self._next, self._tap = body, next_chunk, tap
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
@@ -79,19 +97,12 @@ class AsyncObservedBody(_Observed):
             if self._tap is not None:
                 self._tap(chunk)
         except StopAsyncIteration:
-            self._end(None)
+            self._body._end(None)
             raise
         except BaseException as error:
-            self._end(error)
+            self._body._end(error)
             raise
         return chunk
-
-    async def aclose(self) -> None:
-        try:
-            await self._stream.aclose()
-        finally:
-            if self._on_end is not None:
-                self._end(GeneratorExit())
 
 
 class Replayed:
