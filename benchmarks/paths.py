@@ -92,10 +92,10 @@ def _client(group: str) -> Any:
     library: Any = httpx2 if group.startswith("httpx2") else httpx
     core: Any = httpcore2 if library is httpx2 else httpcore
     if group.endswith("async"):
-        transport = library.AsyncHTTPTransport()
+        transport = library.AsyncHTTPTransport(verify=False)
         transport._pool = core.AsyncConnectionPool(network_backend=_AsyncBackend())
         return library.AsyncClient(transport=transport, trust_env=False)
-    transport = library.HTTPTransport()
+    transport = library.HTTPTransport(verify=False)
     transport._pool = core.ConnectionPool(network_backend=_Backend())
     return library.Client(transport=transport, trust_env=False)
 
