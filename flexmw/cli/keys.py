@@ -19,6 +19,7 @@ from flexmw.errors import ConfigError, FlexmwError
 from flexmw.idempotency.admin import PREFIX, Given, KnownKey, list_keys, resolve
 from flexmw.idempotency.stores import Store
 from flexmw.idempotency.stores.open import open_store
+from flexmw.kit.redis_errors import advice_of
 from flexmw.kit.store_url import mask
 
 __all__ = ["HELP", "arguments", "command"]
@@ -111,7 +112,7 @@ def _with_store(storage: str | Store, function: Callable[[Store], Awaitable[Any]
     except FlexmwError:
         raise
     except Exception as error:
-        reason = redact(f"{type(error).__name__}: {error}")
+        reason = redact(advice_of(error))
         raise ConfigError("storage", mask(storage), f"a store that responds ({reason})") from error
 
 

@@ -23,6 +23,7 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 
 from flexmw.kit.clock import Clock
+from flexmw.kit.store_log import StoreLog
 from flexmw.pace.core import PaceState
 from flexmw.pace.window import POLL, WindowEstimate
 
@@ -86,10 +87,19 @@ class SharedState:
     :param key: the keyed hash of origin and credential. Every write gives it ten minutes to live, or twice the longest
         window.
     :param patience: the ``patience`` of a new state, in seconds.
+    :param log: writes that the store is lost and back; ``None``: nobody does.
     """
 
-    def __init__(self, client: Callable[[], Any], key: str, *, patience: float, clock: Clock) -> None:
-        self._client = client
+    def __init__(
+        self,
+        client: Callable[[], Any],
+        key: str,
+        *,
+        patience: float,
+        clock: Clock,
+        log: StoreLog | None = None,
+    ) -> None:
+        self._client, self._log = client, log
         self._script: Any = None
         self._key = PREFIX + key
         self._clock = clock
@@ -119,8 +129,8 @@ class SharedState:
             if self._is_active():
                 try:
                     turn = self._apply(change)
-                except Exception:
-                    if self._retry_after_failure():
+                except Exception as error:
+                    if self._retry_after_failure(error):
                         return POLL / 10, None
                     turn = self._apply_alone(change, pending=lambda state, now: state.start(now))
             else:
@@ -138,8 +148,8 @@ class SharedState:
             while self._is_active() and not has_failed:
                 try:
                     self._apply(change)
-                except Exception:
-                    self._retry_after_failure()
+                except Exception as error:
+                    self._retry_after_failure(error)
                 else:
                     return
             self._apply_alone(change, pending=change)
@@ -158,12 +168,14 @@ class SharedState:
     def _is_active(self) -> bool:
         return self._clock.monotonic() >= self._paused_until
 
-    def _retry_after_failure(self) -> bool:
+    def _retry_after_failure(self, error: Exception) -> bool:
         """Count a failure: true after the first one, to try once more; after others, pause."""
         self._failures += 1
         if self._failures < 2:
             return True
         self._paused_until = self._clock.monotonic() + _PAUSE
+        if self._log is not None:
+            self._log.lost(error)
         return False
 
     def _apply_alone(self, change: Change[ResultT], *, pending: Change[object]) -> ResultT:
@@ -199,6 +211,8 @@ class SharedState:
             self._unconfirmed = b"", b""
             if reply[0] == 1:
                 self._state, self._pending, self._failures = state, [], 0
+                if self._log is not None and self._log.is_lost:
+                    self._log.back()
                 return result
         raise TimeoutError("other processes were always faster")
 

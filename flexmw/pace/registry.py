@@ -24,6 +24,7 @@ from flexmw.contract import CREDENTIALS
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Request
 from flexmw.kit.identity import CallerHasher
+from flexmw.kit.store_log import StoreLog
 from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, schemes_of
 from flexmw.pace.core import PaceState
 from flexmw.pace.headers import read_limit
@@ -40,6 +41,7 @@ _MAX_ENTRIES: Final = 4096
 _entries: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
 _classes: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
 _clients: dict[str, Any] = {}
+_store_logs: dict[str, StoreLog] = {}
 _lock = Lock()
 _log: Final = logging.getLogger("flexmw.pace")
 _probed: Final[set[tuple[str, int]]] = set()
@@ -170,7 +172,20 @@ class PaceRegistry:
 
     def _make_shared(self, caller: str) -> SharedState:
         key = self._hasher.of_key(caller.encode("utf-8", "replace")).digest
-        return SharedState(self._client, key, patience=self._patience, clock=self._clock)
+        return SharedState(self._client, key, patience=self._patience, clock=self._clock, log=self._store_log())
+
+    def _store_log(self) -> StoreLog:
+        """The log of the store, one for all callers of this process."""
+        log = _store_logs.get(self._url.url)
+        if log is None:
+            log = _store_logs[self._url.url] = StoreLog(
+                "flexmw.pace",
+                self._url.shown,
+                "Pace goes on in this process alone until it responds",
+                monotonic=self._clock.monotonic,
+                secrets=self._url.secrets,
+            )
+        return log
 
     def _client(self) -> Any:
         from flexmw.kit.redis_nodes import BlockingNodes  # imports redis-py, which is an extra

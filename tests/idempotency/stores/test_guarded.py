@@ -58,12 +58,14 @@ def half_dead(drips: bool) -> Generator[str]:
 
         accepting = threading.Thread(target=accept)
         accepting.start()
-        yield f"redis://{HOST}:{listener.getsockname()[1]}"
-        stopped.set()
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        for thread in (accepting, *threads):
-            thread.join(5.0)
+        try:
+            yield f"redis://{HOST}:{listener.getsockname()[1]}"
+        finally:
+            stopped.set()
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            for thread in (accepting, *threads):
+                thread.join(5.0)
 
 
 def keyed(number: int) -> dict[str, str]:
@@ -71,7 +73,8 @@ def keyed(number: int) -> dict[str, str]:
 
 
 def counted(number: int) -> dict[str, str]:
-    return {"x-stainless-retry-count": "1", "x-number": str(number)}
+    """A call of an SDK that sends no key. Without a credential it would be protected by nothing."""
+    return {"x-stainless-retry-count": "1", "authorization": f"Bearer {number}"}
 
 
 @pytest.mark.parametrize("headers", [keyed, counted])
