@@ -13,9 +13,7 @@ inf
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Final
 
 __all__ = ["Socket", "end", "remaining", "within"]
@@ -34,14 +32,22 @@ def remaining() -> float:
     return _end.get() - time.monotonic()
 
 
-@contextmanager
-def within(seconds: float) -> Generator[None]:
-    """End everything inside after so many seconds, or earlier where an outer limit ends earlier."""
-    token = _end.set(min(_end.get(), time.monotonic() + seconds))
-    try:
-        yield
-    finally:
-        _end.reset(token)
+class within:  # noqa: N801 - used as a function
+    """A context manager that ends everything inside after so many seconds, or earlier where an outer limit is earlier.
+
+    A class and not a generator: it is entered for every operation of a store.
+    """
+
+    __slots__ = ("_seconds", "_token")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._token: Token[float] = _end.set(min(_end.get(), time.monotonic() + self._seconds))
+
+    def __exit__(self, *_: object) -> None:
+        _end.reset(self._token)
 
 
 class Socket:

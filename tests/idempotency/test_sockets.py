@@ -198,7 +198,7 @@ def test_a_killed_worker_leaves_the_key_unknown_and_kept_responses_in_place(
         raise AssertionError("the server did not start")
 
     def post(at: str, path: str) -> httpx.Response:
-        return httpx.post(at + path, headers={"Idempotency-Key": f'"{path}"'}, timeout=10.0)
+        return httpx.post(at + path, headers={"Idempotency-Key": f'"{path}"', "Host": "service"}, timeout=10.0)
 
     def lost(at: str, path: str) -> None:
         with pytest.raises(httpx.TransportError):

@@ -12,9 +12,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -30,8 +29,7 @@ __all__ = ["GuardedStore", "Unavailable", "guarded"]
 
 T = TypeVar("T")
 
-_budget: Final[ContextVar[float | None]] = ContextVar("flexmw.idempotency.budget", default=None)
-"""When the budget of this request ends, by the event loop's clock."""
+_NOTHING: Final = nullcontext()
 
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 1.0
@@ -44,18 +42,17 @@ _MAX_GIVEN_BACK: Final = 10_000
 _tasks: Final[set[asyncio.Task[None]]] = set()
 
 
+class _BudgetSpent(TimeoutError):
+    """Earlier operations of the request have used up its time, so the store was not asked."""
+
+
 class Unavailable(Exception):
     """The store has not responded to the last operations, so it was not asked."""
 
 
-@contextmanager
-def guarded(store: Store) -> Generator[None]:
+def guarded(store: Store) -> AbstractContextManager[None]:
     """One budget for all operations inside; for a store without a guard nothing changes."""
-    if isinstance(store, GuardedStore):
-        with store.budget():
-            yield
-    else:
-        yield
+    return store.budget() if isinstance(store, GuardedStore) else _NOTHING
 
 
 class GuardedStore:
@@ -74,14 +71,9 @@ class GuardedStore:
         self._given_back: dict[str, str] = {}
         """The tokens of claims that are to be undone, by key."""
 
-    @contextmanager
-    def budget(self) -> Generator[None]:
+    def budget(self) -> AbstractContextManager[None]:
         """Let all operations inside take ``timeout`` seconds together."""
-        token = _budget.set(anyio.current_time() + self._timeout)
-        try:
-            yield
-        finally:
-            _budget.reset(token)
+        return time_limit.within(self._timeout)
 
     async def load(self, key: str) -> Held | None:
         await self._undo_first(key)
@@ -124,7 +116,7 @@ class GuardedStore:
         ends, pause = late_at + _GIVE_BACK_SECONDS, _FIRST_PAUSE
         while self._given_back.get(key) == token and anyio.current_time() < ends:
             with suppress(Exception):
-                async with _time_limit(self._timeout):
+                with time_limit.within(self._timeout), anyio.fail_after(self._timeout):
                     await self.store.drop(key, token)
                 if anyio.current_time() > late_at:  # until then the claim may still arrive
                     self._given_back.pop(key, None)
@@ -133,16 +125,18 @@ class GuardedStore:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _run(self, operation: Callable[[], Awaitable[T]]) -> T:
-        ends = _budget.get()
-        seconds = self._timeout if ends is None else min(self._timeout, ends - anyio.current_time())
         if not self._breaker.allows():
             raise Unavailable("the store has not responded to the last requests")
-        if seconds <= 0.0:
-            self._breaker.cancelled()
-            raise TimeoutError("the time for the store is over")
         try:
-            async with _time_limit(seconds):
-                result = await operation()
+            with time_limit.within(self._timeout):
+                seconds = time_limit.remaining()
+                if seconds <= 0.0:
+                    raise _BudgetSpent("the time for the store is over")
+                with anyio.fail_after(seconds):
+                    result = await operation()
+        except _BudgetSpent:
+            self._breaker.cancelled()
+            raise
         except Exception as error:
             if is_reply(error) and not is_refusal(error):
                 self._breaker.replied()
@@ -157,26 +151,6 @@ class GuardedStore:
         if self._log.is_lost:
             self._log.back()
         return result
-
-
-class _time_limit:  # noqa: N801 - used as a function
-    """End the block after so many seconds with ``TimeoutError``, for tasks and for the thread that a task waits for."""
-
-    __slots__ = ("_scope", "_within")
-
-    def __init__(self, seconds: float) -> None:
-        self._scope = anyio.fail_after(seconds)
-        self._within = time_limit.within(seconds)
-
-    async def __aenter__(self) -> None:
-        self._within.__enter__()
-        self._scope.__enter__()
-
-    async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        try:
-            self._scope.__exit__(kind, error, traceback)
-        finally:
-            self._within.__exit__(None, None, None)
 
 
 def _in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
