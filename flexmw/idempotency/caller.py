@@ -9,6 +9,7 @@ False
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from hashlib import blake2b
@@ -30,6 +31,8 @@ CALLER_FORMS: Final = "'user', 'header:<name>', 'cookie:<name>', 'state:<name>' 
 
 _AUTHORIZATION: Final = b"authorization"
 _HOST: Final = b"host"
+_PORT: Final = re.compile(rb":[0-9]{1,5}$")
+"""The port of a host. It belongs to a process and not to a tenant: a restarted server may have another one."""
 _LONGEST_NAME: Final = 64
 """Bytes of the longest header name whose role is cached."""
 
@@ -85,7 +88,7 @@ class CallerNames:
             if role == _OTHER or not value or name == self._key_header:
                 continue
             if role == _TENANT:
-                tenant.append(pair)
+                tenant.append((name, _PORT.sub(b"", value.lower())) if name.endswith(_HOST) else pair)
             elif role == _COOKIE:
                 has_cookie = True
             else:

@@ -179,6 +179,12 @@ async def test_two_credentials_of_one_address_never_share_a_response(
     assert not (await call(app, {"x-stainless-retry-count": "1", **second})).replayed
 
 
+async def test_a_host_is_the_same_in_any_case_and_on_any_port() -> None:
+    for first, second in (("api.example:8000", "API.example:8001"), ("[2001:db8::1]:80", "[2001:db8::1]")):
+        runs, response = await pair({"host": first}, {"host": second})
+        assert (runs, response.replayed) == (1, True)
+
+
 async def test_tls_client_certificates_are_told_apart() -> None:
     host = Host()
     app = Idempotency().asgi(host)
