@@ -18,7 +18,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, cast
 
 from flexmw.contract import redact
-from flexmw.errors import ConfigError, UnknownComponent
+from flexmw.errors import ConfigError, PluginError, UnknownComponent
 from flexmw.kit.component import API, OLDEST_API, Component, Order
 from flexmw.kit.entry_points import Plugin, claim, declared, fault, load, load_target
 
@@ -125,6 +125,9 @@ def component(name: str, /, **options: Any) -> Component:
         return cls(**options)
     except ConfigError:
         raise
+    except SystemExit as error:
+        fix = "Its author should raise an error instead"
+        raise PluginError(name, f"exits when {cls.__name__} is made (code {error.code})", fix=fix) from error
     except (TypeError, ValueError) as error:
         shown = {option: "***" if option in _secrets(cls) else value for option, value in options.items()}
         raise ConfigError(f"{name}(...)", shown, f"options that {cls.__name__} takes ({redact(str(error))})") from error

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 
 from flexmw.config import read
 from flexmw.contract import redact
-from flexmw.errors import ConfigError
+from flexmw.errors import ConfigError, PluginError
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import Component
 from flexmw.kit.paths import wrapped_apps
@@ -58,11 +58,24 @@ def wrap_app(app: ASGIApp, *components: Component | str) -> ASGIApp:
     if any(id(layer) in _wrapped for layer in wrapped_apps(app)):
         raise ConfigError("wrap_app(app)", app, "an app that is not wrapped yet: wrap it once, with all components")
     for layer in reversed(_resolve(components, "asgi")):
-        app = layer.asgi(app)
+        app = _layered(layer, app)
     with suppress(TypeError):  # an app of a third-party component that no weak reference can refer to
         finalize(app, _wrapped.discard, id(app))
         _wrapped.add(id(app))
     return app
+
+
+def _layered(component: Any, app: ASGIApp) -> ASGIApp:
+    """``component.asgi(app)``, which must be an app: otherwise the first request would find out.
+
+    :raises PluginError: it is not.
+    """
+    layered: Any = component.asgi(app)
+    if not callable(layered):
+        name = getattr(component, "name", type(component).__name__)
+        problem = f"its asgi() returned {type(layered).__name__}, which is no ASGI app"
+        raise PluginError(name, problem, fix="Its author should return the wrapped app")
+    return cast("ASGIApp", layered)
 
 
 def wrap_client(client: ClientT, *components: Component | str, clock: Clock = SYSTEM) -> ClientT:

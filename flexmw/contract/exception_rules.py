@@ -91,7 +91,10 @@ def _http(status: str, detail: str, headers: str = "headers") -> Callable[[Any],
         partial = _detail(getattr(error, detail, None), number)
         if number >= 500 and partial is not None and partial.message and _repeats_cause(error, partial.message):
             partial = None
-        pairs = tuple(_pairs(getattr(error, headers, None)))
+        try:
+            pairs = tuple(_pairs(getattr(error, headers, None)))
+        except Exception:  # headers that cannot be read are no reason to change the status
+            pairs = ()
         return ErrorMapping(number, complete(partial, number), pairs, "http_exception", intentional=True)
 
     return read

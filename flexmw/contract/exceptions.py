@@ -14,6 +14,7 @@ exception that decides: the one raised, or one that it only wraps. What that exc
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Final
@@ -42,15 +43,17 @@ def map_exception(
     :param validation_status: the status of a failed validation; ``None`` keeps the framework's.
     :param messages: the app's messages, by code; see :func:`flexmw.contract.messages.reword`.
     """
-    mapping = _map(error, timeout_status, validation_status)
+    try:
+        mapping = _map(error, timeout_status, validation_status)
+    except Exception:  # an exception whose attributes raise: whatever it is, it becomes a response of the contract
+        mapping = of_row(for_status(500), exception=error)
     return replace(mapping, error=reword(mapping.error, messages)) if messages else mapping
 
 
 def _map(error: BaseException, timeout_status: int, validation_status: int | None) -> ErrorMapping:
     for candidate in _origins(error):
         for name in names(type(candidate)):
-            rule = RULES.get(name)
-            mapping = rule(candidate) if rule is not None else None
+            mapping = _by_rule(name, candidate)
             if mapping is None:
                 continue
             if mapping.error.code == "upstream_timeout" and not mapping.intentional:
@@ -65,6 +68,16 @@ def _map(error: BaseException, timeout_status: int, validation_status: int | Non
     return of_row(for_status(500), exception=error)
 
 
+def _by_rule(name: str, error: BaseException) -> ErrorMapping | None:
+    """The mapping of an exception by the rule of one class; ``None`` without a rule, or where an attribute raises that
+    the rule reads: a rule of a base class may read fewer."""
+    rule = RULES.get(name)
+    try:
+        return rule(error) if rule is not None else None
+    except Exception:
+        return None
+
+
 def stems_from(error: BaseException, source: BaseException) -> bool:
     """True if ``error`` is ``source``, is a group that contains it, or has it among its causes and contexts."""
     visited: list[BaseException] = []
@@ -76,8 +89,9 @@ def stems_from(error: BaseException, source: BaseException) -> bool:
         if any(current is other for other in visited):
             continue
         visited.append(current)
-        pending.extend(_members(current))
-        pending.extend(other for other in (current.__cause__, current.__context__) if other is not None)
+        with suppress(Exception):  # attributes that raise
+            pending.extend(_members(current))
+            pending.extend(other for other in (current.__cause__, current.__context__) if other is not None)
     return False
 
 
@@ -107,8 +121,8 @@ def _origins(error: BaseException) -> Iterator[BaseException]:
 
 def _members(error: BaseException) -> Sequence[BaseException]:
     """The members of an exception group; nothing for any other exception."""
-    members: Sequence[BaseException] = getattr(error, "exceptions", ())
-    return members if isinstance(error, BaseExceptionGroup) else ()
+    # The class first: other exceptions have attributes of this name too, and theirs may raise.
+    return error.exceptions if isinstance(error, BaseExceptionGroup) else ()
 
 
 def _handled_before(error: BaseException) -> BaseException | None:

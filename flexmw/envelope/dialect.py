@@ -127,7 +127,7 @@ def load(dialect: Dialect | str) -> Dialect:
     make, fix = load_plugin(plugin), f"Repair or upgrade {plugin.distribution}"
     try:
         made = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise fault(plugin, f"cannot be made: {type(error).__name__}: {error}", fix=fix) from error
     if not isinstance(made, Dialect):
         raise fault(plugin, "is no dialect: it lacks a method of flexmw.envelope.Dialect", fix=fix)

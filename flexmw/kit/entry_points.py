@@ -61,7 +61,7 @@ def load(plugin: Plugin) -> Any:
     """
     try:
         return load_target(plugin.target)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module that exits when it is imported would end the program
         problem = f"failed to import: {type(error).__name__}: {error}"
         fix = f"Repair or uninstall {plugin.distribution}, or do not name it"
         raise fault(plugin, problem, fix=fix) from error

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+from flexmw.contract.exception_slots import args_of
 from flexmw.kit.effects import HEADS, is_connect
 
 __all__ = ["IN_PROCESS", "WAITED", "Evidence", "is_transport_error"]
@@ -103,7 +104,7 @@ def is_transport_error(error: BaseException) -> bool:
     transport do not.
     """
     cls: type = type(error)
-    return _is_transport_error(cls) or (cls is RuntimeError and error.args == ("Event loop is closed",))
+    return _is_transport_error(cls) or (cls is RuntimeError and args_of(error) == ("Event loop is closed",))
 
 
 @lru_cache(maxsize=256)

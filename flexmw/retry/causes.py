@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from flexmw.contract.exception_slots import args_of, attributes_of, cause_of, context_of
+
 __all__ = ["causes_of", "class_names", "copy_without_references", "proves_unsent"]
 
 _MAX_CAUSES: Final = 5
@@ -34,9 +36,10 @@ not established, a name that was not resolved. aiohttp's own classes were checke
 
 def copy_without_references(error: BaseException) -> BaseException:
     """The same error without traceback, causes and request, so that a remembered error keeps no body in memory."""
-    args = [arg[:_MAX_TEXT] if isinstance(arg, str) else arg for arg in error.args]
+    args = [arg[:_MAX_TEXT] if isinstance(arg, str) else arg for arg in args_of(error)]
     twin = type(error).__new__(type(error), *args)
-    twin.__dict__.update({name: None if name == "_request" else value for name, value in vars(error).items()})
+    attributes = {name: None if name == "_request" else value for name, value in attributes_of(error).items()}
+    attributes_of(twin).update(attributes)
     return twin
 
 
@@ -49,7 +52,7 @@ def causes_of(error: BaseException, *, hidden: bool = False) -> list[BaseExcepti
     causes = [error]
     while len(causes) < _MAX_CAUSES:
         last = causes[-1]
-        cause = last.__cause__ or (last.__context__ if hidden and last.__suppress_context__ else None)
+        cause = cause_of(last) or (context_of(last) if hidden and last.__suppress_context__ else None)
         if cause is None:
             break
         causes.append(cause)

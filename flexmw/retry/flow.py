@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from flexmw.contract import Wait, key_ttl
+from flexmw.contract.exception_slots import args_of, attributes_of
 from flexmw.errors import ConfigError
 from flexmw.kit.client_call import is_streamed, keep_cookies
 from flexmw.kit.effects import (
@@ -295,9 +296,9 @@ class RetryCall(Call):
         return 1e9 if self.ends is None else self.ends - self.clock.monotonic()
 
     def _examine(self, error: Exception, evidence: Evidence) -> RetryDecision:
-        refused = any(unprocessed(detail, evidence.stream) for cause in causes_of(error) for detail in cause.args)
+        refused = any(unprocessed(detail, evidence.stream) for cause in causes_of(error) for detail in args_of(cause))
         sent = evidence.sent
-        if sent is None and (theirs := getattr(error, "_request", None)) is not None:
+        if sent is None and (theirs := attributes_of(error).get("_request")) is not None:
             # An app that runs in this process may raise an error of its own outgoing call: the error says nothing about
             # this request.
             sent = True if theirs.stream is not self.request.stream else None

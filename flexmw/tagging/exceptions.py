@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from opentelemetry.trace import Span
 from starlette.exceptions import HTTPException
 
+from flexmw.contract.exception_slots import cause_of
 from flexmw.contract.request_secrets import secrets_in
 from flexmw.kit.asgi import Scope
 from flexmw.kit.exchange import ErrorOutcome
@@ -230,6 +231,8 @@ def emit_store_failure(settings: Settings, event: str, details: Mapping[str, Any
 def _root(error: BaseException | None, status: int | None) -> Exception | None:
     """The exception to record. An ``HTTPException`` is a response, and the semantic conventions ask not to record it;
     where its status is a server error, its cause is recorded instead."""
-    if isinstance(error, HTTPException):
-        error = error.__cause__ if (status or 500) >= 500 else None
-    return error if isinstance(error, Exception) and not isinstance(error, HTTPException) else None
+    # By the class alone: `isinstance` asks the exception for its class too, and an attribute may raise.
+    if error is not None and issubclass(type(error), HTTPException):
+        error = cause_of(error) if (status or 500) >= 500 else None
+    is_crash = error is not None and issubclass(type(error), Exception) and not issubclass(type(error), HTTPException)
+    return cast("Exception", error) if is_crash else None

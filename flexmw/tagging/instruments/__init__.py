@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from flexmw.contract.exception_slots import traceback_of
 from flexmw.kit.asgi import ASGIApp
 from flexmw.tagging.instruments import contrib, fastapi, starlette
 
@@ -37,7 +38,7 @@ def spans_passed(error: BaseException) -> dict[str, Any]:
         has no such variable.
     """
     spans: dict[str, Any] = {}
-    traceback, frames_left = error.__traceback__, _MAX_FRAMES
+    traceback, frames_left = traceback_of(error), _MAX_FRAMES
     while traceback is not None and frames_left:
         frame = traceback.tb_frame
         module = frame.f_globals.get("__name__")

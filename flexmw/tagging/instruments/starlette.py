@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import Any, Final
 
+from flexmw.contract.exception_slots import traceback_of
+
 __all__ = ["CHECKED_WITH", "MODULE", "is_raised_again", "middleware_modules", "route_of"]
 
 CHECKED_WITH: Final = {"starlette": "1.10"}
@@ -26,7 +28,7 @@ _RAISE_AGAIN: Final = ("starlette.middleware.errors", "flexmw.")
 
 def is_raised_again(error: BaseException) -> bool:
     """Whether the code that handles ``error`` now will raise it again after the response."""
-    traceback = error.__traceback__
+    traceback = traceback_of(error)
     return traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith(_RAISE_AGAIN)
 
 

@@ -1,0 +1,38 @@
+"""Exception slots: arguments, cause and traceback of an exception as the interpreter keeps them. Pure.
+
+A class may override these attributes, and what it puts in their place may raise. flexmw reads every exception that
+passes through it, and must not replace one by another.
+
+>>> class Odd(Exception):
+...     @property
+...     def args(self):
+...         raise RuntimeError
+>>> args_of(Odd("text"))
+('text',)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+__all__ = ["args_of", "attributes_of", "cause_of", "context_of", "traceback_of"]
+
+args_of: Final[Callable[[BaseException], tuple[Any, ...]]] = BaseException.__dict__["args"].__get__
+"""The arguments that an exception was made with."""
+
+cause_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__cause__"].__get__
+"""The exception that an exception was raised from."""
+
+context_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__context__"].__get__
+"""The exception that was being handled when an exception was raised."""
+
+traceback_of: Final[Callable[[BaseException], TracebackType | None]] = BaseException.__dict__["__traceback__"].__get__
+"""The frames that an exception has passed through."""
+
+
+def attributes_of(error: BaseException) -> dict[str, Any]:
+    """The instance's own attributes; the dictionary itself."""
+    attributes: dict[str, Any] = object.__getattribute__(error, "__dict__")
+    return attributes
