@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import re
@@ -58,6 +59,8 @@ async def instructed(steps: Sequence[Step]) -> None:
     for step in steps:
         for _ in range(WARM_UP):
             await step()
+    gc.collect()
+    gc.disable()  # a collection falls into the requests of one path or another, and costs as much as one of them
     control = ["callgrind_control", "--instr=on", str(os.getpid())]
     subprocess.run(control, check=True, stdout=subprocess.DEVNULL)  # noqa: ASYNC221 - nothing else runs
     for step in steps:
