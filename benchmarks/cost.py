@@ -140,7 +140,7 @@ def main() -> int:
     chosen = parser.parse_args()
     group, name = (*chosen.only, "", "")[:2]
     every = [*client_paths("POST" if chosen.post else "GET"), *server_paths()]
-    paths = [path for path in every if group in ("", path.group) and name in ("", path.name)]
+    paths = [path for path in every if group in ("", path.group) and path.name in (name or path.name, "plain")]
     if chosen.instructed:
 
         async def run() -> None:
@@ -149,7 +149,7 @@ def main() -> int:
         asyncio.run(run())
     elif chosen.profile:
         plain = {path.group: path for path in every if path.name == "plain"}
-        for path in paths:
+        for path in (path for path in paths if path.name != "plain"):
             profile(path, plain[path.group], chosen.rows)
     elif chosen.instructions:
         show(paths, instructions(*chosen.only, *(["--post"] if chosen.post else [])), "instructions")
