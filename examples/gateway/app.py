@@ -52,7 +52,7 @@ class Settings:
     admin_token: str = field(repr=False)
     upstream_key: str | None = field(default=None, repr=False)
     storage: str = "sqlite:///gateway.db"
-    timeout: float = 30.0  # seconds for the upstream to connect, and between two pieces of its answer
+    timeout: float = 30.0  # seconds for the upstream to connect, and between two pieces of its response
     demo_key: str | None = field(default=None, repr=False)  # an account of the free tier that is opened at the start
     faults: bool = False  # let callers order the embedded backend's faults
 
@@ -112,14 +112,14 @@ class Gateway:
             fields = Fields.read(await request.body(), flexmw.InvalidRequest)
             model = await self.catalogue.pick(fields.text("model"), work.kind)
             order = work.order(fields, model)
-            answer = await self._post(request, model, stream=order.stream, json=order.body)
+            response = await self._post(request, model, stream=order.stream, json=order.body)
             bill = self._bill(account, model, order.read)
             if order.stream:
-                return MeteredStream(answer, bill=bill, show_usage=order.show_usage, said=_said(model))
-            await bill(_usage(answer), 0)
+                return MeteredStream(response, bill=bill, show_usage=order.show_usage, said=_said(model))
+            await bill(_usage(response), 0)
             if work.kind == "video":
-                return JSONResponse(await self.jobs.open(account.id, answer.json()))
-            return _passed_on(answer)
+                return JSONResponse(await self.jobs.open(account.id, response.json()))
+            return _passed_on(response)
 
         return endpoint
 
@@ -129,9 +129,9 @@ class Gateway:
         async with request.form(max_files=1, max_part_size=MAX_BODY) as form:
             model = await self.catalogue.pick(Fields(dict(form), flexmw.InvalidRequest).text("model"), "transcription")
         headers = {"content-type": request.headers["content-type"]}
-        answer = await self._post(request, model, content=raw, headers=headers)
-        await self._bill(account, model, 0)(_usage(answer), 0)
-        return _passed_on(answer)
+        response = await self._post(request, model, content=raw, headers=headers)
+        await self._bill(account, model, 0)(_usage(response), 0)
+        return _passed_on(response)
 
     async def get_video(self, request: Request) -> Response:
         account = await self.caller(request)
@@ -164,13 +164,13 @@ class Gateway:
         return bill
 
 
-def _usage(answer: httpx2.Response) -> Usage | None:
-    is_json = answer.headers.get("content-type", "").startswith("application/json")
-    return Usage.of(answer.json()) if is_json else None
+def _usage(response: httpx2.Response) -> Usage | None:
+    is_json = response.headers.get("content-type", "").startswith("application/json")
+    return Usage.of(response.json()) if is_json else None
 
 
-def _passed_on(answer: httpx2.Response) -> Response:
-    return Response(answer.content, media_type=answer.headers.get("content-type"))
+def _passed_on(response: httpx2.Response) -> Response:
+    return Response(response.content, media_type=response.headers.get("content-type"))
 
 
 def _said(model: Model) -> str:

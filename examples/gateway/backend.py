@@ -80,13 +80,13 @@ async def _generate(request: Request, fields: Fields, texts: list[str], kind: st
         stop=fields.texts("stop", []),
     )
     _worked(request)
-    answer = Answer(kind, name, prompt_tokens, generation)
+    response = ModelResponse(kind, name, prompt_tokens, generation)
     if stream:
-        return StreamingResponse(answer.events(usage), media_type="text/event-stream")
-    return JSONResponse(answer.whole())
+        return StreamingResponse(response.events(usage), media_type="text/event-stream")
+    return JSONResponse(response.whole())
 
 
-class Answer:
+class ModelResponse:
     """One completion in either of OpenAI's two shapes, whole or as events."""
 
     def __init__(self, kind: str, name: str, prompt_tokens: int, generation: model.Generation) -> None:

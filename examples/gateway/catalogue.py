@@ -33,9 +33,9 @@ class Usage:
     written: int = 0
 
     @classmethod
-    def of(cls, answer: Any) -> Usage | None:
-        """The `usage` of an answer, under either of the pairs of names that OpenAI gives its parts."""
-        usage = answer.get("usage") if isinstance(answer, dict) else None
+    def of(cls, response: Any) -> Usage | None:
+        """The `usage` of a response, under either of the pairs of names that OpenAI gives its parts."""
+        usage = response.get("usage") if isinstance(response, dict) else None
         if not isinstance(usage, dict):
             return None
         read = usage.get("prompt_tokens") or usage.get("input_tokens") or 0
@@ -67,7 +67,9 @@ class Catalogue:
         """Sell what an upstream lists. vLLM calls the context window `max_model_len`. Raises ConfigError."""
         entries = listing.get("data") if isinstance(listing, dict) else None
         if not isinstance(entries, list) or not all(isinstance(each, dict) and each.get("id") for each in entries):
-            raise flexmw.ConfigError("upstream", str(listing)[:80], "a server whose GET /v1/models answers as OpenAI's")
+            raise flexmw.ConfigError(
+                "upstream", str(listing)[:80], "a server whose GET /v1/models responds as OpenAI's"
+            )
         for entry in entries:
             name, window = entry["id"], entry.get("context_window") or entry.get("max_model_len") or OTHER_WINDOW
             self.models[name] = Model(name, entry.get("kind", ""), window, PRICES.get(name, OTHER_PRICE))

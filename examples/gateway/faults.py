@@ -1,6 +1,6 @@
 """Faults on order: a request header makes the backend fail in one exact way, so that a client can be measured.
 
-`x-backend-fault: lost` loses the answer; `x-backend-fault: 503; once=7f3a` fails only the first time that this id is
+`x-backend-fault: lost` loses the response; `x-backend-fault: 503; once=7f3a` fails only the first time that this id is
 seen, so that a retry succeeds. What each does:
 
 ================= ========= ==================================================================
@@ -11,9 +11,9 @@ reset             no        the connection is reset when the request has arrived
 429               no        429 that names no wait
 500               yes       500, after the work
 timeout           yes       nothing, until it gives up
-lost              yes       the connection closes instead of an answer
-drop-mid-stream   yes       the connection closes after the third piece of the answer
-slow              yes       a pause of 50 ms before each piece of the answer
+lost              yes       the connection closes instead of a response
+drop-mid-stream   yes       the connection closes after the third piece of the response
+slow              yes       a pause of 50 ms before each piece of the response
 ================= ========= ==================================================================
 """
 
@@ -35,7 +35,7 @@ from flexmw.contract import for_status
 __all__ = ["FAULTS", "HEADER", "Faults", "WiredProtocol"]
 
 HEADER = "x-backend-fault"
-PAUSE = 0.05  # seconds before each piece of a slow answer
+PAUSE = 0.05  # seconds before each piece of a slow response
 MAX_IDS = 10_000
 
 

@@ -29,8 +29,8 @@ class MeteredStream(StreamingResponse):
     generated tokens.
     """
 
-    def __init__(self, answer: httpx2.Response, *, bill: Bill, show_usage: bool, said: str) -> None:
-        self.events = self._events(answer, bill, show_usage, said)
+    def __init__(self, response: httpx2.Response, *, bill: Bill, show_usage: bool, said: str) -> None:
+        self.events = self._events(response, bill, show_usage, said)
         super().__init__(self.events, media_type="text/event-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,10 +41,10 @@ class MeteredStream(StreamingResponse):
         async with aclosing(self.events):
             await self.stream_response(send_anyway)
 
-    async def _events(self, answer: httpx2.Response, bill: Bill, show_usage: bool, said: str) -> AsyncGenerator[str]:
+    async def _events(self, response: httpx2.Response, bill: Bill, show_usage: bool, said: str) -> AsyncGenerator[str]:
         usage, pieces, ended = None, 0, False
         try:
-            async for line in answer.aiter_lines():
+            async for line in response.aiter_lines():
                 data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
                 if data == "[DONE]":
                     ended = True
@@ -62,7 +62,7 @@ class MeteredStream(StreamingResponse):
             raise broken(exc, said) from exc
         finally:
             with anyio.CancelScope(shield=True):
-                await answer.aclose()
+                await response.aclose()
                 await bill(usage, pieces)
 
 

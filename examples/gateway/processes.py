@@ -26,7 +26,7 @@ STOP_SECONDS = 10.0
 
 
 class Server(uvicorn.Server):
-    """uvicorn on a bound socket; it calls `ready` with its URL once it answers."""
+    """uvicorn on a bound socket; it calls `ready` with its URL once it responds."""
 
     def __init__(
         self,

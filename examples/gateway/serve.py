@@ -42,7 +42,7 @@ class Backend:
 
 
 class AdminClient:
-    """The admin API as methods. Amounts are in millionths of a dollar; an unhappy answer raises httpx2's error."""
+    """The admin API as methods. Amounts are in millionths of a dollar; an unhappy response raises httpx2's error."""
 
     def __init__(self, client: httpx2.Client) -> None:
         self.client = client

@@ -46,7 +46,7 @@ class Store(Protocol):
 
 
 async def open_store(url: str) -> Store:
-    """Open the store that `url` names and see that it answers. Raises StoreError."""
+    """Open the store that `url` names and see that it responds. Raises StoreError."""
     parts = urlsplit(url)
     shown = f"{parts.scheme}://{url.rpartition('@')[2]}" if "@" in url else url  # without the password
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:

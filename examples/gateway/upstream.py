@@ -31,7 +31,7 @@ class Upstream:
         return None
 
     async def post(self, path: str, said: str, *, stream: bool = False, **content: Any) -> httpx2.Response:
-        """Send the work on and give the answer of a backend that did it; everything else is raised.
+        """Send the work on and give the response of a backend that did it; everything else is raised.
 
         `said` is what to call the subsystem in an error. With `stream`, the body is still to be read.
         """
@@ -62,7 +62,7 @@ class Upstream:
 
 
 def broken(exc: httpx2.TransportError, said: str) -> flexmw.APIError:
-    """No answer. Where it is certain that nothing was sent, nothing was done: that is 503, and safe to try again."""
+    """No response. If it is certain that nothing was sent, nothing was done: that is 503, and safe to try again."""
     ending = getattr(exc, "flexmw", None)
     if ending is not None and ending.outcome == "unsent":
         return flexmw.SubsystemOffline(said, retry_after=1)
@@ -72,7 +72,7 @@ def broken(exc: httpx2.TransportError, said: str) -> flexmw.APIError:
 
 
 def refused(response: httpx2.Response, said: str) -> flexmw.APIError:
-    """An answer that is an error: the caller's fault is passed on, the backend's is not blamed on the caller."""
+    """A response that is an error: the caller's fault is passed on, the backend's is not blamed on the caller."""
     status = response.status_code
     if status in (400, 413, 422):
         error = _error(response)

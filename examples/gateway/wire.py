@@ -1,4 +1,4 @@
-"""A wire that loses answers: the server did the work, and the caller never hears of it."""
+"""A wire that loses responses: the server did the work, and the caller never gets the response."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["lossy"]
 
 @contextmanager
 def lossy(url: str, *, lose: int) -> Generator[str]:
-    """The same server under another URL, on a wire that loses the first `lose` answers. For one caller at a time."""
+    """The same server under another URL, on a wire that loses the first `lose` responses. For one caller at a time."""
     target = urlsplit(url)
     left = lose
 
@@ -27,7 +27,7 @@ def lossy(url: str, *, lose: int) -> Generator[str]:
                 while data := far.recv(65_536):
                     if left > 0:
                         left -= 1
-                        return  # both ends are closed; nothing of the answer went through
+                        return  # both ends are closed; nothing of the response went through
                     near.sendall(data)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Wire) as server:

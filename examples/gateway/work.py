@@ -20,12 +20,12 @@ from examples.gateway.model import count_tokens
 
 __all__ = ["OUTPUT_CAP", "WORK", "Order", "Work"]
 
-OUTPUT_CAP = 2_048  # tokens of an answer that is not streamed
+OUTPUT_CAP = 2_048  # tokens of a response that is not streamed
 
 
 @dataclass(frozen=True)
 class Order:
-    """A request that was found good: what to send on, and what the answer is to look like."""
+    """A request that was found good: what to send on, and what the response is to look like."""
 
     body: dict[str, Any]
     read: int  # tokens of its input
@@ -41,7 +41,7 @@ class Work:
     kind: str
     field: str
     texts: Callable[[Fields], list[str]]
-    writes: bool = False  # its answer is text, which takes room in the context window and may be streamed
+    writes: bool = False  # its response is text, which takes room in the context window and may be streamed
 
     def order(self, fields: Fields, model: Model) -> Order:
         """Read the request. Raises InvalidRequest."""

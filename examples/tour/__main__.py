@@ -2,7 +2,7 @@
 
 Starts the model backend and the gateway on loopback, plays each scene with the blocking and with the async SDK, and
 shows what was sent, what was raised, how often the backend worked and what the span says. Ends with one POST whose
-answer is lost. Exits with 1 if anything is not as the contract says.
+response is lost. Exits with 1 if anything is not as the contract says.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def main() -> int:
                 faults += (note.sent, note.raised) != (twin.sent, twin.raised)
                 rows.add_row(*row(scene, note, twin))
         console.print(rows)
-        losses = table("One POST whose answer is lost twice", "client", "server", "executions", "ended")
-        with console.status("losing answers"):
+        losses = table("One POST whose response is lost twice", "client", "server", "executions", "ended")
+        with console.status("losing responses"):
             for number, loss in enumerate(lose_answers(running, models)):
                 expected = tuple(EXPECTED.values())[number]
                 faults += loss.executions != expected

@@ -47,7 +47,7 @@ class Note:
 
 
 class Spans(SpanExporter):
-    """The spans of the API, as they end: a little after the client has its answer."""
+    """The spans of the API, as they end: a little after the client has its response."""
 
     def __init__(self) -> None:
         self.ended: Queue[ReadableSpan] = Queue()

@@ -1,4 +1,4 @@
-"""The point of it all, live: one POST whose answer is lost twice on the way, and how often the model worked for it."""
+"""The point of it all, live: one POST whose response is lost twice, and how often the model worked for it."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ SCENES = (
         call=lambda sdk: sdk.get("/videos/generations/job_unknown", cast_to=object),
     ),
     Scene(row="429", what="the 11th call of a free key in a minute", call=chat(), tier="free", repeat=10),
-    Scene(row="500", what="the backend does not answer in time", call=chat(), headers=fault("timeout")),
+    Scene(row="500", what="the backend does not respond in time", call=chat(), headers=fault("timeout")),
     Scene(row="500", what="the backend fails", call=chat(), headers=fault("500")),
     Scene(row="503", what="the model is under maintenance", call=chat(), before=chat_offline),
 )

@@ -27,16 +27,16 @@ def test_it_behaves_inside_a_client() -> None:
     check_flow(CircuitBreaker())
 
 
-@pytest.mark.parametrize("failure", [500, 503, httpx.ReadTimeout("no answer")])
+@pytest.mark.parametrize("failure", [500, 503, httpx.ReadTimeout("no response")])
 def test_calls_stop_after_failures_in_a_row(failure: Any) -> None:
     component = breaker(FakeClock())
     assert [sent(component, failure) for _ in range(4)] == [1, 1, 0, 0]
 
 
-@pytest.mark.parametrize("answer", [200, 404, 429])
-def test_a_server_that_responds_works(answer: int) -> None:
+@pytest.mark.parametrize("response", [200, 404, 429])
+def test_a_server_that_responds_works(response: int) -> None:
     component = breaker(FakeClock())
-    assert [sent(component, each) for each in (500, answer, 500, answer, 500, answer)] == [1] * 6
+    assert [sent(component, each) for each in (500, response, 500, response, 500, response)] == [1] * 6
 
 
 def test_after_the_cooldown_one_call_tries_and_opens_the_way() -> None:
