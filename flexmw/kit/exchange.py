@@ -51,6 +51,7 @@ class Exchange:
     :ivar error_outcome: the error that the request ended with, set by the component that decided on the response.
     :ivar stream_opened: True once an Envelope has sent the head of an event stream, which it holds for a while.
     :ivar observers: called with each event.
+    :ivar checks: what limiters further outside have counted; not there before the first of them that shares a store.
 
     An Envelope enters the exchange (``with exchange:``) while its app runs. Meanwhile ``enveloped`` is True and each
     ``APIError`` that is made is remembered.
@@ -58,6 +59,7 @@ class Exchange:
 
     __slots__ = (
         "_tokens",
+        "checks",
         "error_outcome",
         "facts",
         "headers",
@@ -67,6 +69,8 @@ class Exchange:
         "remembered",
         "stream_opened",
     )
+
+    checks: tuple[object, ...]
 
     def __init__(self) -> None:
         self.headers: list[Header] = []

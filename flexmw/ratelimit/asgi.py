@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import lru_cache
 from inspect import isawaitable
 from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
@@ -19,6 +20,7 @@ from flexmw.ratelimit.cost import Reservation
 from flexmw.ratelimit.headers import RESULT, Reporter
 from flexmw.ratelimit.new_keys import REFUSALS, NewKeyGuard
 from flexmw.ratelimit.plan import Plan
+from flexmw.ratelimit.rates import Rates
 
 __all__ = ["LocalRateLimitMiddleware", "RateLimitMiddleware", "Shared", "is_around", "middleware", "share"]
 
@@ -84,6 +86,7 @@ class RateLimitMiddleware:
         self._plan = plan
         self._rates, self._pricing, self._exempt = plan.rates, plan.pricing, plan.exempt
         self._concurrency, self._lease = plan.concurrency, plan.lease
+        self._may_meet_itself = not plan.is_named and not isinstance(shared.backend, LocalBackend)
         self._now, self._monotonic = plan.clock.now, plan.clock.monotonic
         self._judge_known = self._identifier.judge_known
         # Identifying by bearer token needs no coroutine unless a function of the application wants the Caller, or the
@@ -122,8 +125,11 @@ class RateLimitMiddleware:
         if not rates and self._concurrency is None:
             await self._bypass(scope, receive, send, exchange, app)
             return
+        prefix = self._plan.prefix
+        if self._may_meet_itself:
+            rates, prefix = self._apart_from_outer(exchange, digest, rates)
         charge = await self._pricing.charge(scope, rates)
-        check = Check(digest, rates, charge.costs, self._slot(), earlier)
+        check = Check(digest, rates, charge.costs, self._slot(prefix), earlier)
         lease = None if check.slot is None else self.backend.lease(check.digest, check.slot)
         start = self._monotonic()
         merges = False
@@ -181,7 +187,7 @@ class RateLimitMiddleware:
         if not rates and self._concurrency is None:
             return None
         costs = (await self._pricing.charge(scope, rates)).costs
-        check = Check(caller.digest, rates, costs, self._slot(), caller.earlier, take=False)
+        check = Check(caller.digest, rates, costs, self._slot(self._plan.prefix), caller.earlier, take=False)
         result, degraded, _ = await self.backend.decide(check)
         return None if result is None else decision_of(result, self._now(), degraded=degraded)
 
@@ -189,8 +195,19 @@ class RateLimitMiddleware:
         """Close the store's connections of this event loop. The end of a lifespan does it too."""
         await self.backend.close()
 
-    def _slot(self) -> Slot | None:
-        return None if self._concurrency is None else new_slot(self._concurrency, self._lease, self._plan.prefix)
+    def _slot(self, prefix: str) -> Slot | None:
+        return None if self._concurrency is None else new_slot(self._concurrency, self._lease, prefix)
+
+    def _apart_from_outer(self, exchange: Exchange, digest: str, rates: Rates) -> tuple[Rates, str]:
+        """The rates and the prefix for a request that a limiter further outside has counted in the same counters.
+
+        Two limiters that one function of the application makes have one prefix. They count apart nevertheless.
+        """
+        counters = (digest, rates, self._concurrency)
+        outer: tuple[object, ...] = getattr(exchange, "checks", ())
+        exchange.checks = (*outer, counters)
+        depth = outer.count(counters)
+        return _nested(rates, self._plan.prefix, depth) if depth else (rates, self._plan.prefix)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.backend.check_event_loop()
@@ -274,6 +291,13 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         except Exception as error:
             self._judge_known(digest, exchange.map_exception(error).status)
             raise
+
+
+@lru_cache(maxsize=256)
+def _nested(rates: Rates, prefix: str, depth: int) -> tuple[Rates, str]:
+    """Rates and prefix of a limiter inside ``depth`` others with the same counters."""
+    prefix = f"{prefix}:inner{depth}" if prefix else f"inner{depth}"
+    return tuple(rate._replace(prefix=prefix) for rate in rates), prefix
 
 
 def _with_headers(exchange: Exchange, send: Send, middleware: RateLimitMiddleware, digest: str) -> Send:

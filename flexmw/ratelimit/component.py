@@ -97,11 +97,11 @@ class RateLimit:
         for all processes, and so does a client of redis-py, whose settings are used for connections of flexmw's own.
         ``memcached://``, ``mongodb://`` and storages registered with ``limits`` count too, without ``tokens``,
         ``concurrency`` and corrected costs. Value: a storage URL, or a client of redis-py. Default: ``"memory://"``.
-    :param prefix: Beginning of every name in the store. Limiters with the same prefix, strategy and rate share their
-        counters; limiters with different prefixes never do. ``None`` is the service's name of ``OTEL_SERVICE_NAME``,
-        and a number where two places in the source make limiters that would share counters. Services without that name
-        which share a store need different prefixes. Value: a text of letters, digits and '.', '_', ':', '/', '-', or
-        None. Default: ``None``.
+    :param prefix: What the names in the store have behind ``LIMITS:``. Limiters with the same prefix, strategy and rate
+        share their counters; limiters with different prefixes never do. ``None`` is the service's name of
+        ``OTEL_SERVICE_NAME``, and a number where two places in the source make limiters that would share counters.
+        Services without that name which share a store need different prefixes. Value: a text of letters, digits and
+        '.', '_', ':', '/', '-', or None. Default: ``None``.
     :param cost: What one request counts. A function of the scope, plain or async, returns an estimate; ``settle``
         corrects the estimate when the response is complete. Value: a whole number, at least 1, or a function of the
         scope that returns one (requests). Default: ``1``.
@@ -198,10 +198,10 @@ class RateLimit:
     prefix: str | None = option(
         None,
         optional(_PREFIX),
-        doc="Beginning of every name in the store. Limiters with the same prefix, strategy and rate share their "
-        "counters; limiters with different prefixes never do. `None` is the service's name of `OTEL_SERVICE_NAME`, and "
-        "a number where two places in the source make limiters that would share counters. Services without that name "
-        "which share a store need different prefixes.",
+        doc="What the names in the store have behind `LIMITS:`. Limiters with the same prefix, strategy and rate share "
+        "their counters; limiters with different prefixes never do. `None` is the service's name of "
+        "`OTEL_SERVICE_NAME`, and a number where two places in the source make limiters that would share counters. "
+        "Services without that name which share a store need different prefixes.",
     )
     cost: _Cost = option(
         1,

@@ -59,6 +59,21 @@ async def test_a_global_and_a_mounted_limiter_do_not_count_into_one_another(
     assert await statuses(app, *["/v1/x"] * 7) == [200] * 6 + [429]
 
 
+@pytest.mark.parametrize("options", [{}, {"tokens": "99/hour", "token_cost": 1}, {"concurrency": 1}])
+async def test_a_function_may_make_the_global_and_the_mounted_limiter(
+    redis_url: str, opened: list[RateLimit], options: dict[str, Any]
+) -> None:
+    def limiter(**more: Any) -> RateLimit:
+        opened.append(RateLimit("6/hour", storage=redis_url, **options, **more))
+        return opened[-1]
+
+    app = limiter().asgi(Starlette(routes=[Mount("/v1", limiter().asgi(framework("/x")))]))
+    assert await statuses(app, *["/v1/x"] * 7) == [200] * 6 + [429]
+    if "concurrency" not in options:
+        told = Mount("/v1", limiter(prefix="one").asgi(framework("/x")))
+        assert await statuses(limiter(prefix="one").asgi(Starlette(routes=[told])), *["/v1/x"] * 4) == [200] * 3 + [429]
+
+
 async def test_two_services_of_one_program_have_buckets_of_their_own(redis_url: str, opened: list[RateLimit]) -> None:
     opened += RateLimit("2/hour", storage=redis_url), RateLimit("2/hour", storage=redis_url)
     for limiter in opened:
