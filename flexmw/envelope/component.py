@@ -169,7 +169,7 @@ class Envelope:
 
     def __post_init__(self) -> None:
         check(self)
-        _passthrough(self.passthrough)
+        _passthrough(tuple(self.passthrough))
         for code, message in (self.messages or {}).items():
             if (fault := expected(key_of(code), message)) is not None:
                 raise ConfigError(f"Envelope(messages={{{code!r}: ...}})", message, fault)
@@ -185,7 +185,7 @@ class Envelope:
             rules=self._rules((*dialects, default)),
             dialects=dialects,
             default=default,
-            passthrough=_passthrough(self.passthrough),
+            passthrough=_passthrough(tuple(self.passthrough)),
             routing=routing_of(app),
             unless=self.unless,
             request_id=self.request_id.lower() if self.request_id else None,
@@ -203,7 +203,9 @@ class Envelope:
         an error in a dialect's format and an event stream stay byte for byte, and the status is always the upstream's.
         """
         path = request.url.path
-        if self.passthrough and all_readings(_passthrough(self.passthrough), {"method": request.method}, path=path):
+        if self.passthrough and all_readings(
+            _passthrough(tuple(self.passthrough)), {"method": request.method}, path=path
+        ):
             response: Response = yield Send(request)
             return response
         default = OpenAI(null_param=self.null_param)
