@@ -162,8 +162,7 @@ def _place(error: dict[str, Any], names: Container[str] | None) -> str | None:
         if isinstance(part, int):
             path += f"[{part}]"
             continue
-        # An error without a type is not pydantic's: the app has written it, and the place is among its own words.
-        foreign = names is not None and "type" in error and str(part) not in names
+        foreign = names is not None and str(part) not in names
         is_extra = index == last and error.get("type") in ("extra_forbidden", "unexpected_keyword_argument")
         is_key = index < last and parts[index + 1] == "[key]"
         if part != "[key]":

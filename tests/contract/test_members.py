@@ -12,7 +12,6 @@ import pytest
 from flexmw.contract import ErrorBody
 from flexmw.contract.bodies import PartialError, complete, read_response
 from flexmw.contract.members import TRACE, other_members
-from flexmw.contract.validation import validation
 
 SECRET = "sk-canary-0123456789abcdef"
 
@@ -135,10 +134,3 @@ def test_an_error_that_is_decoded_has_no_other_members() -> None:
     decoded = ErrorBody.decode(error.encode())
     assert decoded == error
     assert (decoded.members, decoded.siblings) == ({}, {})
-
-
-def test_the_place_of_an_error_that_the_app_has_written_stays() -> None:
-    own = [{"loc": ["body", "seat"], "msg": "No such seat."}]
-    pydantic = [{"loc": ["body", "S3CRET"], "msg": "Bad", "type": "int_type", "input": "x"}]
-    assert validation(own, names=()) == PartialError("seat: No such seat.", code="validation_error", param="seat")
-    assert validation(pydantic, names=()) == PartialError("*: Bad", code="validation_error", param="*")
