@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import flexmw
-from flexmw.kit.paths import PathPattern, Routing, all_readings, matched_patterns, request_predicate, routing_of
+from flexmw.kit.paths import PathPattern, Routing, all_readings, matched_patterns, request_predicate
 
 OPTION = "RateLimit(limit=...)"
 
@@ -109,15 +109,6 @@ def test_the_root_path_is_no_part_of_the_path() -> None:
     assert limits("/login", request("/api//login/", root_path="/api/"))
     assert limits("/", request("/api", root_path="/api"))
     assert not limits("/login", request("/apilogin", root_path="/api"))
-
-
-@pytest.mark.filterwarnings("ignore:The `root_path` parameter")
-def test_an_app_that_knows_its_root_path_is_asked_for_it() -> None:
-    from fastapi import FastAPI
-
-    app = flexmw.wrap_app(FastAPI(root_path="/api"), flexmw.Envelope(), flexmw.Idempotency())
-    assert routing_of(app).root_path == "/api"
-    assert limits("/login", request("/api/login"), routing_of(app))
 
 
 def test_an_escaped_slash_is_read_both_ways() -> None:

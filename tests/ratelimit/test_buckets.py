@@ -131,26 +131,6 @@ print([limiter._prefix for limiter in (first, second, third)])
     assert run.stdout.splitlines() == ["['the_shop', 'the_shop:2', 'the_shop']"] * 2
 
 
-async def test_one_limiter_around_many_routes_is_one_bucket() -> None:
-    from litestar import Litestar, Router, get
-
-    def app(**where: Any) -> Litestar:
-        @get("/a")
-        async def a() -> str:
-            return "a"
-
-        @get("/b")
-        async def b() -> str:
-            return "b"
-
-        router = Router("/", route_handlers=[a, b], **where.get("router", {}))
-        return Litestar([router], logging_config=None, **where.get("app", {}))
-
-    for place in ("app", "router"):
-        limited = app(**{place: {"middleware": [RateLimit("3/hour").asgi]}})
-        assert await statuses(limited, "/a", "/b", "/a", "/b") == [200, 200, 200, 429]
-
-
 def test_the_same_limiter_twice_around_an_app_is_refused() -> None:
     limiter = RateLimit("1/hour")
     app = limiter.asgi(flexmw.Envelope().asgi(framework("/x")))
