@@ -66,6 +66,9 @@ SHOULD_RETRY: Final = "x-should-retry"
 PATIENCE: Final = 90.0
 """Without a deadline no further attempt begins later than so many seconds after the first one has failed."""
 
+CLASSIFY_SECONDS: Final = 5.0
+"""The beginning of a body is read for so many seconds at most, as far as its pieces arrive."""
+
 _NO_LIMIT: Final = sys.maxsize
 
 GOOD: Final = judge("answered", "none")
@@ -76,6 +79,10 @@ class RetryCall(Call):
     """A call that is sent, and sent again where that does no harm."""
 
     timeout: dict[str, float | None]
+    beginning: bytes = b""
+    """What the user's function sees of the body of the last response."""
+    broken_by: Exception | None = None
+    """What broke the body of the last response, where its beginning was read for the user's function."""
 
     def flow(self) -> Flow:
         options = self.options
@@ -97,6 +104,8 @@ class RetryCall(Call):
                     self._learn(response)
                 if options.reread and self._rereads(response):
                     yield Read(response, _NO_LIMIT)  # what breaks the body is a failure of this attempt
+                if options.classify is not None:
+                    self.beginning = yield from self._beginning(response)
             except Exception as error:
                 self.waited += evidence.waited
                 if not is_transport_error(error):
@@ -115,7 +124,7 @@ class RetryCall(Call):
                 if evidence.waited:
                     self.waited += evidence.waited
                 if options.classify is not None:
-                    self.classified = yield from self._classify(response, options.classify)
+                    self.classified = self._classify(response, options.classify)
                 if response.status_code < 400 and (self.classified is None or self.classified == "answered"):
                     if self.sent == 1 and self.key is None and not self.waited and not self.may_have_run:
                         response.extensions["flexmw"] = AT_ONCE
@@ -130,15 +139,18 @@ class RetryCall(Call):
                 decision, wait = judge(head.event, self.safety, asked=head.asked), head.wait
                 kind = str(response.status_code)
                 reason, delay = self._plan(decision, wait)
-                broken = False
-                if reason is None and response.status_code == 429 and self.classified is None:
+                broken = self.broken_by is not None
+                if reason is None and not broken and response.status_code == 429 and self.classified is None:
                     reason, broken = yield from self._check_quota(response, attempt)
                 if reason is not None:
                     if decision.row != "answered":
                         log_stop(self.request.method, self.origin, self.outcome(decision, reason), kind=kind)
                         yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
-                    self._sign(response, decision, reason)
                     self.returned = True
+                    if self.broken_by is not None:
+                        self._body_ended(self.broken_by)
+                        raise self.broken_by
+                    self._sign(response, decision, reason)
                     if on_end is None:
                         response = yield Follow(response, self._body_ended)
                     return response
@@ -247,19 +259,29 @@ class RetryCall(Call):
             head = Head(event, head.wait, head.asked)
         return head
 
-    def _classify(self, response: Response, classify: Callable[[Any, bytes], object]) -> Generator[Effect, Any, Any]:
-        """Ask the user's function. It sees the beginning of every error body, and a good body that is small JSON."""
-        headers = response.headers
-        body: bytes | None = b""
-        is_small_json = has_whole_body_soon(headers) and "json" in media_type_of(headers)
-        if (response.status_code >= 400 or is_small_json) and media_type_of(headers) != "text/event-stream":
-            try:
-                body = yield Read(response, MAX_BODY_BYTES, partial=True)
-            except Exception as error:
-                if is_transport_error(error):
-                    self.mark_lost(error, judge("ambiguous", self.safety), "unsafe_method")
+    def _beginning(self, response: Response) -> Generator[Effect, Any, bytes]:
+        """Read the beginning of the body that the user's function sees: of an error body, and of good, small JSON.
+
+        What breaks an error body is kept: the head has said what happened, and may ask for another attempt.
+        """
+        self.broken_by = None
+        headers, status, media_type = response.headers, response.status_code, media_type_of(response.headers)
+        is_small_json = has_whole_body_soon(headers) and "json" in media_type
+        if not (status >= 400 or is_small_json) or media_type == "text/event-stream":
+            return b""
+        seconds = min(CLASSIFY_SECONDS, max(0.0, self._remaining()) / 2)
+        try:
+            body: bytes | None = yield Read(response, MAX_BODY_BYTES, seconds, partial=True)
+        except Exception as error:
+            if status < 400 or not is_transport_error(error):
                 raise
-        event: Any = classify(response, decoded(body or b"", headers.get("content-encoding", "")))
+            self.broken_by = error
+            return b""
+        return decoded(body or b"", headers.get("content-encoding", ""))
+
+    def _classify(self, response: Response, classify: Callable[[Any, bytes], object]) -> Any:
+        """Ask the user's function what a response means."""
+        event: Any = classify(response, self.beginning)
         if event not in (None, "refused", "ambiguous", "answered"):
             expected = "a function that returns 'refused', 'ambiguous', 'answered' or None"
             raise ConfigError("Retry(classify=...)", event, expected)

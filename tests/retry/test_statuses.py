@@ -237,3 +237,76 @@ def test_x_should_retry_false_stops_a_function_too() -> None:
     policy = flexmw.Retry(classify=lambda response, body: "refused")
     refusal = httpx.Response(403, headers={"x-should-retry": "false"})
     assert play(policy, [refusal, 200], httpx.Request("GET", "http://test")).count(flexmw.Send) == 1
+
+
+class BreaksItsBody(Fault):
+    """A response whose body of JSON ends before its length."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def run(self, exchange: Exchange) -> None:
+        exchange.start(self.status, (("Retry-After", "1"), ("Content-Type", "application/json")), 100)
+        exchange.send(b"{")
+        exchange.close("fin")
+
+
+@wires
+@pytest.mark.parametrize(("method", "status"), [("GET", 500), ("GET", 200), ("POST", 503), ("POST", 429)])
+def test_a_body_that_breaks_while_it_is_classified_leaves_the_decision_to_the_head(
+    wire: Wire, method: str, status: int
+) -> None:
+    clock, seen = FakeClock(), list[bytes]()
+
+    def classify(response: Any, body: bytes) -> None:
+        seen.append(body)
+
+    with HostileServer([BreaksItsBody(status)]) as server:
+        result = call(wire, method, server.url, clock, classify=classify)
+        assert (result.status_code, outcome(result).attempts, len(server.requests)) == (200, 2, 2)
+    assert len(seen) == (1 if status == 200 else 2)
+
+
+@wires
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_a_post_whose_body_breaks_while_it_is_classified_has_an_outcome(wire: Wire, status: int) -> None:
+    clock = FakeClock()
+    with HostileServer([BreaksItsBody(status)]) as server:
+        error = call(wire, "POST", server.url, clock, classify=lambda response, body: None)
+        assert (outcome(error).outcome, outcome(error).reason) == ("ambiguous", "unsafe_method")
+        assert len(server.requests) == 1
+
+
+@wires
+def test_a_transport_error_of_the_users_own_function_passes_at_once(wire: Wire) -> None:
+    error = wire.library.ReadError("of the function's own call")
+
+    def classify(response: Any, body: bytes) -> None:
+        raise error
+
+    clock = FakeClock()
+    with HostileServer(["500"]) as server:
+        assert call(wire, "GET", server.url, clock, classify=classify) is error
+        assert len(server.requests) == 1
+    assert not hasattr(error, "flexmw")
+
+
+@wires
+def test_a_body_in_drops_is_classified_by_its_beginning(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flexmw.retry.flow.CLASSIFY_SECONDS", 0.2)
+    seen: list[bytes] = []
+
+    class Drops(Fault):
+        def run(self, exchange: Exchange) -> None:
+            exchange.start(500, (("Content-Type", "application/json"),), 2000)
+            for _ in range(2000):
+                exchange.send(b" ")
+                exchange.pause(0.02)
+
+    def classify(response: Any, body: bytes) -> None:
+        seen.append(body)
+
+    with HostileServer([Drops()]) as server:
+        [result] = wire.call("GET", server.url, flexmw.Retry(classify=classify, random=lambda: 0.0))
+        assert (result.status_code, len(server.requests)) == (200, 2)
+    assert 0 < len(seen[0]) < 2000
