@@ -18,10 +18,9 @@ class EnvelopeApp:
         self._plan = plan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = scope["type"]
-        if kind == "http":
+        if scope["type"] == "http":
             await Responder(self._plan, scope, receive, send).run(self.app)
-        elif kind == "websocket":
+        elif scope["type"] == "websocket":
             await Socket(self._plan, scope, receive, send).run(self.app)
         else:
             await self.app(scope, receive, send)

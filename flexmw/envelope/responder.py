@@ -47,6 +47,7 @@ class Responder:
 
     :ivar merges_headers: True if this component adds the headers of the exchange to the response. Set by :meth:`run`,
         or by the websocket whose denial response this is.
+    :ivar handled_before: the exception that was being handled when the request came in. Set like ``merges_headers``.
     """
 
     __slots__ = (
@@ -54,7 +55,6 @@ class Responder:
         "_collector",
         "_exchange",
         "_gone",
-        "_handled_before",
         "_held",
         "_outer_app",
         "_passes",
@@ -67,6 +67,7 @@ class Responder:
         "_state",
         "_stream",
         "_timer",
+        "handled_before",
         "merges_headers",
     )
 
@@ -77,9 +78,9 @@ class Responder:
         self._receive = receive
         self._send = send
         self._state = _WAITING
-        self._passes = plan.passes_through(scope) if plan.passthrough else False
+        if plan.passthrough:
+            self._passes = plan.passes_through(scope)
         self._start: Message = _NO_START
-        self._handled_before: BaseException | None = None
         self._gone = self._read = False
         self._timer: Timer | None = None
         self._answered: BaseException | None = None
@@ -89,7 +90,7 @@ class Responder:
 
         :raises BaseException: what the app raises, unless the exception was intentional and is sent as the response.
         """
-        self._handled_before = sys.exception()
+        self.handled_before = sys.exception()
         self._outer_app = self._scope.get("app")
         exchange = self._exchange
         outer_mapping = exchange.map_exception
@@ -151,21 +152,22 @@ class Responder:
         plan = self._plan
         headers = message.get("headers")
         if type(headers) is not list:
-            message = {**message, "headers": list(headers or ())}
+            headers = list(headers or ())
+            message = {**message, "headers": headers}
         self._start = message
         status = message.get("status")
         if type(status) is not int or not 100 <= status <= 599:
             status = error_status(status)
         if status < 400:
-            framing = framing_of(message["headers"], lines=plan.lines)
-        elif self._passes or (plan.unless is not None and plan.unless(self._scope, status)):
+            framing = framing_of(headers, lines=plan.lines)
+        elif (plan.passthrough and self._passes) or (plan.unless is not None and plan.unless(self._scope, status)):
             framing = None
         else:
             self._state = _COLLECTING
             self._collector = Collector(message, plan.rules.max_body)
             return
         if self._exchange.headers and self.merges_headers:
-            message = {**message, "headers": self._exchange.complete(message["headers"])}
+            message = {**message, "headers": self._exchange.complete(headers)}
         if framing is None or self._scope.get("method") == "HEAD":
             self._state = _PASSING
             await self._send(message)
@@ -208,7 +210,7 @@ class Responder:
         """Send the app's error response; or hold it, if it is a bare 500 and its exception is still to come."""
         response = self._collector.response(self._scope, self._exchange)
         error = sys.exception()
-        mapping = self._plan.map_exception(error) if error is not None and error is not self._handled_before else None
+        mapping = self._plan.map_exception(error) if error is not None and error is not self.handled_before else None
         if mapping is not None and mapping.gone:
             self._state, self._gone, self._answered = _DONE, True, error
             return

@@ -150,6 +150,7 @@ class Socket:
             self._state = _State.DENYING
             self._denial = Responder(self._plan, self._scope, self._receive, self._send_prefixed)
             self._denial.merges_headers = self._merges_headers
+            self._denial.handled_before = None
         if self._denial is not None:
             await self._denial.send({**message, "type": message["type"].removeprefix("websocket.")})
 

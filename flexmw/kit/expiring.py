@@ -45,10 +45,11 @@ class ExpiringTable(Generic[ValueT]):
     :param shards: into how many small tables the values are divided.
     """
 
-    __slots__ = ("_lifetime", "_next", "_shards", "_size", "_sweeps_at")
+    __slots__ = ("_count", "_lifetime", "_next", "_shards", "_size", "_sweeps_at")
 
     def __init__(self, lifetime: int, *, max_entries: int = MAX_ENTRIES, shards: int = _SHARDS) -> None:
         self._lifetime = lifetime
+        self._count = shards
         self._shards = tuple(Shard() for _ in range(shards))
         self._size = max(1, max_entries // shards // 2)
         self._next = self._sweeps_at = 0
@@ -57,8 +58,7 @@ class ExpiringTable(Generic[ValueT]):
         """The shard of a key. The caller may read both generations and write to ``young``, at once and not later."""
         if now >= self._sweeps_at:
             self._sweep(now)
-        shards = self._shards
-        shard = shards[hash(key) % len(shards)]
+        shard = self._shards[hash(key) % self._count]
         if now >= shard.turns_at or len(shard.young) >= self._size:
             self._turn(shard, now)
         return shard
@@ -71,8 +71,7 @@ class ExpiringTable(Generic[ValueT]):
 
     def touch(self, key: str, now: int) -> bool:
         """Whether the key is known; if it is, its lifetime begins again."""
-        shards = self._shards
-        shard = shards[hash(key) % len(shards)]
+        shard = self._shards[hash(key) % self._count]
         if now < shard.turns_at and key in shard.young:
             return True
         value = self.shard(key, now).old.pop(key, None)
@@ -90,7 +89,7 @@ class ExpiringTable(Generic[ValueT]):
 
     def discard(self, key: str) -> None:
         """Forget a key now."""
-        shard = self._shards[hash(key) % len(self._shards)]
+        shard = self._shards[hash(key) % self._count]
         shard.young.pop(key, None)
         shard.old.pop(key, None)
 
@@ -105,8 +104,8 @@ class ExpiringTable(Generic[ValueT]):
 
     def _sweep(self, now: int) -> None:
         """Turn one more shard, so that unused shards are emptied too: every shard once in a lifetime."""
-        self._sweeps_at = now + self._lifetime // len(self._shards)
-        self._next = (self._next + 1) % len(self._shards)
+        self._sweeps_at = now + self._lifetime // self._count
+        self._next = (self._next + 1) % self._count
         shard = self._shards[self._next]
         if now >= shard.turns_at and (shard.young or shard.old):
             self._turn(shard, now)

@@ -176,8 +176,19 @@ def test_headers_that_can_be_read_once_or_are_not_bytes_become_a_list_of_bytes(h
     assert {type(part) for pair in scope["headers"] for part in pair} == {bytes}
 
 
-def test_a_list_of_headers_is_not_copied() -> None:
-    headers = [(b"a", b"1")]
+@pytest.mark.parametrize("headers", [[(b"a", b"1")], []], ids=["one header", "no header"])
+def test_a_list_of_headers_is_not_copied(headers: list[tuple[bytes, bytes]]) -> None:
     scope: dict[str, Any] = {"type": "http", "headers": headers}
     Exchange.of(scope)
     assert scope["headers"] is headers
+
+
+def test_a_scope_without_headers_gets_none() -> None:
+    Exchange.of(scope := {"type": "http"})
+    assert "headers" not in scope
+
+
+def test_of_several_headers_only_those_that_the_response_has_are_left_out() -> None:
+    exchange = Exchange.of({"type": "http"})
+    exchange.headers += [(b"a", b"1"), (b"b", b"2"), (b"b", b"3")]
+    assert exchange.complete([(b"A", b"0")]) == [(b"A", b"0"), (b"b", b"2"), (b"b", b"3")]
