@@ -10,7 +10,8 @@ from __future__ import annotations
 import httpx2
 
 from flexmw.kit.bodies import AsyncObservedBody, ObservedBody
-from flexmw.kit.transport import AsyncTransportBase, SyncTransportBase
+from flexmw.kit.transport_async import AsyncTransportBase
+from flexmw.kit.transport_blocking import SyncTransportBase
 
 __all__ = ["AsyncStream", "AsyncTransport", "Stream", "Transport"]
 

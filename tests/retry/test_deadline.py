@@ -46,7 +46,8 @@ class GivesUp:
 
 @pytest.mark.parametrize("wire", WIRES, ids=str)
 def test_giving_a_response_up_takes_no_longer_than_it_may(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flexmw.kit.transport.DRAIN_SECONDS", 1000.0)
+    for transport in ("transport_blocking", "transport_async"):
+        monkeypatch.setattr(f"flexmw.kit.{transport}.DRAIN_SECONDS", 1000.0)
     drops = Drops()
     with HostileServer([drops]) as server:
         [result] = wire.call("POST", server.url, GivesUp())

@@ -1,0 +1,148 @@
+"""The blocking transport of httpx and httpx2."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from flexmw.kit.attempt import observed, unobserve
+from flexmw.kit.bodies import forget
+from flexmw.kit.clock import SYSTEM
+from flexmw.kit.drive import chain, drive
+from flexmw.kit.effects import (
+    DEADLINE,
+    Discard,
+    Effect,
+    Follow,
+    Read,
+    Replace,
+    RunBlocking,
+    Send,
+    Sleep,
+)
+from flexmw.kit.evidence import IN_PROCESS
+from flexmw.kit.response import DRAIN_BYTES, is_broken, is_shared, is_small
+from flexmw.kit.transport import (
+    DRAIN_SECONDS,
+    ClientClosed,
+    RequestT,
+    ResponseT,
+    TransportBase,
+    unknown_effect,
+)
+
+__all__ = ["SyncTransportBase"]
+
+
+class SyncTransportBase(TransportBase[RequestT, ResponseT]):
+    """The blocking transport."""
+
+    def handle_request(self, request: RequestT) -> ResponseT:
+        components = self._active() if self._can_idle else self._own
+        return drive(chain(components, request), self._perform)  # type: ignore[arg-type,return-value]
+
+    def _perform(self, effect: Effect) -> object:
+        match effect:
+            case Send():
+                if self._closed:
+                    raise ClientClosed
+                request: Any = effect.request
+                observe = effect.observe
+                if observe is None:
+                    sent = self.wrapped.handle_request(request)
+                else:
+                    extensions = request.extensions
+                    # The timeouts that the flow has set hold a blocking send to the deadline.
+                    left = self._time_left(request) if DEADLINE in extensions else None
+                    if self._in_process:
+                        observe(IN_PROCESS, {})
+                    own = extensions.get("trace")
+                    try:
+                        sent = self.wrapped.handle_request(observed(request, observe, own))
+                    finally:
+                        if "trace" in extensions:
+                            unobserve(extensions, own)
+                    if left is not None:
+                        sent = self._in_time(sent, request, left)
+                return sent if effect.on_end is None else self._follow(sent, effect.on_end)
+            case Follow(response, on_end, tap):
+                return self._follow(response, on_end, tap)
+            case Read():
+                return self._read(effect)
+            case Replace(response, body):
+                forget(response)
+                return self._replace(response, [body])
+            case Sleep(seconds):
+                self._sleep(seconds)
+            case RunBlocking(function):
+                return function()
+            case Discard(response, seconds):
+                self._discard(response, min(seconds, DRAIN_SECONDS))
+            case _:
+                raise unknown_effect(effect)
+        return None
+
+    def _sleep(self, seconds: float) -> None:
+        if self._clock is SYSTEM:
+            self._closing.wait(seconds)
+        else:
+            self._clock.sleep(seconds)
+        if self._closed:
+            raise ClientClosed
+
+    def _read(self, effect: Read) -> bytes | None:
+        response: Any = effect.response
+        chunks: list[bytes] = []
+        size, rest, ends = 0, iter(response.stream), self._clock.monotonic() + effect.seconds
+        try:
+            for chunk in rest:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > effect.limit or self._clock.monotonic() > ends:
+                    self._replace(response, chunks, rest)
+                    return b"".join(chunks) if effect.partial else None
+        except BaseException:
+            response.close()
+            raise
+        self._replace(response, chunks)
+        return b"".join(chunks)
+
+    def _discard(self, response: Any, seconds: float) -> None:
+        size, ends = 0, self._clock.monotonic() + seconds
+        try:
+            if is_shared(response) or not is_small(response):
+                return
+            for chunk in response.stream:
+                size += len(chunk)
+                if size > DRAIN_BYTES or self._clock.monotonic() > ends:
+                    break
+        except Exception as error:
+            if not is_broken(error):
+                raise
+        finally:
+            try:
+                response.close()
+            except Exception as error:
+                if not is_broken(error):
+                    raise
+
+    def close(self) -> None:
+        self._closed = True
+        self._closing.set()
+        self.wrapped.close()
+
+    def __enter__(self) -> Self:
+        self._closed = False
+        self._closing.clear()
+        self.wrapped.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self._closed = True
+        self._closing.set()
+        self.wrapped.__exit__(exc_type, exc_value, traceback)
