@@ -1,8 +1,8 @@
 """Connections to redis and valkey: redis-py clients made from the settings of a storage URL or of a client object.
 
 A :class:`Connector` makes blocking and asyncio clients with the same settings, for one server, for a node of a cluster
-or for the primary that Sentinel names. :mod:`flexmw.kit.redis_nodes` sends commands over them. No client connects
-before its first command, so a client can be made on an event loop.
+or for the primary that Sentinel names. :mod:`flexmw.kit.redis_blocking` and :mod:`flexmw.kit.redis_async` send commands
+over the clients. No client connects before its first command, so a client can be made on an event loop.
 
 This module imports redis-py, which is an extra: import it only when a URL of these families is in use.
 

@@ -1,8 +1,8 @@
 """The way of one command to the right server: redirections of a cluster, a failover, a slot that moves.
 
-:func:`execution` is a generator without I/O. It yields what is to be done, and :mod:`flexmw.kit.redis_nodes` does it,
-blocking or with asyncio. A command is sent again only after a reply that says that it was not executed; what was in
-flight when a connection broke is never repeated.
+:func:`execution` is a generator without I/O. It yields steps, which :mod:`flexmw.kit.redis_blocking` and
+:mod:`flexmw.kit.redis_async` carry out. A command is sent again only after a reply that says that it was not executed;
+a command that was in flight when its connection broke is never repeated.
 
 ===================================  ====================================================================
 Reply                                What follows

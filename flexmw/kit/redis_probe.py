@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from flexmw.errors import ConfigError
+from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_errors import advice_of, clean, is_refusal
-from flexmw.kit.redis_nodes import BlockingNodes
 from flexmw.kit.store_url import StorageURL
 
 __all__ = ["explain", "probe_redis"]

@@ -188,7 +188,7 @@ class PaceRegistry:
         return log
 
     def _client(self) -> Any:
-        from flexmw.kit.redis_nodes import BlockingNodes  # imports redis-py, which is an extra
+        from flexmw.kit.redis_blocking import BlockingNodes  # imports redis-py, which is an extra
 
         with _lock:
             client = _clients.get(self._url.url)

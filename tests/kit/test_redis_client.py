@@ -11,8 +11,9 @@ import redis
 import redis.asyncio
 
 from flexmw.errors import ConfigError
+from flexmw.kit.redis_async import AsyncNodes
+from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_client import Connector, url_of_client
-from flexmw.kit.redis_nodes import AsyncNodes, BlockingNodes
 from flexmw.kit.storage import is_redis_client
 from flexmw.kit.store_url import parse
 

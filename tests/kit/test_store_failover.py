@@ -12,7 +12,8 @@ import pytest
 import redis
 
 import flexmw
-from flexmw.kit.redis_nodes import AsyncNodes, BlockingNodes
+from flexmw.kit.redis_async import AsyncNodes
+from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.store_url import parse
 from flexmw.pace.redis import PREFIX
 from flexmw.testing.hostile.ports import HOST

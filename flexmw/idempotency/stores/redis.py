@@ -21,7 +21,7 @@ from redis.exceptions import NoScriptError
 from flexmw.idempotency.stores import Held, Store, StoreOptions
 from flexmw.idempotency.stores.threads import Threaded
 from flexmw.kit import time_limit
-from flexmw.kit.redis_nodes import BlockingNodes
+from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_probe import probe_redis
 from flexmw.kit.storage import parse_storage
 from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, schemes_of

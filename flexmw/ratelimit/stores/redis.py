@@ -16,8 +16,9 @@ from weakref import WeakKeyDictionary
 
 from redis.exceptions import NoScriptError
 
+from flexmw.kit.redis_async import AsyncNodes
+from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_errors import code_of
-from flexmw.kit.redis_nodes import AsyncNodes, BlockingNodes
 from flexmw.kit.store_url import StorageURL
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.algorithms.windows import result_of
