@@ -27,6 +27,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import redis
 import redis.asyncio
+import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
