@@ -55,6 +55,10 @@ os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "http"
 _SLOW = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
 hypothesis.settings.register_profile("flexmw", deadline=None, suppress_health_check=_SLOW, derandomize=True)
 hypothesis.settings.register_profile("explore", deadline=None, suppress_health_check=_SLOW, max_examples=2000)
+# Pure code does not change with the versions of other packages: on the oldest ones a few examples are enough.
+hypothesis.settings.register_profile(
+    "few", deadline=None, suppress_health_check=_SLOW, derandomize=True, max_examples=10
+)
 hypothesis.settings.load_profile("flexmw")
 
 # --- backends --------------------------------------------------------------------------------------------------------

@@ -105,10 +105,14 @@ async def test_the_primary_that_sentinel_names_is_used_while_calls_run(
                 address = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "m")
                 await asyncio.to_thread(eventually, lambda: int(sentinel.execute_command(*address)[1]) == pair[1].port)
                 new.flushall()
+                statuses: list[tuple[int, int, int]] = []
                 async with asyncio.timeout(5.0):  # Sentinel is asked five times a second
                     while len(_starts(new)) < 3:
-                        assert await rooms.ask() == (200, 200, 200)
+                        statuses.append(await rooms.ask())
                         await asyncio.sleep(0.01)
+                # Sentinel closes the connections of a server that it promotes. What was in flight is not repeated.
+                for of_component in zip(*statuses, strict=True):
+                    assert [status for status in of_component if status != 200] in ([], [503])
                 assert old.info("replication")["role"] == "master"  # nothing but Sentinel has said so
             finally:
                 await rooms.close()
