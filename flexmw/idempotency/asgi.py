@@ -19,6 +19,7 @@ class IdempotencyApp:
     def __init__(self, plan: Plan) -> None:
         self.app = plan.app
         self._plan = plan
+        self._may_meet_preflights = "OPTIONS" in plan.methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         plan = self._plan
@@ -29,19 +30,19 @@ class IdempotencyApp:
             scope["type"] != "http"
             or request_method(scope) not in plan.methods
             or (plan.exempt is not None and await holds(plan.exempt, scope))
-            or _is_claimed(scope)
-            or is_preflight(scope)
+            or (current.get() is not None and _is_claimed(scope))
+            or (self._may_meet_preflights and is_preflight(scope))
         ):
             await plan.app(scope, receive, send)
             return
         exchange = Exchange.of(scope)
         if exchange.headers_claimed:
-            await ProtectedRequest(plan, scope, receive, send).run()
+            await ProtectedRequest(plan, scope, receive, send, exchange).run()
             return
         exchange.headers_claimed = True
         try:
             merged = with_headers(exchange, send)
-            await ProtectedRequest(plan, scope, receive, merged).run()
+            await ProtectedRequest(plan, scope, receive, merged, exchange).run()
         finally:
             exchange.headers_claimed = False
 

@@ -10,8 +10,7 @@ False
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import blake2b
 from inspect import isawaitable
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -30,15 +29,21 @@ CallerFunction: TypeAlias = Callable[[Scope], Any | Awaitable[Any]]
 CALLER_FORMS: Final = "'user', 'header:<name>', 'cookie:<name>', 'state:<name>' or a function of the scope"
 
 _AUTHORIZATION: Final = b"authorization"
+_BEARER: Final = b"Bearer "
 _HOST: Final = b"host"
 _PORT: Final = re.compile(rb":[0-9]{1,5}$")
 """The port of a host. It belongs to a process and not to a tenant: a restarted server may have another one."""
 _LONGEST_NAME: Final = 64
-"""Bytes of the longest header name whose role is cached."""
+"""Bytes of the longest header name whose role is remembered."""
+_MAX_ROLES: Final = 1024
+"""Header names whose roles are remembered."""
 
 _OTHER, _TENANT, _WEAK, _STRONG, _SIGNED, _COOKIE = range(6)
 """Roles of a header: not about the caller; what the caller acts for; a credential by its name; one of the usual
 credentials; made anew for each request; cookies."""
+
+_CHANGING: Final = frozenset({_SIGNED, _COOKIE})
+"""Roles of headers that may change between the attempts of a call."""
 
 
 class ShownCaller(NamedTuple):
@@ -77,6 +82,22 @@ class CallerNames:
         self._prefix, self._caller, self._hasher, self._key_header = prefix, caller, hasher, key_header
         self.has_function = caller is not None
 
+    def is_lasting(self, scope: Scope, fields: Mapping[bytes, bytes]) -> bool:
+        """:attr:`ShownCaller.is_lasting` of a request, without the lines of the caller where the names of the headers
+        are enough: a request without a key needs nothing else of its caller.
+
+        :param fields: the headers of the request by name.
+        """
+        authorization = fields.get(_AUTHORIZATION, b"")
+        if (
+            _CHANGING.isdisjoint(map(_ROLES.__getitem__, fields))
+            and (authorization.startswith(_BEARER) or is_lasting_scheme(authorization))
+            and len(fields) == len(scope["headers"])
+            and not scope.get("query_string")
+        ):
+            return True
+        return self.shown(scope).is_lasting
+
     def shown(self, scope: Scope) -> ShownCaller:
         """What a request shows of its caller."""
         lines: list[Header] = []
@@ -84,7 +105,7 @@ class CallerNames:
         is_lasting, is_strong, has_cookie = True, False, False
         for pair in scope["headers"]:
             name, value = pair
-            role = _role(name) if len(name) <= _LONGEST_NAME else _role.__wrapped__(name)
+            role = _ROLES[name]
             if role == _OTHER or not value or name == self._key_header:
                 continue
             if role == _TENANT:
@@ -166,7 +187,22 @@ def caller_function(caller: object) -> CallerFunction | None:
     return counted
 
 
-@lru_cache(maxsize=1024)
+class _Roles(dict[bytes, int]):
+    """The role of each header name. A dict, so that ``map`` finds the roles of a request in C; lookups of long names
+    remember nothing."""
+
+    def __missing__(self, name: bytes) -> int:
+        role = _role(name)
+        if len(name) <= _LONGEST_NAME:
+            if len(self) >= _MAX_ROLES:
+                self.clear()
+            self[name] = role
+        return role
+
+
+_ROLES: Final = _Roles()
+
+
 def _role(name: bytes) -> int:
     text = name.decode("latin-1").lower()
     if text == "cookie":

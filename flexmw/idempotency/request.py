@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
@@ -70,9 +71,9 @@ class KeyedCaller(NamedTuple):
 class ProtectedRequest:
     """One request. Used once."""
 
-    def __init__(self, plan: Plan, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, plan: Plan, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         self._plan, self._scope, self._receive, self._send = plan, scope, receive, send
-        self._exchange = Exchange.of(scope)
+        self._exchange = exchange
         self._client_left = False
         self._body = b""
         self._held = 0
@@ -80,15 +81,16 @@ class ProtectedRequest:
 
     async def run(self) -> None:
         """Respond to the request."""
-        plan, scope = self._plan, self._scope
-        shown = plan.callers.shown(scope)
-        self._announce_ttl(plan.ttl_header if shown.is_lasting or plan.callers.has_function else None)
+        plan, scope, callers = self._plan, self._scope, self._plan.callers
+        # Most requests have no key. This dict tells so without a look at each header.
+        fields = dict(scope["headers"])
+        self._announce_ttl(plan.ttl_header if callers.has_function or callers.is_lasting(scope, fields) else None)
         try:
-            key = self._key()
+            key = self._key(fields)
         except ValueError as problem:
             await self._refuse(errors.KeyInvalid(str(problem), plan.header), "invalid")
             return
-        count = parse_retry_count(header(scope, RETRY_COUNT)) if plan.sdk_retries else None
+        count = parse_retry_count(header(scope, RETRY_COUNT)) if plan.sdk_retries and RETRY_COUNT in fields else None
         if key is None and plan.required is not None and await holds(plan.required, scope):
             await self._refuse(errors.KeyRequired(plan.header), "required")
         elif key is None and count is None:
@@ -96,7 +98,8 @@ class ProtectedRequest:
         elif plan.authenticated is not None and not await holds(plan.authenticated, scope):
             await self._refuse(InvalidAPIKey(), "unauthenticated")
         else:
-            caller, is_named = await plan.callers.digest(scope, shown)
+            shown = callers.shown(scope)
+            caller, is_named = await callers.digest(scope, shown)
             is_anonymous = not (is_named or shown.lines)
             if is_named:
                 self._announce_ttl(plan.ttl_header)
@@ -112,15 +115,15 @@ class ProtectedRequest:
             finally:
                 self._let_go()
 
-    def _key(self) -> str | None:
+    def _key(self, names: Container[bytes]) -> str | None:
         """The key of the request, in the first header that has one.
 
+        :param names: the names of the headers of the request.
         :raises ValueError: for a key that is malformed.
         """
         for name in self._plan.key_headers:
-            values = [value for key, value in self._scope["headers"] if key == name]
-            if values:
-                return parse_key(values)
+            if name in names:
+                return parse_key([value for key, value in self._scope["headers"] if key == name])
         return None
 
     async def _protect(self, caller: KeyedCaller, key: str | None, count: int | None) -> None:
@@ -298,6 +301,10 @@ class ProtectedRequest:
     def _announce_ttl(self, ttl: bytes | None) -> None:
         """Set ``Idempotency-Key-TTL`` of the response, or remove it. The innermost Idempotency sets the header last."""
         headers = self._exchange.headers
+        if not headers:
+            if ttl is not None:
+                headers.append((_TTL_HEADER, ttl))
+            return
         others = [pair for pair in headers if pair[0] != _TTL_HEADER]
         headers[:] = others if ttl is None else [*others, (_TTL_HEADER, ttl)]
 

@@ -525,3 +525,25 @@ async def test_a_request_id_that_no_proxy_vouches_for_joins_nothing() -> None:
     assert [(await call(app, PROXIED)).replayed for _ in range(2)] == [False, False]
     app = Idempotency(sdk_retries=True).asgi(host)
     assert [(await call(app, PROXIED)).replayed for _ in range(2)] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("lines", "query", "lasts"),
+    [
+        ([(b"authorization", b"Bearer a")], b"", True),
+        ([(b"authorization", b"Bearer a")], b"page=2", True),
+        ([(b"accept", b"a"), (b"accept", b"b")], b"", True),
+        ([(b"authorization", b"Digest a"), (b"authorization", b"Bearer a")], b"", False),
+        ([(b"authorization", b"Bearer a"), (b"authorization", b"Digest a")], b"", False),
+        ([(b"x-signature", b"")], b"", True),
+        ([(b"x-signature", b"a")], b"", False),
+        ([(b"authorization", b"Bearer a")], b"X-Amz-Signature=a", False),
+    ],
+)
+def test_a_caller_lasts_whether_or_not_its_lines_are_read(
+    lines: list[tuple[bytes, bytes]], query: bytes, lasts: bool
+) -> None:
+    callers = CallerNames("keys", caller=None, hasher=CallerHasher())
+    scope: Scope = {"headers": lines, "query_string": query}
+    assert callers.is_lasting(scope, dict(lines)) is lasts
+    assert callers.shown(scope).is_lasting is lasts
