@@ -6,13 +6,21 @@ The classes know neither httpx nor httpx2. ``flexmw/httpx.py`` and ``flexmw/http
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+
+import anyio
 
 __all__ = ["AsyncObservedBody", "ObservedBody", "OnEnd", "Replayed", "forget", "ignore_end"]
 
 OnEnd: TypeAlias = Callable[[BaseException | None], None]
 """Called once when a body ends: with ``None`` after its last byte, else with the exception that ended it. A body that
 is closed early ends with ``GeneratorExit``."""
+
+
+_MAX_STEPS: Final = 10_000
+"""Pieces that a closed body may still have in memory before the step of reading that is cancelled: 64 KiB in chunks of
+one byte. The bound is for a foreign body that never waits and never ends."""
 
 
 class _Observed:
@@ -127,12 +135,31 @@ class Replayed:
         if self._rest is not None:
             async for chunk in self._rest:
                 yield chunk
+            self._rest = None
 
     def close(self) -> None:
         self._source.close()
 
     async def aclose(self) -> None:
-        await self._source.aclose()
+        rest, self._rest = self._rest, None
+        try:
+            await self._source.aclose()
+        finally:
+            if rest is not None:
+                await _unwind(rest)
+
+
+async def _unwind(rest: AsyncIterator[bytes]) -> None:
+    """End the generators of a body that was read in part and is closed now.
+
+    The generators wait where reading stopped, one inside the other. Closing the outermost would leave those inside to
+    the garbage collector, which trio reports. A step of reading that is cancelled ends all of them.
+    """
+    # What breaks the step says nothing about the response: its body is closed.
+    with suppress(Exception), anyio.CancelScope() as scope:
+        scope.cancel()
+        for _ in range(_MAX_STEPS):
+            await anext(rest)
 
 
 def forget(response: Any) -> None:

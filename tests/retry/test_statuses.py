@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -310,3 +311,23 @@ def test_a_body_in_drops_is_classified_by_its_beginning(wire: Wire, monkeypatch:
         [result] = wire.call("GET", server.url, flexmw.Retry(classify=classify, random=lambda: 0.0))
         assert (result.status_code, len(server.requests)) == (200, 2)
     assert 0 < len(seen[0]) < 2000
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
+@pytest.mark.parametrize("wire", [wire for wire in WIRES if wire.backend == "trio"], ids=str)
+@pytest.mark.parametrize("deadline", [None, 20.0])
+def test_a_response_that_is_closed_after_it_was_classified_leaves_nothing_to_the_garbage_collector(
+    wire: Wire, http2: bool, deadline: float | None
+) -> None:
+    policy = flexmw.Retry(classify=lambda response, body: None, deadline=deadline)
+
+    async def run(url: str, **options: Any) -> None:
+        async with flexmw.wrap_client(wire.library.AsyncClient(trust_env=False, **options), policy) as client:
+            async with client.stream("GET", url) as response:
+                assert response.status_code == 404
+            del response  # trio reports generators that were left open, and the test fails
+            assert (await client.get(url)).status_code == 404
+
+    with HostileServer(then=Response(404, body=b"y" * 300_000), tls=http2, http2=http2) as server:
+        options = {"http2": True, "verify": server.client_context()} if http2 else {}
+        anyio.run(lambda: run(server.url, **options), backend="trio")
