@@ -17,7 +17,8 @@ from tests.envelope.wire import AppResponse, call
 
 pytestmark = pytest.mark.anyio
 
-KEYED = [(b"idempotency-key", b"k")]
+KEYED = [(b"idempotency-key", b"k"), (b"authorization", b"Bearer sk-1")]
+"""The caller shows a credential: a 403 to a caller who shows none is not stored."""
 
 
 class OutOfPaperError(Exception):
