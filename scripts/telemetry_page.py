@@ -24,7 +24,8 @@ Everything that `Tagging` writes. `python -m scripts.telemetry_page` generates t
 
 Instrumentation scope `{SCOPE}`, schema `{SCHEMA_URL}`.
 Only the OpenTelemetry API is needed. Without an SDK, no span is opened and nothing is written; one request per second
-checks whether an SDK has been configured since.
+checks whether an SDK has been configured since. Inside of OpenTelemetry's `suppress_instrumentation()` or
+`suppress_http_instrumentation()`, which exporters use for their own requests, nothing is written either.
 
 Attributes are written to the span that the instrumentation of the app or of the client has opened. flexmw opens a span
 of its own only with `Tagging(server_span=True)` (where no instrument opens a server span) and with

@@ -1,7 +1,7 @@
 """Server side of Tagging: an ASGI app that observes the requests of the app it wraps.
 
 While no OpenTelemetry provider is configured, requests pass through untouched. One request per second checks whether a
-provider has been configured since.
+provider has been configured since. Requests inside of ``suppress_instrumentation()`` pass through untouched as well.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.exchange import KEY
 from flexmw.tagging.instruments import opens_server_span
 from flexmw.tagging.instruments.fastapi import SCOPE_KEY
+from flexmw.tagging.instruments.suppression import is_suppressed
 from flexmw.tagging.request import RequestTelemetry, is_observed
 from flexmw.tagging.server_span import ServerSpan
 from flexmw.tagging.settings import Settings
@@ -29,7 +30,7 @@ class TaggingApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         otel = self._otel
-        if not (otel.live or otel.due()):
+        if not (otel.live or otel.due()) or is_suppressed():
             await self.app(scope, receive, send)
             return
         kind = scope["type"]

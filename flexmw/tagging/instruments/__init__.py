@@ -1,6 +1,7 @@
-"""Access to private state of FastAPI, Starlette and OpenTelemetry contrib, to record each exception exactly once.
+"""Access to private state of FastAPI, Starlette and OpenTelemetry, to record each exception exactly once.
 
-No public API says whether one of these libraries records the exception of a request, or on which span. The modules of
+No public API says whether one of these libraries records the exception of a request, or on which span; none says
+whether telemetry is suppressed. The modules of
 this package read it from the ASGI scope, from the frames of a traceback and from attributes of the app; nothing outside
 this package reads such state. There is one module per library. Each module names in ``CHECKED_WITH`` the versions it
 was checked with, and says in its docstring what stops working when the library changes. Private state that is missing
@@ -15,11 +16,16 @@ from typing import Any, Final
 
 from flexmw.contract.exception_slots import traceback_of
 from flexmw.kit.asgi import ASGIApp
-from flexmw.tagging.instruments import contrib, fastapi, starlette
+from flexmw.tagging.instruments import contrib, fastapi, starlette, suppression
 
 __all__ = ["CHECKED_WITH", "opens_server_span", "spans_passed"]
 
-CHECKED_WITH: Final = {**fastapi.CHECKED_WITH, **starlette.CHECKED_WITH, **contrib.CHECKED_WITH}
+CHECKED_WITH: Final = {
+    **fastapi.CHECKED_WITH,
+    **starlette.CHECKED_WITH,
+    **contrib.CHECKED_WITH,
+    **suppression.CHECKED_WITH,
+}
 """Distribution name to the major and minor version that this package was checked with."""
 
 _MODULES: Final = frozenset({fastapi.MODULE, starlette.MODULE, contrib.MODULE})
