@@ -7,6 +7,8 @@ redis-py removes the code from the text of the classes that it knows. :func:`cod
 'READONLY'
 >>> advice_of(Exception("NOPERM this user has no permissions to run the 'evalsha' command"))
 'the server does not permit the command to this user (NOPERM): give the user the commands and keys that the docs list'
+>>> code_of(Exception("Error running script (call to f_1): The user executing the script can't run this command"))
+'NOPERM'
 >>> code_of(Exception("Timeout reading from socket"))
 ''
 """
@@ -88,6 +90,7 @@ _TEXTS: Final = (
     ("HELLO must be called with the client already authenticated", "NOAUTH"),
     ("no permissions to", "NOPERM"),
     ("No permissions to", "NOPERM"),
+    ("The user executing the script can't", "NOPERM"),
     ("unknown command", "UNKNOWN"),
     ("cluster support disabled", "NOCLUSTER"),
 )
@@ -124,7 +127,8 @@ def advice_of(error: BaseException) -> str:
     if any(cls.__name__ == "TimeoutError" for cls in type(error).__mro__):
         return "no response in time"
     if not code:
-        text = " ".join(str(error).split())[:200].rstrip(".")
+        # The text of a Sentinel client's MasterNotFoundError ends with the whole representation of the client.
+        text = " ".join(str(error).partition(" : <")[0].split())[:200].rstrip(".")
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
     meaning, separator, step = CODES[code].meaning.partition(":")
     return f"{meaning}{'' if code in _OWN else f' ({code})'}{separator}{step}"

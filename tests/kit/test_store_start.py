@@ -30,6 +30,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Child]:
         with redis.Redis(port=child.port) as client:
             client.execute_command("ACL", "SETUSER", "few", "on", f">{PASSWORD}", "~*", "+@read", "+@connection")
             client.execute_command("ACL", "SETUSER", "elsewhere", "on", f">{PASSWORD}", "~other:*", "+@all")
+            client.execute_command("ACL", "SETUSER", "timeless", "on", f">{PASSWORD}", "~*", "+@all", "-time")
             client.config_set("requirepass", PASSWORD)
         yield child
 
@@ -67,6 +68,18 @@ def test_a_server_that_refuses_the_user_is_an_error_at_start(
     assert f"{HOST}:{guarded.port}" in str(caught.value)
     told = str(caught.value) + caplog.text
     assert not [piece for piece in ("hunter2", "wrongpw1", "%40", "@/x") if piece in told]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("RateLimit", {"concurrency": 1, "on_store_failure": "closed"}), ("Idempotency", {"on_store_failure": "run"})],
+)
+def test_a_command_that_a_script_may_not_run_is_an_error_at_start(
+    name: str, options: dict[str, Any], guarded: Child
+) -> None:
+    """Redis 6.2 and 7 report it in different words, and neither has the code NOPERM."""
+    with pytest.raises(ConfigError, match=r"does not permit the command to this user \(NOPERM\)"):
+        COMPONENTS[name](f"redis://timeless:{ENCODED}@{HOST}:{guarded.port}", **options)
 
 
 @pytest.mark.parametrize("name", ["RateLimit", "Idempotency"])
@@ -120,6 +133,17 @@ def test_a_store_that_never_replies_is_found_at_start(name: str, caplog: pytest.
         else:
             with pytest.raises(ConfigError, match=r"no response in time.*on_store_failure"):
                 COMPONENTS[name](url)
+
+
+@pytest.mark.parametrize("name", ["RateLimit", "Idempotency"])
+def test_a_sentinel_that_is_away_is_reported_without_the_client(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server((HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+    url = f"redis+sentinel://:hunter2@{HOST}:{port}/mymaster"
+    COMPONENTS[name](url, on_store_failure={"RateLimit": "open", "Idempotency": "run"}[name])
+    (record,) = caplog.records
+    assert "No master found for 'mymaster'" in record.getMessage() or "refused" in record.getMessage()
+    assert not [piece for piece in ("hunter2", "redis.client", "<") if piece in record.getMessage()]
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
