@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterable
-from itertools import count
+from itertools import count, islice
 from threading import Lock
 from typing import Final
 
@@ -28,7 +28,7 @@ SERVICE_VARIABLE: Final = "OTEL_SERVICE_NAME"
 """The environment variable with the name of the service, of OpenTelemetry's specification."""
 
 _PACKAGE: Final = __name__.partition(".")[0]
-_Place = tuple[str, int, int]
+_Place = tuple[str | int | None, ...]
 
 
 class Counters:
@@ -71,11 +71,14 @@ def default_prefix(store: str, strategy: str, names: Iterable[str]) -> str:
 
 
 def _calling_place() -> _Place:
-    """File, first line of the function and bytecode offset of the call into this package.
+    """File, first line of the function, bytecode offset, line and column of the call into this package.
 
-    The offset instead of the line tells two calls on one line apart.
+    The offset tells two calls on one line apart where Python runs without columns; the column tells two lambdas on
+    one line apart, whose calls have one offset.
     """
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
         frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_code.co_firstlineno, frame.f_lasti
+    code = frame.f_code
+    line, _, column, _ = next(islice(code.co_positions(), frame.f_lasti // 2, None), (None,) * 4)
+    return code.co_filename, code.co_firstlineno, frame.f_lasti, line, column

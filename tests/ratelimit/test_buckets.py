@@ -74,6 +74,15 @@ async def test_a_function_may_make_the_global_and_the_mounted_limiter(
         assert await statuses(limiter(prefix="one").asgi(Starlette(routes=[told])), *["/v1/x"] * 4) == [200] * 3 + [429]
 
 
+async def test_two_lambdas_on_one_line_make_two_limiters(redis_url: str, opened: list[RateLimit]) -> None:
+    makers = [lambda: RateLimit("2/hour", storage=redis_url), lambda: RateLimit("2/hour", storage=redis_url)]
+    opened += [make() for make in makers]
+    for limiter in opened:
+        assert await statuses(limiter.asgi(framework("/x")), *["/x"] * 3) == [200, 200, 429]
+    opened.append(makers[0]())
+    assert await statuses(opened[-1].asgi(framework("/x")), "/x") == [429], "one place in the source is one limiter"
+
+
 async def test_two_services_of_one_program_have_buckets_of_their_own(redis_url: str, opened: list[RateLimit]) -> None:
     opened += RateLimit("2/hour", storage=redis_url), RateLimit("2/hour", storage=redis_url)
     for limiter in opened:
