@@ -15,10 +15,14 @@ Leases are measured by the machine's monotonic clock. All processes of the machi
 starts again after a reboot; a lease from before the reboot would then end later than its length allows, and counts as
 run out. A key expires when the monotonic clock and the wall clock both say so; after a reboot the wall clock decides
 alone. A step of the wall clock therefore never deletes a key too early.
+A file that is removed or replaced while it is in use, by a cleaner of temporary files or a restored backup, would stay
+open in each process, and one key would run once in each of them. Every operation therefore compares the file at the
+path with the open one, opens the new file, and logs a WARNING.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Generator, Iterator
@@ -34,6 +38,8 @@ from flexmw.kit import time_limit
 from flexmw.kit.clock import SYSTEM, Clock
 
 __all__ = ["SQLiteStore", "from_url", "path_of"]
+
+_LOGGER: Final = logging.getLogger("flexmw.idempotency")
 
 _PAUSE: Final = 0.01
 """Seconds between two attempts to switch a file to its write-ahead log."""
@@ -104,6 +110,7 @@ class SQLiteStore:
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
+        self._file: tuple[int, int] | None = None
 
     def check(self, option: str) -> None:
         """Open the file once, now.
@@ -204,7 +211,15 @@ class SQLiteStore:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None and self._process == os.getpid():
-            return self._connection
+            if _file_at(self.path) == self._file:
+                return self._connection
+            _LOGGER.warning(
+                "Idempotency(storage=...): the file %s was removed or replaced while it was in use: its keys are gone, "
+                "and the file that is there now is used. Keep the file out of folders that are cleaned.",
+                self.path,
+            )
+            old, self._connection = self._connection, None
+            old.close()  # SQLite leaves the files of the new database alone: it sees that the old one has moved
         connection = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
         try:
             self._to_wal(connection)
@@ -213,7 +228,7 @@ class SQLiteStore:
         except BaseException:
             connection.close()
             raise
-        self._connection, self._process = connection, os.getpid()
+        self._connection, self._process, self._file = connection, os.getpid(), _file_at(self.path)
         return connection
 
     def _to_wal(self, connection: sqlite3.Connection) -> None:
@@ -231,3 +246,12 @@ class SQLiteStore:
                 self._clock.sleep(_PAUSE)
             else:
                 return
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Device and inode of the file at a path; ``None`` without a file."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - Path.stat() adds a frame to every operation
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

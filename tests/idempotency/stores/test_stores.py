@@ -36,6 +36,33 @@ def test_every_store_keeps_the_promises_of_the_interface(
     assert len(check_store(lambda: open_store(url), backend=backend)) == 13
 
 
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_two_processes_agree_on_a_sqlite_file_that_was_removed_or_replaced(
+    change: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.db"
+    one, two = SQLiteStore(path), SQLiteStore(path)
+    for store in (one, two):
+        store.swap("before", "", "mine", b"", lease=60.0, ttl=60.0)
+    for file in tmp_path.glob("keys.db*"):
+        file.unlink()
+    if change == "replaced":
+        backup = SQLiteStore(tmp_path / "backup.db")
+        backup.swap("restored", "", "mine", b"", lease=60.0, ttl=60.0)
+        backup.close()
+        (tmp_path / "backup.db").rename(path)
+    tokens = [store.swap("new", "", name, b"", lease=60.0, ttl=60.0) for store, name in ((one, "one"), (two, "two"))]
+    assert [held.token for held in tokens if held] == ["one", "one"]
+    assert {key for key, _ in two.scan()} == ({"new", "restored"} if change == "replaced" else {"new"})
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert str(path) in caplog.text
+    one.close()
+    two.close()
+    third = SQLiteStore(path)
+    assert third.load("new") is not None
+    third.close()
+
+
 class _Forgetful(MemoryStore):
     async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         return True
