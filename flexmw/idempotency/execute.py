@@ -24,7 +24,7 @@ from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.clock import Clock
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["RESULT", "ClaimedExecution"]
+__all__ = ["RESULT", "TTL_HEADER", "ClaimedExecution"]
 
 RESULT: Final = "flexmw.idempotency.result"
 """The span attribute that says what happened to a request."""
@@ -42,6 +42,11 @@ _CREDENTIAL_REFUSED: Final = frozenset({401, 403})
 """Statuses after which an SDK call is removed from the store: a caller who was not let in must not fill the store."""
 
 _NO_RETRY: Final = (b"x-should-retry", b"false")
+
+TTL_HEADER: Final = b"idempotency-key-ttl"
+"""Announces that keys are honoured. A request that runs without the store must not have it in its response: the client
+would rely on the key."""
+
 _FILE_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 """ASGI extensions that send a body without showing it to middleware. They are hidden from the app, so that the body can
 be recorded."""
@@ -153,6 +158,10 @@ class ClaimedExecution:
         is_stored = stores(status, headers, self._exchange, is_anonymous=self._is_anonymous)
         self._exchange.facts[RESULT] = "stored" if is_stored else "released"
         names = {name.lower() for name, _ in headers}
+        if self._is_anonymous and b"set-cookie" in names:
+            # The next request brings the cookie, and so comes from another caller: the client must not rely on keys.
+            held = self._exchange.headers
+            held[:] = [pair for pair in held if pair[0] != TTL_HEADER]
         is_final = (is_stored and status >= 500) or (status == 409 and b"retry-after" not in names)
         if is_final and _NO_RETRY[0] not in names:
             headers.append(_NO_RETRY)

@@ -18,7 +18,7 @@ from flexmw.errors import APIError, InvalidAPIKey
 from flexmw.idempotency import errors
 from flexmw.idempotency.claim import Claim, SdkAttempt, StoreFailed
 from flexmw.idempotency.core import KeyedRequest, Reason, Refuse, Replay, StoredResponse
-from flexmw.idempotency.execute import RESULT, ClaimedExecution
+from flexmw.idempotency.execute import RESULT, TTL_HEADER, ClaimedExecution
 from flexmw.idempotency.key import fingerprint, parse_key
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.stores.guarded import guarded
@@ -36,10 +36,6 @@ CREDENTIAL: Final = "flexmw.idempotency.credential"
 
 _LENGTH_DIGITS: Final = 15
 """Digits of the longest ``Content-Length`` that is read as a number."""
-
-_TTL_HEADER: Final = b"idempotency-key-ttl"
-"""Announces that keys are honoured. A request that runs without the store must not have it in its response: the client
-would rely on the key."""
 
 _RETRY_AFTER: Final = 1.0
 """Seconds in the ``Retry-After`` of a 409 ``idempotency_in_progress``."""
@@ -303,10 +299,10 @@ class ProtectedRequest:
         headers = self._exchange.headers
         if not headers:
             if ttl is not None:
-                headers.append((_TTL_HEADER, ttl))
+                headers.append((TTL_HEADER, ttl))
             return
-        others = [pair for pair in headers if pair[0] != _TTL_HEADER]
-        headers[:] = others if ttl is None else [*others, (_TTL_HEADER, ttl)]
+        others = [pair for pair in headers if pair[0] != TTL_HEADER]
+        headers[:] = others if ttl is None else [*others, (TTL_HEADER, ttl)]
 
     def _client_has_left(self) -> None:
         self._client_left = True

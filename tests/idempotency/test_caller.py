@@ -139,6 +139,16 @@ async def test_keys_are_advertised_to_a_caller_that_lasts(headers: dict[str, str
     assert response.answer_headers["idempotency-key-ttl"] == "86400"
 
 
+@pytest.mark.parametrize("outer", [lambda app: app, flexmw.Envelope().asgi])
+async def test_keys_are_not_advertised_by_the_response_that_makes_an_unknown_caller_a_cookie_caller(outer: Any) -> None:
+    def login() -> Any:
+        return outer(Idempotency().asgi(Host(headers=[(b"Set-Cookie", b"session=1")])))
+
+    assert "idempotency-key-ttl" not in (await call(login(), KEYED)).answer_headers
+    with_token = await call(login(), {**KEYED, "authorization": "Bearer a"})
+    assert with_token.answer_headers["idempotency-key-ttl"] == "86400"
+
+
 SEPARATE: list[tuple[dict[str, str], dict[str, str]]] = [
     *(({name: "tenant-1"}, {name: "tenant-2"}) for name in ("apikey", "PRIVATE-TOKEN", "Ocp-Apim-Subscription-Key")),
     *(({name: "tenant-1"}, {name: "tenant-2"}) for name in ("X-Session-Id", "X-Forwarded-User", "X-Client-Cert-Sha")),
