@@ -53,7 +53,13 @@ PATH_FORMS: Final = (
 """What an option takes that names requests; for the message of a ``ConfigError``."""
 
 _METHOD: Final = re.compile(r"[A-Z][A-Z0-9_-]*")
+_NO_METHODS: Final = {
+    **dict.fromkeys(("ALL", "ANY"), "the path alone for all methods"),
+    **dict.fromkeys(("WEBSOCKET", "WS", "WSS"), "'GET', the method of a websocket's handshake"),
+}
+"""What routers accept in the place of a method, and what to write instead."""
 _PARAMETER: Final = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
+_FOREIGN_PARAMETER: Final = re.compile(r"/(?::[A-Za-z_]|\[[^/]*\](?=/|$))")
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?://[^/]*)?")
 _SLASHES: Final = re.compile(r"/{2,}")
 _ESCAPED_SLASH: Final = re.compile(rb"%(?=2[Ff])")
@@ -334,9 +340,9 @@ def _test(literal: str, star: bool, *, bare: bool = False) -> Callable[[str], bo
 
 
 def _method_fault(method: str) -> str | None:
-    """What is expected instead of a method; ``None`` for a method."""
+    """What is expected instead of a method; ``None`` for a method and for none."""
     if not method or _METHOD.fullmatch(method):
-        return None
+        return _NO_METHODS.get(method)
     if _METHOD.fullmatch(method.upper()):
         return f"the method in capitals: {method.upper()!r}"
     return "one method in capitals and a path, such as 'GET /metrics'; name each method in a pattern of its own"
@@ -355,6 +361,14 @@ _PATH_FAULTS: Final[tuple[tuple[Callable[[str], bool], str], ...]] = (
     ),
     (lambda path: "?" in path or "#" in path, "a path without query and fragment, which are not compared"),
     (lambda path: "<" in path or ">" in path, "one segment as '{name}': '<' and '>' match nothing"),
+    (
+        lambda path: _FOREIGN_PARAMETER.search(path) is not None,
+        "one segment as '{name}', such as '/users/{id}': ':name' and '[name]' match nothing",
+    ),
+    (
+        lambda path: path.endswith((".*", ".+", "$")),
+        "no regular expression: '{name}' is one segment, and '*' at the end is the rest of the path",
+    ),
     (
         lambda path: "*" in path[:-1],
         "a path with '*' at the end alone; one segment is '{name}', such as '/users/{id}/export'",

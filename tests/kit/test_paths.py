@@ -59,6 +59,9 @@ def test_another_path_has_another_limit(path: str) -> None:
         ("/files/{rest:path}", "/files/a/b/c", True),
         ("/files/{rest:path}", "/filesystem", False),
         ("/v1/*", "/v1/a/b", True),
+        ("/models/m:generate", "/models/m:generate", True),
+        ("/$metadata", "/$metadata", True),
+        ("PURGE /x", "/x", False),
         ("/v1/*", "/v1", True),
         ("/v1/*", "/v10", False),
         ("/v1*", "/v10", True),
@@ -80,7 +83,8 @@ def test_a_template_matches_segments(pattern: str, path: str, matches: bool) -> 
     [
         "/users/<id>", "GET|POST /x", "GET,POST /x", "get /x", "login", "", "GET", "GET login", "/x?y=1", "/x#y",
         "http://host/x", "GET https://host/x", "/users/*/export", "/v1/**", "/caf%C3%A9", "/a//b", "/a/../b", "/./a",
-        "/users/{id", "/users/id}", "/users/{}", "/a/{rest:path}/b", "/a\\b", "/a\nb", 7, None,
+        "/users/:id", "/users/:id/x", "/users/[id]", "/[id]/x", "/static/.*", "/users/.+", "/x$", "ANY /x", "ALL /x",
+        "WS /x", "WEBSOCKET /x", "/users/{id", "/users/id}", "/users/{}", "/a/{rest:path}/b", "/a\\b", "/a\nb", 7, None,
     ],
 )  # fmt: skip
 def test_a_pattern_that_never_matches_is_refused(pattern: Any) -> None:
@@ -93,6 +97,9 @@ def test_the_error_says_what_to_write() -> None:
         "get /x": "capitals: 'GET'",
         "GET|POST /x": "each method in a pattern of its own",
         "/users/<id>": "'{name}'",
+        "/users/:id": "'{name}'",
+        "ANY /x": "the path alone",
+        "WS /x": "'GET'",
         "/users/*/export": "'{name}'",
         "http://host/x": "without scheme and host",
     }.items():
