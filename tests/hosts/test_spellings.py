@@ -7,15 +7,16 @@ one must not happen once the limit is used up.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 import flexmw
-from tests.hosts.apps import HOSTS
-from tests.servers import ASGIApp, Served, hypercorn_server, uvicorn_server
+from tests import servers
+from tests.hosts.limited_apps import ALL, limited
+from tests.servers import granian_server, hypercorn_server, uvicorn_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -36,55 +37,39 @@ TEMPLATE = [
 METHODS = ["get", "Get", "HEAD"]
 
 
-def fastapi() -> ASGIApp:
-    from fastapi import FastAPI
-
-    app = FastAPI()
-
-    @app.api_route("/ok", methods=["GET", "HEAD"])
-    async def ok() -> str:
-        return "fine"
-
-    @app.api_route("/items/{item}/part", methods=["GET", "HEAD"])
-    async def part(item: str) -> str:
-        return "fine"
-
-    return app
-
-
-ALL: dict[str, Callable[[], ASGIApp]] = {"fastapi": fastapi, **HOSTS}
 SERVERS: dict[str, Any] = {
     "h11": lambda app: uvicorn_server(app, http="h11"),
     "httptools": lambda app: uvicorn_server(app, http="httptools"),
     "hypercorn": hypercorn_server,
 }
+"""Servers in a thread. Granian, in a process of its own, serves all hosts at once."""
 
 
 @pytest.fixture(scope="module")
-def limited() -> Iterator[dict[tuple[str, str], Served]]:
-    """Each host behind a limit of one request in a day for each of its two routes, on each server."""
-    with ExitStack() as stack:
-        served = {
-            (host, server): stack.enter_context(
-                serve(
-                    flexmw.RateLimit(
-                        "100000/minute", limit={"GET /ok": "1/day", "GET /items/{item}/part": "1/day"}
-                    ).asgi(make())
-                )
-            )
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], int]]:
+    """Each host on each server, with both limits used up."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers, "_ATTEMPTS", 2000)  # Granian's child imports all frameworks before it is ready
+        granian = stack.enter_context(
+            granian_server("tests.hosts.limited_apps:app", tmp_path_factory.mktemp("granian"), lifespan="on")
+        )
+        found = {
+            (host, server): stack.enter_context(serve(limited(make()))).port
             for host, make in ALL.items()
             for server, serve in SERVERS.items()
         }
-        for one in served.values():
+        found |= {(host, "granian"): granian.port for host in ALL}
+        for (host, _), port in found.items():
             for path in ("/ok", "/items/1/part"):
-                assert reached(ask(one.port, "GET", path), "GET"), "the first request passes"
-        yield served
+                assert reached(ask(port, "GET", path, host), "GET"), "the first request passes"
+        yield found
 
 
-def ask(port: int, method: str, target: str) -> tuple[int, bytes]:
+def ask(port: int, method: str, target: str, host: str) -> tuple[int, bytes]:
     """The status and the body of a response; the request line goes out as it is written."""
+    headers = f"Host: host\r\nX-Framework: {host}\r\nConnection: close"
     with socket.create_connection(("127.0.0.1", port), 10) as sock, sock.makefile("rb") as response:
-        sock.sendall(f"{method} {target} HTTP/1.1\r\nHost: host\r\nConnection: close\r\n\r\n".encode("latin-1"))
+        sock.sendall(f"{method} {target} HTTP/1.1\r\n{headers}\r\n\r\n".encode("latin-1"))
         received = response.read()
     head, _, body = received.partition(b"\r\n\r\n")
     return (int(head.split(b" ", 2)[1]) if head else 0), body
@@ -95,16 +80,14 @@ def reached(response: tuple[int, bytes], method: str) -> bool:
     return status == 200 and (method.upper() == "HEAD" or b"fine" in body)
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", [*SERVERS, "granian"])
 @pytest.mark.parametrize("host", ALL)
-def test_no_spelling_reaches_a_route_past_its_limit(
-    host: str, server: str, limited: dict[tuple[str, str], Served]
-) -> None:
-    port = limited[host, server].port
+def test_no_spelling_reaches_a_route_past_its_limit(host: str, server: str, ports: dict[tuple[str, str], int]) -> None:
+    port = ports[host, server]
     past = [
         (method, target)
         for method, target in (*(("GET", target) for target in ROUTE + TEMPLATE), *((one, "/ok") for one in METHODS))
-        if reached(ask(port, method, target), method)
+        if reached(ask(port, method, target, host), method)
     ]
     assert past == []
 
@@ -120,5 +103,5 @@ def test_the_root_path_of_a_server_opens_no_way_past_the_limit(host: str) -> Non
         await inner(scope, receive, send)
 
     with uvicorn_server(below) as served:
-        statuses = [ask(served.port, "GET", target)[0] for target in ("/ok", "/ok", "//ok", "/ok/")]
+        statuses = [ask(served.port, "GET", target, host)[0] for target in ("/ok", "/ok", "//ok", "/ok/")]
     assert statuses[1:] == [429, 429, 429]
