@@ -19,6 +19,7 @@ from flexmw.errors import ConfigError, FlexmwError
 from flexmw.idempotency.admin import PREFIX, Given, KnownKey, list_keys, resolve
 from flexmw.idempotency.stores import Store
 from flexmw.idempotency.stores.open import open_store
+from flexmw.kit.identity import PEPPER_VARIABLE
 from flexmw.kit.redis_errors import advice_of
 from flexmw.kit.store_url import mask
 
@@ -35,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--prefix", help=f"the prefix of the app's Idempotency; by default the one in the file, or {PREFIX}"
     )
     parser.add_argument("--state", action="append", choices=_STATES, help="only these (default: unknown and running)")
-    parser.add_argument("--key", help="only keys with this name")
+    parser.add_argument("--key", help="only this key, as the caller wrote it or as it is listed")
     parser.add_argument("--json", action="store_true", help="the keys as JSON")
     parser.add_argument("--run", metavar="ID", help="free this key, so that the next request with it runs")
     parser.add_argument("--response", metavar="ID", help="give this key the response of --body and --status")
@@ -54,7 +55,9 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     outcome: Any = "run"
     if responded_id:
         outcome = Given(body=_json(arguments.body), status=arguments.status)
-    storage, prefix = _of_file(arguments.config) if arguments.storage is None else (arguments.storage, PREFIX)
+    storage, prefix, pepper = (
+        _of_file(arguments.config) if arguments.storage is None else (arguments.storage, PREFIX, None)
+    )
     prefix = arguments.prefix or prefix
     if key_id := arguments.run or responded_id:
         _with_store(storage, lambda store: resolve(store, key_id, outcome, force=arguments.force))
@@ -62,25 +65,28 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
         return 0
     states = tuple(arguments.state or ("unknown", "running"))
     keys: list[KnownKey] = _with_store(
-        storage, lambda store: list_keys(store, states=states, key=arguments.key, prefix=prefix)
+        storage, lambda store: list_keys(store, states=states, key=arguments.key, prefix=prefix, pepper=pepper)
     )
     if arguments.json:
         out.write(json.dumps([asdict(known) for known in keys], indent=2) + "\n")
     elif keys:
         rows = [_row(known) for known in keys]
         out.write(table(("state", "request", "key", "claimed", "status", "id"), rows))
-    else:
+    elif arguments.key is None:
         out.write("no such keys\n")
+    else:
+        hint = f"is the pepper that of the app (in the file, or {PEPPER_VARIABLE})?"
+        out.write(f"no such key in state {' or '.join(states)}; {hint}\n")
     return 0
 
 
 def _row(known: KnownKey) -> tuple[str, str, str, str, str, str]:
     claimed = datetime.fromtimestamp(known.at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return known.state, known.what, known.key, claimed, str(known.status or ""), known.id
+    return known.state, known.what or "-", known.key, claimed, str(known.status or ""), known.id
 
 
-def _of_file(config: str | None) -> tuple[Any, str]:
-    """Storage and prefix of the Idempotency in the file.
+def _of_file(config: str | None) -> tuple[Any, str, str | bytes | None]:
+    """Storage, prefix and pepper of the Idempotency in the file.
 
     :raises ConfigError: when there is no file, or the file has no table ``[idempotency]``.
     """
@@ -89,7 +95,7 @@ def _of_file(config: str | None) -> tuple[Any, str]:
     component: Any = next((component for component in components if component.name == "idempotency"), None)
     if component is None:
         raise ConfigError("flexmw keys", config, "--storage URL, or a file with a table [idempotency]")
-    return component.storage, component.prefix
+    return component.storage, component.prefix, component.pepper
 
 
 def _with_store(storage: str | Store, function: Callable[[Store], Awaitable[Any]]) -> Any:

@@ -10,13 +10,17 @@
 >>> anyio.run(tidy, open_store("memory://"))
 0
 
-To resolve an ``unknown`` key, find out whether its work took effect: ``key``, ``what`` and ``at`` identify the request.
-Then free the key, so that the caller's retry runs, or give it the response that the caller should get.
+The store holds hashes of keys and paths. A key is found by the text that the caller wrote, with the pepper of the app;
+where ``Idempotency(labels=...)`` keeps the key or the path in the clear, they are listed.
+
+To resolve an ``unknown`` key, find out whether its work took effect. Then free the key, so that the caller's retry
+runs, or give it the response that the caller should get.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +29,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from flexmw.errors import ConfigError
 from flexmw.idempotency.core import Record, StoredResponse, complete, lapse, release
+from flexmw.idempotency.hashing import KeyHasher
 from flexmw.idempotency.stores import Held, Store
 from flexmw.idempotency.stores.open import open_store
 
@@ -35,6 +40,13 @@ PREFIX: Final = "flexmw:idempotency"
 
 KeyState: TypeAlias = Literal["running", "done", "unknown", "open"]
 _STATES: Final = ("running", "done", "unknown", "open")
+_LOGGER: Final = logging.getLogger("flexmw.idempotency")
+_SHORT_DIGITS: Final = 12
+"""Hexadecimal digits of a hash that stand for a key without a label."""
+
+_EARLIER: Final = b'{"v":1,'
+"""The beginning of the records of earlier versions."""
+
 _TTL: Final = 86_400.0
 """Seconds that a resolved key is held, as by the default of ``Idempotency(ttl=...)``."""
 
@@ -44,9 +56,10 @@ class KnownKey:
     """One key.
 
     :param id: the store key.
-    :param key: the key as the caller wrote it, or the id of an SDK call without a key.
+    :param key: the key as the caller wrote it, where ``labels`` has kept it, else ``#`` and the beginning of its hash;
+        the id of an SDK call without a key.
     :param state: the state; see :mod:`flexmw.idempotency.core`.
-    :param what: method and path.
+    :param what: method and path, where ``labels`` has kept them, else empty.
     :param at: Unix time of the last claim in seconds.
     :param attempt: number of claims so far.
     :param steps: names of the recorded steps.
@@ -87,24 +100,43 @@ async def list_keys(
     key: str | None = None,
     prefix: str = PREFIX,
     limit: int = 1000,
+    pepper: str | bytes | None = None,
 ) -> list[KnownKey]:
     """The keys in a store, oldest claim first.
 
+    Keys that an earlier version of flexmw has stored are not listed: no request meets them any more, and they expire.
+    A WARNING of the logger ``flexmw.idempotency`` counts them.
+
     :param storage: a storage URL or a store.
     :param states: the states of the keys to return.
-    :param key: return only keys that callers wrote like this; ``None``: all.
+    :param key: return only this key of any caller: as callers wrote it, or as an earlier call has returned it in
+        :attr:`KnownKey.key`; ``None``: all.
     :param prefix: the ``prefix`` of the app's Idempotency.
     :param limit: number of keys that are returned at most.
+    :param pepper: the ``pepper`` of the app's Idempotency, to find ``key`` by; ``None`` takes ``FLEXMW_PEPPER`` from
+        the environment.
     :raises ConfigError: for a URL or a state that is not valid.
     """
     if wrong := [state for state in states if state not in _STATES]:
         raise ConfigError("states", wrong[0], f"one of {', '.join(_STATES)}")
     keys: list[KnownKey] = []
+    digest = None if key is None else KeyHasher(pepper).of_key(key)
+    earlier = 0
     async with _opened(storage) as store:
         async for name, held in store.scan(f"{prefix}:"):
             record = _record(held)
-            if record is not None and record.phase in states and key in (None, record.key):
-                keys.append(_known(name, record))
+            if record is None:
+                earlier += held.entry.startswith(_EARLIER)
+            elif record.phase in states:
+                known = _known(name, record)
+                if key in (None, known.key) or digest == _digest(name):
+                    keys.append(known)
+    if earlier:
+        _LOGGER.warning(
+            "%d keys of an earlier version of flexmw are not listed: no request meets them any more, and they expire "
+            "by their ttl",
+            earlier,
+        )
     return sorted(keys, key=lambda known: known.at)[:limit]
 
 
@@ -173,10 +205,16 @@ def _record(held: Held) -> Record | None:
     return lapse(record) if record.phase == "running" and held.lease <= 0 else record
 
 
+def _digest(name: str) -> str:
+    """The hash in the name of a key; empty for the name of an SDK call."""
+    rest, _, digest = name.rpartition(":")
+    return digest if rest.endswith(":k") else ""
+
+
 def _known(name: str, record: Record) -> KnownKey:
     return KnownKey(
         id=name,
-        key=record.key,
+        key=record.key or f"#{_digest(name)[:_SHORT_DIGITS]}",
         state=record.phase,
         what=record.what,
         at=record.at,

@@ -22,6 +22,7 @@ from flexmw.idempotency.caller import CALLER_FORMS, CallerFunction, CallerNames,
 from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.core import OnUnknown
 from flexmw.idempotency.errors import HEADER
+from flexmw.idempotency.hashing import KeyHasher
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
@@ -147,8 +148,12 @@ class Idempotency:
         stands. It must return nothing that a client can invent. When it returns ``None``, the credentials name the
         caller. Value: 'user', 'header:<name>', 'cookie:<name>', 'state:<name>' or a function of the scope, or None.
         Default: ``None``.
-    :param pepper: Secret key of the hash under which the store knows a caller. ``None`` takes ``FLEXMW_PEPPER`` from
-        the environment, else a fixed label. Value: a text or bytes that are not empty, or None. Default: ``None``.
+    :param pepper: Secret key of the hashes under which the store knows callers, keys and requests. ``None`` takes
+        ``FLEXMW_PEPPER`` from the environment; without both, callers are hashed with a fixed label, keys and requests
+        without a key. Value: a text or bytes that are not empty, or None. Default: ``None``.
+    :param labels: What the store holds in the clear beside the hashes, for ``flexmw keys``: ``key``, the key as the
+        caller wrote it; ``path``, method and path. By default it holds neither. Value: a list, each one of 'key',
+        'path'. Default: ``()``.
     :param trusted_proxies: The proxies whose ``X-Forwarded-For`` or ``Forwarded`` is believed: networks (CIDR), where
         ``"unix"`` stands for the peer of a Unix socket, or the number of proxies in front of the app. Only callers
         without credentials are identified by their address. Value: a list of networks (CIDR), or the number of proxies
@@ -281,9 +286,16 @@ class Idempotency:
     pepper: str | bytes | None = option(
         None,
         optional(_PEPPER),
-        doc="Secret key of the hash under which the store knows a caller. `None` takes `FLEXMW_PEPPER` from the "
-        "environment, else a fixed label.",
+        doc="Secret key of the hashes under which the store knows callers, keys and requests. `None` takes "
+        "`FLEXMW_PEPPER` from the environment; without both, callers are hashed with a fixed label, keys and requests "
+        "without a key.",
         secret=True,
+    )
+    labels: tuple[str, ...] = option(
+        (),
+        several(one_of(("key", "path"))),
+        doc="What the store holds in the clear beside the hashes, for `flexmw keys`: `key`, the key as the caller "
+        "wrote it; `path`, method and path. By default it holds neither.",
     )
     trusted_proxies: tuple[str, ...] | int = option(
         (),
@@ -389,6 +401,8 @@ class Idempotency:
         return Plan(
             app=app,
             claims=claims,
+            hasher=KeyHasher(self.pepper),
+            labels=frozenset(self.labels),
             callers=CallerNames(
                 self.prefix,
                 caller=caller_function(self.caller),

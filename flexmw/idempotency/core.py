@@ -53,7 +53,8 @@ Phase: TypeAlias = Literal["running", "done", "unknown", "open"]
 Reason: TypeAlias = Literal["reused", "in_progress", "unknown"]
 OnUnknown: TypeAlias = Literal["refuse", "run"]
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+"""Format 1 held keys and paths in the clear. Its records have other names, so no request meets them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +78,12 @@ class Record:
     """The state of one key.
 
     :param phase: the state in the diagram above.
-    :param key: the key as the caller wrote it, or the id of an SDK call without a key.
-    :param fingerprint: the digest of the request that has the key.
+    :param key: the key as the caller wrote it, where ``labels`` asks for it, else empty; the id of an SDK call without
+        a key.
+    :param fingerprint: the keyed hash of the request that has the key.
     :param at: Unix time of the claim in seconds.
     :param attempt: number of claims so far, from 1.
-    :param what: method and path, for an operator.
+    :param what: method and path, where ``labels`` asks for them, else empty.
     :param steps: the recovery points that the handler recorded, as JSON values.
     :param response: the stored response, in phase ``done`` only.
     """
@@ -135,6 +137,8 @@ class Record:
                 size=fields["size"],
             )
         names = ("phase", "key", "fingerprint", "at", "attempt", "what", "steps")
+        if missing := [name for name in names if name not in fields]:
+            raise ValueError(f"not an idempotency record: {missing[0]} is missing")
         return cls(response=response, **{name: fields[name] for name in names})
 
 
@@ -142,10 +146,10 @@ class Record:
 class KeyedRequest:
     """A request that claims a key.
 
-    :param key: the key as the caller wrote it, or the id of an SDK call without a key.
-    :param fingerprint: the digest of the request.
+    :param key: what the record holds as its ``key``.
+    :param fingerprint: the keyed hash of the request.
     :param now: Unix time in seconds.
-    :param what: method and path, for an operator.
+    :param what: what the record holds as its ``what``.
     """
 
     key: str

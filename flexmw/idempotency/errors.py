@@ -82,14 +82,17 @@ class KeyInProgress(APIError):
 
 
 class KeyUnknown(APIError):
-    """409: the first request with this key was cut off, and its outcome is unknown."""
+    """409: the first request with this key was cut off, and its outcome is unknown. The message has no key in it.
+
+    :param keyed: the request has a key; without one it is the call of an SDK.
+    """
 
     row = _row(409, "idempotency_unknown", "The outcome of the first request is unknown.")
 
-    def __init__(self, key: str | None) -> None:
-        named = "this request" if key is None else f"the idempotency key '{key}'"
+    def __init__(self, *, keyed: bool = True) -> None:
+        named = "with this idempotency key" if keyed else "of this request"
         super().__init__(
-            f"The first attempt of {named} was interrupted and its outcome is unknown; it was not run again. Check "
+            f"The first attempt {named} was interrupted and its outcome is unknown; it was not run again. Check "
             "whether it took effect, then ask for the key to be resolved, or send the request with a new key.",
             headers=_STOP,
         )

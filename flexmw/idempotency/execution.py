@@ -108,7 +108,8 @@ class Execution:
         return result
 
     def __repr__(self) -> str:
-        return f"Execution(key={self.key!r}, attempt={self.attempt}, steps={list(self._steps)})"
+        shown = None if self.key is None else "***"  # a repr ends in logs
+        return f"Execution(key={shown!r}, attempt={self.attempt}, steps={list(self._steps)})"
 
 
 current: ContextVar[Execution | None] = ContextVar("flexmw.execution", default=None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flexmw.idempotency.caller import CallerNames
 from flexmw.idempotency.claim import Claims
+from flexmw.idempotency.hashing import KeyHasher
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
 from flexmw.kit.asgi import ASGIApp, Scope
@@ -21,6 +22,8 @@ class Plan:
 
     :param app: the app.
     :param claims: the claims on the keys in the store, with the lease, the time to live and the clock.
+    :param hasher: hashes keys and requests for the store.
+    :param labels: what the store also holds in the clear for operators: ``key``, ``path``.
     :param callers: who a request's caller is, and the beginning of the caller's store keys.
     :param anonymous_sdk_calls: warns of SDK calls that cannot be protected.
     :param renewed: notices credentials that change between the attempts of a call.
@@ -42,6 +45,8 @@ class Plan:
 
     app: ASGIApp
     claims: Claims
+    hasher: KeyHasher
+    labels: frozenset[str]
     callers: CallerNames
     anonymous_sdk_calls: AnonymousCalls
     renewed: RenewedCredentials

@@ -135,7 +135,9 @@ class ProtectedRequest:
         scope = self._scope
         content_type = header(scope, b"content-type") or b""
         query = scope.get("query_string", b"")
-        digest = fingerprint(scope["method"], scope["path"], query, self._body, content_type)
+        digest = self._plan.hasher.of_request(
+            fingerprint(scope["method"], scope["path"], query, self._body, content_type)
+        )
         await run_to_completion(partial(self._work, caller, key, count or 0, digest), self._client_has_left)
 
     async def _work(self, caller: KeyedCaller, key: str | None, count: int, digest: str) -> None:
@@ -187,10 +189,13 @@ class ProtectedRequest:
     ) -> tuple[SdkAttempt | None, Claim | Replay | Refuse]:
         """Find the key of the request and claim it. Waits for the response of another request where that is wanted."""
         claims, plan = self._plan.claims, self._plan
-        what = f"{self._scope['method']} {_printable(self._scope['path'])}"[:200]
+        what = ""
+        if "path" in plan.labels:
+            what = f"{self._scope['method']} {_printable(self._scope['path'])}"[:200]
         if key is not None:
-            name = f"{prefix}:k:{sha256(key.encode()).hexdigest()[:40]}"
-            request = KeyedRequest(key=key, fingerprint=digest, now=claims.clock.now(), what=what)
+            name = f"{prefix}:k:{plan.hasher.of_key(key)}"
+            label = key if "key" in plan.labels else ""
+            request = KeyedRequest(key=label, fingerprint=digest, now=claims.clock.now(), what=what)
             outcome = await claims.claim(name, request, ttl=claims.ttl)
             return None, await self._wait_for_response(outcome, name, request, ttl=claims.ttl, patience=plan.wait)
         calls = f"{prefix}:f:{digest[:40]}"
@@ -316,7 +321,9 @@ class ProtectedRequest:
         """The error that a refused request gets."""
         if reason == "reused":
             return errors.KeyReused(self._plan.header)
-        return errors.KeyInProgress(_RETRY_AFTER) if reason == "in_progress" else errors.KeyUnknown(key)
+        return (
+            errors.KeyInProgress(_RETRY_AFTER) if reason == "in_progress" else errors.KeyUnknown(keyed=key is not None)
+        )
 
     async def _replay(self, response: StoredResponse) -> None:
         if response.body is None:

@@ -25,7 +25,7 @@ async def works(scope: Any, receive: Any, send: Any) -> None:
 def storage(tmp_path: Path) -> str:
     """A store in which the key ``order-1`` is done."""
     url = f"sqlite:///{tmp_path / 'keys.db'}"
-    app = flexmw.wrap_app(works, flexmw.Idempotency(storage=url))
+    app = flexmw.wrap_app(works, flexmw.Idempotency(storage=url, labels=("key", "path")))
     visit = Visit(http_scope("POST", [(b"idempotency-key", b"order-1")]))
     anyio.run(visit.run, app)
     assert visit.status == 201
@@ -139,10 +139,27 @@ def test_a_store_that_does_not_respond_is_no_traceback(capsys: pytest.CaptureFix
 
 def test_keys_under_another_prefix_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"sqlite:///{tmp_path / 'keys.db'}"
-    app = flexmw.wrap_app(works, flexmw.Idempotency(storage=url, prefix="shop"))
+    app = flexmw.wrap_app(works, flexmw.Idempotency(storage=url, prefix="shop", labels=("key",)))
     anyio.run(Visit(http_scope("POST", [(b"idempotency-key", b"order-1")])).run, app)
     file = tmp_path / "flexmw.toml"
     file.write_text(f'[idempotency]\nstorage = "{url}"\nprefix = "shop"\n')
     for arguments in (["--config", str(file)], ["--storage", url, "--prefix", "shop"]):
         assert main(["keys", *arguments, "--state", "done", "--json"]) == 0
         assert [each["key"] for each in json.loads(capsys.readouterr().out)] == ["order-1"]
+
+
+def test_a_key_without_a_label_is_found_with_the_pepper_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, file = f"sqlite:///{tmp_path / 'keys.db'}", tmp_path / "flexmw.toml"
+    file.write_text(f'[idempotency]\nstorage = "{url}"\npepper = "of this deployment"\n')
+    app = flexmw.Stack.load(str(file)).wrap_app(works)
+    anyio.run(Visit(http_scope("POST", [(b"idempotency-key", b"order-1")])).run, app)
+    assert main(["keys", "--config", str(file), "--state", "done", "--key", "order-1"]) == 0
+    _, row = capsys.readouterr().out.splitlines()
+    state, request, key, *_ = row.split()
+    assert (state, request, key[0], len(key)) == ("done", "-", "#", 13)
+    assert main(["keys", "--config", str(file), "--state", "done", "--key", key]) == 0
+    assert row in capsys.readouterr().out
+    assert main(["keys", "--storage", url, "--state", "done", "--key", "order-1"]) == 0
+    assert "no such key in state done; is the pepper that of the app" in capsys.readouterr().out

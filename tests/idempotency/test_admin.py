@@ -37,7 +37,7 @@ async def call(app: Any) -> Caller:
 
 async def test_keys_are_listed_by_state_with_what_tells_them_apart() -> None:
     store, host = MemoryStore(), Host()
-    app = Idempotency(storage=store, sdk_retries=True, clock=FakeClock(now=5.0)).asgi(host)
+    app = Idempotency(storage=store, sdk_retries=True, labels=("key", "path"), clock=FakeClock(now=5.0)).asgi(host)
     await call(app)
     await Caller(app, headers={"x-stainless-retry-count": "0"})()
     assert await list_keys(store) == []

@@ -104,7 +104,7 @@ def test_bytes_that_are_not_a_record_are_rejected(entry: bytes) -> None:
         Record.decode(entry)
 
 
-@pytest.mark.parametrize("entry", [b"[]\n", b"{}\n", b'{"v":2}\n', b'{"v":1}'])
+@pytest.mark.parametrize("entry", [b"[]\n", b"{}\n", b'{"v":2}\n', b'{"v":3}\n', b'{"v":1}\n', b'{"v":2}'])
 def test_json_that_is_not_a_record_is_rejected(entry: bytes) -> None:
     with pytest.raises(ValueError, match="not an idempotency record"):
         Record.decode(entry)
