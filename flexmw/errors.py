@@ -24,8 +24,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import functools
-import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
@@ -33,6 +31,7 @@ from typing import Any, ClassVar, Final, Self, TypedDict, Unpack
 
 from starlette.exceptions import HTTPException
 
+from flexmw.call_usage import explain_calls, usage
 from flexmw.contract import PAGE, ErrorBody, Row, for_status, redact, retry_headers
 
 __all__ = [
@@ -203,7 +202,7 @@ class APIError(HTTPException, FlexmwError):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__init__" in cls.__dict__:
-            _explain_calls(cls)
+            explain_calls(cls, CallError)
 
     def __init__(
         self,
@@ -268,47 +267,7 @@ class APIError(HTTPException, FlexmwError):
         return _revive, (type(self), self.args, self.__dict__)
 
 
-_KEYWORDS: Final = ("message", "status", "type", "code", "param", "doc_url", "headers")
-
-
-def _explain_calls(cls: type[APIError]) -> None:
-    """Let a wrong call of a class say how the class is called: an error is often made in a branch that no test runs."""
-    init: Callable[..., None] = cls.__init__
-
-    @functools.wraps(init)
-    def explained(self: APIError, *args: Any, **fields: Any) -> None:
-        try:
-            init(self, *args, **fields)
-        except TypeError as error:
-            if isinstance(error, CallError):
-                problem = error.problem  # of the base class that the keywords were passed to
-            elif error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                problem = str(error).partition("() ")[2] or str(error)
-            else:
-                raise  # an error from inside `init` is not about the arguments
-            kind = type(self)
-            given = (*args, *(f"{name}={value!r}" for name, value in fields.items()))
-            raise CallError(kind.__name__, given, problem, usage(kind)) from None
-
-    cls.__init__ = explained  # type: ignore[method-assign]
-
-
-def usage(kind: type[APIError]) -> str:
-    """How a class of errors is called: its own arguments, and the keywords that every class takes."""
-    parameters = [
-        parameter
-        for name, parameter in inspect.signature(kind.__init__).parameters.items()
-        if name != "self" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-    ]
-    first = [
-        parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default!r}"
-        for parameter in parameters
-    ]
-    names = {parameter.name for parameter in parameters}
-    return f"{kind.__name__}({', '.join([*first, *(f'{name}=...' for name in _KEYWORDS if name not in names)])})"
-
-
-_explain_calls(APIError)
+explain_calls(APIError, CallError)
 
 
 class InvalidRequest(APIError):
