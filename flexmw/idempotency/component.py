@@ -11,18 +11,17 @@ flexmw.errors.ConfigError: Idempotency(on_unknown=...) = 'guess': expected one o
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-from flexmw.contract import CREDENTIALS
 from flexmw.idempotency.asgi import IdempotencyApp
-from flexmw.idempotency.caller import CALLER_FORMS, CallerFunction, CallerNames, caller_function
+from flexmw.idempotency.caller import CallerFunction, CallerNames, caller_function
 from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.core import OnUnknown
 from flexmw.idempotency.errors import HEADER
 from flexmw.idempotency.hashing import KeyHasher
+from flexmw.idempotency.options import CALLER, KEY_HEADER, METHOD, PEPPER, STORAGE
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
@@ -36,7 +35,6 @@ from flexmw.kit.component import API, Order
 from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.identity import CallerHasher
 from flexmw.kit.options import (
-    Rule,
     check,
     documented,
     flag,
@@ -50,37 +48,11 @@ from flexmw.kit.options import (
     whole,
 )
 from flexmw.kit.paths import RequestPredicate, request_predicate
-from flexmw.kit.storage import RedisClient, is_redis_client
+from flexmw.kit.storage import RedisClient
 from flexmw.kit.store_log import StoreLog
 from flexmw.kit.workers import warn_about_memory
 
 __all__ = ["Idempotency"]
-
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}")
-_TAKEN: Final = frozenset({"connection", "cookie", "date", "expect", "host", "te", "transfer-encoding", "user-agent"})
-
-
-def _is_header(name: str) -> bool:
-    if not _HEADER_NAME.fullmatch(name) or name in _TAKEN or name in CREDENTIALS:
-        return False
-    return not name.startswith(("content-", "proxy-", "sec-", "access-control-"))
-
-
-_METHOD: Final = Rule(
-    "a method in capitals, such as 'POST'", lambda value: isinstance(value, str) and value.isalpha() and value.isupper()
-)
-_STORAGE: Final = Rule(
-    "a storage URL such as 'sqlite:///keys.db', a client of redis-py, or a flexmw Store",
-    lambda value: (isinstance(value, (str, Store)) or is_redis_client(value)) and not isinstance(value, type),
-)
-_HEADER: Final = Rule(
-    "the name of a header that carries nothing else, such as 'X-Idempotency-Key'",
-    lambda value: isinstance(value, str) and _is_header(value.lower()),
-)
-_CALLER: Final = Rule(f"{CALLER_FORMS}, or None", lambda value: value is None or caller_function(value) is not None)
-_PEPPER: Final = Rule(
-    "a text or bytes that are not empty", lambda value: isinstance(value, (str, bytes)) and len(value) > 0
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +150,7 @@ class Idempotency:
 
     storage: str | Store | RedisClient = option(
         "memory://",
-        _STORAGE,
+        STORAGE,
         doc="Store of the keys and responses. `memory://` belongs to this process alone, `sqlite:///keys.db` to all "
         "processes of one machine, `redis://` and `valkey://` (also with TLS, over a Unix socket or as a cluster) to "
         "any number of machines. An object with the methods of `flexmw.idempotency.Store` works too, and a client of "
@@ -214,7 +186,7 @@ class Idempotency:
     )
     header: str = option(
         "Idempotency-Key",
-        _HEADER,
+        KEY_HEADER,
         doc="Header that carries the key, such as `X-Idempotency-Key` or `Webhook-Id`; errors name it. "
         "`Idempotency-Key` works besides, for clients that follow the draft.",
     )
@@ -226,7 +198,7 @@ class Idempotency:
     )
     methods: tuple[str, ...] = option(
         ("POST", "PATCH"),
-        several(_METHOD),
+        several(METHOD),
         doc="Methods that are protected. Requests with another method pass unchanged, with or without a key.",
     )
     exempt: str | Sequence[str] | Callable[[Scope], bool | Awaitable[bool]] | None = option(
@@ -278,14 +250,14 @@ class Idempotency:
     )
     caller: str | CallerFunction | None = option(
         None,
-        _CALLER,
+        CALLER,
         doc="What names the caller where credentials change between two attempts (tokens that are renewed, signatures, "
         "cookies) or do not tell callers apart: a function of the scope, plain or async, or where the name stands. It "
         "must return nothing that a client can invent. When it returns `None`, the credentials name the caller.",
     )
     pepper: str | bytes | None = option(
         None,
-        optional(_PEPPER),
+        optional(PEPPER),
         doc="Secret key of the hashes under which the store knows callers, keys and requests. `None` takes "
         "`FLEXMW_PEPPER` from the environment; without both, callers are hashed with a fixed label, keys and requests "
         "without a key.",

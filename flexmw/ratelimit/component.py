@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flexmw.contract import HeaderStyle
-from flexmw.contract.quota import HEADER_STYLES
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
@@ -17,7 +14,6 @@ from flexmw.kit.component import API, Order
 from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.identity import CallerHasher, Pepper
 from flexmw.kit.options import (
-    Rule,
     check,
     documented,
     flag,
@@ -27,43 +23,24 @@ from flexmw.kit.options import (
     optional,
     positional,
     seconds,
-    several,
     whole,
 )
 from flexmw.kit.paths import request_predicate, routing_of
 from flexmw.kit.storage import RedisClient, parse_storage
-from flexmw.kit.workers import warn_about_memory
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Shared, is_around, middleware, share
-from flexmw.ratelimit.backend import check_backend
 from flexmw.ratelimit.callers import caller_function
-from flexmw.ratelimit.core import MESSAGES, REQUESTS, TOKENS
-from flexmw.ratelimit.cost import Pricing
+from flexmw.ratelimit.core import MESSAGES
+from flexmw.ratelimit.cost import CostOption, Pricing
 from flexmw.ratelimit.fallback import parse_store_failure
 from flexmw.ratelimit.messages import MessageLimit
-from flexmw.ratelimit.naming import default_prefix
+from flexmw.ratelimit.options import COST, HEADERS, PREFIX, TOKEN_COST, check_plan, open_store, option_name, prefix_of
 from flexmw.ratelimit.plan import MessageRefusal, Plan
-from flexmw.ratelimit.rates import Rates, parse_rates
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.routes import RequestRates
-from flexmw.ratelimit.stores import check_store, schemes
+from flexmw.ratelimit.stores import schemes
 
 __all__ = ["RateLimit"]
-
-_Cost: TypeAlias = int | Callable[[Scope], int | Awaitable[int]]
-
-_COST: Final = Rule(
-    "a whole number, at least 1, or a function of the scope that returns one",
-    lambda value: callable(value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 1),
-)
-_TOKEN_COST: Final = Rule(
-    "a whole number, at least 0, or a function of the scope that returns one",
-    lambda value: callable(value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0),
-)
-_PREFIX: Final = Rule(
-    "a text of letters, digits and '.', '_', ':', '/', '-'",
-    lambda value: isinstance(value, str) and re.fullmatch(r"[\w.:/-]+", value) is not None,
-)
-_DIALECTS: Final = several(one_of(tuple(HEADER_STYLES)))
 
 
 @positional("rates")
@@ -197,15 +174,15 @@ class RateLimit:
     )
     prefix: str | None = option(
         None,
-        optional(_PREFIX),
+        optional(PREFIX),
         doc="What the names in the store have behind `LIMITS:`. Limiters with the same prefix, strategy and rate share "
         "their counters; limiters with different prefixes never do. `None` is the service's name of "
         "`OTEL_SERVICE_NAME`, and a number where two places in the source make limiters that would share counters. "
         "Services without that name which share a store need different prefixes.",
     )
-    cost: _Cost = option(
+    cost: CostOption = option(
         1,
-        _COST,
+        COST,
         doc="What one request counts. A function of the scope, plain or async, returns an estimate; `settle` corrects "
         "the estimate when the response is complete.",
         unit="requests",
@@ -216,9 +193,9 @@ class RateLimit:
         doc="Limits in a second unit, in the forms of `rates` and `limit`. All windows of both units are checked "
         "together, and a refusal takes nothing from either. Responses carry `x-ratelimit-*-tokens` headers too.",
     )
-    token_cost: _Cost = option(
+    token_cost: CostOption = option(
         0,
-        _TOKEN_COST,
+        TOKEN_COST,
         doc="What one request reserves of `tokens`. A function of the scope, plain or async, returns an estimate; "
         "`settle` corrects the estimate when the response is complete. An estimate above the limit never passes. Has "
         "no effect on `rates`.",
@@ -252,7 +229,7 @@ class RateLimit:
     )
     headers: tuple[HeaderStyle, ...] = option(
         ("unix",),
-        _DIALECTS,
+        HEADERS,
         doc="Formats of the limit headers: `unix` writes resets as Unix seconds, `openai` as durations, `ietf` writes "
         "`RateLimit` and `RateLimit-Policy`; `seed` is another name of `unix`. An empty list writes none of them.",
     )
@@ -320,9 +297,9 @@ class RateLimit:
             strategy: str = "sliding-window-counter",
             storage: str | RedisClient = "memory://",
             prefix: str | None = None,
-            cost: _Cost = 1,
+            cost: CostOption = 1,
             tokens: str | Sequence[Any] | Callable[..., Any] | Mapping[str, Any] | None = None,
-            token_cost: _Cost = 0,
+            token_cost: CostOption = 0,
             messages: str | Sequence[Any] | None = None,
             message_refusal: MessageRefusal | None = None,
             concurrency: int | None = None,
@@ -343,51 +320,21 @@ class RateLimit:
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
         check(self)
-        self._check()
-        object.__setattr__(self, "_prefix", self._default_prefix() if self.prefix is None else self.prefix)
+        self._check_units()
+        plan = self._plan()
+        check_plan(plan, self.strategy, cost=self.cost, tokens=self.tokens is not None, token_cost=self.token_cost)
+        object.__setattr__(self, "_prefix", prefix_of(plan, self.strategy) if self.prefix is None else self.prefix)
 
-    def _check(self) -> None:
-        """Check what the rule of one option cannot express."""
+    def _check_units(self) -> None:
+        """Check that an option of one unit has the rates that it is for."""
         if self.messages is None and self.message_refusal is not None:
-            raise ConfigError(_name("message_refusal"), self.message_refusal, "messages=, the rates that it is for")
+            raise ConfigError(
+                option_name("message_refusal"), self.message_refusal, "messages=, the rates that it is for"
+            )
         if not (self.rates or self.limit or self.tokens or self.messages) and self.concurrency is None:
             raise ConfigError("RateLimit(*rates)", (), "at least one rate, such as '10/minute', or limit=")
         if self.tokens is None and self.token_cost != 0:
-            raise ConfigError(_name("token_cost"), self.token_cost, "tokens=, the rates that it is reserved in")
-        plan = self._plan()
-        needs = {
-            "cost": callable(self.cost),
-            "tokens": self.tokens is not None,
-            "concurrency": self.concurrency is not None,
-            "pepper": plan.hasher.rotates,
-        }
-        check_store(
-            plan.url,
-            self.strategy,
-            (*plan.rates.known, *plan.messages),
-            [name for name, needed in needs.items() if needed],
-        )
-        for name, unit in (("cost", REQUESTS), ("token_cost", TOKENS)):
-            cost, limits = getattr(self, name), [rate.limit for rate in plan.rates.known if rate.unit == unit]
-            if isinstance(cost, int) and any(cost > limit for limit in limits):
-                expected = f"at most the smallest limit, {min(limits)}: no request could pass"
-                raise ConfigError(_name(name), cost, expected)
-
-    def _default_prefix(self) -> str:
-        plan = self._plan()
-        if plan.url.scheme.family == "memory":
-            return ""
-        names = [rate.key_suffix for rate in (*plan.rates.known, *plan.messages)]
-        if plan.rates.is_dynamic:
-            names.append("*")
-        if self.concurrency is not None:
-            names.append(f"slots/{self.concurrency}")
-        url = plan.url  # two spellings of one server, or a client of it, are one store
-        store = f"{url.nodes or url.shown} {url.path.strip('/') or '0'} {url.service}"
-        return default_prefix(store, self.strategy, names)
-
-    def _message_rates(self) -> Rates:
-        return parse_rates(self.messages, _name("messages"), unit=MESSAGES, prefix=self._prefix)
+            raise ConfigError(option_name("token_cost"), self.token_cost, "tokens=, the rates that it is reserved in")
 
     def _plan(self, app: ASGIApp | None = None) -> Plan:
         """Resolve the options. Every plan has caches of its own.
@@ -401,19 +348,21 @@ class RateLimit:
         hasher = CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="RateLimit: ")
         return Plan(
             algorithm=ALGORITHMS[self.strategy],
-            caller=caller_function(self.key, hasher, _name("key")),
+            caller=caller_function(self.key, hasher, option_name("key")),
             hasher=hasher,
             key_is_bearer=self.key == "bearer",
             rates=rates,
             pricing=Pricing(self.cost, self.token_cost if self.tokens is not None else None),
             concurrency=self.concurrency,
             lease=self.lease,
-            exempt=request_predicate(self.exempt, _name("exempt"), exempts=True, app=app),
+            exempt=request_predicate(self.exempt, option_name("exempt"), exempts=True, app=app),
             failure=parse_store_failure(
-                "local" if self.on_store_failure is None else self.on_store_failure, _name("on_store_failure")
+                "local" if self.on_store_failure is None else self.on_store_failure, option_name("on_store_failure")
             ),
-            url=parse_storage(self.storage, _name("storage"), schemes=schemes()),
-            messages=() if self.messages is None else self._message_rates(),
+            url=parse_storage(self.storage, option_name("storage"), schemes=schemes()),
+            messages=()
+            if self.messages is None
+            else parse_rates(self.messages, option_name("messages"), unit=MESSAGES, prefix=self._prefix),
             message_refusal=self.message_refusal,
             prefix=self._prefix,
             is_named=self.prefix is not None,
@@ -444,16 +393,6 @@ class RateLimit:
         """
         plan = self._plan(app)
         if not self._shared:
-            required, slots = self.on_store_failure is None, self.concurrency is not None
-            check_backend(
-                plan.url, plan.algorithm, _name("storage"), prefix=plan.prefix, slots=slots, required=required
-            )
-            if plan.url.scheme.family == "memory":
-                effect = "each caller has up to {count} times the limit"
-                warn_about_memory("RateLimit", effect, logging.getLogger("flexmw.ratelimit"))
+            open_store(plan, required=self.on_store_failure is None)
             self._shared.append(share(plan))
         return plan, self._shared[0]
-
-
-def _name(option: str) -> str:
-    return f"RateLimit({option}=...)"

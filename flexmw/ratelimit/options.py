@@ -1,0 +1,104 @@
+"""The rules of RateLimit's options, and the checks that need the resolved options."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Final
+
+from flexmw.contract.quota import HEADER_STYLES
+from flexmw.errors import ConfigError
+from flexmw.kit.options import Rule, one_of, several
+from flexmw.kit.workers import warn_about_memory
+from flexmw.ratelimit.backend import check_backend
+from flexmw.ratelimit.core import REQUESTS, TOKENS
+from flexmw.ratelimit.cost import CostOption
+from flexmw.ratelimit.naming import default_prefix
+from flexmw.ratelimit.plan import Plan
+from flexmw.ratelimit.stores import check_store
+
+__all__ = [
+    "COST",
+    "HEADERS",
+    "PREFIX",
+    "TOKEN_COST",
+    "check_plan",
+    "open_store",
+    "option_name",
+    "prefix_of",
+]
+
+COST: Final = Rule(
+    "a whole number, at least 1, or a function of the scope that returns one",
+    lambda value: callable(value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 1),
+)
+TOKEN_COST: Final = Rule(
+    "a whole number, at least 0, or a function of the scope that returns one",
+    lambda value: callable(value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0),
+)
+PREFIX: Final = Rule(
+    "a text of letters, digits and '.', '_', ':', '/', '-'",
+    lambda value: isinstance(value, str) and re.fullmatch(r"[\w.:/-]+", value) is not None,
+)
+HEADERS: Final = several(one_of(tuple(HEADER_STYLES)))
+
+
+def option_name(option: str) -> str:
+    """The name of an option in error messages."""
+    return f"RateLimit({option}=...)"
+
+
+def check_plan(plan: Plan, strategy: str, *, cost: CostOption, tokens: bool, token_cost: CostOption) -> None:
+    """Check that the store can do what the options need, and that a request can pass.
+
+    :param plan: the resolved options.
+    :param strategy: the option ``strategy``.
+    :param cost: the option ``cost``, in requests.
+    :param tokens: the option ``tokens`` was given.
+    :param token_cost: the option ``token_cost``, in tokens.
+    :raises ConfigError: for the first option that cannot work together with the others.
+    """
+    needs = {
+        "cost": callable(cost),
+        "tokens": tokens,
+        "concurrency": plan.concurrency is not None,
+        "pepper": plan.hasher.rotates,
+    }
+    needed = [name for name, is_needed in needs.items() if is_needed]
+    check_store(plan.url, strategy, (*plan.rates.known, *plan.messages), needed)
+    for name, unit, value in (("cost", REQUESTS, cost), ("token_cost", TOKENS, token_cost)):
+        limits = [rate.limit for rate in plan.rates.known if rate.unit == unit]
+        if isinstance(value, int) and any(value > limit for limit in limits):
+            expected = f"at most the smallest limit, {min(limits)}: no request could pass"
+            raise ConfigError(option_name(name), value, expected)
+
+
+def prefix_of(plan: Plan, strategy: str) -> str:
+    """The value that the option ``prefix`` has by default; empty for memory, which no other limiter reads.
+
+    :param plan: the resolved options, without a prefix.
+    :param strategy: the option ``strategy``.
+    """
+    if plan.url.scheme.family == "memory":
+        return ""
+    names = [rate.key_suffix for rate in (*plan.rates.known, *plan.messages)]
+    if plan.rates.is_dynamic:
+        names.append("*")
+    if plan.concurrency is not None:
+        names.append(f"slots/{plan.concurrency}")
+    url = plan.url  # two spellings of one server, or a client of it, are one store
+    store = f"{url.nodes or url.shown} {url.path.strip('/') or '0'} {url.service}"
+    return default_prefix(store, strategy, names)
+
+
+def open_store(plan: Plan, *, required: bool) -> None:
+    """Check that the store works; warn where several processes would count in memory, each for itself.
+
+    :param required: a store that does not respond is an error.
+    :raises ConfigError: the store does not respond, and it is required.
+    """
+    slots = plan.concurrency is not None
+    check_backend(plan.url, plan.algorithm, option_name("storage"), prefix=plan.prefix, slots=slots, required=required)
+    if plan.url.scheme.family == "memory":
+        effect = "each caller has up to {count} times the limit"
+        warn_about_memory("RateLimit", effect, logging.getLogger("flexmw.ratelimit"))
