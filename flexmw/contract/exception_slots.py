@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
-__all__ = ["args_of", "attributes_of", "cause_of", "context_of", "traceback_of"]
+__all__ = ["args_of", "attributes_of", "cause_of", "context_of", "hides_context", "traceback_of"]
 
 args_of: Final[Callable[[BaseException], tuple[Any, ...]]] = BaseException.__dict__["args"].__get__
 """The arguments that an exception was made with."""
@@ -27,6 +27,9 @@ cause_of: Final[Callable[[BaseException], BaseException | None]] = BaseException
 
 context_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__context__"].__get__
 """The exception that was being handled when an exception was raised."""
+
+hides_context: Final[Callable[[BaseException], bool]] = BaseException.__dict__["__suppress_context__"].__get__
+"""Whether an exception was raised ``from`` another one or ``from None``."""
 
 traceback_of: Final[Callable[[BaseException], TracebackType | None]] = BaseException.__dict__["__traceback__"].__get__
 """The frames that an exception has passed through."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from contextlib import suppress
 from functools import cached_property
 from typing import Final
 
 from flexmw.contract import CREDENTIALS
+from flexmw.contract.exception_slots import attributes_of
 from flexmw.contract.sdk import parse_retry_count
 from flexmw.kit.deadline import timeout_error
 from flexmw.kit.effects import Request
@@ -105,16 +107,18 @@ class Call:
     def too_late(self) -> Exception:
         return timeout_error(self.request, "PoolTimeout", "the time of the call is over; nothing was sent")
 
-    def mark_lost(self, error: BaseException, decision: RetryDecision, reason: str) -> None:
+    def mark_lost(self, error: BaseException, decision: RetryDecision, reason: str) -> Outcome:
         """Write the outcome on an error; remember the error if an SDK above must not repeat the request either."""
         known = self.outcome(decision, reason)
-        error.flexmw = known  # type: ignore[attr-defined]
-        error.add_note(f"flexmw: {note_of(known)}")
+        attributes_of(error)["flexmw"] = known
+        with suppress(Exception):  # a class may hide its notes; the caller gets the error all the same
+            BaseException.add_note(error, f"flexmw: {note_of(known)}")
         if self.sdk_count is not None and not self.safe:
             if known.outcome == "ambiguous":
                 now = self.clock.monotonic()
                 self.memory.remember_lost(self.fingerprint(), copy_without_references(error), now)
             self.remember_failed(decision)
+        return known
 
     def remember_failed(self, decision: RetryDecision) -> None:
         """Let a repetition by the SDK above go on under the key of this call."""
@@ -149,7 +153,7 @@ class Call:
         if lost is None and not unknown and not self.may_have_run:
             return
         again = self.too_late() if lost is None else copy_without_references(lost)
-        again.flexmw = self.outcome(judge("ambiguous", "none"), "given_back_before")  # type: ignore[attr-defined]
+        attributes_of(again)["flexmw"] = self.outcome(judge("ambiguous", "none"), "given_back_before")
         raise again
 
     def outcome(self, decision: RetryDecision, reason: str | None) -> Outcome:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from flexmw.contract.exception_slots import args_of, attributes_of, cause_of, context_of
+from flexmw.contract.exception_slots import args_of, attributes_of, cause_of, context_of, hides_context
 
 __all__ = ["causes_of", "class_names", "copy_without_references", "proves_unsent"]
 
@@ -52,7 +52,7 @@ def causes_of(error: BaseException, *, hidden: bool = False) -> list[BaseExcepti
     causes = [error]
     while len(causes) < _MAX_CAUSES:
         last = causes[-1]
-        cause = cause_of(last) or (context_of(last) if hidden and last.__suppress_context__ else None)
+        cause = cause_of(last) or (context_of(last) if hidden and hides_context(last) else None)
         if cause is None:
             break
         causes.append(cause)

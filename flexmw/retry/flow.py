@@ -362,8 +362,8 @@ class RetryCall(Call):
     def _body_ended(self, error: BaseException | None) -> None:
         if error is not None and self.returned and is_transport_error(error):
             reason = "unsafe_method" if self.safety == "none" else "body_broken"
-            self.mark_lost(error, judge("ambiguous", self.safety), reason)
-            log_stop(self.request.method, self.origin, error.flexmw, kind=type(error).__name__)  # type: ignore[attr-defined]
+            outcome = self.mark_lost(error, judge("ambiguous", self.safety), reason)
+            log_stop(self.request.method, self.origin, outcome, kind=type(error).__name__)
 
     def _event(self, event: str, decision: RetryDecision, kind: str, **details: Any) -> Emit:
         """An event for Tagging: the safety of a repetition and the kind of failure."""

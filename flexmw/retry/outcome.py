@@ -12,8 +12,9 @@ Outcome(outcome='answered', attempts=1, waited=0.0, key=None, reason='status', r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
+from flexmw.contract.exception_slots import attributes_of, cause_of
 from flexmw.retry.core import Outcome
 
 __all__ = ["outcome_of"]
@@ -32,12 +33,13 @@ def outcome_of(error_or_response: object) -> Outcome | None:
 
     An SDK wraps the error of its client library, or the response, in an object of its own. ``outcome_of`` looks at the
     object itself, then at the response that the object holds, then at the error's ``__cause__``, and so on inward. The
-    ``__context__`` of an error is not followed: the context may be the failure of another call.
+    ``__context__`` of an error is not followed: the context may be the failure of another call. An error that keeps
+    neither the response nor a cause has no outcome, such as cohere's errors of a status.
 
     :param error_or_response: any object: an exception of an SDK, an httpx or httpx2 response, an SDK's raw response.
     """
     for candidate in _inward(error_or_response):
-        outcome = getattr(candidate, "flexmw", None)
+        outcome = _attribute(candidate, "flexmw")
         if not isinstance(outcome, Outcome):
             extensions = _attribute(candidate, "extensions")
             outcome = extensions.get("flexmw") if isinstance(extensions, dict) else None
@@ -56,15 +58,23 @@ def _inward(start: object) -> Iterator[object]:
         seen.add(id(current))
         yield current
         waiting.extend(_attribute(current, name) for name in _RESPONSES)
-        if isinstance(current, BaseException):
-            waiting.append(current.__cause__)
-        if isinstance(current, BaseExceptionGroup):
-            waiting.extend(current.exceptions)
+        if _is_exception(current):
+            waiting.append(cause_of(current))
+        if issubclass(type(current), BaseExceptionGroup):
+            waiting.extend(_attribute(current, "exceptions") or ())
 
 
 def _attribute(value: object, name: str) -> Any:
-    """An attribute, or ``None``: a property of a foreign class may raise anything."""
+    """An attribute, or ``None``: a property of a foreign class may raise anything.
+
+    What an exception itself holds is found although its class hides all attributes.
+    """
     try:
         return getattr(value, name, None)
     except Exception:
-        return None
+        return attributes_of(value).get(name) if _is_exception(value) else None
+
+
+def _is_exception(value: object) -> TypeGuard[BaseException]:
+    """``isinstance``, which may read an attribute of the value, by the class alone."""
+    return issubclass(type(value), BaseException)

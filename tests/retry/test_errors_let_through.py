@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import httpx
+import httpx2
 import pytest
 from httpx_aiohttp import HttpxAiohttpClient
 
@@ -101,3 +103,34 @@ def test_a_socks_proxy_that_sends_nonsense_is_an_error_of_the_transport(wire: Wi
     options = {"transport": wire.library.MockTransport(fail)}
     [result] = wire.call("GET", "http://test", flexmw.Retry(clock=clock), clock=clock, client=options)
     assert (result.status_code, outcome(result).attempts) == (200, 2)
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)
+@pytest.mark.parametrize("headers", [{}, {"x-stainless-retry-count": "0"}], ids=["plain", "below-an-sdk"])
+def test_an_error_of_which_no_attribute_can_be_read_reaches_the_caller(library: Any, headers: dict[str, str]) -> None:
+    class Unreadable(library.ReadError):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None: ...
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "__traceback__":  # pytest and the client library read it
+                return None
+            raise RuntimeError(name)
+
+    raised: list[Exception] = []
+
+    def lose(request: Any) -> Any:
+        raised.append(Unreadable())
+        raise raised[-1]
+
+    for method, said, attempts in (("POST", "ambiguous", 1), ("GET", "ambiguous", 3)):
+        clock, caught = FakeClock(), None
+        transport = library.MockTransport(lose)
+        with flexmw.wrap_client(library.Client(transport=transport), flexmw.Retry(clock=clock), clock=clock) as client:
+            try:
+                client.request(method, "http://lost.example/", headers=headers)
+            except Exception as error:
+                caught = error
+        assert caught is raised[-1]
+        known = flexmw.outcome_of(caught)
+        assert known is not None
+        assert (known.outcome, known.attempts) == (said, attempts)
