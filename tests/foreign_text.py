@@ -275,7 +275,7 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     "retry.core.is_json": is_json,
     "retry.core.is_signed_once": lambda text: is_signed_once(_headers(text)),
     "retry.core.without_safety": lambda text: without_safety(
-        "overloaded", status=503, media_type=text, server=text, trust="json"
+        "refused", status=503, media_type=text, server=text, trust="json"
     ),
     "retry.response.decoded": lambda text: decoded(_raw(text), text),
     "retry.response.has_whole_body_soon": lambda text: has_whole_body_soon(_headers(text)),

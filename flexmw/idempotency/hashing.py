@@ -12,10 +12,9 @@ guesses: a random key cannot be guessed, an order number can.
 
 from __future__ import annotations
 
-import hmac
 import os
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 from flexmw.kit.identity import PEPPER_VARIABLE
 
@@ -29,6 +28,11 @@ _REQUEST: Final = b"flexmw idempotency request\0"
 """The contexts. A key and a request of the same text have different hashes."""
 
 
+_BLOCK_BYTES: Final = 64
+_PADS: Final = tuple(bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+"""The block of SHA-256, and the inner and outer pad of RFC 2104 section 2, as tables for ``bytes.translate``."""
+
+
 class KeyHasher:
     """Hashes the keys and the requests of one app.
 
@@ -36,26 +40,31 @@ class KeyHasher:
         has no key.
     """
 
-    __slots__ = ("_key", "_request")
+    __slots__ = ("_inner", "_outer")
 
     def __init__(self, pepper: str | bytes | None = None) -> None:
         secret = (os.environ.get(PEPPER_VARIABLE) or "") if pepper is None else pepper
         raw = secret.encode() if isinstance(secret, str) else secret
-        self._key, self._request = _started(raw, _KEY), _started(raw, _REQUEST)
+        if len(raw) > _BLOCK_BYTES:
+            raw = sha256(raw).digest()
+        block = raw.ljust(_BLOCK_BYTES, b"\0")
+        self._inner = sha256(block.translate(_PADS[0])) if raw else sha256()
+        self._outer = sha256(block.translate(_PADS[1])) if raw else None
 
     def of_key(self, key: str) -> str:
         """The hash of a key, as 40 hexadecimal digits."""
-        digest = self._key.copy()
-        digest.update(key.encode("utf-8", "surrogatepass"))
-        return str(digest.hexdigest()[:KEY_DIGITS])
+        return self._hash(_KEY + key.encode("utf-8", "surrogatepass"))[:KEY_DIGITS]
 
     def of_request(self, fingerprint: str) -> str:
         """The hash of a request's fingerprint, as 64 hexadecimal digits."""
-        digest = self._request.copy()
-        digest.update(fingerprint.encode())
-        return str(digest.hexdigest())
+        return self._hash(_REQUEST + fingerprint.encode())
 
-
-def _started(pepper: bytes, context: bytes) -> Any:
-    """A hash object that has read the context."""
-    return hmac.new(pepper, context, sha256) if pepper else sha256(context)
+    def _hash(self, text: bytes) -> str:
+        # The functions of the module hmac take two to four times as long for such a short text.
+        inner = self._inner.copy()
+        inner.update(text)
+        if self._outer is None:
+            return inner.hexdigest()
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.hexdigest()

@@ -6,6 +6,7 @@ The promise in SECURITY.md: "No API key, bearer token or idempotency key in the 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import logging
 from dataclasses import replace
@@ -191,3 +192,10 @@ async def test_a_key_and_a_request_of_the_same_text_have_different_hashes() -> N
     assert hasher.of_key("a") != hasher.of_request("a")[:40]
     assert len(hasher.of_key("a")) == 40
     assert hasher.of_key("a") == KeyHasher("").of_key("a")
+
+
+@pytest.mark.parametrize("pepper", [b"p", "of this deployment", b"b" * 64, b"long" * 40])
+async def test_the_hash_with_a_pepper_is_hmac_sha256(pepper: str | bytes) -> None:
+    raw = pepper.encode() if isinstance(pepper, str) else pepper
+    digest = hmac.digest(raw, b"flexmw idempotency request\0f", "sha256").hex()
+    assert KeyHasher(pepper).of_request("f") == digest
