@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 import flexmw
 from flexmw import Envelope, Pace, Retry, Tagging
-from tests.envelope.wire import call
+from tests.wire import call
 
 COMPONENTS: list[tuple[Any, ...]] = [(), (Envelope(),), (Tagging(), Envelope())]
 

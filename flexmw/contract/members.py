@@ -1,4 +1,4 @@
-"""Other members: the members of an error body that the contract has no field for, made safe to send. Pure.
+"""Other members: the members of an error body without a field in the contract, made safe to send. Pure.
 
 >>> error = {"message": "Too long.", "code": 400, "n_ctx": 4096, "hint": "key sk-live-abcdef123456"}
 >>> other_members(error, taken=("message", "code"))
@@ -13,6 +13,7 @@ from collections.abc import Container
 from typing import Any, Final
 
 from flexmw.contract.redact import redact
+from flexmw.contract.secret_families import SECRET_MEMBER
 from flexmw.contract.text import array_in, object_in
 
 __all__ = ["CONTRACT_FIELDS", "TRACE", "other_members"]
@@ -21,7 +22,7 @@ CONTRACT_FIELDS: Final = frozenset({"message", "type", "param", "code", "doc_url
 """The fields of the contract's error object."""
 
 TRACE: Final = re.compile(r"Traceback \(most recent call last\)|\n[ \t]{0,64}File \"[^\"\n]{1,400}\", line \d")
-"""A Python traceback. The blanks before ``File`` are bounded, because the search would take quadratic time without."""
+"""A Python traceback. The blanks before ``File`` have a bound: without it the search takes quadratic time."""
 
 _INTERNAL: Final = frozenset(
     {"trace", "traceback", "stack", "stacktrace", "stack_trace", "exception", "debug", "debug_info"}
@@ -30,9 +31,6 @@ _INTERNAL: Final = frozenset(
 
 _INPUT: Final = frozenset({"input", "ctx", "url"})
 """Members of a pydantic error that repeat what the caller has sent, or link to pydantic's documentation."""
-
-_SECRET: Final = re.compile(r"(?i)(?:password|passwd|secret|api[_-]?key|(?:access|auth|refresh|session|id)[_-]?token)$")
-"""Names of members whose text is a secret."""
 
 _MAX_DEPTH: Final = 20
 """Nesting that is kept. A deeper value becomes null, because ``json`` cannot write a value of any depth."""
@@ -46,7 +44,7 @@ def other_members(value: dict[str, Any], *, taken: Container[str] = ()) -> dict[
 def _members(value: dict[str, Any], taken: Container[str], depth: int) -> dict[str, Any]:
     hidden = _INPUT if "loc" in value and "msg" in value else ()
     return {
-        name: "***" if _SECRET.search(name) and isinstance(member, str) else _safe(member, depth)
+        name: "***" if SECRET_MEMBER.search(name) and isinstance(member, str) else _safe(member, depth)
         for name, member in value.items()
         if name not in taken and name not in hidden and name.lower() not in _INTERNAL and not _is_trace(member)
     }

@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import quote, quote_plus, unquote_plus
 
 from flexmw.contract.redact import redact
+from flexmw.contract.secret_families import SECRET_HEADER, SECRET_PARAMETER
 
 __all__ = ["LEFT_OUT", "is_secret_name", "remove_secrets", "safe_query", "secrets_in"]
 
@@ -39,21 +40,13 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=:@!$%*-]{12,}")
 _HAS_DIGIT: Final = re.compile(r"[0-9]")
 _SEPARATORS: Final = re.compile(r"([&;])")
 _PARAMETER: Final = re.compile(r"[\s,;]+")
-_SECRET_HEADER: Final = re.compile(
-    r"auth|token|api-?key|access-?key|secret|passw|credential|signature|cookie|session|idempotency-key|[_-]key$"
-)
-_SECRET_PARAMETER: Final = re.compile(
-    r"(?:token|secret|passw(?:or)?d|passphrase|signature|credentials?|session_?id|jwt|accesskeyid"
-    r"|(?:api|access|secret|private|auth|app|account|subscription|signing)_?key)$"
-    r"|(?:^|_)(?:key|sig|code|pwd|pass|auth|authorization|otp|pin|ticket|assertion|session|sid|hash)$"
-)
 _NOT_A_WORD: Final = re.compile(r"[^a-z0-9]+")
 
 
 def is_secret_name(name: str) -> bool:
     """True if a query parameter of this name carries a credential or a signature, however the name is written."""
     plain = _NOT_A_WORD.sub("_", unquote_plus(name[:200]).lower()).strip("_")
-    return _SECRET_PARAMETER.search(plain) is not None
+    return SECRET_PARAMETER.search(plain) is not None
 
 
 def secrets_in(headers: Iterable[tuple[str, str]], query: str = "") -> tuple[str, ...]:
@@ -67,7 +60,7 @@ def secrets_in(headers: Iterable[tuple[str, str]], query: str = "") -> tuple[str
     """
     secrets: set[str] = set()
     for name, value in headers:
-        if _SECRET_HEADER.search(name):
+        if SECRET_HEADER.search(name):
             secrets.update(_forms(value))
     for part in _SEPARATORS.split(query)[::2]:
         name, _, value = part.partition("=")

@@ -3,6 +3,9 @@
 :func:`flexmw.contract.redact.redact` joins the rows to one alternation each for :data:`SHAPES` (the secret itself is
 recognised) and :data:`NAMED` (the name before the secret is recognised). A new provider is a new row.
 
+:data:`SECRET_MEMBER`, :data:`SECRET_HEADER` and :data:`SECRET_PARAMETER` recognise the name alone, for values that have
+no text around them.
+
 The pattern of a row takes linear time: a repetition is possessive or has a bound, and no two repetitions that can match
 the same characters meet. It begins with a letter or a set, where it can: the matcher skips such a branch of an
 alternation without entering it.
@@ -10,12 +13,12 @@ alternation without entering it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["NAMED", "SHAPES", "Family"]
-
+__all__ = ["NAMED", "SECRET_HEADER", "SECRET_MEMBER", "SECRET_PARAMETER", "SHAPES", "Family"]
 
 _GITHUB: Final = "docs.github.com, Supported secret scanning patterns"
 
@@ -174,6 +177,23 @@ _NAMES: Final = (
 )
 _WEAK_NAMES: Final = "(?:token|p(?:ass|wd)|auth|credentials?|otp)"
 """Names that are words of prose too: they count where no sentence has them."""
+
+SECRET_MEMBER: Final = re.compile(rf"(?i){_NAMES}$")
+"""The end of the name of a JSON member whose text is a secret. Names that are words of prose do not count here: the
+``code``, the ``key`` or the ``next_token`` of an error is not a secret."""
+
+SECRET_HEADER: Final = re.compile(
+    r"auth|token|api-?key|access-?key|secret|passw|credential|signature|cookie|session|idempotency-key|[_-]key$"
+)
+"""A part of the name, in lower case, of a header that carries a credential."""
+
+SECRET_PARAMETER: Final = re.compile(
+    r"(?:token|secret|passw(?:or)?d|passphrase|signature|credentials?|session_?id|jwt|accesskeyid"
+    r"|(?:api|access|secret|private|auth|app|account|subscription|signing)_?key)$"
+    r"|(?:^|_)(?:key|sig|code|pwd|pass|auth|authorization|otp|pin|ticket|assertion|session|sid|hash)$"
+)
+"""The end of the name, in lower case with ``_`` between words, of a query parameter that carries a credential or a
+signature. Words count here too, because links carry credentials under names such as ``code`` and ``key``."""
 
 _OPENAPI: Final = "spec.openapis.org, Security scheme object"
 _VALUE: Final = r"[^\s&\"',;}]"

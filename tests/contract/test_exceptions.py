@@ -27,7 +27,7 @@ from starlette.websockets import WebSocketDisconnect
 
 import flexmw
 from flexmw.contract.exceptions import GONE, map_exception, stems_from
-from tests.envelope.wire import call
+from tests.wire import call
 
 
 def caught(function: Callable[[], object]) -> BaseException:

@@ -96,6 +96,18 @@ def test_secrets_and_stack_traces_do_not_stay() -> None:
     assert members == {"hint": "use sk-***", "api_key": "***", "deep": [{"n": [1]}]}
 
 
+@pytest.mark.parametrize(
+    ("name", "is_secret"),
+    [
+        *((name, True) for name in ("password", "apiKey", "x-api-key", "clientSecret", "access_token", "db_passwd")),
+        *((name, True) for name in ("private_key", "passphrase", "csrf_token", "bot-token", "subscriptionKey")),
+        *((name, False) for name in ("code", "key", "hash", "pin", "next_token", "page_token", "primaryKey", "monkey")),
+    ],
+)
+def test_a_member_with_the_name_of_a_secret_is_masked(name: str, is_secret: bool) -> None:
+    assert other_members({name: "value"}) == {name: "***" if is_secret else "value"}
+
+
 def test_the_input_of_a_failed_validation_does_not_stay() -> None:
     error = {"loc": ["body", "n"], "msg": "Bad", "input": "SECRET", "ctx": {"tag": "SECRET"}}
     assert "SECRET" not in json.dumps(rewritten({"errors": [error]}))

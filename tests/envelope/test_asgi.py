@@ -16,7 +16,7 @@ import flexmw
 from flexmw.envelope.stream import MAX_UNIT_BYTES
 from flexmw.envelope.timer import Timer
 from flexmw.kit.exchange import ErrorOutcome, Exchange
-from tests.envelope.wire import call, scripted
+from tests.wire import call, scripted
 
 pytestmark = pytest.mark.anyio
 

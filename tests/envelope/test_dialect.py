@@ -16,8 +16,8 @@ from flexmw.contract import ErrorBody
 from flexmw.envelope import Dialect, OpenAI
 from flexmw.envelope import dialect as module
 from flexmw.envelope.dialect import load
-from tests.envelope.wire import call, scripted
 from tests.servers import Serve
+from tests.wire import call, scripted
 
 pytestmark = pytest.mark.anyio
 SSE = (b"content-type", b"text/event-stream")

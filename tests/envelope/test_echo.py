@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 import flexmw
 from flexmw.envelope.field_names import field_names
-from tests.envelope.wire import call
+from tests.wire import call
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,8 @@ from starlette.routing import Route
 import flexmw
 from flexmw.contract import ErrorBody, error_headers
 from flexmw.contract.error_headers import add_error_headers, add_missing
-from tests.envelope.wire import AppResponse, call
 from tests.servers import ASGIApp
+from tests.wire import AppResponse, call
 
 pytestmark = pytest.mark.anyio
 

@@ -18,8 +18,8 @@ from flexmw.contract import ErrorBody
 from flexmw.envelope import error_from
 from flexmw.errors import raised
 from tests.envelope.apps import ENVELOPE
-from tests.envelope.wire import scripted
 from tests.servers import Serve
+from tests.wire import scripted
 
 PAGE = b"<!doctype html><title>502 Bad Gateway</title><h1>502 Bad Gateway</h1>nginx"
 JSON = (b"content-type", b"application/json")

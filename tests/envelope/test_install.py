@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import flexmw
-from tests.envelope.wire import call
+from tests.wire import call
 
 pytestmark = pytest.mark.anyio
 ORIGIN = [(b"origin", b"https://ui.example"), (b"host", b"h")]

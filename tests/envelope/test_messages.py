@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 import flexmw
-from tests.envelope.wire import AppResponse, call
+from tests.wire import AppResponse, call
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ import flexmw
 from flexmw.contract import exception_rules
 from flexmw.contract.exceptions import map_exception
 from flexmw.kit.exchange import Exchange
-from tests.envelope.wire import AppResponse, call
+from tests.wire import AppResponse, call
 
 pytestmark = pytest.mark.anyio
 

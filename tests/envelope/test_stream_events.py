@@ -10,7 +10,7 @@ import pytest
 import flexmw
 from flexmw.envelope.stream import EVENTS
 from flexmw.kit.exchange import Exchange
-from tests.envelope.wire import AppResponse, call
+from tests.wire import AppResponse, call
 
 pytestmark = pytest.mark.anyio
 

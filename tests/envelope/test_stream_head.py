@@ -9,7 +9,7 @@ import pytest
 
 import flexmw
 from flexmw.envelope import stream as streams
-from tests.envelope.wire import AppResponse, call, scripted
+from tests.wire import AppResponse, call, scripted
 
 pytestmark = pytest.mark.anyio
 

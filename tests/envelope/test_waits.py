@@ -12,8 +12,8 @@ import pytest
 
 import flexmw
 from flexmw.contract.waits import longest_line
-from tests.envelope.wire import call
 from tests.servers import ASGIApp, uvicorn_server
+from tests.wire import call
 
 pytestmark = pytest.mark.anyio
 
