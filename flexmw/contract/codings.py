@@ -1,7 +1,7 @@
-"""Content codings: the plain bytes of a response body, or of its beginning, never more than a given number.
+"""Content codings: decode a response body, or its beginning, to at most a given number of bytes.
 
-gzip and deflate need nothing. ``br`` needs the package ``brotli`` (1.2 or later: earlier ones cannot bound what comes
-out) or ``brotlicffi``. ``zstd`` needs Python 3.14, ``backports.zstd`` or ``zstandard``. With these packages
+gzip and deflate need no package. ``br`` needs the package ``brotli`` (1.2 or later: earlier versions cannot bound
+their output) or ``brotlicffi``. ``zstd`` needs Python 3.14, ``backports.zstd`` or ``zstandard``. With these packages
 httpx and httpx2 ask for the two codings.
 
 >>> import gzip
@@ -33,7 +33,7 @@ class Plain(NamedTuple):
     """A body without its content codings.
 
     :param data: the plain bytes, as many as the limit allows.
-    :param is_whole: whether this is the whole body; ``False`` where the body goes on, or was cut.
+    :param is_whole: True for the whole body; False if the body was longer, or its end is missing.
     """
 
     data: bytes
@@ -44,7 +44,7 @@ def decode(body: bytes, encoding: str, *, limit: int) -> Plain | None:
     """Undo the content codings of a body, or of the beginning of one.
 
     :param encoding: the value of ``Content-Encoding``: the codings in the order in which they were applied.
-    :param limit: how many bytes may come out of each coding.
+    :param limit: most bytes of output of each coding.
     :returns: ``None`` if a coding is unknown, its package is not installed, or the body is damaged.
     """
     names = [name for part in encoding.lower().split(",") if (name := part.strip()) not in ("", "identity")]
@@ -87,7 +87,7 @@ def _brotli(body: bytes, limit: int) -> Plain | None:
     try:
         while len(data) < limit and (part := read(piece, output_buffer_limit=limit)):
             data, piece = data + part, b""
-    except (package.error, TypeError):  # TypeError: this version cannot bound what comes out
+    except (package.error, TypeError):  # TypeError: this version cannot bound its output
         return None
     return Plain(data[:limit], len(data) <= limit and bool(reader.is_finished()))
 
@@ -113,7 +113,7 @@ def _zstandard(body: bytes, limit: int) -> Plain | None:
         data: bytes = reader.stream_reader(body).read(limit)
         if len(data) == limit:
             return Plain(data, is_whole=False)
-        end = reader.decompressobj()  # what comes out has no bound, but is known to be short now
+        end = reader.decompressobj()  # the output has no bound here, but is known to be short now
         end.decompress(body)
     except package.ZstdError:
         return None

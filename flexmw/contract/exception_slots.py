@@ -1,7 +1,7 @@
 """Exception slots: arguments, cause and traceback of an exception as the interpreter keeps them. Pure.
 
-A class may override these attributes, and what it puts in their place may raise. flexmw reads every exception that
-passes through it, and must not replace one by another.
+A class may override these attributes with properties that raise. flexmw reads every exception that passes through it,
+and must not raise another exception in its place.
 
 >>> class Odd(Exception):
 ...     @property
@@ -36,6 +36,6 @@ traceback_of: Final[Callable[[BaseException], TracebackType | None]] = BaseExcep
 
 
 def attributes_of(error: BaseException) -> dict[str, Any]:
-    """The instance's own attributes; the dictionary itself."""
+    """The ``__dict__`` of an exception, not a copy."""
     attributes: dict[str, Any] = object.__getattribute__(error, "__dict__")
     return attributes

@@ -25,7 +25,7 @@ _GENERIC: Final = frozenset(
     """json problem+json xml xhtml+xml octet-stream text x-json javascript x-javascript x-www-form-urlencoded
     x-ndjson ndjson jsonl x-jsonlines jsonlines json-seq""".split()  # noqa: SIM905
 )
-"""Subtypes of ``application`` that name a syntax, and no protocol. A body of any other subtype passes unchanged."""
+"""Subtypes of ``application`` that name a syntax and not a protocol. A body of any other subtype passes unchanged."""
 
 _ODATA: Final = re.compile(r";\s*odata(?:\.metadata)?\s*=")
 
@@ -61,7 +61,7 @@ FHIR."""
 
 
 def media_type_names_protocol(content_type: str) -> bool:
-    """True if a media type belongs to one protocol, and not to any JSON, XML, text or HTML.
+    """True if a media type belongs to one protocol; False for general JSON, XML, text and HTML.
 
     :param content_type: the ``Content-Type``, in lower case.
     """
@@ -72,7 +72,7 @@ def media_type_names_protocol(content_type: str) -> bool:
 
 
 def text_names_protocol(text: str) -> bool:
-    """True if a text is the XML of a protocol: its root element is the error of that protocol."""
+    """True if a text is XML whose root element is a protocol's error."""
     if not text.lstrip("\ufeff \t\r\n").startswith("<"):
         return False
     root = _XML_ROOT.match(text.lstrip("\ufeff"))
@@ -88,7 +88,7 @@ def value_names_protocol(value: object) -> bool:
 
 
 def _is_json_rpc(value: dict[str, Any]) -> bool:
-    """JSON-RPC 2.0, and so MCP and LSP."""
+    """JSON-RPC 2.0, which MCP and LSP use."""
     return "jsonrpc" in value
 
 

@@ -14,9 +14,9 @@ __all__ = ["BodyBudget"]
 
 
 class BodyBudget:
-    """Bytes of request bodies that may be held at once.
+    """A budget of bytes for the request bodies that are held at once.
 
-    :param limit: bytes at most.
+    :param limit: the largest number of bytes.
     """
 
     __slots__ = ("_held", "limit")
@@ -26,12 +26,12 @@ class BodyBudget:
         self._held = 0
 
     def take(self, size: int) -> bool:
-        """Whether there is room for ``size`` more bytes. If there is, they are held from now on."""
+        """Take ``size`` bytes from the budget. Returns False, and takes none, if the budget has fewer left."""
         if self._held + size > self.limit:
             return False
         self._held += size
         return True
 
     def give_back(self, size: int) -> None:
-        """The app has got the bytes, or the request is over."""
+        """Return bytes to the budget: the app has received the body, or the request is over."""
         self._held -= size

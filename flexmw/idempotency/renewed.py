@@ -1,8 +1,8 @@
 """Notice that a credential was renewed between two attempts of one call.
 
 Two callers never share a key, so a client that comes back with a refreshed token, another signature or a changed cookie
-is executed twice. Nobody can tell such a client from another one with certainty. But the same key with the same request
-from the same address, under another credential, is a strong sign.
+is executed twice. No rule can recognize such a client with certainty. But the same key with the same request from the
+same address, under another credential, is a strong sign.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["AnonymousCalls", "RenewedCredentials"]
 _LOGGER: Final = logging.getLogger("flexmw.idempotency")
 
 _MOST: Final = 16_384
-"""Executions that are remembered in one process, in about 4 MB."""
+"""Executions that one process remembers; they take about 4 MB."""
 
 
 class RenewedCredentials:
     """The executed keys of this process: by address, key and request, the caller who used them.
 
     :param ttl: seconds that an execution is remembered.
-    :param clock: the time that ``ttl`` is measured by.
+    :param clock: the clock that measures ``ttl``.
     """
 
     __slots__ = ("_callers", "_clock", "_has_warned", "_ttl")
@@ -37,7 +37,7 @@ class RenewedCredentials:
         self._has_warned = False
 
     def notice(self, address: str, key: str, fingerprint: str, caller: str) -> bool:
-        """Remember an execution. Returns whether another caller had the same key executed for the same request.
+        """Remember an execution. Returns True if another caller has executed the same key for the same request.
 
         :param address: the keyed hash of the client's address.
         :param key: the idempotency key.
@@ -63,7 +63,7 @@ class RenewedCredentials:
 
 
 class AnonymousCalls:
-    """Warns once that the retries of SDKs are not recognized, because their callers show no credential."""
+    """Warns once that the retries of SDKs are not recognized, because their requests have no credential."""
 
     __slots__ = ("_has_warned",)
 
@@ -71,9 +71,9 @@ class AnonymousCalls:
         self._has_warned = False
 
     def warn(self, *, retry_count: int) -> None:
-        """A call without key and credential runs without protection.
+        """Count a call without key and credential, which runs without protection.
 
-        :param retry_count: the number of the attempt; the first one may be the only one.
+        :param retry_count: retries before this attempt; 0 may be the only attempt of a call.
         """
         if retry_count and not self._has_warned:
             self._has_warned = True

@@ -1,5 +1,4 @@
-"""Where the name of a caller stands in a request: the forms that ``RateLimit(key=...)`` and ``Idempotency(caller=...)``
-share.
+"""Read the name of a caller from a request, in the forms of ``RateLimit(key=...)`` and ``Idempotency(caller=...)``.
 
 >>> scope = {"type": "http", "headers": [(b"cookie", b"theme=dark; session=s-1")], "state": {"tenant": "acme"}}
 >>> key_function("cookie:session")(scope), key_function("state:tenant")(scope), key_function("user")(scope)
@@ -23,7 +22,8 @@ __all__ = ["MissingKey", "cookies", "key_function", "raw_name"]
 _LOGGERS: Final = {"RateLimit": "flexmw.ratelimit", "Idempotency": "flexmw.idempotency"}
 
 _PATIENCE: Final = {"user": 5, "state": 5, "header": 100, "cookie": 100, "": 100}
-"""Requests without the value, and none with it, until a warning. Requests before a login may lack a user."""
+"""How many requests without the value cause a warning, if no request had the value before. Requests before a login may
+lack a user."""
 
 _HINTS: Final = {
     "user": "Authentication sets the user: add this component inside of it (app.add_middleware before that of the "
@@ -59,7 +59,7 @@ def key_function(key: object) -> Callable[[Scope], Any] | None:
 
 
 def raw_name(value: object, option: str) -> bytes:
-    """The name of a caller as bytes; empty where there is none.
+    """The name of a caller as bytes; empty if the request has no name.
 
     :param value: what a function of the application returned: ``None``, bytes, a text, a number, a UUID, another value
         whose class says how it is written (``__str__``), or a tuple of these.
@@ -93,8 +93,8 @@ def cookies(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 
 class MissingKey:
-    """Warns once when the key of callers was never there: a component that counts all callers as one
-    shows no other sign of the mistake.
+    """Logs one warning if no request has the key of callers: a component that counts all callers as one shows no other
+    sign of the mistake.
 
     :param key: the option's value.
     :param text: the message, with places for the option's value, what is missing, and the hint.
@@ -107,7 +107,7 @@ class MissingKey:
         self._kind = key.partition(":")[0] if isinstance(key, str) else ""
         self._left = _PATIENCE.get(self._kind, 0)
         self.is_over = self._kind not in _PATIENCE
-        """True once the key was there, or the warning was given."""
+        """True after a request with the key, and after the warning."""
 
     def count(self, scope: Scope) -> None:
         """Count a request without the key."""
@@ -125,8 +125,8 @@ class MissingKey:
 
 
 def _cookie(scope: Scope, name: bytes) -> bytes | None:
-    """The value of a cookie; ``None`` where it is missing, or has two different values, of which the app may read the
-    other one."""
+    """The value of a cookie; ``None`` if the cookie is missing, or has two different values: the app may then read
+    another value than this function."""
     values = {value for key, value in cookies(scope) if key == name}
     return values.pop() if len(values) == 1 else None
 

@@ -1,9 +1,9 @@
 """CORS of refusals: a component that refuses a request sends the response through the CORS middleware of the app.
 
 The app does not run, so its CORS middleware does not see the response, and without CORS headers a browser hides the
-status and the error from its script (Fetch standard, CORS protocol). The middleware is found inside the wrapped app:
-that of Starlette and FastAPI (``add_middleware``), one that is put around an app, and what Litestar, BlackSheep and
-Falcon keep as settings. CORS middleware further outside sees the refusal by itself.
+status and the error from its script (Fetch standard, CORS protocol). The middleware is looked for inside the wrapped
+app: CORS middleware of Starlette and FastAPI (``add_middleware``), CORS middleware that wraps an app, and the CORS
+settings of Litestar, BlackSheep and Falcon. CORS middleware outside the component sees the refusal anyway.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def is_preflight(scope: Scope) -> bool:
 
 
 def allows_origin_of(scope: Scope, headers: Iterable[_Header]) -> bool:
-    """Whether the CORS headers of a response, if it has any, are those that the origin of a request may get."""
+    """Whether a response without CORS headers, or with CORS headers for the origin of the request."""
     origin = _origin(scope)
     return all(value in (b"*", origin) for name, value in headers if name.lower() == _ALLOWED_ORIGIN)
 

@@ -1,7 +1,7 @@
 """Find the client behind proxies: ``X-Forwarded-For``, and ``Forwarded`` of RFC 7239.
 
-A proxy appends the address that it was called from, so the hops are read from the right, and everything on the left of
-the first hop that is not a proxy may be invented by the client.
+A proxy appends the address of its own client, so the hops are read from the right. The first hop that is not a trusted
+proxy is the client; the client may have invented every hop on its left.
 
 >>> scope = {"client": ("10.0.0.4", 1), "headers": [(b"x-forwarded-for", b"6.6.6.6, 203.0.113.9")]}
 >>> Proxies(["10.0.0.0/8"]).client(scope), Proxies(1).client(scope), Proxies(()).client(scope)
@@ -9,8 +9,8 @@ the first hop that is not a proxy may be invented by the client.
 >>> Proxies(1).client({"client": ("10.0.0.4", 1), "headers": [(b"forwarded", b'for="[2001:db8::1]:4711";proto=https')]})
 '2001:db8::/64'
 
-A proxy writes one of the two headers and lets the other one of a client pass. A request with both is therefore believed
-only where both name the same client; otherwise the client is the nearest proxy, which cannot be invented.
+A proxy writes one of the two headers and passes on the other one as the client sent it. A request with both headers is
+therefore believed only if both name the same client; otherwise the peer of the connection counts as the client.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ PROXIES: Final = Rule(
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105
 _PAIR: Final = rf'{_TOKEN}=(?:{_TOKEN}|"(?:[^"\\]|\\.)*")'
 _ELEMENT: Final = re.compile(rf"[ \t]*(?:{_PAIR}[ \t]*)?(?:;[ \t]*(?:{_PAIR}[ \t]*)?)*(?:,|$)")
-"""One element of the list with its comma. Two blanks never meet two quantifiers, so a match takes linear time."""
+"""One element of the list with its comma. No two adjacent quantifiers match the same characters, so a match takes
+linear time."""
 
 _PAIRS: Final = re.compile(_PAIR)
 
@@ -77,7 +78,7 @@ class Proxies:
         self._trusted = networks([text for text in listed if text != _UNIX], option)
 
     def trusts_peer(self, scope: MutableMapping[str, Any]) -> bool:
-        """Whether the peer of a request is one of the proxies, so that its own headers are believed."""
+        """Whether the peer of a request is one of the proxies, so that the headers that the proxy sets are believed."""
         if self._count:
             return True
         client = scope.get("client")
@@ -101,7 +102,7 @@ class Proxies:
         return None if address is None else _group(address)
 
     def _from(self, hops: Sequence[str], peer: _Address | None) -> _Address | None:
-        """The client by a list of hops, the nearest one last."""
+        """The client in a list of hops, of which the last one is the nearest."""
         for number, hop in enumerate(reversed(hops[-_HOPS:]), start=1):
             address = _parse(hop)
             if address is None:
@@ -143,8 +144,8 @@ def _x_forwarded_for(scope: MutableMapping[str, Any]) -> list[str] | None:
 
 
 def _forwarded(scope: MutableMapping[str, Any]) -> list[str] | None:
-    """The ``for`` parameters of ``Forwarded``. A text that RFC 7239 does not allow names no hop: a quote that a client
-    leaves open would otherwise swallow what the proxy appends."""
+    """The ``for`` parameters of ``Forwarded``. A malformed text gives no hops: a quote that a client leaves open would
+    otherwise hide the hop that the proxy appends."""
     text = _lines(scope, b"forwarded")
     if text is None:
         return None

@@ -1,4 +1,5 @@
-"""What an error of a redis or valkey server means: found in its text, because no class says it on all servers.
+"""The meaning of an error of a redis or valkey server, by the code in its text. The class of the error differs
+between servers.
 
 Redis 6.2 reports an error inside a script as a plain ``ResponseError`` whose text has the code in the middle, and
 redis-py removes the code from the text of the classes that it knows. :func:`code_of` therefore looks at both.
@@ -25,9 +26,9 @@ __all__ = ["CODES", "Code", "advice_of", "clean", "code_of", "is_refusal", "is_r
 class Code(NamedTuple):
     """One row of :data:`CODES`. A server that sends one of these codes has not executed the command.
 
-    :param meaning: what it means and what to do, for an operator.
+    :param meaning: what the code means and what to do, for an operator.
     :param refuses: the server refuses this client, whatever the command: the configuration is wrong.
-    :param drops: the connection leads to a server that takes no writes: the address may lead to another one by now.
+    :param drops: the server accepts no writes; the same address may lead to another server by now.
     """
 
     meaning: str
@@ -78,7 +79,7 @@ _CLASSES: Final = {
 """The codes that redis-py removes from the texts of its own classes."""
 
 _OWN: Final = ("UNKNOWN", "NOCLUSTER")
-"""Names of flexmw for what servers say without a code."""
+"""flexmw's own codes for errors that servers send without a code."""
 
 _CODE: Final = re.compile(r"(?:^|[\s:-])(" + "|".join(code for code in CODES if code not in _OWN) + r")(?=\s|$)")
 _TEXTS: Final = (
@@ -117,12 +118,12 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def is_reply(error: BaseException) -> bool:
-    """Whether the error is the reply of a server, which is alive and reachable therefore, and has executed nothing."""
+    """Whether the error is the reply of a server: the server is reachable, and has not executed the command."""
     return bool(code_of(error)) or any(cls.__name__ == "ResponseError" for cls in type(error).__mro__)
 
 
 def advice_of(error: BaseException) -> str:
-    """What an error means, for an operator: its code where it has one, else class and text."""
+    """The meaning of an error, for an operator: the meaning of its code if it has one, else its class and text."""
     code = code_of(error)
     if any(cls.__name__ == "TimeoutError" for cls in type(error).__mro__):
         return "no response in time"

@@ -1,4 +1,4 @@
-"""The way of one command to the right server: redirections of a cluster, a failover, a slot that moves.
+"""Route one command to the right server: redirections of a cluster, a failover, a slot that moves.
 
 :func:`execution` is a generator without I/O. It yields steps, which :mod:`flexmw.kit.redis_blocking` and
 :mod:`flexmw.kit.redis_async` carry out. A command is sent again only after a reply that says that it was not executed;
@@ -44,7 +44,7 @@ SENTINEL_INTERVAL: Final = 0.2
 11 seconds after it has promoted the new one; until then pooled connections write to it without an error."""
 
 _LEARN_INTERVAL: Final = 0.1
-"""Seconds between two questions for the slots of a cluster at least."""
+"""Shortest time between two requests for the slots of a cluster, in seconds."""
 
 _REDIRECTIONS: Final = 5
 _FIRST_PAUSE: Final = 0.005
@@ -77,7 +77,7 @@ class Drop(NamedTuple):
 
 
 class Learn(NamedTuple):
-    """Ask the cluster for its slots, or Sentinel for the primary. A failure leaves what is known."""
+    """Ask the cluster for its slots, or Sentinel for the primary. If that fails, the known nodes stay as they are."""
 
 
 class Pause(NamedTuple):
@@ -93,7 +93,7 @@ Step: TypeAlias = Send | Drop | Learn | Pause
 
 
 class Nodes:
-    """What is known of the servers of one store.
+    """The known servers of one store.
 
     :param family: ``redis``, ``redis+cluster`` or ``redis+sentinel``.
     :param start: the addresses of the URL.
@@ -111,7 +111,7 @@ class Nodes:
         self.primary: Address | None = None
         """The primary that Sentinel named last."""
         self.turn = -1
-        """Questions for the slots so far."""
+        """Number of requests for the slots so far."""
 
     def address(self, slot: int) -> Address | None:
         """The node of a slot."""
@@ -126,13 +126,13 @@ class Nodes:
         return self._slots[slot] is None or (self.is_suspect and now - self._learned_at >= _LEARN_INTERVAL)
 
     def asked(self, now: float) -> None:
-        """Somebody asks for the servers at this moment."""
+        """Note the time of a request for the servers."""
         self._learned_at = now
 
     def learn(self, reply: Sequence[Any], source: Address, *, now: float) -> None:
         """Take over the reply to ``CLUSTER SLOTS``.
 
-        :param source: the node that has replied; an empty host in the reply stands for its own.
+        :param source: the node that has replied; an empty host in the reply stands for the host of this node.
         """
         slots: list[Address | None] = [None] * SLOTS
         for first, last, primary, *_ in reply:
@@ -142,13 +142,13 @@ class Nodes:
         self._slots, self._learned_at, self.is_suspect = slots, now, False
 
     def moved(self, slot: int, address: Address) -> None:
-        """A slot is on another node for good. Others may be too."""
+        """Note that a slot has moved to another node, and that other slots may have moved too."""
         if self._slots:
             self._slots[slot] = address
             self.is_suspect = True
 
     def known(self) -> list[Address]:
-        """The nodes to ask, those of the map first, each once."""
+        """The nodes to ask, without duplicates: first the nodes that have slots, then the nodes of the URL."""
         return list(dict.fromkeys([*(address for address in self._slots if address), *self.start]))
 
     def primaries(self) -> list[Address]:
@@ -156,11 +156,11 @@ class Nodes:
         return list(dict.fromkeys(address for address in self._slots if address))
 
     def replied(self) -> None:
-        """A server has replied to a command."""
+        """Note that a server has replied to a command."""
         self.doubts = 0
 
     def unanswered(self) -> None:
-        """A command has ended without a reply."""
+        """Note that a command has ended without a reply."""
         self.doubts += 1
         self.is_suspect = True
 
@@ -170,11 +170,11 @@ def execution(
 ) -> Generator[Step, Any, Any]:
     """Send one command until a server has executed it. Returns the reply.
 
-    :param slot: the slot of its keys.
+    :param slot: the slot of the keys of the command.
     :param now: the monotonic clock in seconds.
-    :param patience: seconds for which a slot that moves is waited for.
-    :param error: what a first attempt without this generator has raised.
-    :raises Exception: what the last attempt has raised.
+    :param patience: longest wait for a slot that moves, in seconds.
+    :param error: the error of a first attempt that was made without this generator.
+    :raises Exception: the error of the last attempt.
     """
     ends = now() + patience
     address: Address | None = None

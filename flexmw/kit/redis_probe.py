@@ -1,8 +1,8 @@
 """The test of a redis or valkey store at start-up: connect, authenticate, and run what the component will run.
 
 A wrong password, a command that the user may not run, TLS on one side only, an unknown certificate authority and a
-server that is no redis do not heal by waiting, so each is a ``ConfigError``. A store that is merely away is an error
-only where the application has not said what happens without it.
+server that does not speak the redis protocol do not go away by waiting, so each is a ``ConfigError``. A store that
+cannot be reached is an error only if the application has not set ``on_store_failure``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def probe_redis(
 
 
 def explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
-    """What an error of the first commands means, without any piece of a secret, and whether waiting cannot help."""
+    """The meaning of an error of the first commands, without any part of a secret; True if waiting cannot help."""
     problem, is_permanent = _explain(error, url)
     return clean(problem, url.secrets), is_permanent
 
@@ -90,7 +90,7 @@ def _explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
 
 
 def _reason(chain: list[BaseException], error: Exception) -> str:
-    """The operating system's words where it has some, else those of the driver."""
+    """The operating system's message if there is one, else the message of the driver."""
     system = next((cause for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
     return str(system.strerror) if isinstance(system, OSError) else advice_of(error)
 
@@ -100,7 +100,7 @@ def _addresses(url: StorageURL) -> str:
 
 
 def _is_away(chain: list[BaseException]) -> bool:
-    """Whether nobody listens at the address."""
+    """Whether no server accepts connections at the address."""
     return any(isinstance(cause, (ConnectionRefusedError, socket.gaierror)) for cause in chain)
 
 

@@ -1,7 +1,7 @@
-"""The end of the operation that this thread or task runs on a store: a time that blocking sockets and locks obey.
+"""A deadline for the operations of this thread or task on a store, which blocking sockets and locks obey.
 
 A timeout of a socket begins anew with every byte, so a server that sends its reply byte by byte holds a blocking
-operation for as long as it likes. :func:`within` sets one end for everything inside it.
+operation for any time. :func:`within` sets one deadline for everything inside its context.
 
 >>> with within(60.0), within(5.0):
 ...     4.0 < remaining() <= 5.0
@@ -23,19 +23,19 @@ _end: Final[ContextVar[float]] = ContextVar("flexmw.store_end", default=_FOREVER
 
 
 def end() -> float:
-    """The moment at which the operation must have ended, by :func:`time.monotonic`."""
+    """The deadline of the operation, by :func:`time.monotonic`."""
     return _end.get()
 
 
 def remaining() -> float:
-    """Seconds until then; below 0 afterwards."""
+    """Seconds until :func:`end`; below 0 after the deadline."""
     return _end.get() - time.monotonic()
 
 
 class within:  # noqa: N801 - used as a function
-    """A context manager that ends everything inside after so many seconds, or earlier where an outer limit is earlier.
+    """A context manager that sets the deadline of everything inside. An outer deadline that is earlier stays.
 
-    A class and not a generator: it is entered for every operation of a store.
+    The context manager is a class and not a generator, because every operation of a store enters it.
     """
 
     __slots__ = ("_seconds", "_token")

@@ -1,8 +1,8 @@
-"""How many processes serve the app: what a component has to know that keeps its state in memory.
+"""The number of processes that serve the app, for components that keep their state in memory.
 
-No server says it in the scope. The servers hold it in an object that is on the call stack while they import the app:
+No server writes the number in the scope. A server keeps it in an object on the call stack while it imports the app:
 ``Server.config`` of uvicorn, ``Worker.cfg`` of gunicorn, ``config`` of hypercorn, the server of granian. Otherwise
-``WEB_CONCURRENCY`` counts, which uvicorn and gunicorn read. Machines and containers beside this one cannot be known.
+``WEB_CONCURRENCY`` counts, which uvicorn and gunicorn read. Other machines and containers cannot be seen.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _warned: Final[set[str]] = set()
 class Workers(NamedTuple):
     """The processes of a server.
 
-    :param number: how many there are.
-    :param source: what says so: the name of the server, or the environment variable.
+    :param number: the number of processes.
+    :param source: the source of the number: the name of the server, or the environment variable.
     """
 
     number: int
@@ -33,7 +33,7 @@ class Workers(NamedTuple):
 
 
 def workers() -> Workers | None:
-    """The processes of the server that has called this code; ``None`` if nothing says that there are several."""
+    """The processes of the server that has called this code; ``None`` if no source names more than one."""
     frame: FrameType | None = sys._getframe(1)
     declared: list[Workers] = []
     while frame is not None:
@@ -49,7 +49,7 @@ def workers() -> Workers | None:
 
 
 def warn_about_memory(component: str, effect: str, logger: logging.Logger) -> None:
-    """Log once in this process that a component keeps its state in one of several processes.
+    """Log once in this process that each of several processes has a state of its own.
 
     :param component: the name of the component's class.
     :param effect: what happens, with ``{count}`` for the number of processes.
@@ -68,7 +68,7 @@ def warn_about_memory(component: str, effect: str, logger: logging.Logger) -> No
 
 
 def _declared(frame: FrameType) -> Workers | None:
-    """What a frame of a server says about its processes."""
+    """The processes that the server in this frame has declared."""
     module = frame.f_globals.get("__name__")
     if not isinstance(module, str) or module.partition(".")[0] not in _SERVERS:
         return None

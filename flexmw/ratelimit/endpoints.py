@@ -1,6 +1,6 @@
-"""Endpoints of FastAPI, Starlette, Litestar and Quart: where the request is, and how a route is named.
+"""Endpoints of FastAPI, Starlette, Litestar and Quart: find the request and the name of the route.
 
-No framework is imported: Quart is asked only if the program has imported it.
+This module imports no framework: it uses Quart only if the program has imported Quart.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from flexmw.kit.paths import request_method
 __all__ = ["add_headers", "connection_of", "native_refusal", "route_of", "status_of", "with_connection"]
 
 _NAMES: Final = ("request", "flexmw_request")
-"""Names of the parameter that an endpoint without one gets. FastAPI fills it in by its type, Litestar by its name."""
+"""Names for the parameter that is added to an endpoint without a parameter for the connection. FastAPI fills it in by
+its type, Litestar by its name."""
 
 _OK: Final = 200
 
@@ -41,7 +42,7 @@ def route_of(scope: Scope) -> str:
 
 
 def connection_of(args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The object with the scope among the arguments of an endpoint, or Quart's request; ``None`` for neither."""
+    """The object with the scope among the arguments of an endpoint, or Quart's request; ``None`` if there is none."""
     for value in (*kwargs.values(), *args):
         if isinstance(getattr(value, "scope", None), Mapping):
             return value
@@ -79,7 +80,7 @@ def _takes_connection(parameter: inspect.Parameter) -> bool:
 
 
 def status_of(result: Any) -> int:
-    """The status of what an endpoint returns, as far as it tells."""
+    """The status of the result of an endpoint; 200 if the result has none."""
     status = getattr(result, "status_code", None)
     if status is None and isinstance(result, tuple):
         status = next((item for item in result[1:] if isinstance(item, int)), None)
@@ -87,7 +88,7 @@ def status_of(result: Any) -> int:
 
 
 def add_headers(result: Any, headers: Iterable[Header]) -> Any:
-    """The result of an endpoint with further headers, if it is a response or Quart makes one of it."""
+    """The result of an endpoint with further headers, if it is a response or Quart makes a response of it."""
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
     own = getattr(result, "headers", None)
     if own is not None and hasattr(own, "__setitem__"):
@@ -104,14 +105,14 @@ def add_headers(result: Any, headers: Iterable[Header]) -> Any:
 
 
 def native_refusal(scope: Scope, error: APIError) -> Any:
-    """The response of Quart to an error; ``None`` where the framework or an Envelope makes it of the exception."""
+    """The response of Quart to an error; ``None`` if the framework or an Envelope makes the response."""
     if _quart_request() is None or Exchange.of(scope).enveloped:
         return None
     return error.body.encode(), error.status, {**(error.headers or {}), "content-type": "application/json"}
 
 
 def _quart_request() -> Any:
-    """Quart's current request or websocket; ``None`` outside of one."""
+    """Quart's current request or websocket; ``None`` outside of a request."""
     quart = sys.modules.get("quart")
     if quart is None:
         return None

@@ -1,7 +1,8 @@
 """Limits of websocket messages: the option ``messages``.
 
 A message that the client sends is counted when the app receives it. A message over the limit does not reach the app:
-the connection is closed with 1008 (policy violation), or the application's function answers and the connection stays.
+the connection is closed with 1008 (policy violation), or the application's function returns a reply and the connection
+stays open.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class MessageLimit:
     """An app whose websocket messages are limited. Other requests pass.
 
     :param plan: the resolved options.
-    :param shared: the store, and what remembers callers.
+    :param shared: the store, and the caches of callers.
     """
 
     def __init__(self, plan: Plan, shared: Shared, app: ASGIApp) -> None:

@@ -1,9 +1,9 @@
-"""The default prefix of a limiter: what keeps the counters of two limiters apart that share a store.
+"""The default prefix of a limiter, which keeps the counters of limiters in one store apart.
 
-Two limiters of one process would count into one another if store, strategy, rate and caller are the same: a global one
-and that of a mounted app, for example. The second of them therefore gets the prefix ``2``, the third ``3``. A limiter
-is known by the place in the source that made it: every process of a service numbers its limiters alike, and a module
-that is imported twice makes no new one. Two services are told apart by ``OTEL_SERVICE_NAME``.
+Two limiters of one process with the same store, strategy, rate and caller would share a counter: the limiter of an app
+and the limiter of an app that is mounted in it, for example. The second limiter therefore gets the prefix ``2``, the
+third ``3``. The place in the source that makes a limiter identifies it, so every process of a service gives its
+limiters the same numbers, and importing a module twice makes no new limiter. ``OTEL_SERVICE_NAME`` separates services.
 
 >>> main, admin = ("main.py", 1, 20), ("admin.py", 1, 20)
 >>> counters = Counters()
@@ -41,7 +41,7 @@ class Counters:
     def number(self, place: _Place, names: Collection[str]) -> int:
         """The smallest number under which no other place has one of the counters.
 
-        One number for all counters of a limiter: with different prefixes they would lie on different nodes of a
+        All counters of a limiter have one number: with different prefixes they would be on different nodes of a
         cluster.
 
         :param names: the counters of the limiter that the place makes.
@@ -60,10 +60,10 @@ _counters: Final = Counters()
 def default_prefix(store: str, strategy: str, names: Iterable[str]) -> str:
     """The prefix of the limiter that the calling code makes.
 
-    :param store: the URL of the store, or another name of it.
+    :param store: the URL of the store, or another name for it.
     :param names: the names of the counters in the store, without prefix and caller.
-    :return: the name of the service, if the environment has one, and the number of the limiter if another one has the
-        same counters; empty for neither.
+    :return: the name of the service, if the environment has it, and the number of the limiter if another limiter has
+        the same counters; empty without both.
     """
     number = _counters.number(_calling_place(), [f"{store} {strategy} {name}" for name in names])
     service = "".join(char if char.isalnum() or char in "._-" else "_" for char in os.environ.get(SERVICE_VARIABLE, ""))

@@ -1,8 +1,8 @@
-"""A bound on keys that nobody has proven: an address must not get a fresh limit with every key that it makes up.
+"""A bound on unproven keys: an address must not get a new limit with every key that it invents.
 
 A key is proven by a response of the app between 200 and 299, because an app that authenticates its callers would have
-refused an invented key. A 401 or 403 refuses the key. Every other response leaves the key unproven, because it may be
-made before the app authenticates (a redirect to a login page, a 404 of the router), or frees it (a 5xx says nothing).
+refused an invented key. A 401 or 403 refuses the key. Every other response leaves the key unproven, because the
+app may send it before it authenticates (a redirect to a login page, a 404 of the router), or frees the key (a 5xx).
 
 ::
 
@@ -41,7 +41,7 @@ _NO_VERDICT: Final = 300
 """Stands for a response that says nothing about the key."""
 
 _MOST_UNPROVEN: Final = 262_144
-"""Unproven keys that are remembered in one process. A forgotten one counts as new again."""
+"""Unproven keys that one process remembers. A key that was forgotten counts as new again."""
 
 _HOUR_US: Final = 3600 * SECOND
 
@@ -76,8 +76,8 @@ class NewKeyGuard:
         """By address: the end of its window in microseconds, and its unproven keys."""
         self._alert_until_us = 0
         self.knows: Callable[[str, int], bool] = self._proven.touch
-        """Whether a key, given by its digest, is proven at a moment in microseconds. It is the table's own method, so
-        that a proven key costs one lookup; while an address is exhausted, it is a slower method."""
+        """Whether the key with a digest is proven at a time in microseconds. The attribute is a method of the table, so
+        that a proven key costs one lookup; while an address is exhausted, the attribute is a slower method."""
 
     @property
     def window(self) -> float:
@@ -85,7 +85,7 @@ class NewKeyGuard:
         return self._window_us / SECOND
 
     def admits(self, digest: str, address: str, now_us: int) -> bool:
-        """Whether a key that is not proven gets a limit of its own. If it does, it counts as unproven from now on."""
+        """Whether a key that is not proven gets a limit of its own. If so, the key counts as unproven from now on."""
         unproven = self._unproven.get(digest, now_us)
         if unproven is not None and now_us < unproven.end_us:
             return True
@@ -125,7 +125,7 @@ class NewKeyGuard:
             self._proven.put(digest, (address, now_us), now_us)
 
     def refuse(self, digest: str, now_us: int) -> None:
-        """The app has refused a key.
+        """Record that the app has refused a key.
 
         A key that was proven before the current window of its address stays proven: it belongs to a caller, who may
         meet a 403 that is not about the key.
@@ -172,10 +172,10 @@ class NewKeyGuard:
 
 
 def judged_app(app: ASGIApp, judge: Callable[[int], None]) -> ASGIApp:
-    """An app whose first response status is given to ``judge``, before the response is sent.
+    """Wrap an app: ``judge`` is called with the first response status, before the response is sent.
 
-    A websocket that is accepted counts as 200, one that is closed instead as 403; a response to ``OPTIONS`` gives no
-    verdict, because apps answer it without authentication.
+    A websocket that the app accepts counts as 200, and a websocket that the app closes instead as 403. A response to
+    ``OPTIONS`` is not judged, because apps respond to ``OPTIONS`` without authentication.
     """
 
     async def judged(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Limits of single routes, inside the framework: after authentication, and with the template of the route.
+"""Limits of single routes, checked inside the framework: after authentication, with the template of the route.
 
 ::
 
@@ -45,7 +45,7 @@ _AROUND: Final = ("concurrency", "exempt", "lease", "message_refusal", "messages
 
 
 def limit(*rates: Any, **options: Any) -> RouteLimit:
-    """A limit for single routes, inside the framework: after authentication, with the template of the route.
+    """A limit for single routes, checked inside the framework: after authentication, with the template of the route.
 
     The result is a dependency of FastAPI (``Depends(limited)``), a decorator for endpoints of FastAPI, Starlette, Quart
     and Litestar (``@limited``), and a guard of Litestar (``guards=[limited]``). Each route has counters of its own,
@@ -70,7 +70,7 @@ class RouteLimit:
     """A limit for routes: a dependency, a decorator, or a guard of Litestar. Each route has counters of its own.
 
     :param plan: the resolved options.
-    :param shared: the store, and what remembers callers.
+    :param shared: the store, and the caches of callers.
     """
 
     def __init__(self, plan: Plan, shared: Shared) -> None:
@@ -80,8 +80,8 @@ class RouteLimit:
         self._reporter = Reporter(
             failure_mode=plan.failure.mode, clock=plan.clock, styles=plan.styles, shadow=plan.shadow, one_unit=True
         )
-        # FastAPI and Litestar look at these attributes of the object to find out what a dependency takes and whether
-        # it is to be awaited. A call of the object uses the method of the class, which serves decorators too.
+        # FastAPI and Litestar read these attributes of the object to find out which parameters a dependency has and
+        # whether it must be awaited. A call of the object uses the method of the class, which serves decorators too.
         self.__dict__["__call__"] = self.check
         self.__signature__ = inspect.Signature(
             [
@@ -91,9 +91,9 @@ class RouteLimit:
         )
 
     def __call__(self, connection: Any, response: Any = None) -> Any:
-        """Check a request, given by its connection; or, given an endpoint, return the endpoint behind the limit.
+        """Check the request of a connection; for an endpoint, return the endpoint with the limit around it.
 
-        :raises ConfigError: for a value that is neither.
+        :raises ConfigError: for a value that is neither a connection nor an endpoint.
         """
         if isinstance(getattr(connection, "scope", None), Mapping):
             return self.check(connection, response)
@@ -129,8 +129,8 @@ class RouteLimit:
     async def _count(self, scope: Scope, route: str, app: ASGIApp) -> tuple[list[Header], ASGIApp]:
         """Count a request.
 
-        :param app: what serves the request.
-        :return: the headers that no component further outside adds to the response, and what is to serve the request.
+        :param app: the app that serves the request.
+        :return: the headers that no outer component adds to the response, and the app that must serve the request.
         """
         exchange, start = Exchange.of(scope), self._monotonic()
         caller, app = await self._shared.identifier.identify(scope, int(start * SECOND), app)
@@ -153,7 +153,7 @@ class RouteLimit:
         return headers, app
 
     def _of_route(self, route: str, rates: Rates) -> Rates:
-        """Rates whose counters belong to one route."""
+        """The rates, with counters that belong to one route."""
         found = self._rates.get((route, rates))
         if found is None:
             found = tuple(rate._replace(key_suffix=f"{route}/{rate.key_suffix}") for rate in rates)
@@ -162,7 +162,7 @@ class RouteLimit:
         return found
 
     def _decorate(self, endpoint: Callable[..., Any]) -> Callable[..., Any]:
-        """An endpoint behind the limit."""
+        """An endpoint with the limit around it."""
         name = f"{endpoint.__module__}.{endpoint.__qualname__}"
         is_async = inspect.iscoroutinefunction(endpoint)
         signature, injected = with_connection(endpoint)
@@ -210,8 +210,8 @@ class _Ending:
         await send({"type": "http.response.start", "status": 200})
 
     async def wait_for(self, scope: Scope, judged: ASGIApp) -> None:
-        """Tell the guard of new keys how the endpoint ends. A key of a user whom the framework has authenticated is
-        accepted already; where neither is known, the key stays unproven."""
+        """Let the guard of new keys judge how the endpoint ends. If the framework has authenticated a user, the key is
+        accepted at once. If neither the end nor a user is known, the key stays unproven."""
         if scope.get("user") is not None:
             await judged(scope, _receive, _send)
             return
@@ -235,4 +235,4 @@ async def _receive() -> Message:
 
 
 async def _send(message: Message) -> None:
-    """Nothing is sent: the framework sends the response."""
+    """Ignore the message: the framework sends the response."""

@@ -1,12 +1,12 @@
-"""A time budget and a circuit breaker around a store that may fail: the ladder of a request that needs the store.
+"""A time budget and a circuit breaker around a store that may fail.
 
 1. All operations of one request share the time of ``store_timeout`` (:meth:`GuardedStore.budget`), waiting for a thread
    included.
-2. After three operations without any reply the breaker opens for the process. While it is open, a request is told at
-   once; once a second one operation asks the store. A server that replies with an error is alive, so an error that it
-   sends opens nothing: a full server still renews the leases of what runs.
-3. A claim whose outcome is unknown is undone (:meth:`GuardedStore.give_back`), because its request was told that it was
-   not run. Nothing is queued for that: a claim that arrives late is refused by its own deadline.
+2. After three operations without any reply the breaker opens for the process. While the breaker is open, operations
+   fail at once, but for one operation a second, which tests the store. An error that the server sends does not open
+   the breaker: a server that replies is alive, and one without free memory still renews the leases of running requests.
+3. A claim whose outcome is unknown is undone (:meth:`GuardedStore.give_back`), because the client was told that the
+   request was not executed. No queue is needed: the deadline of a claim refuses a claim that arrives late.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LONGEST_PAUSE: Final = 1.0
 
 _GIVE_BACK_SECONDS: Final = 60.0
 _MAX_GIVEN_BACK: Final = 10_000
-"""Claims to undo that are remembered. Above it, the oldest is left to its deadline."""
+"""Most claims to undo that are remembered. If there are more, the oldest one expires by its deadline."""
 
 _tasks: Final[set[asyncio.Task[None]]] = set()
 
@@ -51,7 +51,7 @@ class Unavailable(Exception):
 
 
 def guarded(store: Store) -> AbstractContextManager[None]:
-    """One budget for all operations inside; for a store without a guard nothing changes."""
+    """One time budget for all operations inside the context; without effect for a store without a guard."""
     return store.budget() if isinstance(store, GuardedStore) else _NOTHING
 
 
@@ -61,7 +61,7 @@ class GuardedStore:
     :param store: the store.
     :param timeout: seconds that the operations of one budget may take together.
     :param clock: the clock of the breaker.
-    :param log: writes that the store is lost and back.
+    :param log: logs that the store does not respond, and that it responds again.
     """
 
     def __init__(self, store: Store, *, timeout: float, clock: Clock, log: StoreLog) -> None:
@@ -72,7 +72,7 @@ class GuardedStore:
         """The tokens of claims that are to be undone, by key."""
 
     def budget(self) -> AbstractContextManager[None]:
-        """Let all operations inside take ``timeout`` seconds together."""
+        """A context whose operations may take ``timeout`` seconds together."""
         return time_limit.within(self._timeout)
 
     async def load(self, key: str) -> Held | None:
@@ -96,9 +96,9 @@ class GuardedStore:
         await self.store.aclose()
 
     def give_back(self, key: str, token: str) -> None:
-        """Undo a claim whose outcome is unknown, as soon as the store replies. Does not wait for it.
+        """Undo a claim whose outcome is unknown, as soon as the store replies. Does not wait for the store.
 
-        The same key is not looked at before: see :meth:`swap`.
+        :meth:`load` and :meth:`swap` undo the claim first if they come for the same key.
         """
         while len(self._given_back) >= _MAX_GIVEN_BACK:
             del self._given_back[next(iter(self._given_back))]
@@ -154,7 +154,7 @@ class GuardedStore:
 
 
 def _in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Start work that no request waits for."""
+    """Start a coroutine that no request waits for."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
