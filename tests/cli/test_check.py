@@ -103,7 +103,7 @@ def test_nobody_there_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         assert main(["check", f"http://127.0.0.1:{taken.getsockname()[1]}"]) == 2
-    assert "expected a server that answers" in capsys.readouterr().err
+    assert "expected a server that responds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

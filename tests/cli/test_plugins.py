@@ -103,4 +103,5 @@ def test_load_tries_dialects_too(here: Declared, capsys: pytest.CaptureFixture[s
     dialects.cache_clear()
     capsys.readouterr()
     assert main(["plugins", "--dialects", "--load"]) == 1
-    assert "broken: plugin 'acme.away' (acme_cli_no_such:Thing, from acme-away)" in capsys.readouterr().out
+    broken = "broken: plugin 'acme.away' (acme_cli_no_such:Thing, from acme-away 0.1): failed to import"
+    assert broken in capsys.readouterr().out
