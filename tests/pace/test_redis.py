@@ -20,12 +20,16 @@ from flexmw.errors import ConfigError
 from flexmw.kit.store_url import SCHEMES, schemes_of
 from flexmw.pace import Pace
 from flexmw.pace.core import PaceState
+from flexmw.pace.headers import read_limit
 from flexmw.pace.redis import PREFIX, SharedState, load
 from flexmw.pace.window import RateReading
 from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.core import SECOND
+from flexmw.ratelimit.rates import parse_rates
 from flexmw.testing import FakeClock
 from tests.app_calls import responding
+from tests.pace.simulation import EPOCH, Counted, Simulation
 from tests.pace.states import turn
 from tests.recorder import Recorder
 from tests.servers import HOST, ROOT, Child, Serve
@@ -61,7 +65,7 @@ def test_four_processes_that_share_a_store_are_never_refused(serve: Serve, redis
             process.communicate()
     assert statuses == [[200] * 10] * 4
     assert recorder.statuses == [200] * 40
-    assert 4 <= recorder.windows <= 8  # four on an idle machine
+    assert recorder.windows >= 4  # a busy machine needs more: the test below holds the upper bound on a fake clock
     _keeps_no_secret_and_nothing_for_ever(redis_url)
 
 
@@ -144,6 +148,38 @@ class Store:
             self.value = args[1]
             return [1]
         return [0, self.value, str(int(self.time)), "0"]
+
+
+@pytest.mark.parametrize("strategy", ALGORITHMS)
+def test_four_processes_that_share_a_store_lose_no_window(strategy: str) -> None:
+    """Forty requests at ten a second: on a fake clock, whatever else the machine does."""
+    store, clock = Store(), FakeClock()
+    began, epoch = clock.monotonic(), store.time
+    limiter = Simulation(strategy, "10/second")
+    counted = Counted(parse_rates("10/second")[0], strategy)
+    states = [SharedState(lambda: store, "k", patience=5.0, clock=clock) for _ in MODES]
+    calls = [(began, number) for number in range(40)]
+    while calls:
+        calls.sort()
+        at, number = calls.pop(0)
+        clock.advance(max(0.0, at - clock.monotonic()))
+        store.time = epoch + clock.monotonic() - began
+        wait, flight = states[number % len(states)].enter(turn)
+        if wait:
+            calls.append((clock.monotonic() + wait, number))
+            continue
+        server_time = int((EPOCH + clock.monotonic() - began) * SECOND)
+        refused, remaining, reset = counted(server_time)
+        assert not refused
+        sent_at = EPOCH + clock.monotonic() - began
+        clock.advance(0.001)
+        headers = limiter._headers(counted.rate, server_time, remaining, reset)
+        reading, _ = read_limit(headers, sent_at, sent_at + 0.001, None)
+        states[number % len(states)].record(
+            lambda state, now, flight=flight, reading=reading: state.finish(flight, now=now, reading=reading)
+        )
+    # Three windows follow the first; a sliding window counter frees its last requests one by one.
+    assert clock.monotonic() - began < (6.1 if strategy == "sliding-window-counter" else 3.1)
 
 
 def test_after_two_failures_the_store_is_not_asked_for_a_second() -> None:
