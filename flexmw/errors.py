@@ -107,7 +107,7 @@ class CallError(ConfigError, TypeError):
 
     :param kind: the name of the class.
     :param given: the arguments.
-    :param problem: what Python says about them.
+    :param problem: the message of the ``TypeError`` for these arguments.
     :param usage: how the class is called.
     """
 

@@ -60,8 +60,8 @@ def rotated(nodes: Nodes) -> list[Address]:
     """The nodes to ask for the slots. Each question begins with another one, so that none asks a silent node twice."""
     known = nodes.known()
     nodes.turn = (nodes.turn + 1) % SLOTS
-    at = nodes.turn % len(known) if known else 0
-    return known[at:] + known[:at]
+    start = nodes.turn % len(known) if known else 0
+    return known[start:] + known[:start]
 
 
 def reply_after_asking(replies: list[Any]) -> Any:

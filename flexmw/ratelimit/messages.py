@@ -23,7 +23,8 @@ __all__ = ["MessageLimit"]
 
 _TRY_AGAIN_LATER: Final = 1013
 
-_Reply: TypeAlias = str | bytes | None
+_Content: TypeAlias = str | bytes | None
+_Writer: TypeAlias = Callable[[Scope, APIError], _Content | Awaitable[_Content]]
 
 
 class MessageLimit:
@@ -81,10 +82,10 @@ class _Connection:
             if error is None:
                 return message
             self._exchange.facts[RESULT] = "rejected"
-            reply = self._plan.message_refusal
-            if reply is None:
+            write = self._plan.message_refusal
+            if write is None:
                 return await self._close(error)
-            await self._answer(reply, error)
+            await self._send_refusal(write, error)
 
     async def send(self, message: Message) -> None:
         """The app's ``send``. What an app sends after the close is dropped, as after a disconnect."""
@@ -107,8 +108,8 @@ class _Connection:
         await self._send({"type": "websocket.close", "code": code, "reason": error.code})
         return {"type": "websocket.disconnect", "code": code, "reason": error.code}
 
-    async def _answer(self, reply: Callable[[Scope, APIError], _Reply | Awaitable[_Reply]], error: APIError) -> None:
-        value = reply(self._scope, error)
+    async def _send_refusal(self, write: _Writer, error: APIError) -> None:
+        value = write(self._scope, error)
         content = await value if isawaitable(value) else value
         if content is not None:
             kind = "bytes" if isinstance(content, bytes) else "text"
