@@ -18,6 +18,7 @@ from flexmw.contract.bodies import (
     complete,
     is_envelope,
     of_text,
+    read_error,
     recognise,
     validation,
 )
@@ -226,3 +227,7 @@ def test_a_codec_that_is_no_charset_is_not_used(charset: str) -> None:
 @pytest.mark.parametrize("charset", ["latin-1", "iso-8859-15", "windows-1252", "macroman"])
 def test_a_charset_is_used(charset: str) -> None:
     assert parse("Não".encode(charset), f"text/plain; charset={charset}") == (None, "Não")
+
+
+def test_a_json_string_is_the_message() -> None:
+    assert read_error("No seats left.", '"No seats left."', 409) == PartialError("No seats left.")

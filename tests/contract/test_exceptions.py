@@ -217,3 +217,15 @@ def test_chains_are_followed_to_their_source_and_end() -> None:
     assert not stems_from(group, other)
     source.__context__ = wrapped
     assert not stems_from(wrapped, other)
+
+
+def test_an_exception_that_no_rule_can_read_is_a_crash() -> None:
+    class Broken(HTTPException):
+        def __init__(self) -> None:
+            self.status_code = 404
+
+        @property
+        def detail(self) -> str:  # type: ignore[override]
+            raise RuntimeError("not set")
+
+    assert map_exception(Broken()).status == 500  # no rule can read it: a crash

@@ -146,3 +146,7 @@ def test_an_error_that_is_decoded_has_no_other_members() -> None:
     decoded = ErrorBody.decode(error.encode())
     assert decoded == error
     assert (decoded.members, decoded.siblings) == ({}, {})
+
+
+def test_empty_members_stay_empty() -> None:
+    assert other_members({"innererror": {}, "details": []}) == {"innererror": {}, "details": []}

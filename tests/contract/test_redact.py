@@ -413,3 +413,8 @@ def _steps(pattern: re.Pattern[str], text: str) -> int:
     matcher = Matcher(pattern)
     matcher.spans(text)
     return matcher.steps
+
+
+def test_a_url_within_a_url_loses_its_password_too() -> None:
+    assert redact("http://host:8080/at://user:pa/ss@inner") == "http://host:8080/at://***@inner"
+    assert redact("urn://host:name/path of a@b") == "urn://host:name/path of a@b"

@@ -72,3 +72,13 @@ def test_names_that_no_model_has_become_stars_where_the_names_are_known() -> Non
     partial = validation([{"msg": "Wrong.", "loc": ("body", "table", INPUT, "n", 0)}], frozenset({"table", "n"}))
     assert partial is not None
     assert partial.param == "table.*.n[0]"
+
+
+def test_a_text_that_quotes_the_input_is_replaced_by_the_text_of_its_type() -> None:
+    shown = message_of(type="uuid_parsing", msg=f"Input should be a valid UUID, found `{INPUT}`", input=INPUT)
+    assert shown == "v: Input should be a valid UUID"
+
+
+def test_an_input_without_texts_and_numbers_is_repeated_by_no_message() -> None:
+    text = "Value error, the list must not be empty"
+    assert message_of(type="value_error", msg=text, input=[None, True]) == f"v: {text}"

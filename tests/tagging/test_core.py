@@ -303,3 +303,14 @@ def test_a_stack_of_one_long_line_is_cut_to_the_limit() -> None:
 
 def test_what_an_error_response_does_not_state_is_left_out() -> None:
     assert VOCABULARY.attributes("server_error", None, None) == {"flexmw.error.type": "server_error"}
+
+
+def test_a_stack_that_cannot_be_formatted_is_replaced() -> None:
+    class Hidden(Exception):
+        @property
+        def __notes__(self) -> list[str]:
+            raise RuntimeError("no notes")
+
+    attributes = exception_attributes(Hidden("text"))
+    assert attributes["exception.message"] == "text"
+    assert "no notes" not in str(attributes["exception.stacktrace"])
