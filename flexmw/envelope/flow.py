@@ -45,7 +45,7 @@ def translate(request: Request, rules: Rules, dialect: Dialect, max_wait: float)
     status = response.status_code
     if status < 400 or request.method == "HEAD" or is_event_stream(_raw(response)):
         return response
-    body = yield Read(response, rules.max_body, max_wait)
+    body = yield Read(response, rules.max_body, max_wait, request=request)
     decision = decide(AppResponse(status, tuple(_raw(response)), body), rules)
     if decision.kept:
         return response

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import anyio
 
-__all__ = ["AsyncObservedBody", "ObservedBody", "OnEnd", "Replayed", "forget", "ignore_end"]
+__all__ = ["AsyncObservedBody", "Broken", "ObservedBody", "OnEnd", "Replayed", "forget", "ignore_end"]
 
 OnEnd: TypeAlias = Callable[[BaseException | None], None]
 """Called once when a body ends: with ``None`` after its last byte, else with the exception that ended it. A body that
@@ -111,6 +111,28 @@ class _AsyncChunks:
             self._body._end(error)
             raise
         return chunk
+
+
+class Broken:
+    """The rest of a body that was given up: reading it raises.
+
+    :param error: what is raised.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        raise self._error
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise self._error
 
 
 class Replayed:

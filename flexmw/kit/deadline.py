@@ -37,15 +37,20 @@ class DeadlineBody:
 
     def __iter__(self) -> Iterator[bytes]:
         timeout = self._request.extensions.get("timeout")
-        if self._own_connection and isinstance(timeout, dict):
-            left = max(0.001, self._left())
-            read = timeout.get("read")
-            timeout["read"] = left if read is None else min(read, left)
-        for chunk in self._stream:
-            if self._left() <= 0:
-                self._stream.close()
-                raise self._error()
-            yield chunk
+        bounded = self._own_connection and isinstance(timeout, dict)
+        read = timeout.get("read") if bounded else None
+        try:
+            if bounded:
+                left = max(0.001, self._left())
+                timeout["read"] = left if read is None else min(read, left)
+            for chunk in self._stream:
+                if self._left() <= 0:
+                    self._stream.close()
+                    raise self._error()
+                yield chunk
+        finally:
+            if bounded:  # the same request may be sent again
+                timeout["read"] = read
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         body, chunk = aiter(self._stream), b""

@@ -15,14 +15,11 @@ import anyio
 from flexmw.contract import redact
 from flexmw.errors import ConfigError
 from flexmw.kit.attempt import copy_request
-from flexmw.kit.bodies import OnEnd, Replayed, forget, ignore_end
+from flexmw.kit.bodies import Broken, OnEnd, Replayed, forget, ignore_end
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.deadline import DeadlineBody, timeout_error
 from flexmw.kit.drive import Sends
-from flexmw.kit.effects import (
-    DEADLINE,
-    Response,
-)
+from flexmw.kit.effects import DEADLINE, Read, Response
 from flexmw.kit.in_process import calls_an_app
 from flexmw.kit.response import DRAIN_BYTES, is_shared
 from flexmw.kit.validation import check_alone, check_fit
@@ -109,6 +106,21 @@ class TransportBase(Generic[RequestT, ResponseT]):
         body = DeadlineBody(response.stream, request, left, own_connection=not is_shared(response))
         response.stream = self._followed(body, ignore_end)
         return response  # type: ignore[no-any-return]
+
+    def _bounded(self, effect: Read, ends: float) -> Any:
+        """The body that a :class:`Read` reads: it breaks in time if the flow needs no slow body."""
+        stream: Any = effect.response.stream
+        if effect.request is None:
+            return stream
+        clock, own = self._clock, not is_shared(effect.response)
+        return DeadlineBody(stream, effect.request, lambda: ends - clock.monotonic(), own_connection=own)
+
+    def _given_up(self, effect: Read, ends: float, error: BaseException) -> Broken | None:
+        """The rest of a body whose time was over; ``None`` if ``error`` has another cause."""
+        if effect.request is None or self._clock.monotonic() < ends or type(error).__name__ != "ReadTimeout":
+            return None
+        message = f"the body did not arrive within {effect.seconds:g} s"
+        return Broken(timeout_error(effect.request, "ReadTimeout", message))
 
     def _replace(self, response: Any, chunks: Sequence[bytes], rest: Any = None) -> Response:
         response.stream = self._followed(Replayed(chunks, rest, response.stream), ignore_end)

@@ -125,7 +125,8 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
     async def _read(self, effect: Read) -> bytes | None:
         response: Any = effect.response
         chunks: list[bytes] = []
-        size, rest, ends = 0, aiter(response.stream), self._clock.monotonic() + effect.seconds
+        size, ends = 0, self._clock.monotonic() + effect.seconds
+        rest = aiter(self._bounded(effect, ends))
         try:
             async for chunk in rest:
                 chunks.append(chunk)
@@ -133,7 +134,10 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
                 if size > effect.limit or self._clock.monotonic() > ends:
                     self._replace(response, chunks, rest)
                     return b"".join(chunks) if effect.partial else None
-        except BaseException:
+        except BaseException as error:
+            if (broken := self._given_up(effect, ends, error)) is not None:
+                self._replace(response, chunks, broken)
+                return None
             with anyio.CancelScope(shield=True):
                 await response.aclose()
             raise

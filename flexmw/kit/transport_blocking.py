@@ -93,7 +93,8 @@ class SyncTransportBase(TransportBase[RequestT, ResponseT]):
     def _read(self, effect: Read) -> bytes | None:
         response: Any = effect.response
         chunks: list[bytes] = []
-        size, rest, ends = 0, iter(response.stream), self._clock.monotonic() + effect.seconds
+        size, ends = 0, self._clock.monotonic() + effect.seconds
+        rest = iter(self._bounded(effect, ends))
         try:
             for chunk in rest:
                 chunks.append(chunk)
@@ -101,7 +102,11 @@ class SyncTransportBase(TransportBase[RequestT, ResponseT]):
                 if size > effect.limit or self._clock.monotonic() > ends:
                     self._replace(response, chunks, rest)
                     return b"".join(chunks) if effect.partial else None
-        except BaseException:
+        except BaseException as error:
+            if (broken := self._given_up(effect, ends, error)) is not None:
+                response.stream.close()
+                self._replace(response, chunks, broken)
+                return None
             response.close()
             raise
         self._replace(response, chunks)

@@ -114,6 +114,29 @@ def test_a_body_that_breaks_off_is_a_transport_error(serve: Serve) -> None:
         get_httpx(served.url)
 
 
+def stalled(status: int, media_type: bytes) -> Any:
+    """An app whose error body stops in its middle, until the client leaves."""
+
+    async def run(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", media_type), (b"content-length", b"99")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"detail": "x', "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    return run
+
+
+def test_a_body_that_stalls_holds_a_call_no_longer_than_max_wait(get: Any, serve: Serve) -> None:
+    answer = get(serve(stalled(503, b"application/json")).url, max_wait=0.1)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "service_unavailable")
+
+
+def test_a_stalled_body_that_is_not_rewritten_is_a_read_timeout(get: Any, serve: Serve) -> None:
+    with pytest.raises((httpx.ReadTimeout, httpx2.ReadTimeout), match=r"did not arrive within 0\.1 s"):
+        get(serve(stalled(503, b"application/scim+json")).url, max_wait=0.1)
+
+
 def test_an_error_can_be_read_as_a_stream_too(serve: Serve) -> None:
     served = serve(app(502, PAGE, (b"content-type", b"text/html")))
     with (
