@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from types import GeneratorType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from flexmw.errors import ConfigError
 from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Observer, Request, Response, Send
 
 __all__ = ["Sends", "adrive", "chain", "drive"]
 
+_E = TypeVar("_E")
+_R = TypeVar("_R")
 
 _FLOWS: Final = (GeneratorType, Generator)
 """The concrete type comes first because ``isinstance`` is fastest for it; the abstract class admits a generator that
@@ -102,23 +104,25 @@ def chain(components: Sequence[Sends], request: Request, observers: tuple[Observ
             resume, value = flow.throw, error
 
 
-def drive(flow: Flow, perform: Callable[[Effect], object]) -> Response:
+def drive(flow: Generator[_E, Any, _R], perform: Callable[[_E], object]) -> _R:
     """Run a flow in this thread, and return its response.
+
+    Any generator that yields what is to be done can be run, such as that of a store's commands.
 
     What ``perform`` raises is raised inside the flow, ``KeyboardInterrupt`` and cancellation included, so that the flow
     can clean up. A flow that catches ``Exception`` does not catch these two.
 
     :param perform: performs an effect, and returns its result.
     """
-    send: Callable[[Any], Effect] = flow.send
+    send: Callable[[Any], _E] = flow.send
     resume = send
     value: Any = None
     while True:
         try:
             effect = resume(value)
         except StopIteration as done:
-            response: Response = done.value
-            return response
+            result: _R = done.value
+            return result
         try:
             value = perform(effect)
             resume = send
@@ -126,17 +130,17 @@ def drive(flow: Flow, perform: Callable[[Effect], object]) -> Response:
             resume, value = flow.throw, error
 
 
-async def adrive(flow: Flow, perform: Callable[[Effect], Awaitable[object]]) -> Response:
+async def adrive(flow: Generator[_E, Any, _R], perform: Callable[[_E], Awaitable[object]]) -> _R:
     """Run a flow in this task: :func:`drive` with ``await``. Nothing else of a client is written twice."""
-    send: Callable[[Any], Effect] = flow.send
+    send: Callable[[Any], _E] = flow.send
     resume = send
     value: Any = None
     while True:
         try:
             effect = resume(value)
         except StopIteration as done:
-            response: Response = done.value
-            return response
+            result: _R = done.value
+            return result
         try:
             value = await perform(effect)
             resume = send

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from asyncio import Lock, Task, get_running_loop, sleep
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
+from flexmw.kit.drive import adrive
 from flexmw.kit.redis_client import Connector
 from flexmw.kit.redis_flow import Drop, Learn, Nodes, Pause, Send, Step, execution
 from flexmw.kit.redis_nodes import Clients, connections_elsewhere, reply_after_asking, rotated, slot_of
@@ -74,24 +76,13 @@ class AsyncNodes:
 
     async def _run(self, command: tuple[Any, ...], *, key: str | bytes, error: Exception | None = None) -> Any:
         steps = execution(self._nodes, slot_of(self._nodes, key), get_running_loop().time, _MOVING_SECONDS, error=error)
-        value: Any = None
-        error = None
-        while True:
-            try:
-                step = steps.send(value) if error is None else steps.throw(error)
-            except StopIteration as end:
-                return end.value
-            value = error = None
-            try:
-                value = await self._do(step, command)
-            except Exception as raised:
-                error = raised
+        return await adrive(steps, partial(self._do, command))
 
     def unanswered(self) -> None:
         """A command was cancelled because its time was over. (A command whose own caller left says nothing.)"""
         self._nodes.unanswered()
 
-    async def _do(self, step: Step, command: tuple[Any, ...]) -> Any:
+    async def _do(self, command: tuple[Any, ...], step: Step) -> Any:
         if isinstance(step, Send):
             if self._nodes.family == "redis+cluster" and step.address is None:
                 raise self._learning_error or ConnectionError("no node of the cluster has the slot of the key")

@@ -7,14 +7,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
 from flexmw.kit import time_limit
+from flexmw.kit.drive import drive
 from flexmw.kit.redis_client import Address, Connector
 from flexmw.kit.redis_flow import Drop, Learn, Nodes, Send, Step, execution
 from flexmw.kit.redis_nodes import Clients, connections_elsewhere, reply_after_asking, rotated, slot_of
@@ -87,23 +89,9 @@ class BlockingNodes:
         with time_limit.within(self._timeout):
             patience = time_limit.remaining()
             steps = execution(self._nodes, slot_of(self._nodes, key), time.monotonic, patience)
-            return self._drive(steps, command)
+            return drive(steps, partial(self._do, command))
 
-    def _drive(self, steps: Generator[Step, Any, Any], command: tuple[Any, ...]) -> Any:
-        value: Any = None
-        error: Exception | None = None
-        while True:
-            try:
-                step = steps.send(value) if error is None else steps.throw(error)
-            except StopIteration as end:
-                return end.value
-            value = error = None
-            try:
-                value = self._do(step, command)
-            except Exception as raised:
-                error = raised
-
-    def _do(self, step: Step, command: tuple[Any, ...]) -> Any:
+    def _do(self, command: tuple[Any, ...], step: Step) -> Any:
         if isinstance(step, Send):
             if time_limit.remaining() <= 0.0:
                 raise TimeoutError("the time of the operation is over")

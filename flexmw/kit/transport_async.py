@@ -46,7 +46,7 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         components = self._active() if self._can_idle else self._own
-        return await adrive(chain(components, request), self._perform)  # type: ignore[arg-type,return-value]
+        return await adrive(chain(components, request), self._perform)  # type: ignore[arg-type]
 
     async def _perform(self, effect: Effect) -> object:
         match effect:
