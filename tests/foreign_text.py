@@ -27,6 +27,7 @@ from flexmw.contract.dates import http_date, iso_time
 from flexmw.contract.error import ErrorBody
 from flexmw.contract.error_headers import add_error_headers, add_missing
 from flexmw.contract.exceptions import map_exception
+from flexmw.contract.idempotent_stream import ends_in_blank_line, ends_whole, last_event, parse_stream
 from flexmw.contract.limit_headers import read_limits
 from flexmw.contract.members import other_members
 from flexmw.contract.messages import reword
@@ -37,7 +38,7 @@ from flexmw.contract.redact import redact
 from flexmw.contract.request_secrets import is_secret_name, remove_secrets, safe_query, secrets_in
 from flexmw.contract.resets import latest_reset, reset_of, reset_seconds
 from flexmw.contract.sdk import parse_retry_count
-from flexmw.contract.structured_fields import dictionary, items
+from flexmw.contract.structured_fields import dictionary, items, parse_item
 from flexmw.contract.text import (
     array_in,
     code_in,
@@ -200,6 +201,10 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     "contract.error_headers.add_error_headers": lambda text: add_error_headers(_lines(text), 429, _error(text)),
     "contract.error_headers.add_missing": lambda text: add_missing(_lines(text), _lines(text)),
     "contract.exceptions.map_exception": lambda text: map_exception(ValueError(text)),
+    "contract.idempotent_stream.ends_in_blank_line": lambda text: ends_in_blank_line(_raw(text)),
+    "contract.idempotent_stream.ends_whole": lambda text: [ends_whole(_raw(text) + end) for end in (b"", b"\n\n")],
+    "contract.idempotent_stream.last_event": lambda text: last_event(_raw(text)),
+    "contract.idempotent_stream.parse_stream": lambda text: parse_stream([text]),
     "contract.limit_headers.read_limits": lambda text: read_limits(_headers(text), now=0.0),
     "contract.members.other_members": lambda text: other_members(_value(text)),
     "contract.messages.reword": lambda text: reword(_error(text), {text: text}),
@@ -221,6 +226,7 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     "contract.sdk.parse_retry_count": lambda text: [parse_retry_count(text), parse_retry_count(_raw(text))],
     "contract.structured_fields.dictionary": dictionary,
     "contract.structured_fields.items": lambda text: list(items(text)),
+    "contract.structured_fields.parse_item": parse_item,
     "contract.text.array_in": array_in,
     "contract.text.code_in": lambda text: code_in(text, 400),
     "contract.text.contains_text_of": lambda text: contains_text_of(ValueError(text), text),
@@ -299,10 +305,12 @@ NOT_FOREIGN: Final[dict[str, str]] = {
     "contract.error_headers.should_retry": _DECIDED,
     "contract.exception_slots.attributes_of": "returns the attributes of an exception as they are",
     "contract.exceptions.stems_from": "compares exceptions by identity",
+    "contract.idempotent_stream.format_stream": "writes a name that this side has drawn, or that parse_stream has read",
     "contract.limit_headers.reset_wait": _DECIDED,
     "contract.limit_headers.tightest": _DECIDED,
     "contract.messages.expected": _OPTIONS,
     "contract.messages.key_of": _OPTIONS,
     "contract.quota.render": "writes headers from numbers",
+    "contract.structured_fields.format_item": "writes what parse_item can read",
 }
 """The public functions that take text, and none that a caller or an upstream has written; with the reason of each."""
