@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flexmw.idempotency.caller import CallerNames
 from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.hashing import KeyHasher
+from flexmw.idempotency.log import RunningLogs
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
 from flexmw.kit.asgi import ASGIApp, Scope
@@ -41,6 +42,7 @@ class Plan:
     :param runs_without_store: whether the app runs unprotected while the store does not respond.
     :param store_timeout: seconds that one operation of the store may take.
     :param ttl_header: the value of ``Idempotency-Key-TTL``.
+    :param logs: the logs of the executions that run in this process.
     """
 
     app: ASGIApp
@@ -64,3 +66,4 @@ class Plan:
     runs_without_store: bool
     store_timeout: float
     ttl_header: bytes
+    logs: RunningLogs = field(default_factory=RunningLogs)
