@@ -18,10 +18,12 @@ from typing import Any, Literal
 import uvicorn
 from starlette.types import ASGIApp
 
-__all__ = ["Server", "bind", "child", "in_thread", "port_number", "until_stdin_closes"]
+__all__ = ["START_SECONDS", "Server", "bind", "child", "in_thread", "port_number", "until_stdin_closes"]
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
+"""Longest time for a server to start, or to respond to a request about its state."""
+
 STOP_SECONDS = 10.0
 
 

@@ -22,7 +22,7 @@ import httpx2
 
 from examples.gateway.accounts import DOLLAR
 from examples.gateway.app import Gateway, Settings, build
-from examples.gateway.processes import child, in_thread
+from examples.gateway.processes import START_SECONDS, child, in_thread
 
 __all__ = ["AdminClient", "Backend", "Running", "backend", "gateway"]
 
@@ -85,7 +85,7 @@ class Running:
 
 @contextmanager
 def backend() -> Generator[Backend]:
-    with child("examples.gateway.backend") as url, httpx2.Client(base_url=url) as client:
+    with child("examples.gateway.backend") as url, httpx2.Client(base_url=url, timeout=START_SECONDS) as client:
         yield Backend(url, client)
 
 
@@ -107,4 +107,6 @@ def gateway(
         )
         url = stack.enter_context(in_thread(build(Gateway(settings))))
         headers = {"authorization": f"Bearer {token}"}
-        yield Running(url, AdminClient(stack.enter_context(httpx2.Client(base_url=url, headers=headers))))
+        yield Running(
+            url, AdminClient(stack.enter_context(httpx2.Client(base_url=url, headers=headers, timeout=START_SECONDS)))
+        )

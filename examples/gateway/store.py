@@ -16,9 +16,18 @@ from urllib.parse import urlsplit
 
 from anyio import to_thread
 
-__all__ = ["RedisStore", "SqliteStore", "Store", "StoreError", "open_store"]
+__all__ = ["CONNECTIONS", "RedisStore", "SqliteStore", "Store", "StoreError", "open_store"]
 
 Record = dict[str, str]
+
+CONNECTIONS = 16
+"""Connections of one gateway to redis. A request that finds all of them in use waits for one."""
+
+REDIS_SECONDS = 5.0
+"""Longest time for redis to accept a connection, to respond to a command, or for a connection to become free."""
+
+LOCK_SECONDS = 10.0
+"""Longest time that a statement waits for a process that has locked the sqlite file."""
 
 
 class StoreError(Exception):
@@ -64,7 +73,7 @@ class SqliteStore:
     def __init__(self, path: str, shown: str) -> None:
         self.turn = Lock()
         try:
-            self.db = sqlite3.connect(path, isolation_level=None, timeout=2.0, check_same_thread=False)
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=LOCK_SECONDS, check_same_thread=False)
             self.db.execute("PRAGMA journal_mode = WAL")  # readers never wait for the writer
             self.db.execute("PRAGMA synchronous = NORMAL")  # safe in WAL against a killed process
             self.db.execute(
@@ -112,7 +121,11 @@ class SqliteStore:
 
 
 class RedisStore:
-    """One hash per record, shared by any number of gateways."""
+    """One hash per record, shared by any number of gateways.
+
+    The connections are bounded: redis-py's default pool opens one for each request that is under way, so a burst would
+    spend its time on handshakes and run into the timeout of the connections.
+    """
 
     def __init__(self, client: Any) -> None:  # redis-py's own types and its stub package disagree
         self.client = client
@@ -122,7 +135,15 @@ class RedisStore:
         import redis.asyncio  # here, so that sqlite needs no redis-py
 
         try:
-            client = redis.asyncio.from_url(url, decode_responses=True, socket_timeout=2.0, socket_connect_timeout=2.0)
+            pool = redis.asyncio.BlockingConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS,
+                timeout=REDIS_SECONDS,
+                socket_timeout=REDIS_SECONDS,
+                socket_connect_timeout=REDIS_SECONDS,
+                decode_responses=True,
+            )
+            client = redis.asyncio.Redis.from_pool(pool)  # aclose() closes the pool too
             await client.ping()
         except (redis.RedisError, OSError, ValueError) as exc:
             raise StoreError(f"storage {shown}: {exc}; expected the URL of a redis server that runs") from exc

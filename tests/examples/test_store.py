@@ -8,7 +8,7 @@ import pytest
 
 from examples.gateway.accounts import Accounts
 from examples.gateway.jobs import KEPT, Clock, Jobs
-from examples.gateway.store import Store, StoreError, open_store
+from examples.gateway.store import CONNECTIONS, RedisStore, Store, StoreError, open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +56,18 @@ async def test_two_gateways_share_one_store_and_lose_no_debit(store: Store, url:
         await other.close()
     assert seen is not None
     assert (seen.balance, seen.spent, seen.calls, seen.tokens) == (700, 300, 100, 200)
+
+
+async def test_a_burst_opens_no_more_connections_to_redis_than_its_pool_has(redis_url: str) -> None:
+    store = await RedisStore.connect(redis_url, redis_url)
+    try:
+        before = (await store.client.info("stats"))["total_connections_received"]
+        await asyncio.gather(*(store.add("purse", "Alice", {"balance": 1}) for _ in range(10 * CONNECTIONS)))
+        opened = (await store.client.info("stats"))["total_connections_received"] - before
+        assert await store.read("purse", "Alice") == {"balance": str(10 * CONNECTIONS)}
+    finally:
+        await store.close()
+    assert 0 < opened < CONNECTIONS
 
 
 async def test_the_store_never_holds_a_key(store: Store) -> None:
