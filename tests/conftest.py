@@ -213,6 +213,8 @@ def global_telemetry(_global_telemetry: Telemetry) -> Generator[Telemetry]:
 # Threads that a library keeps for the next caller and ends by itself.
 _POOLED = re.compile(r"AnyIO worker thread|Trio thread|asyncio_\d+|ThreadPoolExecutor-|tokio|tqdm", re.IGNORECASE)
 
+_THREAD_SECONDS = 10.0  # for a thread that was told to end and has not come to it
+
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Generator[None]:
@@ -222,7 +224,7 @@ def _no_thread_is_left() -> Generator[None]:
     own = [thread for thread in threading.enumerate() if thread not in before and not _POOLED.match(thread.name)]
     for thread in own:
         with suppress(RuntimeError):  # asgiref starts threads of its own at any time; one may be just about to begin
-            thread.join(1.0)
+            thread.join(_THREAD_SECONDS)
     left = [thread.name for thread in own if thread.is_alive()]
     assert not left, f"threads that the test left behind: {', '.join(left)}"
 

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
+import anyio
 import pytest
 
 from flexmw.testing.hostile.ports import HOST, Port
+from tests.waiting import LONGEST_WAIT
 
 __all__ = [
     "ASGIApp",
@@ -49,9 +51,8 @@ ASGIApp: TypeAlias = Callable[
 Http: TypeAlias = Literal["h11", "httptools"]
 Lifespan: TypeAlias = Literal["auto", "on", "off"]
 
-_ATTEMPTS = 1200
 _PAUSE = 0.025
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 5.0  # then a process that was asked to stop is killed
 
 
 def skip_unless(condition: object, need: str) -> None:
@@ -87,7 +88,7 @@ class Child:
     def kill(self) -> None:
         """End it the hard way, now."""
         self.process.kill()
-        self.process.wait(_STOP_SECONDS)
+        self.process.wait(LONGEST_WAIT)
 
 
 def redis_binary() -> str | None:
@@ -150,12 +151,11 @@ def _child(scheme: str, command: Callable[[int], Sequence[str]], folder: Path, h
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, hello: bytes | None, log: Path) -> None:
-    for _ in range(_ATTEMPTS):
-        if process.poll() is not None:
-            break
+    ends = time.monotonic() + LONGEST_WAIT
+    while process.poll() is None and time.monotonic() < ends:
         try:
             if hello is None:
-                socket.create_connection((HOST, port), timeout=1).close()
+                socket.create_connection((HOST, port), timeout=LONGEST_WAIT).close()
                 return
             if _ask(port, hello):
                 return
@@ -166,7 +166,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, hello: bytes 
 
 
 def _ask(port: int, line: bytes) -> bytes:
-    with socket.create_connection((HOST, port), timeout=1) as sock:
+    with socket.create_connection((HOST, port), timeout=LONGEST_WAIT) as sock:
         sock.sendall(line + b"\r\n")
         with sock.makefile("rb") as answers:
             return answers.readline().rstrip(b"\r\n")
@@ -217,8 +217,8 @@ def uvicorn_server(app: ASGIApp, *, http: Http = "h11", lifespan: Lifespan = "au
             while not self.leave.is_set():
                 await self.on_tick(tick)
                 tick += 10  # ten ticks are a second, after which the Date header is renewed
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.leave.wait(), 1.0)
+                with anyio.move_on_after(1.0):
+                    await self.leave.wait()
 
     async def run(sock: socket.socket, up: Callable[[], None], leave: asyncio.Event) -> None:
         config = uvicorn.Config(
@@ -284,7 +284,7 @@ def _in_thread(
     thread = threading.Thread(target=body, name=f"test-{name}", daemon=True)
     thread.start()
     try:
-        assert up.wait(10), f"{name} did not start"
+        assert up.wait(LONGEST_WAIT), f"{name} did not start"
         if failures:
             raise RuntimeError(f"{name} did not start") from failures[0]
         yield Served(f"http://{HOST}:{port}", port)
@@ -292,7 +292,7 @@ def _in_thread(
         if thread.is_alive():
             with contextlib.suppress(RuntimeError):  # the loop may end by itself at this moment
                 stop[0]()
-        thread.join(10)
+        thread.join(LONGEST_WAIT)
     assert not thread.is_alive(), f"{name} did not stop"
     if failures:
         raise RuntimeError(f"{name} ended badly") from failures[0]

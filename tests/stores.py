@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +23,9 @@ from starlette.routing import Route
 import flexmw
 from flexmw.testing.hostile.ports import HOST, Port
 from tests.servers import Child
+from tests.waiting import LONGEST_WAIT, eventually
 
-__all__ = ["COMPONENTS", "Moving", "client_of", "counting_app", "eventually", "front", "sentinel_of", "wrong_way"]
+__all__ = ["COMPONENTS", "Moving", "client_of", "counting_app", "front", "sentinel_of", "wrong_way"]
 
 COMPONENTS: dict[str, Callable[..., Any]] = {
     "RateLimit": lambda storage, **options: flexmw.RateLimit("9/minute", storage=storage, **options).asgi(None),  # type: ignore[arg-type]
@@ -50,17 +50,6 @@ def client_of(app: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app")
 
 
-def eventually(holds: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Wait until something holds on a server; its errors count as not yet."""
-    ends = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(redis.RedisError):
-            if value := holds():
-                return value
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-
-
 class Moving:
     """An address that leads to one server after the other, like the name of a managed primary. Connections that are
     open keep their server."""
@@ -81,7 +70,7 @@ class Moving:
             except OSError:
                 return
             if self._context is not None:
-                incoming.settimeout(5.0)
+                incoming.settimeout(LONGEST_WAIT)
                 try:
                     incoming = self._context.wrap_socket(incoming, server_side=True)
                 except OSError:
@@ -102,12 +91,12 @@ class Moving:
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._threads[0].join(5.0)
+        self._threads[0].join(LONGEST_WAIT)
         for each in self._sockets:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         for thread in self._threads[1:]:
-            thread.join(5.0)
+            thread.join(LONGEST_WAIT)
         for each in self._sockets:
             each.close()
 
@@ -152,7 +141,7 @@ def wrong_way(reply: bytes) -> Generator[int]:
             yield listener.getsockname()[1]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(5.0)
+            thread.join(LONGEST_WAIT)
 
 
 @contextmanager

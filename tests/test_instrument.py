@@ -18,6 +18,9 @@ from flexmw.retry import Retry
 from flexmw.testing import FakeClock, HostileServer
 from tests.tagging.apps import call, contrib_inside, fastapi_native, starlette_app
 from tests.tagging.sdk import Signals
+from tests.waiting import LONGEST_WAIT
+
+OPTIONS: dict[str, Any] = {"timeout": LONGEST_WAIT, "trust_env": False}
 
 LIBRARIES: dict[str, Any] = {"httpx": (httpx, HTTPXClientInstrumentor), "httpx2": (httpx2, HTTPX2ClientInstrumentor)}
 PATCHED = (
@@ -74,10 +77,10 @@ async def test_clients_are_tagged_beside_their_instrumentor_in_either_order(
         with HostileServer(["503"], then="200") as server:
             retry = Retry(clock=FakeClock())
             if mode == "sync":
-                with flexmw.wrap_client(module.Client(trust_env=False), retry, clock=FakeClock()) as client:
+                with flexmw.wrap_client(module.Client(**OPTIONS), retry, clock=FakeClock()) as client:
                     client.get(server.url)
             else:
-                async with flexmw.wrap_client(module.AsyncClient(trust_env=False), retry, clock=FakeClock()) as client:
+                async with flexmw.wrap_client(module.AsyncClient(**OPTIONS), retry, clock=FakeClock()) as client:
                     await client.get(server.url)
     finally:
         instrumentor().uninstrument()
@@ -88,13 +91,13 @@ async def test_clients_are_tagged_beside_their_instrumentor_in_either_order(
 
 
 def test_a_client_with_a_tagging_stays_as_it_is(signals: Signals) -> None:
-    with HostileServer() as server, flexmw.wrap_client(httpx.Client(trust_env=False)) as client:
+    with HostileServer() as server, flexmw.wrap_client(httpx.Client(**OPTIONS)) as client:
         client.get(server.url)
     assert signals.points("flexmw.client.operation.duration") == []
 
 
 def test_a_client_made_before_is_tagged_and_may_be_wrapped_later(signals: Signals) -> None:
-    with HostileServer() as server, httpx.Client(trust_env=False) as client:
+    with HostileServer() as server, httpx.Client(**OPTIONS) as client:
         for _ in range(2):
             client.get(server.url)
         flexmw.wrap_client(client, Retry())
@@ -107,7 +110,7 @@ def test_a_client_made_before_is_tagged_and_may_be_wrapped_later(signals: Signal
 @pytest.mark.anyio
 async def test_nothing_is_left_after_uninstrumenting() -> None:
     before = [owner.__dict__[name] for owner, name in PATCHED]
-    app, client = starlette_app(), httpx.AsyncClient(trust_env=False)
+    app, client = starlette_app(), httpx.AsyncClient(**OPTIONS)
     with Signals() as signals, HostileServer() as server:
         FlexmwInstrumentor().instrument(**signals.options)
         assert all(owner.__dict__[name] is not old for (owner, name), old in zip(PATCHED, before, strict=True))
@@ -146,12 +149,15 @@ def retrying() -> Iterator[None]:
 @pytest.mark.usefixtures("retrying")
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 def test_retry_reaches_a_client_that_nobody_has_wrapped(library: Any) -> None:
-    with HostileServer(["429:ms=0.01", "rst"]) as server, library.Client(trust_env=False) as client:
+    with (
+        HostileServer(["429:ms=0.01", "rst"]) as server,
+        library.Client(**OPTIONS) as client,
+    ):
         response = client.get(f"{server.url}/safe")
         assert flexmw.outcome_of(response) is not None
         assert response.status_code == 200
         assert len(server.requests) == 3
-    with HostileServer(then="rst") as server, library.Client(trust_env=False) as client:
+    with HostileServer(then="rst") as server, library.Client(**OPTIONS) as client:
         with pytest.raises(library.ReadError) as caught:
             client.post(server.url, json={})
         assert caught.value.flexmw.outcome == "ambiguous"
@@ -161,13 +167,13 @@ def test_retry_reaches_a_client_that_nobody_has_wrapped(library: Any) -> None:
 @pytest.mark.usefixtures("retrying")
 def test_a_client_with_a_retry_of_its_own_keeps_it() -> None:
     with HostileServer(then="429:ms=0.01") as server:
-        with flexmw.wrap_client(httpx.Client(trust_env=False), Retry(attempts=2, jitter=0.0)) as client:
+        with flexmw.wrap_client(httpx.Client(**OPTIONS), Retry(attempts=2, jitter=0.0)) as client:
             assert client.get(server.url).status_code == 429
         assert len(server.requests) == 2
 
 
 def test_retry_is_not_added_unasked(signals: Signals) -> None:
-    with HostileServer(then="429:ms=0.01") as server, httpx.Client(trust_env=False) as client:
+    with HostileServer(then="429:ms=0.01") as server, httpx.Client(**OPTIONS) as client:
         assert client.get(server.url).status_code == 429
         assert len(server.requests) == 1
 
@@ -178,7 +184,7 @@ def test_the_environment_can_ask_for_retry(value: str, requests: int, monkeypatc
     instrumentor = FlexmwInstrumentor()
     instrumentor.instrument()
     try:
-        with HostileServer(["429:ms=0.01"]) as server, httpx.Client(trust_env=False) as client:
+        with HostileServer(["429:ms=0.01"]) as server, httpx.Client(**OPTIONS) as client:
             client.get(server.url)
             assert len(server.requests) == requests
     finally:

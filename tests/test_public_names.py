@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import flexmw
+from tests.waiting import LONGEST_WAIT
 
 LAZY_HEAVY = ["httpx", "httpx2", "redis", "pymemcache", "opentelemetry.sdk", "rich", "uvicorn", "fastapi", "litestar"]
 FORMER = {"flexmw.ratelimit.storage"}  # importing one of these warns
@@ -24,7 +25,9 @@ MODULES = sorted(
 
 
 def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LONGEST_WAIT, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

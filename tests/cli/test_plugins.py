@@ -14,6 +14,7 @@ from flexmw.cli import main
 from flexmw.idempotency.stores.open import installed_stores
 from flexmw.registry import dialects, installed
 from tests.plugins.conftest import Declared
+from tests.waiting import LONGEST_WAIT
 
 GOOD = """
 from typing import ClassVar
@@ -83,7 +84,7 @@ def test_the_schema_leaves_the_broken_out_and_says_so(here: Declared, capsys: py
 
 def test_a_reader_that_leaves_early_is_no_crash() -> None:
     command = f"{sys.executable} -m flexmw explain | head -n 1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=LONGEST_WAIT, check=False)
     assert done.stdout == "server, outermost first\n"
     assert "Traceback" not in done.stderr
 

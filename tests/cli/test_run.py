@@ -17,6 +17,7 @@ import pytest
 
 from flexmw.cli import main
 from flexmw.cli.run import imported
+from tests.waiting import LONGEST_WAIT
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,12 +72,12 @@ def running(folder: Path, *arguments: str) -> Generator[str]:
         yield found[1]
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=LONGEST_WAIT)
 
 
 def test_an_untouched_app_keeps_the_contract(folder: Path) -> None:
     with running(folder, f"{module(folder)}:app") as url:
-        response = httpx2.get(f"{url}/nowhere", trust_env=False)
+        response = httpx2.get(f"{url}/nowhere", trust_env=False, timeout=LONGEST_WAIT)
     assert response.status_code == 404
     assert response.json()["error"]["type"] == "invalid_request_error"
     assert response.headers["x-request-id"]
@@ -85,7 +86,7 @@ def test_an_untouched_app_keeps_the_contract(folder: Path) -> None:
 def test_a_factory_is_called_and_the_file_of_the_folder_is_read(folder: Path) -> None:
     folder.joinpath("flexmw.toml").write_text('[envelope]\n\n[ratelimit]\nrates = ["1/minute"]\n')
     with running(folder, f"{module(folder)}:make") as url:
-        statuses = [httpx2.get(f"{url}/nowhere", trust_env=False).status_code for _ in range(2)]
+        statuses = [httpx2.get(f"{url}/nowhere", trust_env=False, timeout=LONGEST_WAIT).status_code for _ in range(2)]
     assert statuses == [404, 429]
 
 
@@ -127,7 +128,7 @@ def test_a_port_that_is_taken_is_a_2_like_all_that_could_not_be_done(folder: Pat
         arguments = [sys.executable, "-m", "flexmw", "run", f"{module(folder)}:app", "--port", port]
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
-            arguments, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False
+            arguments, cwd=folder, env=environ, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False
         )
     assert done.returncode == 2
     assert "address already in use" in done.stderr

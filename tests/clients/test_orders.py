@@ -15,6 +15,7 @@ from flexmw.kit.effects import RESENDS
 from flexmw.testing import FakeClock, HostileServer
 from tests.clients.wires import WIRES, Wire
 from tests.conftest import Telemetry
+from tests.waiting import LONGEST_WAIT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ def test_a_component_inside_retry_sees_every_attempt_anew(wire: Wire) -> None:
 )
 def test_resends_are_counted_wherever_tagging_stands(in_memory_telemetry: Telemetry, components: Any) -> None:
     clock = FakeClock()
-    client = httpx.Client(trust_env=False)
+    client = httpx.Client(timeout=LONGEST_WAIT, trust_env=False)
     HTTPXClientInstrumentor.instrument_client(client, tracer_provider=in_memory_telemetry.tracer_provider)
     with HostileServer(["503:seconds=1", "429"]) as server, flexmw.wrap_client(client, *components(clock), clock=clock):
         assert client.post(server.url, json={}).status_code == 200

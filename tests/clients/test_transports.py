@@ -19,6 +19,7 @@ from flexmw.kit.effects import Discard, Follow, Send, Sleep
 from flexmw.kit.transport import DRAIN_BYTES, DRAIN_SECONDS, components_of, copy_request
 from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.hostile.response import Response
+from tests.waiting import LONGEST_WAIT
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Kind:
     def client(self, *flows: Callable[[Any], Any], clock: Any = SYSTEM, **inner: Any) -> Client:
         transport = self.transport(*flows, clock=clock, **inner)
         cls = self.library.Client if self.sync else self.library.AsyncClient
-        return Client(self, cls(transport=transport, trust_env=False, timeout=5.0))
+        return Client(self, cls(transport=transport, trust_env=False, timeout=LONGEST_WAIT))
 
 
 class Client:
@@ -403,7 +404,7 @@ async def test_an_async_drain_ends_at_64_kib(kind: Kind, share: float, read: int
 async def test_an_async_drain_of_a_body_that_stalls_ends_after_a_second(kind: Kind) -> None:
     with HostileServer(["stall-body", "ok"]) as server:
         async with kind.client(second, limits=kind.library.Limits(max_connections=1)) as client:
-            with anyio.fail_after(30):
+            with anyio.fail_after(LONGEST_WAIT):
                 assert (await client.get(server.url, timeout=None)).status_code == 200
         assert server.connections == 2
 
@@ -733,7 +734,7 @@ async def test_a_call_that_is_cancelled_leaves_the_pool_usable(kind: Kind, flow:
                     await anyio.wait_all_tasks_blocked()
                 group.cancel_scope.cancel()
             for _ in range(3):
-                assert (await client.get(server.url, timeout=3.0)).status_code == 200
+                assert (await client.get(server.url, timeout=LONGEST_WAIT)).status_code == 200
             pool = client.client._transport.wrapped._pool
             assert len(pool.connections) <= 2
     gc.collect()
@@ -745,7 +746,7 @@ async def test_a_call_that_times_out_leaves_the_pool_usable(kind: Kind) -> None:
             for _ in range(2):
                 with pytest.raises(kind.library.ReadTimeout):
                     await client.get(server.url, timeout=0.2)
-            assert (await client.get(server.url, timeout=3.0)).status_code == 200
+            assert (await client.get(server.url, timeout=LONGEST_WAIT)).status_code == 200
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)

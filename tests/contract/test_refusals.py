@@ -9,6 +9,7 @@ from flexmw.contract.refusals import INCONCLUSIVE, REFUSED
 from flexmw.idempotency.stored import is_stored
 from flexmw.testing import HostileServer
 from flexmw.testing.hostile.response import Response
+from tests.waiting import LONGEST_WAIT
 
 
 def test_a_conflict_is_the_one_inconclusive_status_that_is_no_refusal() -> None:
@@ -30,5 +31,5 @@ def test_any_other_response_is_stored_for_the_idempotency_key(status: int) -> No
 def test_the_hostile_server_executes_what_it_does_not_refuse(status: int, retry: str) -> None:
     refused = status in REFUSED or (status == 503 and retry == "seconds")
     with HostileServer(Response(status, retry=retry)) as server:
-        assert httpx.post(server.url, content=b"x").status_code == status
+        assert httpx.post(server.url, content=b"x", timeout=LONGEST_WAIT).status_code == status
         assert server.executions == (0 if refused else 1)

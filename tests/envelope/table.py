@@ -23,6 +23,7 @@ from tests.envelope.test_streams import chat
 from tests.hosts.apps import HOSTS
 from tests.hosts.test_errors import CASES, Case
 from tests.servers import uvicorn_server
+from tests.waiting import LONGEST_WAIT
 
 TLS = ssl.create_default_context()  # made once: reading all certificates for each call takes longer than the call
 PAGE = Path(__file__).parents[2] / "docs" / "envelope-modes.md"
@@ -148,9 +149,9 @@ def _streams(urls: dict[str, str]) -> Iterator[str]:
 def _stream(url: str, path: str) -> str:
     try:
         if path in ("chunked-crash", "length-crash"):
-            httpx.get(f"{url}/{path}")
+            httpx.get(f"{url}/{path}", timeout=LONGEST_WAIT)
         elif path == "ndjson":
-            httpx.post(f"{url}/{path}/chat/completions")
+            httpx.post(f"{url}/{path}/chat/completions", timeout=LONGEST_WAIT)
         else:
             return f"whole: {len(chat(url, path))} piece, no exception"
     except httpx.RemoteProtocolError:
@@ -172,7 +173,7 @@ def _socket(url: str) -> str:
     try:
         with connect(url, proxy=None) as socket:
             while True:
-                socket.recv(timeout=5)
+                socket.recv(timeout=LONGEST_WAIT)
     except InvalidStatus as refused:
         return f"denied: {refused.response.status_code} `{json.loads(refused.response.body)['error']['code']}`"
     except ConnectionClosed as closed:

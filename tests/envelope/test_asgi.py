@@ -16,6 +16,7 @@ import flexmw
 from flexmw.envelope.stream import MAX_UNIT_BYTES
 from flexmw.envelope.timer import Timer
 from flexmw.kit.exchange import ErrorOutcome, Exchange
+from tests.waiting import LONGEST_WAIT
 from tests.wire import call, scripted
 
 pytestmark = pytest.mark.anyio
@@ -291,7 +292,7 @@ async def test_an_error_body_that_stops_is_completed_in_time_and_its_rest_swallo
         if message["type"] == "http.response.body":
             released.set()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(LONGEST_WAIT):
         await app({"type": "http", "method": "GET", "path": "/", "headers": []}, lambda: None, send)
     assert seen is None
     assert [message["type"] for message in messages] == ["http.response.start", "http.response.body"]
@@ -310,7 +311,7 @@ async def test_a_bare_500_is_not_held_longer_than_max_wait() -> None:
         if message["type"] == "http.response.body":
             released.set()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(LONGEST_WAIT):
         await flexmw.Envelope(max_wait=0.01).asgi(host)(
             {"type": "http", "method": "GET", "path": "/", "headers": []}, lambda: None, send
         )
@@ -525,7 +526,7 @@ def test_any_app_gets_at_most_one_start_and_a_whole_error(
     messages: list[dict[str, Any]], then: BaseException | None, method: str
 ) -> None:
     app = flexmw.Envelope(max_wait=0.5).asgi(scripted(*messages, then=then))
-    seen = asyncio.run(asyncio.wait_for(call(app, method=method), 5))
+    seen = asyncio.run(asyncio.wait_for(call(app, method=method), LONGEST_WAIT))
     assert len(seen.starts) == 1
     if seen.status >= 400:
         assert 400 <= seen.status <= 599

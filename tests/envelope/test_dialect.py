@@ -17,6 +17,7 @@ from flexmw.envelope import Dialect, OpenAI
 from flexmw.envelope import dialect as module
 from flexmw.envelope.dialect import load
 from tests.servers import Serve
+from tests.waiting import LONGEST_WAIT
 from tests.wire import call, scripted
 
 pytestmark = pytest.mark.anyio
@@ -123,7 +124,7 @@ def test_the_anthropic_sdk_reads_a_response_of_its_dialect(serve: Serve) -> None
             client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "?"}])
         assert caught.value.status_code == 503
         assert "The model is temporarily offline." in str(caught.value)
-    assert httpx.get(served.url).json()["error"]["code"] == "service_unavailable"
+    assert httpx.get(served.url, timeout=LONGEST_WAIT).json()["error"]["code"] == "service_unavailable"
 
 
 async def test_null_param_writes_the_key_always() -> None:

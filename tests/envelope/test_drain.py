@@ -12,6 +12,7 @@ import pytest
 import flexmw
 from flexmw.envelope.drain import MAX_BYTES, read_rest
 from tests.servers import Http, Serve
+from tests.waiting import LONGEST_WAIT
 
 BODY = b"what nobody read"
 
@@ -27,7 +28,7 @@ def test_a_client_that_is_still_sending_gets_the_whole_response(serve: Serve, ht
     served = serve(flexmw.wrap_app(app, flexmw.Envelope()), http=http, lifespan="off")
     with socket.create_connection(("127.0.0.1", served.port)) as client:
         client.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(BODY))
-        assert crashing.wait(10)
+        assert crashing.wait(LONGEST_WAIT)
         for at in range(0, len(BODY), 4):
             client.sendall(BODY[at : at + 4])
         answer = b""
@@ -83,7 +84,7 @@ async def test_an_endless_body_is_read_up_to_a_bound() -> None:
 
 @pytest.mark.anyio
 async def test_a_body_that_never_comes_delays_the_response_by_a_moment_only() -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(LONGEST_WAIT):
         await read_rest(scope((b"content-length", b"3")), Body())
 
 

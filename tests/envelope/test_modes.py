@@ -17,6 +17,7 @@ from flexmw.contract import ErrorBody
 from tests.envelope.apps import SECRET
 from tests.envelope.modes import MODES, Mode
 from tests.servers import Served
+from tests.waiting import LONGEST_WAIT
 
 TLS = ssl.create_default_context()  # made once: reading all certificates takes longer than a call
 HEX = re.compile(r"[0-9a-f]{32}")
@@ -32,7 +33,7 @@ def name_of(value: object) -> str:
 
 def sdk_at(url: str) -> openai.OpenAI:
     """It uses no connection twice: uvicorn ends one whose app has raised after its answer, at some moment."""
-    once = httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0))
+    once = httpx2.Client(timeout=LONGEST_WAIT, limits=httpx2.Limits(max_keepalive_connections=0))
     return openai.OpenAI(api_key="k", base_url=url, max_retries=0, timeout=10, http_client=once)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import flexmw
 from flexmw.envelope import stream as streams
+from tests.waiting import LONGEST_WAIT
 from tests.wire import AppResponse, call, scripted
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +60,7 @@ async def test_the_head_leaves_while_the_app_has_nothing_to_say() -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
-        with anyio.fail_after(10):
+        with anyio.fail_after(LONGEST_WAIT):
             await wire.head.wait()
         await send(part(b"data: late\n\n"))
         await send(part(b"", more=False))
@@ -178,7 +179,7 @@ async def test_a_client_that_does_not_read_is_not_waited_for_with_the_last_event
         with anyio.fail_after(0.05):
             await send(part(b"data: {}\n\n"))
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(LONGEST_WAIT):
         error = await wire.run(PATIENT.asgi(app))
     assert isinstance(error, TimeoutError)
     assert wire.messages == [START, part(b"data: {}\n\n")]
@@ -194,7 +195,7 @@ async def test_a_client_that_does_not_even_read_the_head_is_not_waited_for(monke
         await anyio.sleep(0.03)
         raise ValueError("hidden")
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(LONGEST_WAIT):
         assert isinstance(await wire.run(HASTY.asgi(app)), ValueError)
 
 
@@ -228,7 +229,7 @@ async def test_lines_of_json_open_as_well() -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(start)
-        with anyio.fail_after(10):
+        with anyio.fail_after(LONGEST_WAIT):
             await wire.head.wait()
         await send(part(b'{"a":1}\n'))
         raise FAILURE
@@ -240,7 +241,7 @@ async def test_lines_of_json_open_as_well() -> None:
 async def test_an_event_in_many_pieces_is_searched_once() -> None:
     """Each piece was searched together with all pieces before it: 640 KB in pieces of 4 bytes took a minute."""
     pieces = [part(b"aaaa") for _ in range(20_000)]
-    with anyio.fail_after(10):
+    with anyio.fail_after(LONGEST_WAIT):
         seen: AppResponse = await call(PATIENT.asgi(scripted(START, *pieces, part(b"\n\n"), part(b"", more=False))))
     assert seen.body == b"aaaa" * 20_000 + b"\n\n"
 

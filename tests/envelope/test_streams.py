@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from tests.envelope.apps import CHUNK, SECRET
+from tests.waiting import LONGEST_WAIT
 
 SERVERS = [
     "fastapi-h11",
@@ -77,25 +78,25 @@ def test_half_an_event_is_dropped_before_the_error(url: str) -> None:
 
 def test_nothing_follows_done(url: str) -> None:
     assert chat(url, "after-done") == ["Hi"]
-    answer = httpx.post(f"{url}/after-done/chat/completions")
+    answer = httpx.post(f"{url}/after-done/chat/completions", timeout=LONGEST_WAIT)
     assert answer.content == CHUNK + b"data: [DONE]\n\n"
 
 
 def test_a_healthy_stream_is_not_changed(url: str) -> None:
-    answer = httpx.post(f"{url}/healthy/chat/completions")
+    answer = httpx.post(f"{url}/healthy/chat/completions", timeout=LONGEST_WAIT)
     assert answer.content == CHUNK + CHUNK + b"data: [DONE]\n\n"
     assert answer.headers["content-type"].startswith("text/event-stream")
 
 
 def test_newline_delimited_json_is_cut_and_never_ended(url: str) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.post(f"{url}/ndjson/chat/completions")
+        httpx.post(f"{url}/ndjson/chat/completions", timeout=LONGEST_WAIT)
 
 
 @pytest.mark.parametrize("path", ["chunked-crash", "length-crash"])
 def test_a_plain_body_is_cut_and_never_ended(url: str, path: str) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(f"{url}/{path}")
+        httpx.get(f"{url}/{path}", timeout=LONGEST_WAIT)
 
 
 def test_fastapis_own_event_stream_raises_instead_of_ending_well(fastapi_url: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 import flexmw
 from flexmw.contract.waits import longest_line
 from tests.servers import ASGIApp, uvicorn_server
+from tests.waiting import LONGEST_WAIT
 from tests.wire import call
 
 pytestmark = pytest.mark.anyio
@@ -117,4 +118,4 @@ def test_no_sdk_repeats_a_request_whose_wait_is_long() -> None:
             with pytest.raises(error):
                 call_sdk()
         assert len(requests) == 3
-        assert httpx.get(served.url).headers["x-should-retry"] == "false"
+        assert httpx.get(served.url, timeout=LONGEST_WAIT).headers["x-should-retry"] == "false"

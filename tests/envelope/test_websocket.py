@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.envelope.apps import SECRET
+from tests.waiting import LONGEST_WAIT
 
 SERVERS = ["fastapi-h11", "starlette-h11", "fastapi-hypercorn", "fastapi-granian"]
 
@@ -30,7 +31,7 @@ def denied(url: str) -> tuple[Any, dict[str, Any]]:
 
 def closed(url: str) -> ConnectionClosed:
     with connect(url, proxy=None) as socket, pytest.raises(ConnectionClosed) as caught:
-        list(iter(lambda: socket.recv(timeout=5), None))
+        list(iter(lambda: socket.recv(timeout=LONGEST_WAIT), None))
     return caught.value
 
 

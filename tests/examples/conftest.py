@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from examples.gateway.serve import Backend, Running, backend, gateway
+from tests.waiting import LONGEST_WAIT
 
 TLS = ssl.create_default_context()  # nothing here is encrypted, but making one per client takes longer than a call
 
@@ -24,7 +25,7 @@ def models() -> Iterator[Backend]:
 @pytest.fixture(scope="session")
 def http() -> Iterator[httpx2.Client]:
     """For requests that an SDK would not send."""
-    with httpx2.Client(verify=TLS) as client:
+    with httpx2.Client(verify=TLS, timeout=LONGEST_WAIT) as client:
         yield client
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from examples.gateway.faults import PAUSE
 from examples.gateway.serve import Backend
+from tests.waiting import LONGEST_WAIT
 
 CHAT = "/v1/chat/completions"
 ASK: dict[str, Any] = {"model": "alice-3gram", "messages": [{"role": "user", "content": "Who stole the tarts?"}]}
@@ -20,7 +21,7 @@ ASK: dict[str, Any] = {"model": "alice-3gram", "messages": [{"role": "user", "co
 @pytest.fixture
 def sdk(work: Backend) -> Iterator[openai.OpenAI]:
     """The SDK as it comes, with nothing of flexmw."""
-    with openai.OpenAI(base_url=f"{work.url}/v1", api_key="unused", timeout=5.0) as client:
+    with openai.OpenAI(base_url=f"{work.url}/v1", api_key="unused", timeout=LONGEST_WAIT) as client:
         yield client
 
 

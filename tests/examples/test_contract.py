@@ -13,6 +13,7 @@ import pytest
 
 from examples.gateway.serve import Backend, Running, gateway
 from tests.examples.conftest import Caller
+from tests.waiting import LONGEST_WAIT
 
 CHAT = "/v1/chat/completions"
 ASK: dict[str, Any] = {"model": "alice-3gram", "messages": [{"role": "user", "content": "Who stole the tarts?"}]}
@@ -162,7 +163,7 @@ def test_413_a_body_above_the_cap_is_enveloped_too(
 def test_429_at_the_ceiling_of_the_tier(colour: str, running: Running, work: Backend, tier: str, limit: int) -> None:
     key, _ = running.admin.create_key(tier=tier)
     headers = {"authorization": f"Bearer {key}"}
-    with httpx2.Client(base_url=running.url, headers=headers) as client:
+    with httpx2.Client(base_url=running.url, headers=headers, timeout=LONGEST_WAIT) as client:
         left = [client.get("/v1/models").headers["x-ratelimit-remaining-requests"] for _ in range(limit)]
     assert left == [str(number) for number in reversed(range(limit))]
     error = Caller(colour, running.url, key).error(ask())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +18,7 @@ from examples.gateway.jobs import KEPT
 from examples.gateway.serve import Backend, Running, backend, gateway
 from examples.gateway.wire import lossy
 from tests.examples.conftest import TLS, Caller
+from tests.waiting import eventually
 
 CHAT = "/v1/chat/completions"
 VIDEOS = "/v1/videos/generations"
@@ -28,14 +28,6 @@ ASK: dict[str, Any] = {"model": "alice-3gram", "messages": [{"role": "user", "co
 @pytest.fixture
 def sync_caller(running: Running, account: tuple[str, str]) -> Caller:
     return Caller("sync", running.url, account[0])
-
-
-def eventually(look: Callable[[], Any], wanted: Any) -> None:
-    """For what another process does when nobody waits for it: look until it is so, for five seconds at most."""
-    deadline = time.monotonic() + 5
-    while (seen := look()) != wanted:
-        assert time.monotonic() < deadline, f"still {seen!r}, not {wanted!r}"
-        time.sleep(0.02)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -138,7 +130,7 @@ def test_a_stream_is_billed_whole_when_the_caller_hangs_up(
             return next(event.choices[0].delta.content for event in stream if event.choices[0].delta.content)
 
     assert sync_caller(first_word)
-    eventually(lambda: running.admin.account(account[1])["calls"], 1)
+    eventually(lambda: running.admin.account(account[1])["calls"] == 1)
     seen = running.admin.account(account[1])
     assert seen["tokens"] == 2_000 + 5
     assert seen["spent"] == 9 * 2_000 + 3 * 5
@@ -155,7 +147,7 @@ def test_a_stream_that_breaks_is_an_error_and_is_billed_as_far_as_it_came(
         sync_caller(read)
     assert not isinstance(caught.value, openai.APIConnectionError)
     assert (caught.value.type, caught.value.code) == ("server_error", "internal_error")
-    eventually(lambda: running.admin.account(account[1])["calls"], 1)
+    eventually(lambda: running.admin.account(account[1])["calls"] == 1)
     assert running.admin.account(account[1])["spent"] == 3 * 5 + 9 * 2  # the first of the three pieces says no word
     assert work.work() == {CHAT: 1}
 
@@ -208,12 +200,12 @@ def film(sdk: openai.OpenAI) -> dict[str, Any]:
     """Order a video and wait for it."""
     job: Any = sdk.post("/videos/generations", cast_to=object, body={"model": "alice-video", "prompt": "a cat"})
     assert job["status"] == "queued"
-    deadline = time.monotonic() + 10
-    while job["status"] != "completed":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-        job = sdk.get(f"/videos/generations/{job['id']}", cast_to=object)
-    return dict(job)
+
+    def completed() -> dict[str, Any] | None:
+        seen: Any = sdk.get(f"/videos/generations/{job['id']}", cast_to=object)
+        return dict(seen) if seen["status"] == "completed" else None
+
+    return dict(eventually(completed, pause=0.05))
 
 
 def look_at(job: str) -> Callable[[Any], Any]:

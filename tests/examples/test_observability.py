@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.examples.watched import EXPRESSIONS, load, watched
 from tests.servers import Child
+from tests.waiting import LONGEST_WAIT
 
 Sample = tuple[str, dict[str, str]]
 
@@ -20,7 +21,7 @@ def samples(redis_server: Child) -> list[Sample]:
     """What the exporter shows after some of everything has happened."""
     with watched(redis_server) as gateway:
         anyio.run(load, gateway)
-        text = httpx2.get(gateway.metrics).raise_for_status().text
+        text = httpx2.get(gateway.metrics, timeout=LONGEST_WAIT).raise_for_status().text
     return [(each.name, each.labels) for family in text_string_to_metric_families(text) for each in family.samples]
 
 

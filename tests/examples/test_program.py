@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from examples.gateway import __main__ as program
 from examples.gateway.catalogue import Catalogue
 from examples.gateway.processes import ROOT
 from examples.gateway.serve import Backend, Running
+from tests.waiting import LONGEST_WAIT, eventually
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def announced(process: subprocess.Popen[str]) -> dict[str, str]:
 
 def is_listening(url: str) -> bool:
     try:
-        httpx2.get(f"{url}/work")
+        httpx2.get(f"{url}/work", timeout=LONGEST_WAIT)
     except httpx2.ConnectError:
         return False
     except httpx2.TransportError:  # it takes the connection, and is just ending
@@ -71,10 +71,9 @@ def test_the_program_serves_and_leaves_no_orphan_however_it_ends(tmp_path: Path)
                 assert sdk.completions.create(model="alice-2gram", prompt="the Queen", max_tokens=5).choices[0].text
             assert is_listening(said["upstream"])
             process.send_signal(by)
-            assert process.wait(10) == ends[by]
-            deadline = time.monotonic() + 5  # a parent that is killed cannot wait for its child
-            while by == signal.SIGKILL and is_listening(said["upstream"]) and time.monotonic() < deadline:
-                time.sleep(0.02)
+            assert process.wait(LONGEST_WAIT) == ends[by]
+            if by == signal.SIGKILL:  # a parent that is killed cannot wait for its child
+                eventually(lambda: not is_listening(said["upstream"]))  # noqa: B023
             assert not is_listening(said["upstream"])
             assert process.stderr is not None
             assert process.stderr.read() == ""

@@ -19,6 +19,7 @@ import yaml
 from examples.gateway.processes import ROOT
 from examples.gateway.serve import AdminClient
 from tests.servers import Child
+from tests.waiting import LONGEST_WAIT
 
 __all__ = ["EXPRESSIONS", "HERE", "Watched", "load", "watched"]
 
@@ -75,14 +76,16 @@ def watched(redis: Child) -> Iterator[Watched]:
             finally:
                 process.stdin.close()
                 try:
-                    process.wait(20)
+                    process.wait(LONGEST_WAIT)
                 except subprocess.TimeoutExpired:
                     process.kill()
 
 
 async def load(gateway: Watched) -> None:
     """A wave of what a provider's day is made of: good answers, callers' faults, refusals, and a backend that fails."""
-    with httpx2.Client(base_url=gateway.url, headers={"authorization": f"Bearer {ADMIN}"}) as client:
+    with httpx2.Client(
+        base_url=gateway.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=LONGEST_WAIT
+    ) as client:
         free, *paid = [AdminClient(client).create_key(tier=tier)[0] for tier in ("free", *["paid"] * 8)]
     await _load(gateway, free, paid)
 

@@ -14,6 +14,7 @@ import flexmw
 from flexmw.contract import ErrorBody
 from tests.hosts.apps import HOSTS, SECRET
 from tests.servers import Served, uvicorn_server
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -62,7 +63,11 @@ def served() -> Iterator[dict[str, Served]]:
 def test_the_error_keeps_the_contract(host: str, case: Case, served: dict[str, Served]) -> None:
     status, code, header = OTHERWISE.get((host, case.what), (case.status, case.code, case.header))
     answer = httpx.request(
-        case.method, served[host].url + case.path, content=case.send, headers={"content-type": "application/json"}
+        case.method,
+        served[host].url + case.path,
+        content=case.send,
+        headers={"content-type": "application/json"},
+        timeout=LONGEST_WAIT,
     )
     assert answer.status_code == status
     error = ErrorBody.decode(answer.content)

@@ -12,6 +12,7 @@ import pytest
 import flexmw
 from flexmw.contract import ErrorBody
 from tests.servers import uvicorn_server
+from tests.waiting import LONGEST_WAIT
 
 pytest.importorskip("mcp")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -56,14 +57,14 @@ def test_the_real_client_calls_tools_and_sees_their_failures(url: str) -> None:
     [("POST", b"{", 400), ("POST", b'{"jsonrpc":"2.0","id":1,"method":"none"}', 400), ("PUT", None, 405)],
 )
 def test_json_rpc_errors_pass(url: str, method: str, content: bytes | None, status: int) -> None:
-    answer = httpx.request(method, f"{url}/mcp", content=content, headers=HEADERS)
+    answer = httpx.request(method, f"{url}/mcp", content=content, headers=HEADERS, timeout=LONGEST_WAIT)
     assert answer.status_code == status
     assert answer.json()["jsonrpc"] == "2.0"
     assert answer.headers["x-request-id"]
 
 
 def test_an_unknown_route_is_enveloped(url: str) -> None:
-    answer = httpx.get(f"{url}/nowhere")
+    answer = httpx.get(f"{url}/nowhere", timeout=LONGEST_WAIT)
     error = ErrorBody.decode(answer.content)
     assert error is not None
     assert (answer.status_code, error.code) == (404, "unknown_url")

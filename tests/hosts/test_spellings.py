@@ -17,6 +17,7 @@ import flexmw
 from tests import servers
 from tests.hosts.limited_apps import ALL, limited
 from tests.servers import granian_server, hypercorn_server, uvicorn_server
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -68,7 +69,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, 
 def ask(port: int, method: str, target: str, host: str) -> tuple[int, bytes]:
     """The status and the body of a response; the request line goes out as it is written."""
     headers = f"Host: host\r\nX-Framework: {host}\r\nConnection: close"
-    with socket.create_connection(("127.0.0.1", port), 10) as sock, sock.makefile("rb") as response:
+    with socket.create_connection(("127.0.0.1", port), LONGEST_WAIT) as sock, sock.makefile("rb") as response:
         sock.sendall(f"{method} {target} HTTP/1.1\r\n{headers}\r\n\r\n".encode("latin-1"))
         received = response.read()
     head, _, body = received.partition(b"\r\n\r\n")

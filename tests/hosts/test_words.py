@@ -12,6 +12,7 @@ import pytest
 import flexmw
 from tests.hosts.words_apps import FRAMEWORKS, TEXT
 from tests.servers import ASGIApp, uvicorn_server
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -47,7 +48,7 @@ def apps(request: pytest.FixtureRequest) -> Iterator[tuple[Watched, Watched]]:
 
 
 def test_the_text_the_code_and_the_members_of_a_registered_handler_stay(apps: tuple[Watched, Watched]) -> None:
-    response = httpx.get(f"{apps[1].url}/taken")
+    response = httpx.get(f"{apps[1].url}/taken", timeout=LONGEST_WAIT)
     assert response.status_code == 409
     assert response.json() == {
         "error": {"message": TEXT, "type": "invalid_request_error", "code": "seat_taken", "seat": 12}
@@ -55,14 +56,14 @@ def test_the_text_the_code_and_the_members_of_a_registered_handler_stay(apps: tu
 
 
 def test_a_499_is_a_status_like_others(apps: tuple[Watched, Watched]) -> None:
-    response = httpx.get(f"{apps[1].url}/closed")
+    response = httpx.get(f"{apps[1].url}/closed", timeout=LONGEST_WAIT)
     assert response.status_code == 499
     assert response.json()["error"]["message"] == "The window closed early."
 
 
 def test_the_crash_of_a_handler_is_raised_as_the_framework_raises_it(apps: tuple[Watched, Watched]) -> None:
     bare, wrapped = apps
-    plain, response = (httpx.get(f"{app.url}/unlucky") for app in apps)
+    plain, response = (httpx.get(f"{app.url}/unlucky", timeout=LONGEST_WAIT) for app in apps)
     assert (plain.status_code, response.status_code) == (500, 500)
     assert response.json()["error"]["code"] == "internal_error"
     assert "template" not in response.text
@@ -73,5 +74,5 @@ def test_an_event_stream_opens_before_its_first_event(apps: tuple[Watched, Watch
     url = apps[1].url
     with httpx.Client(timeout=10) as client, client.stream("GET", f"{url}/idle") as response:
         assert response.status_code == 200
-        assert httpx.get(f"{url}/ring").status_code == 200
+        assert httpx.get(f"{url}/ring", timeout=LONGEST_WAIT).status_code == 200
         assert response.read() == b"data: rung\n\n"

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.hosts.apps import django
 from tests.servers import ASGIApp
+from tests.waiting import LONGEST_WAIT
 
 __all__ = ["FRAMEWORKS", "TEXT", "Bell", "SeatTakenError", "UnluckyError"]
 
@@ -38,7 +39,7 @@ class Bell:
         return "rung"
 
     async def events(self) -> AsyncIterator[bytes]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONGEST_WAIT):
             await self._event().wait()
         yield b"data: rung\n\n"
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from tests.waiting import LONGEST_WAIT
+
 Fault: TypeAlias = Literal["pass", "lost", "gone", "half", "stall"]
 """What happens to one connection: ``lost``: the answer is read from the server and thrown away, the client sees a
 reset. ``gone``: both sides are reset as soon as the server works on the request. ``half``: the client gets half of the
@@ -50,19 +52,19 @@ class Proxy:
 
     def join(self) -> None:
         for thread in self._threads:
-            thread.join(10)
+            thread.join(LONGEST_WAIT)
 
     def _connection(self, client: socket.socket, fault: Fault) -> None:
         with client, socket.create_connection(("127.0.0.1", self.target)) as server, suppress(OSError):
-            client.settimeout(10)
-            server.settimeout(10)
+            client.settimeout(LONGEST_WAIT)
+            server.settimeout(LONGEST_WAIT)
             if fault == "pass":
                 back = threading.Thread(target=_pump, args=(server, client), daemon=True, name="test-proxy-back")
                 back.start()
                 _pump(client, server)
                 with suppress(OSError):
                     server.shutdown(socket.SHUT_RDWR)
-                back.join(10)
+                back.join(LONGEST_WAIT)
                 return
             server.sendall(_request(client))
             if fault == "gone":
@@ -142,5 +144,5 @@ def proxy_to(port: int, *faults: Fault, begun: Callable[[], object]) -> Generato
             yield proxy
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+            thread.join(LONGEST_WAIT)
             proxy.join()

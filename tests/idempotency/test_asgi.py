@@ -19,6 +19,7 @@ from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.kit.exchange import Exchange
 from flexmw.testing import FakeClock
 from tests.idempotency.calls import KEYED, Caller, Host
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 
@@ -770,7 +771,7 @@ async def test_a_caller_does_not_wait_for_an_exception_until_a_lost_store_comes_
         raise LookupError
 
     app = Idempotency(storage=store, lease=60.0, store_timeout=0.05).asgi(Host(work=work))
-    with anyio.fail_after(30.0):
+    with anyio.fail_after(LONGEST_WAIT):
         caller = await call(app)
     assert isinstance(caller.raised, LookupError)
 

@@ -22,6 +22,7 @@ from flexmw.idempotency import Idempotency
 from tests.idempotency.proxy import Fault, proxy_to
 from tests.idempotency.service import Provider
 from tests.servers import Serve
+from tests.waiting import LONGEST_WAIT, eventually
 
 KEY = {"Idempotency-Key": "8e03978e", "Authorization": "Bearer sk-one"}
 Server = Literal["uvicorn", "hypercorn"]
@@ -58,7 +59,7 @@ def test_a_client_that_times_out_gets_its_response_later(serve: Serve, server: S
     url = serve(wrapped(host, wait=20.0), server=server).url
     with pytest.raises(httpx.ReadTimeout):
         order(url, timeout=httpx.Timeout(20.0, read=0.2))
-    assert host.begun.wait(20.0)
+    assert host.begun.wait(LONGEST_WAIT)
     finish.set()
     assert order(url, timeout=20.0).json() == {"run": 1}
     assert host.runs == 1
@@ -94,7 +95,7 @@ def test_a_duplicate_that_may_not_wait_gets_a_409_with_retry_after(serve: Serve)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(order, url)
         try:
-            assert host.begun.wait(20.0)
+            assert host.begun.wait(LONGEST_WAIT)
             second = order(url)
         finally:
             finish.set()
@@ -114,13 +115,13 @@ def test_a_stream_reaches_the_client_while_it_is_kept(serve: Serve) -> None:
     host = Provider(may_finish=finish)
     url = serve(wrapped(host)).url
     body = {"stream": True}
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, headers=KEY, timeout=20.0) as answer:
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, headers=KEY, timeout=LONGEST_WAIT) as answer:
         pieces = answer.iter_raw()
         first = next(pieces)  # the app has not sent the rest
         finish.set()
         whole = first + b"".join(pieces)
     assert whole.endswith(b"data: [DONE]\n\n")
-    replay = httpx.post(f"{url}/v1/chat/completions", json=body, headers=KEY)
+    replay = httpx.post(f"{url}/v1/chat/completions", json=body, headers=KEY, timeout=LONGEST_WAIT)
     assert replay.content == whole
     assert replay.headers["content-type"] == answer.headers["content-type"]
     assert host.runs == 1
@@ -129,7 +130,10 @@ def test_a_stream_reaches_the_client_while_it_is_kept(serve: Serve) -> None:
 def test_a_broken_stream_is_replayed_as_the_first_caller_saw_it(serve: Serve) -> None:
     host = Provider(faults=["raise"])
     url = serve(wrapped(host)).url
-    answers = [httpx.post(f"{url}/v1/chat/completions", json={"stream": True}, headers=KEY).content for _ in range(2)]
+    answers = [
+        httpx.post(f"{url}/v1/chat/completions", json={"stream": True}, headers=KEY, timeout=LONGEST_WAIT).content
+        for _ in range(2)
+    ]
     assert answers[0] == answers[1]
     assert b'"error"' in answers[0]
     assert b"sk-secret" not in answers[0]
@@ -152,7 +156,7 @@ def test_what_an_app_raises_is_replayed_with_its_own_code(
         raise error()
 
     url = serve(Envelope().asgi(Idempotency().asgi(app))).url
-    first, second = (httpx.post(f"{url}/raise", headers=KEY) for _ in range(2))
+    first, second = (httpx.post(f"{url}/raise", headers=KEY, timeout=LONGEST_WAIT) for _ in range(2))
     assert first.json()["error"]["code"] == code
     assert second.json() == first.json()
     assert second.status_code == first.status_code
@@ -198,7 +202,7 @@ def test_a_killed_worker_leaves_the_key_unknown_and_kept_responses_in_place(
         raise AssertionError("the server did not start")
 
     def post(at: str, path: str) -> httpx.Response:
-        return httpx.post(at + path, headers={"Idempotency-Key": f'"{path}"', "Host": "service"}, timeout=10.0)
+        return httpx.post(at + path, headers={"Idempotency-Key": f'"{path}"', "Host": "service"}, timeout=LONGEST_WAIT)
 
     def lost(at: str, path: str) -> None:
         with pytest.raises(httpx.TransportError):
@@ -212,18 +216,18 @@ def test_a_killed_worker_leaves_the_key_unknown_and_kept_responses_in_place(
         while runs.read_text().count("run") < 2:
             time.sleep(0.02)
         child.send_signal(signal.SIGKILL)
-        slow.join(10)
+        slow.join(LONGEST_WAIT)
     child, at = start()
     with child:
         try:
-            codes = set()
-            for _ in range(100):
-                answer = post(at, "/slow")
-                codes.add(answer.json()["error"]["code"])
-                if "idempotency_unknown" in codes:
-                    break
-                time.sleep(0.05)
-            assert codes <= {"idempotency_in_progress", "idempotency_unknown"}
+
+            def given_up() -> httpx.Response | None:
+                response = post(at, "/slow")
+                code = response.json()["error"]["code"]
+                assert code in ("idempotency_in_progress", "idempotency_unknown")
+                return response if code == "idempotency_unknown" else None
+
+            answer = eventually(given_up)
             assert (answer.status_code, answer.headers["x-should-retry"]) == (409, "false")
             assert post(at, "/fast").headers["idempotent-replayed"] == "true"
         finally:
@@ -245,14 +249,14 @@ def test_no_task_is_left_behind(serve: Serve) -> None:
             await app(scope, receive, send)
 
     with proxy_to(serve(counting).port, "pass", "gone", "lost", "half", begun=lambda: host.runs) as proxy:
-        httpx.get(f"{proxy.url}/tasks")
+        httpx.get(f"{proxy.url}/tasks", timeout=LONGEST_WAIT)
         for number in range(3):
             with pytest.raises(httpx.TransportError):
                 order(proxy.url, key=f"k{number}")
         assert [order(proxy.url, key=f"k{number}").status_code for number in range(3)] == [200] * 3
-        for _ in range(100):  # the task of a response may outlive the response for a moment
-            httpx.get(f"{proxy.url}/tasks")
-            if len(tasks[-1]) == len(tasks[0]):
-                break
-            time.sleep(0.05)
-    assert len(tasks[-1]) == len(tasks[0])
+
+        def none_left() -> bool:
+            httpx.get(f"{proxy.url}/tasks", timeout=LONGEST_WAIT)
+            return len(tasks[-1]) == len(tasks[0])
+
+        eventually(none_left)  # the task of a response may outlive the response for a moment

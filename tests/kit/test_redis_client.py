@@ -16,6 +16,7 @@ from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_client import Connector, url_of_client
 from flexmw.kit.storage import is_redis_client
 from flexmw.kit.store_url import parse
+from tests.waiting import LONGEST_WAIT
 
 
 def blocking(text: str, address: Any = None) -> Any:
@@ -125,13 +126,13 @@ def test_a_client_with_connections_of_another_library_is_refused() -> None:
 
 def test_a_command_reaches_the_server_through_a_blocking_and_an_asyncio_client(redis_url: str) -> None:
     async def read() -> Any:
-        client = AsyncNodes(parse(redis_url, "storage"), connect_timeout=5.0)
+        client = AsyncNodes(parse(redis_url, "storage"), connect_timeout=LONGEST_WAIT)
         try:
             return await client.eval("return redis.call('GET', KEYS[1])", 1, "k")
         finally:
             await client.aclose()
 
-    client = BlockingNodes(parse(redis_url, "storage"), timeout=5.0)
+    client = BlockingNodes(parse(redis_url, "storage"), timeout=LONGEST_WAIT)
     assert client.eval("return redis.call('SET', KEYS[1], 'v')", 1, "k") == b"OK"
     assert list(client.scan_iter("*", 10)) == [b"k"]
     client.close()

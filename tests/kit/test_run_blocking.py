@@ -13,6 +13,7 @@ import pytest
 import flexmw.httpx
 from flexmw.kit.effects import Flow, RunBlocking, Send
 from flexmw.testing.played import play
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +55,7 @@ def test_a_thread_calls_it_itself() -> None:
 
 async def test_a_task_leaves_it_to_another_thread_and_the_event_loop_runs_on(anyio_backend: str) -> None:
     released = threading.Event()
-    component = Calls(lambda: released.wait(10.0) and threading.current_thread())
+    component = Calls(lambda: released.wait(LONGEST_WAIT) and threading.current_thread())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(get, component)
         await anyio.lowlevel.checkpoint()
@@ -73,11 +74,11 @@ async def test_a_task_that_is_cancelled_does_not_wait_for_it(anyio_backend: str)
 
     def block() -> None:
         begun.set()
-        released.wait(10.0)
+        released.wait(LONGEST_WAIT)
 
     component = Calls(block)
     try:
-        with anyio.fail_after(5.0):
+        with anyio.fail_after(LONGEST_WAIT):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(get, component)
                 await anyio.to_thread.run_sync(begun.wait)

@@ -18,7 +18,8 @@ from flexmw.kit.store_url import parse
 from flexmw.pace.redis import PREFIX
 from flexmw.testing.hostile.ports import HOST
 from tests.servers import Child, redis_binary, redis_process, skip_unless
-from tests.stores import client_of, counting_app, eventually, front, sentinel_of
+from tests.stores import client_of, counting_app, front, sentinel_of
+from tests.waiting import LONGEST_WAIT, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -106,7 +107,7 @@ async def test_the_primary_that_sentinel_names_is_used_while_calls_run(
                 await asyncio.to_thread(eventually, lambda: int(sentinel.execute_command(*address)[1]) == pair[1].port)
                 new.flushall()
                 statuses: list[tuple[int, int, int]] = []
-                async with asyncio.timeout(5.0):  # Sentinel is asked five times a second
+                async with asyncio.timeout(LONGEST_WAIT):  # Sentinel is asked five times a second
                     while len(_starts(new)) < 3:
                         statuses.append(await rooms.ask())
                         await asyncio.sleep(0.01)
@@ -146,12 +147,12 @@ async def test_a_command_whose_reply_was_cut_is_executed_once(client: type[Any],
     script = "redis.call('INCR', KEYS[1]) redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'no') return 1"
     with redis.Redis.from_url(redis_url) as server:
         if client is BlockingNodes:
-            nodes = BlockingNodes(parse(redis_url, "storage"), timeout=2.0)
+            nodes = BlockingNodes(parse(redis_url, "storage"), timeout=LONGEST_WAIT)
             with pytest.raises(redis.RedisError):
                 nodes.eval(script, 1, "k")
             nodes.close()
         else:
-            asynchronous = AsyncNodes(parse(redis_url, "storage"), connect_timeout=2.0)
+            asynchronous = AsyncNodes(parse(redis_url, "storage"), connect_timeout=LONGEST_WAIT)
             with pytest.raises(redis.RedisError):
                 await asynchronous.eval(script, 1, "k")
             await asynchronous.aclose()
@@ -159,7 +160,7 @@ async def test_a_command_whose_reply_was_cut_is_executed_once(client: type[Any],
 
 
 async def test_connections_that_were_closed_while_idle_fail_no_command(redis_url: str) -> None:
-    nodes = AsyncNodes(parse(redis_url, "storage"), connect_timeout=2.0)
+    nodes = AsyncNodes(parse(redis_url, "storage"), connect_timeout=LONGEST_WAIT)
     with redis.Redis.from_url(redis_url) as server:
         await asyncio.gather(*(nodes.eval("return 1", 1, "k") for _ in range(8)))
         server.execute_command("CLIENT", "KILL", "TYPE", "normal")

@@ -16,6 +16,7 @@ from flexmw.kit import workers as module
 from flexmw.kit.workers import Workers, workers
 from tests.ratelimit.calls import answering
 from tests.servers import ROOT
+from tests.waiting import LONGEST_WAIT
 
 
 def called_by(server: str, call: Any, **names: Any) -> Any:
@@ -103,5 +104,5 @@ def test_uvicorn_with_two_workers_says_it(tmp_path: Any) -> None:
         line = next((line for line in process.stderr if "memory://" in line), "")
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=LONGEST_WAIT)
     assert "there are 2 of them (uvicorn)" in line

@@ -18,6 +18,7 @@ from flexmw.pace.redis import PREFIX, SharedState, load
 from flexmw.pace.registry import caller_of
 from flexmw.testing import FakeClock
 from tests.pace.states import reading_of, turn
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 
@@ -118,6 +119,6 @@ async def test_a_turn_that_arrives_after_its_call_was_cancelled_is_given_back(
         finally:
             faulty_client.released.set()
         assert seen == []
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(LONGEST_WAIT):
             assert (await client.get(url)).status_code == 200
     assert load(faulty_client.client.get(shared._key)).in_flight == 0

@@ -8,10 +8,11 @@ import sys
 
 from flexmw.ratelimit import RateLimit
 from tests.ratelimit.calls import answering, call
+from tests.waiting import LONGEST_WAIT
 
 
 async def main(url: str, rates: list[str], strategy: str, requests: int, at_once: int) -> None:
-    app = RateLimit(rates=rates, storage=url, strategy=strategy, store_timeout=5.0).asgi(answering())
+    app = RateLimit(rates=rates, storage=url, strategy=strategy, store_timeout=LONGEST_WAIT).asgi(answering())
     await call(app, "warm")
     _say("ready")
     sys.stdin.readline()

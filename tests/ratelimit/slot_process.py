@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from flexmw.ratelimit import RateLimit
 from tests.ratelimit.calls import answering, call
+from tests.waiting import LONGEST_WAIT
 
 
 async def main(url: str, most: int, lease: float, requests: int) -> None:
@@ -21,7 +22,7 @@ async def main(url: str, most: int, lease: float, requests: int) -> None:
             await over.wait()
         await answering()(scope, receive, send)
 
-    limited = RateLimit(storage=url, concurrency=most, lease=lease, store_timeout=5.0).asgi(held)
+    limited = RateLimit(storage=url, concurrency=most, lease=lease, store_timeout=LONGEST_WAIT).asgi(held)
 
     async def one() -> None:
         answer = await call(limited, "the caller", path="/held")

@@ -19,6 +19,7 @@ from flexmw import RateLimit
 from flexmw.errors import ConfigError
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 
@@ -135,7 +136,12 @@ print([limiter._prefix for limiter in (first, second, third)])
     )
     environment = {"PYTHONPATH": f"{tmp_path}:.", "OTEL_SERVICE_NAME": "the shop"}
     run = subprocess.run(
-        [sys.executable, str(program)], env=environment, capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, str(program)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LONGEST_WAIT,
     )
     assert run.stdout.splitlines() == ["['the_shop', 'the_shop:2', 'the_shop']"] * 2
 

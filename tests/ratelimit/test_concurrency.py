@@ -32,6 +32,7 @@ from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import Answer, answering, ask, call, check_of, scope_of
 from tests.servers import Child
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -267,7 +268,7 @@ async def shared(redis_url: str) -> AsyncGenerator[Make]:
     apps: list[RateLimitMiddleware] = []
 
     def make(*rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
-        made = limited(*rates, app=app, **{"storage": redis_url, "store_timeout": 2.0, **options})
+        made = limited(*rates, app=app, **{"storage": redis_url, "store_timeout": LONGEST_WAIT, **options})
         apps.append(made)
         return made
 
@@ -332,7 +333,7 @@ def test_the_slots_of_a_process_that_is_killed_are_free_after_the_lease(redis_ur
         killed_at = time.monotonic()
 
         async def until_free() -> float:
-            app = limited(storage=redis_url, concurrency=3, lease=1.5, store_timeout=5.0)
+            app = limited(storage=redis_url, concurrency=3, lease=1.5, store_timeout=LONGEST_WAIT)
             assert (await call(app, "the caller")).status == 429
             while (await call(app, "the caller")).status == 429:  # noqa: ASYNC110 - the server's clock has no event
                 await asyncio.sleep(0.02)
@@ -444,7 +445,7 @@ async def test_a_long_request_renews_its_slot_and_stops_when_it_is_over(shared: 
 
     async def long(scope: Scope, receive: Receive, send: Send) -> None:
         (key,) = server.keys("*slots*")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONGEST_WAIT):
             while len(scores) < 4:
                 ((_, score),) = server.zrange(key, 0, -1, withscores=True)
                 if score not in scores:
@@ -502,7 +503,7 @@ async def test_a_slot_that_a_store_granted_after_the_timeout_is_free_when_its_le
     with redis_server.frozen():
         assert (await call(app)).status == 200  # this process decides alone
     # What the server reads first when it wakes up, the question or the return, nobody knows.
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LONGEST_WAIT):
         while True:
             scope = scope_of()
             answer = await ask(app, scope)

@@ -21,6 +21,7 @@ from flexmw.ratelimit.fallback import FallbackBackend, parse_store_failure
 from flexmw.ratelimit.rates import parse_rates
 from tests.ratelimit.calls import answering, ask, call, check_of, scope_of
 from tests.servers import Child, redis_binary, redis_process, skip_unless
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 Make = Callable[..., RateLimitMiddleware]
@@ -121,7 +122,7 @@ async def test_a_store_that_recovers_is_used_again_and_its_count_continues(
         for _ in range(5):
             assert (await call(app)).status == 200
     explained = None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LONGEST_WAIT):
         while explained is None or explained.degraded:
             await asyncio.sleep(0.05)
             explained = await app.explain(scope_of())
@@ -236,7 +237,7 @@ def test_a_store_over_a_network_says_that_it_cannot_run_under_trio(closed_port: 
 
 
 async def test_a_lifespan_closes_the_connections_at_its_end(limited: Make, redis_url: str) -> None:
-    app = limited("5/minute", storage=redis_url, store_timeout=30.0)
+    app = limited("5/minute", storage=redis_url, store_timeout=LONGEST_WAIT)
     await call(app)
     store: Any = app.backend.store
     assert len(store._clients) == 1

@@ -17,6 +17,7 @@ from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call, scope_of
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
@@ -34,7 +35,7 @@ async def limited(redis_url: str) -> AsyncGenerator[Make]:
 
     def make(pepper: Any, *rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
         made = RateLimit(
-            *rates, storage=redis_url, store_timeout=30.0, on_store_failure="closed", pepper=pepper, **options
+            *rates, storage=redis_url, store_timeout=LONGEST_WAIT, on_store_failure="closed", pepper=pepper, **options
         ).asgi(app or answering())
         assert isinstance(made, RateLimitMiddleware)
         apps.append(made)

@@ -26,6 +26,7 @@ from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import Answer, answering, ask, awaited, call, check_of, scope_of
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
@@ -330,7 +331,7 @@ async def shared(redis_url: str) -> AsyncGenerator[Make]:
     apps: list[RateLimitMiddleware] = []
 
     def make(*rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
-        made = RateLimit(*rates, storage=redis_url, store_timeout=2.0, **options).asgi(app or answering())
+        made = RateLimit(*rates, storage=redis_url, store_timeout=LONGEST_WAIT, **options).asgi(app or answering())
         assert isinstance(made, RateLimitMiddleware)
         apps.append(made)
         return made

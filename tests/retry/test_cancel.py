@@ -12,6 +12,7 @@ import pytest
 
 import flexmw
 from flexmw.testing import HostileServer
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])]
 
@@ -29,7 +30,7 @@ async def test_a_cancelled_call_frees_its_connection(library: Any, fault: str) -
     limits = library.Limits(max_connections=1)
     with HostileServer([fault]) as server:
         client = flexmw.wrap_client(
-            library.AsyncClient(limits=limits, timeout=5.0, trust_env=False), flexmw.Retry(max_retry_after=60)
+            library.AsyncClient(limits=limits, timeout=LONGEST_WAIT, trust_env=False), flexmw.Retry(max_retry_after=60)
         )
         async with client:
             await cancel_when(lambda: server.wait_for(1, "requests"), client, server.url)
@@ -52,4 +53,4 @@ async def test_a_hundred_faulted_calls_leak_no_connection(library: Any) -> None:
                     except library.HTTPError:
                         pass
             server.follow([])
-            assert (await client.get(server.url, timeout=5.0)).status_code == 200
+            assert (await client.get(server.url, timeout=LONGEST_WAIT)).status_code == 200

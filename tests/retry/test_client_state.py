@@ -18,6 +18,7 @@ from flexmw.testing import FakeClock, HostileServer, play
 from flexmw.testing.hostile import Exchange, Fault, Response
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
+from tests.waiting import LONGEST_WAIT
 
 wires = pytest.mark.parametrize("wire", WIRES, ids=str)
 both = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
@@ -86,13 +87,13 @@ def test_a_signed_request_that_was_never_sent_is_tried_again(wire: Wire) -> None
 @both
 def test_closing_a_blocking_client_ends_its_waits_and_nothing_is_sent_afterwards(library: Any) -> None:
     with HostileServer(then="429:seconds=30") as server, ThreadPoolExecutor() as pool:
-        client = flexmw.wrap_client(library.Client(trust_env=False))
+        client = flexmw.wrap_client(library.Client(timeout=LONGEST_WAIT, trust_env=False))
         call = pool.submit(client.post, server.url)
         server.wait_for(1, "requests")
         time.sleep(0.3)
         client.close()
         with pytest.raises(RuntimeError, match="closed") as caught:
-            call.result(10.0)
+            call.result(LONGEST_WAIT)
         assert len(server.requests) == 1
     assert (outcome(caught.value).outcome, outcome(caught.value).reason) == ("refused", "client_closed")
 
@@ -100,7 +101,7 @@ def test_closing_a_blocking_client_ends_its_waits_and_nothing_is_sent_afterwards
 @pytest.mark.parametrize("wire", [wire for wire in WIRES if wire.backend], ids=str)
 def test_closing_an_async_client_ends_its_waits_and_nothing_is_sent_afterwards(wire: Wire) -> None:
     async def run() -> None:
-        client = flexmw.wrap_client(wire.library.AsyncClient(trust_env=False))
+        client = flexmw.wrap_client(wire.library.AsyncClient(timeout=LONGEST_WAIT, trust_env=False))
 
         async def call() -> None:
             with pytest.raises(RuntimeError, match="closed") as caught:

@@ -16,6 +16,7 @@ from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.hostile import Exchange, Fault
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
+from tests.waiting import LONGEST_WAIT
 
 HEAD = "http11.send_request_headers.started"
 MANY = 200
@@ -87,12 +88,14 @@ def test_the_transport_heeds_what_is_left_when_the_head_goes_out(library: Any) -
             clock.advance(next(passed))
 
     client = flexmw.wrap_client(
-        library.Client(trust_env=False), flexmw.Retry(deadline=60.0, attempts=1, clock=clock), clock=clock
+        library.Client(timeout=LONGEST_WAIT, trust_env=False),
+        flexmw.Retry(deadline=60.0, attempts=1, clock=clock),
+        clock=clock,
     )
     with HostileServer(then="hang") as server, client, ThreadPoolExecutor() as pool:
         call = pool.submit(client.get, server.url, timeout=60.0, extensions={"trace": trace})
         with pytest.raises(library.ReadTimeout):
-            call.result(timeout=30.0)
+            call.result(timeout=LONGEST_WAIT)
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=str)

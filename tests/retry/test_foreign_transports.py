@@ -22,6 +22,7 @@ from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.hostile import closed_port
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
+from tests.waiting import LONGEST_WAIT
 
 LOST = ["rst", "fin", "cut-head"]
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
@@ -117,10 +118,10 @@ def own_error(library: Any) -> dict[str, Callable[[str], BaseException]]:
         raise AssertionError("the call must fail")
 
     return {
-        "requests": lambda url: raised_by(lambda: requests.get(url, timeout=5)),
+        "requests": lambda url: raised_by(lambda: requests.get(url, timeout=LONGEST_WAIT)),
         "requests-timeout": lambda url: requests.ConnectTimeout("no"),
         "httpcore": lambda url: raised_by(lambda: httpcore.request("GET", url)),
-        "client": lambda url: raised_by(lambda: library.get(url, trust_env=False)),
+        "client": lambda url: raised_by(lambda: library.get(url, trust_env=False, timeout=LONGEST_WAIT)),
         "transport": lambda url: raised_by(lambda: library.HTTPTransport().handle_request(library.Request("GET", url))),
         "pool": lambda url: library.PoolTimeout("no"),
         "protocol": lambda url: library.UnsupportedProtocol("no"),

@@ -15,6 +15,7 @@ from flexmw.testing import FakeClock, HostileServer, play
 from flexmw.testing.hostile import Response
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
+from tests.waiting import LONGEST_WAIT
 
 wires = pytest.mark.parametrize("wire", WIRES, ids=str)
 KEYED = {"idempotency-key": "k"}
@@ -130,7 +131,7 @@ def test_an_sdk_over_auto_key_executes_a_call_once(monkeypatch: pytest.MonkeyPat
     for lost, attempts in ((3, 3), (1, 1), (4, 3)):
         with HostileServer(["ok", *["fin"] * lost], dedup=True, key_ttl=600) as server:
             policy = flexmw.Retry(auto_key=True, attempts=attempts, random=lambda: 0.0)
-            http = flexmw.wrap_client(httpx2.Client(trust_env=False), policy)
+            http = flexmw.wrap_client(httpx2.Client(timeout=LONGEST_WAIT, trust_env=False), policy)
             with openai.OpenAI(api_key="k", base_url=server.url, http_client=http) as sdk:
                 sdk.post("/x", body={"warm": 1}, cast_to=object)
                 sdk.post("/x", body={}, cast_to=object)

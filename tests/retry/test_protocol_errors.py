@@ -14,6 +14,7 @@ from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.hostile import Exchange, Fault
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.parametrize("wire", WIRES, ids=str)
 
@@ -123,7 +124,7 @@ def test_too_many_open_streams_have_sent_nothing(wire: Wire) -> None:
 def test_an_sdk_with_a_key_that_was_read_with_its_newline_has_sent_nothing(wire: Wire) -> None:
     if wire.name != "httpx2-sync":
         return
-    http = flexmw.wrap_client(wire.library.Client(trust_env=False))
+    http = flexmw.wrap_client(wire.library.Client(timeout=LONGEST_WAIT, trust_env=False))
     with (
         HostileServer() as server,
         openai.OpenAI(api_key="sk-abc\n", base_url=server.url, http_client=http, max_retries=0) as sdk,

@@ -17,6 +17,7 @@ from flexmw.contract import CREDENTIALS
 from flexmw.testing import FakeClock, HostileServer
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
+from tests.waiting import LONGEST_WAIT
 
 both = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 
@@ -25,7 +26,7 @@ both = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2
 def test_a_refusal_that_the_caller_is_handling_does_not_excuse_the_next_call(library: Any) -> None:
     clock = FakeClock()
     with HostileServer(then="refused-stream", tls=True, http2=True) as first, HostileServer(then="rst") as second:
-        client = library.Client(http2=True, verify=first.client_context(), trust_env=False)
+        client = library.Client(http2=True, timeout=LONGEST_WAIT, verify=first.client_context(), trust_env=False)
         with flexmw.wrap_client(client, flexmw.Retry(clock=clock), clock=clock):
             try:
                 client.post(first.url, json={})
@@ -44,7 +45,7 @@ def test_an_app_whose_own_call_fails_has_worked_all_the_same(library: Any, backe
     async def app(scope: Any, receive: Any, send: Any) -> None:
         nonlocal ran
         ran += 1
-        async with library.AsyncClient(trust_env=False) as upstream:
+        async with library.AsyncClient(timeout=LONGEST_WAIT, trust_env=False) as upstream:
             await upstream.get(refused)
 
     async def run() -> Any:
@@ -63,7 +64,7 @@ def test_an_app_whose_own_call_fails_has_worked_all_the_same(library: Any, backe
 
 
 def test_what_was_given_back_keeps_no_body_alive() -> None:
-    http = flexmw.wrap_client(httpx2.Client(trust_env=False))
+    http = flexmw.wrap_client(httpx2.Client(timeout=LONGEST_WAIT, trust_env=False))
     seen: list[weakref.ref[httpx2.Request]] = []
     http.event_hooks["request"].append(lambda request: seen.append(weakref.ref(request)))
     messages: Any = [{"role": "user", "content": "hello"}]

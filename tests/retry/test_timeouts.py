@@ -18,6 +18,7 @@ from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.hostile import Exchange, Fault, Response
 from tests.clients.wires import WIRES, Wire
 from tests.retry.outcomes import outcome
+from tests.waiting import LONGEST_WAIT
 
 wires = pytest.mark.parametrize("wire", WIRES, ids=str)
 async_wires = pytest.mark.parametrize("wire", [wire for wire in WIRES if wire.backend], ids=str)
@@ -212,7 +213,7 @@ def test_a_post_whose_deadline_is_over_when_its_stream_is_free_is_never_sent(lib
             server.wait_for(2, "requests")
             with flexmw.retry_options(deadline=0.5), pytest.raises(library.TimeoutException) as caught:
                 client.post(server.url, json={})
-            assert slow.result(20.0).status_code == 200
+            assert slow.result(LONGEST_WAIT).status_code == 200
             assert len(server.requests) == 2
     assert outcome(caught.value).outcome == "unsent"
 
@@ -269,7 +270,7 @@ def test_a_refusal_that_stalls_and_a_deadline_leave_the_neighbours_of_a_blocking
                         assert response.status_code == 503
                 except library.TransportError:
                     pass
-            assert late.result(20.0).status_code == 200
+            assert late.result(LONGEST_WAIT).status_code == 200
 
 
 @async_wires

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 import flexmw
 from tests.tagging.sdk import Signals
+from tests.waiting import LONGEST_WAIT
 
 Wrap = Callable[[Any], Any]
 
@@ -239,7 +240,7 @@ async def call(
             await asyncio.sleep(0)
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError, Exception):
-        await asyncio.wait_for(asyncio.shield(task), 10)
+        await asyncio.wait_for(asyncio.shield(task), LONGEST_WAIT)
     over.set()
     if task.cancelled():
         received.error = asyncio.CancelledError()

@@ -8,11 +8,16 @@ import sys
 import textwrap
 from typing import Any
 
+from tests.waiting import LONGEST_WAIT
+
 
 def run(code: str) -> Any:
     """The last line that a fresh interpreter prints, as JSON."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_WAIT,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

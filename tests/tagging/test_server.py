@@ -25,6 +25,7 @@ from flexmw.testing.semconv import assert_semconv
 from tests.servers import Serve
 from tests.tagging.apps import APPS, Contrib, call, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
+from tests.waiting import LONGEST_WAIT
 
 
 @pytest.fixture
@@ -348,7 +349,7 @@ async def test_a_real_client_that_leaves_a_stream_is_distinguished_from_one_that
 
     app = Starlette(routes=[Route("/endless", endless), *starlette_app().routes])
     served = serve(contrib(signals, flexmw.wrap_app(app, Tagging(**signals.options), Envelope())), server=server)
-    async with httpx.AsyncClient(base_url=served.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=served.url, trust_env=False, timeout=LONGEST_WAIT) as client:
         assert (await client.get("/stream")).status_code == 200
         await anyio.to_thread.run_sync(signals.wait_for_server_spans, 1)
         async with client.stream("GET", "/endless") as response:

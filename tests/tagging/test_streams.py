@@ -22,6 +22,7 @@ from flexmw.tagging import Tagging
 from tests.servers import Serve
 from tests.tagging.apps import APPS, OFF, Contrib, Native, call
 from tests.tagging.sdk import Signals
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +132,7 @@ async def test_over_a_real_server_every_outcome_is_on_the_span_of_fastapi(
     served = serve(Tagging(**signals.options).asgi(Envelope().asgi(app)), server=server)
     # The server closes a connection on which the app has raised: a client that keeps it could send on it first.
     once = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=served.url, trust_env=False, limits=once) as client:
+    async with httpx.AsyncClient(base_url=served.url, trust_env=False, limits=once, timeout=LONGEST_WAIT) as client:
         bodies = [(await client.get(path)).content for path in ("/whole", "/torn", "/events")]
     await anyio.to_thread.run_sync(signals.wait_for_server_spans, 3)
     outcomes = {

@@ -7,6 +7,7 @@ import pytest
 
 from flexmw.kit.clock import Clock
 from flexmw.testing import FakeClock
+from tests.waiting import LONGEST_WAIT
 
 
 def test_sleeping_moves_both_clocks_at_once_and_is_written_down() -> None:
@@ -57,7 +58,7 @@ def test_no_second_is_lost_between_threads() -> None:
 @pytest.mark.anyio
 async def test_a_task_sleeps_without_time_passing() -> None:
     clock = FakeClock(now=100.0)
-    with anyio.fail_after(5):
+    with anyio.fail_after(LONGEST_WAIT):
         await clock.asleep(3600.0)
     assert (clock.now(), clock.slept) == (3700.0, [3600.0])
 

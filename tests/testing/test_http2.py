@@ -16,6 +16,7 @@ from flexmw.errors import ConfigError
 from flexmw.testing import HostileServer
 from flexmw.testing.hostile import Drip, Drop, ResetStream, Response
 from tests.testing.clients import LIBRARIES, RESET, aoutcome, options, outcome
+from tests.waiting import LONGEST_WAIT
 
 each_library = pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: str(library.__name__))
 
@@ -136,7 +137,7 @@ def test_leaving_the_block_ends_hung_streams(connect: Callable[..., Any]) -> Non
         server.wait_for(2)
         server.__exit__(None)
         for call in calls:
-            assert call.result(5) in ("ReadError", "RemoteProtocolError")
+            assert call.result(LONGEST_WAIT) in ("ReadError", "RemoteProtocolError")
 
 
 @each_library
@@ -159,7 +160,10 @@ def frames(sock: socket.socket, peer: H2Connection, wanted: type[Event]) -> Even
 def test_a_stream_that_the_client_resets_ends_alone() -> None:
     peer = H2Connection(H2Configuration(client_side=True))
     head = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "x")]
-    with HostileServer(["hang"], http2=True) as server, socket.create_connection(("127.0.0.1", server.port), 5) as sock:
+    with (
+        HostileServer(["hang"], http2=True) as server,
+        socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as sock,
+    ):
         peer.initiate_connection()
         peer.send_headers(1, head, end_stream=True)
         sock.sendall(peer.data_to_send())
@@ -173,7 +177,10 @@ def test_a_stream_that_the_client_resets_ends_alone() -> None:
 
 def test_a_client_that_breaks_the_protocol_gets_an_error() -> None:
     peer = H2Connection(H2Configuration(client_side=True))
-    with HostileServer(http2=True) as server, socket.create_connection(("127.0.0.1", server.port), 5) as sock:
+    with (
+        HostileServer(http2=True) as server,
+        socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as sock,
+    ):
         peer.initiate_connection()
         sock.sendall(peer.data_to_send() + b"\x00\x00\x04\x08\x00\x00\x00\x00\x00" + bytes(4))  # by nothing
         assert frames(sock, peer, ConnectionTerminated).error_code == 1  # type: ignore[attr-defined]
@@ -182,7 +189,10 @@ def test_a_client_that_breaks_the_protocol_gets_an_error() -> None:
 
 def test_a_client_that_says_goodbye_is_let_go() -> None:
     peer = H2Connection(H2Configuration(client_side=True))
-    with HostileServer(http2=True) as server, socket.create_connection(("127.0.0.1", server.port), 5) as sock:
+    with (
+        HostileServer(http2=True) as server,
+        socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as sock,
+    ):
         peer.initiate_connection()
         peer.close_connection()
         sock.sendall(peer.data_to_send())

@@ -11,6 +11,7 @@ import pytest
 import flexmw
 from flexmw.kit.effects import Flow, Response, RunBlocking, Send
 from flexmw.testing import check_flow, played
+from tests.waiting import LONGEST_WAIT
 
 
 def test_a_component_may_ask_a_store_in_a_call() -> None:
@@ -26,7 +27,7 @@ class _Endless:
     ends: threading.Event
 
     def flow(self, request: Any) -> Flow:
-        yield RunBlocking(lambda: self.ends.wait(30.0))
+        yield RunBlocking(lambda: self.ends.wait(LONGEST_WAIT))
         response: Response = yield Send(request)
         return response
 

@@ -13,6 +13,7 @@ import pytest
 
 from flexmw.testing import HostileServer
 from tests.testing.clients import NO_TRUST
+from tests.waiting import LONGEST_WAIT
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 SECRET = "sk-none"
@@ -107,7 +108,7 @@ def results() -> Generator[dict[tuple[Callable[[str], str], str, bool], Result]]
     """All of them at the same time: the SDKs sleep for a second or more between their attempts."""
     with ThreadPoolExecutor(len(EXECUTIONS)) as pool:
         calls = {case: pool.submit(run, *case) for case in EXECUTIONS}
-        yield {case: call.result(60) for case, call in calls.items()}
+        yield {case: call.result(LONGEST_WAIT) for case, call in calls.items()}
 
 
 @pytest.mark.parametrize(

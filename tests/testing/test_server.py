@@ -19,6 +19,7 @@ from flexmw.errors import ConfigError
 from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.hostile import Drip, Exchange, Fault, Received, Response, closed_port, fault
 from tests.testing.clients import NO_TRUST, RESET, aoutcome, outcome, plain_client
+from tests.waiting import LONGEST_WAIT
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_half_of_a_chunked_body_is_its_first_chunk(client: httpx.Client) -> None
 
 
 def test_trailers_belong_to_no_body_and_no_next_request() -> None:
-    with HostileServer() as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
+    with HostileServer() as server, socket.create_connection(("127.0.0.1", server.port), timeout=LONGEST_WAIT) as sock:
         chunked = (
             b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2;ext=1\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"
         )
@@ -216,7 +217,7 @@ def test_waiting_ends_with_the_event(client: httpx.Client) -> None:
         assert not call.done()
         assert server.executions == 1
         server.__exit__(None)
-        assert call.result(5) in ("ReadError", "RemoteProtocolError")
+        assert call.result(LONGEST_WAIT) in ("ReadError", "RemoteProtocolError")
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -259,7 +260,7 @@ def test_a_head_request_gets_the_head_alone(client: httpx.Client) -> None:
 
 
 def test_a_client_that_asks_for_permission_to_send_gets_it() -> None:
-    with HostileServer() as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
+    with HostileServer() as server, socket.create_connection(("127.0.0.1", server.port), timeout=LONGEST_WAIT) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
         assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         sock.sendall(b"ok")
@@ -291,7 +292,7 @@ def test_requests_in_one_packet_get_their_responses_one_after_the_other() -> Non
 )
 def test_what_is_not_http1_gets_400_and_takes_nothing_from_the_script(data: bytes) -> None:
     with HostileServer("503") as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=LONGEST_WAIT) as sock:
             sock.sendall(data)
             assert sock.recv(1000).startswith(b"HTTP/1.1 400 Bad Request\r\n")
         server.wait_for(1, "closed")
@@ -355,7 +356,7 @@ async def test_a_cancelled_call_is_seen_as_a_connection_that_the_client_closed()
             await anyio.to_thread.run_sync(server.wait_for, 1)
             assert server.open_connections == 1
             group.cancel_scope.cancel()
-        with anyio.fail_after(5):
+        with anyio.fail_after(LONGEST_WAIT):
             await anyio.to_thread.run_sync(server.wait_for, 1, "closed")
         assert (server.executions, server.open_connections) == (1, 0)
 
@@ -393,7 +394,7 @@ def test_leaving_the_block_ends_what_hangs(where: str) -> None:
     script, tls, hang = HUNG[where]
     before = set(threading.enumerate())
     with socket.socket() as sock:
-        sock.settimeout(5)
+        sock.settimeout(LONGEST_WAIT)
         with HostileServer(script, tls=tls) as server:  # type: ignore[arg-type]
             sock.connect(("127.0.0.1", server.port))
             hang(server, sock)
@@ -412,12 +413,12 @@ def test_a_function_that_does_not_return_is_named_at_the_end(monkeypatch: pytest
 
     def stuck(request: Received) -> None:
         asked.set()
-        release.wait(10)
+        release.wait(LONGEST_WAIT)
 
     def block() -> None:
         with HostileServer(stuck) as server, socket.create_connection(("127.0.0.1", server.port)) as sock:
             sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert asked.wait(5)
+            assert asked.wait(LONGEST_WAIT)
 
     with pytest.raises(RuntimeError, match="hostile-1 still busy"):
         block()

@@ -20,6 +20,7 @@ from tests.conftest import Telemetry
 from tests.servers import Child, Serve, granian_server, redis_binary, redis_process, skip_unless, uvicorn_server
 from tests.testing.clients import plain_client
 from tests.testing.hello_app import app
+from tests.waiting import LONGEST_WAIT
 
 
 def ask(url: str) -> dict[str, Any]:
@@ -171,7 +172,9 @@ def run_child(tmp_path: Path, code: str, **environment: str) -> subprocess.Compl
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     # The plugins of other packages take seconds to load.
     bare = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CI": "", **environment}
-    return subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False
+    )
 
 
 def test_skips_are_counted_by_reason_and_a_thread_that_stays_fails_its_test(tmp_path: Path) -> None:

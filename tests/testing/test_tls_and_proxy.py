@@ -11,6 +11,9 @@ import trustme
 from flexmw.errors import ConfigError
 from flexmw.testing import HostileServer
 from tests.testing.clients import LIBRARIES, NO_TRUST, RESET, options, outcome
+from tests.waiting import LONGEST_WAIT
+
+OPTIONS: dict[str, Any] = {"timeout": LONGEST_WAIT, "trust_env": False}
 
 each_library = pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: str(library.__name__))
 
@@ -24,14 +27,14 @@ def test_a_client_that_trusts_the_server_is_served_over_tls(library: Any) -> Non
 
 @each_library
 def test_a_client_that_does_not_trust_it_is_no_error_of_the_server(library: Any) -> None:
-    with HostileServer(tls=True) as server, library.Client(trust_env=False, verify=NO_TRUST) as client:
+    with HostileServer(tls=True) as server, library.Client(**OPTIONS, verify=NO_TRUST) as client:
         assert outcome(lambda: client.get(server.url)) == "ConnectError"
         assert (server.connections, len(server.requests)) == (1, 0)
 
 
 @each_library
 def test_tls_to_a_plain_port_fails_before_there_is_a_request(library: Any) -> None:
-    with HostileServer("503") as server, library.Client(trust_env=False, verify=NO_TRUST) as client:
+    with HostileServer("503") as server, library.Client(**OPTIONS, verify=NO_TRUST) as client:
         assert outcome(lambda: client.get(f"https://127.0.0.1:{server.port}")) == "ConnectError"
         assert len(server.requests) == 0
 
@@ -42,7 +45,7 @@ def test_a_certificate_of_ones_own_can_be_given() -> None:
     authority.issue_cert("127.0.0.1").configure_cert(ours)
     authority.configure_trust(theirs)
     with HostileServer(tls=ours) as server:
-        with httpx.Client(verify=theirs, trust_env=False) as client:
+        with httpx.Client(verify=theirs, **OPTIONS) as client:
             assert client.get(server.url).status_code == 200
         with pytest.raises(ConfigError, match="a certificate that is made here"):
             server.client_context()
@@ -97,7 +100,7 @@ def test_a_tunnel_through_a_tls_proxy_is_refused_with_the_reason() -> None:
     def block() -> None:
         with HostileServer(tls=True) as server:
             proxy = httpx.Proxy(server.url, ssl_context=server.client_context())
-            with httpx.Client(proxy=proxy, verify=NO_TRUST, trust_env=False) as client:
+            with httpx.Client(proxy=proxy, verify=NO_TRUST, **OPTIONS) as client:
                 assert outcome(lambda: client.get("https://api.example/")) in (*RESET, "ConnectError")
 
     with pytest.raises(ConfigError, match="TLS inside of TLS is not built"):

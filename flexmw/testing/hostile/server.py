@@ -110,7 +110,7 @@ class HostileServer:
         """How many connections neither side has ended yet."""
         return self._ledger.count("connections") - self._ledger.count("closed")
 
-    def wait_for(self, n: int = 1, what: Count = "executions", *, timeout: float = 5.0) -> None:
+    def wait_for(self, n: int = 1, what: Count = "executions", *, timeout: float = 30.0) -> None:
         """Block until there are ``n`` ``"executions"``, ``"requests"``, ``"connections"`` or ``"closed"`` connections.
 
         In a task, run it in a thread.

@@ -24,6 +24,7 @@ from flexmw.testing import FakeClock
 from flexmw.testing.hostile.ports import HOST
 from tests.servers import Child
 from tests.stores import client_of, counting_app
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 TIMEOUT = 0.4
@@ -65,7 +66,7 @@ def half_dead(drips: bool) -> Generator[str]:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             for thread in (accepting, *threads):
-                thread.join(5.0)
+                thread.join(LONGEST_WAIT)
 
 
 def keyed(number: int) -> dict[str, str]:
@@ -116,7 +117,7 @@ async def test_a_locked_sqlite_file_is_waited_for_once_and_leaves_no_claim(tmp_p
 
 
 async def _until_back(client: Any) -> None:
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(LONGEST_WAIT):
         while (await client.post("/", headers={"Idempotency-Key": "back"})).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -164,7 +165,7 @@ async def test_what_runs_stays_claimed_on_a_full_server_and_after_a_loss(fault: 
                 server.flushall()
             try:
                 lease = server.hget(name, "until")
-                async with asyncio.timeout(10.0):
+                async with asyncio.timeout(LONGEST_WAIT):
                     while server.hget(name, "until") == lease:  # noqa: ASYNC110 - until the next heartbeat
                         await asyncio.sleep(0.01)
                 if fault == "full":

@@ -24,6 +24,7 @@ from flexmw.testing import FakeClock
 from flexmw.testing.hostile.ports import Port
 from flexmw.testing.stores import check_store
 from tests.servers import redis_binary, skip_unless
+from tests.waiting import LONGEST_WAIT
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -246,7 +247,7 @@ def test_of_four_processes_that_claim_the_same_keys_one_wins_each(
         assert child.stdin is not None
         child.stdin.write("go\n")
         child.stdin.flush()
-    won = [int(child.communicate(timeout=30)[0]) for child in children]
+    won = [int(child.communicate(timeout=LONGEST_WAIT)[0]) for child in children]
     assert sum(won) == 100
 
 
@@ -298,7 +299,9 @@ if child == 0:
 os.waitpid(child, 0)
 print(len(list(store.scan())))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=LONGEST_WAIT, check=True
+    )
     assert done.stdout == "3\n"
 
 

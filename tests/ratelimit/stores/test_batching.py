@@ -18,6 +18,7 @@ from flexmw.ratelimit.stores.batching import MAX_IN_FLIGHT, Batcher
 from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.ratelimit.stores.redis import RedisStore
 from tests.ratelimit.calls import check_of
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
@@ -78,7 +79,7 @@ async def test_a_batch_is_sent_after_the_longest_wait_even_if_no_command_has_ret
     batcher, answers = Batcher(), Answers()
     tasks = await sent(batcher, answers, MAX_IN_FLIGHT + 5)
     answers.came.clear()
-    await asyncio.wait_for(answers.came.wait(), 5.0)  # though none of the first ones is answered
+    await asyncio.wait_for(answers.came.wait(), LONGEST_WAIT)  # though none of the first ones is answered
     assert [number for number, _ in answers.asked][MAX_IN_FLIGHT:] == [5]
     more = await sent(batcher, answers, 3)
     assert len(answers.asked) == MAX_IN_FLIGHT + 1

@@ -29,6 +29,7 @@ from flexmw.testing.hostile.ports import HOST, Port
 from tests.ratelimit.calls import answering, call
 from tests.servers import redis_binary, skip_unless
 from tests.stores import client_of, counting_app
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
@@ -45,7 +46,7 @@ class Cluster:
     """Three masters that know each other and have a third of the slots each."""
 
     def __init__(self, ports: list[int], processes: list[subprocess.Popen[bytes]]) -> None:
-        self.nodes = [redis.Redis(HOST, port, socket_timeout=5.0) for port in ports]
+        self.nodes = [redis.Redis(HOST, port, socket_timeout=LONGEST_WAIT) for port in ports]
         self.ports, self.processes = ports, processes
         self.url = "redis+cluster://" + ",".join(f"{HOST}:{port}" for port in ports)
 
@@ -151,7 +152,7 @@ async def limited() -> AsyncGenerator[Make]:
     apps: list[RateLimitMiddleware] = []
 
     def make(cluster: Cluster, *rates: str, **options: Any) -> RateLimitMiddleware:
-        options = {"store_timeout": 5.0, "on_store_failure": "closed"} | options
+        options = {"store_timeout": LONGEST_WAIT, "on_store_failure": "closed"} | options
         app = RateLimit(*rates, storage=cluster.url, **options).asgi(answering())
         assert isinstance(app, RateLimitMiddleware)
         apps.append(app)
@@ -240,7 +241,7 @@ async def test_when_a_node_dies_its_callers_get_what_the_policy_says_and_the_oth
         assert answers[:2] == [status] * 2
         assert answers[2:] == [429 if policy == "local" else status] * 2
         clock.advance(10.0)  # the breaker lets one through again
-        answer = await asyncio.wait_for(call(app, alive), 10.0)
+        answer = await asyncio.wait_for(call(app, alive), LONGEST_WAIT)
         assert (answer.status, answer.quota[1]) == (200, 0)
 
 

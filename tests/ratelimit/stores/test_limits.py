@@ -18,6 +18,7 @@ from flexmw.ratelimit.stores.limits import LimitsStore
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call, check_of
 from tests.servers import skip_unless
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 
@@ -87,7 +88,7 @@ async def test_several_windows_and_looking_work(counted: Make) -> None:
 
 async def test_the_whole_limiter_runs_on_it(acme_url: str) -> None:
     app: Any = RateLimit(
-        storage=acme_url, strategy="fixed-window", limit={"GET /v1/übermäßig/*": "2/day"}, store_timeout=2.0
+        storage=acme_url, strategy="fixed-window", limit={"GET /v1/übermäßig/*": "2/day"}, store_timeout=LONGEST_WAIT
     ).asgi(answering())
     try:
         statuses = [(await call(app, path="/v1/übermäßig/x")).status for _ in range(3)]
@@ -123,5 +124,6 @@ def test_windows_that_memcached_would_forget_are_refused(monkeypatch: pytest.Mon
 
 async def test_memcached_counts_with_one_command(memcached_url: str) -> None:
     skip_unless(importlib.util.find_spec("memcachio"), "memcachio")
-    app = RateLimit("3/minute", storage=memcached_url, strategy="fixed-window", store_timeout=2.0).asgi(answering())
+    limit = RateLimit("3/minute", storage=memcached_url, strategy="fixed-window", store_timeout=LONGEST_WAIT)
+    app = limit.asgi(answering())
     assert [(await call(app)).status for _ in range(5)] == [200, 200, 200, 429, 429]

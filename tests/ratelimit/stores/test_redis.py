@@ -26,6 +26,7 @@ from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call, check_of
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
@@ -46,9 +47,8 @@ async def limited(redis_url: str) -> AsyncGenerator[Make]:
     apps: list[RateLimitMiddleware] = []
 
     def make(*rates: str, **options: Any) -> RateLimitMiddleware:
-        app = RateLimit(*rates, storage=redis_url, store_timeout=2.0, on_store_failure="closed", **options).asgi(
-            answering()
-        )
+        options = {"store_timeout": LONGEST_WAIT, "on_store_failure": "closed"} | options
+        app = RateLimit(*rates, storage=redis_url, **options).asgi(answering())
         assert isinstance(app, RateLimitMiddleware)
         apps.append(app)
         return app
@@ -79,7 +79,7 @@ def test_four_processes_admit_exactly_the_limit_and_report_every_number_once(red
             worker.stdin.write("go\n")
             worker.stdin.flush()
         for worker in workers:
-            said += json.loads(worker.communicate(timeout=60)[0])
+            said += json.loads(worker.communicate(timeout=LONGEST_WAIT)[0])
     finally:
         for worker in workers:
             worker.kill()
