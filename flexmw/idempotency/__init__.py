@@ -29,15 +29,18 @@ from __future__ import annotations
 
 from flexmw.idempotency.component import Idempotency
 from flexmw.idempotency.execution import Execution, execution
-from flexmw.idempotency.stores import BlockingStore, Held, Store, StoreOptions
+from flexmw.idempotency.stores import Appended, BlockingStore, Held, LogStore, Piece, Store, StoreOptions
 from flexmw.idempotency.stores.open import open_store
 from flexmw.idempotency.stores.threads import Threaded
 
 __all__ = [
+    "Appended",
     "BlockingStore",
     "Execution",
     "Held",
     "Idempotency",
+    "LogStore",
+    "Piece",
     "Store",
     "StoreOptions",
     "Threaded",

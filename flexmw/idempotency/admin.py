@@ -165,6 +165,8 @@ async def resolve(
             raise ConfigError(
                 "id", id, f"a key whose outcome is unknown; this one is {record.phase} (force settles it)"
             )
+        # Without a generation: a client that holds the beginning of the first response must not go on in another one.
+        record = replace(record, generation="")
         resolved = complete(record, _response(outcome)) if isinstance(outcome, Given) else release(record)
         if resolved is None and record.phase == "running":
             # A key that is gone is claimed anew by its living holder, as after a failover. A key that is open is not.

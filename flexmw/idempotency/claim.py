@@ -146,6 +146,7 @@ class Claims:
     :param sdk_window: seconds between two attempts of one SDK call at most.
     :param on_unknown: whether a key whose outcome is unknown may be claimed again.
     :param token: makes the token of a write.
+    :param generation: makes the generation of an execution: 24 hexadecimal digits.
     """
 
     store: Store
@@ -155,6 +156,7 @@ class Claims:
     sdk_window: float
     on_unknown: OnUnknown
     token: Callable[[], str] = lambda: token_hex(16)
+    generation: Callable[[], str] = lambda: token_hex(12)
 
     async def claim(
         self, name: str, request: KeyedRequest, *, ttl: float, read_first: bool = False
@@ -189,10 +191,11 @@ class Claims:
         self, name: str, request: KeyedRequest, token: str, ttl: float, read_first: bool
     ) -> Claim | Replay | Refuse:
         held: Held | None = await self.store.load(name) if read_first else None
+        generation = self.generation()
         for _ in range(_ROUNDS):
             record = None if held is None else Record.decode(held.entry)
             alive = held is not None and held.lease > 0
-            decision = decide(record, alive=alive, request=request, on_unknown=self.on_unknown)
+            decision = decide(record, alive=alive, request=request, on_unknown=self.on_unknown, generation=generation)
             if not isinstance(decision, Run):
                 return decision
             expected = "" if held is None else held.token

@@ -86,6 +86,8 @@ class Record:
     :param what: method and path, where ``labels`` asks for them, else empty.
     :param steps: the recovery points that the handler recorded, as JSON values.
     :param response: the stored response, in phase ``done`` only.
+    :param generation: the public name of the execution, new with each claim that runs; empty in the record of a worker
+        that does not know it, whose response cannot be continued. It is not the token of the store.
     """
 
     phase: Phase
@@ -96,6 +98,7 @@ class Record:
     what: str = ""
     steps: Mapping[str, Any] = field(default_factory=dict[str, Any])
     response: StoredResponse | None = None
+    generation: str = ""
 
     def encode(self) -> bytes:
         """The record as bytes: one line of JSON, then the body of the response."""
@@ -109,6 +112,8 @@ class Record:
             "what": self.what,
             "steps": dict(self.steps),
         }
+        if self.generation:
+            head["generation"] = self.generation
         body = b""
         response = self.response
         if response is not None:
@@ -139,7 +144,8 @@ class Record:
         names = ("phase", "key", "fingerprint", "at", "attempt", "what", "steps")
         if missing := [name for name in names if name not in fields]:
             raise ValueError(f"not an idempotency record: {missing[0]} is missing")
-        return cls(response=response, **{name: fields[name] for name in names})
+        generation = fields.get("generation", "")
+        return cls(response=response, generation=generation, **{name: fields[name] for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,17 +188,27 @@ class Refuse:
 Decision: TypeAlias = Run | Replay | Refuse
 
 
-def decide(held: Record | None, *, alive: bool, request: KeyedRequest, on_unknown: OnUnknown = "refuse") -> Decision:
+def decide(
+    held: Record | None, *, alive: bool, request: KeyedRequest, on_unknown: OnUnknown = "refuse", generation: str = ""
+) -> Decision:
     """Whether a request runs, gets the stored response, or is refused.
 
     :param held: the record of its key; ``None`` when the store holds none.
     :param alive: whether the lease of that record is still running.
     :param request: the request.
     :param on_unknown: ``run`` claims a key again whose outcome is unknown.
+    :param generation: the generation of the execution, if the request runs.
     """
     if held is None:
         return Run(
-            Record(phase="running", key=request.key, fingerprint=request.fingerprint, at=request.now, what=request.what)
+            Record(
+                phase="running",
+                key=request.key,
+                fingerprint=request.fingerprint,
+                at=request.now,
+                what=request.what,
+                generation=generation,
+            )
         )
     if held.fingerprint != request.fingerprint:
         return Refuse("reused")
@@ -201,7 +217,7 @@ def decide(held: Record | None, *, alive: bool, request: KeyedRequest, on_unknow
     if held.phase == "running" and alive:
         return Refuse("in_progress")
     if held.phase == "open" or on_unknown == "run":
-        return Run(replace(held, phase="running", at=request.now, attempt=held.attempt + 1))
+        return Run(replace(held, phase="running", at=request.now, attempt=held.attempt + 1, generation=generation))
     return Refuse("unknown")
 
 
@@ -213,7 +229,7 @@ def complete(record: Record, response: StoredResponse) -> Record:
 def release(record: Record) -> Record | None:
     """Nothing was done. Returns the record with the recorded steps, so that the next attempt does not repeat them;
     ``None`` without steps: delete the key."""
-    return replace(record, phase="open") if record.steps else None
+    return replace(record, phase="open", generation="") if record.steps else None
 
 
 def lapse(record: Record) -> Record:

@@ -5,7 +5,8 @@
 >>> check_store(lambda: open_store("memory://"))
 ('reads_what_was_written', 'refuses_a_wrong_expectation', 'repeats_without_harm', 'keeps_bytes', 'tells_keys_apart', \
 'renews_a_lease', 'drops', 'lets_a_lease_run_out', 'expires', 'has_one_winner', 'loses_no_change', 'scans', \
-'works_after_it_was_closed')
+'works_after_it_was_closed', 'appends_to_a_log', 'repeats_an_append_without_harm', 'has_one_writer', 'fences_a_log', \
+'notices_readers', 'renews_a_lease_with_an_append', 'expires_with_its_key')
 """
 
 from __future__ import annotations
@@ -17,18 +18,10 @@ from typing import Final
 
 import anyio
 
-from flexmw.idempotency.stores import Held, Store
+from flexmw.idempotency.stores import Held, LogStore, Store
+from flexmw.testing.log_checks import LOG_CHECKS, LONG, SHORT, demand, put, wait_until
 
 __all__ = ["check_store"]
-
-_LONG: Final = 30.0
-"""Seconds of a lease or a time to live that does not end during a check."""
-
-_SHORT: Final = 0.05
-"""Seconds of a lease or a time to live that ends during a check."""
-
-_PATIENCE: Final = 5.0
-"""Seconds that a check waits for such an end."""
 
 _RIVALS: Final = 24
 """Claims of one key at the same time."""
@@ -37,18 +30,23 @@ _RIVALS: Final = 24
 def check_store(factory: Callable[[], Store], *, backend: str = "asyncio") -> tuple[str, ...]:
     """Run every check, and return the names of the checks. Takes about a second.
 
+    A store that has the methods of :class:`flexmw.idempotency.LogStore` is checked against those too.
+
     The keys are random and expire soon, so the store may have other contents.
 
     :param factory: makes a store; each check gets a new one.
     :param backend: ``"asyncio"`` or ``"trio"``.
     :raises AssertionError: names the first check that fails, and the promise of the interface that was broken.
     """
-    for check in _CHECKS:
+    store = factory()
+    checks = (*_CHECKS, *LOG_CHECKS) if isinstance(store, LogStore) else _CHECKS
+    anyio.run(store.aclose, backend=backend)
+    for check in checks:
         try:
             anyio.run(partial(_run, check, factory), backend=backend)
         except AssertionError as error:
             raise AssertionError(f"{check.__name__.strip('_')}: {error}") from None
-    return tuple(check.__name__.strip("_") for check in _CHECKS)
+    return tuple(check.__name__.strip("_") for check in checks)
 
 
 async def _run(check: Callable[[Store, str], Awaitable[None]], factory: Callable[[], Store]) -> None:
@@ -59,123 +57,106 @@ async def _run(check: Callable[[Store, str], Awaitable[None]], factory: Callable
         await store.aclose()
 
 
-def _demand(holds: bool, promise: str) -> None:
-    if not holds:
-        raise AssertionError(promise)
-
-
 def _has_token(held: Held | None, token: str) -> bool:
     return held is not None and held.token == token
 
 
-async def _wait_until(condition: Callable[[], Awaitable[bool]], promise: str) -> None:
-    with anyio.move_on_after(_PATIENCE):
-        while not await condition():  # noqa: ASYNC110 - a store has no event for it
-            await anyio.sleep(0.01)
-        return
-    raise AssertionError(promise)
-
-
-async def _put(store: Store, key: str, token: str = "a", entry: bytes = b"x", ttl: float = _LONG) -> Held | None:  # noqa: S107
-    return await store.swap(key, "", token, entry, lease=_LONG, ttl=ttl)
-
-
 async def _reads_what_was_written(store: Store, key: str) -> None:
-    _demand(await store.load(key) is None, "load() of a key that was never written must be None")
-    written = await _put(store, key)
-    _demand(written is not None and written[:2] == ("a", b"x"), "swap() must return what it wrote")
+    demand(await store.load(key) is None, "load() of a key that was never written must be None")
+    written = await put(store, key)
+    demand(written is not None and written[:2] == ("a", b"x"), "swap() must return what it wrote")
     held = await store.load(key)
-    _demand(held is not None and held[:2] == ("a", b"x"), "load() must return token and entry as written")
-    _demand(held is not None and 0 < held.lease <= _LONG, "a fresh lease must have time left, and not more than given")
+    demand(held is not None and held[:2] == ("a", b"x"), "load() must return token and entry as written")
+    demand(held is not None and 0 < held.lease <= LONG, "a fresh lease must have time left, and not more than given")
 
 
 async def _refuses_a_wrong_expectation(store: Store, key: str) -> None:
-    absent = await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
-    _demand(absent is None, "swap() that expects a token must not write where nothing is held, and return None")
-    await _put(store, key)
+    absent = await store.swap(key, "a", "b", b"y", lease=LONG, ttl=LONG)
+    demand(absent is None, "swap() that expects a token must not write where nothing is held, and return None")
+    await put(store, key)
     for expected in ("", "z"):
-        held = await store.swap(key, expected, "b", b"y", lease=_LONG, ttl=_LONG)
-        _demand(held is not None and held[:2] == ("a", b"x"), "swap() must return what is held instead of writing")
-    held = await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
-    _demand(held is not None and held[:2] == ("b", b"y"), "swap() must write where the expected token is held")
+        held = await store.swap(key, expected, "b", b"y", lease=LONG, ttl=LONG)
+        demand(held is not None and held[:2] == ("a", b"x"), "swap() must return what is held instead of writing")
+    held = await store.swap(key, "a", "b", b"y", lease=LONG, ttl=LONG)
+    demand(held is not None and held[:2] == ("b", b"y"), "swap() must write where the expected token is held")
 
 
 async def _repeats_without_harm(store: Store, key: str) -> None:
-    await _put(store, key)
-    again = await _put(store, key)
-    _demand(_has_token(again, "a"), "a repeated swap() must report the success of the first")
-    await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
-    again = await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
-    _demand(again is not None and again[:2] == ("b", b"y"), "a repeated swap() must report the success of the first")
+    await put(store, key)
+    again = await put(store, key)
+    demand(_has_token(again, "a"), "a repeated swap() must report the success of the first")
+    await store.swap(key, "a", "b", b"y", lease=LONG, ttl=LONG)
+    again = await store.swap(key, "a", "b", b"y", lease=LONG, ttl=LONG)
+    demand(again is not None and again[:2] == ("b", b"y"), "a repeated swap() must report the success of the first")
 
 
 async def _keeps_bytes(store: Store, key: str) -> None:
     for number, entry in enumerate((b"", bytes(range(256)), b"\r\n\0" * 100_000)):
-        await _put(store, f"{key}{number}", entry=entry)
+        await put(store, f"{key}{number}", entry=entry)
         held = await store.load(f"{key}{number}")
-        _demand(held is not None and held.entry == entry, f"an entry of {len(entry)} bytes must come back as it was")
+        demand(held is not None and held.entry == entry, f"an entry of {len(entry)} bytes must come back as it was")
 
 
 async def _tells_keys_apart(store: Store, key: str) -> None:
     names = [f"{key}{tail}" for tail in ("", "*", "?", "[a]", "a b", "é", "A", "a", "\\", "%", "_")]
     for name in names:
-        await _put(store, name, entry=name.encode())
+        await put(store, name, entry=name.encode())
     for name in names:
         held = await store.load(name)
-        _demand(held is not None and held.entry == name.encode(), f"key {name!r} must not be confused with another one")
+        demand(held is not None and held.entry == name.encode(), f"key {name!r} must not be confused with another one")
 
 
 async def _renews_a_lease(store: Store, key: str) -> None:
-    _demand(not await store.extend(key, "a", lease=_LONG, ttl=_LONG), "extend() of nothing must be False")
-    await store.swap(key, "", "a", b"x", lease=1.0, ttl=_LONG)
-    _demand(not await store.extend(key, "b", lease=_LONG, ttl=_LONG), "extend() by another token must be False")
+    demand(not await store.extend(key, "a", lease=LONG, ttl=LONG), "extend() of nothing must be False")
+    await store.swap(key, "", "a", b"x", lease=1.0, ttl=LONG)
+    demand(not await store.extend(key, "b", lease=LONG, ttl=LONG), "extend() by another token must be False")
     held = await store.load(key)
-    _demand(held is not None and held.lease <= 1.0, "extend() by another token must change nothing")
-    _demand(await store.extend(key, "a", lease=_LONG, ttl=_LONG), "extend() by the holder must be True")
+    demand(held is not None and held.lease <= 1.0, "extend() by another token must change nothing")
+    demand(await store.extend(key, "a", lease=LONG, ttl=LONG), "extend() by the holder must be True")
     held = await store.load(key)
-    _demand(held is not None and held.lease > 1.0 and held.entry == b"x", "extend() must renew the lease alone")
+    demand(held is not None and held.lease > 1.0 and held.entry == b"x", "extend() must renew the lease alone")
 
 
 async def _drops(store: Store, key: str) -> None:
-    _demand(not await store.drop(key, "a"), "drop() of nothing must be False")
-    await _put(store, key)
-    _demand(not await store.drop(key, "b"), "drop() by another token must be False")
-    _demand(await store.load(key) is not None, "drop() by another token must change nothing")
-    _demand(await store.drop(key, "a"), "drop() by the holder must be True")
-    _demand(await store.load(key) is None, "a dropped key must be gone")
+    demand(not await store.drop(key, "a"), "drop() of nothing must be False")
+    await put(store, key)
+    demand(not await store.drop(key, "b"), "drop() by another token must be False")
+    demand(await store.load(key) is not None, "drop() by another token must change nothing")
+    demand(await store.drop(key, "a"), "drop() by the holder must be True")
+    demand(await store.load(key) is None, "a dropped key must be gone")
 
 
 async def _lets_a_lease_run_out(store: Store, key: str) -> None:
-    await store.swap(key, "", "a", b"x", lease=_SHORT, ttl=_LONG)
+    await store.swap(key, "", "a", b"x", lease=SHORT, ttl=LONG)
 
     async def has_run_out() -> bool:
         held = await store.load(key)
-        _demand(held is not None, "an entry must outlast its lease")
+        demand(held is not None, "an entry must outlast its lease")
         return held is not None and held.lease <= 0
 
-    await _wait_until(has_run_out, "a lease must run out")
-    held = await store.swap(key, "a", "b", b"y", lease=_LONG, ttl=_LONG)
-    _demand(_has_token(held, "b"), "an entry whose lease ran out can be swapped")
+    await wait_until(has_run_out, "a lease must run out")
+    held = await store.swap(key, "a", "b", b"y", lease=LONG, ttl=LONG)
+    demand(_has_token(held, "b"), "an entry whose lease ran out can be swapped")
 
 
 async def _expires(store: Store, key: str) -> None:
-    await store.swap(key, "", "a", b"x", lease=0.0, ttl=_SHORT)
+    await store.swap(key, "", "a", b"x", lease=0.0, ttl=SHORT)
 
     async def has_expired() -> bool:
         return await store.load(key) is None
 
-    await _wait_until(has_expired, "an entry must not outlive its time to live")
-    _demand([name async for name, _ in store.scan(key)] == [], "scan() must not show an expired entry")
-    _demand(not await store.extend(key, "a", lease=1.0, ttl=1.0), "extend() must not revive an expired entry")
-    held = await _put(store, key, "b")
-    _demand(_has_token(held, "b"), "an expired key is free")
+    await wait_until(has_expired, "an entry must not outlive its time to live")
+    demand([name async for name, _ in store.scan(key)] == [], "scan() must not show an expired entry")
+    demand(not await store.extend(key, "a", lease=1.0, ttl=1.0), "extend() must not revive an expired entry")
+    held = await put(store, key, "b")
+    demand(_has_token(held, "b"), "an expired key is free")
 
 
 async def _has_one_winner(store: Store, key: str) -> None:
     won: list[str] = []
 
     async def claim(token: str) -> None:
-        held = await store.swap(key, "", token, token.encode(), lease=_LONG, ttl=_LONG)
+        held = await store.swap(key, "", token, token.encode(), lease=LONG, ttl=LONG)
         if _has_token(held, token):
             won.append(token)
 
@@ -183,8 +164,8 @@ async def _has_one_winner(store: Store, key: str) -> None:
         for number in range(_RIVALS):
             group.start_soon(claim, f"t{number}")
     held = await store.load(key)
-    _demand(len(won) == 1, f"of {_RIVALS} claims at once exactly one must win, not {len(won)}")
-    _demand(held is not None and held[:2] == (won[0], won[0].encode()), "the key must hold the entry of the winner")
+    demand(len(won) == 1, f"of {_RIVALS} claims at once exactly one must win, not {len(won)}")
+    demand(held is not None and held[:2] == (won[0], won[0].encode()), "the key must hold the entry of the winner")
 
 
 async def _loses_no_change(store: Store, key: str) -> None:
@@ -193,7 +174,7 @@ async def _loses_no_change(store: Store, key: str) -> None:
         while True:
             expected, entry = ("", b"") if held is None else (held.token, held.entry)
             token = token_hex(4)
-            held = await store.swap(key, expected, token, entry + name.encode(), lease=0.0, ttl=_LONG)
+            held = await store.swap(key, expected, token, entry + name.encode(), lease=0.0, ttl=LONG)
             if _has_token(held, token):
                 return
 
@@ -201,15 +182,15 @@ async def _loses_no_change(store: Store, key: str) -> None:
         for number in range(10):
             group.start_soon(add, str(number))
     held = await store.load(key)
-    _demand(held is not None and sorted(held.entry.decode()) == list("0123456789"), "no successful swap() may be lost")
+    demand(held is not None and sorted(held.entry.decode()) == list("0123456789"), "no successful swap() may be lost")
 
 
 async def _scans(store: Store, key: str) -> None:
     for number in range(30):
-        await _put(store, f"{key}{number}", f"t{number}")
-    await _put(store, f"other:{key}", ttl=5.0)
+        await put(store, f"{key}{number}", f"t{number}")
+    await put(store, f"other:{key}", ttl=5.0)
     entries = [(name, held.token) async for name, held in store.scan(key)]
-    _demand(
+    demand(
         sorted(entries) == sorted((f"{key}{n}", f"t{n}") for n in range(30)),
         "scan() must show every key with the prefix once, and no other",
     )
@@ -217,8 +198,8 @@ async def _scans(store: Store, key: str) -> None:
 
 async def _works_after_it_was_closed(store: Store, key: str) -> None:
     await store.aclose()
-    held = await _put(store, key)
-    _demand(_has_token(held, "a"), "a closed store must open itself again")
+    held = await put(store, key)
+    demand(_has_token(held, "a"), "a closed store must open itself again")
 
 
 _CHECKS: Final = (

@@ -54,6 +54,20 @@ def test_a_free_key_is_claimed_for_the_first_attempt() -> None:
     assert decision == Run(Record(phase="running", key="k", fingerprint="f", at=100.0, what="POST /orders"))
 
 
+@pytest.mark.parametrize("held", [None, lapse(RUNNING), replace(RUNNING, phase="open", generation="old")])
+def test_each_execution_has_a_generation_of_its_own(held: Record | None) -> None:
+    decision = decide(held, alive=False, request=ASK, on_unknown="run", generation="new")
+    assert isinstance(decision, Run)
+    assert decision.record.generation == "new"
+
+
+def test_a_record_of_a_worker_that_knows_no_generations_has_none() -> None:
+    known = replace(RUNNING, generation="g")
+    assert Record.decode(known.encode()) == known
+    assert b"generation" not in RUNNING.encode()
+    assert Record.decode(RUNNING.encode()).generation == ""
+
+
 @pytest.mark.parametrize("held", [RUNNING, lapse(RUNNING)])
 def test_an_unknown_execution_runs_again_with_its_steps_where_that_is_wanted(held: Record) -> None:
     decision = decide(replace(held, steps={"charge": 1}), alive=False, request=ASK, on_unknown="run")

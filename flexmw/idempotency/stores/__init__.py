@@ -24,7 +24,16 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from flexmw.kit.clock import SYSTEM, Clock
 
-__all__ = ["BlockingStore", "Held", "Store", "StoreOptions"]
+__all__ = [
+    "Appended",
+    "BlockingLogStore",
+    "BlockingStore",
+    "Held",
+    "LogStore",
+    "Piece",
+    "Store",
+    "StoreOptions",
+]
 
 
 class Held(NamedTuple):
@@ -78,6 +87,78 @@ class Store(Protocol):
         ...
 
 
+class Appended(NamedTuple):
+    """The log of a response after a write.
+
+    :param size: length of the log in bytes.
+    :param wanted: seconds since a reader of the key last called ``read``; ``inf`` if none has.
+    """
+
+    size: int
+    wanted: float
+
+
+class Piece(NamedTuple):
+    """A part of the log of a response.
+
+    :param head: the bytes that the first ``append`` of the log carried as its ``head``.
+    :param data: the bytes of the log from ``start`` on, at most ``limit`` of them.
+    :param size: length of the whole log in bytes.
+    :param ended: whether an ``append`` with ``last`` was carried out.
+    :param lease: the seconds that are left of the lease of the key; 0 or less when the lease has run out.
+    """
+
+    head: bytes
+    data: bytes
+    size: int
+    ended: bool
+    lease: float
+
+
+@runtime_checkable
+class LogStore(Protocol):
+    """What a :class:`Store` can offer besides: the log of a response that is still being made.
+
+    Other processes send a running response from its log. A key has at most one log. The log belongs to the token that
+    is held under the key: a successful ``swap`` or ``drop`` of the key deletes the log in the same atomic step, and no
+    log outlives its key. Without these two methods a response can be continued in its own process alone.
+
+    The methods are atomic and raise like those of :class:`Store`.
+    """
+
+    async def append(
+        self,
+        key: str,
+        token: str,
+        generation: str,
+        at: int,
+        data: bytes,
+        *,
+        head: bytes = b"",
+        last: bool = False,
+        lease: float,
+        ttl: float,
+    ) -> Appended | None:
+        """Append ``data`` at offset ``at`` of the log, and renew lease and time to live of the key.
+
+        Return ``None``, and change nothing, unless ``token`` is the token held under ``key`` and the log of this
+        generation has ``at`` bytes, where a generation without a log has 0 bytes. A log of another generation is
+        deleted by an append at 0. Repeating a lost call is harmless: where the log has ``at + len(data)`` bytes
+        already, the call adds nothing and reports success. ``head`` is stored by an append at 0 and ignored by others.
+        ``last`` closes the log: nothing can be appended afterwards.
+        """
+        ...
+
+    async def read(self, key: str, generation: str, start: int, limit: int) -> Piece | None:
+        """Return at most ``limit`` bytes of the log of ``generation`` from offset ``start`` on.
+
+        Return ``None`` if the key has no log of this generation. The time of the call is stored with the key in both
+        cases, if the key is held: ``append`` returns it as :attr:`Appended.wanted`. A store may store that time up to
+        0.25 seconds late.
+        """
+        ...
+
+
 class BlockingStore(Protocol):
     """The methods of :class:`Store` for libraries that block.
 
@@ -90,6 +171,26 @@ class BlockingStore(Protocol):
     def drop(self, key: str, token: str) -> bool: ...
     def scan(self, prefix: str = "") -> Iterator[tuple[str, Held]]: ...
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class BlockingLogStore(Protocol):
+    """The methods of :class:`LogStore` for libraries that block."""
+
+    def append(
+        self,
+        key: str,
+        token: str,
+        generation: str,
+        at: int,
+        data: bytes,
+        *,
+        head: bytes = b"",
+        last: bool = False,
+        lease: float,
+        ttl: float,
+    ) -> Appended | None: ...
+    def read(self, key: str, generation: str, start: int, limit: int) -> Piece | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

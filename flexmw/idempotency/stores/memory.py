@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from math import inf
 from threading import Lock
 from typing import Final
 
 from flexmw.errors import ConfigError
-from flexmw.idempotency.stores import Held, Store, StoreOptions
+from flexmw.idempotency.stores import Appended, Held, Piece, Store, StoreOptions
 from flexmw.kit.clock import SYSTEM, Clock
 
 __all__ = ["Full", "MemoryStore", "from_url"]
@@ -36,11 +37,25 @@ class Full(Exception):
 
 
 @dataclass(slots=True)
+class _Log:
+    generation: str
+    head: bytes
+    data: bytearray
+    ended: bool = False
+
+
+@dataclass(slots=True)
 class _Slot:
     token: str
     entry: bytes
     leased_until: float
     expires: float
+    log: _Log | None = None
+    wanted_at: float = -inf
+
+    def size(self) -> int:
+        log = self.log
+        return len(self.entry) + (0 if log is None else len(log.head) + len(log.data))
 
 
 class MemoryStore:
@@ -50,9 +65,9 @@ class MemoryStore:
     application that cannot accept this needs a sqlite or redis store.
 
     :param capacity: number of keys that are held at most.
-    :param max_bytes: bytes of entries that are held at most.
+    :param max_bytes: bytes of entries and logs that are held at most. The log of a running request is not deleted.
     :param clock: the monotonic time that measures leases and times to live.
-    :raises Full: from ``swap``, when every key belongs to a running request.
+    :raises Full: from ``swap`` and ``append``, when every key belongs to a running request.
     """
 
     def __init__(self, *, capacity: int = 10_000, max_bytes: int = 64 * 1024 * 1024, clock: Clock = SYSTEM) -> None:
@@ -95,6 +110,55 @@ class MemoryStore:
             self._forget(key)
             return True
 
+    async def append(
+        self,
+        key: str,
+        token: str,
+        generation: str,
+        at: int,
+        data: bytes,
+        *,
+        head: bytes = b"",
+        last: bool = False,
+        lease: float,
+        ttl: float,
+    ) -> Appended | None:
+        with self._lock:
+            now = self._clock.monotonic()
+            slot = self._live(key, now)
+            if slot is None or slot.token != token:
+                return None
+            log = slot.log if slot.log is not None and slot.log.generation == generation else None
+            size = 0 if log is None else len(log.data)
+            if size == at and (log is None or not log.ended):
+                if log is None:
+                    self._make_room(len(slot.entry) + len(head) + len(data), now, instead_of=key)
+                    self._bytes -= slot.size()
+                    log = slot.log = _Log(generation, head, bytearray(data), last)
+                    self._bytes += slot.size()
+                else:
+                    self._make_room(slot.size() + len(data), now, instead_of=key)
+                    log.data += data
+                    log.ended = last
+                    self._bytes += len(data)
+            elif log is None or size != at + len(data) or (last and not log.ended):
+                return None
+            slot.leased_until, slot.expires = now + lease, now + ttl
+            return Appended(len(log.data), now - slot.wanted_at)
+
+    async def read(self, key: str, generation: str, start: int, limit: int) -> Piece | None:
+        with self._lock:
+            now = self._clock.monotonic()
+            slot = self._live(key, now)
+            if slot is None:
+                return None
+            slot.wanted_at = now
+            log = slot.log
+            if log is None or log.generation != generation:
+                return None
+            data = bytes(log.data[start : start + limit])
+            return Piece(log.head, data, len(log.data), log.ended, slot.leased_until - now)
+
     async def scan(self, prefix: str = "") -> AsyncIterator[tuple[str, Held]]:
         with self._lock:
             keys = [key for key in self._slots if key.startswith(prefix)]
@@ -119,7 +183,7 @@ class MemoryStore:
     def _forget(self, key: str) -> None:
         slot = self._slots.pop(key, None)
         if slot is not None:
-            self._bytes -= len(slot.entry)
+            self._bytes -= slot.size()
 
     def _make_room(self, size: int, now: float, *, instead_of: str) -> None:
         """Delete keys until an entry of ``size`` bytes fits.
@@ -133,7 +197,7 @@ class MemoryStore:
                 break
             self._forget(key)
         replaced = self._slots.get(instead_of)
-        count, freed = (0, 0) if replaced is None else (1, len(replaced.entry))
+        count, freed = (0, 0) if replaced is None else (1, replaced.size())
         while len(self._slots) - count >= self._capacity or self._bytes - freed + size > self._max_bytes:
             idle = next(
                 (key for key, slot in self._slots.items() if key != instead_of and slot.leased_until <= now), None
