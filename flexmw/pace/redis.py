@@ -132,9 +132,9 @@ class SharedState:
                 except Exception as error:
                     if self._retry_after_failure(error):
                         return POLL / 10, None
-                    turn = self._apply_alone(change, pending=lambda state, now: state.start(now))
+                    turn = self._enter_alone(change)
             else:
-                turn = self._apply_alone(change, pending=lambda state, now: state.start(now))
+                turn = self._enter_alone(change)
             if turn[0] and not self._deferred:
                 self._wait_until = self._clock.monotonic() + turn[0]
             return turn
@@ -177,6 +177,12 @@ class SharedState:
         if self._log is not None:
             self._log.lost(error)
         return False
+
+    def _enter_alone(self, change: Change[tuple[float, ResultT]]) -> tuple[float, ResultT]:
+        turn = self._apply_alone(change, pending=lambda state, now: state.start(now))
+        if self._log is not None and not turn[0]:
+            self._log.decided_locally()
+        return turn
 
     def _apply_alone(self, change: Change[ResultT], *, pending: Change[object]) -> ResultT:
         """Apply a change to this process's copy.

@@ -24,7 +24,7 @@ from flexmw.contract import CREDENTIALS
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Request
 from flexmw.kit.identity import CallerHasher
-from flexmw.kit.store_log import StoreLog
+from flexmw.kit.store_log import Fallback, StoreLog
 from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, schemes_of
 from flexmw.pace.core import PaceState
 from flexmw.pace.headers import read_limit
@@ -45,6 +45,9 @@ _store_logs: dict[str, StoreLog] = {}
 _lock = Lock()
 _log: Final = logging.getLogger("flexmw.pace")
 _probed: Final[set[tuple[str, int]]] = set()
+_FALLBACK: Final = Fallback(
+    "Pace goes on in this process alone until it responds", "Pace gave {count} turns in this process alone"
+)
 _PROBE_SECONDS: Final = 0.5
 _STEPS: Final = 4
 """Waits of one command: a new connection takes three of them."""
@@ -181,7 +184,7 @@ class PaceRegistry:
             log = _store_logs[self._url.url] = StoreLog(
                 "flexmw.pace",
                 self._url.shown,
-                "Pace goes on in this process alone until it responds",
+                _FALLBACK,
                 monotonic=self._clock.monotonic,
                 secrets=self._url.secrets,
             )

@@ -9,7 +9,7 @@ import logging
 from typing import Final, Protocol
 
 from flexmw.kit.clock import Clock
-from flexmw.kit.store_log import StoreLog
+from flexmw.kit.store_log import Fallback, StoreLog
 from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, probe
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.concurrency import Lease, LocalLease
@@ -22,11 +22,17 @@ __all__ = ["LOGGER", "Backend", "LocalBackend", "check_backend", "open_backend"]
 
 LOGGER: Final = "flexmw.ratelimit"
 
-_CONSEQUENCES: Final = {
-    "local": "RateLimit counts in this process alone until it responds",
-    "open": "RateLimit lets every request pass until it responds",
-    "closed": "RateLimit refuses every request with 503 until it responds",
+_FALLBACKS: Final = {
+    "local": Fallback(
+        "RateLimit counts in this process alone until it responds",
+        "RateLimit decided {count} requests in this process alone",
+    ),
+    "open": Fallback("RateLimit lets every request pass until it responds", "RateLimit let {count} requests pass"),
+    "closed": Fallback(
+        "RateLimit refuses every request with 503 until it responds", "RateLimit refused {count} requests with 503"
+    ),
 }
+"""What the log says of each mode of ``on_store_failure``."""
 
 
 class Backend(Protocol):
@@ -100,7 +106,7 @@ def open_backend(
     store = open_store(url, algorithm, clock)
     if isinstance(store, MemoryStore):
         return LocalBackend(store)
-    log = StoreLog(LOGGER, url.shown, _CONSEQUENCES[failure.mode], monotonic=clock.monotonic, secrets=url.secrets)
+    log = StoreLog(LOGGER, url.shown, _FALLBACKS[failure.mode], monotonic=clock.monotonic, secrets=url.secrets)
     return FallbackBackend(
         store, algorithm, failure, timeout=timeout, clock=clock, cache_denials=cache_denials, log=log
     )

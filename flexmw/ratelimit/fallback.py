@@ -124,6 +124,8 @@ class FallbackBackend:
                 return CheckOutcome(denial.result._replace(wait_us=wait_us, reset_us=wait_us))
         result, error = await self._ask(self.store.decide(check))
         if result is None:
+            if self._log is not None:
+                self._log.decided_locally()
             if self._failure.mode != "local":
                 return CheckOutcome(None, degraded=True, error=error)
             return CheckOutcome(self._local.decide(self._failure.local(check)), degraded=True, error=error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ async def test_the_primary_that_sentinel_names_is_used_while_calls_run(
 async def test_a_full_server_refuses_new_keys_and_stays_asked(
     strategy: str, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "flexmw.ratelimit")
     app, _ = counting_app()
     limit = flexmw.RateLimit("5/minute", storage=redis_url, strategy=strategy, on_store_failure="closed")
     limited: Any = limit.asgi(app)

@@ -23,9 +23,9 @@ from flexmw.kit import time_limit
 from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
 from flexmw.kit.redis_errors import is_refusal, is_reply
-from flexmw.kit.store_log import StoreLog
+from flexmw.kit.store_log import Fallback, StoreLog
 
-__all__ = ["GuardedStore", "Unavailable", "guarded"]
+__all__ = ["FALLBACKS", "GuardedStore", "Unavailable", "count_without_store", "guarded"]
 
 T = TypeVar("T")
 
@@ -38,6 +38,18 @@ _LONGEST_PAUSE: Final = 1.0
 _GIVE_BACK_SECONDS: Final = 60.0
 _MAX_GIVEN_BACK: Final = 10_000
 """Most claims to undo that are remembered. If there are more, the oldest one expires by its deadline."""
+
+FALLBACKS: Final = {
+    "refuse": Fallback(
+        "Idempotency refuses requests that need it with 503 until it responds",
+        "Idempotency refused {count} requests with 503",
+    ),
+    "run": Fallback(
+        "Idempotency runs every request without protection until it responds",
+        "Idempotency ran {count} requests without protection",
+    ),
+}
+"""What the log says of each value of ``on_store_failure``."""
 
 _tasks: Final[set[asyncio.Task[None]]] = set()
 
@@ -55,6 +67,12 @@ def guarded(store: Store) -> AbstractContextManager[None]:
     return store.budget() if isinstance(store, GuardedStore) else _NOTHING
 
 
+def count_without_store(store: Store) -> None:
+    """A request was decided without the store: the log line about the end of the outage names their number."""
+    if isinstance(store, GuardedStore):
+        store.log.decided_locally()
+
+
 class GuardedStore:
     """A :class:`~flexmw.idempotency.stores.Store` whose operations end in time.
 
@@ -66,7 +84,7 @@ class GuardedStore:
 
     def __init__(self, store: Store, *, timeout: float, clock: Clock, log: StoreLog) -> None:
         self.store = store
-        self._timeout, self._log = timeout, log
+        self._timeout, self.log = timeout, log
         self._breaker = Breaker(clock.monotonic)
         self._given_back: dict[str, str] = {}
         """The tokens of claims that are to be undone, by key."""
@@ -142,14 +160,14 @@ class GuardedStore:
                 self._breaker.replied()
             else:
                 self._breaker.failed()
-            self._log.lost(error)
+            self.log.lost(error)
             raise
         except BaseException:
             self._breaker.cancelled()
             raise
         self._breaker.succeeded()
-        if self._log.is_lost:
-            self._log.back()
+        if self.log.is_lost:
+            self.log.back()
         return result
 
 

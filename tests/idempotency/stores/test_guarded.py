@@ -19,7 +19,7 @@ import flexmw
 from flexmw.idempotency.stores import Held
 from flexmw.idempotency.stores.guarded import GuardedStore, Unavailable
 from flexmw.idempotency.stores.memory import MemoryStore
-from flexmw.kit.store_log import StoreLog
+from flexmw.kit.store_log import Fallback, StoreLog
 from flexmw.testing import FakeClock
 from flexmw.testing.hostile.ports import HOST
 from tests.servers import Child
@@ -217,7 +217,7 @@ class _Foreign:
 
 async def test_the_breaker_opens_after_three_operations_without_a_reply_and_lets_one_ask_again() -> None:
     store, clock = Failing(), FakeClock()
-    log = StoreLog("flexmw.idempotency", "x", "y", monotonic=clock.monotonic)
+    log = StoreLog("flexmw.idempotency", "x", Fallback("y", "z"), monotonic=clock.monotonic)
     guard = GuardedStore(store, timeout=0.01, clock=clock, log=log)
 
     async def swap(key: str) -> Held | None:
@@ -237,7 +237,7 @@ async def test_the_breaker_opens_after_three_operations_without_a_reply_and_lets
 
 async def test_the_operations_of_one_budget_share_its_time() -> None:
     store, clock = Failing(), FakeClock()
-    log = StoreLog("flexmw.idempotency", "x", "y", monotonic=clock.monotonic)
+    log = StoreLog("flexmw.idempotency", "x", Fallback("y", "z"), monotonic=clock.monotonic)
     guard = GuardedStore(store, timeout=0.05, clock=clock, log=log)
     store.hangs = True
     with guard.budget():
