@@ -13,6 +13,7 @@ from flexmw.kit.drive import adrive
 from flexmw.kit.redis_client import Connector
 from flexmw.kit.redis_flow import Drop, Learn, Nodes, Pause, Send, Step, execution
 from flexmw.kit.redis_nodes import Clients, connections_elsewhere, reply_after_asking, rotated, slot_of
+from flexmw.kit.redis_script import Script
 from flexmw.kit.store_url import StorageURL
 
 __all__ = ["AsyncNodes"]
@@ -42,17 +43,23 @@ class AsyncNodes:
         self._learning_error: Exception | None = None
         self._tasks: set[Task[None]] = set()
 
-    async def evalsha(self, sha: str, number: int, *values: Any) -> Any:
-        """Run a script that the server knows. :raises NoScriptError: it does not know the script."""
-        if self._plain is None or self._nodes.doubts:
-            return await self._run(("EVALSHA", sha, number, *values), key=values[0])
-        # The measured path: one server that has replied to the last command.
+    async def run_script(self, script: Script, number: int, *values: Any) -> Any:
+        """Run a script by its SHA-1, and by its text where the server does not know it.
+
+        :param number: how many of the values are keys. The node of the first key runs the script.
+        """
         try:
-            return await self._plain.evalsha(sha, number, *values)
-        except NoScriptError:
-            raise
-        except Exception as error:
-            return await self._run(("EVALSHA", sha, number, *values), key=values[0], error=error)
+            if self._plain is None or self._nodes.doubts:
+                return await self._run(("EVALSHA", script.sha, number, *values), key=values[0])
+            # The measured path: one server that has replied to the last command.
+            try:
+                return await self._plain.evalsha(script.sha, number, *values)
+            except NoScriptError:
+                raise
+            except Exception as error:
+                return await self._run(("EVALSHA", script.sha, number, *values), key=values[0], error=error)
+        except NoScriptError:  # the server was restarted, or this node of a cluster has not seen the script yet
+            return await self._run(("EVAL", script.text, number, *values), key=values[0])
 
     async def eval(self, text: str, number: int, *values: Any) -> Any:
         """Run a script by its text."""

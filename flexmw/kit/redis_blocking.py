@@ -20,6 +20,7 @@ from flexmw.kit.drive import drive
 from flexmw.kit.redis_client import Address, Connector
 from flexmw.kit.redis_flow import Drop, Learn, Nodes, Send, Step, execution
 from flexmw.kit.redis_nodes import Clients, connections_elsewhere, reply_after_asking, rotated, slot_of
+from flexmw.kit.redis_script import Script, script
 from flexmw.kit.store_url import StorageURL
 
 __all__ = ["BlockingNodes"]
@@ -45,9 +46,15 @@ class BlockingNodes:
         self._learning = Lock()
         self._learning_error: Exception | None = None
 
-    def evalsha(self, sha: str, number: int, *values: Any) -> Any:
-        """Run a script that the server knows. :raises NoScriptError: it does not know the script."""
-        return self._run(values[0], ("EVALSHA", sha, number, *values))
+    def run_script(self, script: Script, number: int, *values: Any) -> Any:
+        """Run a script by its SHA-1, and by its text where the server does not know it.
+
+        :param number: how many of the values are keys. The node of the first key runs the script.
+        """
+        try:
+            return self._run(values[0], ("EVALSHA", script.sha, number, *values))
+        except NoScriptError:  # the server was restarted, or this node of a cluster has not seen the script yet
+            return self._run(values[0], ("EVAL", script.text, number, *values))
 
     def eval(self, text: str, number: int, *values: Any) -> Any:
         """Run a script by its text."""
@@ -59,15 +66,10 @@ class BlockingNodes:
 
     def register_script(self, text: str) -> Callable[..., Any]:
         """A function ``(keys=[...], args=[...])`` that runs a script, and sends its text where a server lacks it."""
-        from hashlib import sha1
-
-        sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+        known = script(text)
 
         def run(*, keys: list[Any], args: list[Any]) -> Any:
-            try:
-                return self.evalsha(sha, len(keys), *keys, *args)
-            except NoScriptError:
-                return self.eval(text, len(keys), *keys, *args)
+            return self.run_script(known, len(keys), *keys, *args)
 
         return run
 

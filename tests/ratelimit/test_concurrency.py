@@ -482,7 +482,7 @@ def test_rates_tokens_and_slots_of_a_caller_lie_on_one_node(redis_url: str, stra
     asked: list[str] = []
 
     class Client:
-        async def evalsha(self, sha: str, number: int, *values: Any) -> None:
+        async def run_script(self, script: object, number: int, *values: Any) -> None:
             asked.extend(values[:number])
             raise ConnectionError
 

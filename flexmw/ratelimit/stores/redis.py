@@ -14,8 +14,6 @@ from secrets import token_hex
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from redis.exceptions import NoScriptError
-
 from flexmw.kit.redis_async import AsyncNodes
 from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_errors import code_of
@@ -25,7 +23,7 @@ from flexmw.ratelimit.algorithms.windows import result_of
 from flexmw.ratelimit.core import MILLISECOND, SECOND, Check, LimitResult, Rate, Slot, with_slot
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.batching import Batcher
-from flexmw.ratelimit.stores.redis_script import RENEW, Script, decision_script
+from flexmw.ratelimit.stores.redis_script import RENEW, decision_script
 
 __all__ = ["RedisStore"]
 
@@ -80,7 +78,8 @@ class RedisStore:
 
     async def renew(self, digest: str, slot: Slot) -> None:
         """Begin the lease of a slot again."""
-        await self._evaluate(RENEW, [self._slot_key(digest, slot)], [slot.lease_us // MILLISECOND, slot.holder])
+        key = self._slot_key(digest, slot)
+        await self._client().run_script(RENEW, 1, key, slot.lease_us // MILLISECOND, slot.holder)
 
     async def release(self, digest: str, slot: Slot) -> None:
         """Give a slot back. Nothing happens if it is not taken."""
@@ -130,12 +129,12 @@ class RedisStore:
             values += slot.limit, slot.lease_us // MILLISECOND, slot.holder
         script = self._scripts[slot is not None, bool(earlier)]
         try:
-            return await self._evaluate(script, keys, values)  # type: ignore[no-any-return]
+            return await self._client().run_script(script, len(keys), *keys, *values)  # type: ignore[no-any-return]
         except Exception as error:
             if code_of(error) != "TRYAGAIN":
                 raise
         await self._make_keys(keys, rates, slot)
-        return await self._evaluate(script, keys, values)  # type: ignore[no-any-return]
+        return await self._client().run_script(script, len(keys), *keys, *values)  # type: ignore[no-any-return]
 
     async def _make_keys(self, keys: Sequence[str], rates: tuple[Rate, ...], slot: Slot | None) -> None:
         """Make the keys of a caller that are missing, each without requests.
@@ -161,13 +160,6 @@ class RedisStore:
         """The key of a caller's slots: on the node of the caller's counters."""
         start, end = _key_parts(self._algorithm, (slot.rate,))[-1]
         return f"{start}{digest}{end}"
-
-    async def _evaluate(self, script: Script, keys: Sequence[str], values: Sequence[int | str | bytes]) -> Any:
-        client = self._client()
-        try:
-            return await client.evalsha(script.sha, len(keys), *keys, *values)
-        except NoScriptError:  # the server was restarted, or this node of a cluster has not seen the script yet
-            return await client.eval(script.text, len(keys), *keys, *values)
 
     def _client(self) -> Any:
         loop = get_running_loop()

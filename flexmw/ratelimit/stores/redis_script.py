@@ -37,23 +37,12 @@ last, with a slot     How many slots are taken afterwards
 from __future__ import annotations
 
 from functools import cache
-from hashlib import sha1
-from typing import Final, NamedTuple
+from typing import Final
 
+from flexmw.kit.redis_script import Script, script
 from flexmw.ratelimit.algorithms import Algorithm
 
-__all__ = ["RENEW", "Script", "decision_script"]
-
-
-class Script(NamedTuple):
-    """A Lua script, and the SHA-1 that ``EVALSHA`` names it by."""
-
-    text: str
-    sha: str
-
-
-def _script(text: str) -> Script:
-    return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+__all__ = ["RENEW", "decision_script"]
 
 
 _START: Final = """
@@ -103,7 +92,7 @@ end
 table.insert(reply, held)
 """
 
-RENEW: Final = _script("""
+RENEW: Final = script("""
 if not redis.call('ZSCORE', KEYS[1], ARGV[2]) then return 0 end
 local clock, lease = redis.call('TIME'), tonumber(ARGV[1])
 redis.call('ZADD', KEYS[1], tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + lease, ARGV[2])
@@ -134,4 +123,4 @@ def decision_script(algorithm: Algorithm, *, slots: bool = False, moves: bool = 
         _SLOT_TAKE if slots else "",
         "return reply\n",
     ]
-    return _script("".join(fragments))
+    return script("".join(fragments))
