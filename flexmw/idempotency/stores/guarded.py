@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, Self, TypeVar
 
 import anyio
 
-from flexmw.idempotency.stores import Held, Store
+from flexmw.idempotency.stores import Appended, Held, LogStore, Piece, Store
 from flexmw.kit import time_limit
 from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
@@ -81,6 +82,10 @@ class GuardedStore:
     :param clock: the clock of the breaker.
     :param log: logs that the store does not respond, and that it responds again.
     """
+
+    def __new__(cls, store: Store, *, timeout: float, clock: Clock, log: StoreLog) -> Self:
+        """A store that offers logs exactly if ``store`` does."""
+        return super().__new__(_GuardedLogs if cls is GuardedStore and isinstance(store, LogStore) else cls)  # type: ignore[return-value]
 
     def __init__(self, store: Store, *, timeout: float, clock: Clock, log: StoreLog) -> None:
         self.store = store
@@ -169,6 +174,31 @@ class GuardedStore:
         if self.log.is_lost:
             self.log.back()
         return result
+
+
+class _GuardedLogs(GuardedStore):
+    """A guarded store that offers logs."""
+
+    store: LogStore  # type: ignore[assignment]
+
+    async def append(
+        self,
+        key: str,
+        token: str,
+        generation: str,
+        at: int,
+        data: bytes,
+        *,
+        head: bytes = b"",
+        last: bool = False,
+        lease: float,
+        ttl: float,
+    ) -> Appended | None:
+        append = partial(self.store.append, key, token, generation, at, data)
+        return await self._run(partial(append, head=head, last=last, lease=lease, ttl=ttl))
+
+    async def read(self, key: str, generation: str, start: int, limit: int) -> Piece | None:
+        return await self._run(partial(self.store.read, key, generation, start, limit))
 
 
 def _in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

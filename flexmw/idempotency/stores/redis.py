@@ -11,24 +11,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from hashlib import sha1
+from collections.abc import Iterator
 from secrets import token_hex
 from typing import Any, Final, cast
 
-from redis.exceptions import NoScriptError
-
-from flexmw.idempotency.stores import Held, Store, StoreOptions
+from flexmw.idempotency.stores import Appended, Held, Piece, Store, StoreOptions
+from flexmw.idempotency.stores.redis_log import APPEND, READ, appended, piece
 from flexmw.idempotency.stores.threads import Threaded
 from flexmw.kit import time_limit
 from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_probe import probe_redis
+from flexmw.kit.redis_script import script
 from flexmw.kit.storage import parse_storage
 from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, schemes_of
 
 __all__ = ["RedisStore", "from_url"]
 
-_SCRIPT: Final = """
+_SCRIPT: Final = script(
+    """
 local key, op, token = KEYS[1], ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -39,7 +39,10 @@ local function write(entry, lease, ttl)
   -- A full server refuses the first write that needs room, and no later one of the script: whoever holds the key
   -- already renews its lease and stores its response, and a new key is refused.
   if found ~= '' then redis.call('PEXPIRE', key, math.max(ttl, lease, 1)) end
-  if entry then redis.call('HSET', key, 'token', token, 'entry', entry) end
+  if entry then
+    if found ~= '' then redis.call('DEL', key) end  -- the log of the response, too
+    redis.call('HSET', key, 'token', token, 'entry', entry)
+  end
   redis.call('HSET', key, 'until', string.format('%.0f', now + lease), 'lease', lease)
   redis.call('PEXPIRE', key, math.max(ttl, lease, 1))
 end
@@ -64,14 +67,13 @@ local left = tonumber(held[2]) - now
 if left > tonumber(held[3]) then left = 0 end
 return {0, found, held[4], string.format('%.0f', left), clock}
 """
+)
 _SCHEMES: Final = schemes_of(*REDIS_FAMILIES)
 _LATE: Final = 2
 """The reply to a write whose deadline is over."""
 
 _ASKED: Final = 3
 """How often a write is sent: once to learn the server's time, once more where its clock was set back."""
-
-_SHA: Final = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
 def from_url(url: str, options: StoreOptions) -> Store:
@@ -87,14 +89,15 @@ def from_url(url: str, options: StoreOptions) -> Store:
 
 def _probe(client: BlockingNodes, key: str) -> None:
     """Write a key and delete it."""
-    run = client.register_script(_SCRIPT)
-    run(keys=[key], args=["swap", "probe", "", b"", 0, 1000, 2**52])
-    run(keys=[key], args=["extend", "probe", 0, 1000])
-    run(keys=[key], args=["drop", "probe"])
+    client.run_script(_SCRIPT, 1, key, "swap", "probe", "", b"", 0, 1000, 2**52)
+    client.run_script(_SCRIPT, 1, key, "extend", "probe", 0, 1000)
+    client.run_script(APPEND, 1, key, "generation", "probe", 0, b"", b"", 0, 0, 1000)
+    client.run_script(READ, 1, key, "generation", 0, 0)
+    client.run_script(_SCRIPT, 1, key, "drop", "probe")
 
 
 class RedisStore:
-    """A :class:`~flexmw.idempotency.stores.BlockingStore` over redis-py.
+    """A :class:`~flexmw.idempotency.stores.BlockingStore` over redis-py, with the logs of responses.
 
     :param url: a redis or valkey URL, also of a cluster or a unix socket.
     :param timeout: seconds that one operation may take in all.
@@ -126,6 +129,25 @@ class RedisStore:
     def drop(self, key: str, token: str) -> bool:
         return bool(self._run(key, "drop", token)[0])
 
+    def append(
+        self,
+        key: str,
+        token: str,
+        generation: str,
+        at: int,
+        data: bytes,
+        *,
+        head: bytes = b"",
+        last: bool = False,
+        lease: float,
+        ttl: float,
+    ) -> Appended | None:
+        times = _milliseconds(lease), _milliseconds(ttl)
+        return appended(self._client.run_script(APPEND, 1, key, generation, token, at, data, head, int(last), *times))
+
+    def read(self, key: str, generation: str, start: int, limit: int) -> Piece | None:
+        return piece(self._client.run_script(READ, 1, key, generation, start, limit))
+
     def scan(self, prefix: str = "") -> Iterator[tuple[str, Held]]:
         seen: set[str] = set()
         for raw in self._client.scan_iter(match=_literal(prefix) + "*", count=500):
@@ -152,13 +174,7 @@ class RedisStore:
         return reply
 
     def _run(self, key: str, *arguments: str | bytes | int) -> list[Any]:
-        return cast("list[Any]", self._script(key, arguments))
-
-    def _script(self, key: str, arguments: Sequence[str | bytes | int]) -> Any:
-        try:
-            return self._client.evalsha(_SHA, 1, key, *arguments)
-        except NoScriptError:
-            return self._client.eval(_SCRIPT, 1, key, *arguments)
+        return cast("list[Any]", self._client.run_script(_SCRIPT, 1, key, *arguments))
 
 
 def _held(reply: list[Any]) -> Held | None:

@@ -32,7 +32,8 @@ from threading import Lock
 from typing import Any, Final
 
 from flexmw.errors import ConfigError
-from flexmw.idempotency.stores import Held, Store, StoreOptions
+from flexmw.idempotency.stores import Appended, Held, Piece, Store, StoreOptions
+from flexmw.idempotency.stores import sqlite_log as log
 from flexmw.idempotency.stores.threads import Threaded
 from flexmw.kit import time_limit
 from flexmw.kit.clock import SYSTEM, Clock
@@ -56,6 +57,9 @@ create table if not exists flexmw_keys (
 create index if not exists flexmw_keys_expires on flexmw_keys (expires);
 """
 _SELECT: Final = "select token, entry, leased_until, lease, fresh_until, ttl, expires from flexmw_keys where key = ?"
+_SELECT_STATE: Final = _SELECT.replace("entry,", "x'',")
+"""The same without the entry, which may hold a long response."""
+
 _EXTEND: Final = """
 update flexmw_keys set leased_until = ?, lease = ?, fresh_until = ?, ttl = ?, expires = ? where key = ?
 """
@@ -110,6 +114,7 @@ class SQLiteStore:
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
+        self._is_durable = True
         self._file: tuple[int, int] | None = None
 
     def check(self, option: str) -> None:
@@ -148,6 +153,41 @@ class SQLiteStore:
     def drop(self, key: str, token: str) -> bool:
         return self._change(key, token, "delete from flexmw_keys where key = ?", (key,))
 
+    def append(
+        self,
+        key: str,
+        token: str,
+        generation: str,
+        at: int,
+        data: bytes,
+        *,
+        head: bytes = b"",
+        last: bool = False,
+        lease: float,
+        ttl: float,
+    ) -> Appended | None:
+        with self._transaction("immediate", durable=False) as connection:
+            held = self._load(connection, key)
+            if held is None or held.token != token:
+                return None
+            ticks = self._clock.monotonic()
+            appended = log.append(connection, key, token, generation, at, data, head=head, last=last, ticks=ticks)
+            if appended is not None:
+                connection.execute(_EXTEND, (ticks + lease, lease, ticks + ttl, ttl, self._clock.now() + ttl, key))
+            return appended
+
+    def read(self, key: str, generation: str, start: int, limit: int) -> Piece | None:
+        with self._transaction("deferred") as connection:
+            held = self._load(connection, key, _SELECT_STATE)
+            if held is None:
+                return None
+            ticks = self._clock.monotonic()
+            piece, is_noted = log.read(connection, key, held, generation, start, limit, ticks)
+        if not is_noted:
+            with self._transaction("immediate", durable=False) as connection:
+                log.note_reader(connection, key, ticks)
+        return piece
+
     def scan(self, prefix: str = "") -> Iterator[tuple[str, Held]]:
         with self._transaction("deferred") as connection:
             statement = "select key from flexmw_keys where substr(key, 1, ?) = ?"
@@ -175,8 +215,8 @@ class SQLiteStore:
             connection.execute(statement, row)
             return True
 
-    def _load(self, connection: sqlite3.Connection, key: str) -> Held | None:
-        row = connection.execute(_SELECT, (key,)).fetchone()
+    def _load(self, connection: sqlite3.Connection, key: str, statement: str = _SELECT) -> Held | None:
+        row = connection.execute(statement, (key,)).fetchone()
         if row is None:
             return None
         token, entry, leased_until, lease, fresh_until, ttl, expires = row
@@ -188,11 +228,20 @@ class SQLiteStore:
         return Held(token, entry, left if alive else 0.0)
 
     @contextmanager
-    def _transaction(self, kind: str) -> Generator[sqlite3.Connection]:
+    def _transaction(self, kind: str, *, durable: bool = True) -> Generator[sqlite3.Connection]:
+        """A transaction, for one thread of this process at a time.
+
+        :param kind: how SQLite begins it.
+        :param durable: whether a power cut must not undo it. The log of a response belongs to a process that a power
+            cut ends, so its writes are not synced.
+        """
         if not self._lock.acquire(timeout=max(0.0, min(self._timeout, time_limit.remaining()))):
             raise TimeoutError("other operations of this process hold the file for too long")
         try:
             connection = self._open()
+            if durable is not self._is_durable:
+                connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+                self._is_durable = durable
             connection.execute(f"begin {kind}")
             try:
                 if time_limit.remaining() <= 0.0:  # nobody waits for it: the request was told that it was not run
@@ -224,11 +273,13 @@ class SQLiteStore:
         try:
             self._to_wal(connection)
             connection.execute("pragma synchronous = full")
-            connection.executescript(_SCHEMA)
+            connection.execute("pragma recursive_triggers = on")  # a row that is replaced is deleted first
+            connection.executescript(_SCHEMA + log.SCHEMA)
         except BaseException:
             connection.close()
             raise
         self._connection, self._process, self._file = connection, os.getpid(), _file_at(self.path)
+        self._is_durable = True
         return connection
 
     def _to_wal(self, connection: sqlite3.Connection) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
-from flexmw.idempotency.stores import BlockingStore, Held
+from flexmw.idempotency.stores import Appended, BlockingLogStore, BlockingStore, Held, Piece
 
 __all__ = ["Threaded"]
 
@@ -31,6 +31,11 @@ class Threaded:
     """
 
     __slots__ = ("_threads", "blocking")
+
+    def __new__(cls, blocking: BlockingStore, *, threads: int = 8) -> Self:
+        """A store that offers logs exactly if ``blocking`` does: :class:`flexmw.idempotency.LogStore` is found by its
+        methods."""
+        return super().__new__(_ThreadedLogs if cls is Threaded and isinstance(blocking, BlockingLogStore) else cls)  # type: ignore[return-value]
 
     def __init__(self, blocking: BlockingStore, *, threads: int = 8) -> None:
         self.blocking = blocking
@@ -66,3 +71,30 @@ class Threaded:
             limiter = limiters[id(self)] = CapacityLimiter(self._threads)
         # An operation whose time is over is left to its thread, which ends with the same time limit.
         return await anyio.to_thread.run_sync(call, limiter=limiter, abandon_on_cancel=True)
+
+
+class _ThreadedLogs(Threaded):
+    """A blocking store that offers logs."""
+
+    __slots__ = ()
+
+    blocking: BlockingLogStore  # type: ignore[assignment]
+
+    async def append(
+        self,
+        key: str,
+        token: str,
+        generation: str,
+        at: int,
+        data: bytes,
+        *,
+        head: bytes = b"",
+        last: bool = False,
+        lease: float,
+        ttl: float,
+    ) -> Appended | None:
+        append = partial(self.blocking.append, key, token, generation, at, data)
+        return await self._run(partial(append, head=head, last=last, lease=lease, ttl=ttl))
+
+    async def read(self, key: str, generation: str, start: int, limit: int) -> Piece | None:
+        return await self._run(partial(self.blocking.read, key, generation, start, limit))

@@ -34,7 +34,7 @@ def test_every_store_keeps_the_promises_of_the_interface(
 ) -> None:
     urls = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/keys.db"}
     url = urls.get(kind) or request.getfixturevalue("redis_url").replace("redis://", f"{kind}://")
-    assert len(check_store(lambda: open_store(url), backend=backend)) == (20 if kind == "memory" else 13)
+    assert len(check_store(lambda: open_store(url), backend=backend)) == 20
 
 
 @pytest.mark.parametrize("change", ["removed", "replaced"])
@@ -369,7 +369,7 @@ def test_a_redis_cluster_keeps_the_promises_too(tmp_path: Path) -> None:
                         break
                 while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
                     time.sleep(0.02)
-            assert len(check_store(lambda: open_store(f"redis+cluster://127.0.0.1:{port.number}"))) == 13
+            assert len(check_store(lambda: open_store(f"redis+cluster://127.0.0.1:{port.number}"))) == 20
         finally:
             server.kill()
             server.wait()
