@@ -3,12 +3,12 @@
 :func:`flexmw.contract.redact.redact` joins the rows to one alternation each for :data:`SHAPES` (the secret itself is
 recognised) and :data:`NAMED` (the name before the secret is recognised). A new provider is a new row.
 
-:data:`SECRET_MEMBER`, :data:`SECRET_HEADER` and :data:`SECRET_PARAMETER` recognise the name alone, for values that have
-no text around them.
+:data:`SECRET_MEMBER`, :data:`SECRET_HEADER`, :data:`SECRET_RESPONSE_HEADER` and :data:`SECRET_PARAMETER` recognise the
+name alone, for values that have no text around them.
 
 The pattern of a row takes linear time: a repetition is possessive or has a bound, and no two repetitions that can match
-the same characters meet. It begins with a letter or a set, where it can: the matcher skips such a branch of an
-alternation without entering it.
+the same characters meet. It begins with one character or with one set of characters, because the rows are joined by
+their first character.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["NAMED", "SECRET_HEADER", "SECRET_MEMBER", "SECRET_PARAMETER", "SHAPES", "Family"]
+__all__ = ["NAMED", "SECRET_HEADER", "SECRET_MEMBER", "SECRET_PARAMETER", "SECRET_RESPONSE_HEADER", "SHAPES", "Family"]
 
 _GITHUB: Final = "docs.github.com, Supported secret scanning patterns"
 
@@ -29,6 +29,8 @@ class Family:
 
     :param name: whose secrets they are.
     :param shown: pattern of the beginning, which stays in the text.
+    :param named: pattern of a name before it, which stays too. Rows with one name are neighbours, and the name is
+        matched once for all of them.
     :param hidden: pattern of the secret, which ``***`` replaces.
     :param source: where the form is documented.
     :param check: called with the whole match; the match stays in the text where the function returns False.
@@ -39,6 +41,7 @@ class Family:
     hidden: str
     source: str = _GITHUB
     check: Callable[[str], bool] | None = None
+    named: str = ""
 
 
 _WORD: Final = r"[A-Za-z0-9_-]"
@@ -54,9 +57,15 @@ def _is_jwt(text: str) -> bool:
 
 def _is_card(text: str) -> bool:
     """True for 13 to 19 digits whose check digit is right (the Luhn formula of ISO/IEC 7812-1, annex B)."""
-    digits = [int(char) for char in reversed(text) if char.isdigit()]
-    total = sum(digits[0::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])
+    digits = text.translate(_NO_SEPARATORS)
+    singles, doubles = digits[-1::-2], digits[-2::-2].translate(_DOUBLED)
+    total = sum(singles.encode()) + sum(doubles.encode()) - len(digits) * ord("0")
     return total % 10 == 0
+
+
+_NO_SEPARATORS: Final = str.maketrans("", "", " -")
+_DOUBLED: Final = str.maketrans("0123456789", "0246813579")
+"""Each digit times two, as the sum of its digits."""
 
 
 def _token(name: str, shown: str, *, shortest: int = 16) -> Family:
@@ -101,14 +110,19 @@ SHAPES: Final = (
     Family("SendGrid", r"SG\.", rf"{_WORD}{{10,}}+\.{_WORD}{{10,}}+", "docs.sendgrid.com, API keys"),
     Family("Twilio", "SK", "[0-9a-f]{32}", "twilio.com/docs, API keys"),
     Family("Mailgun", "key-", "[0-9a-f]{32}", "documentation.mailgun.com, Authentication"),
-    Family("Mailchimp", "", r"[0-9a-f]{32}-us[0-9]{1,2}", "mailchimp.com/developer, API keys"),
+    Family("Mailchimp", "", r"[0-9a-f][0-9a-f]{31}-us[0-9]{1,2}", "mailchimp.com/developer, API keys"),
     _token("Brevo", "x(?:keysib|smtpsib)-"),
     _token("Resend", "re_"),
     Family("DigitalOcean", "do[opr]_v1_", "[0-9a-f]{16,}+", "docs.digitalocean.com, Personal access tokens"),
     Family("Shopify", "shp(?:at|ca|pa|ss|tka)_", "[A-Za-z0-9]{16,}+", "shopify.dev, Access tokens"),
     Family("Square", "sq0[a-z]{3}-", f"{_WORD}{{16,}}+", "developer.squareup.com, Access tokens"),
     Family("Vault", r"hv[sbr]\.", f"{_WORD}{{16,}}+", "developer.hashicorp.com, Vault tokens"),
-    Family("Terraform Cloud", r"[A-Za-z0-9]{14}\.atlasv1\.", f"{_WORD}{{16,}}+", "developer.hashicorp.com, API tokens"),
+    Family(
+        "Terraform Cloud",
+        r"a(?<=[A-Za-z0-9]{14}\.a)tlasv1\.",
+        f"{_WORD}{{16,}}+",
+        "developer.hashicorp.com, API tokens",
+    ),
     Family("Databricks", "dapi", "[0-9a-f]{32}(?:-[0-9])?", "docs.databricks.com, Personal access tokens"),
     _token("Linear", "lin_(?:api|oauth|wh)_"),
     _token("Replicate", "r8_"),
@@ -187,6 +201,13 @@ SECRET_HEADER: Final = re.compile(
 )
 """A part of the name, in lower case, of a header that carries a credential."""
 
+SECRET_RESPONSE_HEADER: Final = re.compile(
+    r"(?:(?<!page-)(?<!next-)(?<!continuation-)token|secret|passw(?:or)?d|passphrase|credentials?|cookie|authorization|jwt"
+    r"|(?:api|access|secret|private|signing|encryption)-?key|(?<!mcp-)session(?:-?id)?)$"
+)
+"""The end of the name, in lower case, of a response header that gives its client a credential. The token of a page and
+the session of the Model Context Protocol, which authenticates nobody, are none."""
+
 SECRET_PARAMETER: Final = re.compile(
     r"(?:token|secret|passw(?:or)?d|passphrase|signature|credentials?|session_?id|jwt|accesskeyid"
     r"|(?:api|access|secret|private|auth|app|account|subscription|signing)_?key)$"
@@ -199,56 +220,69 @@ _OPENAPI: Final = "spec.openapis.org, Security scheme object"
 _VALUE: Final = r"[^\s&\"',;}]"
 _PAIR: Final = r"[^\s=;,\"']{1,80}+=[^\s;,\"']*+"
 _ONE_WORD: Final = r"[^\s\"',;*]"
+_AUTHORIZATION: Final = rf"authorization{_IS}[\"']?"
 
 NAMED: Final = (
     Family(
         "Authorization with parameters",
-        rf"authorization{_IS}[\"']?(?:digest|aws4-hmac-sha256|oauth|hawk|hmac(?:-[a-z0-9]{{1,12}})?|signature|vapid)\s{{1,8}}+",
+        r"(?:digest|aws4-hmac-sha256|oauth|hawk|hmac(?:-[a-z0-9]{1,12})?|signature|vapid)\s{1,8}+",
         r"[^\r\n']++",
         "RFC 7616; RFC 5849; docs.aws.amazon.com, Signature Version 4",
+        named=_AUTHORIZATION,
     ),
     Family(
         "Authorization",
         # In the header whatever follows the scheme is the token, in prose ("Bearer authentication is required") a word.
-        rf"authorization{_IS}[\"']?(?:api-?key|basic|bearer|bot|dpop|geniekey|key|negotiate|ntlm|privatekey|splunk|ssws|token)"
+        r"(?:api-?key|basic|bearer|bot|dpop|geniekey|key|negotiate|ntlm|privatekey|splunk|ssws|token)"
         r"\s{1,8}+",
         rf"{_ONE_WORD}++",
         "RFC 9110, section 11.6.2",
+        named=_AUTHORIZATION,
     ),
     Family(
         "Authorization of another scheme",
-        rf"authorization{_IS}[\"']?(?![a-z0-9-]{{1,20}}\s{{1,8}}\*){_SENTENCE}",
+        rf"(?![a-z0-9-]{{1,20}}\s{{1,8}}\*){_SENTENCE}",
         rf"{_ONE_WORD}++(?:[ \t]{{1,8}}+{_ONE_WORD}++)?",
         "RFC 9110, section 11.4",
+        named=_AUTHORIZATION,
     ),
     Family(
         "bearer token",
-        rf"(?:bearer|basic)\s{{1,8}}+(?!{_PROSE}[.,;:!?)]?(?:\s|$))",
+        rf"\s{{1,8}}+(?!{_PROSE}[.,;:!?)]?(?:\s|$))",
         rf"{_ONE_WORD}{{6,}}+",
         "RFC 6750, section 2.1; RFC 7617",
+        named="b(?:earer|asic)",
     ),
     Family(
         "cookies",
-        rf"(?:set-)?cookie{_IS}[\"']?",
+        rf"cookie{_IS}[\"']?",
         rf"{_PAIR}(?:;\s{{0,3}}+{_PAIR})*+",
         "RFC 6265, section 4",
     ),
-    Family("named value in double quotes", rf"{_NAMES}{_IS}\"", r"(?:[^\"\\]|\\.)++", _OPENAPI),
-    Family("named value in quotes", rf"{_NAMES}{_IS}'", r"(?:[^'\\]|\\.)++", _OPENAPI),
-    Family("named value", rf"{_NAMES}[\"']?\s{{0,3}}[=:]\s{{0,3}}(?!b[\"']){_SENTENCE}", rf"{_VALUE}++", _OPENAPI),
+    Family("named value in double quotes", rf"{_IS}\"", r"(?:[^\"\\]|\\.)++", _OPENAPI, named=_NAMES),
+    Family("named value in quotes", rf"{_IS}'", r"(?:[^'\\]|\\.)++", _OPENAPI, named=_NAMES),
+    Family(
+        "named value",
+        rf"[\"']?\s{{0,3}}[=:]\s{{0,3}}(?!b[\"']){_SENTENCE}",
+        rf"{_VALUE}++",
+        _OPENAPI,
+        named=_NAMES,
+    ),
     Family(
         "quoted name that is a word",
-        rf"{_WEAK_NAMES}[\"']\s{{0,3}}[=:,]\s{{0,3}}(?:b(?=\"))?\"",
+        r"[\"']\s{0,3}[=:,]\s{0,3}(?:b(?=\"))?\"",
         r"(?:[^\"\\]|\\.){4,}+",
         _OPENAPI,
+        named=_WEAK_NAMES,
     ),
     Family(
         "quoted name that is a word, single quotes",
-        rf"{_WEAK_NAMES}[\"']\s{{0,3}}[=:,]\s{{0,3}}(?:b(?='))?'",
+        r"[\"']\s{0,3}[=:,]\s{0,3}(?:b(?='))?'",
         r"(?:[^'\\]|\\.){4,}+",
         _OPENAPI,
+        named=_WEAK_NAMES,
     ),
-    Family("name that is a word", rf"{_WEAK_NAMES}=(?!b[\"'])", rf"{_VALUE}{{4,}}+", _OPENAPI),
+    Family("name that is a word", r"=(?!b[\"'])", rf"{_VALUE}{{4,}}+", _OPENAPI, named=_WEAK_NAMES),
     Family(
         "header of a token",
         rf"t(?<=[_-]t)oken:\s{{0,3}}{_SENTENCE}",
