@@ -2,7 +2,7 @@
 
 >>> is_stored(200, []), is_stored(429, []), is_stored(503, []), is_stored(503, [(b"retry-after", b"1")])
 (True, False, True, False)
->>> lasting_headers([(b"content-type", b"text/plain"), (b"Date", b"..."), (b"x-ratelimit-limit-requests", b"1")])
+>>> lasting_headers([(b"content-type", b"text/plain"), (b"Date", b"..."), (b"x-auth-token", b"secret")])
 (('content-type', 'text/plain'),)
 """
 
@@ -13,6 +13,7 @@ from typing import Final
 
 from flexmw.contract import ErrorBody, for_status
 from flexmw.contract.refusals import INCONCLUSIVE, REFUSED_WITH_RETRY_AFTER
+from flexmw.contract.secret_families import SECRET_RESPONSE_HEADER
 from flexmw.idempotency.core import StoredResponse
 
 __all__ = ["error_response", "internal_error", "is_stored", "lasting_headers"]
@@ -46,9 +47,18 @@ def is_stored(status: int, headers: Iterable[tuple[bytes, bytes]], *, is_anonymo
 
 
 def lasting_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
-    """The headers that belong to the result, with lower-case names and in their order."""
+    """The headers that belong to the result, with lower-case names and in their order.
+
+    A header that gives the client a credential does not belong to it: the credential would lie in the store in the
+    clear, and a repetition would get it again.
+    """
     pairs = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
-    return tuple(pair for pair in pairs if pair[0] not in _VOLATILE and not pair[0].startswith(_VOLATILE_PREFIXES))
+    return tuple(pair for pair in pairs if _lasts(pair[0]))
+
+
+def _lasts(name: str) -> bool:
+    is_volatile = name in _VOLATILE or name.startswith(_VOLATILE_PREFIXES)
+    return not (is_volatile or SECRET_RESPONSE_HEADER.search(name))
 
 
 def error_response(status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> StoredResponse:

@@ -431,6 +431,18 @@ async def test_volatile_headers_are_not_replayed() -> None:
     assert set((await call(app)).answer_headers) == {"x-kept", "idempotent-replayed", "idempotency-key-ttl"}
 
 
+async def test_a_credential_in_a_response_header_is_neither_stored_nor_replayed() -> None:
+    lent = {"X-Api-Key": "canary1", "x-auth-token": "canary2", "x-session-id": "canary3", "client-secret": "canary4"}
+    kept = {"x-next-page-token": "1", "mcp-session-id": "2", "surrogate-key": "3", "www-authenticate": "Bearer"}
+    store = MemoryStore()
+    app = Idempotency(storage=store).asgi(Host(headers=[(n.encode(), v.encode()) for n, v in (lent | kept).items()]))
+    assert (await call(app)).answer_headers["x-auth-token"] == "canary2"
+    assert kept.keys() <= (replay := await call(app)).answer_headers.keys()
+    assert replay.replayed
+    assert "canary" not in repr(replay.sent)
+    assert [name async for name, held in store.scan() if b"canary" in held.entry] == []
+
+
 async def test_every_response_of_a_protected_route_says_how_long_keys_are_kept() -> None:
     app = Idempotency(ttl=3600.0).asgi(Host())
     for headers in (KEYED, KEYED, {}, {"Idempotency-Key": ""}):
