@@ -10,6 +10,7 @@ from __future__ import annotations
 import httpx2
 
 from flexmw.kit.bodies import AsyncObservedBody, ObservedBody
+from flexmw.kit.resumed import AsyncResumedBody, ResumedBody
 from flexmw.kit.transport_async import AsyncTransportBase
 from flexmw.kit.transport_blocking import SyncTransportBase
 
@@ -24,12 +25,21 @@ class AsyncStream(AsyncObservedBody, httpx2.AsyncByteStream):
     """A response body that reports how it ends."""
 
 
+class ResumedStream(ResumedBody, httpx2.SyncByteStream):
+    """A response body that a flow continues where it ends."""
+
+
+class AsyncResumedStream(AsyncResumedBody, httpx2.AsyncByteStream):
+    """A response body that a flow continues where it ends."""
+
+
 class Transport(SyncTransportBase[httpx2.Request, httpx2.Response], httpx2.BaseTransport):
     """``Transport(*components, transport=None)``: components, outermost first, around a blocking transport
     (``httpx2.HTTPTransport()`` if none is given)."""
 
     _default = httpx2.HTTPTransport
     _followed = Stream
+    _resumed = ResumedStream
 
 
 class AsyncTransport(AsyncTransportBase[httpx2.Request, httpx2.Response], httpx2.AsyncBaseTransport):
@@ -37,3 +47,4 @@ class AsyncTransport(AsyncTransportBase[httpx2.Request, httpx2.Response], httpx2
 
     _default = httpx2.AsyncHTTPTransport
     _followed = AsyncStream
+    _resumed = AsyncResumedStream

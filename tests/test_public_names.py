@@ -51,7 +51,7 @@ def test_the_design_s_names_are_there() -> None:
     InvalidRequest ModelNotFound InvalidAPIKey InsufficientCredit JobNotFound RateLimitExceeded UpstreamTimeout
     SubsystemOffline ConfigError PluginError FlexmwError component installed sort Plugin Order Request Flow Send Sleep
     Discard Outcome outcome_of httpx httpx2 send sleep discard read replace follow emit run_blocking Read Replace Follow
-    Emit RunBlocking Effect"""
+    Emit RunBlocking Effect Resume Skip resume skip"""
     assert set(names.split()) <= set(flexmw.__all__)
 
 

@@ -18,7 +18,7 @@ from types import GeneratorType
 from typing import Any, Final, Protocol, TypeVar
 
 from flexmw.errors import ConfigError
-from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Observer, Request, Response, Send
+from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Observer, Request, Response, Resume, Send
 
 __all__ = ["Sends", "adrive", "chain", "drive"]
 
@@ -51,14 +51,27 @@ def chain(components: Sequence[Sends], request: Request, observers: tuple[Observ
     :raises ConfigError: a component's ``flow`` is not a generator, or returns no response.
     """
     if not components:
-        received: Response = yield Send(request, _all_of(observers))
-        return received
-    flow: Any = components[0].flow(request)
+        return _transported(request, observers)
+    component = components[0]
+    flow: Any = component.flow(request)
     if not isinstance(flow, _FLOWS):
         if isinstance(flow, Coroutine):
             flow.close()
-        raise ConfigError(f"{type(components[0]).__name__}.flow()", flow, "a generator: flow() must yield its effects")
-    inner = components[1:]
+        raise ConfigError(f"{type(component).__name__}.flow()", flow, "a generator: flow() must yield its effects")
+    return _nested(flow, component, components[1:], observers)
+
+
+def _transported(request: Request, observers: tuple[Observer, ...]) -> Flow:
+    """The flow of a request that no further component sees."""
+    received: Response = yield Send(request, _all_of(observers))
+    return received
+
+
+def _nested(flow: Any, component: Sends, inner: Sequence[Sends], observers: tuple[Observer, ...]) -> Flow:
+    """The flow of one component around the components further inward.
+
+    :param flow: the flow of the component, of its request or of the body of its response.
+    """
     held: list[Response] = []
     send: Callable[[Any], Effect] = flow.send
     resume = send
@@ -70,7 +83,7 @@ def chain(components: Sequence[Sends], request: Request, observers: tuple[Observ
             response: Response | None = done.value
             if response is None:
                 yield from _discard(held)
-                raise ConfigError(f"{type(components[0]).__name__}.flow()", None, "to return a response") from None
+                raise ConfigError(f"{type(component).__name__}.flow()", None, "to return a response") from None
             if len(held) != 1 or held[0] is not response:
                 yield from _discard([other for other in held if other is not response], response)
             return response
@@ -93,6 +106,10 @@ def chain(components: Sequence[Sends], request: Request, observers: tuple[Observ
             elif isinstance(effect, Emit):
                 for observe in observers:
                     observe(effect.event, effect.details)
+            elif isinstance(effect, Resume):
+                value = yield Resume(
+                    effect.response, _nested_again(effect.again, component, inner, observers), effect.tap
+                )
             else:
                 if isinstance(effect, Discard):
                     held = [other for other in held if other is not effect.response]
@@ -102,6 +119,21 @@ def chain(components: Sequence[Sends], request: Request, observers: tuple[Observ
             raise
         except BaseException as error:
             resume, value = flow.throw, error
+
+
+def _nested_again(
+    again: Callable[[Exception | None], Flow | None],
+    component: Sends,
+    inner: Sequence[Sends],
+    observers: tuple[Observer, ...],
+) -> Callable[[Exception | None], Flow | None]:
+    """The function of a ``Resume`` whose flows are nested as the flow of the component's request is."""
+
+    def nested(error: Exception | None) -> Flow | None:
+        flow = again(error)
+        return None if flow is None else _nested(flow, component, inner, observers)
+
+    return nested
 
 
 def drive(flow: Generator[_E, Any, _R], perform: Callable[[_E], object]) -> _R:

@@ -39,8 +39,10 @@ __all__ = [
     "Replace",
     "Request",
     "Response",
+    "Resume",
     "RunBlocking",
     "Send",
+    "Skip",
     "Sleep",
     "discard",
     "emit",
@@ -48,8 +50,10 @@ __all__ = [
     "head_leaves",
     "read",
     "replace",
+    "resume",
     "run_blocking",
     "send",
+    "skip",
     "sleep",
 ]
 
@@ -237,6 +241,44 @@ class Follow:
 
 
 @dataclass(slots=True)
+class Skip:
+    """Read the beginning of a body and drop it.
+
+    The result is the number of bytes that were dropped: less than ``size`` only if the body is shorter. The rest of the
+    body can be read as if it were all of it. An error while reading is raised at the ``yield``.
+
+    :param response: the response.
+    :param size: how much to drop, in bytes.
+    :param tap: called with each piece that is dropped.
+    """
+
+    response: Response
+    size: int
+    tap: Callable[[bytes], object] | None = None
+
+
+@dataclass(slots=True)
+class Resume:
+    """Let a flow continue the body of a response where it ends. The result is the same response.
+
+    The flow runs while the caller reads the body, after the flow that yielded this effect has returned. Its ``Send``
+    goes through the components further inward, and its ``Emit`` reaches the observers further outward. An outer
+    ``Follow`` sees one body. A body that the caller closes, cancels or leaves is not continued; neither is a body that
+    is in memory already.
+
+    :param response: the response.
+    :param again: called each time the body ends: with the exception that broke it, or with ``None`` after its last
+        byte. Returns a flow, whose response's body is read on and which raises what the caller is to get; or ``None``,
+        and the body ends as it did.
+    :param tap: called with each piece of the body that the caller reads.
+    """
+
+    response: Response
+    again: Callable[[Exception | None], Flow | None]
+    tap: Callable[[bytes], object] | None = None
+
+
+@dataclass(slots=True)
 class Emit:
     """Emit an event to the observers further outward. Without an observer nothing happens.
 
@@ -260,7 +302,7 @@ class RunBlocking:
     function: Callable[[], Any]
 
 
-Effect: TypeAlias = Send | Sleep | Discard | Follow | Emit | Read | Replace | RunBlocking
+Effect: TypeAlias = Send | Sleep | Discard | Follow | Emit | Read | Replace | RunBlocking | Skip | Resume
 Flow: TypeAlias = Generator[Effect, Any, Response]
 """A generator that yields effects and returns a response. ``yield from`` one flow inside another is allowed."""
 
@@ -305,6 +347,22 @@ def follow(
     """Perform :class:`Follow`; ``response = yield from follow(response, on_end)``."""
     followed: Response = yield Follow(response, on_end, tap)
     return followed
+
+
+def skip(response: Response, size: int, tap: Callable[[bytes], object] | None = None) -> Generator[Effect, Any, int]:
+    """Perform :class:`Skip`; ``size = yield from skip(response, 4096)``."""
+    dropped: int = yield Skip(response, size, tap)
+    return dropped
+
+
+def resume(
+    response: Response,
+    again: Callable[[Exception | None], Flow | None],
+    tap: Callable[[bytes], object] | None = None,
+) -> Generator[Effect, Any, Response]:
+    """Perform :class:`Resume`; ``response = yield from resume(response, again)``."""
+    resumed: Response = yield Resume(response, again, tap)
+    return resumed
 
 
 def emit(event: str, details: Mapping[str, Any]) -> Generator[Effect, Any, None]:

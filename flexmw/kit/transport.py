@@ -19,7 +19,7 @@ from flexmw.kit.bodies import Broken, OnEnd, Replayed, forget, ignore_end
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.deadline import DeadlineBody, timeout_error
 from flexmw.kit.drive import Sends
-from flexmw.kit.effects import DEADLINE, Read, Response
+from flexmw.kit.effects import DEADLINE, Read, Response, Resume
 from flexmw.kit.in_process import calls_an_app
 from flexmw.kit.response import DRAIN_BYTES, is_shared
 from flexmw.kit.validation import check_alone, check_fit
@@ -53,6 +53,7 @@ class TransportBase(Generic[RequestT, ResponseT]):
 
     _default: ClassVar[type]
     _followed: ClassVar[type]
+    _resumed: ClassVar[type]
 
     def __init__(self, *components: Sends, transport: Any = None, clock: Clock = SYSTEM) -> None:
         check_fit(type(self).__name__, components, transport, self._default)
@@ -85,6 +86,13 @@ class TransportBase(Generic[RequestT, ResponseT]):
             forget(response)
         response.stream = self._followed(response.stream, on_end, tap)
         return response
+
+    def _resume(self, effect: Resume, perform: Callable[[Any], Any]) -> Response:
+        """Let a body be continued, unless it is in memory: such a body cannot break."""
+        response: Any = effect.response
+        if "_content" not in response.__dict__:
+            response.stream = self._resumed(response.stream, effect.again, effect.tap, perform)
+        return response  # type: ignore[no-any-return]
 
     def _time_left(self, request: Any) -> Callable[[], float]:
         """A function that returns the seconds until the deadline of the call.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,8 +22,10 @@ from flexmw.kit.effects import (
     Read,
     Replace,
     Response,
+    Resume,
     RunBlocking,
     Send,
+    Skip,
     Sleep,
 )
 from flexmw.kit.evidence import IN_PROCESS, Evidence
@@ -81,6 +83,10 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
                 await self._sleep(seconds)
             case RunBlocking(function):
                 return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
+            case Skip(response, size, tap):
+                return await self._skip(response, size, tap)
+            case Resume():
+                return self._resume(effect, self._perform)
             case Discard(response, seconds):
                 await self._discard(response, min(seconds, DRAIN_SECONDS))
             case _:
@@ -143,6 +149,25 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
             raise
         self._replace(response, chunks)
         return b"".join(chunks)
+
+    async def _skip(self, response: Any, size: int, tap: Callable[[bytes], object] | None) -> int:
+        left, rest = size, aiter(response.stream)
+        try:
+            while left and (chunk := await anext(rest, None)) is not None:
+                dropped, kept = chunk[:left], chunk[left:]
+                left -= len(dropped)
+                if tap is not None:
+                    tap(dropped)
+                if not left:
+                    self._replace(response, [kept] if kept else [], rest)
+                    return size
+            if left:
+                self._replace(response, [])
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+            raise
+        return size - left
 
     async def _discard(self, response: Any, seconds: float) -> None:
         size, closed = 0, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,8 +17,10 @@ from flexmw.kit.effects import (
     Follow,
     Read,
     Replace,
+    Resume,
     RunBlocking,
     Send,
+    Skip,
     Sleep,
 )
 from flexmw.kit.evidence import IN_PROCESS
@@ -76,6 +79,10 @@ class SyncTransportBase(TransportBase[RequestT, ResponseT]):
                 self._sleep(seconds)
             case RunBlocking(function):
                 return function()
+            case Skip(response, size, tap):
+                return self._skip(response, size, tap)
+            case Resume():
+                return self._resume(effect, self._perform)
             case Discard(response, seconds):
                 self._discard(response, min(seconds, DRAIN_SECONDS))
             case _:
@@ -111,6 +118,24 @@ class SyncTransportBase(TransportBase[RequestT, ResponseT]):
             raise
         self._replace(response, chunks)
         return b"".join(chunks)
+
+    def _skip(self, response: Any, size: int, tap: Callable[[bytes], object] | None) -> int:
+        left, rest = size, iter(response.stream)
+        try:
+            while left and (chunk := next(rest, None)) is not None:
+                dropped, kept = chunk[:left], chunk[left:]
+                left -= len(dropped)
+                if tap is not None:
+                    tap(dropped)
+                if not left:
+                    self._replace(response, [kept] if kept else [], rest)
+                    return size
+            if left:
+                self._replace(response, [])
+        except BaseException:
+            response.close()
+            raise
+        return size - left
 
     def _discard(self, response: Any, seconds: float) -> None:
         size, ends = 0, self._clock.monotonic() + seconds

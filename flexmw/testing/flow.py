@@ -16,10 +16,10 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from flexmw.errors import ConfigError
-from flexmw.kit.effects import Emit, RunBlocking, Send, Sleep
+from flexmw.kit.effects import Emit, Resume, RunBlocking, Send, Sleep
 from flexmw.testing.clock import FakeClock
 from flexmw.testing.declared import blocking_calls, declaration, report, require_side
-from flexmw.testing.played import MAX_EFFECTS, Played, fresh, play, request_of, response_of, result_of
+from flexmw.testing.played import MAX_EFFECTS, Played, fresh, play, play_body, request_of, response_of, result_of
 from flexmw.testing.transports import compare
 
 __all__ = ["FLOW_CHECKS", "check_flow"]
@@ -146,6 +146,33 @@ def _closing(make: Make, library: Any) -> list[str]:
     return []
 
 
+def _broken_bodies(make: Make, library: Any) -> list[str]:
+    """Faults of the flows that continue a body, for a component that yields ``Resume``."""
+    faults: list[str] = []
+    for method in ("GET", "POST"):
+        component = make()
+        played = play(component, [200], request_of(library, method))
+        for effect in played.effects:
+            if isinstance(effect, Resume):
+                for end in (library.ConnectError("refused"), *(end() for end in _ENDS)):
+                    broken = library.ReadError("broken")
+                    faults += _broken_body(play_body(component, effect, broken, [end]), broken, end)
+    return faults
+
+
+def _broken_body(played: Played | None, broken: Exception, end: BaseException) -> list[str]:
+    if played is None:
+        return []
+    if played.faults:
+        return [f"in the flow that continues a body: {fault}" for fault in played.faults]
+    if played.error is None:
+        return [f"a body whose continuation always raises {end!r} went on with {played.response!r}"]
+    is_right = _is_from(played.error, broken) if isinstance(end, Exception) else played.error is end
+    if not is_right:
+        return [f"a body broken by {broken!r} became an unrelated {played.error!r} when {end!r} was raised"]
+    return []
+
+
 def _interleaved(make: Make, library: Any) -> list[str]:
     component = make()
     requests = [request_of(library, "GET", f"{host}.test") for host in ("a", "b")]
@@ -216,6 +243,7 @@ FLOW_CHECKS: Final[Mapping[str, Check]] = {
     "one execution": _one_execution,
     "cancellation": _cancellation,
     "closing": _closing,
+    "broken bodies": _broken_bodies,
     "interleaved calls": _interleaved,
 }
 """The checks. The messages of its faults begin with the name of a check."""

@@ -22,10 +22,21 @@ from typing import Any, Final, TypeAlias, get_args
 
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
-from flexmw.kit.effects import Discard, Effect, Follow, Read, Replace, RunBlocking, Send, Sleep
+from flexmw.kit.effects import Discard, Effect, Follow, Read, Replace, Resume, RunBlocking, Send, Skip, Sleep
 from flexmw.testing.clock import FakeClock
 
-__all__ = ["CALL_SECONDS", "MAX_EFFECTS", "Endless", "Outcome", "Played", "fresh", "play", "request_of", "result_of"]
+__all__ = [
+    "CALL_SECONDS",
+    "MAX_EFFECTS",
+    "Endless",
+    "Outcome",
+    "Played",
+    "fresh",
+    "play",
+    "play_body",
+    "request_of",
+    "result_of",
+]
 
 MAX_EFFECTS: Final = 1000
 """A flow that yields more effects is assumed to be endless."""
@@ -98,7 +109,6 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
     :raises ConfigError: ``outcomes`` is empty.
     """
     played = Played()
-    clock = getattr(component, "clock", None)
     script = list(outcomes)
     if not script:
         raise ConfigError("play(outcomes=...)", outcomes, "at least one outcome")
@@ -108,6 +118,21 @@ def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
             flow.close()
         played.faults.append(f"flow() returned {type(flow).__name__}, not a generator: it must yield its effects")
         return played
+    return _play(flow, script, getattr(component, "clock", None), played)
+
+
+def play_body(component: Any, effect: Resume, error: Exception | None, outcomes: Iterable[Outcome]) -> Played | None:
+    """Run the flow that continues a body where it ends; ``None`` where the body is not continued.
+
+    :param component: the component that yielded the effect.
+    :param error: what broke the body; ``None`` for its clean end.
+    :param outcomes: as for :func:`play`.
+    """
+    flow = effect.again(error)
+    return None if flow is None else _play(flow, list(outcomes), getattr(component, "clock", None), Played())
+
+
+def _play(flow: Any, script: list[Outcome], clock: Any, played: Played) -> Played:
     outcome: Any = None
     step: Any = flow.send
     while True:
@@ -160,7 +185,12 @@ def result_of(effect: Any) -> Any:
         return response.content if len(response.content) <= effect.limit else None
     if isinstance(effect, Replace):
         response._content = effect.body
-    return response if isinstance(effect, (Follow, Replace)) else None
+    if isinstance(effect, Skip):
+        body, response._content = response.content, response.content[effect.size :]
+        if effect.tap is not None:
+            effect.tap(body[: effect.size])
+        return min(effect.size, len(body))
+    return response if isinstance(effect, (Follow, Replace, Resume)) else None
 
 
 def _called(function: Callable[[], Any]) -> Any:

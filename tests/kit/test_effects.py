@@ -13,16 +13,20 @@ from flexmw.kit.effects import (
     Follow,
     Read,
     Replace,
+    Resume,
     RunBlocking,
     Send,
+    Skip,
     Sleep,
     discard,
     emit,
     follow,
     read,
     replace,
+    resume,
     run_blocking,
     send,
+    skip,
     sleep,
 )
 
@@ -47,6 +51,10 @@ def nothing(*arguments: object) -> None: ...
         (follow(RESPONSE, nothing, print), Follow(RESPONSE, nothing, print), RESPONSE),
         (emit("acme.counted", {"count": 1}), Emit("acme.counted", {"count": 1}), None),
         (run_blocking(nothing), RunBlocking(nothing), 3),
+        (skip(RESPONSE, 7), Skip(RESPONSE, 7), 7),
+        (skip(RESPONSE, 7, nothing), Skip(RESPONSE, 7, nothing), 3),
+        (resume(RESPONSE, nothing), Resume(RESPONSE, nothing), RESPONSE),
+        (resume(RESPONSE, nothing, print), Resume(RESPONSE, nothing, print), RESPONSE),
     ],
     ids=[
         "send",
@@ -60,6 +68,10 @@ def nothing(*arguments: object) -> None: ...
         "follow with a tap",
         "emit",
         "run_blocking",
+        "skip",
+        "skip with a tap",
+        "resume",
+        "resume with a tap",
     ],
 )
 def test_a_function_yields_its_effect_once_and_returns_the_result(flow: Any, effect: object, result: object) -> None:

@@ -167,7 +167,56 @@ def connects(self: Component, request: Any) -> Steps:
     return (yield flexmw.Send(request))
 
 
+def continued(rest: Any) -> Any:
+    """Steps that continue a body which breaks by the flow ``rest(request, error)``."""
+
+    def steps(self: Component, request: Any) -> Steps:
+        def again(error: Exception | None) -> Any:
+            return None if error is None else rest(request, error)
+
+        return (yield flexmw.Resume((yield flexmw.Send(request)), again))
+
+    return steps
+
+
+def asks_again(request: Any, error: Exception) -> Steps:
+    try:
+        return (yield flexmw.Send(request))
+    except Exception:
+        raise error from None
+
+
+def ignores_the_end(request: Any, error: Exception) -> Steps:
+    try:
+        return (yield flexmw.Send(request))
+    except BaseException:
+        raise error from None
+
+
+def waits_for_ever(request: Any, error: Exception) -> Steps:
+    while True:
+        yield flexmw.Sleep(1.0)
+
+
+def changes_the_error(request: Any, error: Exception) -> Steps:
+    yield flexmw.Sleep(1.0)
+    raise LookupError
+
+
+def makes_a_response(request: Any, error: Exception) -> Steps:
+    yield flexmw.Sleep(1.0)
+    return "response"
+
+
+def leaves_the_body(request: Any, error: Exception) -> None:
+    return None
+
+
 WRONG = [
+    (continued(ignores_the_end), "broken bodies", "when KeyboardInterrupt() was raised"),
+    (continued(waits_for_ever), "broken bodies", "asked for more than 1000 effects"),
+    (continued(changes_the_error), "broken bodies", "became an unrelated LookupError()"),
+    (continued(makes_a_response), "broken bodies", "went on with 'response'"),
     (no_generator, "good response", "not a generator"),
     (is_async, "good response", "flow() returned coroutine, not a generator"),
     (always_twice, "good response", "a POST that got a 200 was sent 2 times"),
@@ -194,6 +243,11 @@ WRONG = [
 @pytest.mark.parametrize("steps", [stamp, once_more])
 def test_a_flow_that_behaves_passes(steps: Any) -> None:
     check_flow(Component(steps=steps))
+
+
+@pytest.mark.parametrize("rest", [asks_again, leaves_the_body])
+def test_a_component_may_continue_a_body_that_breaks(rest: Any) -> None:
+    check_flow(Component(steps=continued(rest)))
 
 
 @pytest.mark.parametrize(("steps", "check", "words"), WRONG, ids=lambda value: getattr(value, "__name__", None))
