@@ -11,13 +11,16 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
+from types import TracebackType
 from typing import Final
 
+from flexmw.contract.exception_slots import traceback_of
 from flexmw.contract.exceptions import ErrorMapping, stems_from
 from flexmw.envelope.app_info import handles_crashes, through_cors
 from flexmw.envelope.cancellation import is_answered
 from flexmw.envelope.collector import Collector
 from flexmw.envelope.core import ErrorResponse, Header, decide, error_status, response_to
+from flexmw.envelope.crash_log import log_crash, log_no_response
 from flexmw.envelope.drain import read_rest
 from flexmw.envelope.plan import Plan
 from flexmw.envelope.state import State
@@ -53,6 +56,7 @@ class Responder:
     __slots__ = (
         "_answered",
         "_collector",
+        "_crash",
         "_exchange",
         "_gone",
         "_held",
@@ -84,6 +88,7 @@ class Responder:
         self._gone = self._read = False
         self._timer: Timer | None = None
         self._answered: BaseException | None = None
+        self._crash: tuple[BaseException, TracebackType | None] | None
 
     async def run(self, app: ASGIApp) -> None:
         """Run the app, and send a response whatever the app does.
@@ -106,6 +111,8 @@ class Responder:
         else:
             if self._state is not _DONE and self._state is not _PASSING:
                 await self.finish()
+            if self._answered is not None and self._crash is not None:
+                log_crash(self._scope, *self._crash)
         finally:
             exchange.map_exception = outer_mapping
             exchange.headers_claimed = not merges_headers
@@ -212,7 +219,7 @@ class Responder:
         error = sys.exception()
         mapping = self._plan.map_exception(error) if error is not None and error is not self.handled_before else None
         if mapping is not None and mapping.gone:
-            self._state, self._gone, self._answered = _DONE, True, error
+            self._state, self._gone, self._answered, self._crash = _DONE, True, error, None
             return
         remembered = self._exchange.remembered
         if mapping is not None and error is not None and remembered is not None and not stems_from(error, remembered):
@@ -223,7 +230,10 @@ class Responder:
             self._state, self._held = _HELD, response
             self._start_timer()
             return
-        self._answered = error
+        self._answered, self._crash = error, None
+        if mapping is not None and error is not None and decision.status >= 500 and not decision.kept:
+            # Starlette drops the traceback when its error handler has returned.
+            self._crash = None if mapping.intentional else (error, traceback_of(error))
         if mapping is not None and response.status == 500 and not decision.kept:
             await self._send_crash(decision, response.headers)
         else:
@@ -301,6 +311,7 @@ class Responder:
             await self._send_no_response()
 
     async def _send_no_response(self) -> None:
+        log_no_response(self._scope)
         await self._send_error(response_to(self._plan.map_exception(RuntimeError("no response"))), ())
 
     async def _send_crash(self, response: ErrorResponse, headers: tuple[Header, ...]) -> None:

@@ -1,0 +1,95 @@
+"""The log lines of Envelope: logger ``flexmw.envelope``.
+
+Envelope raises a crash of the app again, and the server logs it with its traceback. But some frameworks respond to a
+crash with a 500 of their own and raise nothing. Most of them log the crash (:data:`LOGGING_FRAMEWORKS`); Litestar does
+not outside of its debug mode, and neither does an error handler of the app that says nothing. Envelope replaces such a
+response, and with it the last trace of the crash, so Envelope logs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Final
+
+from flexmw.contract import redact
+from flexmw.contract.request_secrets import remove_secrets, secrets_in
+from flexmw.kit.asgi import Scope
+from flexmw.kit.log_limit import LogLimit
+
+__all__ = ["LOGGING_FRAMEWORKS", "log_crash", "log_no_response"]
+
+LOGGING_FRAMEWORKS: Final = frozenset({"blacksheep", "django", "falcon", "quart"})
+"""The packages that log each crash that they respond to. ``tests/envelope/test_crash_log.py`` compares the list with
+the frameworks themselves."""
+
+_LOGGER: Final = logging.getLogger("flexmw.envelope")
+_LIMIT: Final = LogLimit(burst=10, per_second=1.0, monotonic=time.monotonic)
+_MAX_FRAMES: Final = 100
+_STACK_CHARACTERS: Final = 16 * 1024
+_PATH_CHARACTERS: Final = 200
+
+
+def log_crash(scope: Scope, error: BaseException, stack: TracebackType | None) -> None:
+    """Log a crash that the app has responded to and not raised, unless its framework has logged it.
+
+    The record has the exception, unless its text holds a secret: then the message has the stack without the secret.
+
+    :param stack: the traceback of the exception when the app responded to it.
+    """
+    if not LOGGING_FRAMEWORKS.isdisjoint(_packages(stack)) or (left_out := _LIMIT.admit()) is None:
+        return
+    text = _text_of(error, stack)
+    shown = _without_secrets(scope, text)
+    is_clean = shown == text
+    _LOGGER.error(
+        "%s: the app has responded to a crash without raising or logging it. The client gets a 500.%s%s",
+        _request(scope),
+        _note(left_out),
+        "" if is_clean else f"\n{shown}",
+        exc_info=(type(error), error, stack) if is_clean else None,
+    )
+
+
+def log_no_response(scope: Scope) -> None:
+    """Log that the app has returned without a response."""
+    if (left_out := _LIMIT.admit()) is not None:
+        _LOGGER.error("%s: the app has sent no response. The client gets a 500.%s", _request(scope), _note(left_out))
+
+
+def _packages(stack: TracebackType | None) -> Iterator[str]:
+    """The top-level packages whose code an exception has passed through."""
+    current, frames_left = stack, _MAX_FRAMES
+    while current is not None and frames_left:
+        name: Any = current.tb_frame.f_globals.get("__name__")
+        yield str(name).partition(".")[0]
+        current, frames_left = current.tb_next, frames_left - 1
+
+
+def _text_of(error: BaseException, stack: TracebackType | None) -> str:
+    try:
+        text = "".join(traceback.format_exception(type(error), error, stack)).rstrip()
+    except Exception:  # an attribute that raises, such as `__notes__`
+        return f"{type(error).__name__}: <unprintable>"
+    return text[-_STACK_CHARACTERS:]
+
+
+def _without_secrets(scope: Scope, text: str) -> str:
+    headers = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"])
+    secrets = secrets_in(headers, scope.get("query_string", b"").decode("latin-1"))
+    return redact(remove_secrets(text, secrets), limit=_STACK_CHARACTERS)
+
+
+def _request(scope: Scope) -> str:
+    """The method and the path of a request, without secrets and without characters that a terminal acts on."""
+    path = _without_secrets(scope, str(scope.get("path", ""))[:_PATH_CHARACTERS])
+    return f"{scope.get('method', scope['type'])} " + "".join(
+        char if char.isprintable() else ascii(char)[1:-1] for char in path
+    )
+
+
+def _note(left_out: int) -> str:
+    return f" {left_out} more such lines were left out." if left_out else ""

@@ -1,0 +1,138 @@
+"""A crash that the app responds to is logged once: by its server, by its framework, or by Envelope."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+
+import flexmw
+from flexmw.envelope import crash_log
+from flexmw.kit.log_limit import LogLimit
+from flexmw.testing import FakeClock
+from tests.hosts.apps import HOSTS
+from tests.servers import ASGIApp
+
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+TOKEN = "token-of-the-caller-1234"
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def fresh_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crash_log, "_LIMIT", LogLimit(burst=10, per_second=1.0, monotonic=time.monotonic))
+
+
+def app_of(error: Exception | None, *, status: int = 500, body: Any = "oops") -> ASGIApp:
+    """An app whose handler raises ``error``, and whose error handler responds to it."""
+
+    async def handler(request: Request) -> PlainTextResponse:
+        if error is not None:
+            raise error
+        return PlainTextResponse(str(body), status)
+
+    async def respond(request: Request, caught: Exception) -> JSONResponse:
+        return JSONResponse(body, status)
+
+    handlers: Any = {} if error is None else {type(error): respond}
+    return flexmw.Envelope().asgi(Starlette(routes=[Route("/crash", handler)], exception_handlers=handlers))
+
+
+async def get(app: ASGIApp, path: str = "/crash") -> httpx.Response:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+        return await client.get(path, headers={"authorization": f"Bearer {TOKEN}"})
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("name", HOSTS)
+async def test_every_framework_leaves_one_line_about_a_crash(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert (await get(flexmw.Envelope(max_wait=0.5).asgi(HOSTS[name]()))).status_code == 500
+    (line,) = lines(caplog)
+    assert (line.name == "flexmw.envelope") is (name not in crash_log.LOGGING_FRAMEWORKS)
+    assert "Traceback" in caplog.text
+    assert "ValueError" in caplog.text
+
+
+async def test_a_crash_that_the_app_raises_is_left_to_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async def crash(request: Request) -> PlainTextResponse:
+        raise ValueError("crash")
+
+    app = flexmw.Envelope().asgi(Starlette(routes=[Route("/crash", crash)]))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+        with pytest.raises(ValueError, match="crash"):
+            await client.get("/crash")
+    assert lines(caplog) == []
+
+
+async def test_a_crash_that_an_error_handler_hides_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    error = KeyError("model")
+    assert (await get(app_of(error))).status_code == 500
+    (line,) = lines(caplog)
+    assert (line.name, line.levelname) == ("flexmw.envelope", "ERROR")
+    assert line.exc_info is not None
+    assert line.exc_info[1] is error
+    assert line.getMessage().startswith("GET /crash: ")
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        app_of(KeyError("x"), status=404),
+        app_of(None),
+        app_of(KeyError("x"), body={"error": {"message": "m", "type": "t", "param": None, "code": "c"}}),
+        app_of(flexmw.UpstreamTimeout()),
+    ],
+    ids=["a client error", "no exception", "the app's own error object", "a kind"],
+)
+async def test_what_is_no_crash_is_not_logged(app: ASGIApp, caplog: pytest.LogCaptureFixture) -> None:
+    assert (await get(app)).status_code >= 400
+    assert lines(caplog) == []
+
+
+async def test_no_secret_of_the_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    await get(app_of(KeyError(f"no user {TOKEN} at postgres://app:hunter2@db/users")))
+    (line,) = lines(caplog)
+    assert "Traceback" in line.getMessage()
+    assert line.exc_info is None
+    assert TOKEN not in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+async def test_an_app_without_a_response_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    assert (await get(flexmw.Envelope().asgi(silent))).status_code == 500
+    (line,) = lines(caplog)
+    assert line.getMessage() == "GET /crash: the app has sent no response. The client gets a 500."
+
+
+async def test_lines_about_crashes_are_bounded(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(crash_log, "_LIMIT", LogLimit(burst=10, per_second=1.0, monotonic=clock.monotonic))
+    app = app_of(KeyError("x"))
+    for _ in range(15):
+        await get(app)
+    assert len(lines(caplog)) == 10
+    clock.advance(1.0)
+    await get(app)
+    assert "5 more such lines were left out." in lines(caplog)[-1].getMessage()
