@@ -8,7 +8,6 @@ from contextlib import ExitStack
 import pytest
 
 import flexmw
-from tests import servers
 from tests.envelope.apps import fastapi_app, starlette_app
 from tests.servers import ASGIApp, Served, granian_server, hypercorn_server, uvicorn_server
 
@@ -30,8 +29,7 @@ def hosts() -> Iterator[dict[str, Served]]:
 @pytest.fixture(scope="session")
 def urls(hosts: dict[str, Served], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Both hosts under every server, by ``host-server``. Granian imports FastAPI twice before it is ready."""
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers, "_ATTEMPTS", 2000)
+    with ExitStack() as stack:
         granian = granian_server("tests.envelope.served:fastapi", tmp_path_factory.mktemp("granian"))
         yield {
             "fastapi-h11": hosts["fastapi"].url,
