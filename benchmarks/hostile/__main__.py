@@ -17,7 +17,7 @@ from itertools import chain, cycle, product
 from pathlib import Path
 from typing import Final
 
-from benchmarks.hostile import calls, kill, soak
+from benchmarks.hostile import calls, flood, kill, shown, soak
 from benchmarks.hostile.servers import SERVERS
 from benchmarks.hostile.table import Row, Settings, show
 
@@ -25,6 +25,8 @@ RUNS: Final[Mapping[str, Callable[[Settings], Iterator[Row]]]] = {
     "soak": soak.run,
     "kill": kill.run,
     "calls": calls.run,
+    "flood": flood.run,
+    "shown": shown.run,
 }
 STORES: Final = ("redis", "sqlite")
 

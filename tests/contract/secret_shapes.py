@@ -34,7 +34,7 @@ REVIEWED: Final[Mapping[str, tuple[str, ...]]] = {
         "SG.{w22}.{w43}", "SK{h32}", "key-{h32}", "xoxb-{d12}-{w24}", "xapp-1-{w40}",
         "https://hooks.slack.com/services/T{c8}/B{c8}/{w24}", "https://api.telegram.org/bot{d10}:AA{w33}/send",
     ),
-    "URLs of databases and services": (
+    "URLs": (
         "redis://app:{w16}@cache:6379/0", "postgresql://app:{w16}@db/shop", "amqp://u:{w16}@mq", "https://{w20}@h.example",
         "mysql://root:{w8}/{w8}@db",
     ),
