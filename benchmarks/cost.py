@@ -31,7 +31,9 @@ from benchmarks.paths import Path, Step, client_paths, server_paths
 
 __all__ = ["main"]
 
-WARM_UP: Final = 5
+WARM_UP: Final = 40
+"""After so many requests the interpreter has specialized the code: earlier ones cost more instructions."""
+
 COUNTS: Final = 5
 CALLS: Final = 20
 """Requests of a path that are counted together by valgrind."""

@@ -22,19 +22,24 @@ class _OwnExtensions(dict[str, Any]):
 
 def copy_request(request: Any, **extensions: Any) -> Any:
     """The same request with its own headers and extensions, so that an attempt can change them."""
-    twin = object.__new__(type(request))
-    twin.__dict__.update(request.__dict__)
-    twin.extensions = _OwnExtensions(request.extensions, **extensions)
-    twin.headers = type(request.headers)(request.headers)
-    return twin
+    own = _OwnExtensions(request.extensions)
+    if extensions:
+        own.update(extensions)
+    return _twin(request, own, type(request.headers)(request.headers))
 
 
 def _with_own_extensions(request: Any) -> Any:
+    return _twin(request, _OwnExtensions(request.extensions), request.headers)
+
+
+def _twin(request: Any, extensions: _OwnExtensions, headers: Any) -> Any:
     """Copy the instance dictionary, which is the whole state of a request in both libraries. A constructor would parse
     everything again, and ``copy.copy`` drops the stream."""
     twin = object.__new__(type(request))
-    twin.__dict__.update(request.__dict__)
-    twin.extensions = _OwnExtensions(request.extensions)
+    state = request.__dict__.copy()
+    state["extensions"] = extensions
+    state["headers"] = headers
+    twin.__dict__ = state
     return twin
 
 

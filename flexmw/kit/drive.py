@@ -14,13 +14,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from functools import partial
 from types import GeneratorType
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeVar
 
 from flexmw.errors import ConfigError
 from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Observer, Request, Response, Resume, Send
 
-__all__ = ["Sends", "adrive", "chain", "drive"]
+__all__ = ["Sends", "adrive", "arun", "chain", "drive", "run"]
 
 _E = TypeVar("_E")
 _R = TypeVar("_R")
@@ -39,6 +40,19 @@ class Sends(Protocol):
     def flow(self, request: Request) -> Flow: ...
 
 
+class _Begun(NamedTuple):
+    """How far a flow is, for :func:`_nested` to go on with it.
+
+    :param resume: gives the next effect, or raises what the flow raised.
+    :param value: the argument of ``resume``.
+    :param response: the response that the flow was given; ``None`` where it was given none.
+    """
+
+    resume: Callable[[Any], Effect]
+    value: Any = None
+    response: Response | None = None
+
+
 def chain(components: Sequence[Sends], request: Request, observers: tuple[Observer, ...] = ()) -> Flow:
     """Nest components into one flow, whose effects are for the transport.
 
@@ -54,11 +68,15 @@ def chain(components: Sequence[Sends], request: Request, observers: tuple[Observ
         return _transported(request, observers)
     component = components[0]
     flow: Any = component.flow(request)
+    _check(flow, component)
+    return _nested(flow, component, components[1:], observers)
+
+
+def _check(flow: Any, component: Sends) -> None:
     if not isinstance(flow, _FLOWS):
         if isinstance(flow, Coroutine):
             flow.close()
         raise ConfigError(f"{type(component).__name__}.flow()", flow, "a generator: flow() must yield its effects")
-    return _nested(flow, component, components[1:], observers)
 
 
 def _transported(request: Request, observers: tuple[Observer, ...]) -> Flow:
@@ -67,15 +85,21 @@ def _transported(request: Request, observers: tuple[Observer, ...]) -> Flow:
     return received
 
 
-def _nested(flow: Any, component: Sends, inner: Sequence[Sends], observers: tuple[Observer, ...]) -> Flow:
+def _nested(
+    flow: Any,
+    component: Sends,
+    inner: Sequence[Sends],
+    observers: tuple[Observer, ...],
+    begun: _Begun | None = None,
+) -> Flow:
     """The flow of one component around the components further inward.
 
     :param flow: the flow of the component, of its request or of the body of its response.
+    :param begun: how far the flow is, if it has begun.
     """
-    held: list[Response] = []
     send: Callable[[Any], Effect] = flow.send
-    resume = send
-    value: Any = None
+    resume, value, given = begun or _Begun(send)
+    held: list[Response] = [] if given is None else [given]
     while True:
         try:
             effect = resume(value)
@@ -178,6 +202,80 @@ async def adrive(flow: Generator[_E, Any, _R], perform: Callable[[_E], Awaitable
             resume = send
         except BaseException as error:
             resume, value = flow.throw, error
+
+
+def run(components: Sequence[Sends], request: Request, perform: Callable[[Effect], Any]) -> Response:
+    """Run the flows of components in this thread: ``drive(chain(components, request), perform)``, made quick.
+
+    Most calls have one component, which sends once and returns the response. The two loops would cost such a call a
+    tenth of what the component costs. Any other call goes on in the loops from where it is.
+    """
+    if len(components) != 1:
+        return drive(chain(components, request), perform)
+    component = components[0]
+    flow: Any = component.flow(request)
+    if type(flow) is not GeneratorType:
+        _check(flow, component)
+    effect: Any = None
+    response: Any = None
+    try:
+        effect = flow.send(None)
+        if type(effect) is Send:
+            response = perform(effect)
+            effect = flow.send(response)
+    except BaseException as error:
+        if response is not None and type(error) is StopIteration and error.value is response:
+            return response  # type: ignore[no-any-return]
+        begun = _after_error(flow, effect, response, error)
+    else:
+        begun = _Begun(partial(_give, effect), None, response)
+    return drive(_nested(flow, component, (), (), begun), perform)
+
+
+async def arun(components: Sequence[Sends], request: Request, perform: Callable[[Effect], Awaitable[Any]]) -> Response:
+    """Run the flows of components in this task: :func:`run` with ``await``."""
+    if len(components) != 1:
+        return await adrive(chain(components, request), perform)
+    component = components[0]
+    flow: Any = component.flow(request)
+    if type(flow) is not GeneratorType:
+        _check(flow, component)
+    effect: Any = None
+    response: Any = None
+    try:
+        effect = flow.send(None)
+        if type(effect) is Send:
+            response = await perform(effect)
+            effect = flow.send(response)
+    except BaseException as error:
+        if response is not None and type(error) is StopIteration and error.value is response:
+            return response  # type: ignore[no-any-return]
+        begun = _after_error(flow, effect, response, error)
+    else:
+        begun = _Begun(partial(_give, effect), None, response)
+    return await adrive(_nested(flow, component, (), (), begun), perform)
+
+
+def _after_error(flow: Any, effect: Any, response: Any, error: BaseException) -> _Begun:
+    """Tell apart what the transport raised, which is for the flow, from what the flow raised.
+
+    :param effect: the first effect of the flow; ``None`` if the flow ended before it.
+    :param response: the response to the first effect; ``None`` if the transport raised.
+    """
+    if effect is None or response is not None:
+        return _Begun(partial(_raise, error), None, response)
+    if issubclass(type(error), GeneratorExit):  # the task is closed: no effect can be performed any more
+        flow.close()
+        raise error
+    return _Begun(flow.throw, error)
+
+
+def _give(effect: Effect, _: object) -> Effect:
+    return effect
+
+
+def _raise(error: BaseException, _: object) -> NoReturn:
+    raise error
 
 
 def _discard(responses: Sequence[Response], returned: Response | None = None) -> Generator[Effect, Any, None]:

@@ -12,7 +12,7 @@ import anyio.to_thread
 from flexmw.kit.attempt import observed_async, unobserve
 from flexmw.kit.bodies import forget
 from flexmw.kit.deadline import timeout_error
-from flexmw.kit.drive import adrive, chain
+from flexmw.kit.drive import arun
 from flexmw.kit.effects import (
     DEADLINE,
     Discard,
@@ -48,7 +48,7 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         components = self._active() if self._can_idle else self._own
-        return await adrive(chain(components, request), self._perform)  # type: ignore[arg-type]
+        return await arun(components, request, self._perform)  # type: ignore[arg-type,return-value]
 
     async def _perform(self, effect: Effect) -> object:
         match effect:

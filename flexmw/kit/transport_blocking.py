@@ -9,7 +9,7 @@ from typing import Any, Self
 from flexmw.kit.attempt import observed, unobserve
 from flexmw.kit.bodies import forget
 from flexmw.kit.clock import SYSTEM
-from flexmw.kit.drive import chain, drive
+from flexmw.kit.drive import run
 from flexmw.kit.effects import (
     DEADLINE,
     Discard,
@@ -42,7 +42,7 @@ class SyncTransportBase(TransportBase[RequestT, ResponseT]):
 
     def handle_request(self, request: RequestT) -> ResponseT:
         components = self._active() if self._can_idle else self._own
-        return drive(chain(components, request), self._perform)  # type: ignore[arg-type,return-value]
+        return run(components, request, self._perform)  # type: ignore[arg-type,return-value]
 
     def _perform(self, effect: Effect) -> object:
         match effect:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["body_bytes", "mark_consumed", "no_rewind_needed", "rewinder"]
+
+_BYTE_STREAMS: Final[set[type]] = set()
+"""The classes of the libraries for a body of bytes, which nearly every request has: a set is looked up faster than the
+cache of :func:`_library_class`."""
 
 
 def body_bytes(stream: Any) -> bytes | None:
@@ -31,8 +35,11 @@ def rewinder(stream: Any) -> Callable[[], None] | None:
     Bytes, JSON and forms are held in memory. A file goes back to the position that it has now. A multipart body is
     built again from its fields if every file in it can be rewound. Iterators and generators can be read once.
     """
+    if stream.__class__ in _BYTE_STREAMS:
+        return no_rewind_needed
     name = _library_class(stream.__class__)
     if name == "ByteStream":
+        _BYTE_STREAMS.add(stream.__class__)
         return no_rewind_needed
     if name == "MultipartStream":
         files = [getattr(field, "file", None) for field in getattr(stream, "fields", ())]

@@ -16,6 +16,7 @@ Pure but for its lock. The caller hands in the time (monotonic seconds).
 
 from __future__ import annotations
 
+from collections import deque
 from threading import Lock
 from typing import Final
 
@@ -28,6 +29,13 @@ _WHOLE: Final = 1.0 - 1e-9
 """Five deposits of 0.2 add up to slightly less than 1.0 in floating point, and must pay for one retry."""
 
 
+_MAX_EARNING_CALLS: Final = 1000.0
+"""The budget saves up what so many calls earn, in addition to what the seconds add."""
+
+_MAX_UNCOUNTED: Final = 1000
+"""So many calls without a retry are counted one by one before they are added up."""
+
+
 class Budget:
     """A token bucket that is shared by threads and tasks."""
 
@@ -35,16 +43,16 @@ class Budget:
         self._lock = Lock()
         self._tokens: float | None = None
         self._refilled = 0.0
-        self._earned = self._bonus = 0.0
+        self._earned: deque[float] = deque()
+        self._bonus = 0.0
 
     def deposit(self, ratio: float, per_second: float, now: float) -> None:
         """Count a call: it adds ``ratio`` of a retry, and time adds ``per_second`` retries a second."""
-        with self._lock:
-            if self._tokens is None:
+        # Most calls need no retry: `withdraw` adds what they earned. Appending needs no lock, which costs more.
+        self._earned.append(ratio)
+        if self._tokens is None or len(self._earned) > _MAX_UNCOUNTED:
+            with self._lock:
                 self._refill(per_second, now)
-            # Most calls need no retry: `withdraw` adds what they earned.
-            self._earned += ratio
-            self._bonus = 1000.0 * ratio
 
     def withdraw(self, per_second: float, now: float) -> bool:
         """Take one retry out of the budget; False when the budget is empty."""
@@ -61,6 +69,11 @@ class Budget:
         else:
             saved = max(1.0, per_second * _BURST_SECONDS)
             gained = max(0.0, now - self._refilled) * per_second
+            earned = 0.0
+            for _ in range(len(self._earned)):
+                ratio = self._earned.popleft()
+                earned += ratio
+                self._bonus = _MAX_EARNING_CALLS * ratio
             self._tokens = max(self._tokens, min(self._tokens + gained, saved))
-            self._tokens = max(self._tokens, min(self._tokens + self._earned, saved + self._bonus))
-            self._refilled, self._earned = now, 0.0
+            self._tokens = max(self._tokens, min(self._tokens + earned, saved + self._bonus))
+            self._refilled = now

@@ -28,7 +28,7 @@ from flexmw.kit.effects import (
     Sleep,
 )
 from flexmw.kit.evidence import Evidence, is_transport_error
-from flexmw.kit.headers import has_any
+from flexmw.kit.headers import has
 from flexmw.kit.transport import DRAIN_SECONDS, ClientClosed, copy_request, is_shared
 from flexmw.retry.body import mark_consumed, no_rewind_needed, rewinder
 from flexmw.retry.call import KEY, Call
@@ -61,7 +61,7 @@ from flexmw.retry.response import (
 __all__ = ["RetryCall"]
 
 KEY_TTL: Final = "idempotency-key-ttl"
-_KEY_TTL_NAME: Final = frozenset({KEY_TTL.encode()})
+_KEY_TTL_NAME: Final = KEY_TTL.encode()
 SHOULD_RETRY: Final = "x-should-retry"
 PATIENCE: Final = 90.0
 """Without a deadline no further attempt begins later than so many seconds after the first one has failed."""
@@ -72,6 +72,9 @@ CLASSIFY_SECONDS: Final = 5.0
 _NO_LIMIT: Final = sys.maxsize
 
 GOOD: Final = judge("answered", "none")
+_GOOD: Final = (None, "answered")
+"""What the user's function says of a response that is good by its status."""
+
 AT_ONCE: Final = Outcome("answered", 1)
 
 
@@ -92,7 +95,8 @@ class RetryCall(Call):
         self.rewind = rewinder(self.request.stream)
         # The first response is nearly always the last, so it is followed as it arrives. A body that is read before the
         # response is returned is followed later: what breaks it then is the failure of an attempt.
-        on_end = None if options.reread or options.classify is not None else self._body_ended
+        reads = options.reread or options.classify is not None
+        on_end = None if reads else self._body_ended
         while True:
             self.sent += 1
             special = self.rewind is not no_rewind_needed or self.ends is not None or self.may_have_run
@@ -102,10 +106,11 @@ class RetryCall(Call):
                 response: Response = yield Send(attempt, evidence.observe, on_end)
                 if not self.safe:
                     self._learn(response)
-                if options.reread and self._rereads(response):
-                    yield Read(response, _NO_LIMIT)  # what breaks the body is a failure of this attempt
-                if options.classify is not None:
-                    self.beginning = yield from self._beginning(response)
+                if reads:
+                    if options.reread and self._rereads(response):
+                        yield Read(response, _NO_LIMIT)  # what breaks the body is a failure of this attempt
+                    if options.classify is not None:
+                        self.beginning = yield from self._beginning(response)
             except Exception as error:
                 self.waited += evidence.waited
                 if not is_transport_error(error):
@@ -123,9 +128,9 @@ class RetryCall(Call):
             else:
                 if evidence.waited:
                     self.waited += evidence.waited
-                if options.classify is not None:
+                if reads and options.classify is not None:
                     self.classified = self._classify(response, options.classify)
-                if response.status_code < 400 and (self.classified is None or self.classified == "answered"):
+                if response.status_code < 400 and self.classified in _GOOD:
                     if self.sent == 1 and self.key is None and not self.waited and not self.may_have_run:
                         response.extensions["flexmw"] = AT_ONCE
                     else:
@@ -186,7 +191,8 @@ class RetryCall(Call):
         request = self.request
         own = request.extensions.get("timeout")
         timeout = self.timeout = {**own} if own else {}
-        attempt: Request = copy_request(request, timeout=timeout)
+        attempt: Request = copy_request(request)
+        attempt.extensions["timeout"] = timeout
         if self.fresh_key and self.key:
             attempt.headers[KEY] = self.key
         if self.sent > 1:
@@ -234,7 +240,7 @@ class RetryCall(Call):
     def _learn(self, response: Response) -> None:
         """Note whether the server honours keys for this method and path. A safe method needs no key."""
         headers = response.headers
-        if has_any(headers, _KEY_TTL_NAME) and (ttl := key_ttl(headers[KEY_TTL])) is not None:
+        if has(headers, _KEY_TTL_NAME) and (ttl := key_ttl(headers[KEY_TTL])) is not None:
             self.memory.trust(self.place, ttl=ttl, now=self.clock.monotonic())
         elif self.memory.trusts_any:
             self.memory.distrust(self.place)

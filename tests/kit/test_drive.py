@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexmw.errors import ConfigError
-from flexmw.kit.drive import adrive, chain, drive
+from flexmw.kit.drive import adrive, arun, chain, drive
+from flexmw.kit.drive import run as run_in_thread
 from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Send, Sleep
 
 
@@ -128,10 +129,14 @@ def outcomes(words: list[str]) -> list[Any]:
 
 
 def run(run: Callable[[World, Flow], Any], stack: Any, words: list[str]) -> tuple[Any, ...]:
+    return run_components(lambda world, components: run(world, chain(components, "request")), stack, words)  # type: ignore[arg-type]
+
+
+def run_components(run: Callable[[World, list[Any]], Any], stack: Any, words: list[str]) -> tuple[Any, ...]:
     world, components = World(outcomes(words)), [Scripted(list(steps), observing=seen) for steps, seen in stack]
     result: Any
     try:
-        result = run(world, chain(components, "request"))  # type: ignore[arg-type]
+        result = run(world, components)
     except (Lost, Stopped) as error:
         result = type(error)
     return result, world, [component.events for component in components]
@@ -164,6 +169,23 @@ def test_both_drivers_give_the_same_effects_events_and_results(backend: str, sta
     assert world.effects == other_world.effects
     assert [str(answer) for answer in world.discarded] == [str(answer) for answer in other_world.discarded]
     assert (str(one), events) == (str(other), other_events)
+
+
+@given(stack=STACKS, words=OUTCOMES)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_quick_run_of_one_component_gives_the_same_effects_and_results(
+    is_async: bool, stack: Any, words: list[str]
+) -> None:
+    def quickly(world: World, components: list[Any]) -> Any:
+        if is_async:
+            return anyio.run(arun, components, "request", world.aperform)
+        return run_in_thread(components, "request", world.perform)  # type: ignore[arg-type]
+
+    for part in [stack, stack[:1]]:
+        one, world, events = run(synchronously, part, words)
+        other, other_world, other_events = run_components(quickly, part, words)
+        assert (str(one), world.effects, events) == (str(other), other_world.effects, other_events)
+        assert [str(answer) for answer in world.discarded] == [str(answer) for answer in other_world.discarded]
 
 
 @pytest.mark.parametrize("failure", [Lost(), Stopped(), GeneratorExit(), KeyboardInterrupt()])
@@ -472,3 +494,46 @@ def test_a_transport_that_raises_stop_iteration_cannot_end_a_flow() -> None:
 
     with pytest.raises(RuntimeError, match="StopIteration"):
         drive(chain(flows(passing), "request"), perform)  # type: ignore[arg-type]
+
+
+class Suspended:
+    """An awaitable that never goes on."""
+
+    def __await__(self) -> Iterator[None]:
+        yield None
+
+
+def test_a_quick_run_closes_the_flow_of_a_task_that_is_closed() -> None:
+    seen: list[type] = []
+
+    def flow(request: Any) -> Flow:
+        try:
+            return (yield Send(request))
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+
+    async def perform(effect: Effect) -> Any:
+        await Suspended()
+
+    call = arun(flows(flow), "request", perform)  # type: ignore[arg-type]
+    call.send(None)
+    call.close()
+    assert seen == [GeneratorExit]
+
+
+def test_a_quick_run_lets_no_transport_end_a_flow_by_stop_iteration() -> None:
+    def perform(effect: Effect) -> Any:
+        raise StopIteration("from a mock that ran dry")
+
+    def passing(request: Any) -> Any:
+        return (yield Send(request))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        run_in_thread(flows(passing), "request", perform)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("flow", [None, "response"])
+def test_a_quick_run_refuses_a_flow_that_is_not_a_generator(flow: Any) -> None:
+    with pytest.raises(ConfigError, match="a generator"):
+        run_in_thread(flows(lambda request: flow), "request", lambda effect: None)  # type: ignore[arg-type]

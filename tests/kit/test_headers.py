@@ -8,7 +8,7 @@ import httpx
 import httpx2
 import pytest
 
-from flexmw.kit.headers import has_any
+from flexmw.kit.headers import has, has_any
 
 NAMES = frozenset({b"idempotency-key", b"x-count"})
 
@@ -32,11 +32,15 @@ def test_a_name_is_found_and_a_value_is_not_taken_for_one(make: Any) -> None:
     assert has_any(make([("accept", "*/*"), ("x-count", "1")]), NAMES)
     assert not has_any(make([("accept", "x-count"), ("idempotency-key-ttl", "1")]), NAMES)
     assert not has_any(make([]), NAMES)
+    assert has(make([("accept", "*/*"), ("x-count", "1")]), b"x-count")
+    assert not has(make([("accept", "x-count")]), b"x-count")
 
 
 @pytest.mark.parametrize("make", MAKES[:3], ids=IDS[:3])
 def test_the_case_of_a_name_does_not_matter(make: Any) -> None:
-    assert has_any(make([("Idempotency-Key", "k")]), NAMES)
+    headers = make([("Idempotency-Key", "k")])
+    assert has_any(headers, NAMES)
+    assert has(headers, b"idempotency-key")
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2])
