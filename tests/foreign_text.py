@@ -38,6 +38,7 @@ from flexmw.contract.redact import redact
 from flexmw.contract.request_secrets import is_secret_name, remove_secrets, safe_query, secrets_in
 from flexmw.contract.resets import latest_reset, reset_of, reset_seconds
 from flexmw.contract.sdk import parse_retry_count
+from flexmw.contract.stream_framing import EVENTS, LINES, UnitBuffer, framing_of
 from flexmw.contract.structured_fields import dictionary, items, parse_item
 from flexmw.contract.text import (
     array_in,
@@ -56,7 +57,6 @@ from flexmw.contract.validation import listing, validation
 from flexmw.contract.waits import key_ttl, longest_line, names_wait, wait_of
 from flexmw.envelope.core import AppResponse, Rules, decide, fresh_headers
 from flexmw.envelope.dialect import OpenAI
-from flexmw.envelope.stream import EVENTS, LINES, framing_of
 from flexmw.idempotency import sdk as sdk_calls
 from flexmw.idempotency.caller import CallerNames
 from flexmw.idempotency.core import Record
@@ -151,11 +151,9 @@ def _json(text: str) -> bytes:
 
 def _in_pieces(text: str) -> None:
     """An event in small pieces: the search begins where the last one ended."""
-    data = bytearray()
+    buffer = UnitBuffer(EVENTS)
     for start in range(0, len(text), 16):
-        begin = max(0, len(data) - 3)
-        data += _raw(text[start : start + 16])
-        EVENTS.cut(data, begin)
+        buffer.add(_raw(text[start : start + 16]))
 
 
 def _prefix(text: str) -> Any:
@@ -254,8 +252,9 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
         _error(text), status=500, path="/responses" + text, last=_raw(text)
     ),
     "envelope.dialect.OpenAI.finished": lambda text: OpenAI().finished(_raw(text)),
-    "envelope.stream.Framing.cut": lambda text: (_in_pieces(text), LINES.cut(bytearray(_raw(text)))),
-    "envelope.stream.framing_of": lambda text: framing_of(_lines(text), lines=True),
+    "contract.stream_framing.Framing.cut": lambda text: LINES.cut(bytearray(_raw(text))),
+    "contract.stream_framing.UnitBuffer.add": _in_pieces,
+    "contract.stream_framing.framing_of": lambda text: framing_of(_lines(text), lines=True),
     "idempotency.caller.CallerNames.shown": lambda text: _CALLERS.shown(_scope(text)),
     "idempotency.core.Record.decode": lambda text: Record.decode(_raw(text) + b"\n"),
     "idempotency.key.fingerprint": lambda text: fingerprint("POST", text, _raw(text), _raw(text), _raw(text)),

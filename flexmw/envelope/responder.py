@@ -16,6 +16,7 @@ from typing import Final
 
 from flexmw.contract.exception_slots import traceback_of
 from flexmw.contract.exceptions import ErrorMapping, stems_from
+from flexmw.contract.stream_framing import framing_of
 from flexmw.envelope.app_info import handles_crashes, through_cors
 from flexmw.envelope.cancellation import is_answered
 from flexmw.envelope.collector import Collector
@@ -24,7 +25,7 @@ from flexmw.envelope.crash_log import log_crash, log_no_response
 from flexmw.envelope.drain import read_rest
 from flexmw.envelope.plan import Plan
 from flexmw.envelope.state import State
-from flexmw.envelope.stream import Stream, framing_of
+from flexmw.envelope.stream import Stream
 from flexmw.envelope.timer import Timer
 from flexmw.envelope.writer import Writer
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -116,6 +117,9 @@ class Responder:
         finally:
             exchange.map_exception = outer_mapping
             exchange.headers_claimed = not merges_headers
+            # Breaks the reference cycle between the request and its stream.
+            if exchange.stream is not None and exchange.stream is getattr(self, "_stream", None):
+                exchange.stream = None
             if self._timer is not None:
                 await self.stop()
 
@@ -180,8 +184,10 @@ class Responder:
             await self._send(message)
         else:
             self._state = _STREAMING
-            finished = Writer(plan, self._scope).dialect.finished
-            self._stream = Stream(self._send, message, framing, finished, self._exchange)
+            writer = Writer(plan, self._scope)
+            last_unit = partial(writer.last_unit, framing)
+            self._stream = Stream(self._send, message, framing, writer.dialect.finished, last_unit, self._exchange)
+            self._exchange.stream = self._stream
             if plan.hold:
                 self._timer = Timer(plan.hold, self._stream.open)
             else:
@@ -267,14 +273,14 @@ class Responder:
             elif state is _COLLECTING:
                 await self._decide(app_ended=True)
             elif state is _STREAMING:
-                return await self._fail_stream(mapping)
+                return await self._fail_stream(mapping, error)
             else:
                 Writer(self._plan, self._scope).record(response_to(mapping), status=self._start["status"])
                 self._exchange.facts["flexmw.response.outcome"] = "failed"
                 return False
         return mapping.intentional
 
-    async def _fail_stream(self, mapping: ErrorMapping) -> bool:
+    async def _fail_stream(self, mapping: ErrorMapping, error: BaseException) -> bool:
         """End a stream whose app has raised. Returns True if the exception is not to be raised again."""
         stream, start = self._stream, self._start
         if await stream.withhold():
@@ -284,7 +290,7 @@ class Responder:
         writer = Writer(self._plan, self._scope)
         writer.record(response_to(mapping), status=start["status"])
         self._state = _DONE
-        return await stream.fail(writer.last_event(mapping, stream.framing)) and mapping.intentional
+        return await stream.fail(error) and mapping.intentional
 
     async def finish(self) -> None:
         """Complete the response of an app that has returned."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from flexmw.contract import error_headers
-from flexmw.contract.exceptions import ErrorMapping
+from flexmw.contract.stream_framing import LINES, Framing
 from flexmw.envelope.core import ErrorResponse, Header, fresh_headers
 from flexmw.envelope.dialect import Dialect, choose
 from flexmw.envelope.plan import Plan
-from flexmw.envelope.stream import LINES, Framing
 from flexmw.kit.asgi import Message, Scope, Send, raw_headers
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.ids import request_id
@@ -65,16 +64,15 @@ class Writer:
         await send({**start, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if head else body, "more_body": False})
 
-    def last_event(self, mapping: ErrorMapping, framing: Framing) -> Callable[[bytes], bytes]:
-        """A function that makes the last unit of a failed stream, given the last unit that went out."""
-        dialect, path = self.dialect, self._scope.get("path", "")
+    def last_unit(self, framing: Framing, error: BaseException, last: bytes) -> bytes:
+        """The last unit of a stream whose app has raised ``error``.
 
-        def render(last: bytes) -> bytes:
-            if framing is LINES:
-                return dialect.render(mapping.error, status=mapping.status, request_id=None) + b"\n"
-            return dialect.event(mapping.error, status=mapping.status, path=path, last=last)
-
-        return render
+        :param last: the last units that went out.
+        """
+        mapping, dialect = self._plan.map_exception(error), self.dialect
+        if framing is LINES:
+            return dialect.render(mapping.error, status=mapping.status, request_id=None) + b"\n"
+        return dialect.event(mapping.error, status=mapping.status, path=self._scope.get("path", ""), last=last)
 
     def record(self, response: ErrorResponse, *, status: int | None = None) -> None:
         """Record the error on the exchange, unless another component has recorded the same.

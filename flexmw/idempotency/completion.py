@@ -26,10 +26,12 @@ class Completion:
 
     :param response: the response that the client of the first request was sent.
     :param released: the response says that nothing was done. It is not stored, and the key can be used again.
+    :param last_unit: what ends the stream of an app that broke it off; ``None`` for any other response.
     """
 
     response: StoredResponse
     released: bool = False
+    last_unit: bytes | None = None
 
     @property
     def result(self) -> str:
@@ -75,12 +77,8 @@ def after_exception(
     :param is_anonymous: the caller has shown no credential.
     """
     status, body, headers = response_to(error, exchange)
-    if (
-        recorder.started
-        and not is_complete
-        and not is_held_back(exchange, headers=recorder.headers, size=recorder.size)
-    ):
-        return Completion(recorder.broken_off(body))
+    if recorder.started and not is_complete and not is_held_back(exchange, size=recorder.size):
+        return _broken_off(recorder, exchange, error, body)
     return Completion(
         error_response(status, body, headers), released=not is_stored(status, headers, is_anonymous=is_anonymous)
     )
@@ -88,9 +86,26 @@ def after_exception(
 
 def without_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion:
     """The completion after the app has returned without a complete response."""
-    status, body, headers = response_to(RuntimeError("no response"), exchange)
-    error = error_response(status, body, headers)
-    return Completion(recorder.broken_off(error.body or b"") if recorder.started else error)
+    error = RuntimeError("no response")
+    status, body, headers = response_to(error, exchange)
+    if recorder.started:
+        return _broken_off(recorder, exchange, error, body)
+    return Completion(error_response(status, body, headers))
+
+
+def _broken_off(recorder: ResponseRecorder, exchange: Exchange, error: Exception, body: bytes) -> Completion:
+    """The completion of a response that the app has broken off.
+
+    :param body: the JSON of the error.
+    """
+    stream = exchange.stream
+    if stream is None:
+        last_unit = b"event: error\ndata: " + body + b"\n\n"
+    else:
+        # An Envelope sends nothing more where the client has left. The stored stream still ends with an error.
+        cause = RuntimeError("no response") if exchange.map_exception(error).gone else error
+        last_unit = stream.failed_end(cause, recorder.last)
+    return Completion(recorder.broken_off(last_unit), last_unit=last_unit)
 
 
 def _stores(status: int, headers: Sequence[Header], error: APIError | None, is_anonymous: bool) -> bool:

@@ -25,7 +25,7 @@ from flexmw.idempotency.options import CALLER, KEY_HEADER, METHOD, PEPPER, STORA
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
-from flexmw.idempotency.stores import Store
+from flexmw.idempotency.stores import LogStore, Store
 from flexmw.idempotency.stores.guarded import FALLBACKS, GuardedStore
 from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.idempotency.stores.open import check_url, open_store, shown_store
@@ -333,8 +333,8 @@ class Idempotency:
             request_predicate(self.exempt, "Idempotency(exempt=...)", exempts=True, app=app),
         )
 
-    def _store(self) -> Store:
-        """The store, in a guard unless it is in this process' memory."""
+    def _store(self) -> tuple[Store, bool]:
+        """The store, in a guard unless it is in this process' memory, and whether it keeps logs."""
         store = open_store(
             self.storage,
             option="Idempotency(storage=...)",
@@ -345,8 +345,9 @@ class Idempotency:
             prefix=self.prefix,
             clock=self.clock,
         )
+        has_logs = isinstance(store, LogStore)
         if isinstance(store, MemoryStore):
-            return store
+            return store, has_logs
         shown, secrets = shown_store(self.storage)
         log = StoreLog(
             "flexmw.idempotency",
@@ -355,13 +356,14 @@ class Idempotency:
             monotonic=self.clock.monotonic,
             secrets=secrets,
         )
-        return GuardedStore(store, timeout=self.store_timeout, clock=self.clock, log=log)
+        return GuardedStore(store, timeout=self.store_timeout, clock=self.clock, log=log), has_logs
 
     def _plan(self, app: ASGIApp) -> Plan:
         required, exempt = self._predicates(app)
+        store, has_logs = self._store()
         key_headers = dict.fromkeys((self.header.lower().encode(), HEADER.lower().encode()))
         claims = Claims(
-            store=self._store(),
+            store=store,
             clock=self.clock,
             lease=self.lease,
             ttl=self.ttl,
@@ -395,4 +397,5 @@ class Idempotency:
             runs_without_store=self.on_store_failure == "run",
             store_timeout=self.store_timeout,
             ttl_header=str(int(self.ttl)).encode(),
+            continues=has_logs,
         )

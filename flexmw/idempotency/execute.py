@@ -2,6 +2,11 @@
 
 The response is recorded while it flows to the client. It is stored before its last part leaves, so a client that has
 read the whole response can rely on its replay.
+
+A response in one message is sent by the app's own task. A stream, which is a successful response whose first body
+message says that more follows, is recorded in a :class:`~flexmw.idempotency.log.ResponseLog`, and a
+:class:`~flexmw.idempotency.delivery.Delivery` sends it. Once the body is longer than ``max_body``, it is not kept any
+more: the app's task sends the rest itself, at the pace of the client.
 """
 
 from __future__ import annotations
@@ -14,20 +19,20 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexmw.idempotency.claim import Claim, SdkAttempt
-from flexmw.idempotency.completion import Completion, after_exception, after_response, stores, without_response
+from flexmw.idempotency.completion import Completion, after_exception, after_response, without_response
+from flexmw.idempotency.delivery import LAST_SECONDS, ClientConnection, Delivery
 from flexmw.idempotency.execution import Execution, current
+from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.outcome import is_bare
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.recording import ResponseRecorder
+from flexmw.idempotency.response_head import NO_RETRY, RESULT, HeadWriter, content_length
+from flexmw.idempotency.stored import lasting_headers
 from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit.asgi import Message, Receive, Scope, Send
-from flexmw.kit.clock import Clock
-from flexmw.kit.exchange import Exchange, Header
+from flexmw.kit.exchange import Exchange
 
-__all__ = ["RESULT", "TTL_HEADER", "ClaimedExecution"]
-
-RESULT: Final = "flexmw.idempotency.result"
-"""The span attribute that says what happened to a request."""
+__all__ = ["ClaimedExecution"]
 
 _BEATS: Final = 3.0
 """Heartbeats in one lease. Two of them may be lost."""
@@ -41,21 +46,20 @@ _FIRST_PAUSE: Final = 0.1
 _CREDENTIAL_REFUSED: Final = frozenset({401, 403})
 """Statuses after which an SDK call is removed from the store: a caller who was not let in must not fill the store."""
 
-_NO_RETRY: Final = (b"x-should-retry", b"false")
-
-TTL_HEADER: Final = b"idempotency-key-ttl"
-"""Announces that keys are honoured. A request that runs without the store must not have it in its response: the client
-would rely on the key."""
-
 _FILE_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 """ASGI extensions that send a body without showing it to middleware. They are hidden from the app, so that the body can
 be recorded."""
+
+_SHORT_BYTES: Final = 16 * 1024
+"""Longest ``Content-Length`` of a response that is sent by the app's task although it comes in several messages: an
+inner middleware often splits a whole response, and no server waits for the client before it has taken this many."""
 
 
 class ClaimedExecution:
     """One execution of the app under a claim. Used once.
 
     :param body: the whole body of the request.
+    :param is_keyed: the request has a key.
     :param is_anonymous: the caller has shown no credential.
     :param on_body: called when the app has got the body.
     """
@@ -69,18 +73,21 @@ class ClaimedExecution:
         receive: Receive,
         send: Send,
         *,
+        is_keyed: bool = True,
         is_anonymous: bool = False,
         on_body: Callable[[], None] = lambda: None,
     ) -> None:
         self._plan, self._claim, self._scope = plan, claim, scope
         self._body: bytes | None = body
-        self._is_anonymous, self._on_body = is_anonymous, on_body
-        self._client = _Client(receive, send)
+        self._is_keyed, self._is_anonymous, self._on_body = is_keyed, is_anonymous, on_body
+        self._client = ClientConnection(receive, send)
         self._exchange = Exchange.of(scope)
         self._recorder = ResponseRecorder(plan.max_body)
-        self._responded = anyio.Event()
+        self._over = anyio.Event()
+        """Set when the app may hear of a disconnect: after its response, or when nobody wants the response."""
         self._completion: Completion | None = None
-        self._is_written = False
+        self._delivery: Delivery | None = None
+        self._has_body = self._is_watched = self._is_concluded = self._is_written = self._is_unwanted = False
 
     async def run(self, key: str | None, attempt: SdkAttempt | None) -> None:
         """Run the app, and raise what it raises.
@@ -98,29 +105,37 @@ class ClaimedExecution:
         token = current.set(execution)
         error: BaseException | None = None
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(_keep_lease, self._claim, self._plan.claims.clock, self._plan.claims.lease)
+            async with anyio.create_task_group() as self._group:
+                self._group.start_soon(self._keep_lease)
                 if attempt is not None:
-                    group.start_soon(self._client.watch, self._responded)
+                    self._watch_client()
                 try:
                     await self._plan.app(scope, self._receive, self._send)
                 except BaseException as raised:
                     error = raised
-                self._responded.set()
+                self._over.set()
                 await self._conclude(error)
+                if self._delivery is not None:
+                    await self._delivery.done.wait()
                 if attempt is not None:
-                    refused = self._completion is not None and self._completion.released
-                    if self._completion is not None and self._completion.response.status in _CREDENTIAL_REFUSED:
-                        await attempt.forget()
-                    elif refused or not self._client.is_gone:
-                        await attempt.mark(refused=refused)
-                group.cancel_scope.cancel()
+                    await self._mark(attempt)
+                self._group.cancel_scope.cancel()
         finally:
             current.reset(token)
+            self._forget_log()
         if error is not None:
             raise error
         if self._client.failure is not None:
             raise self._client.failure
+
+    async def _mark(self, attempt: SdkAttempt) -> None:
+        """Record for later attempts of an SDK call whether this one has got its response."""
+        completion = self._completion
+        refused = completion is not None and completion.released
+        if completion is not None and completion.response.status in _CREDENTIAL_REFUSED:
+            await attempt.forget()
+        elif refused or not self._client.is_gone:
+            await attempt.mark(refused=refused)
 
     async def _receive(self) -> Message:
         """``receive`` of the app: the whole body at once, and a disconnect only after the response."""
@@ -128,7 +143,7 @@ class ClaimedExecution:
             body, self._body = self._body, None
             self._on_body()
             return {"type": "http.request", "body": body, "more_body": False}
-        await self._responded.wait()
+        await self._over.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
@@ -136,36 +151,105 @@ class ClaimedExecution:
         recorder, message_type = self._recorder, message["type"]
         if self._completion is not None:
             pass
-        elif message_type == "http.response.start" and not recorder.started:
-            message = self._start(message)
         elif message_type == "http.response.body" and recorder.started:
-            recorder.add(message.get("body", b""))
+            data = message.get("body", b"")
+            if type(data) is not bytes:
+                data = bytes(data)
             if not message.get("more_body", False):
-                # FastAPI ends the stream of a producer that has raised as if it were complete, and then cancels this
-                # task. The checkpoint lets the cancellation in before half a response is stored as a whole one.
-                await checkpoint()
-                self._end_with(after_response(recorder, self._exchange, is_anonymous=self._is_anonymous))
-                await self._write()
-                await self._client.send(message)
-                self._responded.set()
-                return
+                await self._finish(message, data)
+            elif self._delivery is None:
+                await self._send_part(message, data)
+            elif recorder.received + len(data) > self._plan.max_body:
+                await self._outgrow()
+                await self._send_part(message, data)
+            elif (units := recorder.add(data)) and not self._delivery.put(units):
+                await self._delivery.catch_up()
+            return
+        elif message_type == "http.response.start" and not recorder.started:
+            await self._client.send(self._write_head(message))
+            recorder.frame(self._exchange.stream)
+            return
         await self._client.send(message)
 
-    def _start(self, message: Message) -> Message:
-        status: int = message["status"]
-        headers: list[Header] = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-        self._recorder.start(status, headers)
-        is_stored = stores(status, headers, self._exchange, is_anonymous=self._is_anonymous)
-        self._exchange.facts[RESULT] = "stored" if is_stored else "released"
-        names = {name.lower() for name, _ in headers}
-        if self._is_anonymous and b"set-cookie" in names:
-            # The next request brings the cookie, and so comes from another caller: the client must not rely on keys.
-            held = self._exchange.headers
-            held[:] = [pair for pair in held if pair[0] != TTL_HEADER]
-        is_final = (is_stored and status >= 500) or (status == 409 and b"retry-after" not in names)
-        if is_final and _NO_RETRY[0] not in names:
-            headers.append(_NO_RETRY)
-        return {**message, "headers": headers}
+    def _write_head(self, message: Message) -> Message:
+        plan = self._plan
+        writer = HeadWriter(
+            plan=plan,
+            scope=self._scope,
+            exchange=self._exchange,
+            generation=self._claim.record.generation if plan.continues else "",
+            is_keyed=self._is_keyed,
+            is_anonymous=self._is_anonymous,
+        )
+        return writer.write(message, self._recorder)
+
+    async def _send_part(self, message: Message, data: bytes) -> None:
+        """Send a part of the body in the app's own task, or begin the delivery of a stream."""
+        recorder = self._recorder
+        if not self._has_body:
+            self._has_body = True
+            if self._is_stream() and len(data) <= self._plan.max_body:
+                self._begin_delivery()
+        units = recorder.add(data)
+        if self._delivery is not None and units:
+            await self._delivery.catch_up()
+        elif units or not recorder.size:
+            # Some servers send the head with the first body message, so a part that is held back is an empty message.
+            await self._client.send(message if units is data else {**message, "body": units})
+
+    def _is_stream(self) -> bool:
+        recorder = self._recorder
+        return 200 <= recorder.status < 300 and not 0 < content_length(recorder.headers) <= _SHORT_BYTES
+
+    def _begin_delivery(self) -> None:
+        plan, recorder, claim = self._plan, self._recorder, self._claim
+        log = ResponseLog(
+            claim.record.generation,
+            status=recorder.status,
+            headers=lasting_headers(recorder.headers),
+            max_body=plan.max_body,
+            clock=plan.claims.clock.monotonic,
+        )
+        recorder.keep(log)
+        plan.logs.add(claim.name, log)
+        self._delivery = Delivery(self._client, log)
+        self._group.start_soon(self._delivery.run)
+        self._watch_client()
+
+    async def _outgrow(self) -> None:
+        """The body is too long to be kept. The app's own task sends the rest of it, at the pace of the client."""
+        log, delivery = self._recorder.log, self._delivery
+        if log is not None and delivery is not None:
+            delivery.close()
+            await delivery.done.wait()
+            self._delivery = None
+            log.discard()
+
+    async def _finish(self, message: Message, data: bytes) -> None:
+        """Send the last part of the body, once the response is stored."""
+        # FastAPI ends the stream of a producer that has raised as if it were complete, and then cancels this task. The
+        # checkpoint lets the cancellation in before half a response is stored as a whole one.
+        await checkpoint()
+        recorder = self._recorder
+        end = recorder.finish(data)
+        self._end_with(after_response(recorder, self._exchange, is_anonymous=self._is_anonymous))
+        await self._write()
+        final = message if end is data else {**message, "body": end}
+        if self._delivery is None:
+            await self._client.send(final)
+        else:
+            self._delivery.close(final)
+            # An instrument inside the app ends its span when this method returns, so the end is sent before.
+            with anyio.move_on_after(LAST_SECONDS):
+                await self._delivery.done.wait()
+        if not self._is_end_held():
+            recorder.end_log()
+        self._over.set()
+
+    def _is_end_held(self) -> bool:
+        """Whether an Envelope outside holds the end of the stream: it ends with an error if the app still raises."""
+        stream = self._exchange.stream
+        return self._recorder.is_framed and stream is not None and not stream.ended
 
     def _end_with(self, completion: Completion) -> None:
         self._completion = completion
@@ -177,6 +261,8 @@ class ClaimedExecution:
         :param error: what the app has raised. ``None``: it has returned.
         """
         completion, recorder = self._completion, self._recorder
+        if self._delivery is not None:
+            self._delivery.close()
         if error is not None and not isinstance(error, Exception):
             if completion is None:
                 self._exchange.facts[RESULT] = "unknown"
@@ -185,22 +271,28 @@ class ClaimedExecution:
             return
         # Frameworks respond to a crash with a bare 500 and raise. Envelope sends its own response instead of that 500.
         if error is not None and (
-            completion is None or is_bare(completion.response, error, self._exchange, status=recorder.status)
+            completion is None
+            or self._is_end_held()
+            or is_bare(completion.response, error, self._exchange, status=recorder.status)
         ):
+            is_complete = completion is not None and not self._is_end_held()
             completion = after_exception(
-                error, recorder, self._exchange, is_complete=completion is not None, is_anonymous=self._is_anonymous
+                error, recorder, self._exchange, is_complete=is_complete, is_anonymous=self._is_anonymous
             )
             self._end_with(completion)
             self._is_written = False
             if not completion.released and completion.response.status >= 500 and not recorder.started:
-                self._exchange.headers.append(_NO_RETRY)
+                self._exchange.headers.append(NO_RETRY)
         elif completion is None:
-            self._end_with(without_response(recorder, self._exchange))
+            completion = without_response(recorder, self._exchange)
+            self._end_with(completion)
         if not self._is_written:
             # A client that has its response does not notice how long the write takes, so the write is tried for as
             # long as the lease would have lasted. A client whose response is an exception still waits for it.
             lease = self._plan.claims.lease
             await self._persist(lease if error is None else min(self._plan.store_timeout, lease))
+        recorder.end_log(completion.last_unit)
+        self._is_concluded = True
 
     async def _write(self) -> bool:
         """Write the completion to the store. Return whether the write succeeded."""
@@ -224,46 +316,33 @@ class ClaimedExecution:
             await clock.asleep(pause)
             pause = min(pause * 2, lease / _BEATS)
 
+    async def _keep_lease(self) -> None:
+        """The heartbeat: renew the lease until another attempt has taken the key over."""
+        clock, lease = self._plan.claims.clock, self._plan.claims.lease
+        pause = lease / _BEATS
+        while not self._is_concluded:
+            await clock.asleep(pause)
+            pause = min(lease / _BEATS, _LONGEST_BEAT_PAUSE)
+            with suppress(Exception):
+                if not await self._claim.renew():
+                    return
+                pause = lease / _BEATS
 
-class _Client:
-    """The connection to the client, which may end while the app still works."""
+    def _forget_log(self) -> None:
+        """Let go of the readers of an execution that is over, or was cut off."""
+        log = self._recorder.log
+        if log is not None:
+            if not log.is_ended:
+                log.end(broken=True)
+            self._plan.logs.remove(self._claim.name, log)
 
-    __slots__ = ("_receive", "_send", "failure", "is_gone")
+    def _watch_client(self) -> None:
+        """Notice that the client leaves."""
+        if not self._is_watched:
+            self._is_watched = True
+            self._group.start_soon(self._attend)
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
-        self.is_gone = False
-        self.failure: Exception | None = None
-        """What ``send`` has raised. It is raised again when the work is finished."""
-
-    async def send(self, message: Message) -> None:
-        """Send a message, until sending fails. The work goes on after a failure."""
-        if self.failure is not None:
-            return
-        try:
-            await self._send(message)
-        except OSError:
-            self.is_gone = True
-        except Exception as failure:
-            self.is_gone = True
-            self.failure = failure
-
-    async def watch(self, responded: anyio.Event) -> None:
-        """Notice that the client leaves before its response is complete. Such a client sends the request again."""
-        with suppress(Exception):
-            while (await self._receive())["type"] == "http.request":
-                pass
-        if not responded.is_set():
-            self.is_gone = True
-
-
-async def _keep_lease(claim: Claim, clock: Clock, lease: float) -> None:
-    """The heartbeat: renew the lease until another attempt has taken the key over."""
-    pause = lease / _BEATS
-    while True:
-        await clock.asleep(pause)
-        pause = min(lease / _BEATS, _LONGEST_BEAT_PAUSE)
-        with suppress(Exception):
-            if not await claim.renew():
-                return
-            pause = lease / _BEATS
+    async def _attend(self) -> None:
+        await self._client.watch(self._over)
+        if self._client.has_left and self._delivery is not None:
+            await self._delivery.give_up()

@@ -6,13 +6,11 @@ The rules are not here: ``exchange.map_exception`` maps the exception, as it doe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from starlette.exceptions import HTTPException
 
 from flexmw.contract import ErrorBody, bodies, for_status
-from flexmw.contract.content import is_event_stream
 from flexmw.contract.exceptions import stands_for
 from flexmw.errors import APIError
 from flexmw.idempotency.core import StoredResponse
@@ -74,13 +72,12 @@ def is_bare(response: StoredResponse, error: Exception, exchange: Exchange, *, s
     return status == 500 and exchange.enveloped and (response.body is None or _is_bare(response, error))
 
 
-def is_held_back(exchange: Exchange, *, headers: Iterable[Header], size: int) -> bool:
+def is_held_back(exchange: Exchange, *, size: int) -> bool:
     """True if an Envelope outside has not sent the start of a stream yet, and sends the error in its place.
 
-    :param headers: of the stream's start.
-    :param size: bytes of the stream that the app has sent.
+    :param size: bytes of the stream that the Envelope was sent.
     """
-    return exchange.enveloped and size == 0 and not exchange.stream_opened and is_event_stream(headers)
+    return size == 0 and exchange.stream is not None and not exchange.stream.opened
 
 
 def _is_bare(response: StoredResponse, error: Exception | None) -> bool:

@@ -42,6 +42,7 @@ class Plan:
     :param runs_without_store: whether the app runs unprotected while the store does not respond.
     :param store_timeout: seconds that one operation of the store may take.
     :param ttl_header: the value of ``Idempotency-Key-TTL``.
+    :param continues: whether a response that was cut can be continued: the store keeps logs.
     :param logs: the logs of the executions that run in this process.
     """
 
@@ -66,4 +67,5 @@ class Plan:
     runs_without_store: bool
     store_timeout: float
     ttl_header: bytes
+    continues: bool
     logs: RunningLogs = field(default_factory=RunningLogs)

@@ -18,9 +18,10 @@ from flexmw.errors import APIError, InvalidAPIKey
 from flexmw.idempotency import errors
 from flexmw.idempotency.claim import Claim, SdkAttempt, StoreFailed
 from flexmw.idempotency.core import KeyedRequest, Reason, Refuse, Replay, StoredResponse
-from flexmw.idempotency.execute import RESULT, TTL_HEADER, ClaimedExecution
+from flexmw.idempotency.execute import ClaimedExecution
 from flexmw.idempotency.key import fingerprint, parse_key
 from flexmw.idempotency.plan import Plan
+from flexmw.idempotency.response_head import RESULT, TTL_HEADER
 from flexmw.idempotency.stores.guarded import count_without_store, guarded
 from flexmw.idempotency.uncancelled import run_to_completion
 from flexmw.kit.asgi import Message, Receive, Scope, Send, send_error
@@ -167,6 +168,7 @@ class ProtectedRequest:
                 body,
                 self._receive,
                 self._send,
+                is_keyed=key is not None,
                 is_anonymous=caller.is_anonymous,
                 on_body=self._let_go,
             )
@@ -332,6 +334,8 @@ class ProtectedRequest:
             return
         self._exchange.facts[RESULT] = "replayed"
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+        if response.body and all(name != "content-length" for name, _ in response.headers):
+            headers.append((b"content-length", str(len(response.body)).encode()))  # a proxy cannot hide a cut then
         headers.append((b"idempotent-replayed", b"true"))
         if response.status >= 500:
             headers.append((b"x-should-retry", b"false"))

@@ -20,7 +20,8 @@ __all__ = ["error_response", "internal_error", "is_stored", "lasting_headers"]
 
 # fmt: off
 _VOLATILE: Final = frozenset({
-    "age", "alt-svc", "connection", "cf-ray", "date", "idempotency-key-ttl", "idempotent-replayed", "keep-alive",
+    "age", "alt-svc", "connection", "cf-ray", "date", "idempotency-key-ttl", "idempotent-replayed",
+    "idempotent-stream", "keep-alive",
     "nel", "proxy-authenticate", "proxy-connection", "ratelimit", "ratelimit-policy", "report-to", "request-id",
     "retry-after", "retry-after-ms", "server", "server-timing", "set-cookie", "te", "traceparent", "tracestate",
     "trailer", "transfer-encoding", "upgrade", "via", "x-amzn-trace-id", "x-b3-traceid", "x-correlation-id",

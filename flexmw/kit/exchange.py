@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextvars import Token
 from operator import itemgetter, methodcaller
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from flexmw.contract.exceptions import ErrorMapping, map_exception
+from flexmw.contract.stream_framing import Framing
 from flexmw.errors import APIError, raised
 from flexmw.kit.events import ERROR_DECIDED, ErrorOutcome, error_decided
 
-__all__ = ["KEY", "ErrorOutcome", "Exchange", "Header"]
+__all__ = ["KEY", "ErrorOutcome", "Exchange", "FramedStream", "Header"]
 
 KEY: Final = "flexmw"
 """The scope key of the exchange. It is the only thing that flexmw adds to a scope."""
@@ -37,6 +38,32 @@ _LOWER: Final[Callable[[bytes], bytes]] = methodcaller("lower")
 Observer = Callable[[str, Mapping[str, Any]], None]
 
 
+class FramedStream(Protocol):
+    """A stream that an Envelope frames: it forwards whole units only, and ends a failed stream with an error."""
+
+    @property
+    def framing(self) -> Framing:
+        """Where the units end."""
+        ...
+
+    @property
+    def opened(self) -> bool:
+        """True once the head of the response was sent. It is held for a while."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """True once nothing more can be added. The end of a stream is held until the app returns."""
+        ...
+
+    def failed_end(self, error: BaseException, last: bytes) -> bytes:
+        """The unit that ends the stream if the app raises ``error``; empty if the stream needs none.
+
+        :param last: the last units of the stream, without comments.
+        """
+        ...
+
+
 class Exchange:
     """The state that the components of one request share. It lives in ``scope["flexmw"]``.
 
@@ -50,7 +77,7 @@ class Exchange:
         Envelope around the caller, or by default.
     :ivar remembered: the last ``APIError`` that the app made, for frameworks that swallow exceptions.
     :ivar error_outcome: the error that the request ended with, set by the component that decided on the response.
-    :ivar stream_opened: True once an Envelope has sent the head of an event stream, which it holds for a while.
+    :ivar stream: the stream that the response is, if an Envelope frames it.
     :ivar observers: called with each event.
     :ivar checks: what limiters further outside have counted; not there before the first of them that shares a store.
 
@@ -68,7 +95,7 @@ class Exchange:
         "map_exception",
         "observers",
         "remembered",
-        "stream_opened",
+        "stream",
     )
 
     checks: tuple[object, ...]
@@ -79,7 +106,7 @@ class Exchange:
         self.facts: dict[str, str | int | float | bool] = {}
         self.remembered: APIError | None = None
         self.error_outcome: ErrorOutcome | None = None
-        self.stream_opened = False
+        self.stream: FramedStream | None = None
         self.map_exception: Callable[[BaseException], ErrorMapping] = map_exception
         self.observers: tuple[Observer, ...] = ()
         self._tokens: list[Token[Any]] = []

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import flexmw
-from flexmw.envelope.stream import MAX_UNIT_BYTES
+from flexmw.contract.stream_framing import MAX_UNIT_BYTES
 from flexmw.envelope.timer import Timer
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from tests.waiting import LONGEST_WAIT

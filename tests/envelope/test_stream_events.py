@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import flexmw
-from flexmw.envelope.stream import EVENTS
+from flexmw.contract.stream_framing import EVENTS
 from flexmw.kit.exchange import Exchange
 from tests.wire import AppResponse, call
 

@@ -1,0 +1,178 @@
+"""Delivery: send the response of an execution to the client of its first request, beside the app.
+
+The messages of a stream are sent by a task of their own, which reads the log of the response. A client that reads
+slowly, or not at all, therefore delays neither the app nor other readers. Under asyncio a message is sent within the
+``send`` of the app as long as the client reads (:mod:`flexmw.idempotency.handover`); under trio the app waits until it
+is sent. To send from the app's own task, and hand over a ``send`` that has waited long, does not work: what is inside a
+``send`` cannot change its task, and cancelling it loses the message. To hand over each message costs two switches of
+tasks for each chunk.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+import anyio
+
+from flexmw.idempotency.handover import Handover
+from flexmw.idempotency.log import ResponseLog
+from flexmw.kit.asgi import Message, Receive, Send
+
+__all__ = ["LAST_SECONDS", "PATIENCE", "ClientConnection", "Delivery"]
+
+PATIENCE: Final = 0.25
+"""Seconds that the app waits, in all, for a client that reads slowly."""
+
+LAST_SECONDS: Final = 1.0
+"""Seconds that the app waits at the end of its response, and that a message may take to a client that has left."""
+
+
+class ClientConnection:
+    """The connection to the client, which may end while the app still works.
+
+    :ivar is_gone: the client has not got its whole response, as far as this end can know.
+    :ivar has_left: the server has said that the connection has ended.
+    """
+
+    __slots__ = ("_receive", "_send", "failure", "has_left", "is_gone")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self.is_gone = self.has_left = False
+        self.failure: Exception | None = None
+        """What ``send`` has raised. It is raised again when the work is finished."""
+
+    async def send(self, message: Message) -> None:
+        """Send a message, until sending fails. The work goes on after a failure."""
+        if self.failure is not None:
+            return
+        try:
+            await self._send(message)
+        except OSError:
+            self.is_gone = True
+        except Exception as failure:
+            self.is_gone = True
+            self.failure = failure
+
+    async def watch(self, responded: anyio.Event) -> None:
+        """Wait until the client leaves. One that leaves before its response is complete sends the request again."""
+        with suppress(Exception):
+            while (await self._receive())["type"] == "http.request":
+                pass
+            self.has_left = True
+        if not responded.is_set():
+            self.is_gone = True
+
+
+class Delivery:
+    """Sends the chunks of a log to the client, each as one message and in their order.
+
+    :ivar done: set when nothing more is sent.
+    """
+
+    __slots__ = (
+        "_caught_up",
+        "_client",
+        "_final",
+        "_handover",
+        "_limit",
+        "_log",
+        "_patience",
+        "_scope",
+        "_sent",
+        "_wake",
+        "done",
+    )
+
+    def __init__(self, client: ClientConnection, log: ResponseLog) -> None:
+        self._client, self._log = client, log
+        self._final: Message | None = None
+        self._limit: int | None = None
+        self._scope = anyio.CancelScope()
+        self._sent, self._patience = 0, PATIENCE
+        self._handover: Handover | None = None
+        self._wake: anyio.Event | None = None
+        """The event that the task waits for; ``None`` while the task is sending."""
+        self._caught_up: anyio.Event | None = None
+        self.done = anyio.Event()
+
+    async def run(self) -> None:
+        """Send what the log gets, until :meth:`close` has said what is the last."""
+        with suppress(RuntimeError):
+            self._handover = Handover()
+        try:
+            with self._scope:
+                while await self._send_next():
+                    pass
+                if self._final is not None:
+                    await self._client.send(self._final)
+        finally:
+            self.done.set()
+            self._release()
+
+    async def _send_next(self) -> bool:
+        handover, send = self._handover, self._client.send
+        if handover is not None and handover.is_pending:
+            await handover.finish()
+        chunks = self._log.chunks
+        while self._sent < (len(chunks) if self._limit is None else self._limit):
+            chunk = chunks[self._sent]
+            self._sent += 1
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if self._limit is not None:
+            return False
+        self._release()
+        wake = self._wake = anyio.Event()
+        await wake.wait()
+        return True
+
+    def _release(self) -> None:
+        """Let the app go on, if it waits."""
+        if self._caught_up is not None:
+            self._caught_up.set()
+            self._caught_up = None
+
+    def put(self, chunk: bytes) -> bool:
+        """The log has got a chunk: send it now if the client has got all others. Returns True if it was sent."""
+        wake, handover = self._wake, self._handover
+        if wake is None:
+            return False
+        if handover is not None:
+            self._sent += 1
+            message = {"type": "http.response.body", "body": chunk, "more_body": True}
+            if handover.begin(self._client.send(message)):
+                return True
+        self._wake = None
+        wake.set()
+        return False
+
+    def close(self, final: Message | None = None) -> None:
+        """Nothing more comes than what the log has now, and then ``final``."""
+        if self._limit is None:
+            self._limit, self._final = len(self._log.chunks), final
+            if self._wake is not None:
+                wake, self._wake = self._wake, None
+                wake.set()
+
+    async def catch_up(self) -> None:
+        """Wait until the client has got what the log has.
+
+        All such waits of one response together last :data:`PATIENCE` seconds at most: after that the app is not delayed
+        any more.
+        """
+        if self._wake is None and self._patience > 0 and not self.done.is_set():
+            caught_up = self._caught_up = anyio.Event()
+            begin = anyio.current_time()
+            with anyio.move_on_after(self._patience):
+                await caught_up.wait()
+            self._patience -= anyio.current_time() - begin
+
+    async def give_up(self) -> None:
+        """The client has left. Stop as soon as a message takes longer than :data:`LAST_SECONDS`: nobody reads it."""
+        while not self.done.is_set():
+            sent = self._sent
+            await anyio.sleep(LAST_SECONDS)
+            if sent == self._sent and self._wake is None:
+                self._scope.cancel()
+                return

@@ -1,0 +1,101 @@
+"""Response head: what an execution adds to the head of the app's response, and what it records of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from flexmw.contract.content import is_event_stream
+from flexmw.contract.idempotent_stream import STREAM
+from flexmw.idempotency.completion import stores
+from flexmw.idempotency.plan import Plan
+from flexmw.idempotency.recording import ResponseRecorder
+from flexmw.kit.asgi import Message, Scope
+from flexmw.kit.exchange import Exchange, Header
+
+__all__ = ["NO_RETRY", "RESULT", "TTL_HEADER", "HeadWriter", "content_length", "stream_field"]
+
+RESULT: Final = "flexmw.idempotency.result"
+"""The span attribute that says what happened to a request."""
+
+TTL_HEADER: Final = b"idempotency-key-ttl"
+"""Announces that keys are honoured. A request that runs without the store must not have it in its response: the client
+would rely on the key."""
+
+NO_RETRY: Final = (b"x-should-retry", b"false")
+
+_STREAM: Final = STREAM.encode()
+_LENGTH: Final = b"content-length"
+
+_EVENT_STREAM_HEADERS: Final = (
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+"""Ask proxies to pass on each event at once, and unchanged: a proxy that compresses moves the offsets."""
+
+_HTTP_1_0: Final = frozenset({"1.0", "1"})
+"""The spellings of HTTP/1.0 in ``scope["http_version"]``. A server may end a body by closing the connection there, so
+that a body that is cut looks like a whole one."""
+
+
+def stream_field(generation: str, *, confirm: bool = False) -> bytes:
+    """The value of ``Idempotent-Stream`` in the first response of a generation.
+
+    A generation has only hexadecimal digits, so the value needs neither escapes nor a check.
+
+    :param confirm: whether a cut of the response cannot be seen by the client.
+    """
+    return f'"{generation}";confirm'.encode() if confirm else f'"{generation}"'.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadWriter:
+    """Writes the head of one response.
+
+    :param generation: the generation of the execution; empty where its response cannot be continued.
+    :param is_keyed: the request has a key.
+    :param is_anonymous: the caller has shown no credential.
+    """
+
+    plan: Plan
+    scope: Scope
+    exchange: Exchange
+    generation: str
+    is_keyed: bool
+    is_anonymous: bool
+
+    def write(self, message: Message, recorder: ResponseRecorder) -> Message:
+        """Record the head that the app has sent, and return the head to send."""
+        status: int = message["status"]
+        headers: list[Header] = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+        names = {name.lower() for name, _ in headers}
+        if self.is_keyed and is_event_stream(headers):
+            headers += [pair for pair in _EVENT_STREAM_HEADERS if pair[0] not in names]
+        recorder.start(status, headers)
+        will_store = stores(status, headers, self.exchange, is_anonymous=self.is_anonymous)
+        self.exchange.facts[RESULT] = "stored" if will_store else "released"
+        if self.is_anonymous and b"set-cookie" in names:
+            # The next request brings the cookie, and so comes from another caller: the client must not rely on keys.
+            held = self.exchange.headers
+            held[:] = [pair for pair in held if pair[0] != TTL_HEADER]
+        elif self.is_keyed:
+            self._announce_stream(status, headers, names)
+        is_final = (will_store and status >= 500) or (status == 409 and b"retry-after" not in names)
+        if is_final and NO_RETRY[0] not in names:
+            headers.append(NO_RETRY)
+        return {**message, "headers": headers}
+
+    def _announce_stream(self, status: int, headers: list[Header], names: set[bytes]) -> None:
+        """Say that the response can be continued. A field of the app's own belongs to another server's response."""
+        if _STREAM in names:
+            headers[:] = [pair for pair in headers if pair[0].lower() != _STREAM]
+        if self.generation and 200 <= status < 300 and content_length(headers) <= self.plan.max_body:
+            confirm = _LENGTH not in names and self.scope.get("http_version") in _HTTP_1_0
+            headers.append((_STREAM, stream_field(self.generation, confirm=confirm)))
+
+
+def content_length(headers: Iterable[Header]) -> int:
+    """The ``Content-Length`` in bytes; 0 where there is none."""
+    value = next((value for name, value in headers if name.lower() == _LENGTH), b"")
+    return int(value) if value.isdigit() and len(value) <= 15 else 0
