@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from tests.shortcuts import freeze_imported_objects, read_no_public_certificates
+from tests.shortcuts import (
+    collect_no_garbage_while_importing,
+    freeze_imported_objects,
+    read_no_public_certificates,
+)
 
 collect_ignore = ["tests/bare"]  # these run in an environment of their own, see tox.ini
 
 read_no_public_certificates()
+collect_no_garbage_while_importing()
 
 
 def pytest_collection_finish() -> None:

@@ -7,7 +7,7 @@ import ssl
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["freeze_imported_objects", "read_no_public_certificates"]
+__all__ = ["collect_no_garbage_while_importing", "freeze_imported_objects", "read_no_public_certificates"]
 
 _BUNDLE_BYTES: Final = 100_000
 """A file of certificates that is larger is the bundle of all public authorities. A test's own authority has 1 kB."""
@@ -30,7 +30,12 @@ def read_no_public_certificates() -> None:
     ssl.SSLContext.load_verify_locations = load_verify_locations  # type: ignore[method-assign, assignment]
 
 
+def collect_no_garbage_while_importing() -> None:
+    """Stop the garbage collector until :func:`freeze_imported_objects`: imports make objects that stay."""
+    gc.disable()
+
+
 def freeze_imported_objects() -> None:
-    """Take the objects that imports have made out of the garbage collector, which would visit a million at each run."""
-    gc.collect()
+    """Start the garbage collector, and take from it what imports have made: a million objects to visit at each run."""
     gc.freeze()
+    gc.enable()

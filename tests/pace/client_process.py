@@ -1,4 +1,8 @@
-"""One of several processes whose clients share a credential, and the state of its limit through a store."""
+"""One of several processes whose clients share a credential, and the state of its limit through a store.
+
+Each line of standard input is a run in JSON: the URL of the server and of the store, the number of calls, and the mode.
+An interpreter starts slowly.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +50,10 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    url, storage, calls, mode = sys.argv[1:]
-    pace = Pace(storage=storage)
-    _say("ready")
-    sys.stdin.readline()
-    run = in_threads(url, pace, int(calls)) if mode == "threads" else in_tasks(url, pace, int(calls), mode)
-    _say(json.dumps(run))
+    for line in iter(sys.stdin.readline, ""):
+        url, storage, calls, mode = json.loads(line)
+        pace = Pace(storage=storage)
+        _say("ready")
+        sys.stdin.readline()
+        run = in_threads(url, pace, calls) if mode == "threads" else in_tasks(url, pace, calls, mode)
+        _say(json.dumps(run))

@@ -149,9 +149,7 @@ def aligned(limit: int, clock: Clock) -> ASGIApp:
     return app
 
 
-async def test_a_hundred_tasks_at_ten_a_second_are_never_refused_by_any_algorithm(
-    serve: Serve, anyio_backend: str
-) -> None:
+async def test_forty_tasks_at_ten_a_second_are_never_refused_by_any_algorithm(serve: Serve, anyio_backend: str) -> None:
     recorders = {name: Recorder(app) for name, app in limiters().items()}
     urls = [serve(recorder).url for recorder in recorders.values()]
     # No connection is used twice: uvicorn closes idle ones, and one may be chosen again at that very moment.
@@ -164,24 +162,24 @@ async def test_a_hundred_tasks_at_ten_a_second_are_never_refused_by_any_algorith
 
         async with anyio.create_task_group() as tasks:
             for url in urls:
-                for _ in range(100):
+                for _ in range(40):
                     tasks.start_soon(one, url)
     for name, recorder in recorders.items():
-        assert recorder.statuses == [200] * 100, name
+        assert recorder.statuses == [200] * 40, name
 
 
 @pytest.mark.parametrize("strategy", ["fixed-window", "sliding-window-counter"])
-def test_a_hundred_threads_at_ten_a_second_are_never_refused(serve: Serve, strategy: str) -> None:
+def test_forty_threads_at_ten_a_second_are_never_refused(serve: Serve, strategy: str) -> None:
     recorder = Recorder(limiters()[strategy])
     inner = httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
     url = serve(recorder).url
     with (
         httpx.Client(transport=flexmw.httpx.Transport(Pace(), transport=inner), timeout=60.0) as client,
-        ThreadPoolExecutor(100) as pool,
+        ThreadPoolExecutor(40) as pool,
     ):
-        list(pool.map(lambda _: client.get(url), range(100)))
-    assert recorder.statuses == [200] * 100
-    assert recorder.windows >= 10
+        list(pool.map(lambda _: client.get(url), range(40)))
+    assert recorder.statuses == [200] * 40
+    assert recorder.windows >= 4
 
 
 class ClockOfTasks(FakeClock):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
@@ -31,8 +29,9 @@ from flexmw.testing import FakeClock
 from tests.app_calls import responding
 from tests.pace.simulation import EPOCH, Counted, Simulation
 from tests.pace.states import turn
+from tests.processes import Program, programs
 from tests.recorder import Recorder
-from tests.servers import HOST, ROOT, Child, Serve
+from tests.servers import HOST, Child, Serve
 
 pytestmark = pytest.mark.anyio
 
@@ -40,30 +39,24 @@ pytestmark = pytest.mark.anyio
 MODES = ("asyncio", "trio", "threads", "asyncio")
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[list[Program]]:
+    with programs("tests.pace.client_process", number=len(MODES)) as started:
+        yield started
+
+
 @pytest.mark.parametrize("strategy", ALGORITHMS)
-def test_four_processes_that_share_a_store_are_never_refused(serve: Serve, redis_url: str, strategy: str) -> None:
+def test_four_processes_that_share_a_store_are_never_refused(
+    processes: list[Program], serve: Serve, redis_url: str, strategy: str
+) -> None:
     recorder = Recorder(RateLimit("10/second", strategy=strategy, headers=("openai",)).asgi(responding()))
     url = serve(recorder).url
-    command = [sys.executable, "-m", "tests.pace.client_process", url, redis_url, "10"]
-    processes = [
-        subprocess.Popen([*command, mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
-        for mode in MODES
-    ]
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        outputs = [process.stdin for process in processes]
-        for output in outputs:
-            assert output is not None
-            output.write("go\n")
-            output.flush()
-        statuses = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert statuses == [[200] * 10] * 4
+    for process, mode in zip(processes, MODES, strict=True):
+        process.send(json.dumps([url, redis_url, 10, mode]))
+    assert [process.receive() for process in processes] == ["ready"] * 4
+    for process in processes:
+        process.send("go")
+    assert [json.loads(process.receive()) for process in processes] == [[200] * 10] * 4
     assert recorder.statuses == [200] * 40
     assert recorder.windows >= 4  # a busy machine needs more: the test below holds the upper bound on a fake clock
     _keeps_no_secret_and_nothing_for_ever(redis_url)

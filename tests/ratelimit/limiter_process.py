@@ -1,4 +1,7 @@
-"""One of several processes that send more than the limit to one store, as fast as they can."""
+"""One of several processes that send more than the limit to one store, as fast as they can.
+
+Each line of standard input is a run, the arguments of :func:`main` in JSON: an interpreter starts slowly.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ async def main(url: str, rates: list[str], strategy: str, requests: int, at_once
             return answer.status, answer.quota[1]
 
     _say(json.dumps(await asyncio.gather(*(one() for _ in range(requests)))))
+    await app.close()  # type: ignore[attr-defined]
 
 
 def _say(line: str) -> None:
@@ -32,5 +36,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    url, rates, strategy, requests, at_once = sys.argv[1:]
-    asyncio.run(main(url, json.loads(rates), strategy, int(requests), int(at_once)))
+    for line in iter(sys.stdin.readline, ""):
+        asyncio.run(main(*json.loads(line)))

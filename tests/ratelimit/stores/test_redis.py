@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
+from tests.processes import Program, programs
 from tests.ratelimit.calls import answering, call, check_of
 from tests.waiting import LONGEST_WAIT
 
@@ -62,28 +61,23 @@ def store_of(url: str, name: str) -> RedisStore:
     return RedisStore(ALGORITHMS[name], parse_url(url, "storage"))
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[list[Program]]:
+    with programs("tests.ratelimit.limiter_process", number=4) as started:
+        yield started
+
+
 @pytest.mark.parametrize("strategy", NAMES)
-def test_four_processes_admit_exactly_the_limit_and_report_every_number_once(redis_url: str, strategy: str) -> None:
-    rates = json.dumps(["50/hour", "60/day"])
-    command = [sys.executable, "-m", "tests.ratelimit.limiter_process", redis_url, rates, strategy, "250", "50"]
-    workers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(4)
-    ]
-    try:
-        for worker in workers:
-            assert worker.stdout
-            assert worker.stdout.readline() == "ready\n"
-        said: list[list[int]] = []
-        for worker in workers:
-            assert worker.stdin
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-        for worker in workers:
-            said += json.loads(worker.communicate(timeout=LONGEST_WAIT)[0])
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.communicate()
+def test_four_processes_admit_exactly_the_limit_and_report_every_number_once(
+    processes: list[Program], redis_url: str, strategy: str
+) -> None:
+    run = json.dumps([redis_url, ["50/hour", "60/day"], strategy, 250, 50])
+    for process in processes:
+        process.send(run)
+    assert [process.receive() for process in processes] == ["ready"] * 4
+    for process in processes:
+        process.send("go")
+    said = [outcome for process in processes for outcome in json.loads(process.receive())]
     admitted = [remaining for status, remaining in said if status == 200]
     # gcra leaks: one more for each 72 s that the run would take.
     assert sorted(admitted) == list(range(50))
