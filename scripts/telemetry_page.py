@@ -27,16 +27,26 @@ Only the OpenTelemetry API is needed. Without an SDK, no span is opened and noth
 checks whether an SDK has been configured since. Inside of OpenTelemetry's `suppress_instrumentation()` or
 `suppress_http_instrumentation()`, which exporters use for their own requests, nothing is written either.
 
-Attributes are written to the span that the instrumentation of the app or of the client has opened. flexmw opens a span
-of its own only with `Tagging(server_span=True)` (where no instrument opens a server span) and with
-`Tagging(call_span=True)` (one INTERNAL span `flexmw.call` around the attempts of a call). Tagging belongs inside the
+Attributes are written to the span that the instrumentation of the app or of the client has opened: on the server to
+the SERVER span, also while the app has opened spans of its own. flexmw opens a span of its own with
+`Tagging(server_span=True)` (where no instrument opens a server span), with `Tagging(call_span=True)` (one INTERNAL span
+`flexmw.call` around the attempts of a call), and for a request that is answered before it reaches an instrumented app
+inside, such as a refusal (429) or a replay: each request has one server span. Tagging belongs inside the
 instrumentation of the app: the order does not matter for FastAPI's built-in telemetry and for contrib, but Starlette's
 `OpenTelemetryMiddleware` must be around the wrapped app. Where no span is found, the logger `flexmw.tagging` warns once
 and names the remedy. `opentelemetry-instrument` adds Tagging to apps and clients that are not wrapped
 (`flexmw.instrument`).
 
 A value outside a closed set becomes `_OTHER`. An open attribute of a metric takes at most the stated number of values;
-further values become `_OTHER`. Beyond {SERIES} attribute sets, an instrument drops its open attributes.
+further values become `_OTHER`. Beyond {SERIES} attribute sets, an instrument drops its open attributes. These bounds
+hold for all components of a process that record to one meter provider. `http.route` is always a template, inside of
+mounts as well. Metrics are recorded in the context of the request's span or of `flexmw.call`, so their exemplars have a
+trace.
+
+Where the client leaves before a streamed response ends, `flexmw.response.outcome` is `client_disconnected`, also if the
+app then ends the response in order. Whether that is an error is what the app's instrument says, unless
+`Tagging(on_disconnect=...)` decides. A server that raises nothing in `send`, and an app that never calls `receive`,
+leave a disconnect unnoticed.
 
 A client error (4xx) leaves the status of a server span unset, and sets the status of a client span to ERROR. An
 exception is recorded once: by the instrumentation of the app where it records exceptions, else by flexmw, as a log

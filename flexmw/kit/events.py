@@ -111,6 +111,7 @@ class RateLimitDecided(TypedDict):
     duration: Annotated[float, "seconds that the decision took"]
     error_type: Annotated[str | None, "the class of the store's exception, if it raised one"]
     shadow: Annotated[bool, "whether the limiter refuses nothing"]
+    caller: Annotated[str, "the keyed hash of the caller, which the store sees too"]
 
 
 class RateLimitStoreFailed(TypedDict):

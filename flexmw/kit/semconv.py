@@ -6,7 +6,7 @@ that the number of time series stays bounded. ``python -m scripts.telemetry_page
 tables, and :func:`flexmw.testing.assert_semconv` compares exported telemetry with them.
 
 >>> ATTRIBUTES["flexmw.retry.safety"].values
-('safe_method', 'idempotency_key', 'not_sent', 'opt_in', 'none')
+('safe_method', 'idempotency_key', 'not_sent', 'refused', 'opt_in', 'none')
 >>> METRICS["flexmw.client.operation.duration"].unit
 's'
 """
@@ -117,7 +117,14 @@ CODES: Final = tuple(sorted({*(row.code for row in _CONTRACT), *_IDEMPOTENCY_COD
 import the two, so ``tests/kit/test_semconv.py`` compares the lists with their code."""
 
 _METHODS: Final = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE", OTHER)
-_LIMIT_RESULTS: Final = ("acquired", "rejected", "bypassed", "storage_error_allowed", "storage_error_rejected")
+_LIMIT_RESULTS: Final = (
+    "acquired",
+    "rejected",
+    "shadow_rejected",
+    "bypassed",
+    "storage_error_allowed",
+    "storage_error_rejected",
+)
 _S: Final[tuple[Place, ...]] = ("server span",)
 _SM: Final[tuple[Place, ...]] = ("server span", "metric")
 _EVERYWHERE: Final[tuple[Place, ...]] = ("server span", "client span", "call span", "event", "metric")
@@ -158,7 +165,7 @@ ATTRIBUTES: Final = {
         Attribute(
             "flexmw.rate_limiting.result",
             "string",
-            "What the limiter decided.",
+            "What the limiter decided. `shadow_rejected`: `RateLimit(shadow=True)` would have refused the request.",
             ("server span", "event", "metric"),
             (*_LIMIT_RESULTS, OTHER),
         ),
@@ -172,13 +179,19 @@ ATTRIBUTES: Final = {
         Attribute("flexmw.rate_limiting.limit", "int", "Requests that the policy allows in its window.", _S),
         Attribute("flexmw.rate_limiting.remaining", "int", "Requests left in the window.", _S),
         Attribute("flexmw.rate_limiting.retry_after", "double", "Seconds until a rejected caller may return.", _S),
-        Attribute("flexmw.rate_limiting.key_hash", "string", "Keyed hash of the caller; on request only.", _S),
+        Attribute(
+            "flexmw.rate_limiting.key_hash",
+            "string",
+            "Keyed hash of the caller, 16 characters; with `Tagging(key_hash=True)`.",
+            _S,
+        ),
         Attribute(
             "flexmw.response.outcome",
             "string",
-            "How a streamed response ended.",
-            _S,
-            ("complete", "failed", "client_disconnected", "cancelled"),
+            "How a streamed response ended. On a call: `cancelled` where its task was, `abandoned` where the caller "
+            "closed the body before its end; on metrics these two alone, and only where a response has begun.",
+            ("server span", "call span", "metric"),
+            ("complete", "failed", "client_disconnected", "cancelled", "abandoned"),
         ),
         Attribute(
             "flexmw.request.retry_count", "int", "Retries before this request, as the SDK states them, 0 to 100.", _S
@@ -213,9 +226,10 @@ ATTRIBUTES: Final = {
         Attribute(
             "flexmw.retry.safety",
             "string",
-            "Why a retry cannot do the work twice; `none` where it could.",
+            "Why a retry cannot do the work twice: `refused` where the server has refused the attempt (429), "
+            "`not_sent` where nothing has left; `none` where it could.",
             ("client span", "call span", "event", "metric"),
-            ("safe_method", "idempotency_key", "not_sent", "opt_in", "none"),
+            ("safe_method", "idempotency_key", "not_sent", "refused", "opt_in", "none"),
         ),
         Attribute("flexmw.retry.delay", "double", "Seconds until the next attempt.", ("event",)),
         Attribute(
@@ -274,11 +288,12 @@ ATTRIBUTES: Final = {
         Attribute("http.route", "string", "The matched route.", ("server span", "event", "metric"), bound=200),
         Attribute("server.address", "string", "The called host.", ("server span", "event", "metric"), bound=100),
         Attribute("server.port", "int", "The port of the host.", _S),
-        Attribute("url.scheme", "string", "`http` or `https`.", _SM, ("http", "https", OTHER)),
+        Attribute("url.scheme", "string", "The scheme.", _SM, ("http", "https", "ws", "wss", OTHER)),
         Attribute("url.path", "string", "The path.", _S),
         Attribute("url.query", "string", "The query, secrets removed.", _S),
         Attribute("client.address", "string", "The peer's address.", _S),
         Attribute("user_agent.original", "string", "The user agent.", _S),
+        Attribute("network.protocol.name", "string", "Of a websocket.", _S, ("websocket",)),
         Attribute("network.protocol.version", "string", "Such as `1.1`.", _SM, bound=5),
     )
 }
@@ -380,7 +395,13 @@ METRICS: Final = {
             "histogram",
             "s",
             "Duration of a call, with all attempts, waits and the body.",
-            ("http.request.method", "server.address", "http.response.status_code", "error.type"),
+            (
+                "http.request.method",
+                "server.address",
+                "http.response.status_code",
+                "error.type",
+                "flexmw.response.outcome",
+            ),
         ),
         Metric(
             "flexmw.client.retries",

@@ -15,7 +15,7 @@ from flexmw.kit.paths import wrapped_apps
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
 from flexmw.ratelimit.callers import CallerIdentifier
 from flexmw.ratelimit.concurrency import Lease, new_slot
-from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, Slot, decision_of
+from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, Decision, LimitResult, Slot, decision_of
 from flexmw.ratelimit.cost import Reservation
 from flexmw.ratelimit.headers import RESULT, Reporter
 from flexmw.ratelimit.new_keys import REFUSALS, NewKeyGuard
@@ -274,7 +274,7 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         self._reporter.add(exchange, result, False)
         if exchange.observers:
             duration = self._monotonic() - start
-            self._reporter.emit(exchange, result.rate.name, result, False, duration, None)
+            self._reporter.emit(exchange, result.rate.name, digest, CheckOutcome(result), duration)
         if result.wait_us and await self._refuse(scope, send, exchange, result):
             return
         try:

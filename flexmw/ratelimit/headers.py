@@ -32,6 +32,9 @@ _RESULTS: Final = {
 }
 """The value of :data:`RESULT`, by whether the request was allowed and whether the store failed."""
 
+_SHADOW_RESULTS: Final = {**_RESULTS, (False, False): "shadow_rejected", (False, True): "shadow_rejected"}
+"""The same of a limiter that refuses nothing. Its events say ``rejected`` and have ``shadow`` beside it."""
+
 _ROUNDING_SECONDS: Final = 5e-7
 _REMAINING_HEADER: Final = b"x-ratelimit-remaining-requests"
 
@@ -62,6 +65,7 @@ class Reporter:
         self._now = clock.now
         self._styles = styles
         self._shadow = shadow
+        self._results = _SHADOW_RESULTS if shadow else _RESULTS
         self._is_plain = one_unit and tuple(styles) in (("unix",), ("seed",))
 
     def report(self, exchange: Exchange, check: Check, outcome: CheckOutcome, duration: float) -> None:
@@ -69,16 +73,16 @@ class Reporter:
 
         :param duration: seconds that the decision took.
         """
-        result, degraded, error = outcome
+        result, degraded, _ = outcome
         if result is not None:
             self.add(exchange, result, degraded)
             policy = result.rate.name
         else:
             policy = check.rates[0].name if check.rates else check.slot.rate.name if check.slot else ""
-            exchange.facts[RESULT] = self._result(result, degraded)
+            exchange.facts[RESULT] = self._results[self._allowed_without_result, degraded]
             exchange.facts[POLICY] = policy
         if exchange.observers:
-            self.emit(exchange, policy, result, degraded, duration, error)
+            self.emit(exchange, policy, check.digest, outcome, duration)
 
     def add(self, exchange: Exchange, result: LimitResult, degraded: bool) -> None:
         """Add headers and facts to the exchange. Of two limiters around one app, the facts and the headers of the more
@@ -89,7 +93,7 @@ class Reporter:
         leads = not facts or wait_us > 0 or _is_tighter(result, facts)
         if leads:
             facts |= {
-                RESULT: _RESULTS[not wait_us, degraded],
+                RESULT: self._results[not wait_us, degraded],
                 POLICY: rate.name,
                 LIMIT: limit,
                 REMAINING: remaining,
@@ -112,13 +116,18 @@ class Reporter:
         self,
         exchange: Exchange,
         policy: str,
-        result: LimitResult | None,
-        degraded: bool,
+        digest: str,
+        outcome: CheckOutcome,
         duration: float,
-        error: Exception | None,
     ) -> None:
-        """Emit the events of one decision."""
-        result_name = self._result(result, degraded)
+        """Emit the events of one decision.
+
+        :param digest: the keyed hash of the caller.
+        :param duration: seconds that the decision took.
+        """
+        result, degraded, error = outcome
+        allowed = self._allowed_without_result if result is None else not result.wait_us
+        result_name = _RESULTS[allowed, degraded]
         if error is not None:
             failed: RateLimitStoreFailed = {"exception": error, "policy": policy, "result": result_name}
             exchange.emit("flexmw.rate_limiting.storage_failed", failed)
@@ -129,6 +138,7 @@ class Reporter:
             "duration": duration,
             "error_type": None if error is None else type(error).__qualname__,
             "shadow": self._shadow,
+            "caller": digest,
         }
         exchange.emit("flexmw.rate_limiting.decided", decided)
 
@@ -144,10 +154,6 @@ class Reporter:
         if self._allowed_without_result:
             return None
         return SubsystemOffline("The rate limiter", max(1.0, retry_in))
-
-    def _result(self, result: LimitResult | None, degraded: bool) -> str:
-        allowed = self._allowed_without_result if result is None else not result.wait_us
-        return _RESULTS[allowed, degraded]
 
     def _quotas(self, result: LimitResult, now: float) -> list[Quota]:
         """One quota for each unit. The limit of concurrent requests is reported only where it refuses: its remaining

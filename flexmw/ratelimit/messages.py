@@ -95,11 +95,12 @@ class _Connection:
     async def _count(self) -> APIError | None:
         """The error of a message over the limit."""
         start = self._plan.clock.monotonic()
-        result, degraded, failure = await self._backend.decide(self._check)
+        outcome = await self._backend.decide(self._check)
+        result = outcome.result
         if self._exchange.observers:
             name = self._check.rates[0].name if result is None else result.rate.name
             duration = self._plan.clock.monotonic() - start
-            self._reporter.emit(self._exchange, name, result, degraded, duration, failure)
+            self._reporter.emit(self._exchange, name, self._check.digest, outcome, duration)
         return self._reporter.refusal(result, self._backend.retry_in)
 
     async def _close(self, error: APIError) -> Message:

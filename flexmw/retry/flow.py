@@ -373,7 +373,11 @@ class RetryCall(Call):
 
     def _event(self, event: str, decision: RetryDecision, kind: str, **details: Any) -> Emit:
         """An event for Tagging: the safety of a repetition and the kind of failure."""
-        safety = "not_sent" if decision.outcome == "unsent" else self.safety
+        safety: str = self.safety
+        if decision.outcome == "unsent":
+            safety = "not_sent"
+        elif decision.outcome == "refused" and safety == "none" and not self.may_have_run:
+            safety = "refused"
         return Emit(event, {**details, "safety": safety, "error_type": kind})
 
 

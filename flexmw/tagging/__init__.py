@@ -1,8 +1,8 @@
 """OpenTelemetry attributes, exceptions and metrics for the requests of an app and the calls of a client.
 
 >>> from flexmw.tagging import Tagging
->>> Tagging(codes=("quota_frozen",))
-Tagging(types=(), codes=('quota_frozen',), exception_text=True, server_address=True, server_span=False, call_span=False)
+>>> Tagging(codes=("quota_frozen",)).codes
+('quota_frozen',)
 
 A span attribute is one row in :mod:`flexmw.kit.semconv` and the line that sets it. ``tests/tagging/test_names.py``
 compares every such name in the package with the rows. Where the lines are:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.exchange import KEY
-from flexmw.tagging.instruments import opens_server_span
-from flexmw.tagging.instruments.fastapi import SCOPE_KEY
+from flexmw.tagging.instruments import AppInstrument, fastapi, instrument_of, starlette
 from flexmw.tagging.instruments.suppression import is_suppressed
 from flexmw.tagging.request import RequestTelemetry, is_observed
 from flexmw.tagging.server_span import ServerSpan
@@ -26,7 +25,7 @@ class TaggingApp:
         self.app = app
         self._settings = settings
         self._otel = settings.otel
-        self._app_opens_span: bool | None = None
+        self._instrument: AppInstrument | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         otel = self._otel
@@ -37,8 +36,13 @@ class TaggingApp:
         if (kind != "http" and kind != "websocket") or (KEY in scope and is_observed(scope)):
             await self.app(scope, receive, send)
             return
-        own_span = self._open_span(scope) if self._settings.server_span else None
-        request = RequestTelemetry(self._settings, scope, receive, send, own_span)
+        instrument = self._instrument
+        if instrument is None:
+            instrument = instrument_of(self.app)
+            if otel.live:
+                self._instrument = instrument
+        own_span = self._open_span(scope, instrument) if self._settings.server_span else None
+        request = RequestTelemetry(self._settings, scope, receive, send, own_span, instrument)
         try:
             await self.app(scope, request.receive, request.send)
         except BaseException as error:
@@ -50,13 +54,15 @@ class TaggingApp:
             if own_span is not None:
                 own_span.leave()
 
-    def _open_span(self, scope: Scope) -> ServerSpan | None:
-        """Open a server span, unless an instrument around this app or inside of it opens one."""
+    def _open_span(self, scope: Scope, instrument: AppInstrument) -> ServerSpan | None:
+        """Open a server span, unless an instrument around this app or inside of it opens one or excludes the request.
+
+        A span that is not sampled counts: the instrument has counted the request all the same.
+        """
         settings = self._settings
-        if scope["type"] != "http" or not (settings.otel.live and settings.otel.traces):
+        if instrument.opens_span or not (settings.otel.live and settings.otel.traces):
             return None
-        if current_span().is_recording() or scope.get(SCOPE_KEY) is not None:
+        outer = current_span().get_span_context()
+        if (outer.is_valid and not outer.is_remote) or starlette.is_instrumented(scope) or fastapi.is_traced(scope):
             return None
-        if self._app_opens_span is None:
-            self._app_opens_span = opens_server_span(self.app)
-        return None if self._app_opens_span else ServerSpan(settings, scope)
+        return ServerSpan(settings, scope, is_measured=not instrument.measures)

@@ -15,9 +15,11 @@ from flexmw.contract.request_secrets import secrets_in
 from flexmw.kit.effects import RESENDS, Request, Response, head_leaves
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
 from flexmw.tagging.attempt_span import is_http_client, write_resend_count
-from flexmw.tagging.call_span import BodyPrefix, CallSpan, has_readable_body
+from flexmw.tagging.call_body import BodyPrefix, StreamTail, has_readable_body, is_event_stream
+from flexmw.tagging.call_span import CallSpan
 from flexmw.tagging.cardinality import attributes_of
-from flexmw.tagging.core import Attributes, error_type, exception_attributes, resend_count
+from flexmw.tagging.core import Attributes, call_outcome, error_type, exception_attributes, resend_count
+from flexmw.tagging.instruments.httpx import library_left_out
 from flexmw.tagging.settings import Settings
 from flexmw.tagging.spans import current_span
 
@@ -32,18 +34,23 @@ class CallTelemetry:
     =============  =============================================================================================
     ``status``     the status of the response; ``None`` before it and where the call raised
     ``_span``      flexmw's own span of the call, with ``Tagging(call_span=True)``
+    ``_outer``     the span that was current when the call began
     ``_parent``    the current span outside of the transport; another current span is that of an attempt
+    ``_attempt``   the span of the last attempt that was seen
     ``_last``      the span of an attempt that was written to last
     ``_scheduled`` retries announced so far, those of a Retry further outward included
     ``_sent``      request heads that have left so far
     ``_safety``    why the scheduled retry is safe
     ``_body``      the beginning of an error body, for ``_span``
+    ``_stream``    the end of an event stream
     =============  =============================================================================================
     """
 
     __slots__ = (
+        "_attempt",
         "_body",
         "_last",
+        "_outer",
         "_parent",
         "_request",
         "_safety",
@@ -52,6 +59,7 @@ class CallTelemetry:
         "_settings",
         "_span",
         "_started",
+        "_stream",
         "status",
     )
 
@@ -59,12 +67,14 @@ class CallTelemetry:
         self._settings, self._request = settings, request
         self._started = settings.clock.monotonic()
         self._span = CallSpan(settings.otel) if settings.call_span and settings.otel.live else None
-        self._parent = current_span()
+        self._outer = self._parent = current_span()
+        self._attempt: Span | None = None
         self._last: Span | None = None
         self._scheduled: int = request.extensions.get(RESENDS, 0)
         self._sent = 0
         self._safety: str | None = None
         self._body: BodyPrefix | None = None
+        self._stream: StreamTail | None = None
         self.status: int | None = None
 
     def enter(self) -> None:
@@ -79,7 +89,11 @@ class CallTelemetry:
             self._span.leave(error)
 
     def tap(self, response: Response) -> Callable[[bytes], None] | None:
-        """A function that takes the chunks of an error body, where a span of flexmw's own can show its error."""
+        """A function that takes the chunks of the body: of an event stream, to know whether it was whole; of an error,
+        where a span of flexmw's own can show it."""
+        if is_event_stream(response.headers):
+            self._stream = StreamTail()
+            return self._stream.add
         if self._span is None or response.status_code < 400 or not has_readable_body(response.headers):
             return None
         self._body = BodyPrefix()
@@ -104,9 +118,10 @@ class CallTelemetry:
             return
         self._settings.otel.live = True
         if span is self._parent:
-            if is_http_client(span):
+            if is_http_client(self._outer):
                 self._settings.diagnostics.instrumented_after_wrapping()
             return
+        self._attempt = span
         if (count and is_head) or self._scheduled:
             self._last = span
             write_resend_count(span, count, self._safety)
@@ -147,6 +162,9 @@ class CallTelemetry:
         failure = error if isinstance(error, Exception) else None
         request, status = self._request, self.status
         failure_type = error_type(status or 200, failure, server=False)
+        outcome = call_outcome(error)
+        if outcome == "abandoned" and self._stream is not None and self._stream.is_whole():
+            outcome = "complete"  # SDKs close an event stream after its last event, without reading the end of the body
         settings.otel.record(
             "flexmw.client.operation.duration",
             settings.clock.monotonic() - self._started,
@@ -154,13 +172,33 @@ class CallTelemetry:
             request.url.host if settings.server_address else None,
             status,
             failure_type,
+            outcome if outcome in ("cancelled", "abandoned") and status is not None else None,
+            span=self._known_span(),
         )
         if self._span is not None:
             body = None if self._body is None else self._body.error()
             attributes = {} if body is None else settings.error_attributes(body.type, body.code, None)
-            self._span.end(max(1, self._sent, self._scheduled + 1), failure_type, attributes)
+            attempts = max(1, self._sent, self._scheduled + 1)
+            self._span.end(attempts, failure_type, {**attributes, "flexmw.response.outcome": outcome})
+        if self._attempt is None and self._sent and not settings.diagnostics.library_check_done:
+            self._check_library()
         if failure is not None:
             self._record(failure)
+
+    def _known_span(self) -> Span | None:
+        """The span that metrics and events of the call belong to: its own, else the caller's, else the last attempt's.
+        The call may end in another context than it began in."""
+        if self._span is not None:
+            return self._span.span
+        return self._outer if self._outer.get_span_context().is_valid else self._attempt
+
+    def _check_library(self) -> None:
+        """Look once whether the client is instrumented, of two libraries that look alike."""
+        diagnostics = self._settings.diagnostics
+        if self._settings.otel.traces:
+            diagnostics.library_check_done = True
+            if (library := library_left_out(self._request)) is not None:
+                diagnostics.library_left_out(library)
 
     def _record(self, error: Exception) -> None:
         settings, name = self._settings, "http.client.request.exception"
@@ -173,6 +211,7 @@ class CallTelemetry:
             settings.otel.emit(
                 name,
                 {**exception_attributes(error, secrets, text=settings.exception_text), **self._attributes()},
+                span=self._known_span(),
             )
 
     def _attributes(self) -> Attributes:

@@ -11,11 +11,12 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from flexmw.kit.semconv import ATTRIBUTES, OTHER, SERIES, Metric
 from flexmw.tagging.core import Attributes, Value
 
-__all__ = ["Bounds", "Series", "attributes_of", "closed_value"]
+__all__ = ["Bounds", "Series", "attributes_of", "closed_value", "series_of"]
 
 _DECLARED: Final = frozenset({"flexmw.error.type", "flexmw.error.code"})
 """Applications may declare values of these attributes. A ``Vocabulary`` has already held them to the larger set."""
@@ -27,7 +28,7 @@ _ATTRIBUTE_TYPES: Final = (str, int, float, type(None))
 
 
 class Bounds:
-    """The values that each open attribute has taken so far, in all instruments of one component."""
+    """The values that each open attribute has taken so far, in all instruments of one meter provider."""
 
     __slots__ = ("_seen",)
 
@@ -52,7 +53,7 @@ class Bounds:
 
 
 class Series:
-    """The attribute sets of one instrument. Each is built once and then found by its values."""
+    """The attribute sets of one metric and one meter provider. Each is built once and then found by its values."""
 
     __slots__ = ("_bounds", "_made", "_names", "_sets")
 
@@ -89,6 +90,21 @@ class Series:
                 return {name: value for name, value in attributes.items() if ATTRIBUTES[name].bound is None}
             self._sets.add(key)
         return attributes
+
+
+_providers: Final[WeakKeyDictionary[object, tuple[Bounds, dict[str, Series]]]] = WeakKeyDictionary()
+
+
+def series_of(metric: Metric, provider: object) -> Series:
+    """The attribute sets of a metric, shared by all components of the process that record to one meter provider.
+
+    A program may wrap a new client for each call; bounds of each client would bound nothing.
+    """
+    try:
+        bounds, made = _providers.setdefault(provider, (Bounds(), {}))
+    except TypeError:  # a provider of another package, which can be neither hashed nor weakly referred to
+        return Series(metric, Bounds())
+    return made.setdefault(metric.name, Series(metric, bounds))
 
 
 def _is_long(value: object) -> bool:

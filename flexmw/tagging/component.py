@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from flexmw.kit.asgi import ASGIApp
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request
-from flexmw.kit.options import check, documented, flag, function, option, optional, several, text
+from flexmw.kit.options import check, documented, flag, function, one_of, option, optional, several, text
 from flexmw.kit.semconv import CODES, TYPES
 from flexmw.tagging.asgi import TaggingApp
 from flexmw.tagging.core import Attributes, Vocabulary
 from flexmw.tagging.diagnostics import Diagnostics
 from flexmw.tagging.flow import tagging_flow
-from flexmw.tagging.instruments import starlette
 from flexmw.tagging.otel import Otel
 from flexmw.tagging.settings import Settings
 
@@ -46,6 +45,12 @@ class Tagging:
     :param server_span: Open a server span where nothing else records one. Default: ``False``.
     :param call_span: Open one INTERNAL span ``flexmw.call`` for each logical call of a client, around its attempts.
         Default: ``False``.
+    :param on_disconnect: Whether a client that disconnects makes the server span an error. ``host``: what the
+        instrument of the app says, and ERROR on a span of ``server_span``, as the semantic conventions say. ``unset``:
+        never. ``error``: always. ``flexmw.response.outcome`` is ``client_disconnected`` in any case. Value: one of
+        'host', 'unset', 'error'. Default: ``"host"``.
+    :param key_hash: Write ``flexmw.rate_limiting.key_hash`` to server spans: 16 characters of the keyed hash under
+        which a limiter has counted the caller. The key is the pepper of the limiter. Default: ``False``.
     :param route: A function of the scope that returns the route of a request, for routers that do not report it. Value:
         a function, or None. Default: ``None``.
     :param tracer_provider: OpenTelemetry provider of spans. ``None`` uses the global provider. Value: a tracer provider
@@ -85,6 +90,19 @@ class Tagging:
         False,
         flag,
         doc="Open one INTERNAL span `flexmw.call` for each logical call of a client, around its attempts.",
+    )
+    on_disconnect: Literal["host", "unset", "error"] = option(
+        "host",
+        one_of(("host", "unset", "error")),
+        doc="Whether a client that disconnects makes the server span an error. `host`: what the instrument of the app "
+        "says, and ERROR on a span of `server_span`, as the semantic conventions say. `unset`: never. `error`: always. "
+        "`flexmw.response.outcome` is `client_disconnected` in any case.",
+    )
+    key_hash: bool = option(
+        False,
+        flag,
+        doc="Write `flexmw.rate_limiting.key_hash` to server spans: 16 characters of the keyed hash under which a "
+        "limiter has counted the caller. The key is the pepper of the limiter.",
     )
     route: Callable[[MutableMapping[str, Any]], str | None] | None = option(
         None,
@@ -136,11 +154,13 @@ class Tagging:
             diagnostics=Diagnostics(otel, server_span=self.server_span),
             clock=self.clock,
             error_attributes=_cached(vocabulary.attributes),
-            route=starlette.route_of if self.route is None else self.route,
+            route=self.route,
             exception_text=self.exception_text,
             server_address=self.server_address,
             call_span=self.call_span,
             server_span=self.server_span,
+            on_disconnect=self.on_disconnect,
+            key_hash=self.key_hash,
         )
 
 

@@ -26,10 +26,12 @@ __all__ = [
     "Mode",
     "Value",
     "Vocabulary",
+    "call_outcome",
     "ending",
     "error_type",
     "exception_attributes",
     "exception_target",
+    "is_normal_close",
     "mode_of",
     "resend_count",
     "retry_count",
@@ -39,7 +41,7 @@ __all__ = [
 
 Value: TypeAlias = str | int | float | bool
 Attributes: TypeAlias = dict[str, Value]
-Ending: TypeAlias = Literal["complete", "failed", "client_disconnected", "cancelled"]
+Ending: TypeAlias = Literal["complete", "failed", "client_disconnected", "cancelled", "abandoned"]
 Mode: TypeAlias = Literal["auto", "logs", "logs/dup"]
 ExceptionTarget: TypeAlias = Literal["log", "span", "both", "framework", "nobody"]
 
@@ -106,16 +108,36 @@ def error_type(status: int | None, error: BaseException | None, *, server: bool 
     return str(status) if status_of(status, server=server) == "error" else None
 
 
+def is_normal_close(error: BaseException | None) -> bool:
+    """Whether ``error`` says that the client has closed a websocket in order: Starlette's ``WebSocketDisconnect`` with
+    code 1000 (normal closure) or 1001 (going away)."""
+    return type(error).__name__ == "WebSocketDisconnect" and getattr(error, "code", None) in (1000, 1001)
+
+
 def ending(error: BaseException | None, *, complete: bool, disconnected: bool) -> Ending:
     """How a response ended: ``complete``, else ``cancelled``, else ``client_disconnected``, else ``failed``.
 
     :param error: what the app has raised.
+    :param complete: the app has sent a last body, and the client was there to get it.
     """
     if complete:
         return "complete"
     if error is not None and not isinstance(error, Exception):
         return "cancelled"
     return "client_disconnected" if disconnected else "failed"
+
+
+def call_outcome(error: BaseException | None) -> Ending:
+    """How the response to a call ended.
+
+    :param error: what the call or its body has raised; ``GeneratorExit`` where the caller closed the body before its
+        end.
+    """
+    if error is None:
+        return "complete"
+    if isinstance(error, GeneratorExit):
+        return "abandoned"
+    return "failed" if isinstance(error, Exception) else "cancelled"
 
 
 def mode_of(opt_in: str | None) -> Mode:

@@ -8,6 +8,8 @@ from typing import Final
 from opentelemetry.trace import Span
 
 from flexmw.tagging.core import Mode
+from flexmw.tagging.instruments.frames import has_instrument_frame
+from flexmw.tagging.instruments.httpx import INSTRUMENTORS
 from flexmw.tagging.otel import Otel
 
 __all__ = ["Diagnostics"]
@@ -21,30 +23,46 @@ class Diagnostics:
     :param server_span: the option ``Tagging(server_span=...)``.
     """
 
-    __slots__ = ("_otel", "_server_span", "_warned", "span_check_done")
+    __slots__ = ("_otel", "_server_span", "_warned", "library_check_done", "span_check_done")
 
     def __init__(self, otel: Otel, *, server_span: bool) -> None:
         self._otel, self._server_span = otel, server_span
         self._warned: set[str] = set()
+        self.library_check_done = False
+        """True once a client was looked at for :meth:`library_left_out`."""
         self.span_check_done = False
         """True once the warning "no span" was logged or ruled out; :meth:`check_for_span` is not called any more."""
 
-    def check_for_span(self, entry_span: Span, status: int | None) -> None:
+    def check_for_span(self, entry_span: Span, status: int | None, *, is_instrumented: bool) -> None:
         """Warn if a tracer provider is set, but no span was open during a request that succeeded.
+
+        An instrument may have excluded the request, such as a health check. Then nothing is wrong.
 
         :param entry_span: the span that was current when the request came in.
         :param status: the status of the response. An error is no proof: its span may have closed before the response.
+        :param is_instrumented: whether an instrument inside of Tagging or FastAPI's telemetry handles the requests.
         """
         if entry_span.get_span_context().is_valid or self._server_span:
             self.span_check_done = True
         elif (status or 500) < 400 and self._otel.traces:
             self.span_check_done = True
+            if is_instrumented or has_instrument_frame():
+                return
             self._warn_once(
                 "no span",
                 "a tracer provider is set, but no server span is open while this app responds: its errors are "
                 "not tagged. Instrument the app (FastAPI does by itself; else put OpenTelemetryMiddleware around "
                 "the wrapped app), or use Tagging(server_span=True)",
             )
+
+    def server_span_not_found(self, name: str) -> None:
+        """Warn that attributes go to a span of the app's own, because the server span around it cannot be found."""
+        self._warn_once(
+            "server span not found",
+            f"the server span around the span {name[:100]!r} cannot be found: the attributes of requests are on that "
+            "span. Put the instrument around the wrapped app: "
+            "app = OpenTelemetryMiddleware(flexmw.wrap_app(app))",
+        )
 
     def span_closed_before_response(self) -> None:
         """Warn that Starlette's OpenTelemetryMiddleware, inside Tagging, closes its span before the error response."""
@@ -74,6 +92,14 @@ class Diagnostics:
             "instrumented after wrapping",
             "the client was instrumented after it was wrapped: one span covers all attempts of a call, and "
             "retries are hidden. Call instrument_client(client) before flexmw.wrap_client(client)",
+        )
+
+    def library_left_out(self, library: str) -> None:
+        """Warn that the instrumentor of the other client library does not instrument this client."""
+        self._warn_once(
+            "library left out",
+            f"this client is of {library}, and only the other library is instrumented: its attempts have no span. Use "
+            f"{INSTRUMENTORS[library]} of opentelemetry-instrumentation-httpx as well",
         )
 
     def _warn_once(self, topic: str, text: str) -> None:

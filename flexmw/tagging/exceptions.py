@@ -18,9 +18,10 @@ from flexmw.contract.request_secrets import secrets_in
 from flexmw.kit.asgi import Scope
 from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.cardinality import attributes_of
-from flexmw.tagging.core import Attributes, Ending, exception_attributes, exception_target
-from flexmw.tagging.instruments import contrib, fastapi, spans_passed, starlette
+from flexmw.tagging.core import Attributes, Ending, exception_attributes, exception_target, is_normal_close
+from flexmw.tagging.instruments import contrib, fastapi, starlette
 from flexmw.tagging.instruments.fastapi import ExceptionHook, FastAPITelemetry
+from flexmw.tagging.instruments.frames import passage_of
 from flexmw.tagging.settings import Settings
 from flexmw.tagging.spans import has_exception, records_exception
 
@@ -155,7 +156,8 @@ class ExceptionRecorder:
         if is_written:
             by_framework = False
         else:
-            passed = spans_passed(error)
+            passage = passage_of(error)
+            passed = passage.spans
             if span is None:
                 if starlette.MODULE in passed and error_outcome is not None:
                     self._settings.diagnostics.span_closed_before_response()
@@ -164,7 +166,8 @@ class ExceptionRecorder:
                 any(records_exception(each, error) for each in (span, *passed.values()))
                 # The server's OSError is on the span under the class name that the framework has given it.
                 or (error is self.send_error and has_exception(span))
-                or self._is_logged_by_fastapi(error, passes_fastapi=fastapi.MODULE in passed)
+                or passage.is_logged
+                or (self.fastapi is not None and self.fastapi.logged(error))
                 or (error is raised and self._is_recorded_outside(entry, is_own=is_own))
             )
         target = exception_target(
@@ -182,18 +185,15 @@ class ExceptionRecorder:
             self._settings.diagnostics.exception_not_recorded(otel.mode())
         return span
 
-    def _is_logged_by_fastapi(self, error: Exception, *, passes_fastapi: bool) -> bool:
-        framework = self.fastapi
-        if passes_fastapi:
-            # The scope key is deleted by now. If it was never seen, FastAPI logs where a logger provider is configured.
-            return self._settings.otel.logs(EVENT) if framework is None else framework.logs_exceptions
-        return framework is not None and framework.logged(error)
-
     def _is_recorded_outside(self, entry: Span, *, is_own: bool) -> bool:
         """Whether the instrument around flexmw will record an exception that the app raises."""
         if self._fastapi_outside is not None:
             return self._fastapi_outside.logs_exceptions
         return not is_own and entry.is_recording()
+
+    def route(self) -> str | None:
+        """``http.route`` of the request: what FastAPI has written to its span, else what the router says."""
+        return self._settings.route_of(self._scope, None if self.fastapi is None else self.fastapi.route)
 
     def _add_event(self, span: Span, error: Exception) -> None:
         self._recorded = error
@@ -207,7 +207,7 @@ class ExceptionRecorder:
 
     def _response_attributes(self, error_outcome: ErrorOutcome | None) -> Attributes:
         attributes = {} if error_outcome is None else dict(self._settings.attributes_of(error_outcome))
-        if (route := self._settings.route_of(self._scope)) is not None:
+        if (route := self.route()) is not None:
             attributes["http.route"] = route
         return attributes
 
@@ -234,5 +234,6 @@ def _root(error: BaseException | None, status: int | None) -> Exception | None:
     # By the class alone: `isinstance` asks the exception for its class too, and an attribute may raise.
     if error is not None and issubclass(type(error), HTTPException):
         error = cause_of(error) if (status or 500) >= 500 else None
-    is_crash = error is not None and issubclass(type(error), Exception) and not issubclass(type(error), HTTPException)
-    return cast("Exception", error) if is_crash else None
+    if error is None or not issubclass(type(error), Exception) or issubclass(type(error), HTTPException):
+        return None
+    return None if is_normal_close(error) else cast("Exception", error)

@@ -14,7 +14,7 @@ from opentelemetry.trace import Span
 
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.semconv import DURATION_BUCKETS, EVENTS, METRICS, SCHEMA_URL, SCOPE
-from flexmw.tagging.cardinality import Bounds, Series
+from flexmw.tagging.cardinality import Series, series_of
 from flexmw.tagging.core import Attributes, Mode, Value, mode_of
 
 _logs: Any
@@ -61,7 +61,6 @@ class Otel:
         self._tracer: trace.Tracer | None = None
         self._logger: Any = None
         self._instruments: dict[str, tuple[Any, Series]] = {}
-        self._bounds = Bounds()
         self._traces = False
         self.live = False
         """True once a provider was seen configured or a span recorded. It never becomes false again."""
@@ -86,7 +85,7 @@ class Otel:
     def _configured(self) -> tuple[bool, bool, bool]:
         tracers, meters, loggers = self._providers
         return (
-            _is_set(tracers or trace.get_tracer_provider()),
+            _is_tracing(tracers or trace.get_tracer_provider()),
             _is_set(meters or metrics.get_meter_provider()),
             _logs is not None and _is_set(loggers or _logs.get_logger_provider()),
         )
@@ -103,30 +102,33 @@ class Otel:
             self._tracer = trace.get_tracer(SCOPE, _version(), self._providers[0], SCHEMA_URL)
         return self._tracer
 
-    def count(self, name: str, *values: Value | None) -> None:
+    def count(self, name: str, *values: Value | None, span: Span | None = None) -> None:
         """Add one to a counter.
 
         :param name: of a row of ``METRICS``.
         :param values: one for each attribute of the row, in the order of the row; ``None`` leaves the attribute out.
+        :param span: the span to take the exemplar from, which may have ended; ``None`` for the current span.
         """
         instrument, series = self._instruments.get(name) or self._make(name)
-        instrument.add(1, series.of(values))
+        instrument.add(1, series.of(values), None if span is None else trace.set_span_in_context(span))
 
-    def record(self, name: str, seconds: float, *values: Value | None) -> None:
-        """Record a duration in a histogram; ``name`` and ``values`` as for :meth:`count`."""
+    def record(self, name: str, seconds: float, *values: Value | None, span: Span | None = None) -> None:
+        """Record a duration in a histogram; the other parameters as for :meth:`count`."""
         instrument, series = self._instruments.get(name) or self._make(name)
-        instrument.record(max(0.0, seconds), series.of(values))
+        context = None if span is None else trace.set_span_in_context(span)
+        instrument.record(max(0.0, seconds), series.of(values), context)
 
     def _make(self, name: str) -> tuple[Any, Series]:
         metric = METRICS[name]
-        meter = metrics.get_meter(SCOPE, _version(), self._providers[1], SCHEMA_URL)
+        provider = self._providers[1] or metrics.get_meter_provider()
+        meter = metrics.get_meter(SCOPE, _version(), provider, SCHEMA_URL)
         if metric.kind == "counter":
             instrument: Any = meter.create_counter(name, metric.unit, metric.meaning)
         else:
             instrument = meter.create_histogram(
                 name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=DURATION_BUCKETS
             )
-        entry = self._instruments[name] = instrument, Series(metric, self._bounds)
+        entry = self._instruments[name] = instrument, series_of(metric, provider)
         return entry
 
     def logs(self, event: str, *, quiet: bool = False) -> bool:
@@ -170,6 +172,11 @@ class Otel:
 
 def _is_set(provider: object) -> bool:
     return type(provider).__name__ not in _UNSET
+
+
+def _is_tracing(provider: Any) -> bool:
+    """Whether a tracer provider opens spans: an SDK that ``OTEL_SDK_DISABLED`` turns off hands out no-op tracers."""
+    return _is_set(provider) and not isinstance(provider.get_tracer(SCOPE), trace.NoOpTracer)
 
 
 def _severity(event: str, quiet: bool) -> Any:

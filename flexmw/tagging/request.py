@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from time import time_ns
 from typing import Any, Final
 
 from opentelemetry.context import get_current
@@ -15,16 +16,21 @@ from opentelemetry.trace import Span
 
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import KEY, ErrorOutcome, Exchange
-from flexmw.tagging.core import DISCONNECTED, INCOMPLETE, Ending, ending, error_type
+from flexmw.tagging.core import DISCONNECTED, INCOMPLETE, Ending, ending, error_type, is_normal_close
 from flexmw.tagging.exceptions import ExceptionRecorder, emit_store_failure
+from flexmw.tagging.instruments import AppInstrument
 from flexmw.tagging.instruments.fastapi import SCOPE_KEY
+from flexmw.tagging.instruments.sdk import ignore_errors
 from flexmw.tagging.metrics import count_request, record_limit_check
 from flexmw.tagging.server_span import ServerSpan
 from flexmw.tagging.settings import Settings
 from flexmw.tagging.span_writer import SpanWriter
-from flexmw.tagging.spans import is_server, set_error_status
+from flexmw.tagging.spans import current_span, is_server, set_error_status
 
 __all__ = ["RequestTelemetry", "is_observed"]
+
+KEY_HASH_CHARACTERS: Final = 16
+"""Characters of ``flexmw.rate_limiting.key_hash``: 64 bits, so that two callers of one service never share a hash."""
 
 _BODIES: Final = frozenset({"http.response.body", "http.response.pathsend", "websocket.http.response.body"})
 
@@ -58,8 +64,11 @@ class RequestTelemetry:
     """
 
     __slots__ = (
+        "_arrived",
+        "_checks",
         "_enclosing",
         "_exceptions",
+        "_instrument",
         "_map_exception",
         "_own_span",
         "_receive",
@@ -76,20 +85,28 @@ class RequestTelemetry:
     )
 
     def __init__(
-        self, settings: Settings, scope: Scope, receive: Receive, send: Send, own_span: ServerSpan | None
+        self,
+        settings: Settings,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        own_span: ServerSpan | None,
+        instrument: AppInstrument,
     ) -> None:
-        self._settings, self.scope, self._own_span = settings, scope, own_span
+        self._settings, self.scope, self._own_span, self._instrument = settings, scope, own_span, instrument
+        self._arrived = (time_ns(), settings.clock.monotonic()) if instrument.opens_span else None
         self._receive, self._send = receive, send
         self.exchange = exchange = Exchange.of(scope)
         exchange.subscribe(self.on_event)
         # An Envelope further out sends the response to an exception of the app, but not to one of a websocket.
         self._map_exception = exchange.map_exception if exchange.enveloped and scope["type"] == "http" else None
-        self.spans = SpanWriter(settings, None if own_span is None else own_span.span)
+        self.spans = SpanWriter(settings, scope, None if own_span is None else own_span.span)
         self._enclosing = sys.exception()
         fastapi = scope.get(SCOPE_KEY)
         self._exceptions: ExceptionRecorder | None = None
         if fastapi is not None:
             self._exceptions = ExceptionRecorder(settings, scope, self._enclosing, fastapi)
+        self._checks: tuple[Mapping[str, Any], ...] = ()
         self.status: int | None = None
         self.error_outcome: ErrorOutcome | None = None
         self.is_stream = self.is_complete = self.is_disconnected = False
@@ -122,7 +139,9 @@ class RequestTelemetry:
         elif kind == "websocket.accept" or kind == "websocket.close":
             if SCOPE_KEY in self.scope:
                 self._follow_fastapi()
-            self._write_known()
+            if self._write_known() is None and self._arrived is not None:
+                self._open_span_of_unreached()
+            self._record_checks()
             self.is_complete = kind == "websocket.close"
         try:
             await self._send(message)
@@ -143,9 +162,13 @@ class RequestTelemetry:
                 self.is_stream = True
                 self._write_outcome("failed")
             case "flexmw.stream.ended":
-                self._write_outcome("complete")
+                self._write_outcome("client_disconnected" if self.is_disconnected else "complete")
             case "flexmw.rate_limiting.decided":
-                record_limit_check(self._settings, details)
+                self._checks = (*self._checks, details)
+                if self._settings.key_hash and (caller := details.get("caller")):
+                    self.exchange.facts["flexmw.rate_limiting.key_hash"] = caller[:KEY_HASH_CHARACTERS]
+                if self.spans.span is not None:
+                    self._record_checks()
             case "flexmw.rate_limiting.storage_failed" | "flexmw.idempotency.store_failed":
                 emit_store_failure(self._settings, event, details, self.spans.span)
             case _:  # an event of a plugin
@@ -160,13 +183,51 @@ class RequestTelemetry:
             spans = self.spans
             if spans.span is not None or get_current() is not spans.context:
                 spans.write_known(self.exchange.facts, self.error_outcome, self.scope["headers"])
+            if spans.span is None and self._arrived is not None:
+                self._open_span_of_unreached()
+            if self._checks:
+                self._record_checks()
             return
         self._find_candidate(None)
         span = self._write_known()
-        if span is not None:
+        if span is None and self._arrived is not None and self._open_span_of_unreached():
+            span = self.spans.span
+        self._record_checks()
+        if span is not None and not (self.is_disconnected and self._settings.on_disconnect == "unset"):
             set_error_status(span)
             if not is_server(span) or self._own_span is not None:
                 self.spans.write(span, {"error.type": str(status)})
+
+    def _open_span_of_unreached(self) -> bool:
+        """Open the server span of a request that is answered before it reaches the app whose instrument opens one."""
+        scope, entry, now = self.scope, self.spans.entry.get_span_context(), current_span().get_span_context()
+        is_open = (entry.is_valid and not entry.is_remote) or (now.is_valid and not now.is_remote)
+        if self._own_span is not None or is_open or self._has_reached_app() or not self._settings.otel.traces:
+            return False
+        own_span = ServerSpan(self._settings, scope, is_measured=True, arrived=self._arrived)
+        self._own_span = own_span
+        self.spans.use_own(own_span.span)
+        self._write_known()
+        return True
+
+    def _has_reached_app(self) -> bool:
+        """Whether the request has reached the instrumented app, which has excluded it if no span is open."""
+        if self._instrument.sets_app:
+            return "app" in self.scope
+        facts, outcome = self.exchange.facts, self.error_outcome
+        is_refused = outcome is not None and outcome.source in ("rate_limiting", "idempotency")
+        return not (is_refused or facts.get("flexmw.idempotency.result") == "replayed")
+
+    def _record_checks(self) -> None:
+        """Record the decisions of limiters. Where the app's span is opened further inward, they wait for it, because
+        the exemplars of their durations name it."""
+        checks, self._checks = self._checks, ()
+        for details in checks:
+            record_limit_check(self._settings, details, self.spans.span)
+
+    def _route(self) -> str | None:
+        exceptions = self._exceptions
+        return self._settings.route_of(self.scope) if exceptions is None else exceptions.route()
 
     def _begin_stream(self) -> None:
         self.is_stream = True
@@ -174,7 +235,7 @@ class RequestTelemetry:
             self._write_outcome("failed")
 
     def _end(self) -> None:
-        if self.is_stream:
+        if self.is_stream and not self.is_disconnected:
             self._write_outcome("failed" if self._is_broken() else "complete")
         self.is_complete = True
         exceptions = self._exceptions
@@ -183,6 +244,8 @@ class RequestTelemetry:
 
     def _disconnect(self) -> None:
         self.is_disconnected = True
+        if self._settings.on_disconnect == "unset" and (span := self.spans.target()) is not None:
+            ignore_errors(span)
         if self.is_stream and not self.is_complete:
             self._write_outcome("client_disconnected")
 
@@ -198,6 +261,19 @@ class RequestTelemetry:
             if outcome == "failed" and self._is_broken():
                 set_error_status(span)
                 self.spans.write(span, {"error.type": error_type(None, self.exceptions.candidate) or INCOMPLETE})
+            elif outcome == "client_disconnected":
+                self._write_disconnect(span, None)
+
+    def _write_disconnect(self, span: Span, error: BaseException | None) -> None:
+        """Make the span of a request whose client has disconnected an error, unless that is the instrument's to say.
+
+        An instrument says so where the server has raised in ``send``, but an Envelope in between keeps that from it.
+        """
+        mode = self._settings.on_disconnect
+        is_raised = self._own_span is not None or self.exceptions.send_error is not None
+        if mode == "error" or (mode == "host" and is_raised):
+            set_error_status(span)
+            self.spans.write(span, {"error.type": error_type(None, error) or DISCONNECTED})
 
     def _write_known(self) -> Span | None:
         return self.spans.write_known(self.exchange.facts, self.error_outcome, self.scope["headers"])
@@ -220,8 +296,14 @@ class RequestTelemetry:
 
         :param error: what the app has raised.
         """
-        complete = self.is_complete or (error is None and self.scope["type"] == "websocket")
-        how = "complete" if complete else ending(error, complete=False, disconnected=self.is_disconnected)
+        is_polite = self.is_complete and self.is_stream and self.is_disconnected
+        if self.scope["type"] == "websocket":
+            complete = self.is_complete or error is None or is_normal_close(error)
+        else:
+            complete = self.is_complete and not is_polite
+        how: Ending = (
+            "client_disconnected" if is_polite else ending(error, complete=complete, disconnected=self.is_disconnected)
+        )
         if self._map_exception is not None and self.error_outcome is None and isinstance(error, Exception):
             self._error_decided_outside(error)
         facts, spans, exceptions = self.exchange.facts, self.spans, self._exceptions
@@ -239,12 +321,17 @@ class RequestTelemetry:
                 status=self.status,
                 error_outcome=self.error_outcome,
             )
+        self._record_checks()
         if known:
-            count_request(self._settings, self.scope, facts, self.error_outcome, self.status)
-        if spans.span is None and not self._settings.diagnostics.span_check_done:
-            self._settings.diagnostics.check_for_span(spans.entry, self.status)
+            count_request(
+                self._settings, facts, self.error_outcome, status=self.status, route=self._route(), span=spans.span
+            )
+        diagnostics = self._settings.diagnostics
+        if spans.span is None and not diagnostics.span_check_done:
+            is_instrumented = self._instrument.opens_span or SCOPE_KEY in self.scope
+            diagnostics.check_for_span(spans.entry, self.status, is_instrumented=is_instrumented)
         if self._own_span is not None:
-            self._own_span.end(self.status, spans.error_type)
+            self._own_span.end(self.status, spans.error_type, self._route())
         if exceptions is not None and exceptions.fastapi is not None:
             exceptions.fastapi.set_hook(None)
         self.exchange.unsubscribe(self.on_event)
@@ -263,10 +350,11 @@ class RequestTelemetry:
             return
         if self.status is not None and self.scope["type"] != "websocket":
             self.spans.write(span, {"flexmw.response.outcome": how})
-        if how != "cancelled":
+        if how == "client_disconnected":
+            self._write_disconnect(span, error or self.exceptions.candidate)
+        elif how != "cancelled":
             set_error_status(span)
-            unknown = DISCONNECTED if self.is_disconnected else INCOMPLETE
-            self.spans.write(span, {"error.type": error_type(None, error or self.exceptions.candidate) or unknown})
+            self.spans.write(span, {"error.type": error_type(None, error or self.exceptions.candidate) or INCOMPLETE})
 
 
 def is_observed(scope: Scope) -> bool:

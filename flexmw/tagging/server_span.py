@@ -1,4 +1,5 @@
-"""flexmw's own server span, for apps that no instrument covers: opened with ``Tagging(server_span=True)`` only.
+"""flexmw's own server span: for each request with ``Tagging(server_span=True)`` where no instrument opens one, and for
+a request that is answered before it reaches the instrumented app, such as a refusal (429) or a replay (409).
 
 The span follows the stable HTTP semantic conventions: its name is ``{method} {route}``, a client error is not an error
 of the server, and credentials are removed from the query.
@@ -45,63 +46,78 @@ _HEADERS: Final = _Headers()
 
 
 class ServerSpan:
-    """The server span of one request. It is the current span while the app runs."""
+    """The server span of one request, or of one websocket.
 
-    __slots__ = ("_attributes", "_scope", "_settings", "_started", "_token", "span")
+    :param arrived: when the request came in, if that is over: Unix nanoseconds and monotonic seconds. Otherwise the
+        request comes in now, and the span is the current one until :meth:`leave` is called.
+    :param is_measured: record ``http.server.request.duration``: nothing else does for this request.
+    """
 
-    def __init__(self, settings: Settings, scope: Scope) -> None:
+    __slots__ = ("_attributes", "_is_measured", "_scope", "_settings", "_started", "_token", "span")
+
+    def __init__(
+        self, settings: Settings, scope: Scope, *, is_measured: bool, arrived: tuple[int, float] | None = None
+    ) -> None:
         self._settings, self._scope = settings, scope
-        self._started = settings.clock.monotonic()
+        started_ns, self._started = arrived or (None, settings.clock.monotonic())
+        self._is_measured = is_measured and scope["type"] == "http"
         parent = propagate.extract(scope, context.get_current(), _HEADERS)
         self._attributes = _request_attributes(scope)
-        self.span = settings.otel.tracer.start_span(self._name(), parent, SpanKind.SERVER, self._attributes)
-        self._token = context.attach(trace.set_span_in_context(self.span, parent))
+        self.span = settings.otel.tracer.start_span(
+            self._name(), parent, SpanKind.SERVER, self._attributes, start_time=started_ns
+        )
+        self._token = context.attach(trace.set_span_in_context(self.span, parent)) if arrived is None else None
 
     def _name(self) -> str:
-        method = self._attributes["http.request.method"]
+        method = self._attributes.get("http.request.method", "WS")
         return "HTTP" if method == OTHER else str(method)
 
     def leave(self) -> None:
         """Make the previous span current again."""
-        context.detach(self._token)
+        if self._token is not None:
+            context.detach(self._token)
 
-    def end(self, status: int | None, error_type: str | None) -> None:
+    def end(self, status: int | None, error_type: str | None, route: str | None) -> None:
         """End the span and record ``http.server.request.duration``.
 
         :param status: the status of the response; ``None`` where none was sent.
         :param error_type: the ``error.type`` that is on the span.
+        :param route: the template of the request's route.
         """
         settings, span, request = self._settings, self.span, self._attributes
         attributes: Attributes = {}
-        if (route := settings.route_of(self._scope)) is not None:
+        if route is not None:
             attributes["http.route"] = route
             span.update_name(f"{self._name()} {route}")
         if status is not None:
             attributes["http.response.status_code"] = status
         if attributes:
             span.set_attributes(attributes)
-        settings.otel.record(
-            "http.server.request.duration",
-            settings.clock.monotonic() - self._started,
-            request["http.request.method"],
-            request["url.scheme"],
-            status,
-            error_type,
-            route,
-            request.get("network.protocol.version"),
-        )
+        if self._is_measured:
+            settings.otel.record(
+                "http.server.request.duration",
+                settings.clock.monotonic() - self._started,
+                request["http.request.method"],
+                request["url.scheme"],
+                status,
+                error_type,
+                route,
+                request.get("network.protocol.version"),
+                span=span,
+            )
         span.end()
 
 
 def _request_attributes(scope: Scope) -> Attributes:
-    method, scheme = scope.get("method", "GET"), scope.get("scheme", "http")
-    known = method in _METHODS
-    attributes: Attributes = {
-        "http.request.method": method if known else OTHER,
-        "url.scheme": scheme,
-        "url.path": redact(scope["path"]),
-    }
-    if not known:
+    is_websocket = scope["type"] == "websocket"
+    scheme = scope.get("scheme", "ws" if is_websocket else "http")
+    attributes: Attributes = {"url.scheme": scheme, "url.path": redact(scope["path"])}
+    if is_websocket:
+        attributes["network.protocol.name"] = "websocket"
+    elif (method := scope.get("method", "GET")) in _METHODS:
+        attributes["http.request.method"] = method
+    else:
+        attributes["http.request.method"] = OTHER
         attributes["http.request.method_original"] = method[:40]
     if query := scope.get("query_string"):
         attributes["url.query"] = safe_query(query.decode("latin-1"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from flexmw.kit.clock import Clock
 from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.core import Attributes
 from flexmw.tagging.diagnostics import Diagnostics
+from flexmw.tagging.instruments import starlette
 from flexmw.tagging.otel import Otel
 
 __all__ = ["Route", "Settings"]
@@ -24,27 +25,34 @@ class Settings:
     :param otel: tracer, metric instruments and logger.
     :param error_attributes: function of ``(type, code, source)`` that returns the attributes of an error response,
         held to their closed sets. Equal arguments may return the same dict: it must not be changed.
-    :param route: function of the scope that returns the template of the request's route.
+    :param route: function of the scope that returns the template of the request's route; ``None`` to ask the router.
     :param exception_text: put message and stack on exception events.
     :param server_address: put the called host on client metrics.
     :param call_span: open an INTERNAL span for each call of a client.
     :param server_span: open a server span where no instrument does.
+    :param on_disconnect: whether a client that disconnects makes the server span an error.
+    :param key_hash: put the keyed hash of the caller on server spans.
     """
 
     otel: Otel
     diagnostics: Diagnostics
     clock: Clock
     error_attributes: Callable[[str | None, str | None, str | None], Attributes]
-    route: Route
+    route: Route | None
     exception_text: bool
     server_address: bool
     call_span: bool
     server_span: bool
+    on_disconnect: Literal["host", "unset", "error"]
+    key_hash: bool
 
-    def route_of(self, scope: MutableMapping[str, Any]) -> str | None:
-        """``http.route``, where the router has matched a route; never the path."""
+    def route_of(self, scope: MutableMapping[str, Any], framework_route: str | None = None) -> str | None:
+        """``http.route``, where the router has matched a route; never the path.
+
+        :param framework_route: the route that the framework has written to its own span.
+        """
         try:
-            return self.route(scope)
+            return (framework_route or starlette.route_of(scope)) if self.route is None else self.route(scope)
         except Exception:
             self.diagnostics.route_failed()
             return None

@@ -8,8 +8,11 @@ from typing import Any, Final
 from opentelemetry.context import get_current
 from opentelemetry.trace import Span
 
+from flexmw.kit.asgi import Scope
 from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.core import Attributes, retry_count
+from flexmw.tagging.instruments import contrib
+from flexmw.tagging.instruments.frames import server_span_around
 from flexmw.tagging.settings import Settings
 from flexmw.tagging.spans import current_span, is_server
 
@@ -21,15 +24,18 @@ _NONE: Final[Attributes] = {}
 class SpanWriter:
     """Finds the span of a request and writes attributes to it.
 
-    Where the app is instrumented outside of flexmw, the span is current when the request comes in. Where the instrument
-    is inside, its span is current when the app calls ``send``. So the current span is looked up again at each call that
-    writes, and what was written to another span before is written again.
+    Attributes belong on the SERVER span. Where the app is instrumented outside of flexmw, the span is current when the
+    request comes in. Where the instrument is inside, its span is current when the app calls ``send``. So the current
+    span is looked up again at each call that writes, and what was written to another span before is written again.
+    Where the current span is one of the app's own operations, the SERVER span around it is looked for. The current span
+    is used if none is found.
 
     ===================  ============================================================================
     ``entry``            the span that was current when the request came in; it may not record
     ``span``             the span that attributes go to; ``None`` until one records
     ``context``          the OpenTelemetry context in which the current span was looked up last
     ``_is_own``          the span is flexmw's own server span: no other one is looked for
+    ``_is_checked``      the SERVER span around ``entry`` was looked for, or ``entry`` needs none
     ``_written``         all attributes on ``span``, by name
     ``_facts``           the facts that were written last
     ``_error_outcome``   the error outcome that was written last
@@ -41,7 +47,9 @@ class SpanWriter:
         "_error_outcome",
         "_facts",
         "_has_retry_count",
+        "_is_checked",
         "_is_own",
+        "_scope",
         "_settings",
         "_written",
         "context",
@@ -49,9 +57,9 @@ class SpanWriter:
         "span",
     )
 
-    def __init__(self, settings: Settings, own_span: Span | None) -> None:
-        self._settings = settings
-        self._is_own = own_span is not None
+    def __init__(self, settings: Settings, scope: Scope, own_span: Span | None) -> None:
+        self._settings, self._scope = settings, scope
+        self._is_own = self._is_checked = own_span is not None
         self.context = context = get_current()
         self.entry = entry = current_span(context) if own_span is None else own_span
         self.span: Span | None = None
@@ -65,19 +73,43 @@ class SpanWriter:
     def target(self) -> Span | None:
         """The span to write on now: the current one, unless it belongs to an operation inside the server span."""
         known, context = self.span, get_current()
+        if not self._is_checked:
+            self._is_checked = True
+            if known is not None and not is_server(known):
+                self._use(server_span_around(self._scope) or known)
+                known = self.span
         if context is not self.context and not self._is_own:
             self.context, span = context, current_span(context)
-            if span is not known and span.is_recording() and _is_better(span, known):
-                self.span = span
-                self._written = self._facts = _NONE
-                self._error_outcome = None
-                self._has_retry_count = False
-                self._settings.otel.live = True
-                return span
+            if span is not known and span.is_recording():
+                if known is None and not is_server(span):
+                    span = self._server_span_around(span)
+                if _is_better(span, known):
+                    self._use(span)
+                    return span
             diagnostics = self._settings.diagnostics
             if known is None and not diagnostics.span_check_done and span.get_span_context().is_valid:
                 diagnostics.span_check_done = True
         return known if known is not None and known.is_recording() else None
+
+    def use_own(self, span: Span) -> None:
+        """Write to a server span that flexmw has opened, and to no other one."""
+        self._is_own = True
+        self._use(span)
+
+    def _use(self, span: Span) -> None:
+        if span is not self.span:
+            self.span = span
+            self._written = self._facts = _NONE
+            self._error_outcome = None
+            self._has_retry_count = False
+            self._settings.otel.live = True
+
+    def _server_span_around(self, operation: Span) -> Span:
+        """The SERVER span around a span of the app's own; that span where none is found."""
+        span = server_span_around(self._scope)
+        if span is None and getattr(operation, "parent", None) is not None:
+            self._settings.diagnostics.server_span_not_found(str(getattr(operation, "name", "")))
+        return span or operation
 
     def write_known(
         self,
@@ -123,7 +155,11 @@ class SpanWriter:
 
 
 def _is_better(span: Span, known: Span | None) -> bool:
-    return known is None or not known.is_recording() or is_server(span) or not is_server(known)
+    """Whether attributes belong on ``span`` rather than on ``known``. Of two operations, the outer one is kept, unless
+    the inner one is contrib's, which opens no SERVER span inside of another span."""
+    if known is None or is_server(span):
+        return True
+    return not is_server(known) and (not known.is_recording() or contrib.ends_with_body(span))
 
 
 def _write_sdk_retry_count(span: Span, headers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -14,7 +14,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Native
 
 from flexmw.tagging import instruments
-from flexmw.tagging.instruments import CHECKED_WITH, contrib, fastapi, opens_server_span, starlette
+from flexmw.tagging.instruments import CHECKED_WITH, contrib, fastapi, frames, instrument_of, starlette
 from flexmw.tagging.request import RequestTelemetry
 from tests.tagging.apps import OFF, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
@@ -49,15 +49,17 @@ def test_the_frames_of_instruments_are_known_by_the_names_of_their_modules() -> 
     assert Native.__module__ == starlette.MODULE
     assert Contrib.__module__ == contrib.MODULE
     assert starlette._RAISE_AGAIN[0] == ServerErrorMiddleware.__module__
-    assert (RequestTelemetry.__module__, RequestTelemetry.send.__name__) == instruments._OWN_SEND
+    assert (RequestTelemetry.__module__, RequestTelemetry.send.__name__) == frames._OWN_SEND
 
 
 def test_apps_that_open_a_server_span_are_recognized(signals: Signals) -> None:
     app = starlette_app()
-    assert not opens_server_span(app)
-    assert not opens_server_span(fastapi_app(OFF))
-    assert opens_server_span(fastapi_app(signals.options))
-    assert opens_server_span(Contrib(app, tracer_provider=signals.tracer_provider))
-    assert opens_server_span(Native(app, tracer_provider=signals.tracer_provider))
+    assert not instrument_of(app).opens_span
+    assert not instrument_of(fastapi_app(OFF)).opens_span
+    assert not instrument_of(fastapi_app({**signals.options, "tracing": False})).opens_span
+    assert instrument_of(fastapi_app({**signals.options, "tracing": False})).measures
+    assert instrument_of(fastapi_app(signals.options)).opens_span
+    assert instrument_of(Contrib(app, tracer_provider=signals.tracer_provider)).opens_span
+    assert instrument_of(Native(app, tracer_provider=signals.tracer_provider)).opens_span
     app.add_middleware(Native, tracer_provider=signals.tracer_provider)
-    assert opens_server_span(app)
+    assert instrument_of(app).opens_span

@@ -12,13 +12,13 @@ Private: nothing in this package is for use outside flexmw.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
-from flexmw.contract.exception_slots import traceback_of
 from flexmw.kit.asgi import ASGIApp
 from flexmw.tagging.instruments import contrib, fastapi, starlette, suppression
 
-__all__ = ["CHECKED_WITH", "opens_server_span", "spans_passed"]
+__all__ = ["CHECKED_WITH", "AppInstrument", "instrument_of"]
 
 CHECKED_WITH: Final = {
     **fastapi.CHECKED_WITH,
@@ -28,46 +28,39 @@ CHECKED_WITH: Final = {
 }
 """Distribution name to the major and minor version that this package was checked with."""
 
-_MODULES: Final = frozenset({fastapi.MODULE, starlette.MODULE, contrib.MODULE})
 _MODULE_PREFIXES: Final = (contrib.MODULE_PREFIX, starlette.MODULE)
-_OWN_SEND: Final = ("flexmw.tagging.request", "send")
-_MAX_FRAMES: Final = 200
 _MAX_WRAPPERS: Final = 50
 
 
-def spans_passed(error: BaseException) -> dict[str, Any]:
-    """The spans of the known instruments that an exception has passed through, outermost first.
+@dataclass(frozen=True, slots=True)
+class AppInstrument:
+    """What the telemetry of the wrapped app does for each request.
 
-    A span that was closed before a response was sent can be seen here only: it was never current while flexmw ran.
-
-    :returns: the name of the instrument's module to the local variable ``span`` of its frame, ``None`` where the frame
-        has no such variable.
+    :ivar opens_span: an instrument opens a server span.
+    :ivar measures: FastAPI records ``http.server.request.duration``.
+    :ivar sets_app: the app is Starlette's or FastAPI's: it sets ``scope["app"]`` when a request reaches it.
     """
-    spans: dict[str, Any] = {}
-    traceback, frames_left = traceback_of(error), _MAX_FRAMES
-    while traceback is not None and frames_left:
-        frame = traceback.tb_frame
-        module = frame.f_globals.get("__name__")
-        if (module, frame.f_code.co_name) == _OWN_SEND:
-            break  # the frames below are those of the server, which raised in our send
-        if module in _MODULES and module not in spans:
-            spans[module] = frame.f_locals.get("span")
-        traceback, frames_left = traceback.tb_next, frames_left - 1
-    return spans
+
+    opens_span: bool = False
+    measures: bool = False
+    sets_app: bool = False
 
 
-def opens_server_span(app: ASGIApp) -> bool:
-    """Whether ``app``, or an app that it wraps, opens a server span by itself."""
+def instrument_of(app: ASGIApp) -> AppInstrument:
+    """The instruments of ``app`` and of the apps that it wraps."""
+    opens_span = measures = sets_app = False
     wrapped: Any = app
     for _ in range(_MAX_WRAPPERS):
         if wrapped is None:
-            return False
+            break
         modules = (type(wrapped).__module__, *starlette.middleware_modules(wrapped))
-        if (
-            fastapi.opens_server_span(wrapped)
+        opens_span = (
+            opens_span
+            or fastapi.opens_server_span(wrapped)
             or contrib.is_instrumented(wrapped)
             or any(module.startswith(_MODULE_PREFIXES) for module in modules)
-        ):
-            return True
+        )
+        measures = measures or fastapi.measures_requests(wrapped)
+        sets_app = sets_app or starlette.is_app(wrapped)
         wrapped = getattr(wrapped, "app", None)
-    return False
+    return AppInstrument(opens_span, measures, sets_app)

@@ -1,8 +1,10 @@
 """FastAPI's built-in telemetry (``fastapi.telemetry``): whether it logs exceptions, and which ones it has seen.
 
 Checked with FastAPI 0.165. While FastAPI serves a request, ``scope["fastapi.telemetry"]`` holds a private object.
-Read from it are ``logger`` (``None`` where FastAPI logs no exceptions) and ``_exceptions`` (the exceptions that it has
-seen). ``logger`` is also set, see :class:`ExceptionHook`. Read from an app is ``_native_telemetry.enabled()``.
+Read from it are ``logger`` (``None`` where FastAPI logs no exceptions), ``_exceptions`` (the exceptions that it has
+seen), ``span`` and ``route``. ``logger`` is also set, see :class:`ExceptionHook`. The object is also the variable
+``request_telemetry`` of a frame; the variable does not exist where telemetry is off or excludes the request. Read from
+an app are ``_native_telemetry.enabled()`` and ``_native_telemetry.config``.
 
 When FastAPI changes: without the scope key, or with other attribute names, exceptions that FastAPI logs are recorded by
 flexmw a second time. Where FastAPI calls another method than ``emit`` of its logger, an exception after the start of a
@@ -12,10 +14,21 @@ server span outside of FastAPI's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any, Final
 
-__all__ = ["CHECKED_WITH", "MODULE", "SCOPE_KEY", "ExceptionHook", "FastAPITelemetry", "opens_server_span"]
+__all__ = [
+    "CHECKED_WITH",
+    "MODULE",
+    "SCOPE_KEY",
+    "VARIABLE",
+    "ExceptionHook",
+    "FastAPITelemetry",
+    "has_logger",
+    "is_traced",
+    "measures_requests",
+    "opens_server_span",
+]
 
 CHECKED_WITH: Final = {"fastapi": "0.165"}
 
@@ -24,6 +37,9 @@ SCOPE_KEY: Final = "fastapi.telemetry"
 
 MODULE: Final = "fastapi.telemetry._asgi"
 """The module whose frame an exception passes through."""
+
+VARIABLE: Final = "request_telemetry"
+"""The local variable of that frame that holds what the scope held under :data:`SCOPE_KEY`."""
 
 
 class ExceptionHook:
@@ -56,7 +72,13 @@ class FastAPITelemetry:
     def __init__(self, telemetry: Any) -> None:
         self._telemetry = telemetry
         self._exceptions: tuple[BaseException, ...] = ()
-        self.logs_exceptions = getattr(telemetry, "logger", None) is not None
+        self.logs_exceptions = has_logger(telemetry)
+
+    @property
+    def route(self) -> str | None:
+        """The template that FastAPI writes to its span as ``http.route``; ``None`` where no route has matched."""
+        route = getattr(self._telemetry, "route", None)
+        return route if isinstance(route, str) else None
 
     def wraps(self, telemetry: object) -> bool:
         """Whether this object was made for ``telemetry``. A mounted FastAPI app has a telemetry object of its own."""
@@ -76,7 +98,30 @@ class FastAPITelemetry:
             self._telemetry.logger = hook
 
 
+def has_logger(telemetry: object) -> bool:
+    """Whether FastAPI logs the exceptions of the request that this telemetry object belongs to."""
+    logger = getattr(telemetry, "logger", None)
+    return logger is not None and not isinstance(logger, ExceptionHook)
+
+
+def is_traced(scope: MutableMapping[str, Any]) -> bool:
+    """Whether a FastAPI app further outward has a span of this request, or excludes the request from its telemetry."""
+    if SCOPE_KEY not in scope:
+        return False
+    telemetry = scope[SCOPE_KEY]
+    return telemetry is None or getattr(telemetry, "span", None) is not None
+
+
 def opens_server_span(app: object) -> bool:
-    """Whether ``app`` is a FastAPI app whose built-in telemetry is on."""
+    """Whether ``app`` is a FastAPI app whose built-in tracing is on."""
+    return _has_signal(app, "tracing")
+
+
+def measures_requests(app: object) -> bool:
+    """Whether ``app`` is a FastAPI app that records ``http.server.request.duration``."""
+    return _has_signal(app, "metrics")
+
+
+def _has_signal(app: object, signal: str) -> bool:
     telemetry: Any = getattr(app, "_native_telemetry", None)
-    return telemetry is not None and bool(telemetry.enabled())
+    return telemetry is not None and bool(telemetry.config.get(signal, True)) and bool(telemetry.enabled())

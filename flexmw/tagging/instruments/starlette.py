@@ -1,7 +1,9 @@
 """Starlette's error handling, routes and its experimental ``OpenTelemetryMiddleware``.
 
 Checked with Starlette 1.10. Read are: the module names of frames in a traceback (``ServerErrorMiddleware`` raises an
-exception again after it has responded), ``app.user_middleware``, and ``scope["route"].path_format``.
+exception again after it has responded), ``scope["starlette.opentelemetry"]``, ``app.user_middleware``, and
+``scope["route"].path_format``; inside of a mount also ``scope["router"].routes`` and the ``path_regex`` and
+``path_format`` of mounts.
 
 When Starlette changes: with other module names, an exception on the span of ``OpenTelemetryMiddleware`` is recorded by
 flexmw a second time. Without ``path_format``, ``http.route`` is missing from metrics and log events unless
@@ -10,18 +12,32 @@ flexmw a second time. Without ``path_format``, ``http.route`` is missing from me
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any, Final
 
 from flexmw.contract.exception_slots import traceback_of
 
-__all__ = ["CHECKED_WITH", "MODULE", "is_raised_again", "middleware_modules", "route_of"]
+__all__ = [
+    "CHECKED_WITH",
+    "MODULE",
+    "SCOPE_KEY",
+    "is_app",
+    "is_instrumented",
+    "is_raised_again",
+    "middleware_modules",
+    "route_of",
+]
 
 CHECKED_WITH: Final = {"starlette": "1.10"}
 
 MODULE: Final = "starlette.middleware.opentelemetry"
 """The module of ``OpenTelemetryMiddleware``. An exception that has passed its frame is on its span."""
 
+SCOPE_KEY: Final = "starlette.opentelemetry"
+"""The scope key that ``OpenTelemetryMiddleware`` sets while its app runs."""
+
+_REST: Final = "/{path}"
+_MAX_MOUNTS: Final = 20
 _RAISE_AGAIN: Final = ("starlette.middleware.errors", "flexmw.")
 """Modules that send an error response for an exception and then raise it again: Starlette's, and flexmw's Envelope."""
 
@@ -37,7 +53,66 @@ def middleware_modules(app: object) -> Iterator[str]:
     return (middleware.cls.__module__ for middleware in getattr(app, "user_middleware", ()))
 
 
+def is_instrumented(scope: MutableMapping[str, Any]) -> bool:
+    """Whether an ``OpenTelemetryMiddleware`` further outward has a span of this request, or excludes the request."""
+    return bool(scope.get(SCOPE_KEY))
+
+
+def is_app(app: object) -> bool:
+    """Whether ``app`` is an app of Starlette or FastAPI, which sets ``scope["app"]``."""
+    return hasattr(app, "user_middleware") and hasattr(app, "router")
+
+
 def route_of(scope: MutableMapping[str, Any]) -> str | None:
-    """The template of the matched route, such as ``/users/{id}``; ``None`` before routing and for other routers."""
-    path_format = getattr(scope.get("route"), "path_format", None)
-    return scope.get("root_path", "").rstrip("/") + path_format if isinstance(path_format, str) else None
+    """The template of the matched route, such as ``/users/{id}``; ``None`` before routing and for other routers.
+
+    Inside of mounts the templates of the mounts come first. ``scope["root_path"]`` has the path of the request there,
+    which is the caller's text and never part of a route. Where no route of a mounted app matches, the template ends
+    with ``/{path}``.
+    """
+    route, root = scope.get("route"), scope.get("root_path", "")
+    base = scope.get("app_root_path", root)
+    path_format = getattr(route, "path_format", None)
+    if root == base and not _is_mount(route):
+        return root.rstrip("/") + path_format if isinstance(path_format, str) else None
+    mounts = _mounts_of(scope.get("router"), root[len(base) :], _MAX_MOUNTS)
+    if mounts is None:
+        return None
+    end = _REST if _is_mount(route) or not isinstance(path_format, str) else path_format
+    return str(base).rstrip("/") + mounts + end
+
+
+def _mounts_of(router: Any, path: str, depth: int) -> str | None:
+    """The templates of the mounts that a request has passed, joined; ``None`` where they cannot be found.
+
+    :param path: what the mounts have matched, such as ``/tenants/acme``.
+    """
+    if not path:
+        return ""
+    for route in _routes_of(router) if depth else ():
+        template: str | None = None
+        if _is_mount(route):
+            match = route.path_regex.match(f"{path}/")
+            rest = None if match is None else match.groupdict().get("path")
+            if rest is not None:
+                template = _mounts_of(route.app, f"/{rest}".rstrip("/"), depth - 1)
+                template = None if template is None else route.path_format.removesuffix(_REST) + template
+        elif hasattr(route, "host_regex"):
+            template = _mounts_of(route.app, path, depth - 1)
+        if template is not None:
+            return template
+    return None
+
+
+def _is_mount(route: object) -> bool:
+    """Whether a route is a mount: its template ends with the rest of the path, and it has an app."""
+    return str(getattr(route, "path_format", "")).endswith(_REST) and hasattr(route, "app") and hasattr(route, "routes")
+
+
+def _routes_of(app: Any) -> Iterable[Any]:
+    """The routes of a router, an app, or an app inside of middleware."""
+    for _ in range(_MAX_MOUNTS):
+        if (routes := getattr(app, "routes", None)) is not None:
+            return tuple(routes)
+        app = getattr(app, "app", None)
+    return ()
