@@ -10,7 +10,6 @@ flexmw.errors.ConfigError: Idempotency(on_unknown=...) = 'guess': expected one o
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,7 +20,7 @@ from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.core import OnUnknown
 from flexmw.idempotency.errors import HEADER
 from flexmw.idempotency.hashing import KeyHasher
-from flexmw.idempotency.options import CALLER, KEY_HEADER, METHOD, PEPPER, STORAGE
+from flexmw.idempotency.options import CALLER, KEY_HEADER, METHOD, PEPPER, STORAGE, check_together, log_at_start
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
@@ -50,7 +49,6 @@ from flexmw.kit.options import (
 from flexmw.kit.paths import RequestPredicate, request_predicate
 from flexmw.kit.storage import RedisClient
 from flexmw.kit.store_log import StoreLog
-from flexmw.kit.workers import warn_about_memory
 
 __all__ = ["Idempotency"]
 
@@ -81,8 +79,8 @@ class Idempotency:
         first attempt never arrived, its retry can be taken for an earlier equal request and get the response of that
         one. Default: ``False``.
     :param sdk_window: Longest time between the attempts of one SDK call. It has to be longer than the client's own
-        timeout, which is 600 seconds by default in both SDKs. No effect without ``sdk_retries``. Value: a number of
-        seconds above 0. Default: ``660.0``.
+        timeout, which is 600 seconds by default in both SDKs. Needs ``sdk_retries``. Value: a number of seconds above
+        0. Default: ``660.0``.
     :param ttl: How long keys and responses are kept. Responses announce it in ``Idempotency-Key-TTL``. Value: a number
         of seconds, at least 1. Default: ``86400.0``.
     :param lease: How long an execution may go without a heartbeat. After that it counts as cut off, and its outcome as
@@ -168,7 +166,7 @@ class Idempotency:
         660.0,
         seconds(above=0.0),
         doc="Longest time between the attempts of one SDK call. It has to be longer than the client's own timeout, "
-        "which is 600 seconds by default in both SDKs. No effect without `sdk_retries`.",
+        "which is 600 seconds by default in both SDKs. Needs `sdk_retries`.",
         unit="seconds",
     )
     ttl: float = option(
@@ -308,15 +306,14 @@ class Idempotency:
     def __post_init__(self) -> None:
         check(self)
         self._predicates(None)
+        check_together(self)
         self._hasher()
         if isinstance(self.storage, str):
             check_url(self.storage, "Idempotency(storage=...)")
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """The app with this component around it. Opens the store."""
-        if self.storage == "memory://":
-            effect = "a key that comes to another one is executed again"
-            warn_about_memory("Idempotency", effect, logging.getLogger("flexmw.idempotency"))
+        log_at_start(self.storage, self._hasher().proxies)
         return IdempotencyApp(self._plan(app))
 
     def _hasher(self) -> CallerHasher:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from typing import Final
+from typing import Any, Final
 
 from flexmw.contract import CREDENTIALS
+from flexmw.errors import ConfigError
 from flexmw.idempotency.caller import CALLER_FORMS, caller_function
 from flexmw.idempotency.stores import Store
-from flexmw.kit.options import Rule
+from flexmw.kit.forwarded import Proxies, warn_if_everyone_is_trusted
+from flexmw.kit.options import Rule, check_effects
+from flexmw.kit.paths import path_patterns
 from flexmw.kit.storage import is_redis_client
+from flexmw.kit.workers import warn_about_memory
 
-__all__ = ["CALLER", "KEY_HEADER", "METHOD", "PEPPER", "STORAGE"]
+__all__ = ["CALLER", "KEY_HEADER", "METHOD", "PEPPER", "STORAGE", "check_together", "log_at_start"]
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}")
 _TAKEN: Final = frozenset({"connection", "cookie", "date", "expect", "host", "te", "transfer-encoding", "user-agent"})
@@ -38,3 +43,38 @@ CALLER: Final = Rule(f"{CALLER_FORMS}, or None", lambda value: value is None or 
 PEPPER: Final = Rule(
     "a text or bytes that are not empty", lambda value: isinstance(value, (str, bytes)) and len(value) > 0
 )
+
+
+def check_together(options: Any) -> None:
+    """Check that each option can have an effect beside the others.
+
+    :param options: a :class:`flexmw.Idempotency`.
+    :raises ConfigError: for the first option that can have none.
+    """
+    if not options.methods:
+        raise ConfigError("Idempotency(methods=...)", options.methods, "at least one method, such as 'POST'")
+    needs = {
+        "sdk_window": (options.sdk_retries, "sdk_retries=True, without which it has no effect"),
+        "max_request": (
+            options.max_request <= options.max_reading,
+            f"at most max_reading, {options.max_reading:,}: a longer body is refused in any case",
+        ),
+    }
+    check_effects(options, needs)
+    protected = {*options.methods, *(["HEAD"] if "GET" in options.methods else [])}
+    for name in ("required", "exempt"):
+        value = getattr(options, name)
+        if isinstance(value, (str, list, tuple)):
+            for pattern in path_patterns(value, f"Idempotency({name}=...)"):
+                method = pattern.shape[0]
+                if method and method not in protected:
+                    expected = f"one of the methods that are protected ({', '.join(options.methods)}), or none"
+                    raise ConfigError(f"Idempotency({name}=...)", pattern.name, expected)
+
+
+def log_at_start(storage: object, proxies: Proxies) -> None:
+    """Log what works, and not as its author may expect: memory in several processes, and proxies that are everybody."""
+    logger = logging.getLogger("flexmw.idempotency")
+    if storage == "memory://":
+        warn_about_memory("Idempotency", "a key that comes to another one is executed again", logger)
+    warn_if_everyone_is_trusted("Idempotency", proxies, logger)

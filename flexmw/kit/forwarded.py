@@ -15,16 +15,18 @@ therefore believed only if both name the same client; otherwise the peer of the 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from flexmw.errors import ConfigError
 from flexmw.kit.options import Rule
 
-__all__ = ["PROXIES", "Network", "Proxies", "networks"]
+__all__ = ["PROXIES", "Network", "Proxies", "networks", "warn_if_everyone_is_trusted"]
 
 Network: TypeAlias = IPv4Network | IPv6Network
 _Address: TypeAlias = IPv4Address | IPv6Address
@@ -77,6 +79,14 @@ class Proxies:
         self._unix = _UNIX in listed
         self._trusted = networks([text for text in listed if text != _UNIX], option)
 
+    @property
+    def trusts_everyone(self) -> bool:
+        """Whether every address counts as a proxy, so that a client may invent its own address."""
+        v4 = [network for network in self._trusted if isinstance(network, IPv4Network)]
+        v6 = [network for network in self._trusted if isinstance(network, IPv6Network)]
+        joined: Iterator[Network] = chain(collapse_addresses(v4), collapse_addresses(v6))
+        return any(network.prefixlen == 0 for network in joined)
+
     def trusts_peer(self, scope: MutableMapping[str, Any]) -> bool:
         """Whether the peer of a request is one of the proxies, so that the headers that the proxy sets are believed."""
         if self._count:
@@ -114,6 +124,24 @@ class Proxies:
 
     def _is_trusted(self, address: _Address) -> bool:
         return any(address in network for network in self._trusted)
+
+
+def warn_if_everyone_is_trusted(component: str, proxies: Proxies, logger: logging.Logger) -> None:
+    """Log once in this process that the trusted networks hold every address.
+
+    :param component: the name of the component's class.
+    """
+    if proxies.trusts_everyone and component not in _warned:
+        _warned.add(component)
+        logger.warning(
+            "%s(trusted_proxies=...) holds every address: the first hop of X-Forwarded-For counts as the client, which "
+            "the client may invent. If the addresses of the proxies are unknown, give their number instead, such as "
+            "trusted_proxies=1. This is logged once.",
+            component,
+        )
+
+
+_warned: Final[set[str]] = set()
 
 
 def networks(values: Iterable[str], option: str) -> tuple[Network, ...]:

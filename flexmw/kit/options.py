@@ -24,7 +24,7 @@ import functools
 import inspect
 import math
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
@@ -34,6 +34,7 @@ __all__ = [
     "OptionDoc",
     "Rule",
     "check",
+    "check_effects",
     "documentation",
     "documented",
     "flag",
@@ -102,6 +103,20 @@ def check(self: _Dataclass) -> None:
         if rule is not None and not rule.test(value):
             shown = "***" if option.metadata.get("secret") else value
             raise ConfigError(f"{type(self).__name__}({option.name}=...)", shown, rule.expected)
+
+
+def check_effects(self: _Dataclass, needs: Mapping[str, tuple[object, str]]) -> None:
+    """Refuse each option that has not its default and can have no effect beside the other options.
+
+    :param needs: for the name of an option, whether it can have an effect, and what it needs, as words that follow
+        "expected".
+    :raises ConfigError: naming the option, its value and what it needs.
+    """
+    for option in fields(self):
+        has_effect, need = needs.get(option.name, (True, ""))
+        value = getattr(self, option.name)
+        if not has_effect and value != option.default:
+            raise ConfigError(f"{type(self).__name__}({option.name}=...)", value, need)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,17 @@ from flexmw.ratelimit.core import MESSAGES
 from flexmw.ratelimit.cost import CostOption, Pricing
 from flexmw.ratelimit.fallback import parse_store_failure
 from flexmw.ratelimit.messages import MessageLimit
-from flexmw.ratelimit.options import COST, HEADERS, PREFIX, TOKEN_COST, check_plan, open_store, option_name, prefix_of
+from flexmw.ratelimit.options import (
+    COST,
+    HEADERS,
+    PREFIX,
+    TOKEN_COST,
+    check_plan,
+    check_together,
+    open_store,
+    option_name,
+    prefix_of,
+)
 from flexmw.ratelimit.plan import MessageRefusal, Plan
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.routes import RequestRates
@@ -97,8 +107,8 @@ class RateLimit:
         or None. Default: ``None``.
     :param concurrency: How many requests of one caller may be in progress at once. A websocket counts as one request
         while it is open. Value: a whole number, at least 1, or None (requests). Default: ``None``.
-    :param lease: How long a process that died keeps its slots of ``concurrency``. A request that takes longer renews
-        its own slot. Memory needs no lease. Value: a number of seconds, at least 1. Default: ``60.0``.
+    :param lease: How long a process that died keeps its slots. A request that takes longer renews its own slot. Needs
+        ``concurrency``. Memory needs no lease. Value: a number of seconds, at least 1. Default: ``60.0``.
     :param headers: Formats of the limit headers: ``unix`` writes resets as Unix seconds, ``openai`` as durations,
         ``ietf`` writes ``RateLimit`` and ``RateLimit-Policy``; ``seed`` is another name of ``unix``. An empty list
         writes none of them. Value: a list, each one of 'unix', 'openai', 'ietf', 'seed'. Default: ``("unix",)``.
@@ -223,8 +233,8 @@ class RateLimit:
     lease: float = option(
         60.0,
         seconds(least=1.0),
-        doc="How long a process that died keeps its slots of `concurrency`. A request that takes longer renews its own "
-        "slot. Memory needs no lease.",
+        doc="How long a process that died keeps its slots. A request that takes longer renews its own slot. Needs "
+        "`concurrency`. Memory needs no lease.",
         unit="seconds",
     )
     headers: tuple[HeaderStyle, ...] = option(
@@ -320,21 +330,10 @@ class RateLimit:
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
         check(self)
-        self._check_units()
+        check_together(self)
         plan = self._plan()
         check_plan(plan, self.strategy, cost=self.cost, tokens=self.tokens is not None, token_cost=self.token_cost)
         object.__setattr__(self, "_prefix", prefix_of(plan, self.strategy) if self.prefix is None else self.prefix)
-
-    def _check_units(self) -> None:
-        """Check that an option of one unit has the rates that it is for."""
-        if self.messages is None and self.message_refusal is not None:
-            raise ConfigError(
-                option_name("message_refusal"), self.message_refusal, "messages=, the rates that it is for"
-            )
-        if not (self.rates or self.limit or self.tokens or self.messages) and self.concurrency is None:
-            raise ConfigError("RateLimit(*rates)", (), "at least one rate, such as '10/minute', or limit=")
-        if self.tokens is None and self.token_cost != 0:
-            raise ConfigError(option_name("token_cost"), self.token_cost, "tokens=, the rates that it is reserved in")
 
     def _plan(self, app: ASGIApp | None = None) -> Plan:
         """Resolve the options. Every plan has caches of its own.

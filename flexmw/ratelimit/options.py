@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Final
+from typing import Any, Final
 
 from flexmw.contract.quota import HEADER_STYLES
 from flexmw.errors import ConfigError
-from flexmw.kit.options import Rule, one_of, several
+from flexmw.kit.forwarded import warn_if_everyone_is_trusted
+from flexmw.kit.options import Rule, check_effects, one_of, several
 from flexmw.kit.workers import warn_about_memory
 from flexmw.ratelimit.backend import check_backend
 from flexmw.ratelimit.core import REQUESTS, TOKENS
@@ -23,6 +24,7 @@ __all__ = [
     "PREFIX",
     "TOKEN_COST",
     "check_plan",
+    "check_together",
     "open_store",
     "option_name",
     "prefix_of",
@@ -40,12 +42,33 @@ PREFIX: Final = Rule(
     "a text of letters, digits and '.', '_', ':', '/', '-'",
     lambda value: isinstance(value, str) and re.fullmatch(r"[\w.:/-]+", value) is not None,
 )
+LOGGER: Final = logging.getLogger("flexmw.ratelimit")
 HEADERS: Final = several(one_of(tuple(HEADER_STYLES)))
 
 
 def option_name(option: str) -> str:
     """The name of an option in error messages."""
     return f"RateLimit({option}=...)"
+
+
+def check_together(options: Any) -> None:
+    """Check that there is a limit, and that each option has the limit that it is for.
+
+    :param options: a :class:`flexmw.RateLimit`.
+    :raises ConfigError: for the first option that can have no effect beside the others.
+    """
+    requests = bool(options.rates or options.limit)
+    rates = bool(requests or options.tokens or options.messages)
+    if not rates and options.concurrency is None:
+        raise ConfigError("RateLimit(*rates)", (), "at least one rate, such as '10/minute', or limit=")
+    needs = {
+        "strategy": (rates, "a rate: slots of concurrency are counted without a strategy"),
+        "cost": (requests, "a rate of requests, such as '10/minute': without one it has no effect"),
+        "token_cost": (options.tokens, "tokens=, the rates that it is reserved in"),
+        "message_refusal": (options.messages, "messages=, the rates that it is for"),
+        "lease": (options.concurrency, "concurrency=, whose slots it is for"),
+    }
+    check_effects(options, needs)
 
 
 def check_plan(plan: Plan, strategy: str, *, cost: CostOption, tokens: bool, token_cost: CostOption) -> None:
@@ -101,4 +124,5 @@ def open_store(plan: Plan, *, required: bool) -> None:
     check_backend(plan.url, plan.algorithm, option_name("storage"), prefix=plan.prefix, slots=slots, required=required)
     if plan.url.scheme.family == "memory":
         effect = "each caller has up to {count} times the limit"
-        warn_about_memory("RateLimit", effect, logging.getLogger("flexmw.ratelimit"))
+        warn_about_memory("RateLimit", effect, LOGGER)
+    warn_if_everyone_is_trusted("RateLimit", plan.hasher.proxies, LOGGER)

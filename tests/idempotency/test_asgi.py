@@ -806,11 +806,23 @@ async def test_a_caller_does_not_wait_for_an_exception_until_a_lost_store_comes_
         ({"required": "yes"}, "required"),
         ({"on_store_failure": "hope"}, "on_store_failure"),
         ({"pepper": ""}, "pepper"),
+        ({"methods": ()}, "methods"),
+        ({"sdk_window": 60.0}, "sdk_window"),
+        ({"max_reading": 1000, "max_request": 1001}, "max_request"),
+        ({"required": "GET /charges"}, "required"),
+        ({"exempt": ["/health", "GET /metrics"]}, "exempt"),
+        ({"exempt": "HEAD /files", "methods": ("POST",)}, "exempt"),
     ],
 )
 async def test_an_option_that_cannot_work_is_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=rf"Idempotency\({named}=\.\.\.\)"):
         Idempotency(**options)
+
+
+async def test_options_that_have_an_effect_together_are_taken() -> None:
+    Idempotency(sdk_retries=True, sdk_window=60.0, max_reading=1000, max_request=1000)
+    Idempotency(methods=("GET",), exempt="HEAD /files", required=["GET /charges", "/all"])
+    Idempotency(max_reading=1000)
 
 
 @pytest.mark.parametrize("more", [False, True])

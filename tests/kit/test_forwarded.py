@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flexmw import Idempotency, RateLimit
 from flexmw.errors import ConfigError
 from flexmw.kit.forwarded import Proxies
 
@@ -110,3 +111,26 @@ def test_a_long_header_takes_linear_time(piece: str) -> None:
 
     cost(1000)
     assert min(cost(64_000) for _ in range(3)) < 0.25
+
+
+@pytest.mark.parametrize("trusted", [["0.0.0.0/0"], ["::/0", "unix"], ["128.0.0.0/1", "0.0.0.0/1"]], ids=repr)
+@pytest.mark.parametrize("component", [RateLimit, Idempotency])
+def test_proxies_that_are_everybody_are_logged_once(
+    component: type[Any], trusted: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flexmw.kit.forwarded._warned", set[str]())
+    rates = ("9/minute",) if component is RateLimit else ()
+    for _ in range(2):
+        component(*rates, trusted_proxies=trusted).asgi(app)
+    (record,) = caplog.records
+    assert record.name == f"flexmw.{component.name}"
+    assert "trusted_proxies=1" in record.getMessage()
+
+
+@pytest.mark.parametrize("trusted", [1, (), ["10.0.0.0/8"], ["0.0.0.0/1", "::/1"], ["unix"]], ids=repr)
+def test_proxies_that_are_not_everybody_are_not_logged(trusted: Any, caplog: pytest.LogCaptureFixture) -> None:
+    RateLimit("9/minute", trusted_proxies=trusted).asgi(app)
+    assert caplog.records == []
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None: ...

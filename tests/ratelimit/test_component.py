@@ -45,6 +45,11 @@ from tests.ratelimit.calls import answering
         ({"exempt": "health"}, "a path"),
         ({"exempt": "/a*b"}, "a path"),
         ({"shadow": "yes"}, "true or false"),
+        ({"lease": 5.0}, "concurrency="),
+        ({"token_cost": 5}, "tokens="),
+        ({"message_refusal": print}, "messages="),
+        ({"rates": [], "tokens": "9/minute", "cost": 5}, "a rate of requests"),
+        ({"rates": [], "concurrency": 5, "strategy": "gcra"}, "a rate"),
     ],
     ids=repr,
 )
