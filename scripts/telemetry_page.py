@@ -33,7 +33,8 @@ the SERVER span, also while the app has opened spans of its own. flexmw opens a 
 `flexmw.call` around the attempts of a call), and for a request that is answered before it reaches an instrumented app
 inside, such as a refusal (429) or a replay: each request has one server span. Tagging belongs inside the
 instrumentation of the app: the order does not matter for FastAPI's built-in telemetry and for contrib, but Starlette's
-`OpenTelemetryMiddleware` must be around the wrapped app. Where no span is found, the logger `flexmw.tagging` warns once
+`OpenTelemetryMiddleware` must be around the wrapped app, and `FastAPIInstrumentor.instrument_app(app)` takes the app
+before it is wrapped. Where no span is found, the logger `flexmw.tagging` warns once
 and names the remedy. `opentelemetry-instrument` adds Tagging to apps and clients that are not wrapped
 (`flexmw.instrument`).
 

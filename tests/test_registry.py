@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import flexmw
 from flexmw.errors import ConfigError, PluginError, UnknownComponent
+from flexmw.kit import entry_points
 from flexmw.kit.component import API, Order
 from flexmw.registry import BUILT_IN, Plugin, check_order, component, installed, resolve, sort
 
@@ -108,6 +109,27 @@ def test_listing_is_in_the_order_of_names_and_scans_once(install: Install) -> No
     names = [plugin.name for plugin in installed() if plugin.name.startswith("acme")]
     assert names == ["acme.a", "acme.b", "acme.c"]
     assert installed() is installed()
+
+
+@pytest.mark.parametrize("damage", ["[flexmw.components]\nacme.half\n", "[console_scripts]\nhalf\n"])
+def test_a_damaged_neighbour_is_named_and_leaves_the_other_plugins_working(
+    damage: str,
+    install: Install,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    install()
+    neighbour = tmp_path / "neighbour-3.0.dist-info"
+    neighbour.mkdir()
+    (neighbour / "METADATA").write_text("Metadata-Version: 2.1\nName: neighbour\nVersion: 3.0\n")
+    (neighbour / "entry_points.txt").write_text(damage)
+    monkeypatch.setattr(entry_points, "_reported", set())
+    installed.cache_clear()
+    assert [plugin.name for plugin in installed() if plugin.name.startswith("acme")] == ["acme.audit"]
+    assert component("acme.audit", header="x-a").header == "x-a"
+    (record,) = caplog.records
+    assert "neighbour 3.0" in record.getMessage()
 
 
 def test_only_what_is_named_is_loaded(install: Install) -> None:

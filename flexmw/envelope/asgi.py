@@ -5,12 +5,12 @@ from __future__ import annotations
 from flexmw.envelope.plan import Plan
 from flexmw.envelope.responder import Responder
 from flexmw.envelope.websocket import Socket
-from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
+from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send, WrappingApp
 
 __all__ = ["EnvelopeApp"]
 
 
-class EnvelopeApp:
+class EnvelopeApp(WrappingApp):
     """An ASGI app whose errors keep the contract. It keeps no state of a request."""
 
     def __init__(self, app: ASGIApp, plan: Plan) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flexmw.idempotency.execution import current
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.request import ProtectedRequest, holds
-from flexmw.kit.asgi import Message, Receive, Scope, Send, with_headers
+from flexmw.kit.asgi import Message, Receive, Scope, Send, WrappingApp, with_headers
 from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import Exchange
 from flexmw.kit.paths import request_method
@@ -13,7 +13,7 @@ from flexmw.kit.paths import request_method
 __all__ = ["IdempotencyApp"]
 
 
-class IdempotencyApp:
+class IdempotencyApp(WrappingApp):
     """An ASGI app whose protected requests are carried out once. Holds no state of any request."""
 
     def __init__(self, plan: Plan) -> None:

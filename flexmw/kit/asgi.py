@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +19,7 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
+    "WrappingApp",
     "raw_headers",
     "send_error",
     "with_headers",
@@ -28,6 +29,22 @@ POLICY_VIOLATION = 1008
 
 STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 """The messages that carry the headers of a response."""
+
+
+class WrappingApp:
+    """An ASGI app around another one.
+
+    What ``wrap_app`` returns is not the framework's app, and has none of its attributes. The error says where they are.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        advice = (
+            "instrument the app before it is wrapped: FastAPIInstrumentor.instrument_app(app), "
+            "then app = flexmw.wrap_app(app)"
+            if name == "build_middleware_stack"
+            else "it wraps an app; ask the app that was given to flexmw.wrap_app"
+        )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: {advice}", name=name, obj=self)
 
 
 def raw_headers(headers: Mapping[str, str] | Sequence[tuple[str, str]] | None) -> list[Header]:

@@ -8,7 +8,7 @@ from inspect import isawaitable
 from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
-from flexmw.kit.asgi import STARTS, ASGIApp, Message, Receive, Scope, Send, send_error
+from flexmw.kit.asgi import STARTS, ASGIApp, Message, Receive, Scope, Send, WrappingApp, send_error
 from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.paths import wrapped_apps
@@ -76,7 +76,7 @@ def is_around(app: ASGIApp, shared: Shared) -> bool:
     return any(isinstance(layer, RateLimitMiddleware) and layer.shared is shared for layer in wrapped_apps(app))
 
 
-class RateLimitMiddleware:
+class RateLimitMiddleware(WrappingApp):
     """An app behind a limiter."""
 
     def __init__(self, plan: Plan, shared: Shared, app: ASGIApp) -> None:

@@ -12,7 +12,7 @@ from inspect import isawaitable
 from typing import Final, TypeAlias
 
 from flexmw.errors import APIError, RateLimitExceeded
-from flexmw.kit.asgi import POLICY_VIOLATION, ASGIApp, Message, Receive, Scope, Send
+from flexmw.kit.asgi import POLICY_VIOLATION, ASGIApp, Message, Receive, Scope, Send, WrappingApp
 from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit.asgi import Shared
 from flexmw.ratelimit.core import SECOND, Check
@@ -27,7 +27,7 @@ _Content: TypeAlias = str | bytes | None
 _Writer: TypeAlias = Callable[[Scope, APIError], _Content | Awaitable[_Content]]
 
 
-class MessageLimit:
+class MessageLimit(WrappingApp):
     """An app whose websocket messages are limited. Other requests pass.
 
     :param plan: the resolved options.

@@ -6,7 +6,7 @@ provider has been configured since. Requests inside of ``suppress_instrumentatio
 
 from __future__ import annotations
 
-from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
+from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send, WrappingApp
 from flexmw.kit.exchange import KEY
 from flexmw.tagging.instruments import AppInstrument, fastapi, instrument_of, starlette
 from flexmw.tagging.instruments.suppression import is_suppressed
@@ -18,7 +18,7 @@ from flexmw.tagging.spans import current_span
 __all__ = ["TaggingApp"]
 
 
-class TaggingApp:
+class TaggingApp(WrappingApp):
     """Wraps ``app``; holds no state of a request."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

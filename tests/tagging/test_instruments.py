@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as Contrib
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Native
 
+import flexmw
 from flexmw.tagging import instruments
 from flexmw.tagging.instruments import CHECKED_WITH, contrib, fastapi, frames, instrument_of, starlette
 from flexmw.tagging.request import RequestTelemetry
@@ -63,3 +65,13 @@ def test_apps_that_open_a_server_span_are_recognized(signals: Signals) -> None:
     assert instrument_of(Native(app, tracer_provider=signals.tracer_provider)).opens_span
     app.add_middleware(Native, tracer_provider=signals.tracer_provider)
     assert instrument_of(app).opens_span
+
+
+@pytest.mark.parametrize("components", [(), (flexmw.Envelope(),), (flexmw.RateLimit("1/minute"),)])
+def test_instrumenting_a_wrapped_app_says_what_to_do(components: tuple[Any, ...]) -> None:
+    wrapped = flexmw.wrap_app(FastAPI(), *components)
+    with pytest.raises(AttributeError, match=r"before it is wrapped: FastAPIInstrumentor\.instrument_app\(app\)"):
+        FastAPIInstrumentor.instrument_app(wrapped)  # type: ignore[arg-type]
+    with pytest.raises(AttributeError, match=r"ask the app that was given to flexmw\.wrap_app"):
+        wrapped.add_middleware  # type: ignore[attr-defined]  # noqa: B018
+    assert getattr(wrapped, "state", None) is None
