@@ -17,6 +17,7 @@ import anyio
 
 from flexmw.idempotency.handover import Handover
 from flexmw.idempotency.log import ResponseLog
+from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.kit.asgi import Message, Receive, Send
 
 __all__ = ["LAST_SECONDS", "PATIENCE", "ClientConnection", "Delivery"]
@@ -35,10 +36,10 @@ class ClientConnection:
     :ivar has_left: the server has said that the connection has ended.
     """
 
-    __slots__ = ("_receive", "_send", "failure", "has_left", "is_gone")
+    __slots__ = ("_receive", "failure", "has_left", "is_gone", "send_raw")
 
     def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
+        self._receive, self.send_raw = receive, send
         self.is_gone = self.has_left = False
         self.failure: Exception | None = None
         """What ``send`` has raised. It is raised again when the work is finished."""
@@ -48,12 +49,15 @@ class ClientConnection:
         if self.failure is not None:
             return
         try:
-            await self._send(message)
-        except OSError:
-            self.is_gone = True
-        except Exception as failure:
-            self.is_gone = True
-            self.failure = failure
+            await self.send_raw(message)
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Note what ``send`` has raised. An ``OSError`` only says that the client has left."""
+        self.is_gone = True
+        if not isinstance(error, OSError):
+            self.failure = error
 
     async def watch(self, responded: anyio.Event) -> None:
         """Wait until the client leaves. One that leaves before its response is complete sends the request again."""
@@ -68,6 +72,8 @@ class ClientConnection:
 class Delivery:
     """Sends the chunks of a log to the client, each as one message and in their order.
 
+    :param recorder: what the app has sent; it has a log.
+    :ivar is_behind: the client has not got all that the log has.
     :ivar done: set when nothing more is sent.
     """
 
@@ -79,22 +85,24 @@ class Delivery:
         "_limit",
         "_log",
         "_patience",
+        "_recorder",
         "_scope",
         "_sent",
         "_wake",
         "done",
+        "is_behind",
     )
 
-    def __init__(self, client: ClientConnection, log: ResponseLog) -> None:
-        self._client, self._log = client, log
+    def __init__(self, client: ClientConnection, recorder: ResponseRecorder, log: ResponseLog) -> None:
+        self._client, self._recorder, self._log = client, recorder, log
         self._final: Message | None = None
         self._limit: int | None = None
         self._scope = anyio.CancelScope()
         self._sent, self._patience = 0, PATIENCE
         self._handover: Handover | None = None
         self._wake: anyio.Event | None = None
-        """The event that the task waits for; ``None`` while the task is sending."""
         self._caught_up: anyio.Event | None = None
+        self.is_behind = True
         self.done = anyio.Event()
 
     async def run(self) -> None:
@@ -108,13 +116,17 @@ class Delivery:
                 if self._final is not None:
                     await self._client.send(self._final)
         finally:
+            self.is_behind = True
             self.done.set()
             self._release()
 
     async def _send_next(self) -> bool:
         handover, send = self._handover, self._client.send
         if handover is not None and handover.is_pending:
-            await handover.finish()
+            try:
+                await handover.finish()
+            except Exception as error:
+                self._client.fail(error)
         chunks = self._log.chunks
         while self._sent < (len(chunks) if self._limit is None else self._limit):
             chunk = chunks[self._sent]
@@ -124,6 +136,7 @@ class Delivery:
             return False
         self._release()
         wake = self._wake = anyio.Event()
+        self.is_behind = False
         await wake.wait()
         return True
 
@@ -133,27 +146,57 @@ class Delivery:
             self._caught_up.set()
             self._caught_up = None
 
-    def put(self, chunk: bytes) -> bool:
-        """The log has got a chunk: send it now if the client has got all others. Returns True if it was sent."""
-        wake, handover = self._wake, self._handover
-        if wake is None:
+    def write(self, message: Message) -> bool:
+        """Record and send a message of the app, if it is a whole unit and the client has got all before it.
+
+        This is the path of each chunk of a stream that is read as it is written: one function, because each call in it
+        adds a tenth to the cost of a chunk. Returns False, and has done nothing, where the message needs :meth:`put`.
+        """
+        data, recorder, handover = message.get("body"), self._recorder, self._handover
+        if (
+            self.is_behind
+            or handover is None
+            or not data
+            or type(data) is not bytes
+            or recorder.rest
+            or not data.endswith(recorder.ends)
+        ):
             return False
-        if handover is not None:
-            self._sent += 1
-            message = {"type": "http.response.body", "body": chunk, "more_body": True}
-            if handover.begin(self._client.send(message)):
-                return True
-        self._wake = None
-        wake.set()
-        return False
+        log = self._log
+        size = log.size + len(data)
+        if size > log.max_body:
+            return False
+        log.size = size
+        log.chunks.append(data)
+        if log.changed is not None:
+            log.wake()
+        try:
+            if not handover.begin(self._client.send_raw(message)):
+                self._resume(len(log.chunks))
+        except Exception as error:
+            self._client.fail(error)
+            self._handover = None
+        return True
+
+    def put(self) -> None:
+        """The log has got a chunk by another way than :meth:`write`."""
+        if not self.is_behind:
+            self._resume(self._sent if self._handover is None else len(self._log.chunks) - 1)
+
+    def _resume(self, sent: int) -> None:
+        """Let the task of this delivery run.
+
+        :param sent: the chunks of the log that the client has got, or is getting.
+        """
+        self._sent, self.is_behind = sent, True
+        if self._wake is not None:
+            self._wake.set()
 
     def close(self, final: Message | None = None) -> None:
         """Nothing more comes than what the log has now, and then ``final``."""
         if self._limit is None:
             self._limit, self._final = len(self._log.chunks), final
-            if self._wake is not None:
-                wake, self._wake = self._wake, None
-                wake.set()
+            self._resume(self._sent if self.is_behind else self._limit)
 
     async def catch_up(self) -> None:
         """Wait until the client has got what the log has.
@@ -161,7 +204,7 @@ class Delivery:
         All such waits of one response together last :data:`PATIENCE` seconds at most: after that the app is not delayed
         any more.
         """
-        if self._wake is None and self._patience > 0 and not self.done.is_set():
+        if self.is_behind and self._patience > 0 and not self.done.is_set():
             caught_up = self._caught_up = anyio.Event()
             begin = anyio.current_time()
             with anyio.move_on_after(self._patience):
@@ -173,6 +216,6 @@ class Delivery:
         while not self.done.is_set():
             sent = self._sent
             await anyio.sleep(LAST_SECONDS)
-            if sent == self._sent and self._wake is None:
+            if sent == self._sent and self.is_behind:
                 self._scope.cancel()
                 return

@@ -148,6 +148,11 @@ class ClaimedExecution:
 
     async def _send(self, message: Message) -> None:
         """``send`` of the app. A complete response stands, whatever the app sends after it."""
+        delivery = self._delivery
+        if delivery is not None and message.get("more_body") and delivery.write(message):
+            if delivery.is_behind:
+                await delivery.catch_up()
+            return
         recorder, message_type = self._recorder, message["type"]
         if self._completion is not None:
             pass
@@ -157,13 +162,14 @@ class ClaimedExecution:
                 data = bytes(data)
             if not message.get("more_body", False):
                 await self._finish(message, data)
-            elif self._delivery is None:
+            elif delivery is None:
                 await self._send_part(message, data)
             elif recorder.received + len(data) > self._plan.max_body:
                 await self._outgrow()
                 await self._send_part(message, data)
-            elif (units := recorder.add(data)) and not self._delivery.put(units):
-                await self._delivery.catch_up()
+            elif recorder.add(data):
+                delivery.put()
+                await delivery.catch_up()
             return
         elif message_type == "http.response.start" and not recorder.started:
             await self._client.send(self._write_head(message))
@@ -210,20 +216,20 @@ class ClaimedExecution:
             max_body=plan.max_body,
             clock=plan.claims.clock.monotonic,
         )
-        recorder.keep(log)
+        recorder.log = log
         plan.logs.add(claim.name, log)
-        self._delivery = Delivery(self._client, log)
+        self._delivery = Delivery(self._client, recorder, log)
         self._group.start_soon(self._delivery.run)
         self._watch_client()
 
     async def _outgrow(self) -> None:
         """The body is too long to be kept. The app's own task sends the rest of it, at the pace of the client."""
-        log, delivery = self._recorder.log, self._delivery
-        if log is not None and delivery is not None:
+        delivery = self._delivery
+        if delivery is not None:
             delivery.close()
             await delivery.done.wait()
             self._delivery = None
-            log.discard()
+            self._recorder.drop()
 
     async def _finish(self, message: Message, data: bytes) -> None:
         """Send the last part of the body, once the response is stored."""

@@ -12,9 +12,9 @@ scopes, timeouts and context variables inside it belong to the task that leaves 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from contextvars import copy_context
-from types import coroutine
+from types import CoroutineType, coroutine
 from typing import Any
 
 __all__ = ["Handover"]
@@ -40,8 +40,13 @@ class Handover:
         """Whether a coroutine has begun and not ended."""
         return self._coroutine is not None
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Run a coroutine up to its first wait, from another task. Returns True if it has ended."""
+    def begin(self, work: Awaitable[None]) -> bool:
+        """Run a coroutine up to its first wait, from another task. Returns True if it has ended.
+
+        :param work: the coroutine, or what some servers return in place of one.
+        """
+        if type(work) is not CoroutineType:
+            work = _as_coroutine(work)
         loop = self._loop
         caller = _running_task(loop)
         asyncio._leave_task(loop, caller)
@@ -77,6 +82,10 @@ class Handover:
             pass
         finally:
             self._coroutine = self._awaited = None
+
+
+async def _as_coroutine(work: Awaitable[None]) -> None:
+    await work
 
 
 def _running_task(loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:

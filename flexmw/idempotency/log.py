@@ -36,6 +36,9 @@ class ResponseLog:
     :param max_body: bytes that are kept at most. A longer body is dropped: nobody can follow it any more.
     :param max_followers: readers beside the first one at most.
     :param clock: the monotonic time in seconds.
+    :ivar chunks: those bytes, as the app has sent them. They, ``size`` and ``changed`` are public for the delivery,
+        which adds a chunk for each message of the app; everybody else calls :meth:`append`.
+    :ivar changed: the event that readers wait for; ``None`` while none waits.
     :ivar size: bytes that readers can read. An incomplete event at the end of a stream is not among them.
     :ivar is_ended: no byte comes after ``size``.
     :ivar is_broken: the app broke the response off. Its readers must not see a clean end.
@@ -45,11 +48,10 @@ class ResponseLog:
     """
 
     __slots__ = (
-        "_changed",
         "_clock",
         "_ends",
-        "_max_body",
         "_max_followers",
+        "changed",
         "chunks",
         "followers",
         "generation",
@@ -57,6 +59,7 @@ class ResponseLog:
         "is_broken",
         "is_continuable",
         "is_ended",
+        "max_body",
         "size",
         "status",
         "wanted_at",
@@ -73,10 +76,10 @@ class ResponseLog:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.generation, self.status, self.headers = generation, status, headers
-        self._max_body, self._max_followers, self._clock = max_body, max_followers, clock
+        self.max_body, self._max_followers, self._clock = max_body, max_followers, clock
         self.chunks: list[bytes] = []
         self._ends: list[int] = []
-        self._changed: anyio.Event | None = None
+        self.changed: anyio.Event | None = None
         self.size = self.followers = 0
         self.is_ended = self.is_broken = False
         self.is_continuable = True
@@ -87,13 +90,12 @@ class ResponseLog:
         if not data:
             return
         self.size += len(data)
-        if self.size > self._max_body:
+        if self.size > self.max_body:
             self.discard()
         elif self.is_continuable:
             self.chunks.append(data)
-            self._ends.append(self.size)
-            if self._changed is not None:
-                self._wake()
+            if self.changed is not None:
+                self.wake()
 
     def end(self, broken: bool = False) -> None:
         """End the log.
@@ -101,13 +103,13 @@ class ResponseLog:
         :param broken: the app has not completed the response.
         """
         self.is_ended, self.is_broken = True, broken
-        self._wake()
+        self.wake()
 
     def discard(self) -> None:
         """Drop the bytes: the response is too long to be kept."""
         self.is_continuable = False
         self.chunks, self._ends = [], []
-        self._wake()
+        self.wake()
 
     def read(self, start: int, limit: int) -> bytes:
         """At most ``limit`` bytes from the offset ``start``; ``b""`` where the log has none yet."""
@@ -123,9 +125,9 @@ class ResponseLog:
     async def wait_beyond(self, size: int) -> None:
         """Wait until the log has more than ``size`` bytes, has ended, or is not kept any more."""
         while self.size <= size and not self.is_ended and self.is_continuable:
-            if self._changed is None:
-                self._changed = anyio.Event()
-            await self._changed.wait()
+            if self.changed is None:
+                self.changed = anyio.Event()
+            await self.changed.wait()
 
     def attach(self) -> bool:
         """Count one more follower. Returns False, and counts none, if there are ``max_followers``."""
@@ -147,14 +149,17 @@ class ResponseLog:
     def _pieces(self, start: int, end: int) -> Iterator[bytes]:
         """The bytes between two offsets, chunk by chunk."""
         ends = self._ends
+        for chunk in self.chunks[len(ends) :]:
+            ends.append((ends[-1] if ends else 0) + len(chunk))
         for index in range(bisect_right(ends, start), len(ends)):
             begin = ends[index] - len(self.chunks[index])
             if begin >= end:
                 return
             yield self.chunks[index][max(0, start - begin) : end - begin]
 
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, None
+    def wake(self) -> None:
+        """Wake the readers that wait."""
+        changed, self.changed = self.changed, None
         if changed is not None:
             changed.set()
 

@@ -17,22 +17,19 @@ from flexmw.kit.exchange import FramedStream
 
 __all__ = ["ResponseRecorder"]
 
-_NO_ENDS: tuple[bytes, ...] = ()
-
 
 class ResponseRecorder:
     """Collects status, headers and body of one response. A body above ``max_body`` is counted and not kept.
 
     :param max_body: bytes of the body that are kept at most.
-    :ivar received: bytes of the body that the app has sent, without the last message.
-    :ivar size: bytes of the body that the client may have.
-    :ivar last: the last whole events, without comments.
-    :ivar log: the log that readers follow; ``None`` for a response that comes in one message.
+    :ivar log: the log that readers follow; ``None`` for a response that is not a stream.
+    :ivar ends: the ends of its whole units, for ``bytes.endswith``.
+    :ivar rest: the beginning of a unit that the client may not have yet.
     """
 
     # fmt: off
     __slots__ = (
-        "_buffer", "_chunks", "_ends", "_max_body", "_rest", "_tail", "headers", "last", "log", "received", "size",
+        "_buffer", "_chunks", "_end", "_last", "_max_body", "_size", "_tail", "ends", "headers", "log", "rest",
         "status",
     )
     # fmt: on
@@ -41,12 +38,12 @@ class ResponseRecorder:
         self._max_body = max_body
         self._chunks: list[bytes] | None = []
         self._buffer: UnitBuffer | None = None
-        self._ends = _NO_ENDS
-        self._tail = self._rest = b""
+        self._size = 0
+        self._last = self._tail = self._end = b""
         self.status = 0
         self.headers: tuple[tuple[bytes, bytes], ...] = ()
-        self.size = self.received = 0
-        self.last = b""
+        self.ends: tuple[bytes, ...] | bytes = b""
+        self.rest: bytes | bytearray = b""
         self.log: ResponseLog | None = None
 
     @property
@@ -71,30 +68,45 @@ class ResponseRecorder:
         """
         framing = framing_of(self.headers, lines=False) if stream is None else stream.framing
         if framing is not None and self.status < 400:
-            self._buffer, self._ends = UnitBuffer(framing), framing.ends
+            self._buffer, self.ends = UnitBuffer(framing), framing.ends
+            self.rest = self._buffer.rest
 
-    def keep(self, log: ResponseLog) -> None:
-        """Record the body in a log from now on."""
-        self.log = log
+    @property
+    def size(self) -> int:
+        """Bytes of the body that the client may have."""
+        return self._size if self.log is None else self.log.size
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body that the app has sent."""
+        return self.size + len(self.rest)
+
+    @property
+    def last(self) -> bytes:
+        """The last whole events that are not comments, as far as the body is kept."""
+        chunks = [*self._kept(), self._tail]
+        return next((chunk for chunk in reversed(chunks) if chunk and chunk[:1] != b":"), self._last)
 
     def add(self, data: bytes) -> bytes:
         """Record a part of the body that is not the last one. Returns what the client may have of it."""
-        buffer = self._buffer
-        self.received += len(data)
-        if buffer is None:
-            units = data
-        else:
-            units = data if not buffer.rest and data.endswith(self._ends) else buffer.add(data)
-            if units[:1] != b":" and units:
-                self.last = units
-        self.size += len(units)
+        units = data if self._buffer is None else self._buffer.add(data)
         if self.log is not None:
             self.log.append(units)
-        elif self.size > self._max_body:
-            self._chunks = None
-        elif self._chunks is not None:
-            self._chunks.append(units)
+        else:
+            self._size += len(units)
+            if self._size > self._max_body:
+                self._chunks = None
+            elif self._chunks is not None:
+                self._chunks.append(units)
+        if units and units[:1] != b":":
+            self._last = units
         return units
+
+    def drop(self) -> None:
+        """The body is too long to be kept: its log ends for all readers that follow it."""
+        if self.log is not None:
+            self._last = self.last
+            self.log.discard()
 
     def finish(self, data: bytes) -> bytes:
         """Record the last part of the body. Returns the bytes of the last message to the client."""
@@ -103,18 +115,13 @@ class ResponseRecorder:
             units = data
         else:
             units = buffer.add(data)
-            self._rest = bytes(buffer.rest)
-            if units[:1] != b":" and units:
-                self.last = units
+            self._end = bytes(buffer.rest)
         self._tail = units
-        self.size += len(units)
-        return units + self._rest
+        return units + self._end
 
     def complete(self) -> StoredResponse:
         """The response, which is complete."""
-        size = self.size + len(self._rest)
-        headers = lasting_headers(self.headers)
-        return StoredResponse(status=self.status, headers=headers, body=self._body(self._rest), size=size)
+        return self._response(self._end)
 
     def broken_off(self, last_unit: bytes) -> StoredResponse:
         """The response, which was broken off.
@@ -126,9 +133,7 @@ class ResponseRecorder:
         """
         if not self.is_framed:
             return internal_error()
-        size = self.size + len(last_unit)
-        headers = lasting_headers(self.headers)
-        return StoredResponse(status=self.status, headers=headers, body=self._body(last_unit), size=size)
+        return self._response(last_unit)
 
     def end_log(self, last_unit: bytes | None = None) -> None:
         """Let the readers of the log have the end of the body.
@@ -140,15 +145,17 @@ class ResponseRecorder:
             return
         log.append(self._tail)
         if last_unit is None or self.is_framed:
-            log.append(self._rest if last_unit is None else last_unit)
+            log.append(self._end if last_unit is None else last_unit)
             log.end()
         else:
             log.end(broken=True)
 
-    def _body(self, end: bytes) -> bytes | None:
-        """The body with ``end`` behind its whole units; ``None`` if it is too long to be kept."""
-        log = self.log
-        chunks = self._chunks if log is None else log.chunks if log.is_continuable else None
-        if chunks is None or self.size + len(end) > self._max_body:
-            return None
-        return b"".join((*chunks, self._tail, end))
+    def _response(self, end: bytes) -> StoredResponse:
+        """The response with ``end`` behind its whole units, without its body if that is too long to be kept."""
+        size = self.size + len(self._tail) + len(end)
+        is_kept = size <= self._max_body and (self._chunks is not None if self.log is None else self.log.is_continuable)
+        body = b"".join((*self._kept(), self._tail, end)) if is_kept else None
+        return StoredResponse(status=self.status, headers=lasting_headers(self.headers), body=body, size=size)
+
+    def _kept(self) -> list[bytes]:
+        return (self._chunks or []) if self.log is None else self.log.chunks
