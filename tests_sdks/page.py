@@ -88,8 +88,7 @@ This page is written by a run: `tox run -e sdks` compares it.
 """
 
 _END: Final = """
-`outcome_of` finds nothing on an error that keeps neither the response nor a cause: cohere's errors of a status and all
-errors of litellm.
+`outcome_of` finds nothing on an error that keeps neither the response nor a cause: all errors of litellm.
 """
 
 

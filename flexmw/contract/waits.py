@@ -27,10 +27,10 @@ _MILLISECONDS: Final = ("retry-after-ms", "x-ms-retry-after-ms")
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """``seconds`` to wait (0 or more) and the header that names them."""
+    """``seconds`` to wait (0 or more) and what names them: a header, or the ``RetryInfo`` of an error body."""
 
     seconds: float
-    source: Literal["retry-after-ms", "retry-after", "reset"]
+    source: Literal["retry-after-ms", "retry-after", "reset", "retry-info"]
 
 
 def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:

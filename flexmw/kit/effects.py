@@ -178,8 +178,9 @@ class Read:
     :param seconds: the longest time to spend on reading, in seconds, as far as the pieces of the body arrive: the time
         is looked at after each piece.
     :param request: the request of the response, for a flow that needs no slow body: a body that is silent when
-        ``seconds`` are over is given up, and the result is ``None``. Whoever reads such a body gets the library's
-        ``ReadTimeout`` after the pieces that arrived. A blocking read over a shared HTTP/2 connection is not ended.
+        ``seconds`` are over is given up, and the result is ``None``, or the beginning with ``partial``. Whoever reads
+        such a body gets the library's ``ReadTimeout`` after the pieces that arrived. A blocking read over a shared
+        HTTP/2 connection is not ended.
     :param partial: whether the result is the beginning of the body instead of ``None`` where it is not read to its end.
     """
 

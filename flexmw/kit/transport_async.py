@@ -143,7 +143,7 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
         except BaseException as error:
             if (broken := self._given_up(effect, ends, error)) is not None:
                 self._replace(response, chunks, broken)
-                return None
+                return b"".join(chunks) if effect.partial else None
             with anyio.CancelScope(shield=True):
                 await response.aclose()
             raise

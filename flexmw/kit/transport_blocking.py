@@ -113,7 +113,7 @@ class SyncTransportBase(TransportBase[RequestT, ResponseT]):
             if (broken := self._given_up(effect, ends, error)) is not None:
                 response.stream.close()
                 self._replace(response, chunks, broken)
-                return None
+                return b"".join(chunks) if effect.partial else None
             response.close()
             raise
         self._replace(response, chunks)

@@ -51,11 +51,13 @@ from flexmw.retry.log import log_attempt, log_stop
 from flexmw.retry.response import (
     MAX_BODY_BYTES,
     Head,
+    body_counts,
     decoded,
     has_whole_body_soon,
     is_out_of_quota,
     media_type_of,
     read_head,
+    wait_in_body,
 )
 
 __all__ = ["RetryCall"]
@@ -85,7 +87,7 @@ class RetryCall(Call):
     beginning: bytes = b""
     """What the user's function sees of the body of the last response."""
     broken_by: Exception | None = None
-    """What broke the body of the last response, where its beginning was read for the user's function."""
+    """What broke the body of the last response, where it was read before the call was decided."""
 
     def flow(self) -> Flow:
         options = self.options
@@ -110,7 +112,7 @@ class RetryCall(Call):
                     if options.reread and self._rereads(response):
                         yield Read(response, _NO_LIMIT)  # what breaks the body is a failure of this attempt
                     if options.classify is not None:
-                        self.beginning = yield from self._beginning(response)
+                        self.beginning = yield from self._beginning(response, attempt)
             except Exception as error:
                 self.waited += evidence.waited
                 if not is_transport_error(error):
@@ -143,10 +145,11 @@ class RetryCall(Call):
                 head = self._read(response)
                 decision, wait = judge(head.event, self.safety, asked=head.asked), head.wait
                 kind = str(response.status_code)
-                reason, delay = self._plan(decision, wait)
-                broken = self.broken_by is not None
-                if reason is None and not broken and response.status_code == 429 and self.classified is None:
-                    reason, broken = yield from self._check_quota(response, attempt)
+                is_out_of_quota = False
+                may_follow = decision.retry and self.sent < self.max_attempts and self.rewind is not None
+                if may_follow and self.classified is None and body_counts(response.status_code, response.headers, wait):
+                    is_out_of_quota, wait = yield from self._read_refusal(response, attempt, wait)
+                reason, delay = ("insufficient_quota", 0.0) if is_out_of_quota else self._plan(decision, wait)
                 if reason is not None:
                     if decision.row != "answered":
                         log_stop(self.request.method, self.origin, self.outcome(decision, reason), kind=kind)
@@ -162,7 +165,7 @@ class RetryCall(Call):
                 if "set-cookie" in response.headers:
                     sent_cookie = self.cookie if self.cookie is not None else self.request.headers.get("cookie")
                     self.cookie = keep_cookies(self.request, response, sent_cookie)
-                if not broken:
+                if self.broken_by is None:
                     yield self._give_up(response, attempt, delay)
             self.may_have_run = self.may_have_run or decision.outcome == "ambiguous"
             outcome, source = self.outcome(decision, None), "retry_after" if wait else "backoff"
@@ -178,7 +181,7 @@ class RetryCall(Call):
                 self.mark_lost(error, decision, "client_closed")
                 raise
             self.waited += delay
-            on_end = None
+            on_end = self.broken_by = None
             if self.rewind is not None:
                 self.rewind()
 
@@ -265,19 +268,20 @@ class RetryCall(Call):
             head = Head(event, head.wait, head.asked)
         return head
 
-    def _beginning(self, response: Response) -> Generator[Effect, Any, bytes]:
+    def _beginning(self, response: Response, attempt: Request) -> Generator[Effect, Any, bytes]:
         """Read the beginning of the body that the user's function sees: of an error body, and of good, small JSON.
 
         What breaks an error body is kept: the head has said what happened, and may ask for another attempt.
         """
-        self.broken_by = None
         headers, status, media_type = response.headers, response.status_code, media_type_of(response.headers)
         is_small_json = has_whole_body_soon(headers) and "json" in media_type
         if not (status >= 400 or is_small_json) or media_type == "text/event-stream":
             return b""
         seconds = min(CLASSIFY_SECONDS, max(0.0, self._remaining()) / 2)
         try:
-            body: bytes | None = yield Read(response, MAX_BODY_BYTES, seconds, partial=True)
+            # An error body that is silent is given up. A good response is the caller's to wait for.
+            request = attempt if status >= 400 else None
+            body: bytes | None = yield Read(response, MAX_BODY_BYTES, seconds, partial=True, request=request)
         except Exception as error:
             if status < 400 or not is_transport_error(error):
                 raise
@@ -293,24 +297,25 @@ class RetryCall(Call):
             raise ConfigError("Retry(classify=...)", event, expected)
         return event
 
-    def _check_quota(
-        self, response: Response, attempt: Request
-    ) -> Generator[Effect, Any, tuple[StopReason | None, bool]]:
-        """Whether a 429 says that the quota is used up, which no wait helps. Its body is read only if it is small and
-        the connection is this call's own. The second value: whether reading broke the response."""
-        headers = response.headers
-        if is_shared(response) or not has_whole_body_soon(headers) or "json" not in media_type_of(headers):
-            return None, False
-        seconds = min(DRAIN_SECONDS, max(0.0, self._remaining()) / 2)
-        _hurry(attempt, seconds)
+    def _read_refusal(
+        self, response: Response, attempt: Request, wait: Wait | None
+    ) -> Generator[Effect, Any, tuple[bool, Wait | None]]:
+        """Whether a 429 says that the quota is used up, which no wait helps, and the wait that its head or body names.
+        What breaks the body is kept: the head has said what happened."""
+        if is_shared(response):
+            return False, wait
+        headers, seconds = response.headers, min(DRAIN_SECONDS, max(0.0, self._remaining()) / 2)
         try:
-            body = yield Read(response, MAX_BODY_BYTES, seconds)
+            body: bytes | None = yield Read(response, MAX_BODY_BYTES, seconds, request=attempt)
         except Exception as error:
             if not is_transport_error(error):
                 raise
-            return None, True
-        plain = decoded(body or b"", headers.get("content-encoding", ""))
-        return ("insufficient_quota" if is_out_of_quota(plain, media_type_of(headers)) else None), False
+            self.broken_by = error
+            return False, wait
+        plain, media_type = decoded(body or b"", headers.get("content-encoding", "")), media_type_of(headers)
+        if response.status_code == 429 and is_out_of_quota(plain, media_type):
+            return True, wait
+        return False, wait or wait_in_body(plain, media_type)
 
     def _give_up(self, response: Response, attempt: Request, delay: float) -> Discard:
         # Each read may take as long as all of them: with half of what is left, the wait begins in time.

@@ -7,6 +7,7 @@ Head(event='refused', wait=Wait(seconds=2.0, source='retry-after'), asked=None)
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,10 +17,26 @@ from flexmw.contract.codings import decode
 from flexmw.retry.core import Event, is_json, of_status
 from flexmw.retry.log import LOGGER
 
-__all__ = ["MAX_BODY_BYTES", "Head", "decoded", "has_whole_body_soon", "is_out_of_quota", "media_type_of", "read_head"]
+__all__ = [
+    "MAX_BODY_BYTES",
+    "Head",
+    "body_counts",
+    "decoded",
+    "has_whole_body_soon",
+    "is_out_of_quota",
+    "media_type_of",
+    "read_head",
+    "wait_in_body",
+]
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """No more of a body is read before the call is decided."""
+
+_RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
+"""A positive ``google.protobuf.Duration`` in the JSON form of protocol buffers."""
+
+_UNAVAILABLE: Final = (503, 529)
 
 _SHOULD_RETRY: Final = "x-should-retry"
 _ASKED: Final[Mapping[str, bool]] = {"true": True, "false": False}
@@ -74,13 +91,52 @@ def decoded(body: bytes, encoding: str) -> bytes:
     return plain.data
 
 
+def body_counts(status: int, headers: Mapping[str, str], wait: Wait | None) -> bool:
+    """Whether the body of an error may say more than its head: small JSON, of a 429, which may name a quota that is
+    used up, or of a 503 or 529 without a wait.
+
+    :param wait: the wait that the head names.
+    """
+    if status != 429 and not (status in _UNAVAILABLE and wait is None):
+        return False
+    return has_whole_body_soon(headers) and "json" in media_type_of(headers)
+
+
 def is_out_of_quota(body: bytes, media_type: str) -> bool:
     """Whether an error body (of OpenAI's form) says that the account has used up its quota: no wait helps."""
     if not is_json(media_type) or b"insufficient_quota" not in body:
         return False
+    error = _error_of(body)
+    return error is not None and "insufficient_quota" in (error.get("code"), error.get("type"))
+
+
+def wait_in_body(body: bytes, media_type: str) -> Wait | None:
+    """The wait that the ``RetryInfo`` of an error body names (``google.rpc.Status``, AIP-193); ``None`` without one.
+
+    >>> info = b'{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}'
+    >>> wait_in_body(b'{"error": {"code": 429, "details": [%s]}}' % info, "application/json")
+    Wait(seconds=34.5, source='retry-info')
+    """
+    if not is_json(media_type) or b"RetryInfo" not in body:
+        return None
+    details: Any = (_error_of(body) or {}).get("details")
+    longest = 0.0
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and detail.get("@type") == _RETRY_INFO:
+            delay = detail.get("retryDelay")
+            match = _DURATION.fullmatch(delay) if isinstance(delay, str) else None
+            longest = max(longest, float(match[1]) if match else 0.0)
+    return Wait(longest, "retry-info") if longest else None
+
+
+def _error_of(body: bytes) -> dict[str, Any] | None:
+    """The error object of a JSON body: its ``error``, that of the first element of a list (Gemini's streams and its
+    form of OpenAI's API), or the body itself."""
     try:
-        error: Any = json.loads(body)
+        value: Any = json.loads(body)
     except (ValueError, RecursionError):
-        return False
-    error = error.get("error", error) if isinstance(error, dict) else None
-    return isinstance(error, dict) and "insufficient_quota" in (error.get("code"), error.get("type"))
+        return None
+    if isinstance(value, list):
+        value = value[0] if value else None
+    error = value.get("error", value) if isinstance(value, dict) else None
+    return error if isinstance(error, dict) else None

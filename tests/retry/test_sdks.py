@@ -150,6 +150,15 @@ def call_genai(url: str) -> Any:
 
 
 @pytest.mark.parametrize("call", [call_mistral, call_groq, call_cohere, call_genai])
+def test_the_outcome_of_a_status_is_found_on_the_error_of_every_sdk(call: Callable[[str], Any]) -> None:
+    with HostileServer(["500"]) as server, pytest.raises(Exception, match=r".*") as caught:
+        call(server.url)
+    known = flexmw.outcome_of(caught.value)
+    assert known is not None
+    assert known.outcome == "ambiguous"
+
+
+@pytest.mark.parametrize("call", [call_mistral, call_groq, call_cohere, call_genai])
 @pytest.mark.parametrize(
     ("fault", "recovers"), [("429:ms=0.01", True), ("503:ms=0.01", True), ("rst", False), ("500", False)]
 )
