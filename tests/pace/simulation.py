@@ -122,11 +122,16 @@ class Simulation:
                 case "fail", (flight, *_):
                     self.state.fail(flight, now=now)
                 case _, (flight, there, remaining, reset):
-                    headers = self._headers(rate, there, remaining, reset)
+                    headers = self.headers(rate, there, remaining, reset)
                     reading, learned = read_limit(headers, EPOCH + self.start + flight.sent_at, wall, learned)
                     self.state.finish(flight, now=now, reading=reading)
 
-    def _headers(self, rate: Rate, there: int, remaining: int, reset: int) -> dict[str, str]:
+    def headers(self, rate: Rate, there: int, remaining: int, reset: int) -> dict[str, str]:
+        """The headers of a response, by names in lower case.
+
+        :param there: the server's time, in microseconds.
+        :param reset: microseconds from then until the limit is unused.
+        """
         quota = Quota(
             limit=rate.limit, remaining=remaining, reset_at=(there + reset) / SECOND, window=rate.window_us // SECOND
         )

@@ -166,7 +166,7 @@ def test_four_processes_that_share_a_store_lose_no_window(strategy: str) -> None
         assert not refused
         sent_at = EPOCH + clock.monotonic() - began
         clock.advance(0.001)
-        headers = limiter._headers(counted.rate, server_time, remaining, reset)
+        headers = limiter.headers(counted.rate, server_time, remaining, reset)
         reading, _ = read_limit(headers, sent_at, sent_at + 0.001, None)
         states[number % len(states)].record(
             lambda state, now, flight=flight, reading=reading: state.finish(flight, now=now, reading=reading)

@@ -1,17 +1,45 @@
-"""What a test of the limiter needs beside :mod:`tests.app_calls`: the checks of a store."""
+"""What a test of the limiter needs beside :mod:`tests.app_calls`: limiters, and the checks of a store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from inspect import isawaitable
-from typing import Any
+from typing import Any, TypeAlias
 
+from starlette.types import ASGIApp
+
+from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.core import Check, Rate
 from tests.app_calls import AppResponse as Answer
 from tests.app_calls import ask, call, scope_of
 from tests.app_calls import responding as answering
 
-__all__ = ["Answer", "answering", "ask", "awaited", "call", "check_of", "scope_of"]
+__all__ = ["Answer", "Make", "answering", "ask", "awaited", "call", "check_of", "limited", "limiters", "scope_of"]
+
+Make: TypeAlias = Callable[..., RateLimitMiddleware]
+
+
+def limited(*rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
+    """A limiter around an app, which responds with 200 unless another one is given."""
+    made = RateLimit(*rates, **options).asgi(app or answering())
+    assert isinstance(made, RateLimitMiddleware)
+    return made
+
+
+@asynccontextmanager
+async def limiters(**defaults: Any) -> AsyncGenerator[Make]:
+    """Makes limiters as :func:`limited` does, with some options by default, and closes their connections at the end."""
+    apps: list[RateLimitMiddleware] = []
+
+    def make(*rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
+        apps.append(limited(*rates, app=app, **defaults | options))
+        return apps[-1]
+
+    yield make
+    for made in apps:
+        await made.close()
 
 
 def check_of(digest: str, rates: tuple[Rate, ...], cost: int | Sequence[int] = 1, **more: Any) -> Check:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from flexmw.errors import ConfigError
 from flexmw.kit.store_url import parse
@@ -29,14 +29,13 @@ from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
 from tests.processes import Program, programs
-from tests.ratelimit.calls import Answer, answering, ask, call, check_of, scope_of
+from tests.ratelimit.calls import Answer, Make, answering, ask, call, check_of, limited, limiters, scope_of
 from tests.servers import Child
 from tests.waiting import LONGEST_WAIT, eventually
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(ALGORITHMS)
-Make = Callable[..., RateLimitMiddleware]
 ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 
@@ -45,12 +44,6 @@ def slots_of(app: RateLimitMiddleware) -> int:
     assert isinstance(app.backend, LocalBackend)
     store: Any = app.backend.store
     return sum(map(len, store._holders.values()))
-
-
-def limited(*rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
-    made = RateLimit(*rates, **options).asgi(app or answering())
-    assert isinstance(made, RateLimitMiddleware)
-    return made
 
 
 class Gate:
@@ -264,16 +257,8 @@ def test_slots_that_cannot_work_are_refused(options: Any, words: str) -> None:
 
 @pytest.fixture
 async def shared(redis_url: str) -> AsyncGenerator[Make]:
-    apps: list[RateLimitMiddleware] = []
-
-    def make(*rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
-        made = limited(*rates, app=app, **{"storage": redis_url, "store_timeout": LONGEST_WAIT, **options})
-        apps.append(made)
-        return made
-
-    yield make
-    for made in apps:
-        await made.close()
+    async with limiters(storage=redis_url, store_timeout=LONGEST_WAIT) as make:
+        yield make
 
 
 def leases(server: redis.Redis) -> int:

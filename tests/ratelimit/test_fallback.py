@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,14 @@ from flexmw.kit.clock import SYSTEM
 from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.core import Check, LimitResult, Rate, Slot
 from flexmw.ratelimit.fallback import FallbackBackend, parse_store_failure
 from flexmw.ratelimit.rates import parse_rates
-from tests.ratelimit.calls import answering, ask, call, check_of, scope_of
+from tests.ratelimit.calls import Make, answering, ask, call, check_of, limiters, scope_of
 from tests.servers import Child, redis_binary, redis_process, skip_unless
 from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
-Make = Callable[..., RateLimitMiddleware]
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +32,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def limited() -> AsyncGenerator[Make]:
-    apps: list[RateLimitMiddleware] = []
-
-    def make(*rates: str, **options: Any) -> RateLimitMiddleware:
-        app = RateLimit(*rates, **options).asgi(answering())
-        assert isinstance(app, RateLimitMiddleware)
-        apps.append(app)
-        return app
-
-    yield make
-    for app in apps:
-        await app.close()
+    async with limiters() as make:
+        yield make
 
 
 @pytest.fixture

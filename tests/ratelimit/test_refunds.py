@@ -11,14 +11,13 @@ import redis
 from starlette.types import Receive, Scope, Send
 
 from flexmw.kit.store_url import parse
-from flexmw.ratelimit import RateLimit, settle
+from flexmw.ratelimit import settle
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.core import SECOND
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
-from tests.ratelimit.calls import answering, call, check_of
+from tests.ratelimit.calls import answering, call, check_of, limited
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
@@ -36,12 +35,6 @@ class Late:
             await self.opened.wait()
             settle(0)
         await answering()(scope, receive, send)
-
-
-def limited(*rates: str, app: Any = None, **options: Any) -> RateLimitMiddleware:
-    made = RateLimit(*rates, **options).asgi(app or answering())
-    assert isinstance(made, RateLimitMiddleware)
-    return made
 
 
 @pytest.mark.parametrize("strategy", NAMES)

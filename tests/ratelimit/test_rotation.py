@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 import redis
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from flexmw.errors import ConfigError
 from flexmw.kit.identity import CallerHasher
 from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.testing import FakeClock
-from tests.ratelimit.calls import answering, call, scope_of
+from tests.ratelimit.calls import Make, answering, call, limiters, scope_of
 from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
-Make = Callable[..., RateLimitMiddleware]
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +29,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def limited(redis_url: str) -> AsyncGenerator[Make]:
-    apps: list[RateLimitMiddleware] = []
-
-    def make(pepper: Any, *rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
-        made = RateLimit(
-            *rates, storage=redis_url, store_timeout=LONGEST_WAIT, on_store_failure="closed", pepper=pepper, **options
-        ).asgi(app or answering())
-        assert isinstance(made, RateLimitMiddleware)
-        apps.append(made)
-        return made
-
-    yield make
-    for made in apps:
-        await made.close()
+    async with limiters(storage=redis_url, store_timeout=LONGEST_WAIT, on_store_failure="closed") as make:
+        yield lambda pepper, *rates, **options: make(*rates, pepper=pepper, **options)
 
 
 @pytest.mark.parametrize("key", ["sk-1", None], ids=["token", "address"])

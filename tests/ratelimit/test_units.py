@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -18,20 +18,18 @@ from flexmw.kit.store_url import parse as parse_url
 from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.algorithms.windows import admit, result_of
-from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.core import LimitResult, Slot, with_slot
 from flexmw.ratelimit.cost import Charge, Pricing
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
-from tests.ratelimit.calls import Answer, answering, ask, awaited, call, check_of, scope_of
+from tests.ratelimit.calls import Answer, Make, answering, ask, awaited, call, check_of, limiters, scope_of
 from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
 UNITS = ("requests", "tokens")
-Make = Callable[..., RateLimitMiddleware]
 
 
 @pytest.fixture
@@ -328,17 +326,8 @@ def test_tokens_that_cannot_work_are_refused(options: Any, words: str) -> None:
 
 @pytest.fixture
 async def shared(redis_url: str) -> AsyncGenerator[Make]:
-    apps: list[RateLimitMiddleware] = []
-
-    def make(*rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimitMiddleware:
-        made = RateLimit(*rates, storage=redis_url, store_timeout=LONGEST_WAIT, **options).asgi(app or answering())
-        assert isinstance(made, RateLimitMiddleware)
-        apps.append(made)
-        return made
-
-    yield make
-    for made in apps:
-        await made.close()
+    async with limiters(storage=redis_url, store_timeout=LONGEST_WAIT) as make:
+        yield make
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

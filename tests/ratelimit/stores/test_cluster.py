@@ -21,12 +21,10 @@ from flexmw.pace import Pace
 from flexmw.pace.core import PaceState
 from flexmw.pace.registry import PaceRegistry
 from flexmw.pace.window import RateReading
-from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.testing import FakeClock
 from flexmw.testing.hostile.ports import HOST, Port
-from tests.ratelimit.calls import answering, call
+from tests.ratelimit.calls import Make, call, limiters
 from tests.servers import redis_binary, skip_unless
 from tests.stores import client_of, counting_app
 from tests.waiting import LONGEST_WAIT
@@ -144,23 +142,10 @@ def cluster(_cluster: Cluster) -> Cluster:
     return _cluster
 
 
-Make = Callable[..., RateLimitMiddleware]
-
-
 @pytest.fixture
 async def limited() -> AsyncGenerator[Make]:
-    apps: list[RateLimitMiddleware] = []
-
-    def make(cluster: Cluster, *rates: str, **options: Any) -> RateLimitMiddleware:
-        options = {"store_timeout": LONGEST_WAIT, "on_store_failure": "closed"} | options
-        app = RateLimit(*rates, storage=cluster.url, **options).asgi(answering())
-        assert isinstance(app, RateLimitMiddleware)
-        apps.append(app)
-        return app
-
-    yield make
-    for app in apps:
-        await app.close()
+    async with limiters(store_timeout=LONGEST_WAIT, on_store_failure="closed") as make:
+        yield lambda cluster, *rates, **options: make(*rates, storage=cluster.url, **options)
 
 
 @pytest.mark.parametrize("strategy", NAMES)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,14 @@ from limits.storage import storage_from_string
 from limits.strategies import STRATEGIES as LIMITS_STRATEGIES
 
 from flexmw.kit.store_url import parse as parse_url
-from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.core import SECOND
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
 from tests.processes import Program, programs
-from tests.ratelimit.calls import answering, call, check_of
+from tests.ratelimit.calls import Make, call, check_of, limiters
 from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
@@ -37,24 +35,10 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-Make = Callable[..., RateLimitMiddleware]
-
-
 @pytest.fixture
 async def limited(redis_url: str) -> AsyncGenerator[Make]:
-    """Makes apps behind a limiter on the server, and closes their connections at the end."""
-    apps: list[RateLimitMiddleware] = []
-
-    def make(*rates: str, **options: Any) -> RateLimitMiddleware:
-        options = {"store_timeout": LONGEST_WAIT, "on_store_failure": "closed"} | options
-        app = RateLimit(*rates, storage=redis_url, **options).asgi(answering())
-        assert isinstance(app, RateLimitMiddleware)
-        apps.append(app)
-        return app
-
-    yield make
-    for app in apps:
-        await app.close()
+    async with limiters(storage=redis_url, store_timeout=LONGEST_WAIT, on_store_failure="closed") as make:
+        yield make
 
 
 def store_of(url: str, name: str) -> RedisStore:
