@@ -113,6 +113,10 @@ class Idempotency:
         Value: one of 'refuse', 'run'. Default: ``"refuse"``.
     :param wait: How long a duplicate waits for the response to the first request before it gets 409
         ``idempotency_in_progress``. Value: a number of seconds, at least 0. Default: ``0.0``.
+    :param linger: How long an execution goes on after its last reader has left, before the app hears of the disconnect
+        (``http.disconnect``, and an ``OSError`` from ``send``). ``None``: a request with a key is carried out to its
+        end; an event stream of an SDK's call without a key goes on for 10 seconds. A response above ``max_body``, which
+        nobody can ask for again, ends at once. Value: a number of seconds, at least 0, or None. Default: ``None``.
     :param caller: What names the caller where credentials change between two attempts (tokens that are renewed,
         signatures, cookies) or do not tell callers apart: a function of the scope, plain or async, or where the name
         stands. It must return nothing that a client can invent. When it returns ``None``, the credentials name the
@@ -244,6 +248,15 @@ class Idempotency:
         seconds(),
         doc="How long a duplicate waits for the response to the first request before it gets 409 "
         "`idempotency_in_progress`.",
+        unit="seconds",
+    )
+    linger: float | None = option(
+        None,
+        optional(seconds()),
+        doc="How long an execution goes on after its last reader has left, before the app hears of the disconnect "
+        "(`http.disconnect`, and an `OSError` from `send`). `None`: a request with a key is carried out to its end; an "
+        "event stream of an SDK's call without a key goes on for 10 seconds. A response above `max_body`, which nobody "
+        "can ask for again, ends at once.",
         unit="seconds",
     )
     caller: str | CallerFunction | None = option(
@@ -395,4 +408,5 @@ class Idempotency:
             store_timeout=self.store_timeout,
             ttl_header=str(int(self.ttl)).encode(),
             continues=has_logs,
+            linger=self.linger,
         )

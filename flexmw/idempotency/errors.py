@@ -16,6 +16,7 @@ from flexmw.errors import APIError
 __all__ = [
     "HEADER",
     "BodyTooLarge",
+    "ExecutionEnded",
     "KeyInProgress",
     "KeyInvalid",
     "KeyRequired",
@@ -125,6 +126,15 @@ class ResponseNotStored(APIError):
             "keep. It was not run again.",
             headers={**_STOP, "Idempotent-Replayed": "true"},
         )
+
+
+class ExecutionEnded(APIError):
+    """500: the execution was ended before its response was complete: nobody read it, or an operator has stopped it."""
+
+    row = _row(500, "idempotency_ended", "The execution was ended before its response was complete.")
+
+    def __init__(self) -> None:
+        super().__init__(headers=_STOP)
 
 
 class StoreOffline(APIError):

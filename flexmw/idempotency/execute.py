@@ -11,6 +11,7 @@ more: the app's task sends the rest itself, at the pace of the client.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -18,10 +19,12 @@ from typing import Final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from flexmw.idempotency import errors
 from flexmw.idempotency.claim import Claim, SdkAttempt
 from flexmw.idempotency.completion import Completion, after_exception, after_response, without_response
 from flexmw.idempotency.delivery import LAST_SECONDS, ClientConnection, Delivery
 from flexmw.idempotency.execution import Execution, current
+from flexmw.idempotency.lingering import SDK_LINGER, wait_until_unread
 from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.outcome import is_bare
 from flexmw.idempotency.plan import Plan
@@ -32,7 +35,9 @@ from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
-__all__ = ["ClaimedExecution"]
+__all__ = ["ClaimedExecution", "ClientGone"]
+
+_LOGGER: Final = logging.getLogger("flexmw.idempotency")
 
 _BEATS: Final = 3.0
 """Heartbeats in one lease. Two of them may be lost."""
@@ -53,6 +58,13 @@ be recorded."""
 _SHORT_BYTES: Final = 16 * 1024
 """Longest ``Content-Length`` of a response that is sent by the app's task although it comes in several messages: an
 inner middleware often splits a whole response, and no server waits for the client before it has taken this many."""
+
+
+class ClientGone(OSError):
+    """What ``send`` of the app raises when nobody reads its response any more, as ASGI 2.4 has it."""
+
+    def __init__(self) -> None:
+        super().__init__("the client is gone")
 
 
 class ClaimedExecution:
@@ -87,6 +99,7 @@ class ClaimedExecution:
         """Set when the app may hear of a disconnect: after its response, or when nobody wants the response."""
         self._completion: Completion | None = None
         self._delivery: Delivery | None = None
+        self._framed: anyio.Event | None = None
         self._has_body = self._is_watched = self._is_concluded = self._is_written = self._is_unwanted = False
 
     async def run(self, key: str | None, attempt: SdkAttempt | None) -> None:
@@ -107,7 +120,7 @@ class ClaimedExecution:
         try:
             async with anyio.create_task_group() as self._group:
                 self._group.start_soon(self._keep_lease)
-                if attempt is not None:
+                if attempt is not None or self._plan.linger is not None:
                     self._watch_client()
                 try:
                     await self._plan.app(scope, self._receive, self._send)
@@ -156,6 +169,8 @@ class ClaimedExecution:
         recorder, message_type = self._recorder, message["type"]
         if self._completion is not None:
             pass
+        elif self._is_unwanted:
+            raise ClientGone
         elif message_type == "http.response.body" and recorder.started:
             data = message.get("body", b"")
             if type(data) is not bytes:
@@ -174,6 +189,8 @@ class ClaimedExecution:
         elif message_type == "http.response.start" and not recorder.started:
             await self._client.send(self._write_head(message))
             recorder.frame(self._exchange.stream)
+            if self._framed is not None and recorder.is_framed:
+                self._framed.set()
             return
         await self._client.send(message)
 
@@ -220,6 +237,8 @@ class ClaimedExecution:
         plan.logs.add(claim.name, log)
         self._delivery = Delivery(self._client, recorder, log)
         self._group.start_soon(self._delivery.run)
+        if self._client.has_left:
+            self._group.start_soon(self._delivery.give_up)
         self._watch_client()
 
     async def _outgrow(self) -> None:
@@ -230,6 +249,8 @@ class ClaimedExecution:
             await delivery.done.wait()
             self._delivery = None
             self._recorder.drop()
+            if self._client.has_left:
+                self._end_unread()
 
     async def _finish(self, message: Message, data: bytes) -> None:
         """Send the last part of the body, once the response is stored."""
@@ -269,6 +290,8 @@ class ClaimedExecution:
         completion, recorder = self._completion, self._recorder
         if self._delivery is not None:
             self._delivery.close()
+        if self._is_unwanted and (error is None or (isinstance(error, Exception) and self._is_leave(error))):
+            error = errors.ExecutionEnded()
         if error is not None and not isinstance(error, Exception):
             if completion is None:
                 self._exchange.facts[RESULT] = "unknown"
@@ -299,6 +322,9 @@ class ClaimedExecution:
             await self._persist(lease if error is None else min(self._plan.store_timeout, lease))
         recorder.end_log(completion.last_unit)
         self._is_concluded = True
+
+    def _is_leave(self, error: Exception) -> bool:
+        return self._exchange.map_exception(error).gone
 
     async def _write(self) -> bool:
         """Write the completion to the store. Return whether the write succeeded."""
@@ -349,6 +375,30 @@ class ClaimedExecution:
             self._group.start_soon(self._attend)
 
     async def _attend(self) -> None:
+        """Wait until the client leaves, and end the execution when nobody reads its response any more."""
         await self._client.watch(self._over)
-        if self._client.has_left and self._delivery is not None:
-            await self._delivery.give_up()
+        if not self._client.has_left or self._over.is_set():
+            return
+        recorder, plan = self._recorder, self._plan
+        if self._delivery is not None:
+            self._group.start_soon(self._delivery.give_up)
+        linger = plan.linger
+        if not self._is_keyed:
+            if not recorder.is_framed:
+                self._framed = anyio.Event()
+                await self._framed.wait()
+            linger = SDK_LINGER if linger is None else linger
+        if recorder.log is not None and not recorder.log.is_continuable:
+            self._end_unread()
+        elif linger is not None:
+            await wait_until_unread(plan, recorder, linger)
+            self._end_unread()
+
+    def _end_unread(self) -> None:
+        """Nobody reads the response, and nobody can. Let the app hear that its client is gone."""
+        if self._completion is None and not self._is_unwanted:
+            _LOGGER.info("the app is told of a disconnect: nobody reads its response")
+            self._is_unwanted = True
+            if self._delivery is not None:
+                self._delivery.close()
+            self._over.set()

@@ -43,6 +43,7 @@ class Plan:
     :param store_timeout: seconds that one operation of the store may take.
     :param ttl_header: the value of ``Idempotency-Key-TTL``.
     :param continues: whether a response that was cut can be continued: the store keeps logs.
+    :param linger: seconds that an execution goes on without a reader; ``None``: to its end, if it has a key.
     :param logs: the logs of the executions that run in this process.
     """
 
@@ -68,4 +69,5 @@ class Plan:
     store_timeout: float
     ttl_header: bytes
     continues: bool
+    linger: float | None = None
     logs: RunningLogs = field(default_factory=RunningLogs)

@@ -20,6 +20,7 @@ from flexmw.idempotency.claim import Claim, SdkAttempt, StoreFailed
 from flexmw.idempotency.core import KeyedRequest, Reason, Refuse, Replay, StoredResponse
 from flexmw.idempotency.execute import ClaimedExecution
 from flexmw.idempotency.key import fingerprint, parse_key
+from flexmw.idempotency.lingering import show_interest
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.response_head import RESULT, TTL_HEADER
 from flexmw.idempotency.stores.guarded import count_without_store, guarded
@@ -44,6 +45,9 @@ _RETRY_AFTER: Final = 1.0
 _FIRST_POLL: Final = 0.01
 _LONGEST_POLL: Final = 0.25
 """Seconds between two reads of a key that another process may work on. They grow from the first to the longest."""
+
+_INTEREST_SECONDS: Final = 1.0
+"""Seconds after which a waiting request shows the execution again that somebody wants its response."""
 
 _LOOP_TURNS: Final = 5
 """Turns of the event loop after which a server that has read a request has also read that the connection ended."""
@@ -222,7 +226,7 @@ class ProtectedRequest:
         claims, clock = self._plan.claims, self._plan.claims.clock
         if outcome != Refuse("in_progress") or patience <= 0:
             return outcome
-        deadline, pause = clock.monotonic() + patience, _FIRST_POLL
+        deadline, pause, shown_at = clock.monotonic() + patience, _FIRST_POLL, -inf
         failed: StoreFailed | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch)
@@ -230,6 +234,10 @@ class ProtectedRequest:
                 while outcome == Refuse("in_progress") and not self._client_left and clock.monotonic() < deadline:
                     await clock.asleep(min(pause, max(0.0, deadline - clock.monotonic())))
                     pause = min(pause * 1.5, _LONGEST_POLL)
+                    if clock.monotonic() - shown_at >= _INTEREST_SECONDS:
+                        shown_at = clock.monotonic()
+                        with suppress(Exception):  # the guard around the store has logged it
+                            await show_interest(self._plan, name)
                     outcome = await claims.claim(name, request, ttl=ttl, read_first=True)
             except StoreFailed as failure:  # a task group would wrap it in an exception group
                 failed = failure
