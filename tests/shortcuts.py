@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import ssl
 from contextlib import suppress
 from pathlib import Path
@@ -38,11 +37,10 @@ def collect_no_garbage_while_importing() -> None:
 
 
 def freeze_imported_objects() -> None:
-    """Start the garbage collector, and take from it what imports have made: a million objects to visit at each run.
-
-    Hypothesis comes first: its import looks for the owners of sources of randomness, and finds none that is frozen.
-    """
+    """Start the garbage collector, and take from it what imports have made: a million objects to visit at each run."""
+    # trio gives hypothesis its random generator when hypothesis is imported, which the pytest plugin may do at the very
+    # end. hypothesis counts the referrers of the generator, and frozen ones are not seen.
     with suppress(ImportError):
-        importlib.import_module("hypothesis")
+        import hypothesis  # noqa: F401
     gc.freeze()
     gc.enable()
