@@ -44,6 +44,9 @@ hold for all components of a process that record to one meter provider. `http.ro
 mounts as well. Metrics are recorded in the context of the request's span or of `flexmw.call`, so their exemplars have a
 trace.
 
+An event stream that fails before its first event has the status and the error on its span that the client got, not the
+200 that the app had begun with. FastAPI's own metric and log event say what FastAPI has seen.
+
 Where the client leaves before a streamed response ends, `flexmw.response.outcome` is `client_disconnected`, also if the
 app then ends the response in order. Whether that is an error is what the app's instrument says, unless
 `Tagging(on_disconnect=...)` decides. A server that raises nothing in `send`, and an app that never calls `receive`,

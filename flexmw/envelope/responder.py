@@ -189,6 +189,8 @@ class Responder:
             self._stream = Stream(self._send, message, framing, writer.dialect.finished, last_unit, self._exchange)
             self._exchange.stream = self._stream
             if plan.hold:
+                if self._exchange.observers:
+                    self._exchange.emit("flexmw.stream.held", {})
                 self._timer = Timer(plan.hold, self._stream.open)
             else:
                 await self._stream.begin()

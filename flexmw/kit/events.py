@@ -37,6 +37,7 @@ __all__ = [
     "StoreFailed",
     "StreamBegan",
     "StreamEnded",
+    "StreamHeld",
     "error_decided",
 ]
 
@@ -92,6 +93,10 @@ class ErrorDecided(TypedDict):
     """The error that a request ends with is known; its response has not been sent."""
 
     outcome: Annotated[ErrorOutcome, "status, type, code, source and exception"]
+
+
+class StreamHeld(TypedDict):
+    """The app has begun a stream, whose head is held until the first event: a failure before it replaces the head."""
 
 
 class StreamBegan(TypedDict):
@@ -186,6 +191,7 @@ EVENTS: Final = {
         Event("flexmw.pace.waited", PaceWaited, "client"),
         Event("flexmw.transport.in_process", InProcess, "client"),
         Event(ERROR_DECIDED, ErrorDecided, "server"),
+        Event("flexmw.stream.held", StreamHeld, "server"),
         Event("flexmw.stream.began", StreamBegan, "server"),
         Event("flexmw.stream.ended", StreamEnded, "server"),
         Event("flexmw.rate_limiting.decided", RateLimitDecided, "server"),

@@ -127,6 +127,8 @@ _LIMIT_RESULTS: Final = (
 )
 _S: Final[tuple[Place, ...]] = ("server span",)
 _SM: Final[tuple[Place, ...]] = ("server span", "metric")
+_GEN_AI: Final[tuple[Place, ...]] = ("server span", "client span", "call span")
+_GEN_AI_RESPONSE: Final[tuple[Place, ...]] = ("server span", "call span")
 _EVERYWHERE: Final[tuple[Place, ...]] = ("server span", "client span", "call span", "event", "metric")
 
 ATTRIBUTES: Final = {
@@ -267,6 +269,14 @@ ATTRIBUTES: Final = {
             _EVERYWHERE,
             bound=60,
         ),
+        Attribute(
+            "gen_ai.operation.name", "string", "The operation, such as `chat`; with `Tagging(gen_ai=True)`.", _GEN_AI
+        ),
+        Attribute("gen_ai.provider.name", "string", "The provider by the host, else by the form of the API.", _GEN_AI),
+        Attribute("gen_ai.request.model", "string", "The model that was asked for.", _GEN_AI),
+        Attribute("gen_ai.response.model", "string", "The model that has responded.", _GEN_AI_RESPONSE),
+        Attribute("gen_ai.usage.input_tokens", "int", "Input tokens, cached ones included.", _GEN_AI_RESPONSE),
+        Attribute("gen_ai.usage.output_tokens", "int", "Output tokens.", _GEN_AI_RESPONSE),
         Attribute("exception.type", "string", "The exception's class.", ("event",)),
         Attribute("exception.message", "string", "The exception's message, secrets removed.", ("event",)),
         Attribute("exception.stacktrace", "string", "The exception's stack, secrets removed.", ("event",)),

@@ -19,6 +19,7 @@ from flexmw.tagging.call_body import BodyPrefix, StreamTail, has_readable_body, 
 from flexmw.tagging.call_span import CallSpan
 from flexmw.tagging.cardinality import attributes_of
 from flexmw.tagging.core import Attributes, call_outcome, error_type, exception_attributes, resend_count
+from flexmw.tagging.gen_ai import GenAi, body_in_memory
 from flexmw.tagging.instruments.httpx import library_left_out
 from flexmw.tagging.settings import Settings
 from flexmw.tagging.spans import current_span
@@ -43,12 +44,14 @@ class CallTelemetry:
     ``_safety``    why the scheduled retry is safe
     ``_body``      the beginning of an error body, for ``_span``
     ``_stream``    the end of an event stream
+    ``_gen_ai``    with ``Tagging(gen_ai=True)``, what is copied of a call to a language model
     =============  =============================================================================================
     """
 
     __slots__ = (
         "_attempt",
         "_body",
+        "_gen_ai",
         "_last",
         "_outer",
         "_parent",
@@ -75,6 +78,11 @@ class CallTelemetry:
         self._safety: str | None = None
         self._body: BodyPrefix | None = None
         self._stream: StreamTail | None = None
+        self._gen_ai: GenAi | None = None
+        if settings.gen_ai:
+            self._gen_ai = GenAi.of(request.method, request.url.path, request.url.host)
+        if self._gen_ai is not None:
+            self._gen_ai.add_request(body_in_memory(request))
         self.status: int | None = None
 
     def enter(self) -> None:
@@ -90,7 +98,21 @@ class CallTelemetry:
 
     def tap(self, response: Response) -> Callable[[bytes], None] | None:
         """A function that takes the chunks of the body: of an event stream, to know whether it was whole; of an error,
-        where a span of flexmw's own can show it."""
+        where a span of flexmw's own can show it; of a language model, with ``Tagging(gen_ai=True)``."""
+        tap, gen_ai = self._tap(response), self._gen_ai
+        if gen_ai is None or self._span is None:
+            return tap
+        gen_ai.begin(response.headers)
+        if tap is None:
+            return gen_ai.add
+
+        def add(chunk: bytes) -> None:
+            tap(chunk)
+            gen_ai.add(chunk)
+
+        return add
+
+    def _tap(self, response: Response) -> Callable[[bytes], None] | None:
         if is_event_stream(response.headers):
             self._stream = StreamTail()
             return self._stream.add
@@ -121,6 +143,8 @@ class CallTelemetry:
             if is_http_client(self._outer):
                 self._settings.diagnostics.instrumented_after_wrapping()
             return
+        if self._gen_ai is not None and span is not self._attempt:
+            span.set_attributes(self._gen_ai.request_attributes())
         self._attempt = span
         if (count and is_head) or self._scheduled:
             self._last = span
@@ -178,6 +202,12 @@ class CallTelemetry:
         if self._span is not None:
             body = None if self._body is None else self._body.error()
             attributes = {} if body is None else settings.error_attributes(body.type, body.code, None)
+            if self._gen_ai is not None:
+                attributes = {
+                    **attributes,
+                    **self._gen_ai.request_attributes(),
+                    **self._gen_ai.response_attributes(),
+                }
             attempts = max(1, self._sent, self._scheduled + 1)
             self._span.end(attempts, failure_type, {**attributes, "flexmw.response.outcome": outcome})
         if self._attempt is None and self._sent and not settings.diagnostics.library_check_done:

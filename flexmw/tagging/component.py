@@ -51,6 +51,9 @@ class Tagging:
         'host', 'unset', 'error'. Default: ``"host"``.
     :param key_hash: Write ``flexmw.rate_limiting.key_hash`` to server spans: 16 characters of the keyed hash under
         which a limiter has counted the caller. The key is the pepper of the limiter. Default: ``False``.
+    :param gen_ai: Write ``gen_ai.*`` to the spans of requests to APIs of language models: operation, provider, models
+        and tokens, read from bodies of up to 1 MiB. Prompts and completions are never recorded. The tokens of a
+        client's call are on ``flexmw.call``, because the span of an attempt ends before its body. Default: ``False``.
     :param route: A function of the scope that returns the route of a request, for routers that do not report it. Value:
         a function, or None. Default: ``None``.
     :param tracer_provider: OpenTelemetry provider of spans. ``None`` uses the global provider. Value: a tracer provider
@@ -103,6 +106,13 @@ class Tagging:
         flag,
         doc="Write `flexmw.rate_limiting.key_hash` to server spans: 16 characters of the keyed hash under which a "
         "limiter has counted the caller. The key is the pepper of the limiter.",
+    )
+    gen_ai: bool = option(
+        False,
+        flag,
+        doc="Write `gen_ai.*` to the spans of requests to APIs of language models: operation, provider, models and "
+        "tokens, read from bodies of up to 1 MiB. Prompts and completions are never recorded. The tokens of a client's "
+        "call are on `flexmw.call`, because the span of an attempt ends before its body.",
     )
     route: Callable[[MutableMapping[str, Any]], str | None] | None = option(
         None,
@@ -161,6 +171,7 @@ class Tagging:
             server_span=self.server_span,
             on_disconnect=self.on_disconnect,
             key_hash=self.key_hash,
+            gen_ai=self.gen_ai,
         )
 
 

@@ -18,14 +18,15 @@ from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import KEY, ErrorOutcome, Exchange
 from flexmw.tagging.core import DISCONNECTED, INCOMPLETE, Ending, ending, error_type, is_normal_close
 from flexmw.tagging.exceptions import ExceptionRecorder, emit_store_failure
-from flexmw.tagging.instruments import AppInstrument
+from flexmw.tagging.gen_ai import GenAi
+from flexmw.tagging.instruments import AppInstrument, has_reached
 from flexmw.tagging.instruments.fastapi import SCOPE_KEY
-from flexmw.tagging.instruments.sdk import ignore_errors
+from flexmw.tagging.instruments.sdk import HeldSpan, ignore_errors
 from flexmw.tagging.metrics import count_request, record_limit_check
 from flexmw.tagging.server_span import ServerSpan
 from flexmw.tagging.settings import Settings
 from flexmw.tagging.span_writer import SpanWriter
-from flexmw.tagging.spans import current_span, is_server, set_error_status
+from flexmw.tagging.spans import is_server, is_span_open, set_error_status
 
 __all__ = ["RequestTelemetry", "is_observed"]
 
@@ -48,6 +49,7 @@ class RequestTelemetry:
     response starts, >= 500     ``status``, candidate exception  the same; status ERROR; ``error.type``, except on the
                                                                  SERVER span of an instrument
     ``flexmw.error.decided``    ``error_outcome``                facts and error outcome
+    ``flexmw.stream.held``      ``_held``                        nothing: the span of an instrument inside is held
     ``flexmw.stream.began``,    ``is_stream``                    ``flexmw.response.outcome`` = ``failed``, in advance:
     body, and more to come                                       if the app raises, its span ends before this is known
     last body                   ``is_complete``                  the outcome of a stream; the candidate exception
@@ -68,6 +70,8 @@ class RequestTelemetry:
         "_checks",
         "_enclosing",
         "_exceptions",
+        "_gen_ai",
+        "_held",
         "_instrument",
         "_map_exception",
         "_own_span",
@@ -107,6 +111,8 @@ class RequestTelemetry:
         if fastapi is not None:
             self._exceptions = ExceptionRecorder(settings, scope, self._enclosing, fastapi)
         self._checks: tuple[Mapping[str, Any], ...] = ()
+        self._held: HeldSpan | None = None
+        self._gen_ai = GenAi.of_scope(scope) if settings.gen_ai else None
         self.status: int | None = None
         self.error_outcome: ErrorOutcome | None = None
         self.is_stream = self.is_complete = self.is_disconnected = False
@@ -124,6 +130,11 @@ class RequestTelemetry:
         kind = message["type"]
         if (kind == "http.disconnect" or kind == "websocket.disconnect") and not self.is_complete:
             self._disconnect()
+        elif kind == "websocket.connect":
+            self._write_known()
+            self._hold_span()
+        elif self._gen_ai is not None:
+            self._gen_ai.add_request(message.get("body") or b"")
         return message
 
     async def send(self, message: Message) -> None:
@@ -131,7 +142,12 @@ class RequestTelemetry:
         kind = message["type"]
         if kind == "http.response.start" or kind == "websocket.http.response.start":
             self._start(message["status"])
+            if self._gen_ai is not None:
+                self._gen_ai.begin_message(message)
+                self.spans.write_now(self._gen_ai.request_attributes())
         elif kind in _BODIES:
+            if self._gen_ai is not None:
+                self._gen_ai.add(message.get("body") or b"")
             if not message.get("more_body", False):
                 self._end()
             elif not self.is_stream:
@@ -141,6 +157,8 @@ class RequestTelemetry:
                 self._follow_fastapi()
             if self._write_known() is None and self._arrived is not None:
                 self._open_span_of_unreached()
+            if self._held is not None:
+                self._held.release(keep_open=True)
             self._record_checks()
             self.is_complete = kind == "websocket.close"
         try:
@@ -158,6 +176,8 @@ class RequestTelemetry:
                 if outcome.status >= 500 or self.status is not None:
                     self._find_candidate(outcome.exception)
                 self._write_known()
+            case "flexmw.stream.held":
+                self._hold_span()
             case "flexmw.stream.began":
                 self.is_stream = True
                 self._write_outcome("failed")
@@ -177,6 +197,8 @@ class RequestTelemetry:
     def _start(self, status: int) -> None:
         """The response is about to start: the last moment at which the span of every instrument is open."""
         self.status = status
+        if self._held is not None:
+            self._held.release(None if status < 400 else status)
         if status < 500:
             if SCOPE_KEY in self.scope:
                 self._follow_fastapi()
@@ -200,23 +222,16 @@ class RequestTelemetry:
 
     def _open_span_of_unreached(self) -> bool:
         """Open the server span of a request that is answered before it reaches the app whose instrument opens one."""
-        scope, entry, now = self.scope, self.spans.entry.get_span_context(), current_span().get_span_context()
-        is_open = (entry.is_valid and not entry.is_remote) or (now.is_valid and not now.is_remote)
-        if self._own_span is not None or is_open or self._has_reached_app() or not self._settings.otel.traces:
+        if self._own_span is not None or is_span_open(self.spans.entry) or not self._settings.otel.traces:
             return False
-        own_span = ServerSpan(self._settings, scope, is_measured=True, arrived=self._arrived)
-        self._own_span = own_span
-        self.spans.use_own(own_span.span)
+        if has_reached(self._instrument, self.scope, self.exchange.facts, self.error_outcome):
+            return False
+        self._own_span = ServerSpan(
+            self._settings, self.scope, is_measured=self._instrument.measures, arrived=self._arrived
+        )
+        self.spans.use_own(self._own_span.span)
         self._write_known()
         return True
-
-    def _has_reached_app(self) -> bool:
-        """Whether the request has reached the instrumented app, which has excluded it if no span is open."""
-        if self._instrument.sets_app:
-            return "app" in self.scope
-        facts, outcome = self.exchange.facts, self.error_outcome
-        is_refused = outcome is not None and outcome.source in ("rate_limiting", "idempotency")
-        return not (is_refused or facts.get("flexmw.idempotency.result") == "replayed")
 
     def _record_checks(self) -> None:
         """Record the decisions of limiters. Where the app's span is opened further inward, they wait for it, because
@@ -229,12 +244,21 @@ class RequestTelemetry:
         exceptions = self._exceptions
         return self._settings.route_of(self.scope) if exceptions is None else exceptions.route()
 
+    def _hold_span(self) -> None:
+        """Hold the span of an instrument inside of an Envelope that holds the head of a stream, or that of a websocket.
+        Where the app fails, the instrument ends the span before the Envelope sends its error."""
+        span = self.spans.target()
+        if self.status is None and self._held is None and span is not None and span is not self.spans.entry:
+            self._held = HeldSpan.of(span)
+
     def _begin_stream(self) -> None:
         self.is_stream = True
         if self.spans.span is not self.spans.entry:
             self._write_outcome("failed")
 
     def _end(self) -> None:
+        if self._gen_ai is not None:
+            self.spans.write_now(self._gen_ai.response_attributes())
         if self.is_stream and not self.is_disconnected:
             self._write_outcome("failed" if self._is_broken() else "complete")
         self.is_complete = True
@@ -244,6 +268,8 @@ class RequestTelemetry:
 
     def _disconnect(self) -> None:
         self.is_disconnected = True
+        if self._held is not None:
+            self._held.release()
         if self._settings.on_disconnect == "unset" and (span := self.spans.target()) is not None:
             ignore_errors(span)
         if self.is_stream and not self.is_complete:
@@ -298,7 +324,7 @@ class RequestTelemetry:
         """
         is_polite = self.is_complete and self.is_stream and self.is_disconnected
         if self.scope["type"] == "websocket":
-            complete = self.is_complete or error is None or is_normal_close(error)
+            complete = error is None or is_normal_close(error)
         else:
             complete = self.is_complete and not is_polite
         how: Ending = (
@@ -332,6 +358,8 @@ class RequestTelemetry:
             diagnostics.check_for_span(spans.entry, self.status, is_instrumented=is_instrumented)
         if self._own_span is not None:
             self._own_span.end(self.status, spans.error_type, self._route())
+        if self._held is not None:
+            self._held.finish()
         if exceptions is not None and exceptions.fastapi is not None:
             exceptions.fastapi.set_hook(None)
         self.exchange.unsubscribe(self.on_event)

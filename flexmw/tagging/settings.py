@@ -32,6 +32,7 @@ class Settings:
     :param server_span: open a server span where no instrument does.
     :param on_disconnect: whether a client that disconnects makes the server span an error.
     :param key_hash: put the keyed hash of the caller on server spans.
+    :param gen_ai: put the attributes of language models on spans.
     """
 
     otel: Otel
@@ -45,6 +46,7 @@ class Settings:
     server_span: bool
     on_disconnect: Literal["host", "unset", "error"]
     key_hash: bool
+    gen_ai: bool
 
     def route_of(self, scope: MutableMapping[str, Any], framework_route: str | None = None) -> str | None:
         """``http.route``, where the router has matched a route; never the path.

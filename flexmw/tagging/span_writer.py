@@ -147,6 +147,11 @@ class SpanWriter:
             span.set_attributes(attributes)
             self._written = {**written, **attributes} if written else attributes
 
+    def write_now(self, attributes: Attributes) -> None:
+        """Write attributes to the span that can be written to now, if there is one."""
+        if attributes and (span := self.target()) is not None:
+            self.write(span, attributes)
+
     @property
     def error_type(self) -> str | None:
         """The ``error.type`` that was written."""

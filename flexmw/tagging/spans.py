@@ -13,7 +13,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from flexmw.tagging.core import type_name
 
-__all__ = ["current_span", "has_exception", "is_server", "records_exception", "set_error_status"]
+__all__ = ["current_span", "has_exception", "is_server", "is_span_open", "records_exception", "set_error_status"]
 
 _ERROR: Final = Status(StatusCode.ERROR)
 _NO_ATTRIBUTES: Final[dict[str, Any]] = {}
@@ -24,6 +24,15 @@ current_span: Final = trace.get_current_span
 def set_error_status(span: Span) -> None:
     """Set the status ERROR without a description: a description would repeat the status code or leak a message."""
     span.set_status(_ERROR)
+
+
+def is_span_open(entry: Span) -> bool:
+    """Whether a span of this process is open around a request, sampled or not.
+
+    :param entry: the span that was current when the request came in.
+    """
+    contexts = entry.get_span_context(), current_span().get_span_context()
+    return any(context.is_valid and not context.is_remote for context in contexts)
 
 
 def is_server(span: Span) -> bool:

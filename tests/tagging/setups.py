@@ -26,7 +26,8 @@ class OwnSpan:
 
 
 def around(signals: Signals, app: Any) -> Any:
-    return Contrib(app, tracer_provider=signals.tracer_provider, exclude_spans=["send", "receive"])
+    providers = {"tracer_provider": signals.tracer_provider, "meter_provider": signals.meter_provider}
+    return Contrib(app, **providers, exclude_spans=["send", "receive"])
 
 
 def excluding(signals: Signals) -> FastAPI:
@@ -35,7 +36,8 @@ def excluding(signals: Signals) -> FastAPI:
 
 def contrib_of_fastapi(signals: Signals) -> FastAPI:
     app = fastapi_app(OFF)
-    FastAPIInstrumentor.instrument_app(app, tracer_provider=signals.tracer_provider)
+    providers = {"tracer_provider": signals.tracer_provider, "meter_provider": signals.meter_provider}
+    FastAPIInstrumentor.instrument_app(app, **providers)  # type: ignore[arg-type]
     return app
 
 

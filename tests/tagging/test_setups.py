@@ -100,6 +100,9 @@ async def test_each_request_has_one_server_span_whoever_answers_it(app: str, sig
     assert (spans[2].attributes or {})["flexmw.error.code"] == "idempotency_key_reused"
     assert (spans[3].attributes or {})["flexmw.rate_limiting.result"] == "rejected"
     assert all(early.start_time <= late.start_time for early, late in pairwise(spans))  # type: ignore[operator]
+    measured = [metric for metric in signals.metric_data() if metric.name == "http.server.request.duration"]
+    counted = sum(point.count for metric in measured for point in metric.data.data_points)
+    assert counted == (0 if app == "Starlette's" else 4)
     assert_semconv(signals.spans, signals.metric_data(), signals.raw_logs)
 
 

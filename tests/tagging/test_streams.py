@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
+import flexmw
 from flexmw.envelope import Envelope
 from flexmw.tagging import Tagging
 from tests.servers import Serve
@@ -149,3 +150,55 @@ async def test_a_client_that_leaves_a_held_stream_is_on_the_span_of_the_instrume
     app.add_middleware(Native, tracer_provider=signals.tracer_provider)
     await call(Tagging(**signals.options).asgi(Envelope().asgi(app)), "/stream", fail_send_at=2)
     assert (signals.server_span.attributes or {})["flexmw.response.outcome"] == "client_disconnected"
+
+
+def failing_at_once(error: type[Exception]) -> Any:
+    async def stream(request: Request) -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            raise error
+            yield b""
+
+        return StreamingResponse(chunks(), media_type=MEDIA[0])
+
+    return stream
+
+
+class Refused(flexmw.RateLimitExceeded):
+    def __init__(self) -> None:
+        super().__init__(3.0)
+
+
+@pytest.mark.parametrize("setup", [name for name in APPS if name != "nothing"])
+@pytest.mark.parametrize("error", [Refused, ZeroDivisionError])
+async def test_a_stream_that_fails_before_its_first_event_is_on_the_span_as_the_client_got_it(
+    setup: str, error: type[Exception], signals: Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.tagging.apps.ROUTES", {"stream": failing_at_once(error)})
+    tagging = Tagging(**signals.options)
+    app = APPS[setup](signals, lambda app: tagging.asgi(Envelope().asgi(app)))
+    received = await call(app, "/stream")
+    span = signals.server_span
+    attributes = dict(span.attributes or {})
+    is_refusal = error is Refused
+    assert received.status == (429 if is_refusal else 500)
+    assert attributes["http.response.status_code"] == received.status
+    assert attributes["flexmw.error.code"] == ("rate_limit_exceeded" if is_refusal else "internal_error")
+    assert span.status.status_code is (StatusCode.UNSET if is_refusal else StatusCode.ERROR)
+    assert ("error.type" in attributes) is not is_refusal
+    assert "flexmw.response.outcome" not in attributes
+    names = [name for _, name in signals.exceptions]
+    if is_refusal:
+        assert names in ([], ["RuntimeError"])  # the framework's "response already started", which FastAPI logs
+    else:
+        assert names == ["ZeroDivisionError"]
+    assert "end" not in vars(span)
+
+
+@pytest.mark.parametrize("setup", ["contrib_inside", "fastapi_native", "starlette_native"])
+async def test_the_span_of_a_whole_stream_is_left_to_its_instrument(setup: str, signals: Signals) -> None:
+    app = APPS[setup](signals, lambda app: Tagging(**signals.options).asgi(Envelope().asgi(app)))
+    await call(app, "/stream")
+    attributes = dict(signals.server_span.attributes or {})
+    assert attributes["flexmw.response.outcome"] == "complete"
+    assert attributes["http.response.status_code"] == 200
+    assert signals.server_span.status.status_code is StatusCode.UNSET

@@ -12,13 +12,15 @@ Private: nothing in this package is for use outside flexmw.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flexmw.kit.asgi import ASGIApp
+from flexmw.kit.asgi import ASGIApp, Scope
+from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.instruments import contrib, fastapi, starlette, suppression
 
-__all__ = ["CHECKED_WITH", "AppInstrument", "instrument_of"]
+__all__ = ["CHECKED_WITH", "AppInstrument", "has_reached", "instrument_of"]
 
 CHECKED_WITH: Final = {
     **fastapi.CHECKED_WITH,
@@ -28,7 +30,6 @@ CHECKED_WITH: Final = {
 }
 """Distribution name to the major and minor version that this package was checked with."""
 
-_MODULE_PREFIXES: Final = (contrib.MODULE_PREFIX, starlette.MODULE)
 _MAX_WRAPPERS: Final = 50
 
 
@@ -37,7 +38,7 @@ class AppInstrument:
     """What the telemetry of the wrapped app does for each request.
 
     :ivar opens_span: an instrument opens a server span.
-    :ivar measures: FastAPI records ``http.server.request.duration``.
+    :ivar measures: FastAPI or contrib records ``http.server.request.duration``.
     :ivar sets_app: the app is Starlette's or FastAPI's: it sets ``scope["app"]`` when a request reaches it.
     """
 
@@ -54,13 +55,25 @@ def instrument_of(app: ASGIApp) -> AppInstrument:
         if wrapped is None:
             break
         modules = (type(wrapped).__module__, *starlette.middleware_modules(wrapped))
-        opens_span = (
-            opens_span
-            or fastapi.opens_server_span(wrapped)
-            or contrib.is_instrumented(wrapped)
-            or any(module.startswith(_MODULE_PREFIXES) for module in modules)
+        by_contrib = contrib.is_instrumented(wrapped) or any(
+            module.startswith(contrib.MODULE_PREFIX) for module in modules
         )
-        measures = measures or fastapi.measures_requests(wrapped)
+        by_starlette = any(module.startswith(starlette.MODULE) for module in modules)
+        opens_span = opens_span or by_contrib or by_starlette or fastapi.opens_server_span(wrapped)
+        measures = measures or (by_contrib and contrib.is_stable()) or fastapi.measures_requests(wrapped)
         sets_app = sets_app or starlette.is_app(wrapped)
         wrapped = getattr(wrapped, "app", None)
     return AppInstrument(opens_span, measures, sets_app)
+
+
+def has_reached(
+    instrument: AppInstrument, scope: Scope, facts: Mapping[str, Any], error_outcome: ErrorOutcome | None
+) -> bool:
+    """Whether a request has reached the instrumented app. If no span is open then, the instrument has excluded it.
+
+    :param facts: what the components around the app have left on the exchange.
+    """
+    if instrument.sets_app:
+        return "app" in scope
+    is_refused = error_outcome is not None and error_outcome.source in ("rate_limiting", "idempotency")
+    return not (is_refused or facts.get("flexmw.idempotency.result") == "replayed")

@@ -10,11 +10,12 @@ event of a request is missing from a contrib span that ends with the last body m
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from opentelemetry.trace import Span
 
-__all__ = ["CHECKED_WITH", "MODULE", "MODULE_PREFIX", "ends_with_body", "is_instrumented"]
+__all__ = ["CHECKED_WITH", "MODULE", "MODULE_PREFIX", "ends_with_body", "is_instrumented", "is_stable"]
 
 CHECKED_WITH: Final = {"opentelemetry-instrumentation-asgi": "0.66", "opentelemetry-instrumentation-fastapi": "0.66"}
 
@@ -27,6 +28,11 @@ MODULE: Final = "opentelemetry.instrumentation.asgi"
 def is_instrumented(app: object) -> bool:
     """Whether an instrumentor has patched ``app``."""
     return bool(getattr(app, "_is_instrumented_by_opentelemetry", False))
+
+
+def is_stable() -> bool:
+    """Whether contrib records the metrics of the stable conventions, instead of or besides the old ones."""
+    return not {"http", "http/dup"}.isdisjoint(os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").split(","))
 
 
 def ends_with_body(span: Span) -> bool:
