@@ -85,8 +85,8 @@ class RequestClass(NamedTuple):
 
     :param key: the name of the class.
     :param bucket: the name of the bucket if the class decides it; empty: the limit that the response reports decides.
-    :param root: the first segment of the path that is no version; a class without a response is in the bucket of the
-        other classes with its root, if they have one bucket. Empty: not used.
+    :param root: the first segment of the path that is neither a version nor an identifier; a class without a response
+        is in the bucket of the other classes with its root, if they have one bucket. Empty: not used.
     :param is_final: the response cannot name another bucket.
     """
 
@@ -122,7 +122,7 @@ def classify(path: str, body: bytes | None = None) -> RequestClass:
         key = _short(f"model:{'/'.join(_folded(segments))} {model}")
         return RequestClass(key, bucket=key)
     folded = _folded(segments)
-    root = next((segment for segment in folded if segment and not _VERSION.fullmatch(segment)), "/")
+    root = next((segment for segment in folded if segment not in ("", "*") and not _VERSION.fullmatch(segment)), "/")
     return RequestClass(_short("path:" + "/".join(folded)), root=_short("root:" + root))
 
 

@@ -33,9 +33,10 @@ class Pace:
 
     ``flexmw.pace.buckets`` explains which requests count in one bucket. A request whose bucket is known never waits for
     the reset of another one. While the bucket of a class of requests is unknown, its requests count in the bucket of
-    the paths that begin with the same segment, and wait for its reset. Where there is no such bucket, they count in the
-    first bucket of the caller. If they would have to wait in that one, one request of the class is sent at once, and
-    the others wait for its response.
+    the paths that begin with the same segment, and wait for its reset if two of these paths have shown that they share
+    it. Where there is no such bucket, they count in the first bucket of the caller. If they would have to wait for the
+    reset of a bucket that nothing proves to be theirs, one request is sent at once, and the others wait for its
+    response.
 
     No request is refused, in whatever order and number requests arrive, on four conditions: the bucket of its class is
     known, nobody else uses the credential, each request counts as one, and the server's numbers are true. That one

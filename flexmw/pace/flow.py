@@ -18,7 +18,8 @@ from flexmw.pace.buckets import RequestClass, bucket_name, classify, from_key
 from flexmw.pace.core import InFlight, PaceState
 from flexmw.pace.headers import server_time
 from flexmw.pace.redis import SharedState
-from flexmw.pace.registry import PaceRegistry, caller_of, state_key
+from flexmw.pace.registry import KnownRoot, PaceRegistry, caller_of, state_key
+from flexmw.pace.window import POLL
 
 __all__ = ["PacedCall"]
 
@@ -45,7 +46,18 @@ class PacedCall:
     :param key: the function that names the bucket of a request; ``None``: see :mod:`flexmw.pace.buckets`.
     """
 
-    __slots__ = ("_caller", "_class", "_clock", "_is_known", "_known", "_max_wait", "_registry", "_request", "_source")
+    __slots__ = (
+        "_caller",
+        "_class",
+        "_clock",
+        "_is_known",
+        "_known",
+        "_max_wait",
+        "_probed_root",
+        "_registry",
+        "_request",
+        "_source",
+    )
 
     def __init__(
         self,
@@ -62,6 +74,7 @@ class PacedCall:
         self._class = _class_of(request, key)
         self._known = registry.known_class(self._caller, self._class.key)
         self._is_known = False
+        self._probed_root: KnownRoot | None = None
         self._source = ""  # key of the bucket in which the request has taken its turn
 
     def run(self) -> Flow:
@@ -76,10 +89,12 @@ class PacedCall:
             response: Response = yield Send(self._request, evidence.observe)
         except BaseException:
             self._registry.count(self._known, -uncounted)
+            self._end_probe()
             self._fail(flight, unsent=evidence.sent is False)
             raise
         self._registry.count(self._known, -uncounted)
         yield from self._finish(flight, response, sent_at)
+        self._end_probe()
         return response
 
     def _wait_for_turn(self) -> Generator[Effect, Any, InFlight]:
@@ -96,17 +111,23 @@ class PacedCall:
                 yield Emit("flexmw.pace.waited", {"seconds": wait})
 
     def _enter_any(self, max_wait: float) -> Generator[Effect, Any, Turn]:
-        """Ask for a turn in the bucket of the class. If that is unknown, ask in the caller's first bucket, and instead
-        of waiting for its reset in a bucket of the class alone."""
-        bucket_key = self._known.bucket_key
+        """Ask for a turn in the bucket of the class. If that is unknown, ask in the bucket of the paths that begin
+        alike, else in the caller's first bucket, and instead of waiting for its reset in a bucket of the class alone.
+        Paths that begin alike share a bucket where two of them have shown that they do: then it is waited for."""
+        bucket_key, root = self._known.bucket_key, None
         if bucket_key is None and self._class.root:
-            bucket_key = self._registry.known_root(self._caller, self._class.root).bucket_key
-        if bucket_key is not None:
+            root = self._registry.known_root(self._caller, self._class.root)
+            bucket_key = root.bucket_key
+        if bucket_key is not None and (root is None or root.is_proven):
             self._source = bucket_key
             return (yield from self._enter(max_wait))
-        self._source = ""
+        self._source = bucket_key or ""
         turn = yield from self._enter(max_wait, is_foreign=True)
         if turn[0] == _FOREIGN_RESET:
+            if root is not None and not root.is_divided:
+                if not self._registry.start_probe(root) and max_wait >= POLL:
+                    return POLL, None
+                self._probed_root = root
             self._source = self._class.key
             turn = yield from self._enter(max_wait)
         return turn
@@ -203,7 +224,7 @@ class PacedCall:
         if self._class.root and bucket is not _UNLIMITED:
             root = self._registry.known_root(self._caller, self._class.root)
             root.is_divided = root.is_divided or bucket.startswith("bucket:")  # one root has many of these
-            root.add(bucket_key)
+            root.add(bucket_key, self._class.digest)
 
     def _change(self, bucket_key: str, change: Callable[[PaceState, float], bool]) -> Generator[Effect, Any, bool]:
         """Change the state of a bucket; true if it has taken the response."""
@@ -233,6 +254,10 @@ class PacedCall:
         state, lock = self._registry.local(state_key(self._caller, self._source))
         with lock:
             fail(state, self._clock.monotonic())
+
+    def _end_probe(self) -> None:
+        if self._probed_root is not None:
+            self._probed_root.probe_until = -inf
 
     def _shared(self, bucket_key: str) -> SharedState:
         return self._registry.shared(state_key(self._caller, bucket_key))

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import inf
 from secrets import token_bytes
 from threading import Lock
 from typing import Any, Final
@@ -83,15 +84,32 @@ class KnownRoot:
 
     :param bucket_key: its key; ``None``: there is none yet, or the classes have several.
     :param is_divided: the classes have several buckets.
+    :param first_class: the class that was recorded first.
+    :param is_proven: two classes have shown that they share the bucket.
+    :param probe_until: until when other new classes wait for the response to a request that was sent at once, in
+        monotonic seconds.
     """
 
     bucket_key: str | None = None
     is_divided: bool = False
+    first_class: str | None = None
+    is_proven: bool = False
+    probe_until: float = -inf
 
-    def add(self, bucket_key: str) -> None:
+    def add(self, bucket_key: str, class_key: str) -> None:
         """Record the bucket of one class."""
         self.is_divided = self.is_divided or self.bucket_key not in (None, bucket_key)
         self.bucket_key = None if self.is_divided else bucket_key
+        self.first_class = self.first_class or class_key
+        self.is_proven = self.is_proven or class_key != self.first_class
+        self.probe_until = -inf
+
+    def start_probe(self, now: float, patience: float) -> bool:
+        """Whether a request of a new class may be sent at once to learn its bucket: one at a time."""
+        if now < self.probe_until:
+            return False
+        self.probe_until = now + patience
+        return True
 
 
 class PaceRegistry:
@@ -149,6 +167,11 @@ class PaceRegistry:
         """What is known of the classes with one root."""
         known: KnownRoot = self._entry(f"{caller}\n{name}", KnownRoot, "root:", _classes)
         return known
+
+    def start_probe(self, root: KnownRoot) -> bool:
+        """Whether a request of a new class may be sent at once: see :meth:`KnownRoot.start_probe`."""
+        with _lock:
+            return root.start_probe(self._clock.monotonic(), self._patience)
 
     def count(self, known: KnownClass, number: int) -> None:
         """Change the number of uncounted requests of a class."""

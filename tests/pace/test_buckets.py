@@ -20,6 +20,7 @@ import flexmw.httpx2
 from flexmw.errors import ConfigError
 from flexmw.pace import Pace
 from flexmw.pace.buckets import bucket_name, classify, from_key
+from flexmw.pace.registry import KnownRoot
 from flexmw.testing import FakeClock
 from tests.servers import Serve
 
@@ -149,6 +150,29 @@ def test_a_path_that_is_new_while_its_bucket_is_exhausted_is_refused_at_most_onc
     world.get("/b", "/b", "/b", "/a")
     assert world.statuses.count(429) == 1
     assert world.statuses[2:4] == [429, 200]
+
+
+def test_a_first_look_at_a_path_does_not_wait_for_one_other_path_that_begins_alike() -> None:
+    world = World({"search": 2, "orders": 50}, lambda request: request.url.path.split("/")[2])
+    assert world.get("/shop/search", "/shop/search", "/shop/orders", "/shop/orders") == 0
+    assert 59 < world.get("/shop/search") < 61
+    assert set(world.statuses) == {200}
+
+
+def test_of_many_new_paths_that_begin_alike_one_is_refused_for_an_exhausted_bucket() -> None:
+    world = World({"users": 2})
+    world.get("/users/alice", "/users/alice", *[f"/users/{name}" for name in "abcdefgh"])
+    assert world.statuses.count(429) == 1
+
+
+def test_new_paths_that_begin_alike_wait_for_the_response_to_the_first_of_them() -> None:
+    root = KnownRoot()
+    root.add("", "alice")
+    assert root.start_probe(0.0, 5.0)
+    assert not root.start_probe(4.9, 5.0)
+    root.add("", "bob")
+    assert root.is_proven
+    assert root.start_probe(5.0, 5.0)
 
 
 def test_paths_that_begin_alike_have_one_bucket_until_responses_show_several() -> None:
