@@ -1,3 +1,8 @@
+"""Secrets leave a text, words stay, and no text costs much.
+
+The promise in SECURITY.md: "No API key, bearer token or idempotency key in the clear".
+"""
+
 from __future__ import annotations
 
 import base64

@@ -2,6 +2,8 @@
 
 Each request is harmless. A host may answer a spelling with 404, a redirect or the route's own response; only the last
 one must not happen once the limit is used up.
+
+The promise in SECURITY.md: "No way past a limit".
 """
 
 from __future__ import annotations

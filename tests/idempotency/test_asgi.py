@@ -1,4 +1,7 @@
-"""What a caller meets, under asyncio and trio."""
+"""What a caller meets, under asyncio and trio.
+
+The promise in SECURITY.md: "No second execution of a request that flexmw says it executes once".
+"""
 
 from __future__ import annotations
 

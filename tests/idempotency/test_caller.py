@@ -1,4 +1,7 @@
-"""Who a caller is: renewed credentials, credentials of every name, and what a client can invent."""
+"""Who a caller is: renewed credentials, credentials of every name, and what a client can invent.
+
+The promise in SECURITY.md: "No tenant ever sees a response that was stored for another".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Claims on a real store with a clock of the test's own: several workers, one key, every order of events."""
+"""Claims on a real store with a clock of the test's own: several workers, one key, every order of events.
+
+The promise in SECURITY.md: "No second execution of a request that flexmw says it executes once".
+"""
 
 from __future__ import annotations
 

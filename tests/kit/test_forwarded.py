@@ -1,3 +1,8 @@
+"""The client behind proxies: only what a trusted proxy has written counts.
+
+The promise in SECURITY.md: "No way past a limit".
+"""
+
 from __future__ import annotations
 
 import time

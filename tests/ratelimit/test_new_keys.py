@@ -1,3 +1,8 @@
+"""New keys of an address are bounded until the app has accepted them.
+
+The promise in SECURITY.md: "No way past a limit".
+"""
+
 from __future__ import annotations
 
 import logging

@@ -1,3 +1,8 @@
+"""A store that does not respond costs a decision its timeout once.
+
+The promise in SECURITY.md: "A store that is half dead costs a request its `store_timeout` once".
+"""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,4 +1,7 @@
-"""Retry over real sockets, on every client kind: one POST is one execution, and what is safe is recovered."""
+"""Retry over real sockets, on every client kind: one POST is one execution, and what is safe is recovered.
+
+The promise in SECURITY.md: "No second execution of a request that flexmw says it executes once".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Secrets go in everywhere; nothing that flexmw writes has them."""
+"""Secrets go in everywhere; nothing that flexmw writes has them.
+
+The promise in SECURITY.md: "No API key, bearer token or idempotency key in the clear".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Idempotency over a store that is half dead: bounded time, no ghost of a claim, and what runs stays claimed."""
+"""Idempotency over a store that is half dead: bounded time, no ghost of a claim, and what runs stays claimed.
+
+The promise in SECURITY.md: "A store that is half dead costs a request its `store_timeout` once".
+"""
 
 from __future__ import annotations
 
