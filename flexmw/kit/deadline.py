@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-__all__ = ["DeadlineBody", "timeout_error"]
+__all__ = ["DeadlineBody", "library_error", "timeout_error"]
 
 
 def timeout_error(request: Any, name: str, message: str) -> Exception:
@@ -16,9 +16,18 @@ def timeout_error(request: Any, name: str, message: str) -> Exception:
 
     :param name: the class in that library.
     """
+    return library_error(request, name, message, TimeoutError)
+
+
+def library_error(request: Any, name: str, message: str, other: type[Exception] = ConnectionError) -> Exception:
+    """An error of the request's own library.
+
+    :param name: the class in that library.
+    :param other: the class where the library has none of that name.
+    """
     library = sys.modules.get(type(request).__module__.partition(".")[0])
     cls: Any = getattr(library, name, None)
-    return TimeoutError(message) if cls is None else cls(message, request=request)
+    return other(message) if cls is None else cls(message, request=request)
 
 
 class DeadlineBody:

@@ -36,8 +36,11 @@ __all__ = [
     "RetryStopped",
     "StoreFailed",
     "StreamBegan",
+    "StreamCut",
     "StreamEnded",
     "StreamHeld",
+    "StreamLost",
+    "StreamResumed",
     "error_decided",
 ]
 
@@ -77,6 +80,29 @@ class RetryStopped(TypedDict):
     stop_reason: Annotated[str, "why, such as `attempts_exhausted` or `unsafe_method`"]
     safety: Annotated[str, "as in `flexmw.retry.scheduled`"]
     error_type: Annotated[str, "as in `flexmw.retry.scheduled`"]
+
+
+class StreamCut(TypedDict):
+    """The body of a response broke, and Retry tries to continue it."""
+
+    error_type: Annotated[str, "the class of the exception"]
+    offset: Annotated[int, "the bytes of the body so far"]
+
+
+class StreamResumed(TypedDict):
+    """A body that broke goes on."""
+
+    attempt: Annotated[int, "the requests of the call so far"]
+    offset: Annotated[int, "the bytes of the body so far"]
+    gap: Annotated[float, "seconds since the cut"]
+
+
+class StreamLost(TypedDict):
+    """A body that broke could not be continued; the exception reaches the caller."""
+
+    reason: Annotated[str, "why, such as `stream_gone` or `resume_exhausted`"]
+    error_type: Annotated[str, "the class of the exception"]
+    offset: Annotated[int, "the bytes of the body so far"]
 
 
 class PaceWaited(TypedDict):
@@ -188,6 +214,9 @@ EVENTS: Final = {
     for event in (
         Event("flexmw.retry.scheduled", RetryScheduled, "client"),
         Event("flexmw.retry.stopped", RetryStopped, "client"),
+        Event("flexmw.stream.cut", StreamCut, "client"),
+        Event("flexmw.stream.resumed", StreamResumed, "client"),
+        Event("flexmw.stream.lost", StreamLost, "client"),
         Event("flexmw.pace.waited", PaceWaited, "client"),
         Event("flexmw.transport.in_process", InProcess, "client"),
         Event(ERROR_DECIDED, ErrorDecided, "server"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import Final
 
@@ -107,9 +108,14 @@ class Call:
     def too_late(self) -> Exception:
         return timeout_error(self.request, "PoolTimeout", "the time of the call is over; nothing was sent")
 
-    def mark_lost(self, error: BaseException, decision: RetryDecision, reason: str) -> Outcome:
-        """Write the outcome on an error; remember the error if an SDK above must not repeat the request either."""
-        known = self.outcome(decision, reason)
+    def mark_lost(
+        self, error: BaseException, decision: RetryDecision, reason: str, *, received: int | None = None
+    ) -> Outcome:
+        """Write the outcome on an error; remember the error if an SDK above must not repeat the request either.
+
+        :param received: the bytes of the body that the caller has.
+        """
+        known = replace(self.outcome(decision, reason), received=received)
         attributes_of(error)["flexmw"] = known
         with suppress(Exception):  # a class may hide its notes; the caller gets the error all the same
             BaseException.add_note(error, f"flexmw: {note_of(known)}")

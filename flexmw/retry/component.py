@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any, ClassVar, Final, Self, cast
+from typing import Any, ClassVar, Final, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from flexmw.errors import ConfigError
@@ -62,6 +62,10 @@ _plain_function = Rule(
     "a plain function, not an async one",
     lambda value: callable(value) and not iscoroutinefunction(value),
 )
+_resume = Rule(
+    "a whole number, 0 to 100, or 'replay'",
+    lambda value: value == "replay" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100),
+)
 _share = Rule("a number from 0 to 10", lambda value: isinstance(value, (int, float)) and 0 <= value <= 10)
 _rate = Rule("a number, at least 0", lambda value: isinstance(value, (int, float)) and value >= 0)
 
@@ -70,8 +74,9 @@ _rate = Rule("a number, at least 0", lambda value: isinstance(value, (int, float
 class Retry:
     """Recover what is provably safe; give everything else back, saying what is known.
 
-    :param attempts: How often a request is sent at most, the first time included. Value: a whole number, 1 to 100
-        (attempts). Default: ``3``.
+    :param attempts: How often a request is sent at most, the first time included. Requests that wait for an execution
+        under an honoured key do not count, nor do those that continue a body that was cut. Value: a whole number, 1 to
+        100 (attempts). Default: ``3``.
     :param deadline: Longest duration of the whole call: redirects, authentication steps, waits, attempts and the body
         of the response. With ``None``, no further attempt begins more than 90 seconds after the first one has failed
         (or ``max_retry_after``, where that is longer), and every attempt keeps the client's own timeouts, so that
@@ -107,6 +112,13 @@ class Retry:
     :param reread: Fetch a response again whose body breaks while it is read whole: for safe methods, honoured keys and
         ``idempotent`` calls, within ``attempts`` and ``deadline``. A response that the caller streams is never fetched
         again, and one that is read whole is held in memory before the caller sees its head. Default: ``False``.
+    :param resume: How often Retry tries to continue the body of a response under an idempotency key that was cut,
+        without a new byte in between. It does so where the server sends ``Idempotent-Stream``, and where it has
+        announced ``Idempotency-Key-TTL``: such a server replays, and the bytes that the caller has are compared and
+        skipped. ``'replay'`` does the latter for ``key_origins`` too, with five attempts. ``0`` switches it off. Value:
+        a whole number, 0 to 100, or 'replay' (attempts without progress). Default: ``5``.
+    :param resume_patience: Longest time without a new byte that Retry spends on continuing a body. Value: a number of
+        seconds above 0. Default: ``60.0``.
 
     One object keeps one budget and one memory of what it learned; use it for several clients to share them.
     """
@@ -118,7 +130,8 @@ class Retry:
     attempts: int = option(
         3,
         whole(least=1, most=100),
-        doc="How often a request is sent at most, the first time included.",
+        doc="How often a request is sent at most, the first time included. Requests that wait for an execution under "
+        "an honoured key do not count, nor do those that continue a body that was cut.",
         unit="attempts",
     )
     deadline: float | None = option(
@@ -200,6 +213,21 @@ class Retry:
         "`idempotent` calls, within `attempts` and `deadline`. A response that the caller streams is never fetched "
         "again, and one that is read whole is held in memory before the caller sees its head.",
     )
+    resume: int | Literal["replay"] = option(
+        5,
+        _resume,
+        doc="How often Retry tries to continue the body of a response under an idempotency key that was cut, without a "
+        "new byte in between. It does so where the server sends `Idempotent-Stream`, and where it has announced "
+        "`Idempotency-Key-TTL`: such a server replays, and the bytes that the caller has are compared and skipped. "
+        "`'replay'` does the latter for `key_origins` too, with five attempts. `0` switches it off.",
+        unit="attempts without progress",
+    )
+    resume_patience: float = option(
+        60.0,
+        seconds(above=0),
+        doc="Longest time without a new byte that Retry spends on continuing a body.",
+        unit="seconds",
+    )
     clock: Clock = option(SYSTEM, hidden=True)
     random: Callable[[], float] = option(random.random, function, hidden=True)
     _budget: Budget = field(default_factory=Budget, init=False, repr=False, compare=False)
@@ -207,6 +235,13 @@ class Retry:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.resume == "replay" and not self.key_origins:
+            expected = "key_origins=[...] beside it: it has an effect on declared origins alone"
+            raise ConfigError("Retry(resume=...)", self.resume, expected)
+        if self.resume == 0 and self.resume_patience != type(self).resume_patience:
+            raise ConfigError(
+                "Retry(resume_patience=...)", self.resume_patience, "nothing: it has no effect with resume=0"
+            )
 
     def flow(self, request: Request) -> Flow:
         """One call, as a flow.
@@ -274,7 +309,7 @@ def retry_options(policy: Retry | None = _UNSET, /, **options: Any) -> Generator
     :raises ConfigError: an option that Retry does not have, or a value that it does not take.
     """
     if policy is _UNSET:
-        replace(Retry(), **_known(options))
+        _check_values(_known(options))
     elif not (policy is None or isinstance(policy, Retry)):
         raise ConfigError("retry_options(policy)", policy, "a flexmw.Retry, None, or options as keywords")
     elif options:
@@ -285,6 +320,16 @@ def retry_options(policy: Retry | None = _UNSET, /, **options: Any) -> Generator
     finally:
         with suppress(ValueError):  # a framework has resumed a synchronous generator in another thread's context
             _overrides.reset(token)
+
+
+def _check_values(options: Mapping[str, Any]) -> None:
+    """Check options that will replace some of a policy that is not known yet."""
+    beside: dict[str, Any] = {}
+    if "key_origins" not in options:
+        beside["key_origins"] = ("https://any.invalid",)
+    if "resume" not in options and "resume_patience" in options:
+        beside["resume"] = 1
+    replace(Retry(), **{**beside, **options})
 
 
 def _known(options: Mapping[str, Any], where: str = "retry options") -> dict[str, Any]:

@@ -9,30 +9,17 @@ import sys
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
-from flexmw.contract import Wait, key_ttl
+from flexmw.contract import Wait
 from flexmw.contract.exception_slots import args_of, attributes_of
 from flexmw.errors import ConfigError
 from flexmw.kit.client_call import is_streamed, keep_cookies
-from flexmw.kit.effects import (
-    DEADLINE,
-    RESENDS,
-    Discard,
-    Effect,
-    Emit,
-    Flow,
-    Follow,
-    Read,
-    Request,
-    Response,
-    Send,
-    Sleep,
-)
+from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Read, Request, Response, Resume, Send, Sleep
 from flexmw.kit.evidence import Evidence, is_transport_error
-from flexmw.kit.headers import has
-from flexmw.kit.transport import DRAIN_SECONDS, ClientClosed, copy_request, is_shared
-from flexmw.retry.body import mark_consumed, no_rewind_needed, rewinder
-from flexmw.retry.call import KEY, Call
+from flexmw.kit.transport import DRAIN_SECONDS, ClientClosed, is_shared
+from flexmw.retry.attempts import Attempts
+from flexmw.retry.body import no_rewind_needed, rewinder
 from flexmw.retry.causes import causes_of, class_names, proves_unsent
+from flexmw.retry.continuation import is_waiting
 from flexmw.retry.core import (
     HOPELESS,
     Outcome,
@@ -43,7 +30,6 @@ from flexmw.retry.core import (
     is_signed_once,
     judge,
     of_error,
-    shrink,
     unprocessed,
     without_safety,
 )
@@ -59,11 +45,10 @@ from flexmw.retry.response import (
     read_head,
     wait_in_body,
 )
+from flexmw.retry.resume import EXTENSION, resumption_of
 
 __all__ = ["RetryCall"]
 
-KEY_TTL: Final = "idempotency-key-ttl"
-_KEY_TTL_NAME: Final = KEY_TTL.encode()
 SHOULD_RETRY: Final = "x-should-retry"
 PATIENCE: Final = 90.0
 """Without a deadline no further attempt begins later than so many seconds after the first one has failed."""
@@ -80,10 +65,11 @@ _GOOD: Final = (None, "answered")
 AT_ONCE: Final = Outcome("answered", 1)
 
 
-class RetryCall(Call):
+class RetryCall(Attempts):
     """A call that is sent, and sent again where that does no harm."""
 
-    timeout: dict[str, float | None]
+    waits = 0
+    """Attempts that only said that the response of the execution under the key is not there yet."""
     beginning: bytes = b""
     """What the user's function sees of the body of the last response."""
     broken_by: Exception | None = None
@@ -97,17 +83,18 @@ class RetryCall(Call):
         self.rewind = rewinder(self.request.stream)
         # The first response is nearly always the last, so it is followed as it arrives. A body that is read before the
         # response is returned is followed later: what breaks it then is the failure of an attempt.
+        may_resume = self.key is not None and self.may_resume
         reads = options.reread or options.classify is not None
-        on_end = None if reads else self._body_ended
+        on_end = None if reads or may_resume else self._body_ended
         while True:
             self.sent += 1
             special = self.rewind is not no_rewind_needed or self.ends is not None or self.may_have_run
-            evidence = Evidence(self._leaves if special else None)
+            evidence = Evidence(self.leaves if special else None)
             try:
-                attempt = self._attempt()
+                attempt = self.attempt()
                 response: Response = yield Send(attempt, evidence.observe, on_end)
                 if not self.safe:
-                    self._learn(response)
+                    self.learn(response)
                 if reads:
                     if options.reread and self._rereads(response):
                         yield Read(response, _NO_LIMIT)  # what breaks the body is a failure of this attempt
@@ -140,16 +127,25 @@ class RetryCall(Call):
                         self._sign(response, reason="key_not_honoured" if lost else None)
                     self.returned = True
                     if on_end is None:
-                        response = yield Follow(response, self._body_ended)
+                        stream = resumption_of(self, response) if may_resume else None
+                        if stream is None:
+                            response = yield Follow(response, self._body_ended)
+                        else:
+                            response.extensions[EXTENSION] = stream.report
+                            response = yield Resume(response, stream.again, stream.tap)
                     return response
                 head = self._read(response)
                 decision, wait = judge(head.event, self.safety, asked=head.asked), head.wait
                 kind = str(response.status_code)
                 is_out_of_quota = False
-                may_follow = decision.retry and self.sent < self.max_attempts and self.rewind is not None
+                may_follow = decision.retry and self.sent - self.waits < self.max_attempts and self.rewind is not None
                 if may_follow and self.classified is None and body_counts(response.status_code, response.headers, wait):
                     is_out_of_quota, wait = yield from self._read_refusal(response, attempt, wait)
-                reason, delay = ("insufficient_quota", 0.0) if is_out_of_quota else self._plan(decision, wait)
+                if is_out_of_quota:
+                    reason, delay = "insufficient_quota", 0.0
+                else:
+                    is_wait = self._is_wait(decision, response.status_code)
+                    reason, delay = self._plan(decision, wait, is_wait=is_wait)
                 if reason is not None:
                     if decision.row != "answered":
                         log_stop(self.request.method, self.origin, self.outcome(decision, reason), kind=kind)
@@ -185,69 +181,6 @@ class RetryCall(Call):
             if self.rewind is not None:
                 self.rewind()
 
-    def _attempt(self) -> Request:
-        """A copy of the request for this attempt: instruments and inner components may change its headers.
-
-        Without a deadline every attempt keeps the caller's timeouts. With one, the timeouts of the steps before the
-        head shrink to what is left. The later ones wait for :meth:`_leaves`: the connection may be shared.
-        """
-        request = self.request
-        own = request.extensions.get("timeout")
-        timeout = self.timeout = {**own} if own else {}
-        attempt: Request = copy_request(request)
-        attempt.extensions["timeout"] = timeout
-        if self.fresh_key and self.key:
-            attempt.headers[KEY] = self.key
-        if self.sent > 1:
-            attempt.extensions[RESENDS] = self.sent - 1
-            if self.cookie is not None:
-                attempt.headers.pop("cookie", None)
-                if self.cookie:
-                    attempt.headers["cookie"] = self.cookie
-        if self.ends is not None:
-            left = self.ends - self.clock.monotonic()
-            if left <= 0:
-                raise self.too_late()
-            attempt.extensions[DEADLINE] = self.ends
-            write = timeout.get("write")
-            timeout.update(shrink(timeout, left))
-            timeout["write"] = write
-        return attempt
-
-    def _leaves(self, again: bool, shared: bool) -> None:
-        """The head goes out now. The wait for a connection has taken time that the timeouts did not count.
-
-        :param again: the attempt sent a head before.
-        :param shared: the connection is HTTP/2: httpcore ends all its calls when the timeout of one of them is over.
-        """
-        now = self.clock.monotonic()
-        if self._is_over(now) or self.is_forgotten(now):
-            raise self.too_late()
-        if self.ends is not None:
-            own = dict(self.request.extensions.get("timeout") or {})
-            if shared:
-                self.timeout.clear()
-                self.timeout.update(own)
-            else:
-                self.timeout.update(shrink(own, self.ends - now))
-        if not again:
-            return
-        if self.rewind is None:
-            mark_consumed(self.request.stream)
-        else:
-            self.rewind()
-
-    def _is_over(self, moment: float) -> bool:
-        return self.ends is not None and moment >= self.ends
-
-    def _learn(self, response: Response) -> None:
-        """Note whether the server honours keys for this method and path. A safe method needs no key."""
-        headers = response.headers
-        if has(headers, _KEY_TTL_NAME) and (ttl := key_ttl(headers[KEY_TTL])) is not None:
-            self.memory.trust(self.place, ttl=ttl, now=self.clock.monotonic())
-        elif self.memory.trusts_any:
-            self.memory.distrust(self.place)
-
     def _rereads(self, response: Response) -> bool:
         """Whether a body that breaks is fetched again: only where the caller has seen nothing of it."""
         return response.status_code < 400 and self.safety != "none" and not is_streamed()
@@ -277,7 +210,7 @@ class RetryCall(Call):
         is_small_json = has_whole_body_soon(headers) and "json" in media_type
         if not (status >= 400 or is_small_json) or media_type == "text/event-stream":
             return b""
-        seconds = min(CLASSIFY_SECONDS, max(0.0, self._remaining()) / 2)
+        seconds = min(CLASSIFY_SECONDS, max(0.0, self.remaining()) / 2)
         try:
             # An error body that is silent is given up. A good response is the caller's to wait for.
             request = attempt if status >= 400 else None
@@ -304,7 +237,7 @@ class RetryCall(Call):
         What breaks the body is kept: the head has said what happened."""
         if is_shared(response):
             return False, wait
-        headers, seconds = response.headers, min(DRAIN_SECONDS, max(0.0, self._remaining()) / 2)
+        headers, seconds = response.headers, min(DRAIN_SECONDS, max(0.0, self.remaining()) / 2)
         try:
             body: bytes | None = yield Read(response, MAX_BODY_BYTES, seconds, request=attempt)
         except Exception as error:
@@ -319,14 +252,10 @@ class RetryCall(Call):
 
     def _give_up(self, response: Response, attempt: Request, delay: float) -> Discard:
         # Each read may take as long as all of them: with half of what is left, the wait begins in time.
-        seconds = min(DRAIN_SECONDS, max(0.0, self._remaining() - delay) / 2)
+        seconds = min(DRAIN_SECONDS, max(0.0, self.remaining() - delay) / 2)
         if not is_shared(response):
             _hurry(attempt, seconds)
         return Discard(response, seconds)
-
-    def _remaining(self) -> float:
-        """Seconds until the deadline; without one, more than any bound that is taken from it."""
-        return 1e9 if self.ends is None else self.ends - self.clock.monotonic()
 
     def _examine(self, error: Exception, evidence: Evidence) -> RetryDecision:
         refused = any(unprocessed(detail, evidence.stream) for cause in causes_of(error) for detail in args_of(cause))
@@ -339,11 +268,15 @@ class RetryCall(Call):
         return judge(event, self.safety)
 
     def _plan(
-        self, decision: RetryDecision, wait: Wait | None, *, untouched: bool = False
+        self, decision: RetryDecision, wait: Wait | None, *, untouched: bool = False, is_wait: bool = False
     ) -> tuple[StopReason | None, float]:
         """The reason why there is no further attempt (``None`` where there is one), and the seconds before it."""
         options, chance = self.options, self.options.random()
         delay = backoff(self.sent, chance) if wait is None else wait.seconds + options.jitter * chance
+        if is_wait:
+            self.waits += 1
+            if decision.row != "conflict" and self.sent >= self.max_attempts:
+                delay = max(delay, backoff(self.sent, chance))  # the server may be down: ask ever more seldom
         if not decision.retry:
             return ("unsafe_method" if decision.row == "ambiguous" else "status"), delay
         now = self.clock.monotonic()
@@ -353,7 +286,7 @@ class RetryCall(Call):
         may_have_run = self.may_have_run or decision.outcome == "ambiguous"
         stops: tuple[tuple[StopReason, Callable[[], bool]], ...] = (
             ("key_not_honoured", lambda: may_have_run and self.safety == "none"),
-            ("attempts_exhausted", lambda: self.sent >= self.max_attempts),
+            ("attempts_exhausted", lambda: self.sent - self.waits >= self.max_attempts),
             ("body_not_replayable", lambda: self.rewind is None and not untouched),
             ("signature_used", lambda: not untouched and is_signed_once(self.request.headers)),
             ("retry_after_too_long", lambda: wait is not None and wait.seconds > options.max_retry_after),
@@ -362,6 +295,15 @@ class RetryCall(Call):
             ("budget", lambda: wait is None and not self.budget.withdraw(options.budget_per_second, now)),
         )
         return next((name for name, holds in stops if holds()), None), delay
+
+    def _is_wait(self, decision: RetryDecision, status: int) -> bool:
+        """Whether a response only says that the response of the execution under an honoured key is not there yet.
+
+        A 409 says that the execution runs; a 502, 503 or 504, that a proxy has lost sight of it. The deadline or the
+        patience bounds such waits, not the attempts: an execution may well take longer than three of them.
+        """
+        is_waited_for = decision.row == "conflict" or is_waiting(status)
+        return is_waited_for and self.safety == "idempotency_key" and self.options.attempts > 1
 
     def _sign(self, response: Response, decision: RetryDecision = GOOD, reason: str | None = None) -> None:
         """Write the outcome on a response."""

@@ -4,6 +4,7 @@
 level     what
 ========  ==========================================================
 INFO      each further attempt: reason, delay, who named the delay
+INFO      each body that was cut, and each that goes on: bytes, seconds
 WARNING   a call that is given back and may have been executed
 DEBUG     every other call that is given back with a reason
 ========  ==========================================================
@@ -18,7 +19,7 @@ from typing import Final
 
 from flexmw.retry.core import Outcome, RetryDecision
 
-__all__ = ["LOGGER", "log_attempt", "log_stop", "note_of"]
+__all__ = ["LOGGER", "log_attempt", "log_cut", "log_resumed", "log_stop", "note_of"]
 
 LOGGER: Final = logging.getLogger("flexmw.retry")
 
@@ -53,8 +54,26 @@ def log_stop(method: str, origin: str, outcome: Outcome, *, kind: str) -> None:
         LOGGER.log(level, "%s %s: %s: %s", method, origin, kind, note_of(outcome))
 
 
+def log_cut(method: str, origin: str, kind: str, *, received: int) -> None:
+    """Log that the body of a response broke. ``kind`` is the class of the error, ``received`` a number of bytes."""
+    LOGGER.info("%s %s: the response was cut after %d bytes: %s", method, origin, received, kind)
+
+
+def log_resumed(method: str, origin: str, *, attempt: int, offset: int, gap: float) -> None:
+    """Log that a body goes on.
+
+    :param attempt: the number of the request that continues it.
+    :param offset: the bytes of the body before.
+    :param gap: seconds since the cut.
+    """
+    LOGGER.info(
+        "%s %s: request %d continues the response at byte %d after %.2f s", method, origin, attempt, offset, gap
+    )
+
+
 def note_of(outcome: Outcome) -> str:
     """One sentence about an outcome, for a log line and for the note of an exception."""
     attempts = f"{outcome.attempts} attempt{'' if outcome.attempts == 1 else 's'}"
     doubt = "; the request may have been executed" if outcome.outcome == "ambiguous" else ""
-    return f"given back as {outcome.outcome} after {attempts}, reason: {outcome.reason}{doubt}"
+    received = "" if outcome.received is None else f", {outcome.received} bytes received"
+    return f"given back as {outcome.outcome} after {attempts}, reason: {outcome.reason}{received}{doubt}"

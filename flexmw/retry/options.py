@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from flexmw.kit.clock import Clock
 from flexmw.retry.core import Outcome, Refused503
@@ -43,6 +43,10 @@ class RetryOptions(Protocol):
     def on_retry(self) -> Callable[[Outcome, float, str], object] | None: ...
     @property
     def reread(self) -> bool: ...
+    @property
+    def resume(self) -> int | Literal["replay"]: ...
+    @property
+    def resume_patience(self) -> float: ...
     @property
     def clock(self) -> Clock: ...
     @property

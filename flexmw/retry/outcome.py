@@ -6,7 +6,7 @@
 ...     client.get("http://a/").raise_for_status()
 ... except httpx.HTTPStatusError as error:
 ...     outcome_of(error)
-Outcome(outcome='answered', attempts=1, waited=0.0, key=None, reason='status', row='answered')
+Outcome(outcome='answered', attempts=1, waited=0.0, key=None, reason='status', row='answered', received=None)
 """
 
 from __future__ import annotations

@@ -1,0 +1,137 @@
+"""The requests of one call: each attempt with its timeouts, its key and what it says about earlier attempts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from typing import Final
+
+from flexmw.contract import key_ttl
+from flexmw.contract.idempotent_stream import STREAM
+from flexmw.kit.client_call import is_streamed
+from flexmw.kit.effects import DEADLINE, RESENDS, Request, Response
+from flexmw.kit.headers import has
+from flexmw.kit.transport import copy_request
+from flexmw.retry.body import mark_consumed
+from flexmw.retry.call import KEY, Call
+from flexmw.retry.continuation import preferred_wait
+from flexmw.retry.core import is_signed_once, shrink
+
+__all__ = ["Attempts"]
+
+KEY_TTL: Final = "idempotency-key-ttl"
+_KEY_TTL_NAME: Final = KEY_TTL.encode()
+
+
+class Attempts(Call):
+    """A call that makes requests. ``rewind`` rewinds the body of the request; ``None`` where nothing can."""
+
+    timeout: dict[str, float | None]
+    rewind: Callable[[], None] | None = None
+    continues = False
+    """Whether the requests only continue a response: the server never begins an execution for them."""
+
+    @cached_property
+    def may_resume(self) -> bool:
+        """Whether a body that breaks may be continued, as far as the request decides it."""
+        request = self.request
+        return not (
+            self.safe
+            or self.key is None
+            or self.options.resume == 0
+            or self.rewind is None
+            or STREAM in request.headers
+            or is_signed_once(request.headers)
+        )
+
+    @cached_property
+    def is_stream(self) -> bool:
+        """Whether the caller reads a response piece by piece that may be continued."""
+        return self.may_resume and is_streamed()
+
+    def attempt(self) -> Request:
+        """A copy of the request for this attempt: instruments and inner components may change its headers.
+
+        Without a deadline every attempt keeps the caller's timeouts. With one, the timeouts of the steps before the
+        head shrink to what is left. The later ones wait for :meth:`leaves`: the connection may be shared.
+
+        :raises Exception: a timeout of the library; the deadline is over.
+        """
+        request = self.request
+        own = request.extensions.get("timeout")
+        timeout = self.timeout = {**own} if own else {}
+        attempt: Request = copy_request(request)
+        attempt.extensions["timeout"] = timeout
+        if self.key is not None:
+            self._mark_keyed(attempt)
+        if self.sent > 1:
+            attempt.extensions[RESENDS] = self.sent - 1
+            if self.cookie is not None:
+                attempt.headers.pop("cookie", None)
+                if self.cookie:
+                    attempt.headers["cookie"] = self.cookie
+        if self.ends is not None:
+            left = self.ends - self.clock.monotonic()
+            if left <= 0:
+                raise self.too_late()
+            attempt.extensions[DEADLINE] = self.ends
+            write = timeout.get("write")
+            timeout.update(shrink(timeout, left))
+            timeout["write"] = write
+        return attempt
+
+    def _mark_keyed(self, attempt: Request) -> None:
+        if self.fresh_key and self.key:
+            attempt.headers[KEY] = self.key
+        if self.is_stream:
+            # A proxy that compresses changes the bytes, and cannot be stopped otherwise: all of them obey this header.
+            attempt.headers["accept-encoding"] = "identity"
+        if self.sent > 1 and not self.continues and self.safety == "idempotency_key":
+            self._prefer_wait(attempt)
+
+    def _prefer_wait(self, attempt: Request) -> None:
+        """Ask the server to hold the request while the execution runs, for less than this side waits for a response."""
+        read = (self.request.extensions.get("timeout") or {}).get("read")
+        seconds = preferred_wait(min(self.remaining(), sys.maxsize if read is None else read))
+        given = attempt.headers.get("prefer", "")
+        if seconds >= 1 and "wait" not in given.lower():
+            attempt.headers["prefer"] = f"{given}, wait={seconds}" if given else f"wait={seconds}"
+
+    def leaves(self, again: bool, shared: bool) -> None:
+        """The head goes out now. The wait for a connection has taken time that the timeouts did not count.
+
+        :param again: the attempt sent a head before.
+        :param shared: the connection is HTTP/2: httpcore ends all its calls when the timeout of one of them is over.
+        """
+        now = self.clock.monotonic()
+        if self._is_over(now) or (not self.continues and self.is_forgotten(now)):
+            raise self.too_late()
+        if self.ends is not None:
+            own = dict(self.request.extensions.get("timeout") or {})
+            if shared:
+                self.timeout.clear()
+                self.timeout.update(own)
+            else:
+                self.timeout.update(shrink(own, self.ends - now))
+        if not again:
+            return
+        if self.rewind is None:
+            mark_consumed(self.request.stream)
+        else:
+            self.rewind()
+
+    def _is_over(self, moment: float) -> bool:
+        return self.ends is not None and moment >= self.ends
+
+    def remaining(self) -> float:
+        """Seconds until the deadline; without one, more than any bound that is taken from it."""
+        return 1e9 if self.ends is None else self.ends - self.clock.monotonic()
+
+    def learn(self, response: Response) -> None:
+        """Note whether the server honours keys for this method and path. A safe method needs no key."""
+        headers = response.headers
+        if has(headers, _KEY_TTL_NAME) and (ttl := key_ttl(headers[KEY_TTL])) is not None:
+            self.memory.trust(self.place, ttl=ttl, now=self.clock.monotonic())
+        elif self.memory.trusts_any:
+            self.memory.distrust(self.place)
