@@ -1,4 +1,4 @@
-"""``flexmw keys``: list the idempotency keys of a store, and resolve those whose outcome is unknown."""
+"""``flexmw keys``: list the idempotency keys of a store, resolve those whose outcome is unknown, stop running ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flexmw.cli.source import config_argument, load
 from flexmw.cli.table import table
 from flexmw.contract import redact
 from flexmw.errors import ConfigError, FlexmwError
-from flexmw.idempotency.admin import PREFIX, Given, KnownKey, list_keys, resolve
+from flexmw.idempotency.admin import PREFIX, Given, KnownKey, list_keys, resolve, stop
 from flexmw.idempotency.stores import Store
 from flexmw.idempotency.stores.open import open_store
 from flexmw.kit.identity import PEPPER_VARIABLE
@@ -25,7 +25,7 @@ from flexmw.kit.store_url import mask
 
 __all__ = ["HELP", "arguments", "command"]
 
-HELP = "list idempotency keys, and resolve those whose outcome is unknown"
+HELP = "list idempotency keys, resolve those whose outcome is unknown, and stop running ones"
 _STATES: Final = ("unknown", "running", "open", "done")
 
 
@@ -41,6 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", metavar="ID", help="free this key, so that the next request with it runs")
     parser.add_argument("--response", metavar="ID", help="give this key the response of --body and --status")
     parser.add_argument("--answer", metavar="ID", help=argparse.SUPPRESS)  # the old name of --response
+    parser.add_argument("--stop", metavar="ID", help="end the execution of this key, which is running")
     parser.add_argument("--body", metavar="JSON", default="{}", help="the body of the response that is given")
     parser.add_argument("--status", type=int, default=200, help="the status of the response that is given")
     parser.add_argument("--force", action="store_true", help="also resolve a key that runs or has a response")
@@ -50,8 +51,12 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     if arguments.answer:
         sys.stderr.write("flexmw keys: --answer is now --response\n")
     responded_id = arguments.response or arguments.answer
-    if arguments.run and responded_id:
-        raise ConfigError("flexmw keys", "--run and --response", "one of the two")
+    actions = {"--run": arguments.run, "--response": responded_id, "--stop": arguments.stop}
+    given = [name for name, key_id in actions.items() if key_id]
+    if len(given) > 1:
+        raise ConfigError(
+            "flexmw keys", " and ".join(given), "one of the two" if len(given) == 2 else "one of the three"
+        )
     outcome: Any = "run"
     if responded_id:
         outcome = Given(body=_json(arguments.body), status=arguments.status)
@@ -62,6 +67,10 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     if key_id := arguments.run or responded_id:
         _with_store(storage, lambda store: resolve(store, key_id, outcome, force=arguments.force))
         out.write("settled\n")
+        return 0
+    if arguments.stop:
+        _with_store(storage, lambda store: stop(store, arguments.stop))
+        out.write("stopping: the process that runs it ends it at its next heartbeat\n")
         return 0
     states = tuple(arguments.state or ("unknown", "running"))
     keys: list[KnownKey] = _with_store(

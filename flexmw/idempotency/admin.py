@@ -1,4 +1,4 @@
-"""List the keys in a store, and resolve those whose outcome is unknown. For operators and apps.
+"""List the keys in a store, resolve those whose outcome is unknown, and stop running ones. For operators and apps.
 
 >>> import anyio
 >>> from flexmw.idempotency import open_store
@@ -29,11 +29,13 @@ from typing import Any, Final, Literal, TypeAlias
 
 from flexmw.errors import ConfigError
 from flexmw.idempotency.core import Record, StoredResponse, complete, lapse, release
+from flexmw.idempotency.core import stop as stopped
+from flexmw.idempotency.execute import running_execution
 from flexmw.idempotency.hashing import KeyHasher
 from flexmw.idempotency.stores import Held, Store
 from flexmw.idempotency.stores.open import open_store
 
-__all__ = ["PREFIX", "Given", "KeyState", "KnownKey", "list_keys", "resolve"]
+__all__ = ["PREFIX", "Given", "KeyState", "KnownKey", "list_keys", "resolve", "stop"]
 
 PREFIX: Final = "flexmw:idempotency"
 """The beginning of all store keys, unless ``Idempotency(prefix=...)`` sets another."""
@@ -180,6 +182,34 @@ async def resolve(
         if not changed:
             raise ConfigError("id", id, "a key that nobody changes meanwhile: list the keys again")
         return None if resolved is None else _known(id, resolved)
+
+
+async def stop(storage: str | Store, id: str) -> KnownKey:
+    """End a running execution. Its app hears ``http.disconnect`` and is cancelled.
+
+    An execution of this process ends at once, one of another process at its next heartbeat, a third of the app's
+    ``lease`` later at most. What it has sent is stored, with a 500 ``idempotency_ended`` as its end, and its clients
+    get the same. A process with an earlier version of flexmw loses the key instead.
+
+    :param storage: a storage URL or a store.
+    :param id: the id of the key from :func:`list_keys`.
+    :returns: the key as it is now: running, until the execution has ended.
+    :raises ConfigError: when the store has no such key, when it does not run, or when it has changed meanwhile.
+    """
+    async with _opened(storage) as store:
+        held = await store.load(id)
+        record = None if held is None else _record(held)
+        if held is None or record is None:
+            raise ConfigError("id", id, "the id of a key in this store, as listed")
+        if record.phase != "running":
+            raise ConfigError("id", id, f"a key that is running; this one is {record.phase}")
+        execution = running_execution(record.generation)
+        if execution is None or not execution.stop():
+            token, entry = token_hex(16), stopped(record).encode()
+            written = await store.swap(id, held.token, token, entry, lease=held.lease, ttl=_TTL)
+            if written is None or written.token != token:
+                raise ConfigError("id", id, "a key that nobody changes meanwhile: list the keys again")
+        return _known(id, record)
 
 
 def _response(given: Given) -> StoredResponse:

@@ -59,6 +59,8 @@ class Claim:
     def __init__(self, claims: Claims, name: str, token: str, record: Record, ttl: float) -> None:
         self._claims, self.name, self._token, self.record, self._ttl = claims, name, token, record, ttl
         self._lock = anyio.Lock()
+        self.is_stopping = False
+        """Whether an operator has asked for the end of the execution."""
         self._tried = {token}
         """The tokens of all writes since the last one whose reply arrived."""
 
@@ -128,11 +130,24 @@ class Claim:
                     return False
 
     def _adopt(self, held: Held | None) -> bool:
-        """Whether the store holds a write of this claim whose reply was lost. The claim then goes on with its token."""
-        if held is None or held.token == self._token or held.token not in self._tried:
+        """Whether the key still belongs to this claim, by a token that the claim then goes on with.
+
+        The store holds a write of this claim whose reply was lost, or the request of an operator to stop.
+        """
+        if held is None or held.token == self._token:
             return False
+        if held.token not in self._tried:
+            if not self._is_stop(held):
+                return False
+            self.is_stopping, self._tried = True, {held.token}
         self._token = held.token
         return True
+
+    def _is_stop(self, held: Held) -> bool:
+        with suppress(ValueError):
+            record = Record.decode(held.entry)
+            return record.stopping and record.phase == "running" and record.generation == self.record.generation
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ __all__ = [
     "decide",
     "lapse",
     "release",
+    "stop",
 ]
 
 Phase: TypeAlias = Literal["running", "done", "unknown", "open"]
@@ -88,6 +89,7 @@ class Record:
     :param response: the stored response, in phase ``done`` only.
     :param generation: the public name of the execution, new with each claim that runs; empty in the record of a worker
         that does not know it, whose response cannot be continued. It is not the token of the store.
+    :param stopping: an operator has asked the process that runs the execution to end it.
     """
 
     phase: Phase
@@ -99,6 +101,7 @@ class Record:
     steps: Mapping[str, Any] = field(default_factory=dict[str, Any])
     response: StoredResponse | None = None
     generation: str = ""
+    stopping: bool = False
 
     def encode(self) -> bytes:
         """The record as bytes: one line of JSON, then the body of the response."""
@@ -114,6 +117,8 @@ class Record:
         }
         if self.generation:
             head["generation"] = self.generation
+        if self.stopping:
+            head["stopping"] = True
         body = b""
         response = self.response
         if response is not None:
@@ -144,8 +149,10 @@ class Record:
         names = ("phase", "key", "fingerprint", "at", "attempt", "what", "steps")
         if missing := [name for name in names if name not in fields]:
             raise ValueError(f"not an idempotency record: {missing[0]} is missing")
-        generation = fields.get("generation", "")
-        return cls(response=response, generation=generation, **{name: fields[name] for name in names})
+        generation, stopping = fields.get("generation", ""), fields.get("stopping", False) is True
+        return cls(
+            response=response, generation=generation, stopping=stopping, **{name: fields[name] for name in names}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,21 +224,29 @@ def decide(
     if held.phase == "running" and alive:
         return Refuse("in_progress")
     if held.phase == "open" or on_unknown == "run":
-        return Run(replace(held, phase="running", at=request.now, attempt=held.attempt + 1, generation=generation))
+        attempt = held.attempt + 1
+        return Run(
+            replace(held, phase="running", at=request.now, attempt=attempt, generation=generation, stopping=False)
+        )
     return Refuse("unknown")
 
 
 def complete(record: Record, response: StoredResponse) -> Record:
     """The work is finished. Every later request with the key gets this response."""
-    return replace(record, phase="done", response=response, steps={})
+    return replace(record, phase="done", response=response, steps={}, stopping=False)
 
 
 def release(record: Record) -> Record | None:
     """Nothing was done. Returns the record with the recorded steps, so that the next attempt does not repeat them;
     ``None`` without steps: delete the key."""
-    return replace(record, phase="open", generation="") if record.steps else None
+    return replace(record, phase="open", generation="", stopping=False) if record.steps else None
+
+
+def stop(record: Record) -> Record:
+    """An operator wants the execution to end. It still runs, and the process that runs it writes its outcome."""
+    return replace(record, stopping=True)
 
 
 def lapse(record: Record) -> Record:
     """The work was cut off: its outcome is unknown."""
-    return replace(record, phase="unknown")
+    return replace(record, phase="unknown", stopping=False)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from threading import get_ident
 from typing import Final
 
 import anyio
@@ -35,7 +36,7 @@ from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
-__all__ = ["ClaimedExecution", "ClientGone"]
+__all__ = ["ClaimedExecution", "ClientGone", "running_execution"]
 
 _LOGGER: Final = logging.getLogger("flexmw.idempotency")
 
@@ -58,6 +59,15 @@ be recorded."""
 _SHORT_BYTES: Final = 16 * 1024
 """Longest ``Content-Length`` of a response that is sent by the app's task although it comes in several messages: an
 inner middleware often splits a whole response, and no server waits for the client before it has taken this many."""
+
+
+_executions: Final[dict[str, ClaimedExecution]] = {}
+"""The executions that run in this process, by generation."""
+
+
+def running_execution(generation: str) -> ClaimedExecution | None:
+    """The execution of a generation, if it runs in this process."""
+    return _executions.get(generation)
 
 
 class ClientGone(OSError):
@@ -100,7 +110,10 @@ class ClaimedExecution:
         self._completion: Completion | None = None
         self._delivery: Delivery | None = None
         self._framed: anyio.Event | None = None
-        self._has_body = self._is_watched = self._is_concluded = self._is_written = self._is_unwanted = False
+        self._app_scope = anyio.CancelScope()
+        self._thread = get_ident()
+        self._has_body = self._is_watched = self._is_concluded = self._is_written = False
+        self._is_unwanted = self._is_stopped = False
 
     async def run(self, key: str | None, attempt: SdkAttempt | None) -> None:
         """Run the app, and raise what it raises.
@@ -117,16 +130,20 @@ class ClaimedExecution:
             scope["extensions"] = {name: value for name, value in extensions.items() if name not in _FILE_EXTENSIONS}
         token = current.set(execution)
         error: BaseException | None = None
+        _executions[record.generation] = self
         try:
             async with anyio.create_task_group() as self._group:
                 self._group.start_soon(self._keep_lease)
                 if attempt is not None or self._plan.linger is not None:
                     self._watch_client()
                 try:
-                    await self._plan.app(scope, self._receive, self._send)
+                    with self._app_scope:
+                        await self._plan.app(scope, self._receive, self._send)
                 except BaseException as raised:
                     error = raised
                 self._over.set()
+                if self._is_stopped and error is None and self._completion is None:
+                    error = errors.ExecutionEnded()
                 await self._conclude(error)
                 if self._delivery is not None:
                     await self._delivery.done.wait()
@@ -135,6 +152,7 @@ class ClaimedExecution:
                 self._group.cancel_scope.cancel()
         finally:
             current.reset(token)
+            _executions.pop(record.generation, None)
             self._forget_log()
         if error is not None:
             raise error
@@ -358,6 +376,8 @@ class ClaimedExecution:
             with suppress(Exception):
                 if not await self._claim.renew():
                     return
+                if self._claim.is_stopping:
+                    self.stop()
                 pause = lease / _BEATS
 
     def _forget_log(self) -> None:
@@ -398,7 +418,23 @@ class ClaimedExecution:
         """Nobody reads the response, and nobody can. Let the app hear that its client is gone."""
         if self._completion is None and not self._is_unwanted:
             _LOGGER.info("the app is told of a disconnect: nobody reads its response")
-            self._is_unwanted = True
-            if self._delivery is not None:
-                self._delivery.close()
-            self._over.set()
+            self._disconnect()
+
+    def stop(self) -> bool:
+        """End the execution: the app hears of a disconnect and is cancelled.
+
+        Returns False, and does nothing, where the response is complete or another thread runs the event loop.
+        """
+        if self._completion is not None or self._thread != get_ident():
+            return False
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._disconnect()
+            self._app_scope.cancel()
+        return True
+
+    def _disconnect(self) -> None:
+        self._is_unwanted = True
+        if self._delivery is not None:
+            self._delivery.close()
+        self._over.set()
