@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any, Final, TypedDict, cast
 
 import anyio
 
@@ -27,7 +28,7 @@ from flexmw.idempotency.core import (
     lapse,
     release,
 )
-from flexmw.idempotency.stores import Held, Store
+from flexmw.idempotency.stores import Appended, Held, LogStore, Store
 from flexmw.idempotency.stores.guarded import GuardedStore, Unavailable, guarded
 from flexmw.kit.clock import Clock
 from flexmw.kit.redis_errors import is_reply
@@ -36,6 +37,11 @@ __all__ = ["Claim", "Claims", "SdkAttempt", "StoreFailed", "TakenOver"]
 
 _ROUNDS: Final = 32
 """How often a lost race for an entry is repeated. Each loss means that another request has won, so few are enough."""
+
+
+class _Times(TypedDict):
+    lease: float
+    ttl: float
 
 
 class StoreFailed(Exception):
@@ -63,6 +69,11 @@ class Claim:
         """Whether an operator has asked for the end of the execution."""
         self._tried = {token}
         """The tokens of all writes since the last one whose reply arrived."""
+
+    @property
+    def store(self) -> Store:
+        """The store that holds the key."""
+        return self._claims.store
 
     async def renew(self) -> bool:
         """Renew the lease. ``False``: another attempt has taken the key over.
@@ -94,6 +105,35 @@ class Claim:
         """
         if not await self._write(replace(self.record, steps=steps), lease=self._claims.lease):
             raise TakenOver
+
+    async def append(self, at: int, data: bytes, *, head: bytes = b"", last: bool = False) -> Appended:
+        """Append to the log of the response, and renew the lease.
+
+        :param at: offset of ``data`` in bytes.
+        :param head: the head of the response, for an append at 0.
+        :param last: nothing will be appended afterwards.
+        :returns: the log in the store afterwards. Where its size is not ``at + len(data)``, the store has lost the end
+            of the log, or all of it: the caller goes on from there.
+        :raises TakenOver: when another attempt has taken the key over.
+        """
+        claims, generation = self._claims, self.record.generation
+        store = cast("LogStore", claims.store)
+        times: _Times = {"lease": claims.lease, "ttl": max(self._ttl, claims.lease)}
+        async with self._lock:
+            with guarded(claims.store):
+                while True:
+                    appended = await store.append(
+                        self.name, self._token, generation, at, data, head=head, last=last, **times
+                    )
+                    if appended is not None:
+                        return appended
+                    token = self._token
+                    if not await self._renew():
+                        raise TakenOver
+                    piece = await store.read(self.name, generation, 0, 0)
+                    size = 0 if piece is None else piece.size
+                    if size != at or token == self._token:
+                        return Appended(size, inf)
 
     async def complete(self, response: StoredResponse) -> bool:
         """Store the response. ``False``: another attempt has taken the key over, and its response counts."""

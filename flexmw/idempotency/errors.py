@@ -24,7 +24,11 @@ __all__ = [
     "KeyUnknown",
     "ResponseNotStored",
     "StoreOffline",
+    "StreamChanged",
+    "StreamGone",
+    "StreamInvalid",
     "TooManyBodies",
+    "TooManyFollowers",
 ]
 
 HEADER: Final = "Idempotency-Key"
@@ -112,10 +116,10 @@ class KeyReused(APIError):
 
 
 class ResponseNotStored(APIError):
-    """409: the request was carried out, and its response was too large to store.
+    """409: the request was carried out, or is, and its response was too large to store.
 
     :param status: the HTTP status of the response.
-    :param size: length of its body in bytes.
+    :param size: length of its body in bytes, so far if it is still made.
     """
 
     row = _row(409, "idempotency_answer_not_kept", "The response was too large to keep.")
@@ -135,6 +139,54 @@ class ExecutionEnded(APIError):
 
     def __init__(self) -> None:
         super().__init__(headers=_STOP)
+
+
+class StreamInvalid(APIError):
+    """400: the field ``Idempotent-Stream`` of a request is not valid. The app has not run.
+
+    :param why: what is wrong with the field.
+    """
+
+    row = _row(400, "idempotency_stream_invalid", "The Idempotent-Stream header is not valid.")
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The Idempotent-Stream header is not valid: {why}.", param="Idempotent-Stream", headers=_STOP)
+
+
+class StreamChanged(APIError):
+    """409: another execution than the one whose response is to be continued has the key."""
+
+    row = _row(
+        409,
+        "idempotency_stream_changed",
+        "The response cannot be continued: another execution with this idempotency key has begun meanwhile.",
+    )
+
+    def __init__(self) -> None:
+        super().__init__(headers=_STOP)
+
+
+class StreamGone(APIError):
+    """410: nothing is known of the key whose response is to be continued. The app has not run."""
+
+    row = _row(
+        410,
+        "idempotency_stream_gone",
+        "The response cannot be continued: the server holds nothing under this idempotency key for this caller. It "
+        "has expired, or was lost. The request was not run again.",
+    )
+
+    def __init__(self) -> None:
+        super().__init__(headers=_STOP)
+
+
+class TooManyFollowers(APIError):
+    """503: as many clients as ``max_followers`` allows follow the response already."""
+
+    row = _row(503, "service_unavailable", "Too many clients follow this response; the request was not run.")
+
+    def __init__(self) -> None:
+        super().__init__(headers=dict(retry_headers(1.0)))
 
 
 class StoreOffline(APIError):

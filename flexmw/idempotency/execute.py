@@ -27,6 +27,7 @@ from flexmw.idempotency.delivery import LAST_SECONDS, ClientConnection, Delivery
 from flexmw.idempotency.execution import Execution, current
 from flexmw.idempotency.lingering import SDK_LINGER, wait_until_unread
 from flexmw.idempotency.log import ResponseLog
+from flexmw.idempotency.log_writer import LogWriter, log_writer
 from flexmw.idempotency.outcome import is_bare
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.recording import ResponseRecorder
@@ -114,6 +115,7 @@ class ClaimedExecution:
         self._thread = get_ident()
         self._has_body = self._is_watched = self._is_concluded = self._is_written = False
         self._is_unwanted = self._is_stopped = False
+        self._log_writer: LogWriter | None = None
 
     async def run(self, key: str | None, attempt: SdkAttempt | None) -> None:
         """Run the app, and raise what it raises.
@@ -257,6 +259,9 @@ class ClaimedExecution:
         self._group.start_soon(self._delivery.run)
         if self._client.has_left:
             self._group.start_soon(self._delivery.give_up)
+        self._log_writer = log_writer(claim, log, plan.claims.clock)
+        if self._log_writer is not None:
+            self._group.start_soon(self._log_writer.run)
         self._watch_client()
 
     async def _outgrow(self) -> None:
@@ -399,6 +404,8 @@ class ClaimedExecution:
         await self._client.watch(self._over)
         if not self._client.has_left or self._over.is_set():
             return
+        if self._log_writer is not None:
+            self._log_writer.hurry()
         recorder, plan = self._recorder, self._plan
         if self._delivery is not None:
             self._group.start_soon(self._delivery.give_up)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from flexmw.idempotency.caller import CallerNames
 from flexmw.idempotency.claim import Claims
+from flexmw.idempotency.followers import MAX_FOLLOWERS, Followers
 from flexmw.idempotency.hashing import KeyHasher
 from flexmw.idempotency.log import RunningLogs
 from flexmw.idempotency.reading import BodyBudget
@@ -44,7 +45,9 @@ class Plan:
     :param ttl_header: the value of ``Idempotency-Key-TTL``.
     :param continues: whether a response that was cut can be continued: the store keeps logs.
     :param linger: seconds that an execution goes on without a reader; ``None``: to its end, if it has a key.
+    :param attaches_all: whether every duplicate of a running request follows its response.
     :param logs: the logs of the executions that run in this process.
+    :param followers: the clients that follow a response in this process.
     """
 
     app: ASGIApp
@@ -70,4 +73,6 @@ class Plan:
     ttl_header: bytes
     continues: bool
     linger: float | None = None
+    attaches_all: bool = False
     logs: RunningLogs = field(default_factory=RunningLogs)
+    followers: Followers = field(default_factory=lambda: Followers(MAX_FOLLOWERS))

@@ -13,20 +13,22 @@ from typing import Final, NamedTuple
 import anyio
 from anyio.lowlevel import checkpoint
 
+from flexmw.contract.idempotent_stream import STREAM, StreamPosition
 from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
 from flexmw.errors import APIError, InvalidAPIKey
 from flexmw.idempotency import errors
 from flexmw.idempotency.claim import Claim, SdkAttempt, StoreFailed
+from flexmw.idempotency.continuation import Continuation, Running, running_response, send_stored, stream_position
 from flexmw.idempotency.core import KeyedRequest, Reason, Refuse, Replay, StoredResponse
 from flexmw.idempotency.execute import ClaimedExecution
 from flexmw.idempotency.key import fingerprint, parse_key
 from flexmw.idempotency.lingering import show_interest
 from flexmw.idempotency.plan import Plan
+from flexmw.idempotency.prefer import preferred_wait
 from flexmw.idempotency.response_head import RESULT, TTL_HEADER
 from flexmw.idempotency.stores.guarded import count_without_store, guarded
 from flexmw.idempotency.uncancelled import run_to_completion
 from flexmw.kit.asgi import Message, Receive, Scope, Send, send_error
-from flexmw.kit.cors import send_through_cors
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.identity import header
 from flexmw.kit.paths import RequestPredicate
@@ -51,6 +53,11 @@ _INTEREST_SECONDS: Final = 1.0
 
 _LOOP_TURNS: Final = 5
 """Turns of the event loop after which a server that has read a request has also read that the connection ended."""
+
+_STREAM: Final = STREAM.encode()
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+
+_CONTINUATION_RESULTS: Final = {400: "invalid", 410: "unknown", 422: "conflict", 503: "overloaded"}
 
 _RESULTS: Final = {"reused": "conflict", "in_progress": "in_progress", "unknown": "unknown"}
 """The values of the span attribute for the reasons of a refusal."""
@@ -79,6 +86,8 @@ class ProtectedRequest:
         self._body = b""
         self._held = 0
         self._has_more, self._is_unread = True, True
+        self._position: StreamPosition | None = None
+        self._running: Running | None = None
 
     async def run(self) -> None:
         """Respond to the request."""
@@ -91,6 +100,12 @@ class ProtectedRequest:
         except ValueError as problem:
             await self._refuse(errors.KeyInvalid(str(problem), plan.header), "invalid")
             return
+        if _STREAM in fields and scope["method"] not in _SAFE_METHODS:
+            try:
+                self._position = stream_position(scope, key, plan.header)
+            except ValueError as problem:
+                await self._refuse(errors.StreamInvalid(str(problem)), "invalid")
+                return
         count = parse_retry_count(header(scope, RETRY_COUNT)) if plan.sdk_retries and RETRY_COUNT in fields else None
         if key is None and plan.required is not None and await holds(plan.required, scope):
             await self._refuse(errors.KeyRequired(plan.header), "required")
@@ -143,14 +158,42 @@ class ProtectedRequest:
         digest = self._plan.hasher.of_request(
             fingerprint(scope["method"], scope["path"], query, self._body, content_type)
         )
+        if self._position is not None and key is not None:
+            await self._continue(self._name(caller.digest, key), digest, self._position)
+            return
         await run_to_completion(partial(self._work, caller, key, count or 0, digest), self._client_has_left)
+        if self._running is not None and not self._client_left:
+            await self._follow(self._running, key)
+
+    def _name(self, caller: str, key: str) -> str:
+        """The store key of a key of a caller."""
+        return f"{self._plan.callers.prefix(caller)}:k:{self._plan.hasher.of_key(key)}"
+
+    async def _continue(self, name: str, digest: str, position: StreamPosition) -> None:
+        """Respond to a continuation. It never runs the app."""
+        self._let_go()
+        respond = Continuation.respond
+        error = await respond(
+            self._plan, self._scope, self._receive, self._send, name=name, fingerprint=digest, position=position
+        )
+        if error is not None:
+            await self._refuse(error, _CONTINUATION_RESULTS.get(error.status, "unknown"))
+
+    async def _follow(self, running: Running, key: str | None) -> None:
+        """Send a duplicate the response that another request is being sent."""
+        self._let_go()
+        error = await Continuation(self._plan, self._scope, self._receive, self._send, running, start=None).send()
+        if isinstance(error, errors.StreamChanged | errors.StreamGone):  # it has ended otherwise a moment ago
+            error = self._error("in_progress", key)
+        if error is not None:
+            await self._refuse(error, _CONTINUATION_RESULTS.get(error.status, "unknown"))
 
     async def _work(self, caller: KeyedCaller, key: str | None, count: int, digest: str) -> None:
         """The part that goes on when the client has left."""
         attempt: SdkAttempt | None = None
         outcome: Claim | Replay | Refuse | None = None
         try:
-            attempt, outcome = await self._claim(self._plan.callers.prefix(caller.digest), key, count, digest)
+            attempt, outcome = await self._claim(caller.digest, key, count, digest)
         except StoreFailed as failure:
             self._exchange.emit("flexmw.idempotency.store_failed", {"exception": failure.__cause__})
             count_without_store(self._plan.claims.store)
@@ -183,7 +226,7 @@ class ProtectedRequest:
                 await self._replay(outcome.response)
             if attempt is not None and not self._client_left:
                 await attempt.mark(refused=False)
-        elif not self._client_left:
+        elif self._running is None and not self._client_left:
             await self._refuse(self._error(outcome.reason, key), _RESULTS[outcome.reason])
 
     def _notice_renewal(self, caller: str, key: str, digest: str) -> None:
@@ -192,7 +235,7 @@ class ProtectedRequest:
             self._exchange.facts[CREDENTIAL] = "changed"
 
     async def _claim(
-        self, prefix: str, key: str | None, count: int, digest: str
+        self, caller: str, key: str | None, count: int, digest: str
     ) -> tuple[SdkAttempt | None, Claim | Replay | Refuse]:
         """Find the key of the request and claim it. Waits for the response of another request where that is wanted."""
         claims, plan = self._plan.claims, self._plan
@@ -200,11 +243,17 @@ class ProtectedRequest:
         if "path" in plan.labels:
             what = f"{self._scope['method']} {_printable(self._scope['path'])}"[:200]
         if key is not None:
-            name = f"{prefix}:k:{plan.hasher.of_key(key)}"
+            name = self._name(caller, key)
             label = key if "key" in plan.labels else ""
             request = KeyedRequest(key=label, fingerprint=digest, now=claims.clock.now(), what=what)
             outcome = await claims.claim(name, request, ttl=claims.ttl)
-            return None, await self._wait_for_response(outcome, name, request, ttl=claims.ttl, patience=plan.wait)
+            if outcome != Refuse("in_progress"):
+                return None, outcome
+            patience, follows = self._patience()
+            return None, await self._wait_for_response(
+                outcome, name, request, ttl=claims.ttl, patience=patience, follows=follows
+            )
+        prefix = plan.callers.prefix(caller)
         calls = f"{prefix}:f:{digest[:40]}"
         with guarded(claims.store):
             call = await claims.call_of(calls, count, self._has_left, self._request_id())
@@ -217,11 +266,19 @@ class ProtectedRequest:
         return SdkAttempt(claims, calls, call), outcome
 
     async def _wait_for_response(
-        self, outcome: Claim | Replay | Refuse, name: str, request: KeyedRequest, *, ttl: float, patience: float
+        self,
+        outcome: Claim | Replay | Refuse,
+        name: str,
+        request: KeyedRequest,
+        *,
+        ttl: float,
+        patience: float,
+        follows: bool = False,
     ) -> Claim | Replay | Refuse:
         """Wait up to ``patience`` seconds while another request with the key runs.
 
         :param outcome: what a first attempt to claim the key has come to.
+        :param follows: stop as soon as the response of the other request has begun: this request follows it.
         """
         claims, clock = self._plan.claims, self._plan.claims.clock
         if outcome != Refuse("in_progress") or patience <= 0:
@@ -231,7 +288,11 @@ class ProtectedRequest:
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch)
             try:
-                while outcome == Refuse("in_progress") and not self._client_left and clock.monotonic() < deadline:
+                while outcome == Refuse("in_progress") and not self._client_left:
+                    if follows and await self._has_begun(name):
+                        break
+                    if clock.monotonic() >= deadline:
+                        break
                     await clock.asleep(min(pause, max(0.0, deadline - clock.monotonic())))
                     pause = min(pause * 1.5, _LONGEST_POLL)
                     if clock.monotonic() - shown_at >= _INTEREST_SECONDS:
@@ -245,6 +306,21 @@ class ProtectedRequest:
         if failed is not None:
             raise failed
         return outcome
+
+    def _patience(self) -> tuple[float, bool]:
+        """The seconds that a duplicate waits while the first request runs, and whether it follows that one."""
+        plan = self._plan
+        if plan.attaches_all:
+            return inf, True
+        values = [value.decode("latin-1") for name, value in self._scope["headers"] if name == b"prefer"]
+        preferred = preferred_wait(values) if values else None
+        return (plan.wait, False) if preferred is None else (max(plan.wait, preferred), True)
+
+    async def _has_begun(self, name: str) -> bool:
+        """Whether the response of the request that has the key has begun, so that it can be followed."""
+        with suppress(Exception):  # the guard of the store has logged it, and the next claim fails by it
+            self._running = await running_response(self._plan, name)
+        return self._running is not None
 
     async def _has_left(self) -> bool:
         """Whether the client has left. A server that knows it needs a few turns of the event loop to say so."""
@@ -341,17 +417,7 @@ class ProtectedRequest:
             await self._refuse(errors.ResponseNotStored(response.status, response.size), "replayed")
             return
         self._exchange.facts[RESULT] = "replayed"
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
-        if response.body and all(name != "content-length" for name, _ in response.headers):
-            headers.append((b"content-length", str(len(response.body)).encode()))  # a proxy cannot hide a cut then
-        headers.append((b"idempotent-replayed", b"true"))
-        if response.status >= 500:
-            headers.append((b"x-should-retry", b"false"))
-        start = {"type": "http.response.start", "status": response.status, "headers": headers}
-        # The first caller may have come from another origin.
-        await send_through_cors(
-            self._scope, self._send, self._plan.app, (start, {"type": "http.response.body", "body": response.body})
-        )
+        await send_stored(self._scope, self._send, self._plan.app, response, response.body)
 
 
 async def holds(predicate: RequestPredicate, scope: Scope) -> bool:

@@ -14,7 +14,7 @@ from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.kit.asgi import Message, Scope
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["NO_RETRY", "RESULT", "TTL_HEADER", "HeadWriter", "content_length", "stream_field"]
+__all__ = ["HTTP_1_0", "NO_RETRY", "RESULT", "TTL_HEADER", "HeadWriter", "content_length", "stream_field"]
 
 RESULT: Final = "flexmw.idempotency.result"
 """The span attribute that says what happened to a request."""
@@ -34,7 +34,7 @@ _EVENT_STREAM_HEADERS: Final = (
 )
 """Ask proxies to pass on each event at once, and unchanged: a proxy that compresses moves the offsets."""
 
-_HTTP_1_0: Final = frozenset({"1.0", "1"})
+HTTP_1_0: Final = frozenset({"1.0", "1"})
 """The spellings of HTTP/1.0 in ``scope["http_version"]``. A server may end a body by closing the connection there, so
 that a body that is cut looks like a whole one."""
 
@@ -91,7 +91,7 @@ class HeadWriter:
         if _STREAM in names:
             headers[:] = [pair for pair in headers if pair[0].lower() != _STREAM]
         if self.generation and 200 <= status < 300 and content_length(headers) <= self.plan.max_body:
-            confirm = _LENGTH not in names and self.scope.get("http_version") in _HTTP_1_0
+            confirm = _LENGTH not in names and self.scope.get("http_version") in HTTP_1_0
             headers.append((_STREAM, stream_field(self.generation, confirm=confirm)))
 
 

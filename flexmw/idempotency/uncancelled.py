@@ -67,12 +67,14 @@ async def _until_done(task: asyncio.Task[None]) -> None:
 async def _in_a_shield(work: Callable[[], Awaitable[None]], on_cancel: Callable[[], None]) -> None:
     """The same for trio. The shield hides a cancellation from the work, so a second task outside it reports one."""
     error: BaseException | None = None
+    is_done = False
 
     async def report_cancellation() -> None:
         try:
             await anyio.sleep_forever()
         finally:
-            on_cancel()
+            if not is_done:  # the end of the work cancels this task, too
+                on_cancel()
 
     async with anyio.create_task_group() as group:
         group.start_soon(report_cancellation)
@@ -81,6 +83,7 @@ async def _in_a_shield(work: Callable[[], Awaitable[None]], on_cancel: Callable[
                 await work()
             except BaseException as raised:
                 error = raised
+        is_done = True
         group.cancel_scope.cancel()
     if error is not None:
         raise error

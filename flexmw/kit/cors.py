@@ -8,7 +8,7 @@ settings of Litestar, BlackSheep and Falcon. CORS middleware outside the compone
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import copy
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flexmw.kit.paths import wrapped_apps
 
-__all__ = ["allows_origin_of", "is_preflight", "send_through_cors"]
+__all__ = ["allows_origin_of", "is_preflight", "send_through_cors", "stream_through_cors"]
 
 _Header = tuple[bytes, bytes]
 
@@ -50,32 +50,48 @@ async def send_through_cors(scope: Scope, send: Send, app: ASGIApp | None, messa
     :param app: the wrapped app, which does not run.
     :param messages: the messages of the response.
     """
-    messages = list(messages)
+    start, *body = messages
+
+    async def send_body(send: Send) -> None:
+        for message in body:
+            await send(message)
+
+    await stream_through_cors(scope, send, app, start, send_body)
+
+
+async def stream_through_cors(
+    scope: Scope, send: Send, app: ASGIApp | None, start: Message, send_body: Callable[[Send], Awaitable[None]]
+) -> None:
+    """The same for a response whose body is not known yet.
+
+    :param app: the wrapped app, which does not run.
+    :param start: the first message of the response.
+    :param send_body: sends the other messages.
+    """
     if scope["type"] == "http" and _origin(scope) is not None:
-        start = messages[0]
         if not allows_origin_of(scope, start["headers"]):
             kept = [pair for pair in start["headers"] if not pair[0].lower().startswith(_CORS)]
-            messages[0] = start = {**start, "headers": kept}
+            start = {**start, "headers": kept}
         if not any(name.lower() == _ALLOWED_ORIGIN for name, _ in start["headers"]):
-            responder = _responder(messages)
+            responder = _responder(start, send_body)
             cors = next((found for layer in wrapped_apps(app) if (found := _cors_of(layer, scope, responder))), None)
             if cors is not None:
                 await cors(scope, _no_body, send)
                 return
-    for message in messages:
-        await send(message)
+    await send(start)
+    await send_body(send)
 
 
 def _origin(scope: Scope) -> bytes | None:
     return next((value for name, value in scope.get("headers") or () if name == _ORIGIN), None)
 
 
-def _responder(messages: Iterable[Message]) -> ASGIApp:
-    """An app that sends these messages."""
+def _responder(start: Message, send_body: Callable[[Send], Awaitable[None]]) -> ASGIApp:
+    """An app that sends this response."""
 
     async def responder(scope: Scope, receive: Receive, send: Send) -> None:
-        for message in messages:
-            await send(message)
+        await send(start)
+        await send_body(send)
 
     return responder
 

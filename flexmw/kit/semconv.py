@@ -105,6 +105,9 @@ _IDEMPOTENCY_CODES: Final = (
     "idempotency_key_invalid",
     "idempotency_key_required",
     "idempotency_key_reused",
+    "idempotency_stream_changed",
+    "idempotency_stream_gone",
+    "idempotency_stream_invalid",
     "idempotency_unknown",
 )
 _ENVELOPE_CODES: Final = ("invalid_json", "unknown_url")
@@ -206,6 +209,7 @@ ATTRIBUTES: Final = {
             (
                 "stored",
                 "replayed",
+                "attached",
                 "released",
                 "conflict",
                 "in_progress",
