@@ -15,6 +15,7 @@ Facts of a component                in that component: ``exchange.facts["flexmw.
 ``http.request.resend_count``       ``write_resend_count`` in ``attempt_span.py``
 ``flexmw.retry.*`` on a call span   ``CallTelemetry`` in ``call.py``
 Attributes of a new server span     ``server_span.py``
+``gen_ai.*``                        ``gen_ai.py``
 ``exception.*``                     ``exception_attributes`` in ``core.py``, for ``ExceptionRecorder`` in
                                     ``exceptions.py``
 ==================================  ================================================================================

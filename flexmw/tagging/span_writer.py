@@ -35,7 +35,6 @@ class SpanWriter:
     ``span``             the span that attributes go to; ``None`` until one records
     ``context``          the OpenTelemetry context in which the current span was looked up last
     ``_is_own``          the span is flexmw's own server span: no other one is looked for
-    ``_is_checked``      the SERVER span around ``entry`` was looked for, or ``entry`` needs none
     ``_written``         all attributes on ``span``, by name
     ``_facts``           the facts that were written last
     ``_error_outcome``   the error outcome that was written last
@@ -47,7 +46,6 @@ class SpanWriter:
         "_error_outcome",
         "_facts",
         "_has_retry_count",
-        "_is_checked",
         "_is_own",
         "_scope",
         "_settings",
@@ -59,12 +57,13 @@ class SpanWriter:
 
     def __init__(self, settings: Settings, scope: Scope, own_span: Span | None) -> None:
         self._settings, self._scope = settings, scope
-        self._is_own = self._is_checked = own_span is not None
+        self._is_own = own_span is not None
         self.context = context = get_current()
         self.entry = entry = current_span(context) if own_span is None else own_span
         self.span: Span | None = None
         if entry.is_recording():
-            self.span = entry
+            # Now: a component further inward may run the app in a task of its own, whose frames do not lead outward.
+            self.span = entry if own_span is not None or is_server(entry) else server_span_around(scope) or entry
             settings.otel.live = True
         self._written = self._facts = _NONE
         self._error_outcome: ErrorOutcome | None = None
@@ -73,11 +72,6 @@ class SpanWriter:
     def target(self) -> Span | None:
         """The span to write on now: the current one, unless it belongs to an operation inside the server span."""
         known, context = self.span, get_current()
-        if not self._is_checked:
-            self._is_checked = True
-            if known is not None and not is_server(known):
-                self._use(server_span_around(self._scope) or known)
-                known = self.span
         if context is not self.context and not self._is_own:
             self.context, span = context, current_span(context)
             if span is not known and span.is_recording():

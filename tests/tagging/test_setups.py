@@ -80,6 +80,19 @@ async def test_facts_are_on_the_server_span_though_the_app_opens_spans_of_its_ow
     assert not [name for name in own.attributes or () if name.startswith("flexmw.")]
 
 
+@pytest.mark.parametrize("setup", OWN_SPANS)
+async def test_facts_are_on_the_server_span_though_another_task_runs_the_app(setup: str, signals: Signals) -> None:
+    protected = Idempotency(authenticated=lambda scope: True, caller=lambda scope: "one")
+    components = Tagging(**signals.options), Envelope(), RateLimit("9/minute"), protected
+    app = OWN_SPANS[setup](signals, lambda app: flexmw.wrap_app(app, *components))
+    await call(app, "/ok", method="POST", headers=(("idempotency-key", "k1"),))
+    attributes = dict(signals.server_span.attributes or {})
+    assert attributes["flexmw.rate_limiting.result"] == "acquired"
+    assert "flexmw.idempotency.result" in attributes
+    (own,) = [span for span in signals.spans if span.name == "own"]
+    assert not [name for name in own.attributes or () if name.startswith("flexmw.")]
+
+
 @pytest.mark.parametrize("app", INSTRUMENTED_INSIDE)
 async def test_each_request_has_one_server_span_whoever_answers_it(app: str, signals: Signals) -> None:
     components = (
@@ -104,6 +117,15 @@ async def test_each_request_has_one_server_span_whoever_answers_it(app: str, sig
     counted = sum(point.count for metric in measured for point in metric.data.data_points)
     assert counted == (0 if app == "Starlette's" else 4)
     assert_semconv(signals.spans, signals.metric_data(), signals.raw_logs)
+
+
+async def test_a_request_that_contrib_around_excludes_is_no_reason_for_a_warning(
+    signals: Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = flexmw.wrap_app(starlette_app(), Tagging(**signals.options), Envelope())
+    await call(_excluding(around(signals, app)), "/ok")
+    assert signals.spans == []
+    assert [each for each in caplog.records if each.name == "flexmw.tagging"] == []
 
 
 @pytest.mark.parametrize("app", INSTRUMENTED_INSIDE)
