@@ -17,17 +17,22 @@ __all__ = ["Diagnostics"]
 _log: Final = logging.getLogger("flexmw.tagging")
 
 
+REQUESTS_WITHOUT_HASH: Final = 100
+"""Requests after which ``Tagging(key_hash=True)`` is reported as an option without effect."""
+
+
 class Diagnostics:
     """The warnings of one component, and which of them were logged.
 
     :param server_span: the option ``Tagging(server_span=...)``.
     """
 
-    __slots__ = ("_otel", "_server_span", "_warned", "library_check_done", "span_check_done")
+    __slots__ = ("_otel", "_requests_without_hash", "_server_span", "_warned", "library_check_done", "span_check_done")
 
     def __init__(self, otel: Otel, *, server_span: bool) -> None:
         self._otel, self._server_span = otel, server_span
         self._warned: set[str] = set()
+        self._requests_without_hash = 0
         self.library_check_done = False
         """True once a client was looked at for :meth:`library_left_out`."""
         self.span_check_done = False
@@ -80,6 +85,21 @@ class Diagnostics:
                 "exception not recorded",
                 "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs, but no logger provider is set: exceptions are not "
                 "recorded. Set one, or unset the variable to have them on spans",
+            )
+
+    def check_key_hash(self, *, is_known: bool) -> None:
+        """Warn that ``Tagging(key_hash=True)`` has no effect, because no limiter inside of Tagging knows the callers.
+
+        :param is_known: whether a limiter has decided on a request. One such request ends the check.
+        """
+        if is_known:
+            self._warned.add("key hash")
+        self._requests_without_hash += 1
+        if self._requests_without_hash == REQUESTS_WITHOUT_HASH:
+            self._warn_once(
+                "key hash",
+                f"Tagging(key_hash=True) had no effect on the first {REQUESTS_WITHOUT_HASH} requests: no RateLimit "
+                "inside of it has decided on one. Add a RateLimit, or leave the option out",
             )
 
     def route_failed(self) -> None:

@@ -353,6 +353,8 @@ class RequestTelemetry:
                 self._settings, facts, self.error_outcome, status=self.status, route=self._route(), span=spans.span
             )
         diagnostics = self._settings.diagnostics
+        if self._settings.key_hash:
+            diagnostics.check_key_hash(is_known="flexmw.rate_limiting.key_hash" in facts)
         if spans.span is None and not diagnostics.span_check_done:
             is_instrumented = self._instrument.opens_span or SCOPE_KEY in self.scope
             diagnostics.check_for_span(spans.entry, self.status, is_instrumented=is_instrumented)

@@ -16,6 +16,7 @@ from flexmw.envelope import Envelope
 from flexmw.idempotency import Idempotency
 from flexmw.ratelimit import RateLimit
 from flexmw.tagging import Tagging
+from flexmw.tagging.diagnostics import REQUESTS_WITHOUT_HASH
 from flexmw.testing.semconv import assert_semconv
 from tests.tagging.apps import APPS, OFF, call, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
@@ -239,6 +240,19 @@ async def test_the_hash_of_the_caller_is_on_the_span_where_it_is_asked_for(asked
     else:
         assert hashes == [None] * 3
     assert_semconv(signals.spans, signals.metric_data(), signals.raw_logs)
+
+
+@pytest.mark.parametrize("limited", [True, False])
+async def test_a_hash_that_no_limiter_makes_is_warned_about_once(
+    limited: bool, signals: Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    components = [Tagging(key_hash=True, **signals.options), Envelope(), *([RateLimit("9/minute")] if limited else [])]
+    app = around(signals, flexmw.wrap_app(starlette_app(), *components))
+    for _ in range(REQUESTS_WITHOUT_HASH + 10):
+        await call(app, "/ok")
+    warnings = [each.getMessage() for each in caplog.records if each.name == "flexmw.tagging"]
+    assert len(warnings) == (not limited)
+    assert all("Tagging(key_hash=True) had no effect" in text for text in warnings)
 
 
 async def test_what_a_shadow_limit_would_have_refused_is_not_counted_as_rejected(signals: Signals) -> None:
