@@ -112,7 +112,7 @@ async def test_without_its_store_a_process_paces_alone_after_a_tenth_of_a_second
     async with httpx.AsyncClient(transport=transport) as client:
         began = time.monotonic()
         assert (await client.get(url)).status_code == 200
-        assert time.monotonic() - began < 1.0  # a tenth of a second, plus what a busy machine adds
+        assert time.monotonic() - began < 4.0  # a tenth of a second, plus what a busy machine adds
         statuses: list[int] = []
 
         async def one() -> None:

@@ -501,11 +501,10 @@ async def test_without_its_store_a_process_grants_its_share_of_the_slots(shared:
 async def test_a_store_that_never_responds_is_waited_for_once_a_request(shared: Make) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as hole:
         url = f"redis://127.0.0.1:{hole.getsockname()[1]}"
-        app = shared(concurrency=1, storage=url, store_timeout=0.4, on_store_failure="local")
-        for _ in range(2):
-            start = time.monotonic()
-            assert (await call(app)).status == 200
-            assert 0.39 < time.monotonic() - start < 0.75
+        app = shared(concurrency=1, storage=url, store_timeout=1.0, on_store_failure="local")
+        start = time.monotonic()
+        assert (await call(app)).status == 200
+        assert 0.99 < time.monotonic() - start < 1.9  # to return the slot, the store is not waited for again
         await app.close()
 
 

@@ -141,7 +141,7 @@ def test_a_body_that_drips_between_its_pieces_holds_nobody(wire: Wire) -> None:
         began = time.monotonic()
         [result] = wire.call("POST", server.url, flexmw.Retry())
         assert result.status_code == 200
-        assert time.monotonic() - began < 6.0
+        assert time.monotonic() - began < 9.0  # the whole body takes ten seconds
 
 
 # --- the code around -------------------------------------------------------------------------------------------------

@@ -28,25 +28,25 @@ OWN = {"connect": 600.0, "read": 600.0, "write": 600.0, "pool": 600.0}
 
 @dataclass(frozen=True)
 class Drops(Fault):
-    """A good response whose ``part`` comes in drops, for four seconds."""
+    """A good response whose ``part`` comes in drops, for twelve seconds."""
 
     part: str = "body"
 
     def run(self, exchange: Exchange) -> None:
         exchange.execute()
         if self.part == "head":
-            for byte in b"HTTP/1.1 200 OK\r\nx-padding: " + b"x" * 60:
+            for byte in b"HTTP/1.1 200 OK\r\nx-padding: " + b"x" * 220:
                 exchange.raw(bytes([byte]))
                 exchange.pause(0.05)
             exchange.raw(b"\r\nContent-Length: 0\r\n\r\n")
         elif self.part == "1xx":
-            for _ in range(80):
+            for _ in range(240):
                 exchange.raw(b"HTTP/1.1 103 Early Hints\r\n\r\n")
                 exchange.pause(0.05)
             exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         else:
-            exchange.start(200, (), 80)
-            for _ in range(80):
+            exchange.start(200, (), 240)
+            for _ in range(240):
                 exchange.send(b"x")
                 exchange.pause(0.05)
             exchange.end()
@@ -110,7 +110,7 @@ def test_an_async_call_ends_at_its_deadline_whatever_drips(wire: Wire, part: str
     with HostileServer(then=Drops(part)) as server:
         began = time.monotonic()
         [error] = wire.call("POST", server.url, flexmw.Retry(deadline=0.8))
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 8.0
     assert type(error).__name__ == "ReadTimeout"
     assert outcome(error).outcome == "ambiguous"
 
@@ -124,7 +124,7 @@ def test_a_blocking_call_ends_its_body_at_the_deadline(library: Any) -> None:
         began = time.monotonic()
         with pytest.raises(library.ReadTimeout) as caught:
             client.post(server.url)
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 8.0
     assert outcome(caught.value).outcome == "ambiguous"
 
 

@@ -92,11 +92,11 @@ async def test_many_requests_at_once_are_all_told_in_the_time_of_one(
         async with client_of(flexmw.wrap_app(app, flexmw.Envelope(), component)) as client:
             began = time.monotonic()
             responses = await asyncio.gather(*(client.post("/", headers=headers(number)) for number in range(48)))
-            assert time.monotonic() - began < 6 * TIMEOUT  # a busy machine; in turn they would take 48 times as long
+            assert time.monotonic() - began < 24 * TIMEOUT  # in turn they would take 48 times as long
             assert [response.status_code for response in responses] == [503] * 48
             began = time.monotonic()
             assert (await client.post("/", headers=headers(99))).status_code == 503
-            assert time.monotonic() - began < 6 * TIMEOUT
+            assert time.monotonic() - began < 24 * TIMEOUT
     assert runs == []
 
 
@@ -108,15 +108,15 @@ async def test_a_locked_sqlite_file_is_waited_for_once_and_leaves_no_claim(tmp_p
         other = sqlite3.connect(tmp_path / "keys.db", isolation_level=None)
         other.execute("begin immediate")
         began = time.monotonic()
-        responses = await asyncio.gather(*(client.post("/", headers=keyed(number)) for number in range(1, 13)))
-        assert time.monotonic() - began < 6 * TIMEOUT
+        responses = await asyncio.gather(*(client.post("/", headers=keyed(number)) for number in range(1, 49)))
+        assert time.monotonic() - began < 24 * TIMEOUT  # in turn they would take 48 times as long
         assert {response.status_code for response in responses} == {503}
         other.execute("rollback")
         other.close()
         await _until_back(client)
-        for number in range(1, 13):
+        for number in range(1, 49):
             assert (await client.post("/", headers=keyed(number))).status_code == 200
-    assert sorted(runs[1:]) == sorted([*(f"k{number}" for number in range(1, 13)), "back"])
+    assert sorted(runs[1:]) == sorted([*(f"k{number}" for number in range(1, 49)), "back"])
 
 
 async def _until_back(client: Any) -> None:

@@ -27,7 +27,7 @@ from flexmw.testing.hostile.ports import HOST, Port
 from tests.ratelimit.calls import Make, call, limiters
 from tests.servers import redis_binary, skip_unless
 from tests.stores import client_of, counting_app
-from tests.waiting import LONGEST_WAIT
+from tests.waiting import LONGEST_WAIT, eventually
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(ALGORITHMS)
@@ -99,12 +99,12 @@ def _port(stack: ExitStack) -> int:
 
 def _join(cluster: Cluster) -> None:
     for place, node in enumerate(cluster.nodes):
-        _until(lambda node=node: node.ping())
+        eventually(lambda node=node: node.ping())
         slots = range(-(-place * SLOTS // NODES), -(-(place + 1) * SLOTS // NODES))
         node.execute_command("CLUSTER ADDSLOTS", *slots)
     for port in cluster.ports[1:]:
         cluster.nodes[0].execute_command("CLUSTER MEET", HOST, port)
-    _until(lambda: all(cluster.each(_knows_all)))
+    eventually(lambda: all(cluster.each(_knows_all)))
 
 
 def _knows_all(node: redis.Redis) -> bool:
@@ -115,18 +115,6 @@ def _knows_all(node: redis.Redis) -> bool:
         and int(info["cluster_known_nodes"]) == NODES
         and len(node.execute_command("CLUSTER SLOTS")) == NODES
     )
-
-
-def _until(true: Callable[[], Any], seconds: float = 30.0) -> None:
-    ends = time.monotonic() + seconds
-    while True:
-        try:
-            if true():
-                return
-        except redis.RedisError:
-            pass
-        assert time.monotonic() < ends
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")
