@@ -22,7 +22,8 @@ EXHAUSTED = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [
 
 def call(wire: Wire, method: str, url: str, clock: FakeClock, **options: Any) -> Any:
     policy = flexmw.Retry(clock=clock, jitter=0.0, **options)
-    [result] = wire.call(method, url, policy, clock=clock, **({"json": {}} if method == "POST" else {}))
+    request: dict[str, Any] = {"json": {}} if method == "POST" else {}
+    [result] = wire.call(method, url, policy, clock=clock, **request)
     return result
 
 
