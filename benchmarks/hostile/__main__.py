@@ -17,13 +17,14 @@ from itertools import chain, cycle, product
 from pathlib import Path
 from typing import Final
 
-from benchmarks.hostile import calls, flood, kill, shown, soak
+from benchmarks.hostile import calls, flood, kill, replays, shown, soak
 from benchmarks.hostile.servers import SERVERS
 from benchmarks.hostile.table import Row, Settings, show
 
 RUNS: Final[Mapping[str, Callable[[Settings], Iterator[Row]]]] = {
     "soak": soak.run,
     "kill": kill.run,
+    "replays": replays.run,
     "calls": calls.run,
     "flood": flood.run,
     "shown": shown.run,

@@ -27,7 +27,7 @@ INTERNAL = "internal host db-7.corp"
 
 LEASE = 2.0
 LOG = os.environ.get("HOSTILE_LOG", os.devnull)
-FILE = Path(__file__)
+FILE = Path(__file__).with_name("table.py")
 
 
 class Left(BaseModel):
@@ -180,6 +180,7 @@ served = flexmw.wrap_app(
         storage=os.environ.get("HOSTILE_STORE", "memory://"),
         sdk_retries=True,
         lease=LEASE,
+        store_timeout=10.0,  # a slow disk is no fault of this review: with two seconds it refused two calls of 8,000
         ttl=float(os.environ.get("HOSTILE_TTL", "3600")),
     ),
 )
