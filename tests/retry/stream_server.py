@@ -17,12 +17,16 @@ __all__ = ["SSE", "Cut", "Kept", "StreamServer", "refusal"]
 SSE = b"".join(b'data: {"n": %d}\n\n' % number for number in range(18)) + b"data: [DONE]\n\n"
 """An event stream of about 300 bytes."""
 
-How = Literal["fin", "rst", "clean", "silent"]
+How = Literal["fin", "rst", "clean", "silent", "reset_stream", "go_away"]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How one response ends early: after ``size`` bytes, by the end of the connection, cleanly, or in silence."""
+    """How one response ends early.
+
+    :param size: the bytes of the body that are sent.
+    :param how: by the end of the connection or of its HTTP/2 stream, cleanly, or in silence.
+    """
 
     size: int
     how: How = "fin"
@@ -64,6 +68,10 @@ class Piece(Fault):
             exchange.close("fin")  # the length shows that the response was cut
         elif self.cut.how == "silent":
             exchange.pause(None)
+        elif self.cut.how == "reset_stream":
+            exchange.reset_stream(2)
+        elif self.cut.how == "go_away":
+            exchange.go_away(processed=True)
         else:
             exchange.close(self.cut.how)
 

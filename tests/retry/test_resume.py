@@ -15,7 +15,7 @@ import pytest
 import flexmw
 from flexmw import ConfigError, Retry
 from flexmw.testing import HostileServer
-from flexmw.testing.hostile import Received
+from flexmw.testing.hostile import Fault, Received, Response
 from tests.clients.wires import WIRES, Wire
 from tests.retry.stream_server import SSE, Cut, Kept, StreamServer, refusal
 
@@ -104,6 +104,68 @@ def test_an_http2_response_that_ends_before_its_length_is_whole(wire: Wire) -> N
         response = post(server, wire, policy=policy, client={"http2": True, "http1": False})
     assert response.content == SSE
     assert server.executions == 1
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=str)
+@pytest.mark.parametrize("how", ["rst", "reset_stream", "go_away"])
+def test_a_stream_over_http2_is_whole_after_cuts(wire: Wire, how: Any) -> None:
+    script = StreamServer(cuts=[Cut(7, how), Cut(100, how)])
+    with HostileServer(script, http2=True) as server:
+        # The reset may overtake the head: only a known server is asked again then.
+        policy = retry(key_origins=(server.url,))
+        response = post(server, wire, policy=policy, client={"http2": True, "http1": False})
+    assert response.content == SSE
+    assert server.executions == 1
+
+
+def test_the_continuation_of_a_redirected_call_goes_to_the_final_url() -> None:
+    script = StreamServer(cuts=[Cut(7)])
+
+    def redirect(request: Received) -> Any:
+        if request.path == "/v1/jobs":
+            return Response(307, headers=(("location", "/v2/jobs"),), executes=False)
+        return script(request)
+
+    with HostileServer(redirect) as server:
+        response = post(server, client={"follow_redirects": True})
+    assert response.content == SSE
+    assert [request.path for request in server.requests] == ["/v1/jobs", "/v2/jobs", "/v2/jobs"]
+
+
+def test_a_response_that_a_mock_has_made_is_left_as_it_is() -> None:
+    headers = {"idempotent-stream": '"0f8fad5bd9cb469fa165"', "content-type": "text/event-stream"}
+    sent: list[httpx.Request] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200, headers=headers, content=b"data: 1")
+
+    with flexmw.wrap_client(httpx.Client(transport=httpx.MockTransport(respond)), retry()) as client:
+        response = client.post("https://api.test/", headers=HEADERS, json={})
+    assert response.content == b"data: 1"
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize("field", ["", "abc", '"short"', '"0f8fad5bd9cb469fa165";from=x'])
+def test_a_field_that_cannot_be_read_is_no_field(field: str) -> None:
+    def respond(request: Received) -> Any:
+        return Lost(field)
+
+    with HostileServer(respond) as server:
+        error = post(server)
+    assert flexmw.outcome_of(error).reason == "unsafe_method"  # type: ignore[union-attr]
+    assert len(server.requests) == 1
+
+
+class Lost(Fault):
+    def __init__(self, field: str) -> None:
+        self.field = field
+
+    def run(self, exchange: Any) -> None:
+        exchange.execute()
+        exchange.start(200, (("idempotent-stream", self.field),), None)
+        exchange.send(b"data: 1")
+        exchange.close("fin")
 
 
 def test_a_clean_end_that_lies_is_found_out() -> None:
