@@ -1,9 +1,14 @@
-"""Warnings about instrumentation that hides errors, each logged once per component to the logger ``flexmw.tagging``."""
+"""Warnings about instrumentation that hides errors, each logged once per component to the logger ``flexmw.tagging``.
+
+A program may wrap a new client for each call, so all components of a process together log a warning a few times only.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from opentelemetry.trace import Span
 
@@ -16,6 +21,11 @@ __all__ = ["Diagnostics"]
 
 _log: Final = logging.getLogger("flexmw.tagging")
 
+
+MAX_WARNINGS: Final = 10
+"""How often the components that trace to one provider log the same warning."""
+
+_counts: Final[WeakKeyDictionary[object, Counter[str]]] = WeakKeyDictionary()
 
 REQUESTS_WITHOUT_HASH: Final = 100
 """Requests after which ``Tagging(key_hash=True)`` is reported as an option without effect."""
@@ -125,4 +135,15 @@ class Diagnostics:
     def _warn_once(self, topic: str, text: str) -> None:
         if topic not in self._warned:
             self._warned.add(topic)
-            _log.warning("%s", text)
+            counts: Counter[str] = _counts_of(self._otel.tracer_provider) if self._otel.traces else Counter()
+            counts[topic] += 1
+            if counts[topic] <= MAX_WARNINGS:
+                _log.warning("%s", text)
+
+
+def _counts_of(provider: object) -> Counter[str]:
+    """How often each warning was logged by the components that trace to one provider."""
+    try:
+        return _counts.setdefault(provider, Counter())
+    except TypeError:  # a provider of another package, which can be neither hashed nor weakly referred to
+        return Counter()

@@ -91,6 +91,11 @@ class Otel:
         )
 
     @property
+    def tracer_provider(self) -> Any:
+        """The provider of spans: that of the options, else the global one."""
+        return self._providers[0] or trace.get_tracer_provider()
+
+    @property
     def traces(self) -> bool:
         """Whether a tracer provider is configured. Once true, it stays true."""
         self._traces = self._traces or self._configured()[0]

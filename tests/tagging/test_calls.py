@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind
 import flexmw
 from flexmw.retry import Retry
 from flexmw.tagging import Tagging
+from flexmw.tagging.diagnostics import MAX_WARNINGS
 from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.semconv import assert_semconv
 from tests.tagging.sdk import Signals
@@ -178,3 +179,17 @@ def test_a_refused_post_that_is_sent_again_is_known_to_be_safe(signals: Signals)
     with HostileServer(["429"], then="200") as server, client:
         client.post(server.url, content=b"1")
     assert [(span.attributes or {}).get("flexmw.retry.safety") for span in signals.client_spans] == [None, "refused"]
+
+
+def test_clients_that_are_made_for_each_call_share_the_bound_of_warnings(
+    signals: Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    with HostileServer([], then="200") as server:
+        for _ in range(MAX_WARNINGS + 2):
+            transport = httpx2.HTTPTransport(verify=False)  # no certificates are read: that takes longer than the call
+            client = httpx2.Client(transport=transport, trust_env=False)
+            flexmw.wrap_client(client, Tagging(**signals.options))
+            HTTPX2ClientInstrumentor.instrument_client(client, tracer_provider=signals.tracer_provider)
+            with client:
+                client.get(server.url)
+    assert len([each for each in caplog.records if each.name == "flexmw.tagging"]) == MAX_WARNINGS
