@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from flexmw import Tagging
+from flexmw.kit.log_lines import LINES
 from flexmw.kit.semconv import ATTRIBUTES, EVENTS, METRICS, SCHEMA_URL, SCOPE, SERIES
 from scripts.option_docs import table
 
@@ -62,9 +63,29 @@ case and also in part. Text that a request with more than 512 credentials causes
 """
 
 
+_DASHBOARD: Final = """
+## Dashboard and alerts
+
+`examples/observability` has a Grafana dashboard and Prometheus rules for these metrics, with a table of the questions
+that they answer. The picture shows the panels of a gateway under faults, drawn from what Prometheus replied.
+
+![The dashboard: 18 panels](dashboard.svg)
+"""
+
+_LOG_LINES: Final = """
+## Logs without OpenTelemetry
+
+Every component writes to a logger of the standard library, with or without an OpenTelemetry SDK. No line holds a key, a
+token, a password or a body. WARNING and above reach standard error without any set-up; for the end of an outage and for
+retries let INFO through: `logging.getLogger("flexmw").setLevel(logging.INFO)`, with a handler that does too.
+"""
+
+
 def page() -> str:
     """The page as Markdown text."""
-    return "\n".join((_INTRODUCTION, *_options(), *_attributes(), *_events(), *_metrics(), ""))
+    return "\n".join(
+        (_INTRODUCTION, *_options(), *_attributes(), *_events(), *_metrics(), _DASHBOARD, *_log_lines(), "")
+    )
 
 
 def _options() -> Iterator[str]:
@@ -114,6 +135,14 @@ def _metrics() -> Iterator[str]:
             (f"`{row.name}`", row.kind, f"`{row.unit}`", " ".join(f"`{n}`" for n in row.attributes), row.meaning)
             for row in METRICS.values()
         ),
+    )
+
+
+def _log_lines() -> Iterator[str]:
+    yield _LOG_LINES
+    yield from _table(
+        ("Logger", "Level", "Line", "How often"),
+        ((", ".join(f"`{name}`" for name in row.logger.split(", ")), row.level, row.event, row.bound) for row in LINES),
     )
 
 

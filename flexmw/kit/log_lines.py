@@ -1,0 +1,198 @@
+"""Every line that flexmw writes to the standard library's loggers, with or without an OpenTelemetry SDK.
+
+``python -m scripts.telemetry_page`` writes the table into ``docs/telemetry.md``. ``tests/kit/test_log_lines.py`` reads
+all calls of loggers in the package: each one writes a line of the table, and each line of the table is written.
+
+>>> LINES[0].logger, LINES[0].level
+('flexmw.ratelimit, flexmw.idempotency, flexmw.pace', 'WARNING')
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+__all__ = ["LINES", "LogLine"]
+
+
+class LogLine(NamedTuple):
+    """One line.
+
+    :param logger: the names of the loggers.
+    :param level: the level, or the levels.
+    :param event: what has happened, for operators.
+    :param bound: how often the line is written.
+    :param module: the module that writes it.
+    :param text: a part of the text.
+    """
+
+    logger: str
+    level: Literal["ERROR", "WARNING", "WARNING or DEBUG", "INFO", "DEBUG"]
+    event: str
+    bound: str
+    module: str
+    text: str
+
+
+_STORES: Final = "flexmw.ratelimit, flexmw.idempotency, flexmw.pace"
+_CALLERS: Final = "flexmw.ratelimit, flexmw.idempotency"
+_ONCE: Final = "once in a process"
+_EACH: Final = "each time"
+
+LINES: Final = (
+    LogLine(
+        _STORES,
+        "WARNING",
+        "A store is lost: the store without its secrets, the class and the text of the error, and what happens to "
+        "requests now.",
+        "once in an outage; once more where the store then refuses the client",
+        "kit.store_log",
+        "fails: ",
+    ),
+    LogLine(
+        _STORES,
+        "INFO",
+        "The store is back: after how long, and how many requests were decided without it.",
+        "once in an outage",
+        "kit.store_log",
+        "responds again",
+    ),
+    LogLine(
+        _STORES,
+        "WARNING",
+        "The store cannot be used when the app starts, and `on_store_failure`, or `Pace`, lets it start.",
+        "once for each component",
+        "kit.redis_probe",
+        "cannot be used at start",
+    ),
+    LogLine(
+        _CALLERS,
+        "WARNING",
+        "`memory://` in one of several processes of a server: each one counts, or remembers, for itself.",
+        _ONCE,
+        "kit.workers",
+        "belongs to one process",
+    ),
+    LogLine(
+        _CALLERS,
+        "WARNING",
+        'A caller\'s name was never there, such as that of `key="user"` or `key="state:tenant"`: all callers behind '
+        "one address count as one.",
+        "once for each component",
+        "kit.caller_names",
+        "This is logged once.",
+    ),
+    LogLine(
+        "flexmw.ratelimit",
+        "WARNING",
+        "A client address brings more new keys than `new_keys_per_address`.",
+        "once for each component",
+        "ratelimit.callers",
+        "new_keys_per_address=",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
+        "A credential has changed between two attempts of one call, and both were executed.",
+        "once for each app",
+        "idempotency.renewed",
+        "two different credentials",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
+        "`sdk_retries=True` has met a retry of a caller who shows no credential; it was executed.",
+        "once for each app",
+        "idempotency.renewed",
+        "shows no credential",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
+        "The file of a sqlite store was removed or replaced while it was in use.",
+        _EACH,
+        "idempotency.stores.sqlite",
+        "was removed or replaced",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
+        "`flexmw keys` does not list keys that an earlier version has stored.",
+        _EACH,
+        "idempotency.admin",
+        "of an earlier version",
+    ),
+    LogLine(
+        "flexmw.retry",
+        "INFO",
+        "Another attempt will be made: why, after how long, and who named the wait.",
+        _EACH,
+        "retry.log",
+        "attempt %d in",
+    ),
+    LogLine(
+        "flexmw.retry",
+        "WARNING or DEBUG",
+        "A call is given back. WARNING: it is ambiguous, the work may have been done. DEBUG: every other reason.",
+        _EACH,
+        "retry.log",
+        "%s %s: %s: %s",
+    ),
+    LogLine(
+        "flexmw.retry",
+        "WARNING",
+        "An SDK repeats calls above flexmw.",
+        "once for each client",
+        "retry.call",
+        "retries above flexmw",
+    ),
+    LogLine(
+        "flexmw.retry",
+        "DEBUG",
+        "The body of an error response cannot be decoded.",
+        _EACH,
+        "retry.response",
+        "cannot be decoded",
+    ),
+    LogLine(
+        "flexmw.pace",
+        "INFO",
+        "A call waits for its turn for more than a second: how long, and in which bucket.",
+        _EACH,
+        "pace.flow",
+        "waits %.1f seconds",
+    ),
+    LogLine(
+        "flexmw.pace",
+        "DEBUG",
+        "A response has no rate-limit headers that Pace knows.",
+        "once for each origin",
+        "pace.flow",
+        "no limit headers",
+    ),
+    LogLine(
+        "flexmw.envelope",
+        "ERROR",
+        "The app has responded to a crash without raising or logging it, with the traceback. A crash that the app "
+        "raises is left to the server, and one that its framework logs to the framework.",
+        "10 at once, then one a second, with the number of those left out",
+        "envelope.crash_log",
+        "responded to a crash",
+    ),
+    LogLine(
+        "flexmw.envelope",
+        "ERROR",
+        "The app has returned without a response.",
+        "together with the line above",
+        "envelope.crash_log",
+        "has sent no response",
+    ),
+    LogLine(
+        "flexmw.tagging",
+        "WARNING",
+        "The instrumentation of the app or of the client hides errors: what it is, and the remedy.",
+        "once for each remedy and component",
+        "tagging.diagnostics",
+        "%s",
+    ),
+)
+"""Every line."""
