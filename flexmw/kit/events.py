@@ -29,8 +29,10 @@ __all__ = [
     "ErrorOutcome",
     "Event",
     "InProcess",
+    "PaceStoreOperated",
     "PaceWaited",
     "RateLimitDecided",
+    "RateLimitSlot",
     "RateLimitStoreFailed",
     "RetryScheduled",
     "RetryStopped",
@@ -109,6 +111,17 @@ class PaceWaited(TypedDict):
     """Pace has delayed a request."""
 
     seconds: Annotated[float, "how long"]
+    reason: Annotated[
+        str,
+        "`limit`: until the server admits more; `first_response`: no response has shown the limit of such requests yet",
+    ]
+
+
+class PaceStoreOperated(TypedDict):
+    """Pace has asked its store."""
+
+    seconds: Annotated[float, "how long the store took"]
+    error_type: Annotated[str | None, "the class of what the store raised, if it failed"]
 
 
 class InProcess(TypedDict):
@@ -143,6 +156,12 @@ class RateLimitDecided(TypedDict):
     error_type: Annotated[str | None, "the class of the store's exception, if it raised one"]
     shadow: Annotated[bool, "whether the limiter refuses nothing"]
     caller: Annotated[str, "the keyed hash of the caller, which the store sees too"]
+
+
+class RateLimitSlot(TypedDict):
+    """A request has taken a slot of `RateLimit(concurrency=...)`, or has given it back."""
+
+    policy: Annotated[str, "the name of the limit"]
 
 
 class RateLimitStoreFailed(TypedDict):
@@ -218,12 +237,15 @@ EVENTS: Final = {
         Event("flexmw.stream.resumed", StreamResumed, "client"),
         Event("flexmw.stream.lost", StreamLost, "client"),
         Event("flexmw.pace.waited", PaceWaited, "client"),
+        Event("flexmw.pace.store_operated", PaceStoreOperated, "client"),
         Event("flexmw.transport.in_process", InProcess, "client"),
         Event(ERROR_DECIDED, ErrorDecided, "server"),
         Event("flexmw.stream.held", StreamHeld, "server"),
         Event("flexmw.stream.began", StreamBegan, "server"),
         Event("flexmw.stream.ended", StreamEnded, "server"),
         Event("flexmw.rate_limiting.decided", RateLimitDecided, "server"),
+        Event("flexmw.rate_limiting.slot_taken", RateLimitSlot, "server"),
+        Event("flexmw.rate_limiting.slot_released", RateLimitSlot, "server"),
         Event("flexmw.rate_limiting.storage_failed", RateLimitStoreFailed, "server"),
         Event("flexmw.idempotency.store_failed", StoreFailed, "server"),
     )

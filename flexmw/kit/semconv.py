@@ -87,12 +87,13 @@ class Event:
 class Metric:
     """A metric instrument.
 
+    :param kind: the instrument; a ``gauge`` is observed when metrics are collected.
     :param unit: a UCUM unit, such as ``s`` or ``{request}``.
     :param attributes: the names of its attributes, in the order in which Tagging gives their values.
     """
 
     name: str
-    kind: Literal["counter", "histogram"]
+    kind: Literal["counter", "histogram", "updowncounter", "gauge"]
     unit: str
     meaning: str
     attributes: tuple[str, ...]
@@ -187,8 +188,9 @@ ATTRIBUTES: Final = {
         Attribute(
             "flexmw.rate_limiting.key_hash",
             "string",
-            "Keyed hash of the caller, 16 characters; with `Tagging(key_hash=True)`.",
-            _S,
+            "Keyed hash of the caller, 16 characters; with `Tagging(key_hash=True)`, on metrics with `hot_callers`.",
+            _SM,
+            bound=500,
         ),
         Attribute(
             "flexmw.response.outcome",
@@ -262,10 +264,47 @@ ATTRIBUTES: Final = {
                 "key_not_honoured",
                 "budget",
                 "local_error",
+                "body_broken",
+                "client_closed",
+                "given_back_before",
                 OTHER,
             ),
         ),
-        Attribute("flexmw.retry.attempts", "int", "Attempts of a call.", ("call span",)),
+        Attribute(
+            "flexmw.retry.attempts", "int", "Attempts of a call; 0 where nothing was sent this time.", ("call span",)
+        ),
+        Attribute(
+            "flexmw.call.outcome",
+            "string",
+            "What is known of the work of a call. `ambiguous`: it may have been done, and paid for, although the call "
+            "has failed. `given_back_before`: an SDK has repeated an ambiguous call, and nothing was sent. "
+            "`cancelled`: the caller has left.",
+            ("metric",),
+            ("answered", "refused", "unsent", "ambiguous", "given_back_before", "cancelled", OTHER),
+        ),
+        Attribute("flexmw.wait.component", "string", "What has delayed a call.", ("metric",), ("retry", "pace", OTHER)),
+        Attribute(
+            "flexmw.wait.reason",
+            "string",
+            "Why a call was delayed. Retry: `retry_after`, the server named the wait; `backoff`. Pace: `limit`, until "
+            "the server admits more; `first_response`, until the limit is known.",
+            ("metric",),
+            ("retry_after", "backoff", "limit", "first_response", OTHER),
+        ),
+        Attribute(
+            "flexmw.store.component",
+            "string",
+            "The component whose store was asked.",
+            ("metric",),
+            ("ratelimit", "idempotency", "pace", OTHER),
+        ),
+        Attribute(
+            "flexmw.store.operation",
+            "string",
+            "What the store was asked for.",
+            ("metric",),
+            ("decide", "refund", "renew", "release", "load", "swap", "extend", "drop", "append", "read", OTHER),
+        ),
         Attribute(
             "error.type",
             "string",
@@ -395,7 +434,7 @@ METRICS: Final = {
             "counter",
             "{request}",
             "Requests that carried an idempotency key.",
-            ("flexmw.idempotency.result",),
+            ("flexmw.idempotency.result", "http.route"),
         ),
         Metric(
             "flexmw.idempotency.changed_credentials",
@@ -422,14 +461,63 @@ METRICS: Final = {
             "counter",
             "{retry}",
             "Attempts after the first.",
-            ("flexmw.retry.delay_source", "error.type"),
+            ("flexmw.retry.delay_source", "error.type", "server.address"),
         ),
         Metric(
             "flexmw.client.retry_stops",
             "counter",
             "{operation}",
             "Failed calls that were not retried.",
-            ("flexmw.retry.stop_reason", "flexmw.retry.safety"),
+            ("flexmw.retry.stop_reason", "flexmw.retry.safety", "server.address"),
+        ),
+        Metric(
+            "flexmw.client.outcomes",
+            "counter",
+            "{operation}",
+            "Calls, by what is known of their work.",
+            ("flexmw.call.outcome", "flexmw.retry.stop_reason", "server.address"),
+        ),
+        Metric(
+            "flexmw.client.requests",
+            "counter",
+            "{request}",
+            "Requests that were sent: each attempt of a call whose head has left.",
+            ("http.request.method", "server.address"),
+        ),
+        Metric(
+            "flexmw.client.wait.duration",
+            "histogram",
+            "s",
+            "Time for which a component has delayed a call, in total.",
+            ("flexmw.wait.component", "flexmw.wait.reason", "server.address"),
+        ),
+        Metric(
+            "flexmw.store.operation.duration",
+            "histogram",
+            "s",
+            "Duration of an operation on a store over a network or in a file, as its component has waited for it.",
+            ("flexmw.store.component", "flexmw.store.operation", "error.type"),
+        ),
+        Metric(
+            "flexmw.rate_limiting.slots",
+            "updowncounter",
+            "{slot}",
+            "Slots of `RateLimit(concurrency=...)` that are in use, by requests of this process.",
+            ("flexmw.rate_limiting.policy",),
+        ),
+        Metric(
+            "flexmw.rate_limiting.hot_callers",
+            "gauge",
+            "{request}",
+            "Requests of the callers with the most requests in the last minute, with `Tagging(hot_callers=...)`.",
+            ("flexmw.rate_limiting.key_hash",),
+        ),
+        Metric(
+            "flexmw.server.requests",
+            "counter",
+            "{request}",
+            "Requests that the app has finished: the total for ratios.",
+            ("http.response.status_code", "http.route"),
         ),
         Metric(
             "http.server.request.duration",

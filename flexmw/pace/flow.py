@@ -13,6 +13,7 @@ from flexmw.contract import wait_of
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import DEADLINE, Effect, Emit, Flow, Request, Response, RunBlocking, Send, Sleep
+from flexmw.kit.events import PaceStoreOperated, PaceWaited
 from flexmw.kit.evidence import Evidence
 from flexmw.pace.buckets import RequestClass, bucket_name, classify, from_key
 from flexmw.pace.core import InFlight, PaceState
@@ -108,7 +109,8 @@ class PacedCall:
                 if wait > _LOGGED_SECONDS:
                     _log.info("a request waits %.1f seconds for its turn in bucket %r", wait, self._bucket_label())
                 yield Sleep(wait)
-                yield Emit("flexmw.pace.waited", {"seconds": wait})
+                waited: PaceWaited = {"seconds": wait, "reason": self._reason()}
+                yield Emit("flexmw.pace.waited", waited)
 
     def _enter_any(self, max_wait: float) -> Generator[Effect, Any, Turn]:
         """Ask for a turn in the bucket of the class. If that is unknown, ask in the bucket of the paths that begin
@@ -149,6 +151,7 @@ class PacedCall:
             except BaseException:
                 entry.abandon()
                 raise
+            yield from _emit_operations(shared)
             return turn
         state, lock = self._registry.local(state_key(self._caller, self._source))
         with lock:
@@ -237,6 +240,7 @@ class PacedCall:
                 accepted = change(state, now)
 
             yield RunBlocking(lambda: shared.record(keep))
+            yield from _emit_operations(shared)
             return accepted
         state, lock = self._registry.local(state_key(self._caller, bucket_key))
         with lock:
@@ -262,6 +266,10 @@ class PacedCall:
     def _shared(self, bucket_key: str) -> SharedState:
         return self._registry.shared(state_key(self._caller, bucket_key))
 
+    def _reason(self) -> str:
+        """Why a request waits for its turn."""
+        return "first_response" if self._known.bucket_key is None else "limit"
+
     def _bucket_label(self) -> str:
         return self._source or self._class.bucket or self._class.key
 
@@ -271,6 +279,13 @@ class PacedCall:
             origin = f"{url.scheme}://{url.host}:{url.port}"
             if self._registry.is_first_report(origin):
                 _log.debug("no limit headers that Pace knows, in a response of %s", origin)
+
+
+def _emit_operations(shared: SharedState) -> Generator[Effect, Any, None]:
+    """Emit what the store was asked meanwhile. Calls with one bucket may take each other's operations."""
+    for seconds, error_type in shared.take_operations():
+        operated: PaceStoreOperated = {"seconds": seconds, "error_type": error_type}
+        yield Emit("flexmw.pace.store_operated", operated)
 
 
 def _class_of(request: Request, key: Callable[[Any], str] | None) -> RequestClass:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from threading import Lock
 from typing import Any, Final, TypeVar
@@ -51,6 +52,9 @@ _MAX_TTL: Final = 1e9
 """Seconds. A server may report a window of any length, but a store refuses a time to live that is too long."""
 
 _MAX_PENDING: Final = 1000
+_MAX_OPERATIONS: Final = 100
+"""Operations on the store that are remembered for telemetry."""
+
 NO_VALUE: Final = b"?"
 """A value that is never stored: a swap that expects it only reads."""
 
@@ -112,6 +116,15 @@ class SharedState:
         self._failures = 0
         self._paused_until = 0.0
         self._wait_until = 0.0
+        self._operations: deque[tuple[float, str | None]] = deque(maxlen=_MAX_OPERATIONS)
+
+    def take_operations(self) -> list[tuple[float, str | None]]:
+        """The operations on the store that nobody has taken yet: seconds, and the class of the error if one failed."""
+        taken: list[tuple[float, str | None]] = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._operations.popleft())
+        return taken
 
     @property
     def known_wait(self) -> float:
@@ -223,6 +236,13 @@ class SharedState:
         raise TimeoutError("other processes were always faster")
 
     def _swap(self, expected: bytes, value: bytes, ttl_ms: int) -> Any:
-        if self._script is None:
-            self._script = self._client().register_script(SWAP)
-        return self._script(keys=[self._key], args=[expected, value, ttl_ms])
+        began, failure = self._clock.monotonic(), None
+        try:
+            if self._script is None:
+                self._script = self._client().register_script(SWAP)
+            return self._script(keys=[self._key], args=[expected, value, ttl_ms])
+        except Exception as error:
+            failure = type(error).__name__
+            raise
+        finally:
+            self._operations.append((self._clock.monotonic() - began, failure))

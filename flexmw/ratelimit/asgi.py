@@ -14,7 +14,7 @@ from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.paths import wrapped_apps
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
 from flexmw.ratelimit.callers import CallerIdentifier
-from flexmw.ratelimit.concurrency import Lease, new_slot
+from flexmw.ratelimit.concurrency import Lease, ReportedLease, new_slot
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, Decision, LimitResult, Slot, decision_of
 from flexmw.ratelimit.cost import Reservation
 from flexmw.ratelimit.headers import RESULT, Reporter
@@ -143,6 +143,8 @@ class RateLimitMiddleware(WrappingApp):
                     lease.refused()
                 else:
                     lease.granted(degraded=degraded)
+                    if exchange.observers and check.slot is not None:
+                        lease = ReportedLease(lease, exchange.emit, check.slot.rate.name)
             is_taken = result is not None and not result.wait_us
             if not is_taken and await self._refuse(scope, send, exchange, result):
                 return

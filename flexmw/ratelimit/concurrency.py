@@ -7,15 +7,25 @@ renewed, because a process may die. A request that is over within a third of its
 from __future__ import annotations
 
 from asyncio import Task, TimerHandle, get_running_loop, shield, sleep, wait
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from secrets import token_hex
 from typing import Any, Final, Protocol
 
+from flexmw.kit.events import RateLimitSlot
 from flexmw.ratelimit.core import SECOND, Slot
 from flexmw.ratelimit.stores import LocalStore
 from flexmw.ratelimit.timeout import check_event_loop
 
-__all__ = ["Lease", "LocalLease", "RemoteLease", "SlotStore", "finish_writes", "new_slot", "run_to_completion"]
+__all__ = [
+    "Lease",
+    "LocalLease",
+    "RemoteLease",
+    "ReportedLease",
+    "SlotStore",
+    "finish_writes",
+    "new_slot",
+    "run_to_completion",
+]
 
 _writes: Final[set[Task[None]]] = set()
 
@@ -122,6 +132,34 @@ class RemoteLease:
         while True:
             await self._store.renew(self._digest, self._slot)
             await sleep(self._interval)
+
+
+class ReportedLease:
+    """A lease whose slot is reported while it is held: for the gauge of slots in use.
+
+    :param lease: the lease of a slot that a request has taken.
+    :param emit: emits an event of the request's exchange.
+    :param policy: the name of the limit.
+    """
+
+    __slots__ = ("_emit", "_lease", "_policy")
+
+    def __init__(self, lease: Lease, emit: Callable[[str, Mapping[str, Any]], None], policy: str) -> None:
+        self._lease, self._policy = lease, policy
+        self._emit: Callable[[str, Mapping[str, Any]], None] | None = emit
+        emit("flexmw.rate_limiting.slot_taken", RateLimitSlot(policy=policy))
+
+    def granted(self, *, degraded: bool) -> None:
+        self._lease.granted(degraded=degraded)
+
+    def refused(self) -> None:
+        self._lease.refused()
+
+    async def release(self) -> None:
+        if self._emit is not None:
+            emit, self._emit = self._emit, None
+            emit("flexmw.rate_limiting.slot_released", RateLimitSlot(policy=self._policy))
+        await self._lease.release()
 
 
 async def run_to_completion(write: Coroutine[Any, Any, None], *, wait: bool = True) -> None:

@@ -12,6 +12,7 @@ from flexmw.kit.clock import Clock
 from flexmw.kit.expiring import ExpiringTable
 from flexmw.kit.redis_errors import is_refusal, is_reply
 from flexmw.kit.store_log import StoreLog
+from flexmw.kit.store_observer import report
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.concurrency import Lease, RemoteLease, finish_writes, run_to_completion
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult, Rate, Slot
@@ -122,7 +123,7 @@ class FallbackBackend:
             if denial is not None and start_us < denial.ask_again_us and self._covers(denial, check):
                 wait_us = denial.retry_at_us - start_us
                 return CheckOutcome(denial.result._replace(wait_us=wait_us, reset_us=wait_us))
-        result, error = await self._ask(self.store.decide(check))
+        result, error = await self._ask("decide", self.store.decide(check))
         if result is None:
             if self._log is not None:
                 self._log.decided_locally()
@@ -149,7 +150,7 @@ class FallbackBackend:
         if degraded:
             self._local.refund(self._failure.local(check), age_us)
         else:
-            await self._ask(self.store.refund(check, age_us))
+            await self._ask("refund", self.store.refund(check, age_us))
 
     def lease(self, digest: str, slot: Slot) -> Lease:
         """The lease of a slot that a check is about to ask for."""
@@ -157,13 +158,13 @@ class FallbackBackend:
 
     async def renew(self, digest: str, slot: Slot) -> None:
         """Begin the lease of a slot again. A failure is counted by the breaker; the lease may end."""
-        await self._ask(self.store.renew(digest, slot))
+        await self._ask("renew", self.store.renew(digest, slot))
 
     async def release(self, digest: str, slot: Slot) -> None:
         """Give a slot back to this process and to the store: a store that did not respond may have granted it. If the
         store fails, the slot is free when its lease ends."""
         self._local.release(digest, self._failure.local_slot(slot))
-        await self._ask(self.store.release(digest, slot))
+        await self._ask("release", self.store.release(digest, slot))
 
     def check_event_loop(self) -> None:
         """:raises ConfigError: under trio."""
@@ -185,8 +186,13 @@ class FallbackBackend:
         """Whether the denial is of a check that needs no more than this one."""
         return denial.rates == check.rates and denial.costs <= check.costs
 
-    async def _ask(self, question: Coroutine[Any, Any, ResultT]) -> tuple[ResultT | None, Exception | None]:
-        """What the store returned, or what it raised; neither if the breaker is open."""
+    async def _ask(
+        self, operation: str, question: Coroutine[Any, Any, ResultT]
+    ) -> tuple[ResultT | None, Exception | None]:
+        """What the store returned, or what it raised; neither if the breaker is open.
+
+        :param operation: the name of the operation, for telemetry.
+        """
         if not self._breaker.allows():
             question.close()
             return None, None
@@ -195,10 +201,12 @@ class FallbackBackend:
         except ConfigError:
             question.close()
             raise
+        began = self._monotonic()
         try:
             with StoreTimeout(self._timeout):
                 result = await question
         except Exception as error:
+            report("ratelimit", operation, self._monotonic() - began, error)
             if isinstance(error, TimeoutError):
                 self._unanswered()
             if is_reply(error) and not is_refusal(error):
@@ -211,6 +219,7 @@ class FallbackBackend:
         except BaseException:
             self._breaker.cancelled()
             raise
+        report("ratelimit", operation, self._monotonic() - began, None)
         self._breaker.succeeded()
         if self._log is not None and self._log.is_lost:
             self._log.back()

@@ -6,8 +6,11 @@ provider has been configured since. Requests inside of ``suppress_instrumentatio
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send, WrappingApp
 from flexmw.kit.exchange import KEY
+from flexmw.kit.store_observer import observer as store_observer
 from flexmw.tagging.instruments import AppInstrument, fastapi, instrument_of, starlette
 from flexmw.tagging.instruments.suppression import is_suppressed
 from flexmw.tagging.request import RequestTelemetry, is_observed
@@ -43,6 +46,7 @@ class TaggingApp(WrappingApp):
                 self._instrument = instrument
         own_span = self._open_span(scope, instrument) if self._settings.server_span else None
         request = RequestTelemetry(self._settings, scope, receive, send, own_span, instrument)
+        token = store_observer.set(request.on_store_operation)
         try:
             await self.app(scope, request.receive, request.send)
         except BaseException as error:
@@ -51,6 +55,8 @@ class TaggingApp(WrappingApp):
         else:
             request.finish(None)
         finally:
+            with suppress(ValueError):  # an app that the garbage collector closes ends in another context
+                store_observer.reset(token)
             if own_span is not None:
                 own_span.leave()
 

@@ -16,6 +16,7 @@ from flexmw.kit.effects import RESENDS, Request, Response, head_leaves
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
 from flexmw.tagging.attempt_span import is_http_client, write_resend_count
 from flexmw.tagging.call_body import BodyPrefix, StreamTail, has_readable_body, is_event_stream
+from flexmw.tagging.call_metrics import GIVEN_BACK_BEFORE, Waits, outcome_of, record_call, sent_requests
 from flexmw.tagging.call_span import CallSpan
 from flexmw.tagging.cardinality import attributes_of
 from flexmw.tagging.core import Attributes, call_outcome, error_type, exception_attributes, resend_count
@@ -34,6 +35,8 @@ class CallTelemetry:
 
     =============  =============================================================================================
     ``status``     the status of the response; ``None`` before it and where the call raised
+    ``outcome``    what a Retry has left on the response
+    ``_waits``     the seconds for which components have delayed the call
     ``_span``      flexmw's own span of the call, with ``Tagging(call_span=True)``
     ``_outer``     the span that was current when the call began
     ``_parent``    the current span outside of the transport; another current span is that of an attempt
@@ -63,6 +66,8 @@ class CallTelemetry:
         "_span",
         "_started",
         "_stream",
+        "_waits",
+        "outcome",
         "status",
     )
 
@@ -83,6 +88,8 @@ class CallTelemetry:
             self._gen_ai = GenAi.of(request.method, request.url.path, request.url.host)
         if self._gen_ai is not None:
             self._gen_ai.add_request(body_in_memory(request))
+        self._waits = Waits()
+        self.outcome: Any = None
         self.status: int | None = None
 
     def enter(self) -> None:
@@ -128,6 +135,11 @@ class CallTelemetry:
                 self._schedule_retry(details)
             case "flexmw.retry.stopped":
                 self._stop(details)
+            case "flexmw.pace.waited":
+                self._waits.add(event, details)
+            case "flexmw.pace.store_operated":
+                seconds, failure = details.get("seconds", 0.0), details.get("error_type")
+                self._settings.otel.record("flexmw.store.operation.duration", seconds, "pace", "swap", failure)
             case _:
                 self._observe_attempt(event, details)
 
@@ -156,7 +168,8 @@ class CallTelemetry:
         safety = attributes_of(("flexmw.retry.safety", details.get("safety")))
         self._safety = str(safety["flexmw.retry.safety"]) if safety else None
         source, failure = details.get("delay_source"), details.get("error_type")
-        otel.count("flexmw.client.retries", source, failure)
+        otel.count("flexmw.client.retries", source, failure, self._address)
+        self._waits.add(name, details)
         if otel.logs(name):
             attributes = attributes_of(
                 ("flexmw.retry.delay_source", source),
@@ -170,7 +183,7 @@ class CallTelemetry:
         otel, name = self._settings.otel, "flexmw.retry.stopped"
         reason, safety = details.get("stop_reason"), details.get("safety")
         attributes = attributes_of(("flexmw.retry.stop_reason", reason), ("flexmw.retry.safety", safety))
-        otel.count("flexmw.client.retry_stops", reason, safety)
+        otel.count("flexmw.client.retry_stops", reason, safety, self._address)
         if self._span is not None:
             self._span.write(attributes)
         quiet = reason == "unsafe_method"
@@ -189,6 +202,15 @@ class CallTelemetry:
         outcome = call_outcome(error)
         if outcome == "abandoned" and self._stream is not None and self._stream.is_whole():
             outcome = "complete"  # SDKs close an event stream after its last event, without reading the end of the body
+        known = outcome_of(error, self.outcome)
+        is_repetition = known is not None and getattr(known, "reason", None) == GIVEN_BACK_BEFORE
+        if is_repetition:  # the failure was recorded when it happened
+            self._stop({"stop_reason": GIVEN_BACK_BEFORE, "safety": "none", "error_type": failure_type})
+            failure, failure_type = None, GIVEN_BACK_BEFORE
+        has_response, was_cancelled = status is not None, outcome == "cancelled"
+        sent = sent_requests(known, heads=self._sent, has_response=has_response, was_cancelled=was_cancelled)
+        record_call(settings, request, known, error, sent=sent, has_response=has_response, span=self._known_span())
+        self._waits.record(settings, self._address, self._known_span())
         settings.otel.record(
             "flexmw.client.operation.duration",
             settings.clock.monotonic() - self._started,
@@ -208,12 +230,17 @@ class CallTelemetry:
                     **self._gen_ai.request_attributes(),
                     **self._gen_ai.response_attributes(),
                 }
-            attempts = max(1, self._sent, self._scheduled + 1)
+            attempts = 0 if is_repetition else max(1, self._sent, self._scheduled + 1)
             self._span.end(attempts, failure_type, {**attributes, "flexmw.response.outcome": outcome})
         if self._attempt is None and self._sent and not settings.diagnostics.library_check_done:
             self._check_library()
         if failure is not None:
             self._record(failure)
+
+    @property
+    def _address(self) -> str | None:
+        """The called host, where it may be on metrics."""
+        return self._request.url.host if self._settings.server_address else None
 
     def _known_span(self) -> Span | None:
         """The span that metrics and events of the call belong to: its own, else the caller's, else the last attempt's.

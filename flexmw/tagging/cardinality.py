@@ -2,9 +2,9 @@
 
 >>> from flexmw.kit.semconv import METRICS
 >>> series = Series(METRICS["flexmw.client.retries"], Bounds())
->>> series.of(("backoff", "503"))
+>>> series.of(("backoff", "503", None))
 {'flexmw.retry.delay_source': 'backoff', 'error.type': '503'}
->>> series.of(("guess", None))
+>>> series.of(("guess", None, None))
 {'flexmw.retry.delay_source': '_OTHER'}
 """
 

@@ -11,12 +11,13 @@ from flexmw.kit.asgi import ASGIApp
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request
-from flexmw.kit.options import check, documented, flag, function, one_of, option, optional, several, text
+from flexmw.kit.options import check, documented, flag, function, one_of, option, optional, several, text, whole
 from flexmw.kit.semconv import CODES, TYPES
 from flexmw.tagging.asgi import TaggingApp
 from flexmw.tagging.core import Attributes, Vocabulary
 from flexmw.tagging.diagnostics import Diagnostics
 from flexmw.tagging.flow import tagging_flow
+from flexmw.tagging.hot_callers import HotCallers
 from flexmw.tagging.otel import Otel
 from flexmw.tagging.settings import Settings
 
@@ -54,6 +55,9 @@ class Tagging:
     :param gen_ai: Write ``gen_ai.*`` to the spans of requests to APIs of language models: operation, provider, models
         and tokens, read from bodies of up to 1 MiB. Prompts and completions are never recorded. The tokens of a
         client's call are on ``flexmw.call``, because the span of an attempt ends before its body. Default: ``False``.
+    :param hot_callers: Report the callers with the most requests of the last minute, so many of them, as the metric
+        ``flexmw.rate_limiting.hot_callers``: by keyed hash, never by key. Needs a ``RateLimit`` inside. 0: none. Value:
+        a whole number, 0 to 100 (callers). Default: ``0``.
     :param route: A function of the scope that returns the route of a request, for routers that do not report it. Value:
         a function, or None. Default: ``None``.
     :param tracer_provider: OpenTelemetry provider of spans. ``None`` uses the global provider. Value: a tracer provider
@@ -114,6 +118,13 @@ class Tagging:
         "tokens, read from bodies of up to 1 MiB. Prompts and completions are never recorded. The tokens of a client's "
         "call are on `flexmw.call`, because the span of an attempt ends before its body.",
     )
+    hot_callers: int = option(
+        0,
+        whole(least=0, most=100),
+        doc="Report the callers with the most requests of the last minute, so many of them, as the metric "
+        "`flexmw.rate_limiting.hot_callers`: by keyed hash, never by key. Needs a `RateLimit` inside. 0: none.",
+        unit="callers",
+    )
     route: Callable[[MutableMapping[str, Any]], str | None] | None = option(
         None,
         optional(function),
@@ -172,6 +183,7 @@ class Tagging:
             on_disconnect=self.on_disconnect,
             key_hash=self.key_hash,
             gen_ai=self.gen_ai,
+            hot_callers=HotCallers(self.hot_callers, self.clock.monotonic) if self.hot_callers else None,
         )
 
 

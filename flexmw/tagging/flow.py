@@ -30,6 +30,6 @@ def tagging_flow(settings: Settings, request: Request) -> Flow:
         call.finish(error)
         raise
     call.leave(None)
-    call.status = response.status_code
+    call.status, call.outcome = response.status_code, response.extensions.get("flexmw")
     followed: Response = yield Follow(response, call.finish, call.tap(response))
     return followed

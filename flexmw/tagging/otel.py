@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from opentelemetry import metrics, trace
@@ -61,7 +62,8 @@ class Otel:
         self._tracer: trace.Tracer | None = None
         self._logger: Any = None
         self._instruments: dict[str, tuple[Any, Series]] = {}
-        self._traces = False
+        self._gauges: set[str] = set()
+        self._traces = self._meters = False
         self.live = False
         """True once a provider was seen configured or a span recorded. It never becomes false again."""
 
@@ -102,6 +104,12 @@ class Otel:
         return self._traces
 
     @property
+    def meters(self) -> bool:
+        """Whether a meter provider is configured. Once true, it stays true."""
+        self._meters = self._meters or self._configured()[1]
+        return self._meters
+
+    @property
     def tracer(self) -> trace.Tracer:
         if self._tracer is None:
             self._tracer = trace.get_tracer(SCOPE, _version(), self._providers[0], SCHEMA_URL)
@@ -123,12 +131,36 @@ class Otel:
         context = None if span is None else trace.set_span_in_context(span)
         instrument.record(max(0.0, seconds), series.of(values), context)
 
+    def add(self, name: str, number: int, *values: Value | None, span: Span | None = None) -> None:
+        """Add a number to a counter, or to an up-down counter; the other parameters as for :meth:`count`."""
+        instrument, series = self._instruments.get(name) or self._make(name)
+        instrument.add(number, series.of(values), None if span is None else trace.set_span_in_context(span))
+
+    def observe(self, name: str, callback: Callable[[], Iterable[tuple[int, Value]]]) -> None:
+        """Let a gauge with one attribute be observed, once for this component.
+
+        :param callback: returns pairs of a number and the value of the attribute.
+        """
+        if name in self._gauges:
+            return
+        self._gauges.add(name)
+        metric = METRICS[name]
+        series = series_of(metric, self._providers[1] or metrics.get_meter_provider())
+
+        def observations(options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+            return [metrics.Observation(number, series.of((value,))) for number, value in callback()]
+
+        meter = metrics.get_meter(SCOPE, _version(), self._providers[1], SCHEMA_URL)
+        meter.create_observable_gauge(name, [observations], metric.unit, metric.meaning)
+
     def _make(self, name: str) -> tuple[Any, Series]:
         metric = METRICS[name]
         provider = self._providers[1] or metrics.get_meter_provider()
         meter = metrics.get_meter(SCOPE, _version(), provider, SCHEMA_URL)
         if metric.kind == "counter":
             instrument: Any = meter.create_counter(name, metric.unit, metric.meaning)
+        elif metric.kind == "updowncounter":
+            instrument = meter.create_up_down_counter(name, metric.unit, metric.meaning)
         else:
             instrument = meter.create_histogram(
                 name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=DURATION_BUCKETS

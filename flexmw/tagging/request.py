@@ -22,16 +22,19 @@ from flexmw.tagging.gen_ai import GenAi
 from flexmw.tagging.instruments import AppInstrument, has_reached
 from flexmw.tagging.instruments.fastapi import SCOPE_KEY
 from flexmw.tagging.instruments.sdk import HeldSpan, ignore_errors
-from flexmw.tagging.metrics import count_request, record_limit_check
+from flexmw.tagging.metrics import (
+    KEY_HASH_CHARACTERS,
+    count_request,
+    count_slot,
+    record_limit_check,
+    record_store_operation,
+)
 from flexmw.tagging.server_span import ServerSpan
 from flexmw.tagging.settings import Settings
 from flexmw.tagging.span_writer import SpanWriter
 from flexmw.tagging.spans import is_server, is_span_open, set_error_status
 
 __all__ = ["RequestTelemetry", "is_observed"]
-
-KEY_HASH_CHARACTERS: Final = 16
-"""Characters of ``flexmw.rate_limiting.key_hash``: 64 bits, so that two callers of one service never share a hash."""
 
 _BODIES: Final = frozenset({"http.response.body", "http.response.pathsend", "websocket.http.response.body"})
 
@@ -124,6 +127,10 @@ class RequestTelemetry:
             self._exceptions = ExceptionRecorder(self._settings, self.scope, self._enclosing)
         return self._exceptions
 
+    def on_store_operation(self, component: str, operation: str, seconds: float, error: BaseException | None) -> None:
+        """Observe an operation on a store of a component further inward."""
+        record_store_operation(self._settings, component, operation, seconds, error, self.spans.span)
+
     async def receive(self) -> Message:
         """The app's ``receive``."""
         message = await self._receive()
@@ -189,6 +196,10 @@ class RequestTelemetry:
                     self.exchange.facts["flexmw.rate_limiting.key_hash"] = caller[:KEY_HASH_CHARACTERS]
                 if self.spans.span is not None:
                     self._record_checks()
+            case "flexmw.rate_limiting.slot_taken":
+                count_slot(self._settings, 1, details)
+            case "flexmw.rate_limiting.slot_released":
+                count_slot(self._settings, -1, details)
             case "flexmw.rate_limiting.storage_failed" | "flexmw.idempotency.store_failed":
                 emit_store_failure(self._settings, event, details, self.spans.span)
             case _:  # an event of a plugin
@@ -348,7 +359,7 @@ class RequestTelemetry:
                 error_outcome=self.error_outcome,
             )
         self._record_checks()
-        if known:
+        if known or self._settings.otel.meters:
             count_request(
                 self._settings, facts, self.error_outcome, status=self.status, route=self._route(), span=spans.span
             )

@@ -10,6 +10,7 @@ from flexmw.kit.clock import Clock
 from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.core import Attributes
 from flexmw.tagging.diagnostics import Diagnostics
+from flexmw.tagging.hot_callers import HotCallers
 from flexmw.tagging.instruments import starlette
 from flexmw.tagging.otel import Otel
 
@@ -33,6 +34,7 @@ class Settings:
     :param on_disconnect: whether a client that disconnects makes the server span an error.
     :param key_hash: put the keyed hash of the caller on server spans.
     :param gen_ai: put the attributes of language models on spans.
+    :param hot_callers: counts the requests of callers; ``None``: nobody asked for it.
     """
 
     otel: Otel
@@ -47,6 +49,7 @@ class Settings:
     on_disconnect: Literal["host", "unset", "error"]
     key_hash: bool
     gen_ai: bool
+    hot_callers: HotCallers | None
 
     def route_of(self, scope: MutableMapping[str, Any], framework_route: str | None = None) -> str | None:
         """``http.route``, where the router has matched a route; never the path.

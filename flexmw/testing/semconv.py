@@ -21,7 +21,7 @@ __all__ = ["assert_semconv"]
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {"string": (str,), "int": (int,), "double": (float, int)}
 _SPANS: Final[Mapping[str, Place]] = {"SERVER": "server span", "CLIENT": "client span"}
 _HTTP_CODE: Final = re.compile(r"http_[45]\d\d")
-_DATA: Final = {"counter": "Sum", "histogram": "Histogram"}
+_DATA: Final = {"counter": "Sum", "histogram": "Histogram", "updowncounter": "Sum", "gauge": "Gauge"}
 
 
 def assert_semconv(

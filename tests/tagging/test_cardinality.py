@@ -27,7 +27,7 @@ def test_a_wrong_number_of_values_raises() -> None:
 
 
 def test_closed_values_outside_their_set_become_other_except_those_that_an_application_may_declare() -> None:
-    assert Series(RETRIES, Bounds()).of(("guess", None)) == {"flexmw.retry.delay_source": OTHER}
+    assert Series(RETRIES, Bounds()).of(("guess", None, None)) == {"flexmw.retry.delay_source": OTHER}
     declared = Series(ERRORS, Bounds()).of(("own_type", "own_code", "own_source", None, None))
     assert declared == {
         "flexmw.error.type": "own_type",
@@ -51,7 +51,7 @@ def test_the_bound_of_an_open_attribute_is_shared_by_the_instruments_of_a_compon
     bounds = Bounds()
     one, other = Series(RETRIES, bounds), Series(METRICS["flexmw.rate_limiting.check.duration"], bounds)
     for n in range(ATTRIBUTES["error.type"].bound or 0):
-        one.of((None, f"Error{n}"))
+        one.of((None, f"Error{n}", None))
     assert other.of((None, "Late")) == {"error.type": OTHER}
 
 
@@ -65,7 +65,7 @@ def test_an_instrument_at_its_limit_of_sets_drops_open_attributes_and_keeps_no_m
 
 def test_a_value_of_a_wrong_type_becomes_other() -> None:
     unfit: Any = ["a", "list"]
-    assert Series(RETRIES, Bounds()).of(("backoff", unfit)) == {
+    assert Series(RETRIES, Bounds()).of(("backoff", unfit, None)) == {
         "flexmw.retry.delay_source": "backoff",
         "error.type": OTHER,
     }

@@ -218,6 +218,7 @@ async def test_every_metric_of_a_request_has_an_exemplar_with_its_trace(setup: s
         "flexmw.rate_limiting.requests",
         "flexmw.rate_limiting.check.duration",
         "flexmw.server.error_responses",
+        "flexmw.server.requests",
     }
     for metric in metrics:
         for point in metric.data.data_points:

@@ -25,6 +25,7 @@ from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
 from flexmw.kit.redis_errors import is_refusal, is_reply
 from flexmw.kit.store_log import Fallback, StoreLog
+from flexmw.kit.store_observer import report
 
 __all__ = ["FALLBACKS", "GuardedStore", "Unavailable", "count_without_store", "guarded"]
 
@@ -90,7 +91,7 @@ class GuardedStore:
     def __init__(self, store: Store, *, timeout: float, clock: Clock, log: StoreLog) -> None:
         self.store = store
         self._timeout, self.log = timeout, log
-        self._breaker = Breaker(clock.monotonic)
+        self._monotonic, self._breaker = clock.monotonic, Breaker(clock.monotonic)
         self._given_back: dict[str, str] = {}
         """The tokens of claims that are to be undone, by key."""
 
@@ -100,17 +101,17 @@ class GuardedStore:
 
     async def load(self, key: str) -> Held | None:
         await self._undo_first(key)
-        return await self._run(lambda: self.store.load(key))
+        return await self._run("load", lambda: self.store.load(key))
 
     async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
         await self._undo_first(key)
-        return await self._run(lambda: self.store.swap(key, expected, token, entry, lease=lease, ttl=ttl))
+        return await self._run("swap", lambda: self.store.swap(key, expected, token, entry, lease=lease, ttl=ttl))
 
     async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
-        return await self._run(lambda: self.store.extend(key, token, lease=lease, ttl=ttl))
+        return await self._run("extend", lambda: self.store.extend(key, token, lease=lease, ttl=ttl))
 
     async def drop(self, key: str, token: str) -> bool:
-        return await self._run(lambda: self.store.drop(key, token))
+        return await self._run("drop", lambda: self.store.drop(key, token))
 
     def scan(self, prefix: str = "") -> AsyncIterator[tuple[str, Held]]:
         return self.store.scan(prefix)
@@ -131,7 +132,7 @@ class GuardedStore:
     async def _undo_first(self, key: str) -> None:
         token = self._given_back.get(key)
         if token is not None:
-            await self._run(lambda: self.store.drop(key, token))
+            await self._run("drop", lambda: self.store.drop(key, token))
             self._given_back.pop(key, None)
 
     async def _give_back(self, key: str, token: str) -> None:
@@ -147,9 +148,10 @@ class GuardedStore:
             await anyio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _run(self, operation: Callable[[], Awaitable[T]]) -> T:
+    async def _run(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
         if not self._breaker.allows():
             raise Unavailable("the store has not responded to the last requests")
+        began = self._monotonic()
         try:
             with time_limit.within(self._timeout):
                 seconds = time_limit.remaining()
@@ -161,6 +163,7 @@ class GuardedStore:
             self._breaker.cancelled()
             raise
         except Exception as error:
+            report("idempotency", name, self._monotonic() - began, error)
             if is_reply(error) and not is_refusal(error):
                 self._breaker.replied()
             else:
@@ -170,6 +173,7 @@ class GuardedStore:
         except BaseException:
             self._breaker.cancelled()
             raise
+        report("idempotency", name, self._monotonic() - began, None)
         self._breaker.succeeded()
         if self.log.is_lost:
             self.log.back()
@@ -195,10 +199,10 @@ class _GuardedLogs(GuardedStore):
         ttl: float,
     ) -> Appended | None:
         append = partial(self.store.append, key, token, generation, at, data)
-        return await self._run(partial(append, head=head, last=last, lease=lease, ttl=ttl))
+        return await self._run("append", partial(append, head=head, last=last, lease=lease, ttl=ttl))
 
     async def read(self, key: str, generation: str, start: int, limit: int) -> Piece | None:
-        return await self._run(partial(self.store.read, key, generation, start, limit))
+        return await self._run("read", partial(self.store.read, key, generation, start, limit))
 
 
 def _in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
