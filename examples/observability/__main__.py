@@ -1,4 +1,4 @@
-"""`python -m examples.observability`: the gateway, and its metrics at /metrics for Prometheus.
+"""`python -m examples.observability`: the gateway, a neighbour, and their metrics at /metrics for Prometheus.
 
 Every option but --metrics-port is the gateway's own: see `python -m examples.gateway --help`.
 """
@@ -15,6 +15,7 @@ from prometheus_client import start_http_server
 
 from examples.gateway import __main__ as gateway
 from examples.gateway.processes import port_number
+from examples.observability import neighbour
 
 __all__ = ["main"]
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, rest = parser.parse_known_args(arguments)
     metrics.set_meter_provider(MeterProvider([PrometheusMetricReader()]))
     server, _ = start_http_server(options.metrics_port, "127.0.0.1")
+    neighbour.start(gateway.arguments_parser().parse_args(rest).storage)
     print(f"metrics at http://127.0.0.1:{server.server_port}/metrics", flush=True)
     gateway.main(rest)
 

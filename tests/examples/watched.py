@@ -148,7 +148,8 @@ async def _load(gateway: Watched, free: str, paid: Sequence[str]) -> None:
                 break
         else:
             raise AssertionError("the budget for retries was never spent")
-        assert gateway.redis.ask(b"CLIENT PAUSE 5000 WRITE") == b"+OK"
+        assert gateway.redis.ask(b"CLIENT PAUSE 9000 WRITE") == b"+OK"
         for _ in range(4):  # the limiter decides without its store
             await until(200, models, paid[0])
+        await until(503, chat, paid[0], headers={"idempotency-key": f"lost-{paid[0]}"})
         assert gateway.redis.ask(b"CLIENT UNPAUSE") == b"+OK"
