@@ -82,6 +82,14 @@ LINES: Final = (
         "This is logged once.",
     ),
     LogLine(
+        _CALLERS,
+        "WARNING",
+        "`trusted_proxies` holds every address, so that a client may invent its own.",
+        _ONCE,
+        "kit.forwarded",
+        "holds every address",
+    ),
+    LogLine(
         "flexmw.ratelimit",
         "WARNING",
         "A client address brings more new keys than `new_keys_per_address`.",
@@ -193,6 +201,14 @@ LINES: Final = (
         "once for each remedy and component",
         "tagging.diagnostics",
         "%s",
+    ),
+    LogLine(
+        "flexmw.plugins",
+        "WARNING",
+        "The entry points of an installed distribution cannot be read; those of the others can.",
+        "once for each distribution",
+        "kit.entry_points",
+        "cannot be read",
     ),
 )
 """Every line."""

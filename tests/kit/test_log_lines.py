@@ -54,6 +54,6 @@ def test_every_row_of_the_table_is_written(line: LogLine) -> None:
 
 def test_the_loggers_of_the_table_are_the_documented_ones() -> None:
     names = {name for line in LINES for name in line.logger.split(", ")}
-    components = ("ratelimit", "idempotency", "retry", "pace", "envelope", "tagging")
+    components = ("ratelimit", "idempotency", "retry", "pace", "envelope", "tagging", "plugins")
     assert names == {f"flexmw.{component}" for component in components}
     assert all(logging.getLogger(name).level == logging.NOTSET for name in names)  # the application sets the levels
