@@ -62,6 +62,7 @@ class Otel:
         self._tracer: trace.Tracer | None = None
         self._logger: Any = None
         self._instruments: dict[str, tuple[Any, Series]] = {}
+        """By name: the method of the instrument that takes a measurement, and its attribute sets."""
         self._gauges: set[str] = set()
         self._traces = self._meters = False
         self.live = False
@@ -122,19 +123,19 @@ class Otel:
         :param values: one for each attribute of the row, in the order of the row; ``None`` leaves the attribute out.
         :param span: the span to take the exemplar from, which may have ended; ``None`` for the current span.
         """
-        instrument, series = self._instruments.get(name) or self._make(name)
-        instrument.add(1, series.of(values), None if span is None else trace.set_span_in_context(span))
+        write, series = self._instruments.get(name) or self._make(name)
+        write(1, series.of(values), None if span is None else trace.set_span_in_context(span))
 
     def record(self, name: str, seconds: float, *values: Value | None, span: Span | None = None) -> None:
         """Record a duration in a histogram; the other parameters as for :meth:`count`."""
-        instrument, series = self._instruments.get(name) or self._make(name)
+        write, series = self._instruments.get(name) or self._make(name)
         context = None if span is None else trace.set_span_in_context(span)
-        instrument.record(max(0.0, seconds), series.of(values), context)
+        write(max(0.0, seconds), series.of(values), context)
 
     def add(self, name: str, number: int, *values: Value | None, span: Span | None = None) -> None:
         """Add a number to a counter, or to an up-down counter; the other parameters as for :meth:`count`."""
-        instrument, series = self._instruments.get(name) or self._make(name)
-        instrument.add(number, series.of(values), None if span is None else trace.set_span_in_context(span))
+        write, series = self._instruments.get(name) or self._make(name)
+        write(number, series.of(values), None if span is None else trace.set_span_in_context(span))
 
     def observe(self, name: str, callback: Callable[[], Iterable[tuple[int, Value]]]) -> None:
         """Let a gauge with one attribute be observed, once for this component.
@@ -157,15 +158,18 @@ class Otel:
         metric = METRICS[name]
         provider = self._providers[1] or metrics.get_meter_provider()
         meter = metrics.get_meter(SCOPE, _version(), provider, SCHEMA_URL)
+        write: Any
         if metric.kind == "counter":
-            instrument: Any = meter.create_counter(name, metric.unit, metric.meaning)
+            write = meter.create_counter(name, metric.unit, metric.meaning).add
         elif metric.kind == "updowncounter":
-            instrument = meter.create_up_down_counter(name, metric.unit, metric.meaning)
+            write = meter.create_up_down_counter(name, metric.unit, metric.meaning).add
+        elif metric.kind == "gauge":
+            write = meter.create_gauge(name, metric.unit, metric.meaning).set
         else:
-            instrument = meter.create_histogram(
+            write = meter.create_histogram(
                 name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=DURATION_BUCKETS
-            )
-        entry = self._instruments[name] = instrument, series_of(metric, provider)
+            ).record
+        entry = self._instruments[name] = write, series_of(metric, provider)
         return entry
 
     def logs(self, event: str, *, quiet: bool = False) -> bool:
