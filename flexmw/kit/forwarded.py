@@ -21,9 +21,11 @@ from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from flexmw.errors import ConfigError
+from flexmw.kit.forwarded_check import LOGGERS, ForwardedCheck
 from flexmw.kit.options import Rule
 
 __all__ = ["PROXIES", "Network", "Proxies", "networks", "warn_if_everyone_is_trusted"]
@@ -47,6 +49,8 @@ PROXIES: Final = Rule(
 )
 """The rule of an option ``trusted_proxies``. :class:`Proxies` checks the networks."""
 
+_FORWARDED: Final = frozenset({b"x-forwarded-for", b"forwarded"})
+_NAME: Final = itemgetter(0)
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105
 _PAIR: Final = rf'{_TOKEN}=(?:{_TOKEN}|"(?:[^"\\]|\\.)*")'
 _ELEMENT: Final = re.compile(rf"[ \t]*(?:{_PAIR}[ \t]*)?(?:;[ \t]*(?:{_PAIR}[ \t]*)?)*(?:,|$)")
@@ -65,7 +69,7 @@ class Proxies:
     :raises ConfigError: for a text that is not a network, or a number below 0.
     """
 
-    __slots__ = ("_count", "_trusted", "_unix")
+    __slots__ = ("_check", "_count", "_trusted", "_unix")
 
     def __init__(self, trusted: Sequence[str] | int = (), *, option: str = "trusted_proxies") -> None:
         self._count = 0
@@ -78,6 +82,11 @@ class Proxies:
             listed = trusted
         self._unix = _UNIX in listed
         self._trusted = networks([text for text in listed if text != _UNIX], option)
+        component = option.partition(":")[0]
+        is_checked = component == "RateLimit" or (component in LOGGERS and bool(self._trusted))
+        self._check: ForwardedCheck | None = None
+        if is_checked and not self._count and not self._unix:
+            self._check = ForwardedCheck(component, has_networks=bool(self._trusted))
 
     @property
     def trusts_everyone(self) -> bool:
@@ -101,6 +110,8 @@ class Proxies:
         """The client's IPv4 address or IPv6 /64 network as text; ``None`` if it is unknown."""
         client = scope.get("client")
         peer = _parse(client[0]) if client and client[0] else None
+        if self._check is not None and not _FORWARDED.isdisjoint(map(_NAME, scope.get("headers") or ())):
+            self._look(self._check, peer)
         if self._count == 0:
             if peer is None:
                 if not self._unix or (client and client[0]):
@@ -110,6 +121,13 @@ class Proxies:
         found = {self._from(hops, peer) for hops in (_x_forwarded_for(scope), _forwarded(scope)) if hops is not None}
         address = found.pop() if len(found) == 1 else peer
         return None if address is None else _group(address)
+
+    def _look(self, check: ForwardedCheck, peer: _Address | None) -> None:
+        check.look(
+            "a Unix socket" if peer is None else str(peer), is_trusted=peer is not None and self._is_trusted(peer)
+        )
+        if check.is_over:
+            self._check = None
 
     def _from(self, hops: Sequence[str], peer: _Address | None) -> _Address | None:
         """The client in a list of hops, of which the last one is the nearest."""

@@ -90,6 +90,15 @@ LINES: Final = (
         "holds every address",
     ),
     LogLine(
+        _CALLERS,
+        "WARNING",
+        "The first hundred requests with `X-Forwarded-For` came from few peers that `trusted_proxies` does not hold, "
+        "or it is not set (`flexmw.ratelimit`): all clients behind a proxy count as one address.",
+        "once for each component",
+        "kit.forwarded_check",
+        "so all clients behind it count as one",
+    ),
+    LogLine(
         "flexmw.ratelimit",
         "WARNING",
         "A client address brings more new keys than `new_keys_per_address`.",
