@@ -150,7 +150,7 @@ LINES: Final = (
         "flexmw.retry",
         "WARNING or DEBUG",
         "A call is given back. WARNING: it is ambiguous, the work may have been done. DEBUG: every other reason.",
-        _EACH,
+        "WARNING: 100 at once, then ten a second, with the number of those left out",
         "retry.log",
         "%s %s: %s: %s",
     ),

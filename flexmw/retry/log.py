@@ -15,13 +15,17 @@ A line names the method and the origin, never a path, a query, a header or a bod
 from __future__ import annotations
 
 import logging
+import time
 from typing import Final
 
+from flexmw.kit.log_limit import LogLimit
 from flexmw.retry.core import Outcome, RetryDecision
 
-__all__ = ["LOGGER", "log_attempt", "log_cut", "log_resumed", "log_stop", "note_of"]
+__all__ = ["LIMIT", "LOGGER", "log_attempt", "log_cut", "log_resumed", "log_stop", "note_of"]
 
 LOGGER: Final = logging.getLogger("flexmw.retry")
+LIMIT: Final = LogLimit(burst=100, per_second=10.0, monotonic=time.monotonic)
+"""The bound on WARNINGs: an upstream that is down fails every call, and a line for each would fill a disk."""
 
 
 def log_attempt(
@@ -51,7 +55,10 @@ def log_stop(method: str, origin: str, outcome: Outcome, *, kind: str) -> None:
     """Log that a call is given back. ``kind`` is the status or the class of the error."""
     level = logging.WARNING if outcome.outcome == "ambiguous" else logging.DEBUG
     if LOGGER.isEnabledFor(level):
-        LOGGER.log(level, "%s %s: %s: %s", method, origin, kind, note_of(outcome))
+        left_out = LIMIT.admit() if level == logging.WARNING else 0
+        if left_out is not None:
+            note = f" ({left_out} more such lines were left out)" if left_out else ""
+            LOGGER.log(level, "%s %s: %s: %s%s", method, origin, kind, note_of(outcome), note)
 
 
 def log_cut(method: str, origin: str, kind: str, *, received: int) -> None:

@@ -10,7 +10,9 @@ import httpx2
 import pytest
 
 import flexmw
-from flexmw.testing import HostileServer
+from flexmw.kit.log_limit import LogLimit
+from flexmw.retry import log
+from flexmw.testing import FakeClock, HostileServer
 
 LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 
@@ -101,3 +103,19 @@ def test_the_waits_of_pace_count_in_the_outcome() -> None:
         outcome = flexmw.outcome_of(http.get("http://paced.test/"))
         assert outcome is not None
         assert 0.1 < outcome.waited < 5.0
+
+
+def test_the_lines_of_an_upstream_that_is_down_are_bounded(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(log, "LIMIT", LogLimit(burst=3, per_second=1.0, monotonic=clock.monotonic))
+    plain = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(500)))
+    with flexmw.wrap_client(plain, flexmw.Retry()) as http:
+        for _ in range(8):
+            http.post("http://down.test/", json={})
+        clock.advance(1.0)
+        http.post("http://down.test/", json={})
+    warnings = [message for level, message in lines(caplog) if level == "WARNING"]
+    assert len(warnings) == 4
+    assert warnings[-1].endswith("(5 more such lines were left out)")
