@@ -67,6 +67,12 @@ class StoreLog:
         self._is_written = self._is_refused = False
         self._local_decisions = 0
 
+    def expect_lines(self) -> None:
+        """Another component shares this log: write about the next loss, however short the time since the last line."""
+        with self._lock:
+            if not self.is_lost:
+                self._written_at = float("-inf")
+
     def lost(self, error: BaseException) -> None:
         """The store has failed."""
         now, is_refused = self._monotonic(), is_refusal(error)

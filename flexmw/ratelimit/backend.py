@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 from flexmw.kit.clock import Clock
 from flexmw.kit.store_log import Fallback, StoreLog
@@ -33,6 +34,10 @@ _FALLBACKS: Final = {
     ),
 }
 """What the log says of each mode of ``on_store_failure``."""
+
+
+_logs: Final[WeakValueDictionary[tuple[str, str, int], StoreLog]] = WeakValueDictionary()
+"""The logs of stores by URL, mode of ``on_store_failure`` and clock, while a limiter uses them."""
 
 
 class Backend(Protocol):
@@ -106,10 +111,23 @@ def open_backend(
     store = open_store(url, algorithm, clock)
     if isinstance(store, MemoryStore):
         return LocalBackend(store)
-    log = StoreLog(LOGGER, url.shown, _FALLBACKS[failure.mode], monotonic=clock.monotonic, secrets=url.secrets)
+    log = _log_of(url, failure, clock)
     return FallbackBackend(
         store, algorithm, failure, timeout=timeout, clock=clock, cache_denials=cache_denials, log=log
     )
+
+
+def _log_of(url: StorageURL, failure: StoreFailure, clock: Clock) -> StoreLog:
+    """The log of a store. The limiters of one process share it: each route may have a limiter of its own, and an outage
+    of the store that they share has two lines."""
+    name = url.url, failure.mode, id(clock)
+    log = _logs.get(name)
+    if log is None:
+        fallback = _FALLBACKS[failure.mode]
+        log = StoreLog(LOGGER, url.shown, fallback, monotonic=clock.monotonic, secrets=url.secrets)
+        _logs[name] = log
+    log.expect_lines()
+    return log
 
 
 def check_backend(

@@ -166,6 +166,26 @@ async def test_an_outage_of_a_store_leaves_two_lines(
     assert PASSWORD not in caplog.text
 
 
+async def test_the_limiters_of_one_store_share_the_two_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "flexmw.ratelimit")
+    clock = FakeClock()
+    with ExitStack() as stack:
+        outage = Outage("RateLimit", tmp_path, stack)
+        app, _ = counting_app()
+        limits = [flexmw.RateLimit(f"{rate}/hour", storage=outage.url, clock=clock) for rate in (90, 80)]
+        wrapped = flexmw.wrap_app(app, *limits)
+        async with client_of(wrapped) as client:
+            assert (await client.post("/")).status_code == 200
+            outage.begin()
+            assert [(await client.post("/")).status_code for _ in range(3)] == [200] * 3
+            outage.end()
+            clock.advance(11.0)
+            assert (await client.post("/")).status_code == 200
+        await _shut_down(wrapped)
+    records = [record for record in caplog.records if record.name == "flexmw.ratelimit"]
+    assert [record.levelname for record in records] == ["WARNING", "INFO"]
+
+
 # --- the lines, by a fake clock --------------------------------------------------------------------------------------
 
 
