@@ -58,7 +58,8 @@ class ForwardedCheck:
 
     def _warn(self, peers: str) -> None:
         fault = "holds none of them" if self._has_networks else "is not set"
-        logging.getLogger(LOGGERS[self._component]).warning(
+        logger = logging.getLogger(LOGGERS[self._component])
+        logger.warning(
             "%s(trusted_proxies=...) %s: the first requests with X-Forwarded-For or Forwarded came from %s, so all "
             "clients behind it count as one. If it is a proxy, name its network, or the number of proxies, such as "
             "trusted_proxies=1. This is logged once.",

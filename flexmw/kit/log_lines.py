@@ -1,4 +1,6 @@
-"""Every line that flexmw writes to the standard library's loggers, with or without an OpenTelemetry SDK.
+"""The lines that flexmw writes to the standard library's loggers, with or without an OpenTelemetry SDK.
+
+Every line of INFO and above is here; of DEBUG, those that an operator may look for.
 
 ``python -m scripts.telemetry_page`` writes the table into ``docs/telemetry.md``. ``tests/kit/test_log_lines.py`` reads
 all calls of loggers in the package: each one writes a line of the table, and each line of the table is written.
@@ -132,6 +134,14 @@ LINES: Final = (
     ),
     LogLine(
         "flexmw.idempotency",
+        "INFO",
+        "The app is told of a disconnect, because nobody reads the response of its execution any more.",
+        _EACH,
+        "idempotency.execute",
+        "is told of a disconnect",
+    ),
+    LogLine(
+        "flexmw.idempotency",
         "WARNING",
         "`flexmw keys` does not list keys that an earlier version has stored.",
         _EACH,
@@ -153,6 +163,30 @@ LINES: Final = (
         "WARNING: 100 at once, then ten a second, with the number of those left out",
         "retry.log",
         "%s %s: %s: %s",
+    ),
+    LogLine(
+        "flexmw.retry",
+        "INFO",
+        "The body of a response was cut: after how many bytes, and by what.",
+        _EACH,
+        "retry.log",
+        "the response was cut after",
+    ),
+    LogLine(
+        "flexmw.retry",
+        "INFO",
+        "A body that was cut goes on: in which request, at which byte, after how long.",
+        _EACH,
+        "retry.log",
+        "continues the response at byte",
+    ),
+    LogLine(
+        "flexmw.retry",
+        "INFO",
+        "A live stream has ended well, but the server does not confirm that this is its end.",
+        _EACH,
+        "retry.resume",
+        "the end of the stream is not confirmed",
     ),
     LogLine(
         "flexmw.retry",

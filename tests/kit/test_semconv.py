@@ -14,6 +14,7 @@ import flexmw
 from flexmw.contract import PAGE, STATUS
 from flexmw.errors import APIError
 from flexmw.kit.semconv import ATTRIBUTES, CODES, EVENTS, METRICS, OTHER, SERIES, TYPES
+from flexmw.retry.continuation import Loss
 from flexmw.retry.core import StopReason
 from scripts.telemetry_page import page
 
@@ -101,6 +102,7 @@ def test_the_codes_beyond_the_contract_are_those_of_idempotency_and_envelope() -
 
 
 def test_every_reason_of_retry_for_stopping_is_a_value_in_the_table() -> None:
-    of_outcomes = {"body_broken", "client_closed", "given_back_before"}  # they are in no event, but on the Outcome
+    # These are in no such event, but on the Outcome.
+    of_outcomes = {"body_broken", "client_closed", "given_back_before", *get_args(Loss)}
     values = {*ATTRIBUTES["flexmw.retry.stop_reason"].values}
     assert set(get_args(StopReason)) | of_outcomes == values - {OTHER}
