@@ -102,6 +102,7 @@ class Metric:
 _CONTRACT: Final = (*PAGE.values(), *STATUS.values())
 _IDEMPOTENCY_CODES: Final = (
     "idempotency_answer_not_kept",
+    "idempotency_ended",
     "idempotency_in_progress",
     "idempotency_key_invalid",
     "idempotency_key_required",
