@@ -19,6 +19,7 @@ from flexmw.idempotency.caller import CallerFunction, CallerNames, caller_functi
 from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.core import OnUnknown
 from flexmw.idempotency.errors import HEADER
+from flexmw.idempotency.followers import MAX_FOLLOWERS, Followers
 from flexmw.idempotency.hashing import KeyHasher
 from flexmw.idempotency.options import CALLER, KEY_HEADER, METHOD, PEPPER, STORAGE, check_together, log_at_start
 from flexmw.idempotency.plan import Plan
@@ -113,6 +114,12 @@ class Idempotency:
         Value: one of 'refuse', 'run'. Default: ``"refuse"``.
     :param wait: How long a duplicate waits for the response to the first request before it gets 409
         ``idempotency_in_progress``. Value: a number of seconds, at least 0. Default: ``0.0``.
+    :param attach: Which duplicates of a request that still runs get its response as it is made. ``asked``: those that
+        ask for it, by ``Idempotent-Stream`` or by ``Prefer: wait``; ``all``: every one, which waits for the response to
+        begin. Any other duplicate gets 409 ``idempotency_in_progress``. Value: one of 'asked', 'all'. Default:
+        ``"asked"``.
+    :param max_followers: How many clients may follow one running or stored response in one process, beside the first. A
+        further one gets 503 with ``Retry-After``. Value: a whole number, at least 1 (clients). Default: ``8``.
     :param linger: How long an execution goes on after its last reader has left, before the app hears of the disconnect
         (``http.disconnect``, and an ``OSError`` from ``send``). ``None``: a request with a key is carried out to its
         end; an event stream of an SDK's call without a key goes on for 10 seconds. A response above ``max_body``, which
@@ -249,6 +256,20 @@ class Idempotency:
         doc="How long a duplicate waits for the response to the first request before it gets 409 "
         "`idempotency_in_progress`.",
         unit="seconds",
+    )
+    attach: str = option(
+        "asked",
+        one_of(("asked", "all")),
+        doc="Which duplicates of a request that still runs get its response as it is made. `asked`: those that ask for "
+        "it, by `Idempotent-Stream` or by `Prefer: wait`; `all`: every one, which waits for the response to begin. Any "
+        "other duplicate gets 409 `idempotency_in_progress`.",
+    )
+    max_followers: int = option(
+        MAX_FOLLOWERS,
+        whole(least=1),
+        doc="How many clients may follow one running or stored response in one process, beside the first. A further "
+        "one gets 503 with `Retry-After`.",
+        unit="clients",
     )
     linger: float | None = option(
         None,
@@ -409,4 +430,6 @@ class Idempotency:
             ttl_header=str(int(self.ttl)).encode(),
             continues=has_logs,
             linger=self.linger,
+            attaches_all=self.attach == "all",
+            followers=Followers(self.max_followers),
         )

@@ -203,7 +203,8 @@ class Continuation:
         confirm = length is None and self._scope.get("http_version") in HTTP_1_0
         if self._start is None:
             headers.append(("idempotent-replayed", "true"))
-            headers.append((STREAM, format_stream(self._generation, confirm=confirm)))
+            if self._plan.continues:
+                headers.append((STREAM, format_stream(self._generation, confirm=confirm)))
         else:
             headers.append((STREAM, format_stream(self._generation, self._start, self._digest, confirm=confirm)))
         if head.status >= 500:

@@ -251,6 +251,7 @@ class ClaimedExecution:
             status=recorder.status,
             headers=lasting_headers(recorder.headers),
             max_body=plan.max_body,
+            max_followers=plan.followers.limit,
             clock=plan.claims.clock.monotonic,
         )
         recorder.log = log

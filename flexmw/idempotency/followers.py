@@ -24,15 +24,15 @@ class Followers:
     :param limit: followers of one generation at most.
     """
 
-    __slots__ = ("_counts", "_limit")
+    __slots__ = ("_counts", "limit")
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._counts: Counter[str] = Counter()
 
     def attach(self, generation: str) -> bool:
         """Count one more. Returns False, and counts none, if there are as many as may be."""
-        if self._counts[generation] >= self._limit:
+        if self._counts[generation] >= self.limit:
             return False
         self._counts[generation] += 1
         return True

@@ -93,8 +93,11 @@ class LogWriter:
                 if log.size > self._written:
                     break
             else:
-                while not self._is_over() and clock.monotonic() < due_at and log.size - self._written < _BATCH_BYTES:
-                    await clock.asleep(_TICK_SECONDS)
+                while not self._is_over() and log.size - self._written < _BATCH_BYTES:
+                    rest = due_at - clock.monotonic()
+                    if rest <= 0:
+                        break
+                    await clock.asleep(min(rest, _TICK_SECONDS))
         self._pause = None
         return not log.is_ended
 
