@@ -34,6 +34,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks import chaos_streams
 from benchmarks.killed import Workers, redis_server
 from flexmw.idempotency import Idempotency, open_store
 from flexmw.idempotency.admin import list_keys
@@ -369,13 +370,19 @@ def main() -> int:
     if sys.argv[1:2] == ["--serve"]:
         serve(int(sys.argv[2]), sys.argv[3])
         return 0
+    if sys.argv[1:2] == ["--serve-streams"]:
+        chaos_streams.serve(int(sys.argv[2]), sys.argv[3])
+        return 0
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--store", choices=("memory", "sqlite", "redis"), default="sqlite")
     parser.add_argument("--keys", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--streams", action="store_true", help="cut event streams: see benchmarks/chaos_streams.py")
     given = parser.parse_args()
+    if given.streams:
+        return chaos_streams.run(given.store, given.seconds, given.processes, given.seed)
     return run(given.store, given.keys, given.seconds, given.processes, given.seed)
 
 
