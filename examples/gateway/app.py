@@ -150,6 +150,9 @@ class Gateway:
         await self.catalogue.must_be_online(PLAYGROUND, "The playground")
         return FileResponse(Path(__file__).with_name("playground.html"))
 
+    async def playground_script(self, request: Request) -> Response:
+        return FileResponse(Path(__file__).with_name("playground.js"))
+
     async def _post(self, request: Request, model: Model, *, stream: bool = False, **content: Any) -> httpx2.Response:
         headers = content.pop("headers", {})
         if self.settings.faults and (fault := request.headers.get(FAULT_HEADER)):
@@ -186,6 +189,7 @@ def build(gateway: Gateway) -> ASGIApp:
         ("GET", "/v1/models", gateway.list_models),
         ("GET", "/v1/models/{id:path}", gateway.get_model),
         ("GET", "/playground", gateway.playground),
+        ("GET", "/playground.js", gateway.playground_script),
     ]
     routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
     app = Starlette(routes=[*routes, admin_routes(gateway)], lifespan=gateway.open, max_body_size=MAX_BODY)
@@ -197,7 +201,7 @@ def build(gateway: Gateway) -> ASGIApp:
         flexmw.RateLimit(
             limit=gateway.rate_of,
             storage="memory://" if storage.startswith("sqlite:") else storage,  # one process counts for itself
-            exempt=["/admin/*", "/playground"],
+            exempt=["/admin/*", "/playground", "/playground.js"],
         ),
         flexmw.Idempotency(storage=storage, sdk_retries=True),
     )

@@ -1,8 +1,9 @@
 """``python -m examples.tour``: the contract's page, row by row, played against the gateway with the real openai SDK.
 
 Starts the model backend and the gateway on loopback, plays each scene with the blocking and with the async SDK, and
-shows what was sent, what was raised, how often the backend worked and what the span says. Ends with one POST whose
-response is lost. Exits with 1 if anything is not as the contract says.
+shows what was sent, what was raised, how often the backend worked and what the span says. Then one POST whose
+response is lost, and one streamed response whose connection is cut eleven times. Exits with 1 if anything is not as it
+should be.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from examples.gateway.serve import backend, gateway
+from examples.gateway.serve import Backend, Running, backend, gateway
 from examples.tour.acts import Note, Spans, play
 from examples.tour.lost import Loss, lose_answers
 from examples.tour.scenes import SCENES, Scene
+from examples.tour.streamed import CUTS, cut_streams
 
 __all__ = ["main"]
 
@@ -48,8 +50,40 @@ def main() -> int:
                 faults += loss.executions != expected
                 losses.add_row(*lost_row(loss, expected))
         console.print(losses)
+        faults += show_streams(console, running, models)
     console.print(f"{faults} things are not as they should be." if faults else "All as the contract says.")
     return min(faults, 1)
+
+
+def show_streams(console: Console, running: Running, models: Backend) -> int:
+    """Cut streams, draw them while they run, and show what came of them; the number of things that are not right."""
+    faults = 0
+    columns = ("client", "server", "cuts", "events", "executions", "longest silence", "ended")
+    streams = table(f"One streamed response, its connection cut up to {CUTS} times", *columns)
+    with console.status("cutting streams") as status:
+        drawn = ""
+
+        def draw(name: str, events: int, cuts: int) -> None:
+            nonlocal drawn
+            drawn = "" if events == 1 else drawn
+            drawn += "x" * (cuts - drawn.count("x")) + ("-" if events % 4 == 0 else "")
+            status.update(f"{name}: {events} events, {cuts} cuts [bold]{drawn}[/bold]")
+
+        for number, stream in enumerate(cut_streams(running, models, draw)):
+            is_whole = number == 2
+            as_it_should = stream.executions == 1 and (stream.ended == "whole") == is_whole
+            faults += not (as_it_should and (stream.cuts == CUTS or not is_whole))
+            streams.add_row(
+                stream.client,
+                stream.server,
+                str(stream.cuts),
+                str(stream.events),
+                str(stream.executions),
+                f"{stream.silence:.2f} s",
+                stream.ended if as_it_should else f"{stream.ended} (not as it should be)",
+            )
+    console.print(streams)
+    return faults
 
 
 ROW_COLUMNS = ("row", "what", "sent: status type code", "headers", "SDK raised", "work", "took", "span", "async")
