@@ -9,17 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
+from flexmw.contract.idempotent_stream import STREAM
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
-from flexmw.kit.effects import Flow, Request
+from flexmw.kit.effects import Flow, Request, Response, Send
+from flexmw.kit.headers import has
 from flexmw.kit.options import check, documented, function, option, optional, seconds
 from flexmw.kit.storage import RedisClient, parse_storage
 from flexmw.pace.flow import PacedCall
 from flexmw.pace.registry import SCHEMES, PaceRegistry
 
 __all__ = ["Pace"]
+
+_STREAM: Final = STREAM.encode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,5 +126,15 @@ class Pace:
         return {name: value for name, value in vars(self).items() if name != "_registry"}
 
     def flow(self, request: Request) -> Flow:
-        """Wait for a turn, send the request, and record what the response reports."""
+        """Wait for a turn, send the request, and record what the response reports.
+
+        A request that continues a response which was cut takes no turn: a server counts it as no new request.
+        """
+        if has(request.headers, _STREAM):
+            return _sent_at_once(request)
         return PacedCall(request, self._registry, max_wait=self.max_wait, clock=self.clock, key=self.key).run()
+
+
+def _sent_at_once(request: Request) -> Flow:
+    response: Response = yield Send(request)
+    return response

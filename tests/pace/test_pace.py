@@ -87,6 +87,17 @@ def test_a_server_without_rate_limit_headers_is_not_slowed_down() -> None:
     assert world.clock.slept == []
 
 
+def test_a_request_that_continues_a_response_takes_no_turn() -> None:
+    world = World("1/minute")
+    with world.client() as client:
+        assert client.get("/").status_code == 200
+        began = world.clock.monotonic()
+        client.post("/", headers={"idempotent-stream": '"0f8fad5bd9cb469fa165";from=7'})
+        assert world.clock.monotonic() - began < 1.0
+        client.post("/")
+        assert world.clock.monotonic() - began > 50.0
+
+
 def test_an_unexpected_refusal_delays_all_requests() -> None:
     world = World("3/minute")
     with world.client() as client:
