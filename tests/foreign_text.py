@@ -72,7 +72,7 @@ from flexmw.pace.headers import read_limit, server_time
 from flexmw.pace.redis import load
 from flexmw.retry.core import is_json, is_signed_once, without_safety
 from flexmw.retry.response import decoded, has_whole_body_soon, is_out_of_quota, media_type_of, read_head
-from flexmw.tagging.call_span import BodyPrefix, has_readable_body
+from flexmw.tagging.call_body import BodyPrefix, has_readable_body
 from flexmw.tagging.core import Vocabulary, exception_attributes, retry_count
 
 __all__ = ["NOT_FOREIGN", "READERS"]
@@ -289,8 +289,8 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     ],
     "retry.response.media_type_of": lambda text: media_type_of(_headers(text)),
     "retry.response.read_head": lambda text: read_head(429, _headers(text), now=0.0),
-    "tagging.call_span.BodyPrefix": _prefix,
-    "tagging.call_span.has_readable_body": lambda text: has_readable_body(_headers(text)),
+    "tagging.call_body.BodyPrefix": _prefix,
+    "tagging.call_body.has_readable_body": lambda text: has_readable_body(_headers(text)),
     "tagging.core.Vocabulary": lambda text: Vocabulary(frozenset(), frozenset()).attributes(text, text, text),
     "tagging.core.exception_attributes": lambda text: exception_attributes(ValueError(text), (text[:4000],)),
     "tagging.core.retry_count": retry_count,
