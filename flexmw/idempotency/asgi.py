@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from flexmw.contract.idempotent_stream import STREAM
 from flexmw.idempotency.execution import current
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.request import ProtectedRequest, holds
@@ -12,6 +15,10 @@ from flexmw.kit.paths import request_method
 
 __all__ = ["IdempotencyApp"]
 
+_STREAM: Final = STREAM.encode()
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+"""Methods of requests that the field is ignored on."""
+
 
 class IdempotencyApp(WrappingApp):
     """An ASGI app whose protected requests are carried out once. Holds no state of any request."""
@@ -20,6 +27,18 @@ class IdempotencyApp(WrappingApp):
         self.app = plan.app
         self._plan = plan
         self._may_meet_preflights = "OPTIONS" in plan.methods
+
+    async def continues(self, scope: Scope) -> bool:
+        """Whether a request only asks for the rest of a response, so that this app never runs the wrapped app for it.
+
+        A RateLimit further outside asks, because such a request is no new one.
+        """
+        plan = self._plan
+        return (
+            request_method(scope) in plan.methods - _SAFE_METHODS
+            and _STREAM in dict(scope["headers"])
+            and not (plan.exempt is not None and await holds(plan.exempt, scope))
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         plan = self._plan

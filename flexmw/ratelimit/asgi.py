@@ -15,6 +15,7 @@ from flexmw.kit.paths import wrapped_apps
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
 from flexmw.ratelimit.callers import CallerIdentifier
 from flexmw.ratelimit.concurrency import Lease, ReportedLease, new_slot
+from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane, giving_back, lane_of
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, Decision, LimitResult, Slot, decision_of
 from flexmw.ratelimit.cost import Reservation
 from flexmw.ratelimit.headers import RESULT, Reporter
@@ -94,6 +95,7 @@ class RateLimitMiddleware(WrappingApp):
         is_immediate = plan.key_is_bearer and not plan.rates.is_dynamic and not plan.hasher.rotates
         self._digest = self._identifier.bearer_digest if is_immediate else None
         self._static = plan.rates.static
+        self._lane = lane_of(app)
         self._reporter = Reporter(
             failure_mode=plan.failure.mode,
             clock=plan.clock,
@@ -111,6 +113,9 @@ class RateLimitMiddleware(WrappingApp):
             scope.get("method") == "OPTIONS" and is_preflight(scope)
         ):
             await self._bypass(scope, receive, send, exchange, self.app)
+            return
+        if (lane := self._lane) is not None and STREAM_FIELD in dict(scope["headers"]) and await lane.takes(scope):
+            await self._continue(lane, scope, receive, send, exchange)
             return
         app = self.app
         earlier: tuple[str, ...] = ()
@@ -222,6 +227,21 @@ class RateLimitMiddleware(WrappingApp):
         exchange.facts.setdefault(RESULT, "bypassed")
         await app(scope, receive, send)
 
+    async def _continue(
+        self, lane: ContinuationLane, scope: Scope, receive: Receive, send: Send, exchange: Exchange
+    ) -> None:
+        """Serve a request that only asks for the rest of a response."""
+        caller, app = await self._identifier.identify(scope, int(self._monotonic() * SECOND), self.app)
+        check = lane.check(caller.digest, await self._rates.of(caller, scope))
+        if check.rates:
+            outcome = await self.backend.decide(check)
+            is_taken = outcome.result is not None and not outcome.result.wait_us
+            if not is_taken and await self._refuse(scope, send, exchange, outcome.result):
+                return
+            if is_taken:
+                send = giving_back(send, exchange, self.backend, check, degraded=outcome.degraded)
+        await self._bypass(scope, receive, send, exchange, app)
+
     async def _refuse(self, scope: Scope, send: Send, exchange: Exchange, result: LimitResult | None) -> bool:
         """Send the refusal. Returns whether there is one."""
         error = self._reporter.refusal(result, self.backend.retry_in)
@@ -256,6 +276,9 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             scope.get("method") == "OPTIONS" and is_preflight(scope)
         ):
             await self._bypass(scope, receive, send, exchange, self.app)
+            return
+        if (lane := self._lane) is not None and STREAM_FIELD in dict(scope["headers"]) and await lane.takes(scope):
+            await self._continue(lane, scope, receive, send, exchange)
             return
         app = self.app
         start = self._monotonic()
