@@ -25,10 +25,11 @@ from flexmw.idempotency.key import fingerprint, parse_key
 from flexmw.idempotency.lingering import show_interest
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.prefer import preferred_wait
+from flexmw.idempotency.reading import RequestBody
 from flexmw.idempotency.response_head import RESULT, TTL_HEADER
 from flexmw.idempotency.stores.guarded import count_without_store, guarded
 from flexmw.idempotency.uncancelled import run_to_completion
-from flexmw.kit.asgi import Message, Receive, Scope, Send, send_error
+from flexmw.kit.asgi import Receive, Scope, Send, send_error
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.identity import header
 from flexmw.kit.paths import RequestPredicate
@@ -37,9 +38,6 @@ __all__ = ["CREDENTIAL", "KeyedCaller", "ProtectedRequest", "holds"]
 
 CREDENTIAL: Final = "flexmw.idempotency.credential"
 """The span attribute of a request whose key and body another credential of the same address has used."""
-
-_LENGTH_DIGITS: Final = 15
-"""Digits of the longest ``Content-Length`` that is read as a number."""
 
 _RETRY_AFTER: Final = 1.0
 """Seconds in the ``Retry-After`` of a 409 ``idempotency_in_progress``."""
@@ -83,9 +81,7 @@ class ProtectedRequest:
         self._plan, self._scope, self._receive, self._send = plan, scope, receive, send
         self._exchange = exchange
         self._client_left = False
-        self._body = b""
-        self._held = 0
-        self._has_more, self._is_unread = True, True
+        self._body = RequestBody(receive, plan.bodies)
         self._position: StreamPosition | None = None
         self._running: Running | None = None
 
@@ -129,7 +125,7 @@ class ProtectedRequest:
             try:
                 await self._protect(KeyedCaller(caller, is_named, is_anonymous), key, count)
             finally:
-                self._let_go()
+                self._body.let_go()
 
     def _key(self, names: Container[bytes]) -> str | None:
         """The key of the request, in the first header that has one.
@@ -143,20 +139,23 @@ class ProtectedRequest:
         return None
 
     async def _protect(self, caller: KeyedCaller, key: str | None, count: int | None) -> None:
-        error = await self._read()
-        if self._client_left:
+        result = await self._body.read(self._plan.max_request, header(self._scope, b"content-length") or b"")
+        if result == "left":
+            self._client_left = True
             return
-        if error is not None:
-            if key is not None or isinstance(error, errors.TooManyBodies):
-                await self._refuse(error, "invalid" if error.status == 413 else "overloaded")
+        if result != "whole":
+            if result == "too_many":
+                await self._refuse(errors.TooManyBodies(), "overloaded")
+            elif key is not None:
+                await self._refuse(errors.BodyTooLarge(), "invalid")
             else:
-                await self._plan.app(self._scope, self._receive_again, self._send)
+                await self._plan.app(self._scope, self._body.receive_again, self._send)
             return
         scope = self._scope
         content_type = header(scope, b"content-type") or b""
         query = scope.get("query_string", b"")
         digest = self._plan.hasher.of_request(
-            fingerprint(scope["method"], scope["path"], query, self._body, content_type)
+            fingerprint(scope["method"], scope["path"], query, self._body.data, content_type)
         )
         if self._position is not None and key is not None:
             await self._continue(self._name(caller.digest, key), digest, self._position)
@@ -171,7 +170,7 @@ class ProtectedRequest:
 
     async def _continue(self, name: str, digest: str, position: StreamPosition) -> None:
         """Respond to a continuation. It never runs the app."""
-        self._let_go()
+        self._body.let_go()
         respond = Continuation.respond
         error = await respond(
             self._plan, self._scope, self._receive, self._send, name=name, fingerprint=digest, position=position
@@ -181,7 +180,7 @@ class ProtectedRequest:
 
     async def _follow(self, running: Running, key: str | None) -> None:
         """Send a duplicate the response that another request is being sent."""
-        self._let_go()
+        self._body.let_go()
         error = await Continuation(self._plan, self._scope, self._receive, self._send, running, start=None).send()
         if isinstance(error, errors.StreamChanged | errors.StreamGone):  # it has ended otherwise a moment ago
             error = self._error("in_progress", key)
@@ -203,11 +202,11 @@ class ProtectedRequest:
         if outcome is None:
             self._exchange.facts[RESULT] = "store_error"
             self._announce_ttl(None)
-            await self._plan.app(self._scope, self._receive_again, self._send)
+            await self._plan.app(self._scope, self._body.receive_again, self._send)
         elif isinstance(outcome, Claim):
             if key is not None and not caller.is_named and outcome.record.attempt == 1:
                 self._notice_renewal(caller.digest, key, digest)
-            body, self._body = self._body, b""
+            body = self._body.take()
             execution = ClaimedExecution(
                 self._plan,
                 outcome,
@@ -217,7 +216,7 @@ class ProtectedRequest:
                 self._send,
                 is_keyed=key is not None,
                 is_anonymous=caller.is_anonymous,
-                on_body=self._let_go,
+                on_body=self._body.let_go,
             )
             del body
             await execution.run(key, attempt)
@@ -346,45 +345,6 @@ class ProtectedRequest:
         if not value or not self._plan.callers.comes_through_proxy(self._scope):
             return ""
         return sha256(value).hexdigest()[:16]
-
-    async def _read(self) -> APIError | None:
-        """Read the body. Returns the error if it is larger than the options allow, and ``None`` if it was read or the
-        client has left."""
-        plan = self._plan
-        limit = min(plan.max_request, plan.bodies.limit)
-        announced = header(self._scope, b"content-length") or b""
-        if announced.isdigit() and (len(announced) > _LENGTH_DIGITS or int(announced) > limit):
-            return errors.BodyTooLarge()
-        chunks: list[bytes] = []
-        size = 0
-        while self._has_more:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                self._client_left = True
-                return None
-            chunk = message.get("body", b"")
-            self._has_more = message.get("more_body", False)
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                break
-            if not plan.bodies.take(len(chunk)):
-                return errors.TooManyBodies()
-            self._held += len(chunk)
-        self._body = b"".join(chunks)
-        return None if size <= limit else errors.BodyTooLarge()
-
-    def _let_go(self) -> None:
-        """The body is not held any more."""
-        held, self._held = self._held, 0
-        self._plan.bodies.give_back(held)
-
-    async def _receive_again(self) -> Message:
-        """``receive`` for the app of a request that was read, in part or whole, and is not protected after all."""
-        if self._is_unread:
-            self._is_unread = False
-            return {"type": "http.request", "body": self._body, "more_body": self._has_more}
-        return await self._receive()
 
     def _announce_ttl(self, ttl: bytes | None) -> None:
         """Set ``Idempotency-Key-TTL`` of the response, or remove it. The innermost Idempotency sets the header last."""
