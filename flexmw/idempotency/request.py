@@ -77,13 +77,15 @@ class KeyedCaller(NamedTuple):
 class ProtectedRequest:
     """One request. Used once."""
 
+    # Defaults of the class, because most requests have no key, and set none of them.
+    _client_left = False
+    _position: StreamPosition | None = None
+    _running: Running | None = None
+    _body: RequestBody
+
     def __init__(self, plan: Plan, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         self._plan, self._scope, self._receive, self._send = plan, scope, receive, send
         self._exchange = exchange
-        self._client_left = False
-        self._body = RequestBody(receive, plan.bodies)
-        self._position: StreamPosition | None = None
-        self._running: Running | None = None
 
     async def run(self) -> None:
         """Respond to the request."""
@@ -122,6 +124,7 @@ class ProtectedRequest:
                 plan.anonymous_sdk_calls.warn(retry_count=count or 0)
                 await plan.app(scope, self._receive, self._send)
                 return
+            self._body = RequestBody(self._receive, self._plan.bodies)
             try:
                 await self._protect(KeyedCaller(caller, is_named, is_anonymous), key, count)
             finally:
