@@ -30,8 +30,10 @@ THREADS: Final = 16
 """A call mostly waits."""
 
 READ_SECONDS: Final = 0.25
-LONGEST_CALL: Final = 30.0
-"""Seconds. Retry makes up to three attempts and waits as long as the server says, which is a second here."""
+DEADLINE: Final = 8.0
+COMPONENTS: Final = (flexmw.Tagging(), flexmw.Retry(deadline=DEADLINE))
+LONGEST_CALL: Final = 4 * DEADLINE
+"""Seconds. Without a deadline Retry waits for a minute where a server says so, and for an execution under a key."""
 
 SECURE: Final = ("plain-text",)
 HTTP2: Final = tuple(name for name, fault in FAULTS.items() if getattr(fault, "protocol", "") == "http2")
@@ -128,12 +130,12 @@ class Call:
         if self.keyed:
             options["headers"] = {"Idempotency-Key": "one"}
         if not self.is_async:
-            with flexmw.wrap_client(self.library.Client(**client_options)) as client:
+            with flexmw.wrap_client(self.library.Client(**client_options), *COMPONENTS) as client:
                 client.post(url, **options)
             return
 
         async def post() -> None:
-            async with flexmw.wrap_client(self.library.AsyncClient(**client_options)) as client:
+            async with flexmw.wrap_client(self.library.AsyncClient(**client_options), *COMPONENTS) as client:
                 await client.post(url, **options)
 
         asyncio.run(post())
