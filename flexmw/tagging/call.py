@@ -139,7 +139,9 @@ class CallTelemetry:
                 self._waits.add(event, details)
             case "flexmw.pace.store_operated":
                 seconds, failure = details.get("seconds", 0.0), details.get("error_type")
-                self._settings.otel.record("flexmw.store.operation.duration", seconds, "pace", "swap", failure)
+                self._settings.otel.record(
+                    "flexmw.store.operation.duration", seconds, "pace", "swap", failure, span=self._known_span()
+                )
             case _:
                 self._observe_attempt(event, details)
 
@@ -168,7 +170,7 @@ class CallTelemetry:
         safety = attributes_of(("flexmw.retry.safety", details.get("safety")))
         self._safety = str(safety["flexmw.retry.safety"]) if safety else None
         source, failure = details.get("delay_source"), details.get("error_type")
-        otel.count("flexmw.client.retries", source, failure, self._address)
+        otel.count("flexmw.client.retries", source, failure, self._address, span=self._known_span())
         self._waits.add(name, details)
         if otel.logs(name):
             attributes = attributes_of(
@@ -183,7 +185,7 @@ class CallTelemetry:
         otel, name = self._settings.otel, "flexmw.retry.stopped"
         reason, safety = details.get("stop_reason"), details.get("safety")
         attributes = attributes_of(("flexmw.retry.stop_reason", reason), ("flexmw.retry.safety", safety))
-        otel.count("flexmw.client.retry_stops", reason, safety, self._address)
+        otel.count("flexmw.client.retry_stops", reason, safety, self._address, span=self._known_span())
         if self._span is not None:
             self._span.write(attributes)
         quiet = reason == "unsafe_method"

@@ -110,17 +110,19 @@ def test_a_stream_that_breaks_has_failed(signals: Signals) -> None:
     assert record.trace_id == span.get_span_context().trace_id
 
 
-def test_the_duration_of_a_call_has_an_exemplar_with_its_trace(signals: Signals) -> None:
+def test_each_metric_of_a_call_has_an_exemplar_with_its_trace(signals: Signals) -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False, exemplar_filter=TraceBasedExemplarFilter())
     tagging = Tagging(call_span=True, **{**signals.options, "meter_provider": provider})
     with flexmw.wrap_client(httpx2.Client(transport=streaming(b"1")), tagging) as client:
         client.get("http://test")
     data: Any = reader.get_metrics_data()
-    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
-    (point,) = metric.data.data_points
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics
+    assert DURATION in [metric.name for metric in metrics]
     (span,) = signals.spans
-    assert [exemplar.trace_id for exemplar in point.exemplars] == [span.get_span_context().trace_id]
+    for metric in metrics:
+        (point,) = metric.data.data_points
+        assert [exemplar.trace_id for exemplar in point.exemplars] == [span.get_span_context().trace_id], metric.name
     provider.shutdown()
 
 
