@@ -9,11 +9,11 @@ from __future__ import annotations
 from contextlib import suppress
 
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send, WrappingApp
-from flexmw.kit.exchange import KEY
+from flexmw.kit.exchange import KEY, Exchange
 from flexmw.kit.store_observer import observer as store_observer
 from flexmw.tagging.instruments import AppInstrument, fastapi, instrument_of, starlette
 from flexmw.tagging.instruments.suppression import is_suppressed
-from flexmw.tagging.request import RequestTelemetry, is_observed
+from flexmw.tagging.request import RequestTelemetry
 from flexmw.tagging.server_span import ServerSpan
 from flexmw.tagging.settings import Settings
 from flexmw.tagging.spans import current_span
@@ -36,7 +36,7 @@ class TaggingApp(WrappingApp):
             await self.app(scope, receive, send)
             return
         kind = scope["type"]
-        if (kind != "http" and kind != "websocket") or (KEY in scope and is_observed(scope)):
+        if (kind != "http" and kind != "websocket") or (KEY in scope and _is_observed(scope)):
             await self.app(scope, receive, send)
             return
         instrument = self._instrument
@@ -72,3 +72,11 @@ class TaggingApp(WrappingApp):
         if (outer.is_valid and not outer.is_remote) or starlette.is_instrumented(scope) or fastapi.is_traced(scope):
             return None
         return ServerSpan(settings, scope, is_measured=not instrument.measures)
+
+
+def _is_observed(scope: Scope) -> bool:
+    """Whether a Tagging further outward observes this request."""
+    exchange: Exchange | None = scope.get(KEY)
+    return exchange is not None and any(
+        isinstance(getattr(observer, "__self__", None), RequestTelemetry) for observer in exchange.observers
+    )

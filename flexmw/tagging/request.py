@@ -15,7 +15,7 @@ from opentelemetry.context import get_current
 from opentelemetry.trace import Span
 
 from flexmw.kit.asgi import Message, Receive, Scope, Send
-from flexmw.kit.exchange import KEY, ErrorOutcome, Exchange
+from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.tagging.core import DISCONNECTED, INCOMPLETE, Ending, ending, error_type, is_normal_close
 from flexmw.tagging.exceptions import ExceptionRecorder, emit_store_failure
 from flexmw.tagging.gen_ai import GenAi
@@ -34,7 +34,7 @@ from flexmw.tagging.settings import Settings
 from flexmw.tagging.span_writer import SpanWriter
 from flexmw.tagging.spans import is_server, is_span_open, set_error_status
 
-__all__ = ["RequestTelemetry", "is_observed"]
+__all__ = ["RequestTelemetry"]
 
 _BODIES: Final = frozenset({"http.response.body", "http.response.pathsend", "websocket.http.response.body"})
 
@@ -396,11 +396,3 @@ class RequestTelemetry:
         elif how != "cancelled":
             set_error_status(span)
             self.spans.write(span, {"error.type": error_type(None, error or self.exceptions.candidate) or INCOMPLETE})
-
-
-def is_observed(scope: Scope) -> bool:
-    """Whether a Tagging further outward observes this request."""
-    exchange: Exchange | None = scope.get(KEY)
-    return exchange is not None and any(
-        isinstance(getattr(observer, "__self__", None), RequestTelemetry) for observer in exchange.observers
-    )
