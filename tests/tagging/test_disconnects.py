@@ -17,6 +17,7 @@ from flexmw.envelope import Envelope
 from flexmw.tagging import Tagging
 from tests.tagging.apps import OFF, Contrib, FastAPI, Native
 from tests.tagging.sdk import Signals
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 
@@ -119,7 +120,7 @@ async def leave(app: Any) -> None:
         "client": ("127.0.0.1", 5000),
         "server": ("127.0.0.1", 80),
     }
-    await asyncio.wait_for(app(scope, receive, send), 10)
+    await asyncio.wait_for(app(scope, receive, send), LONGEST_WAIT)
 
 
 @pytest.mark.parametrize("mode", ["host", "unset", "error"])
