@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 import flexmw
-from tests import servers
 from tests.hosts.limited_apps import ALL, limited
 from tests.servers import granian_server, hypercorn_server, uvicorn_server
 from tests.waiting import LONGEST_WAIT
@@ -51,8 +50,7 @@ SERVERS: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], int]]:
     """Each host on each server, with both limits used up."""
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers, "_ATTEMPTS", 2000)  # Granian's child imports all frameworks before it is ready
+    with ExitStack() as stack:
         granian = stack.enter_context(
             granian_server("tests.hosts.limited_apps:app", tmp_path_factory.mktemp("granian"), lifespan="on")
         )

@@ -115,7 +115,7 @@ def test_a_long_header_takes_linear_time(piece: str) -> None:
         return time.perf_counter() - start
 
     cost(1000)
-    assert min(cost(64_000) for _ in range(3)) < 0.25
+    assert min(cost(64_000) for _ in range(3)) < 1.0
 
 
 @pytest.mark.parametrize("trusted", [["0.0.0.0/0"], ["::/0", "unix"], ["128.0.0.0/1", "0.0.0.0/1"]], ids=repr)
