@@ -67,7 +67,8 @@ _DASHBOARD: Final = """
 ## Dashboard and alerts
 
 `examples/observability` has a Grafana dashboard and Prometheus rules for these metrics, with a table of the questions
-that they answer. The picture shows the panels of a gateway under faults, drawn from what Prometheus replied.
+that they answer. The picture shows the panels of a gateway under faults, drawn from what Prometheus replied; the panel
+of streams that were cut is newer than the picture.
 
 ![The dashboard: 18 panels](dashboard.svg)
 """

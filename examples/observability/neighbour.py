@@ -1,19 +1,21 @@
 """A second service in the process of the gateway, for the panels that the gateway alone leaves empty.
 
 Its app has a limit in shadow mode and slots for concurrent requests, and reports hot callers. One client paces itself
-by the limit's headers, with its state in the gateway's redis; another one does not.
+by the limit's headers, with its state in the gateway's redis; another one does not. A third one reads streams whose
+connection is cut: one of them goes on, and the app has forgotten the other one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import httpx2
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -23,6 +25,7 @@ __all__ = ["start"]
 
 _PAUSE_SECONDS = 0.3
 _LONG_SECONDS = 5.0
+_URL = "http://neighbour.test"
 
 
 def start(storage: str) -> None:
@@ -43,11 +46,15 @@ async def _run(storage: str) -> None:
     )
     pace = flexmw.Pace(storage=storage) if storage.startswith("redis") else flexmw.Pace()
     paced = flexmw.wrap_client(_client(app), flexmw.Tagging(), flexmw.Retry(), pace)
-    async with paced, _client(app) as eager, asyncio.TaskGroup() as tasks:
+    retry = flexmw.Retry(auto_key=True, key_origins=(_URL,))
+    cut = flexmw.wrap_client(httpx2.AsyncClient(transport=_Cuts(), base_url=_URL), flexmw.Tagging(), retry)
+    async with paced, cut, _client(app) as eager, asyncio.TaskGroup() as tasks:
         tasks.create_task(_repeat(paced, f"/work/{_LONG_SECONDS}", "long", 1))
         tasks.create_task(_repeat(paced, "/work/0.05", "paced", 12))
         tasks.create_task(_repeat(eager, "/work/0.01", "eager", 12))
         tasks.create_task(_repeat(eager, "/work/0.01", "calm", 1))
+        for path in ("/kept", "/forgotten"):
+            tasks.create_task(_repeat(cut, path, "stream", 1, method="POST", pause=_LONG_SECONDS))
 
 
 async def _work(request: Request) -> JSONResponse:
@@ -56,13 +63,46 @@ async def _work(request: Request) -> JSONResponse:
 
 
 def _client(app: ASGIApp) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://neighbour.test")
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=_URL)
 
 
-async def _repeat(client: httpx2.AsyncClient, path: str, key: str, number: int) -> None:
+class _Cuts(httpx2.AsyncBaseTransport):
+    """Cuts the response to each request, and continues it when it is asked to, unless the path is `/forgotten`."""
+
+    def __init__(self) -> None:
+        app = Starlette(routes=[Route("/{name}", _stream, methods=["POST"])])
+        self._app = httpx2.ASGITransport(flexmw.wrap_app(app, flexmw.Envelope(), flexmw.Idempotency()))
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        is_continuation = "idempotent-stream" in request.headers
+        if is_continuation and request.url.path == "/forgotten":
+            return httpx2.Response(410)
+        response = await self._app.handle_async_request(request)
+        if is_continuation:
+            return response
+        body = await response.aread()
+        return httpx2.Response(response.status_code, headers=response.headers, content=_half(body))
+
+
+async def _stream(request: Request) -> StreamingResponse:
+    async def events() -> AsyncIterator[bytes]:
+        for number in range(4):
+            yield b"data: %d\n\n" % number
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def _half(body: bytes) -> AsyncIterator[bytes]:
+    yield body[: len(body) // 2]
+    raise httpx2.ReadError("the connection was cut")
+
+
+async def _repeat(
+    client: httpx2.AsyncClient, path: str, key: str, number: int, method: str = "GET", pause: float = _PAUSE_SECONDS
+) -> None:
     """Send so many requests at once, again and again."""
     headers = {"authorization": f"Bearer {key}"}
     while True:
         with suppress(httpx2.TransportError):
-            await asyncio.gather(*(client.get(path, headers=headers) for _ in range(number)))
-        await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.gather(*(client.request(method, path, headers=headers) for _ in range(number)))
+        await asyncio.sleep(pause)

@@ -40,6 +40,7 @@ _RATE = "$__rate_interval"
 _FAULTS = 'flexmw_server_error_responses_total{http_response_status_code=~"5.."}'
 _CHECK = "flexmw_rate_limiting_check_duration_seconds_bucket"
 _CALL = "flexmw_client_operation_duration_seconds"
+_GAP = "flexmw_client_stream_gap_duration_seconds"
 _STORE = "flexmw_store_operation_duration_seconds"
 
 PANELS = (
@@ -151,6 +152,19 @@ PANELS = (
                     f"(rate(flexmw_client_retry_stops_total[{_RATE}]))"
                 ),
                 "{{flexmw_retry_stop_reason}} / {{flexmw_retry_safety}}",
+            ),
+        ),
+    ),
+    Panel(
+        "Streams that were cut, by upstream",
+        "Whose streams break, do they go on, and why not?",
+        "short",
+        (
+            (first("flexmw_client_stream_cuts_total", "server_address", _RATE), "{{server_address}} cut"),
+            (first(f"{_GAP}_count", "server_address", _RATE), "{{server_address}} resumed"),
+            (
+                first("flexmw_client_stream_losses_total", "server_address, flexmw_retry_stop_reason", _RATE),
+                "{{server_address}} lost: {{flexmw_retry_stop_reason}}",
             ),
         ),
     ),

@@ -251,7 +251,7 @@ ATTRIBUTES: Final = {
         Attribute(
             "flexmw.retry.stop_reason",
             "string",
-            "Why a failed call was not retried.",
+            "Why a failed call was not retried, or a streamed response not continued.",
             ("call span", "event", "metric"),
             (
                 "unsafe_method",
@@ -497,6 +497,27 @@ METRICS: Final = {
             "s",
             "Time for which a component has delayed a call, in total.",
             ("flexmw.wait.component", "flexmw.wait.reason", "server.address"),
+        ),
+        Metric(
+            "flexmw.client.stream_cuts",
+            "counter",
+            "{cut}",
+            "Cuts of a streamed response that Retry has tried to continue.",
+            ("error.type", "server.address"),
+        ),
+        Metric(
+            "flexmw.client.stream_gap.duration",
+            "histogram",
+            "s",
+            "Time from a cut until the streamed response goes on; its count is the number of resumptions.",
+            ("server.address",),
+        ),
+        Metric(
+            "flexmw.client.stream_losses",
+            "counter",
+            "{stream}",
+            "Streamed responses that were cut and could not be continued.",
+            ("flexmw.retry.stop_reason", "server.address"),
         ),
         Metric(
             "flexmw.store.operation.duration",

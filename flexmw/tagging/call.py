@@ -16,7 +16,14 @@ from flexmw.kit.effects import RESENDS, Request, Response, head_leaves
 from flexmw.kit.semconv import ATTRIBUTES, OTHER
 from flexmw.tagging.attempt_span import is_http_client, write_resend_count
 from flexmw.tagging.call_body import BodyPrefix, StreamTail, has_readable_body, is_event_stream
-from flexmw.tagging.call_metrics import GIVEN_BACK_BEFORE, Waits, outcome_of, record_call, sent_requests
+from flexmw.tagging.call_metrics import (
+    GIVEN_BACK_BEFORE,
+    Waits,
+    outcome_of,
+    record_call,
+    record_stream,
+    sent_requests,
+)
 from flexmw.tagging.call_span import CallSpan
 from flexmw.tagging.cardinality import attributes_of
 from flexmw.tagging.core import Attributes, call_outcome, error_type, exception_attributes, resend_count
@@ -142,6 +149,8 @@ class CallTelemetry:
                 self._settings.otel.record(
                     "flexmw.store.operation.duration", seconds, "pace", "swap", failure, span=self._known_span()
                 )
+            case "flexmw.stream.cut" | "flexmw.stream.resumed" | "flexmw.stream.lost":
+                record_stream(self._settings, event, details, self._address, self._known_span())
             case _:
                 self._observe_attempt(event, details)
 

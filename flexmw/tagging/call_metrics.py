@@ -15,7 +15,7 @@ from flexmw.contract.exception_slots import attributes_of
 from flexmw.kit.effects import Request
 from flexmw.tagging.settings import Settings
 
-__all__ = ["GIVEN_BACK_BEFORE", "Waits", "outcome_of", "record_call", "sent_requests"]
+__all__ = ["GIVEN_BACK_BEFORE", "Waits", "outcome_of", "record_call", "record_stream", "sent_requests"]
 
 GIVEN_BACK_BEFORE: Final = "given_back_before"
 """The reason of a call that an SDK has repeated, and that Retry has given back again without sending it."""
@@ -96,6 +96,24 @@ def record_call(
     otel.count("flexmw.client.outcomes", _name_of(outcome, reason, error, has_response), reason, address, span=span)
     if sent:
         otel.add("flexmw.client.requests", sent, request.method, address, span=span)
+
+
+def record_stream(
+    settings: Settings, event: str, details: Mapping[str, Any], address: str | None, span: Span | None
+) -> None:
+    """Count a cut of a streamed response, and how it ended: record the gap of a resumption, or count a loss.
+
+    :param event: ``flexmw.stream.cut``, ``flexmw.stream.resumed`` or ``flexmw.stream.lost``.
+    :param address: the called host, where it may be on metrics.
+    :param span: the span of the call, for exemplars.
+    """
+    otel = settings.otel
+    if event == "flexmw.stream.cut":
+        otel.count("flexmw.client.stream_cuts", details.get("error_type"), address, span=span)
+    elif event == "flexmw.stream.resumed":
+        otel.record("flexmw.client.stream_gap.duration", details.get("gap", 0.0), address, span=span)
+    else:
+        otel.count("flexmw.client.stream_losses", details.get("reason"), address, span=span)
 
 
 def _name_of(outcome: Any, reason: object, error: BaseException | None, has_response: bool) -> str | None:

@@ -17,12 +17,14 @@ from starlette.routing import Route
 import flexmw
 from flexmw.pace import Pace
 from flexmw.retry import Retry
+from flexmw.retry.continuation import step_delay
 from flexmw.tagging import Tagging
 from flexmw.tagging.hot_callers import HotCallers
 from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.hostile.ports import HOST, closed_port
 from flexmw.testing.semconv import assert_semconv
 from tests.conftest import Telemetry
+from tests.retry.stream_server import Cut, StreamServer, refusal
 from tests.stores import client_of
 
 pytestmark = pytest.mark.anyio
@@ -36,15 +38,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def points(telemetry: Telemetry) -> Callable[[str], Points]:
-    """A function that returns the points of an instrument: attributes, and the value, or the number of measurements."""
+def points(telemetry: Telemetry) -> Callable[..., Points]:
+    """A function that returns the points of an instrument: attributes, and the value, or the number of measurements
+    (with ``"sum"``: their sum)."""
     metrics = telemetry.metrics()
     assert_semconv(metrics=metrics.values())
 
-    def of(name: str) -> Points:
+    def of(name: str, measure: str = "count") -> Points:
         found = metrics.get(name)
         data: Any = [] if found is None else found.data.data_points
-        return [(dict(point.attributes), getattr(point, "value", getattr(point, "count", None))) for point in data]
+        return [(dict(point.attributes), getattr(point, "value", getattr(point, measure, None))) for point in data]
 
     return of
 
@@ -150,6 +153,84 @@ async def test_a_cancelled_call_is_neither_answered_nor_failed(in_memory_telemet
             await task
     of = points(in_memory_telemetry)
     assert of("flexmw.client.outcomes") == [({"flexmw.call.outcome": "cancelled", "server.address": "up.example"}, 1)]
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+def read_stream(telemetry: Telemetry, script: StreamServer, chance: float = 0.0) -> Callable[..., Points]:
+    """Read one stream of a server with a key, whether it breaks or not, and return the points."""
+    clock = FakeClock()
+    retry = Retry(clock=clock, random=lambda: chance)
+    with (
+        HostileServer(script) as server,
+        client(telemetry, retry, clock=clock) as caller,
+        suppress(httpx.TransportError),
+    ):
+        caller.post(server.url, headers={"idempotency-key": "k-1"}, json={})
+    return points(telemetry)
+
+
+def test_the_cuts_of_a_stream_that_goes_on_are_counted_with_the_gap_of_each_resumption(
+    in_memory_telemetry: Telemetry,
+) -> None:
+    script = StreamServer(cuts=[Cut(7), Cut(100)])
+    of = read_stream(in_memory_telemetry, script, chance=1.0)
+    assert of("flexmw.client.stream_cuts") == [({"error.type": "RemoteProtocolError", "server.address": HOST}, 2)]
+    assert of("flexmw.client.stream_gap.duration") == [({"server.address": HOST}, 2)]
+    assert of("flexmw.client.stream_losses") == []
+    ((_, seconds),) = of("flexmw.client.stream_gap.duration", "sum")
+    assert seconds == pytest.approx(2 * step_delay(0, 1.0))
+
+
+def test_a_gap_lasts_until_the_stream_goes_on_however_many_requests_that_takes(in_memory_telemetry: Telemetry) -> None:
+    script = StreamServer(cuts=[Cut(7)], refusals=[refusal(503, retry_after="2"), refusal(502)])
+    of = read_stream(in_memory_telemetry, script)
+    assert of("flexmw.client.stream_cuts")[0][1] == of("flexmw.client.stream_gap.duration")[0][1] == 1
+    ((_, seconds),) = of("flexmw.client.stream_gap.duration", "sum")
+    assert seconds >= 2
+    assert of("flexmw.client.requests") == [({"http.request.method": "POST", "server.address": HOST}, 4)]
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"),
+    [
+        (refusal(410, "idempotency_stream_gone"), "stream_gone"),
+        (refusal(409, "idempotency_stream_changed"), "stream_changed"),
+        (refusal(409, "idempotency_unknown"), "stream_lost"),
+        (refusal(503, retry_after="9999"), "resume_exhausted"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_stream_that_is_lost_is_counted_by_reason_and_upstream(
+    in_memory_telemetry: Telemetry, refused: Any, reason: str
+) -> None:
+    of = read_stream(in_memory_telemetry, StreamServer(cuts=[Cut(7)], refusals=[refused]))
+    assert of("flexmw.client.stream_cuts") == [({"error.type": "RemoteProtocolError", "server.address": HOST}, 1)]
+    assert of("flexmw.client.stream_losses") == [({"flexmw.retry.stop_reason": reason, "server.address": HOST}, 1)]
+    assert of("flexmw.client.stream_gap.duration") == []
+
+
+def test_a_clean_end_that_is_confirmed_is_no_cut(in_memory_telemetry: Telemetry) -> None:
+    of = read_stream(in_memory_telemetry, StreamServer(body=b"data: 1\n\n"))
+    assert of("flexmw.client.requests")[0][1] == 2
+    assert of("flexmw.client.stream_cuts") == of("flexmw.client.stream_gap.duration") == []
+
+
+async def test_a_stream_of_an_async_client_is_counted_and_names_no_upstream_where_none_may_be_named(
+    in_memory_telemetry: Telemetry,
+) -> None:
+    tagging = Tagging(meter_provider=in_memory_telemetry.meter_provider, server_address=False)
+    transport = flexmw.httpx.AsyncTransport(tagging, Retry(), clock=FakeClock())
+    script = StreamServer(cuts=[Cut(7), Cut(9)], refusals=[None, refusal(410)])
+    with HostileServer(script) as server:
+        async with httpx.AsyncClient(transport=transport) as caller:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await caller.post(server.url, headers={"idempotency-key": "k-1"}, json={})
+    of = points(in_memory_telemetry)
+    assert of("flexmw.client.stream_cuts") == [({"error.type": "RemoteProtocolError"}, 2)]
+    assert of("flexmw.client.stream_gap.duration") == [({}, 1)]
+    assert of("flexmw.client.stream_losses") == [({"flexmw.retry.stop_reason": "stream_gone"}, 1)]
 
 
 # --- time ------------------------------------------------------------------------------------------------------------
