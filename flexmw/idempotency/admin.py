@@ -30,8 +30,8 @@ from typing import Any, Final, Literal, TypeAlias
 from flexmw.errors import ConfigError
 from flexmw.idempotency.core import Record, StoredResponse, complete, lapse, release
 from flexmw.idempotency.core import stop as stopped
-from flexmw.idempotency.execute import running_execution
 from flexmw.idempotency.hashing import KeyHasher
+from flexmw.idempotency.running import running_execution
 from flexmw.idempotency.stores import Held, Store
 from flexmw.idempotency.stores.open import open_store
 

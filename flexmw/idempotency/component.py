@@ -12,28 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from flexmw.idempotency.asgi import IdempotencyApp
-from flexmw.idempotency.caller import CallerFunction, CallerNames, caller_function
-from flexmw.idempotency.claim import Claims
+from flexmw.idempotency.caller import CallerFunction
 from flexmw.idempotency.core import OnUnknown
-from flexmw.idempotency.errors import HEADER
-from flexmw.idempotency.followers import MAX_FOLLOWERS, Followers
-from flexmw.idempotency.hashing import KeyHasher
+from flexmw.idempotency.followers import MAX_FOLLOWERS
 from flexmw.idempotency.options import CALLER, KEY_HEADER, METHOD, PEPPER, STORAGE, check_together, log_at_start
-from flexmw.idempotency.plan import Plan
-from flexmw.idempotency.reading import BodyBudget
-from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
-from flexmw.idempotency.stores import LogStore, Store
-from flexmw.idempotency.stores.guarded import FALLBACKS, GuardedStore
-from flexmw.idempotency.stores.memory import MemoryStore
-from flexmw.idempotency.stores.open import check_url, open_store, shown_store
+from flexmw.idempotency.planning import build_plan, caller_hasher, predicates
+from flexmw.idempotency.stores import Store
+from flexmw.idempotency.stores.open import check_url
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.forwarded import PROXIES
-from flexmw.kit.identity import CallerHasher
 from flexmw.kit.options import (
     check,
     documented,
@@ -47,9 +39,7 @@ from flexmw.kit.options import (
     text,
     whole,
 )
-from flexmw.kit.paths import RequestPredicate, request_predicate
 from flexmw.kit.storage import RedisClient
-from flexmw.kit.store_log import StoreLog
 
 __all__ = ["Idempotency"]
 
@@ -339,97 +329,13 @@ class Idempotency:
 
     def __post_init__(self) -> None:
         check(self)
-        self._predicates(None)
+        predicates(self, None)
         check_together(self)
-        self._hasher()
+        caller_hasher(self)
         if isinstance(self.storage, str):
             check_url(self.storage, "Idempotency(storage=...)")
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """The app with this component around it. Opens the store."""
-        log_at_start(self.storage, self._hasher().proxies)
-        return IdempotencyApp(self._plan(app))
-
-    def _hasher(self) -> CallerHasher:
-        return CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="Idempotency: ")
-
-    def _predicates(self, app: ASGIApp | None) -> tuple[RequestPredicate | None, RequestPredicate | None]:
-        """The predicates behind ``required`` and ``exempt``.
-
-        :raises ConfigError: for another value, and for a path that no request can have.
-        """
-        required: Any = None if self.required is False else "*" if self.required is True else self.required
-        return (
-            request_predicate(required, "Idempotency(required=...)", exempts=False, app=app),
-            request_predicate(self.exempt, "Idempotency(exempt=...)", exempts=True, app=app),
-        )
-
-    def _store(self) -> tuple[Store, bool]:
-        """The store, in a guard unless it is in this process' memory, and whether it keeps logs."""
-        store = open_store(
-            self.storage,
-            option="Idempotency(storage=...)",
-            timeout=self.store_timeout,
-            capacity=self.capacity,
-            reach=self.on_store_failure is None,
-            probe=True,
-            prefix=self.prefix,
-            clock=self.clock,
-        )
-        has_logs = isinstance(store, LogStore)
-        if isinstance(store, MemoryStore):
-            return store, has_logs
-        shown, secrets = shown_store(self.storage)
-        log = StoreLog(
-            "flexmw.idempotency",
-            shown,
-            FALLBACKS[self.on_store_failure or "refuse"],
-            monotonic=self.clock.monotonic,
-            secrets=secrets,
-        )
-        return GuardedStore(store, timeout=self.store_timeout, clock=self.clock, log=log), has_logs
-
-    def _plan(self, app: ASGIApp) -> Plan:
-        required, exempt = self._predicates(app)
-        store, has_logs = self._store()
-        key_headers = dict.fromkeys((self.header.lower().encode(), HEADER.lower().encode()))
-        claims = Claims(
-            store=store,
-            clock=self.clock,
-            lease=self.lease,
-            ttl=self.ttl,
-            sdk_window=self.sdk_window,
-            on_unknown=self.on_unknown,
-        )
-        return Plan(
-            app=app,
-            claims=claims,
-            hasher=KeyHasher(self.pepper),
-            labels=frozenset(self.labels),
-            callers=CallerNames(
-                self.prefix,
-                caller=caller_function(self.caller),
-                hasher=self._hasher(),
-                key_header=self.header.lower().encode(),
-            ),
-            anonymous_sdk_calls=AnonymousCalls(),
-            renewed=RenewedCredentials(self.ttl, self.clock),
-            authenticated=self.authenticated,
-            header=self.header,
-            key_headers=tuple(key_headers),
-            methods=frozenset(self.methods),
-            exempt=exempt,
-            required=required,
-            sdk_retries=self.sdk_retries,
-            wait=self.wait,
-            max_body=self.max_body,
-            max_request=self.max_request,
-            bodies=BodyBudget(self.max_reading),
-            runs_without_store=self.on_store_failure == "run",
-            store_timeout=self.store_timeout,
-            ttl_header=str(int(self.ttl)).encode(),
-            continues=has_logs,
-            linger=self.linger,
-            attaches_all=self.attach == "all",
-            followers=Followers(self.max_followers),
-        )
+        log_at_start(self.storage, caller_hasher(self).proxies)
+        return IdempotencyApp(build_plan(self, app))

@@ -20,8 +20,9 @@ from typing import Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexmw.idempotency import errors
+from flexmw.idempotency import errors, running
 from flexmw.idempotency.claim import Claim, SdkAttempt
+from flexmw.idempotency.claim_writes import keep_lease, persist_outcome, write_outcome
 from flexmw.idempotency.completion import Completion, after_exception, after_response, without_response
 from flexmw.idempotency.delivery import LAST_SECONDS, ClientConnection, Delivery
 from flexmw.idempotency.execution import Execution, current
@@ -31,24 +32,14 @@ from flexmw.idempotency.log_writer import LogWriter, log_writer
 from flexmw.idempotency.outcome import is_bare
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.recording import ResponseRecorder
-from flexmw.idempotency.response_head import NO_RETRY, RESULT, HeadWriter, content_length
+from flexmw.idempotency.response_head import NO_RETRY, RESULT, HeadWriter, is_stream
 from flexmw.idempotency.stored import lasting_headers
-from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
-__all__ = ["ClaimedExecution", "ClientGone", "running_execution"]
+__all__ = ["ClaimedExecution", "ClientGone"]
 
 _LOGGER: Final = logging.getLogger("flexmw.idempotency")
-
-_BEATS: Final = 3.0
-"""Heartbeats in one lease. Two of them may be lost."""
-
-_LONGEST_BEAT_PAUSE: Final = 1.0
-"""Seconds after which a heartbeat that the store did not take is tried again."""
-
-_FIRST_PAUSE: Final = 0.1
-"""Seconds after which a failed write of the outcome is tried again. The pause doubles with each attempt."""
 
 _CREDENTIAL_REFUSED: Final = frozenset({401, 403})
 """Statuses after which an SDK call is removed from the store: a caller who was not let in must not fill the store."""
@@ -56,19 +47,6 @@ _CREDENTIAL_REFUSED: Final = frozenset({401, 403})
 _FILE_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 """ASGI extensions that send a body without showing it to middleware. They are hidden from the app, so that the body can
 be recorded."""
-
-_SHORT_BYTES: Final = 16 * 1024
-"""Longest ``Content-Length`` of a response that is sent by the app's task although it comes in several messages: an
-inner middleware often splits a whole response, and no server waits for the client before it has taken this many."""
-
-
-_executions: Final[dict[str, ClaimedExecution]] = {}
-"""The executions that run in this process, by generation."""
-
-
-def running_execution(generation: str) -> ClaimedExecution | None:
-    """The execution of a generation, if it runs in this process."""
-    return _executions.get(generation)
 
 
 class ClientGone(OSError):
@@ -132,7 +110,7 @@ class ClaimedExecution:
             scope["extensions"] = {name: value for name, value in extensions.items() if name not in _FILE_EXTENSIONS}
         token = current.set(execution)
         error: BaseException | None = None
-        _executions[record.generation] = self
+        running.add(record.generation, self)
         try:
             async with anyio.create_task_group() as self._group:
                 self._group.start_soon(self._keep_lease)
@@ -154,7 +132,7 @@ class ClaimedExecution:
                 self._group.cancel_scope.cancel()
         finally:
             current.reset(token)
-            _executions.pop(record.generation, None)
+            running.remove(record.generation)
             self._forget_log()
         if error is not None:
             raise error
@@ -231,7 +209,7 @@ class ClaimedExecution:
         recorder = self._recorder
         if not self._has_body:
             self._has_body = True
-            if self._is_stream() and len(data) <= self._plan.max_body:
+            if is_stream(recorder) and len(data) <= self._plan.max_body:
                 self._begin_delivery()
         units = recorder.add(data)
         if self._delivery is not None and units:
@@ -239,10 +217,6 @@ class ClaimedExecution:
         elif units or not recorder.size:
             # Some servers send the head with the first body message, so a part that is held back is an empty message.
             await self._client.send(message if units is data else {**message, "body": units})
-
-    def _is_stream(self) -> bool:
-        recorder = self._recorder
-        return 200 <= recorder.status < 300 and not 0 < content_length(recorder.headers) <= _SHORT_BYTES
 
     def _begin_delivery(self) -> None:
         plan, recorder, claim = self._plan, self._recorder, self._claim
@@ -283,8 +257,9 @@ class ClaimedExecution:
         await checkpoint()
         recorder = self._recorder
         end = recorder.finish(data)
-        self._end_with(after_response(recorder, self._exchange, is_anonymous=self._is_anonymous))
-        await self._write()
+        completion = after_response(recorder, self._exchange, is_anonymous=self._is_anonymous)
+        self._end_with(completion)
+        self._is_written = await write_outcome(self._claim, completion, self._exchange)
         final = message if end is data else {**message, "body": end}
         if self._delivery is None:
             await self._client.send(final)
@@ -342,49 +317,17 @@ class ClaimedExecution:
         if not self._is_written:
             # A client that has its response does not notice how long the write takes, so the write is tried for as
             # long as the lease would have lasted. A client whose response is an exception still waits for it.
-            lease = self._plan.claims.lease
-            await self._persist(lease if error is None else min(self._plan.store_timeout, lease))
+            claims = self._plan.claims
+            patience = claims.lease if error is None else min(self._plan.store_timeout, claims.lease)
+            await persist_outcome(self._claim, claims, completion, self._exchange, patience=patience)
         recorder.end_log(completion.last_unit)
         self._is_concluded = True
 
     def _is_leave(self, error: Exception) -> bool:
         return self._exchange.map_exception(error).gone
 
-    async def _write(self) -> bool:
-        """Write the completion to the store. Return whether the write succeeded."""
-        try:
-            with guarded(self._plan.claims.store):
-                if self._completion is not None and self._completion.released:
-                    await self._claim.release()
-                elif self._completion is not None:
-                    await self._claim.complete(self._completion.response)
-        except Exception as failure:
-            self._exchange.emit("flexmw.idempotency.store_failed", {"exception": failure})
-            return False
-        self._is_written = True
-        return True
-
-    async def _persist(self, patience: float) -> None:
-        """Write the completion, and try again for ``patience`` seconds while the store does not respond."""
-        clock, lease = self._plan.claims.clock, self._plan.claims.lease
-        deadline, pause = clock.monotonic() + patience, _FIRST_PAUSE
-        while not await self._write() and clock.monotonic() < deadline:
-            await clock.asleep(pause)
-            pause = min(pause * 2, lease / _BEATS)
-
     async def _keep_lease(self) -> None:
-        """The heartbeat: renew the lease until another attempt has taken the key over."""
-        clock, lease = self._plan.claims.clock, self._plan.claims.lease
-        pause = lease / _BEATS
-        while not self._is_concluded:
-            await clock.asleep(pause)
-            pause = min(lease / _BEATS, _LONGEST_BEAT_PAUSE)
-            with suppress(Exception):
-                if not await self._claim.renew():
-                    return
-                if self._claim.is_stopping:
-                    self.stop()
-                pause = lease / _BEATS
+        await keep_lease(self._claim, self._plan.claims, is_over=lambda: self._is_concluded, stop=self.stop)
 
     def _forget_log(self) -> None:
         """Let go of the readers of an execution that is over, or was cut off."""

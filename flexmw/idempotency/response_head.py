@@ -14,7 +14,7 @@ from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.kit.asgi import Message, Scope
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["HTTP_1_0", "NO_RETRY", "RESULT", "TTL_HEADER", "HeadWriter", "content_length", "stream_field"]
+__all__ = ["HTTP_1_0", "NO_RETRY", "RESULT", "TTL_HEADER", "HeadWriter", "content_length", "is_stream", "stream_field"]
 
 RESULT: Final = "flexmw.idempotency.result"
 """The span attribute that says what happened to a request."""
@@ -33,6 +33,10 @@ _EVENT_STREAM_HEADERS: Final = (
     (b"x-accel-buffering", b"no"),
 )
 """Ask proxies to pass on each event at once, and unchanged: a proxy that compresses moves the offsets."""
+
+_SHORT_BYTES: Final = 16 * 1024
+"""Longest ``Content-Length`` of a response that is sent by the app's task although it comes in several messages: an
+inner middleware often splits a whole response, and no server waits for the client before it has taken this many."""
 
 HTTP_1_0: Final = frozenset({"1.0", "1"})
 """The spellings of HTTP/1.0 in ``scope["http_version"]``. A server may end a body by closing the connection there, so
@@ -99,3 +103,8 @@ def content_length(headers: Iterable[Header]) -> int:
     """The ``Content-Length`` in bytes; 0 where there is none."""
     value = next((value for name, value in headers if name.lower() == _LENGTH), b"")
     return int(value) if value.isdigit() and len(value) <= 15 else 0
+
+
+def is_stream(recorder: ResponseRecorder) -> bool:
+    """Whether a response whose first body message says that more follows is sent as a stream."""
+    return 200 <= recorder.status < 300 and not 0 < content_length(recorder.headers) <= _SHORT_BYTES
