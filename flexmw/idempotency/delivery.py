@@ -134,6 +134,8 @@ class Delivery:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         if self._limit is not None:
             return False
+        if self._client.failure is not None:
+            self._handover = None  # :meth:`write` would send again, after a message that the server has refused
         self._release()
         wake = self._wake = anyio.Event()
         self.is_behind = False
