@@ -202,11 +202,12 @@ SECRET_HEADER: Final = re.compile(
 """A part of the name, in lower case, of a header that carries a credential."""
 
 SECRET_RESPONSE_HEADER: Final = re.compile(
-    r"(?:(?<!page-)(?<!next-)(?<!continuation-)token|secret|passw(?:or)?d|passphrase|credentials?|cookie|authorization|jwt"
+    r"(?:(?<!page-)(?<!next-)(?<!continuation-)token|secret|passw(?:or)?d|passphrase|(?<!-allow-)credentials?|cookie"
+    r"|authorization|jwt"
     r"|(?:api|access|secret|private|signing|encryption)-?key|(?<!mcp-)session(?:-?id)?)$"
 )
-"""The end of the name, in lower case, of a response header that gives its client a credential. The token of a page and
-the session of the Model Context Protocol, which authenticates nobody, are none."""
+"""The end of the name, in lower case, of a response header that gives its client a credential. The token of a page, the
+session of the Model Context Protocol, which authenticates nobody, and ``access-control-allow-credentials`` are none."""
 
 SECRET_PARAMETER: Final = re.compile(
     r"(?:token|secret|passw(?:or)?d|passphrase|signature|credentials?|session_?id|jwt|accesskeyid"
