@@ -121,7 +121,7 @@ def _name_of(outcome: Any, reason: object, error: BaseException | None, has_resp
     if reason == GIVEN_BACK_BEFORE:
         return GIVEN_BACK_BEFORE
     if error is not None and not isinstance(error, Exception):
-        return "answered" if has_response and isinstance(error, GeneratorExit) else "cancelled"
+        return "answered" if has_response and issubclass(type(error), GeneratorExit) else "cancelled"
     if outcome is not None:
         return str(outcome.outcome)
     return "answered" if error is None else None

@@ -38,7 +38,7 @@ class CallSpan:
         :param error: what ended the attempts. ``GeneratorExit`` means that nobody finished the flow: the garbage
             collector closes it in another thread or task, where the token is not valid.
         """
-        if not isinstance(error, GeneratorExit):
+        if not issubclass(type(error), GeneratorExit):
             context.detach(self._token)
 
     def write(self, attributes: Attributes) -> None:

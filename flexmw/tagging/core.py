@@ -135,7 +135,8 @@ def call_outcome(error: BaseException | None) -> Ending:
     """
     if error is None:
         return "complete"
-    if isinstance(error, GeneratorExit):
+    # isinstance() asks an exception of another class for its __class__, which a strange one refuses.
+    if issubclass(type(error), GeneratorExit):
         return "abandoned"
     return "failed" if isinstance(error, Exception) else "cancelled"
 
