@@ -142,9 +142,7 @@ class Socket:
         """Take a denial response of the app; it is treated like any other response."""
         if self._state is _State.OPEN:
             if message["type"].endswith(".start"):
-                status = message["status"] if message["status"] >= 400 else 500
-                error = complete(None, status)
-                await self._close(POLICY_VIOLATION if status < 500 else INTERNAL_ERROR, error.code or error.type)
+                await self._close_instead_of_denial(message["status"])
             return
         if self._state is _State.CONNECTING:
             self._state = _State.DENYING
@@ -169,6 +167,20 @@ class Socket:
     async def _close(self, code: int, reason: str) -> None:
         self._state = _State.CLOSED
         await self._send({"type": "websocket.close", "code": code, "reason": _fitting(reason)})
+
+    async def _close_instead_of_denial(self, status: int) -> None:
+        """Close an open connection whose app sends a denial response. Frameworks do so in the handler of an exception.
+
+        The close reason and the recorded error are those of the exception if it maps to the status of the denial.
+        """
+        status = status if status >= 400 else 500
+        error = sys.exception()
+        mapping = self._plan.map_exception(error) if error is not None else None
+        if mapping is None or mapping.gone or mapping.status != status:
+            mapping = ErrorMapping(status, complete(None, status), source="http_exception", intentional=True)
+        Writer(self._plan, self._scope).record(response_to(mapping))
+        code = POLICY_VIOLATION if status < 500 else INTERNAL_ERROR
+        await self._close(code, mapping.error.code or mapping.error.type)
 
     async def _raised(self, error: BaseException) -> bool:
         """End the connection for an exception. Returns True if the exception is not to be raised again."""

@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from starlette.websockets import WebSocketDisconnect
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import flexmw
 from flexmw.kit.exchange import Exchange
@@ -162,6 +165,28 @@ async def test_a_kind_after_accepting_is_a_close_frame(error: flexmw.APIError, c
     wire = Wire()
     await wire.run(sends(ACCEPT, then=error))
     assert wire.sent == [ACCEPT, {"type": "websocket.close", "code": code, "reason": reason}]
+
+
+@pytest.mark.parametrize("framework", [FastAPI, Starlette])
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (flexmw.ModelNotFound("m"), 1008, "model_not_found"),
+        (flexmw.SubsystemOffline("billing"), 1011, "service_unavailable"),
+    ],
+)
+async def test_a_kind_after_accepting_in_a_framework_keeps_its_code(
+    framework: Any, error: flexmw.APIError, code: int, reason: str
+) -> None:
+    async def endpoint(socket: WebSocket) -> None:
+        await socket.accept()
+        raise error
+
+    app = framework(routes=[WebSocketRoute("/ws", endpoint)])
+    wire = Wire()
+    wire.scope |= {"root_path": "", "query_string": b"", "subprotocols": []}
+    await wire.run(app)
+    assert wire.sent[1:] == [{"type": "websocket.close", "code": code, "reason": reason}]
 
 
 async def test_a_disconnect_that_the_host_raises_is_no_error() -> None:

@@ -175,3 +175,23 @@ async def test_a_refused_websocket_has_one_server_span(setup: str, signals: Sign
         await websocket(app, "/greet")
     results = [(span.attributes or {})["flexmw.rate_limiting.result"] for span in signals.of_kind(SpanKind.SERVER)]
     assert results == ["acquired", "rejected"]
+
+
+async def _raise_kind(socket: WebSocket) -> None:
+    await socket.accept()
+    raise flexmw.ModelNotFound("m")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("setup", SOCKET_APPS)
+async def test_a_kind_raised_after_accepting_is_on_the_server_span_and_counted(
+    setup: str, signals: Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENDPOINTS, "/kind", _raise_kind)
+    components = (Tagging(server_span=setup == "own", **signals.options), flexmw.Envelope())
+    await websocket(SOCKET_APPS[setup](signals, lambda app: flexmw.wrap_app(app, *components)), "/kind")
+    attributes = dict(signals.server_span.attributes or {})
+    assert attributes["flexmw.error.code"] == "model_not_found"
+    ((counted, value),) = signals.points("flexmw.server.error_responses")
+    assert (counted["flexmw.error.code"], value) == ("model_not_found", 1)
+    assert signals.exceptions == []
