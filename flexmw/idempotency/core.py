@@ -65,7 +65,8 @@ class StoredResponse:
     :param status: the HTTP status.
     :param headers: the headers that belong to the result, with lower-case names.
     :param body: the body in bytes; ``None`` when it was larger than ``max_body``.
-    :param size: length of the body in bytes, also when the body is not stored.
+    :param size: length of the body in bytes, also when the body is not stored. Another number than the length of
+        ``body`` says that an error is stored in place of a response of which a part was sent.
     """
 
     status: int

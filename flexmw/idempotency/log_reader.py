@@ -102,14 +102,20 @@ class LogReader:
         if record.generation != self._generation:
             return Look(b"", 0, "changed")
         if record.phase == "done" and record.response is not None:
-            self._kept = record.response
-            self.head = LogHead(record.response.status, record.response.headers)
-            return Look(b"", record.response.size, "whole" if record.response.body is not None else "too_large")
+            kept = self._kept = record.response
+            if self.head is None:
+                self.head = LogHead(kept.status, kept.headers)
+            return self._from_kept(kept, 0, 0)
         return Look(b"", 0, "running" if record.phase == "running" and held.lease > 0 else "lost")
 
     def _from_kept(self, response: StoredResponse, start: int, limit: int) -> Look:
         if response.body is None:
             return Look(b"", response.size, "too_large")
+        is_other = self.head is not None and self.head.status != response.status
+        if is_other or response.size != len(response.body):
+            # The app broke the response off, and an error is stored in its place. The bytes of the error do not follow
+            # those that were sent.
+            return Look(b"", response.size, "too_large" if response.size > len(response.body) else "lost")
         return Look(response.body[start : start + limit], len(response.body), "whole")
 
     def _from_log(self, log: ResponseLog, start: int, limit: int) -> Look:

@@ -132,7 +132,7 @@ class ResponseRecorder:
         :param last_unit: the error event, or the line with the error.
         """
         if not self.is_framed:
-            return internal_error()
+            return internal_error(sent_bytes=self.size if self.size > self._max_body else 0)
         return self._response(last_unit)
 
     def end_log(self, last_unit: bytes | None = None) -> None:

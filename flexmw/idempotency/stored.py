@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from flexmw.contract import ErrorBody, for_status
@@ -70,7 +71,13 @@ def error_response(status: int, body: bytes, headers: Iterable[tuple[bytes, byte
     return StoredResponse(status=status, headers=fixed + others, body=body, size=len(body))
 
 
-def internal_error() -> StoredResponse:
-    """The 500 ``internal_error`` that is stored when the app sent no complete response."""
+def internal_error(*, sent_bytes: int) -> StoredResponse:
+    """The 500 ``internal_error`` that is stored in place of a response that the app broke off.
+
+    Its ``size`` is not the length of its body, so that nobody takes its bytes for the rest of what was sent.
+
+    :param sent_bytes: bytes of the response if it was too long to be kept, otherwise 0.
+    """
     row = for_status(500)
-    return error_response(row.status, ErrorBody(message=row.message, type=row.type, code=row.code).encode())
+    response = error_response(row.status, ErrorBody(message=row.message, type=row.type, code=row.code).encode())
+    return replace(response, size=sent_bytes)

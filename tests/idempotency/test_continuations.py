@@ -24,6 +24,8 @@ from tests.waiting import LONGEST_WAIT
 pytestmark = pytest.mark.anyio
 
 EVENT = b"data: 1\n\n"
+BREAK = b"the app breaks off"
+BYTES = [(b"content-type", b"application/octet-stream")]
 
 
 @dataclass
@@ -48,6 +50,8 @@ class Source:
                 self._changed = anyio.Event()
                 await self._changed.wait()
             part = self._parts.pop(0)
+            if part == BREAK:
+                return
             await send({"type": "http.response.body", "body": part or b"", "more_body": part is not None})
             if part is None:
                 return
@@ -122,8 +126,10 @@ class Stream:
 
 
 @asynccontextmanager
-async def streaming(storage: Storage, **options: Any) -> AsyncGenerator[Stream]:
-    source = Source()
+async def streaming(
+    storage: Storage, headers: list[tuple[bytes, bytes]] | None = None, **options: Any
+) -> AsyncGenerator[Stream]:
+    source = Source() if headers is None else Source(headers)
     app, other = (Idempotency(storage=storage(), **options).asgi(source) for _ in range(2))
     first = Caller(app, headers=KEYED)
     with anyio.fail_after(LONGEST_WAIT):
@@ -331,6 +337,30 @@ async def test_a_follower_of_a_response_that_grows_too_long_is_cut_and_told(stor
     assert not caller.complete.is_set()
     assert (again.status, code(again)) == (409, "idempotency_answer_not_kept")
     assert len(stream.first.answer) == len(EVENT) + 108
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, "idempotency_unknown"), ({"max_body": 300}, "idempotency_answer_not_kept")]
+)
+async def test_the_error_of_a_broken_body_never_continues_its_bytes(
+    storage: Storage, options: dict[str, Any], expected: str
+) -> None:
+    async with streaming(storage, BYTES, **options) as stream:
+        stream.source.send(b"abc")
+        caller = stream.at(1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(caller)
+            await until(lambda: caller.answer)
+            stream.source.send(*[b"y" * 400 for _ in options], BREAK)
+        name = await stream.name()
+        while Record.decode((await stream.store.load(name)).entry).phase != "done":  # type: ignore[union-attr] # noqa: ASYNC110
+            await anyio.sleep(0.01)  # a store has no event for it
+        again = [await stream.at(start, app)() for start in (0, 3, 5000) for app in (stream.app, stream.other)]
+        replay = await Caller(stream.other, headers=KEYED)()
+    assert not caller.complete.is_set()
+    assert caller.answer == b"bc"
+    assert [(other.status, code(other)) for other in again] == [(409, expected)] * 6
+    assert (replay.status, code(replay)) == (500, "internal_error")
 
 
 async def test_a_store_without_logs_keeps_the_conflict_of_today() -> None:
