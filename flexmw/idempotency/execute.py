@@ -234,7 +234,7 @@ class ClaimedExecution:
         self._group.start_soon(self._delivery.run)
         if self._client.has_left:
             self._group.start_soon(self._delivery.give_up)
-        self._log_writer = log_writer(claim, log, plan.claims.clock)
+        self._log_writer = log_writer(claim, log, plan.claims.clock) if plan.copies_logs else None
         if self._log_writer is not None:
             self._group.start_soon(self._log_writer.run)
         self._watch_client()

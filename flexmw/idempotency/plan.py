@@ -44,6 +44,7 @@ class Plan:
     :param store_timeout: seconds that one operation of the store may take.
     :param ttl_header: the value of ``Idempotency-Key-TTL``.
     :param continues: whether a response that was cut can be continued: the store keeps logs.
+    :param copies_logs: whether the log of a running response is copied to the store, for other processes and apps.
     :param linger: seconds that an execution goes on without a reader; ``None``: to its end, if it has a key.
     :param attaches_all: whether every duplicate of a running request follows its response.
     :param logs: the logs of the executions that run in this process.
@@ -72,6 +73,7 @@ class Plan:
     store_timeout: float
     ttl_header: bytes
     continues: bool
+    copies_logs: bool = True
     linger: float | None = None
     attaches_all: bool = False
     logs: RunningLogs = field(default_factory=RunningLogs)

@@ -93,10 +93,17 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
         store_timeout=options.store_timeout,
         ttl_header=str(int(options.ttl)).encode(),
         continues=has_logs,
+        copies_logs=has_logs and not _is_private(options.storage),
         linger=options.linger,
         attaches_all=options.attach == "all",
         followers=Followers(options.max_followers),
     )
+
+
+def _is_private(storage: object) -> bool:
+    """Whether no other app can have the store: ``memory://`` is a new one for each app, and its readers find the log in
+    the plan. A store that is an object can be given to several apps."""
+    return isinstance(storage, str) and storage.startswith("memory:")
 
 
 def _open_store(options: Any) -> tuple[Store, bool]:

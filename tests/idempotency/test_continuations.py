@@ -14,8 +14,9 @@ from typing import Any
 import anyio
 import pytest
 
-from flexmw.idempotency import Held, Idempotency, LogStore, Store, open_store
+from flexmw.idempotency import Held, Idempotency, LogStore, Store, execute, open_store
 from flexmw.idempotency.core import Record, StoredResponse, complete, lapse
+from flexmw.idempotency.log_writer import log_writer
 from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from tests.idempotency.calls import KEYED, Caller
@@ -171,6 +172,28 @@ async def test_a_continuation_gets_the_rest_of_a_running_response(storage: Stora
     assert caller.answer_headers["idempotent-stream"] == f'"{stream.generation}";from=3;sha256=:{digest}:'
     assert "no-store" in caller.answer_headers["cache-control"]
     assert "idempotent-replayed" not in caller.answer_headers
+    assert stream.source.runs == 1
+
+
+@pytest.mark.parametrize("private", [True, False], ids=["memory://", "an object"])
+async def test_only_a_store_that_another_app_can_have_gets_a_copy_of_a_running_response(
+    private: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers: list[object] = []
+    monkeypatch.setattr(execute, "log_writer", lambda *arguments: writers.append(log_writer(*arguments)))
+    store = MemoryStore()
+    async with streaming(lambda: "memory://" if private else store) as stream:
+        stream.source.send(EVENT)
+        caller = stream.at(3, stream.app)
+        async with anyio.create_task_group() as group:
+            group.start_soon(caller)
+            await until(lambda: caller.answer)
+            stream.source.send(EVENT)
+            stream.source.end()
+        await stream.first.complete.wait()
+        late = await stream.at(3, stream.app)()
+    assert len(writers) == (0 if private else 1)
+    assert caller.answer == late.answer == (EVENT * 2)[3:]
     assert stream.source.runs == 1
 
 
