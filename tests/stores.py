@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +23,10 @@ from starlette.routing import Route
 
 import flexmw
 from flexmw.testing.hostile.ports import HOST, Port
-from tests.servers import Child
+from tests.servers import Child, redis_binary, skip_unless
 from tests.waiting import LONGEST_WAIT, eventually
 
-__all__ = ["COMPONENTS", "Moving", "client_of", "counting_app", "front", "sentinel_of", "wrong_way"]
+__all__ = ["COMPONENTS", "Moving", "client_of", "cluster_of_one", "counting_app", "front", "sentinel_of", "wrong_way"]
 
 COMPONENTS: dict[str, Callable[..., Any]] = {
     "RateLimit": lambda storage, **options: flexmw.RateLimit("9/minute", storage=storage, **options).asgi(None),  # type: ignore[arg-type]
@@ -167,3 +168,29 @@ def sentinel_of(binary: str, primary: Child, replica: Child, folder: Path) -> Ge
         finally:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def cluster_of_one(folder: Path) -> Generator[str]:
+    """A redis cluster of one node that has all slots. Its URL."""
+    binary = redis_binary()
+    skip_unless(binary, "redis-server")
+    with Port() as port:
+        options = ["--cluster-enabled", "yes", "--save", "", "--bind", HOST, "--dir", str(folder)]
+        server = subprocess.Popen([str(binary), "--port", str(port.number), *options], stdout=subprocess.DEVNULL)
+        try:
+            with redis.Redis(port=port.number) as client:
+                for _ in range(200):
+                    try:
+                        client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+                        break
+                    except redis.ConnectionError:
+                        time.sleep(0.02)
+                    except redis.ResponseError as busy:  # the client sent it again: the slots are ours already
+                        assert "already busy" in str(busy)  # noqa: PT017
+                        break
+                eventually(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
+            yield f"redis+cluster://{HOST}:{port.number}"
+        finally:
+            server.kill()
+            server.wait()

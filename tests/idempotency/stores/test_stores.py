@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import anyio
@@ -21,9 +20,9 @@ from flexmw.idempotency.stores.open import open_store
 from flexmw.idempotency.stores.sqlite import SQLiteStore, path_of
 from flexmw.idempotency.stores.threads import Threaded, _limiters
 from flexmw.testing import FakeClock
-from flexmw.testing.hostile.ports import Port
 from flexmw.testing.stores import check_store
-from tests.servers import redis_binary, skip_unless
+from tests.idempotency.streams import EVENT, streaming, until
+from tests.stores import cluster_of_one
 from tests.waiting import LONGEST_WAIT
 
 
@@ -350,29 +349,26 @@ async def test_a_store_that_blocks_holds_up_no_event_loop(tmp_path: Path) -> Non
     await store.aclose()
 
 
-def test_a_redis_cluster_keeps_the_promises_too(tmp_path: Path) -> None:
-    binary = redis_binary()
-    skip_unless(binary, "redis-server")
-    with Port() as port:
-        options = ["--cluster-enabled", "yes", "--save", "", "--bind", "127.0.0.1", "--dir", str(tmp_path)]
-        server = subprocess.Popen([str(binary), "--port", str(port.number), *options], stdout=subprocess.DEVNULL)
-        try:
-            with redis.Redis(port=port.number) as client:
-                for _ in range(200):
-                    try:
-                        client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-                        break
-                    except redis.ConnectionError:
-                        time.sleep(0.02)
-                    except redis.ResponseError as busy:  # the client sent it again: the slots are ours already
-                        assert "already busy" in str(busy)  # noqa: PT017
-                        break
-                while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
-                    time.sleep(0.02)
-            assert len(check_store(lambda: open_store(f"redis+cluster://127.0.0.1:{port.number}"))) == 20
-        finally:
-            server.kill()
-            server.wait()
+def test_a_redis_cluster_keeps_the_promises_too_and_continues_a_response(tmp_path: Path) -> None:
+    """One test, because a cluster takes no write for two seconds after its start."""
+
+    async def cut() -> None:
+        async with streaming(lambda: url) as stream:
+            stream.source.send(EVENT)
+            caller = stream.at(3)
+            async with anyio.create_task_group() as group:
+                group.start_soon(caller)
+                await until(lambda: caller.answer)
+                stream.source.send(EVENT, EVENT)
+                stream.source.end()
+            stored = await stream.at(len(EVENT))()
+        whole = EVENT * 3
+        assert (stream.first.answer, caller.answer, stored.answer) == (whole, whole[3:], whole[len(EVENT) :])
+        assert stream.source.runs == 1
+
+    with cluster_of_one(tmp_path) as url:
+        assert len(check_store(lambda: open_store(url))) == 20
+        anyio.run(cut)
 
 
 @pytest.mark.anyio
