@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -220,7 +221,8 @@ def _response(given: Given) -> StoredResponse:
 
 @asynccontextmanager
 async def _opened(storage: str | Store) -> AsyncGenerator[Store]:
-    store = open_store(storage)
+    # The bounds are those of the app: a program of its operator deletes nothing.
+    store = open_store(storage, capacity=sys.maxsize, max_bytes=sys.maxsize)
     try:
         yield store
     finally:

@@ -28,7 +28,7 @@ from flexmw.idempotency.core import (
     lapse,
     release,
 )
-from flexmw.idempotency.stores import Appended, Held, LogStore, Store
+from flexmw.idempotency.stores import Appended, Full, Held, LogStore, Store
 from flexmw.idempotency.stores.guarded import GuardedStore, Unavailable, guarded
 from flexmw.kit.clock import Clock
 from flexmw.kit.redis_errors import is_reply
@@ -233,8 +233,8 @@ class Claims:
         except Unavailable as error:
             raise StoreFailed from error
         except Exception as error:
-            if is_reply(error):
-                pass  # the server has executed nothing
+            if is_reply(error) or isinstance(error, Full):
+                pass  # the store has executed nothing
             elif isinstance(self.store, GuardedStore):
                 self.store.give_back(name, token)
             else:

@@ -132,8 +132,13 @@ class Idempotency:
     :param store_timeout: Longest time that a request waits for the store before the app runs, over all operations, and
         again to store its response. After that, ``on_store_failure`` decides. Value: a number of seconds above 0.
         Default: ``2.0``.
-    :param capacity: How many keys ``memory://`` holds. When it is full, the oldest key that is not running is forgotten
-        before its time. No effect on other stores. Value: a whole number, at least 1 (keys). Default: ``10000``.
+    :param capacity: How many keys the store holds. A full store deletes the oldest keys that are not running before
+        they expire; when all are running, a new key is refused. ``None``: 10,000 in ``memory://``, 1,000,000 in a
+        sqlite file. A redis has its own bound (``maxmemory``), and a store object too: a value is then a WARNING.
+        Value: a whole number, at least 1, or None (keys). Default: ``None``.
+    :param capacity_bytes: How many bytes of responses and records the store holds; the rule of ``capacity`` applies.
+        ``None``: 64 MiB in ``memory://``, 4 GiB in a sqlite file. Value: a whole number, at least 1, or None (bytes).
+        Default: ``None``.
     :param prefix: Beginning of every name in the store. Apps that share a store, but must not share keys, need
         different prefixes. Value: a text that is not empty. Default: ``"flexmw:idempotency"``.
     :param on_store_failure: What happens to a request while the store does not respond. ``refuse``: 503; ``run``: the
@@ -305,12 +310,20 @@ class Idempotency:
         "store its response. After that, `on_store_failure` decides.",
         unit="seconds",
     )
-    capacity: int = option(
-        10_000,
-        whole(least=1),
-        doc="How many keys `memory://` holds. When it is full, the oldest key that is not running is forgotten before "
-        "its time. No effect on other stores.",
+    capacity: int | None = option(
+        None,
+        optional(whole(least=1)),
+        doc="How many keys the store holds. A full store deletes the oldest keys that are not running before they "
+        "expire; when all are running, a new key is refused. `None`: 10,000 in `memory://`, 1,000,000 in a sqlite "
+        "file. A redis has its own bound (`maxmemory`), and a store object too: a value is then a WARNING.",
         unit="keys",
+    )
+    capacity_bytes: int | None = option(
+        None,
+        optional(whole(least=1)),
+        doc="How many bytes of responses and records the store holds; the rule of `capacity` applies. `None`: 64 MiB "
+        "in `memory://`, 4 GiB in a sqlite file.",
+        unit="bytes",
     )
     prefix: str = option(
         "flexmw:idempotency",
@@ -337,5 +350,5 @@ class Idempotency:
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """The app with this component around it. Opens the store."""
-        log_at_start(self.storage, caller_hasher(self).proxies)
+        log_at_start(self, caller_hasher(self).proxies)
         return IdempotencyApp(build_plan(self, app))

@@ -10,6 +10,7 @@ from flexmw.contract import CREDENTIALS
 from flexmw.errors import ConfigError
 from flexmw.idempotency.caller import CALLER_FORMS, caller_function
 from flexmw.idempotency.stores import Store
+from flexmw.idempotency.stores.open import is_bounded
 from flexmw.kit.forwarded import Proxies, warn_if_everyone_is_trusted
 from flexmw.kit.options import Rule, check_effects
 from flexmw.kit.paths import path_patterns
@@ -72,9 +73,21 @@ def check_together(options: Any) -> None:
                     raise ConfigError(f"Idempotency({name}=...)", pattern.name, expected)
 
 
-def log_at_start(storage: object, proxies: Proxies) -> None:
-    """Log what works, and not as its author may expect: memory in several processes, and proxies that are everybody."""
+def log_at_start(options: Any, proxies: Proxies) -> None:
+    """Log what works, and not as its author may expect: memory in several processes, proxies that are everybody, and
+    bounds that the store does not take.
+
+    :param options: a :class:`flexmw.Idempotency`.
+    """
     logger = logging.getLogger("flexmw.idempotency")
-    if storage == "memory://":
+    if options.storage == "memory://":
         warn_about_memory("Idempotency", "a key that comes to another one is executed again", logger)
+    names = [name for name in ("capacity", "capacity_bytes") if getattr(options, name) is not None]
+    if names and not is_bounded(options.storage):
+        logger.warning(
+            "Idempotency(%s=...) has no effect on this storage, which has its own bound. Leave it out, and bound a "
+            "redis by maxmemory: with maxmemory-policy noeviction a full server refuses new keys, with volatile-ttl it "
+            "deletes the keys that expire first, running ones too.",
+            "=..., ".join(names),
+        )
     warn_if_everyone_is_trusted("Idempotency", proxies, logger)

@@ -113,6 +113,7 @@ def _open_store(options: Any) -> tuple[Store, bool]:
         option="Idempotency(storage=...)",
         timeout=options.store_timeout,
         capacity=options.capacity,
+        max_bytes=options.capacity_bytes,
         reach=options.on_store_failure is None,
         probe=True,
         prefix=options.prefix,

@@ -26,8 +26,13 @@ __all__ = ["check_store"]
 _RIVALS: Final = 24
 """Claims of one key at the same time."""
 
+_BOUND: Final = 4
+"""Keys that a store holds at most in the checks of its bound."""
 
-def check_store(factory: Callable[[], Store], *, backend: str = "asyncio") -> tuple[str, ...]:
+
+def check_store(
+    factory: Callable[[], Store], *, bounded: Callable[[int], Store] | None = None, backend: str = "asyncio"
+) -> tuple[str, ...]:
     """Run every check, and return the names of the checks. Takes about a second.
 
     A store that has the methods of :class:`flexmw.idempotency.LogStore` is checked against those too.
@@ -35,18 +40,23 @@ def check_store(factory: Callable[[], Store], *, backend: str = "asyncio") -> tu
     The keys are random and expire soon, so the store may have other contents.
 
     :param factory: makes a store; each check gets a new one.
+    :param bounded: makes an empty store that holds at most so many keys, for two more checks. ``None``: the store has
+        no bound of its own.
     :param backend: ``"asyncio"`` or ``"trio"``.
     :raises AssertionError: names the first check that fails, and the promise of the interface that was broken.
     """
     store = factory()
     checks = (*_CHECKS, *LOG_CHECKS) if isinstance(store, LogStore) else _CHECKS
     anyio.run(store.aclose, backend=backend)
-    for check in checks:
+    runs = [(check, factory) for check in checks]
+    if bounded is not None:
+        runs += [(check, partial(bounded, _BOUND)) for check in _BOUND_CHECKS]
+    for check, make in runs:
         try:
-            anyio.run(partial(_run, check, factory), backend=backend)
+            anyio.run(partial(_run, check, make), backend=backend)
         except AssertionError as error:
             raise AssertionError(f"{check.__name__.strip('_')}: {error}") from None
-    return tuple(check.__name__.strip("_") for check in checks)
+    return tuple(check.__name__.strip("_") for check, _ in runs)
 
 
 async def _run(check: Callable[[Store, str], Awaitable[None]], factory: Callable[[], Store]) -> None:
@@ -201,6 +211,38 @@ async def _works_after_it_was_closed(store: Store, key: str) -> None:
     held = await put(store, key)
     demand(_has_token(held, "a"), "a closed store must open itself again")
 
+
+async def _forgets_the_oldest(store: Store, key: str) -> None:
+    await put(store, f"{key}running")
+    for number in range(3 * _BOUND):
+        held = await store.swap(f"{key}{number}", "", "a", b"x", lease=0.0, ttl=LONG)
+        demand(_has_token(held, "a"), "a full store must delete a key whose lease has run out, and take the new key")
+    names = {name async for name, _ in store.scan(key)}
+    newest = {f"{key}{number}" for number in range(2 * _BOUND + 1, 3 * _BOUND)}
+    demand(f"{key}running" in names, "a full store must not delete the key of a running request")
+    demand(len(names) <= _BOUND, f"a store of {_BOUND} keys must not hold {len(names)}")
+    demand(newest <= names, "a full store must delete the oldest keys first, and no more than it has to")
+
+
+async def _refuses_when_all_run(store: Store, key: str) -> None:
+    running = [f"{key}{number}" for number in range(_BOUND)]
+    for name in running:
+        await put(store, name)
+    try:
+        await put(store, f"{key}new")
+    except Exception:
+        refused = True
+    else:
+        refused = False
+    demand(refused, "swap() must raise where all keys belong to running requests")
+    names = {name async for name, _ in store.scan(key)}
+    demand(names == {*running}, "a refused claim must leave nothing behind, and delete no running request")
+    held = await store.swap(running[0], "a", "b", b"y", lease=0.0, ttl=LONG)
+    demand(_has_token(held, "b"), "a full store must take the response of a running request")
+    demand(_has_token(await put(store, f"{key}new"), "a"), "a store must take a claim as soon as a request has ended")
+
+
+_BOUND_CHECKS: Final = (_forgets_the_oldest, _refuses_when_all_run)
 
 _CHECKS: Final = (
     _reads_what_was_written,

@@ -28,12 +28,17 @@ __all__ = [
     "Appended",
     "BlockingLogStore",
     "BlockingStore",
+    "Full",
     "Held",
     "LogStore",
     "Piece",
     "Store",
     "StoreOptions",
 ]
+
+
+class Full(Exception):
+    """The store is full, and every key in it belongs to a request that still runs. Nothing was written."""
 
 
 class Held(NamedTuple):
@@ -64,6 +69,9 @@ class Store(Protocol):
 
     async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
         """Write ``entry`` under ``key`` if the token held there is ``expected`` (``""``: nothing is held).
+
+        A store with bounds deletes keys whose lease has run out to make room, the oldest first, and raises
+        :class:`Full` where none is left.
 
         Return what is held afterwards: the write took place exactly if that has ``token``. Repeating a lost call is
         harmless: where ``token`` is already held, the call changes nothing and reports success.
@@ -199,8 +207,8 @@ class StoreOptions:
 
     :param option: the name of the option that holds the URL, for the message of a ``ConfigError``.
     :param timeout: seconds that one operation may take.
-    :param capacity: number of keys that an in-memory store holds at most.
-    :param max_bytes: bytes of entries that an in-memory store holds at most.
+    :param capacity: number of keys that an embedded store holds at most.
+    :param max_bytes: bytes of entries and logs that an embedded store holds at most.
     :param reach: connect now, and raise ``ConfigError`` when the store cannot be reached.
     :param probe: connect now, and raise ``ConfigError`` when the store refuses what it is asked to do. A store that
         cannot be reached is left for later.

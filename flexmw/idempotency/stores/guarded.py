@@ -5,6 +5,7 @@
 2. After three operations without any reply the breaker opens for the process. While the breaker is open, operations
    fail at once, but for one operation a second, which tests the store. An error that the server sends does not open
    the breaker: a server that replies is alive, and one without free memory still renews the leases of running requests.
+   Neither does a sqlite file that is full.
 3. A claim whose outcome is unknown is undone (:meth:`GuardedStore.give_back`), because the client was told that the
    request was not executed. No queue is needed: the deadline of a claim refuses a claim that arrives late.
 """
@@ -19,7 +20,7 @@ from typing import Any, Final, Self, TypeVar
 
 import anyio
 
-from flexmw.idempotency.stores import Appended, Held, LogStore, Piece, Store
+from flexmw.idempotency.stores import Appended, Full, Held, LogStore, Piece, Store
 from flexmw.kit import time_limit
 from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
@@ -164,7 +165,7 @@ class GuardedStore:
             raise
         except Exception as error:
             report("idempotency", name, self._monotonic() - began, error)
-            if is_reply(error) and not is_refusal(error):
+            if isinstance(error, Full) or (is_reply(error) and not is_refusal(error)):
                 self._breaker.replied()
             else:
                 self._breaker.failed()

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Final
 
 from flexmw.errors import ConfigError
-from flexmw.idempotency.stores import Appended, Held, Piece, Store, StoreOptions
+from flexmw.idempotency.stores import Appended, Full, Held, Piece, Store, StoreOptions
 from flexmw.kit.clock import SYSTEM, Clock
 
 __all__ = ["Full", "MemoryStore", "from_url"]
@@ -30,10 +30,6 @@ def from_url(url: str, options: StoreOptions) -> Store:
     if options.existing:
         raise ConfigError(options.option, url, "a store that more than one process can see: sqlite or redis")
     return MemoryStore(capacity=options.capacity, max_bytes=options.max_bytes, clock=options.clock)
-
-
-class Full(Exception):
-    """The store is full, and every key in it belongs to a request that still runs."""
 
 
 @dataclass(slots=True)
@@ -61,8 +57,7 @@ class _Slot:
 class MemoryStore:
     """A :class:`~flexmw.idempotency.stores.Store` in this process.
 
-    A full store deletes the oldest key that does not belong to a running request, before the key expires. An
-    application that cannot accept this needs a sqlite or redis store.
+    A full store deletes the oldest key that does not belong to a running request, before the key expires.
 
     :param capacity: number of keys that are held at most.
     :param max_bytes: bytes of entries and logs that are held at most. The log of a running request is not deleted.

@@ -33,6 +33,7 @@ __all__ = [
     "Family",
     "check_url",
     "installed_stores",
+    "is_bounded",
     "load_factory",
     "open_store",
     "shown_store",
@@ -52,21 +53,36 @@ class Family(NamedTuple):
 
     :param factory: a :data:`Factory`.
     :param check: ``(url, option)``; raises ``ConfigError`` for a URL that cannot work, and opens nothing.
+    :param capacity: number of keys that the store holds by default.
+    :param max_bytes: bytes of entries and logs that the store holds by default.
+    :param is_bounded: whether flexmw bounds the store. A server bounds itself.
     """
 
     factory: str
     check: str | None = None
+    capacity: int = 10_000
+    max_bytes: int = 64 * 1024 * 1024
+    is_bounded: bool = False
 
 
 FAMILIES: Final[Mapping[str, Family]] = {
-    "memory": Family("flexmw.idempotency.stores.memory:from_url"),
-    "sqlite": Family("flexmw.idempotency.stores.sqlite:from_url", check="flexmw.idempotency.stores.sqlite:path_of"),
+    "memory": Family("flexmw.idempotency.stores.memory:from_url", is_bounded=True),
+    "sqlite": Family(
+        "flexmw.idempotency.stores.sqlite:from_url",
+        check="flexmw.idempotency.stores.sqlite:path_of",
+        capacity=1_000_000,
+        max_bytes=4 * 1024 * 1024 * 1024,
+        is_bounded=True,
+    ),
     "redis": Family("flexmw.idempotency.stores.redis:from_url"),
     "redis+cluster": Family("flexmw.idempotency.stores.redis:from_url"),
     "redis+sentinel": Family("flexmw.idempotency.stores.redis:from_url"),
 }
 """The built-in stores by family; :data:`flexmw.kit.store_url.SCHEMES` says which schemes a family has. A family that is
 not in that table has one scheme, its own name."""
+
+_PLUGIN: Final = Family("", is_bounded=True)
+"""The default bounds of a store of another distribution, which loads its own factory."""
 
 _KNOWN: Final = frozenset(scheme.family for scheme in store_url.SCHEMES.values())
 
@@ -101,8 +117,8 @@ def open_store(
     *,
     option: str = "storage",
     timeout: float = 2.0,
-    capacity: int = 10_000,
-    max_bytes: int = 64 * 1024 * 1024,
+    capacity: int | None = None,
+    max_bytes: int | None = None,
     reach: bool = False,
     probe: bool = False,
     prefix: str = "flexmw:idempotency",
@@ -112,7 +128,8 @@ def open_store(
     """The store that a URL names. A store object is returned as it is. Of a client of redis-py the settings are used.
 
     ``sqlite:///keys.db`` is a path relative to the working directory, ``sqlite:////var/keys.db`` an absolute path. The
-    keyword arguments are those of :class:`StoreOptions`.
+    keyword arguments are those of :class:`StoreOptions`. ``capacity`` and ``max_bytes`` have no effect on redis and on
+    a store object. ``None`` is 10,000 keys and 64 MiB in memory, and 1,000,000 keys and 4 GiB in a sqlite file.
 
     :raises ConfigError: for a URL that cannot work, or a store that cannot be opened; the message begins with
         ``option``.
@@ -122,22 +139,31 @@ def open_store(
         if not isinstance(storage, Store):
             raise ConfigError(option, storage, "a storage URL such as 'sqlite:///keys.db', or a flexmw Store")
         return storage
+    plugin = _plugin(storage) if isinstance(storage, str) else None
+    family = _PLUGIN if plugin is not None else _family(storage, option)
     options = StoreOptions(
         option=option,
         timeout=timeout,
-        capacity=capacity,
-        max_bytes=max_bytes,
+        capacity=family.capacity if capacity is None else capacity,
+        max_bytes=family.max_bytes if max_bytes is None else max_bytes,
         reach=reach,
         probe=probe,
         prefix=prefix,
         existing=existing,
         clock=clock,
     )
-    plugin = _plugin(storage) if isinstance(storage, str) else None
     if plugin is not None:
         return _from_plugin(plugin, str(storage), options)
-    store: Store = load_target(_family(storage, option).factory)(storage, options)
+    store: Store = load_target(family.factory)(storage, options)
     return store
+
+
+def is_bounded(storage: str | Store | RedisClient) -> bool:
+    """Whether ``capacity`` and ``max_bytes`` have an effect on a storage, or may have one on a store of another
+    distribution."""
+    if not isinstance(storage, str):
+        return False
+    return _plugin(storage) is not None or _family(storage, "storage").is_bounded
 
 
 def shown_store(storage: str | Store | RedisClient) -> tuple[str, tuple[str, ...]]:

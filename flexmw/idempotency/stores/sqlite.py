@@ -25,6 +25,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ from typing import Any, Final
 from flexmw.errors import ConfigError
 from flexmw.idempotency.stores import Appended, Held, Piece, Store, StoreOptions
 from flexmw.idempotency.stores import sqlite_log as log
+from flexmw.idempotency.stores import sqlite_size as size
 from flexmw.idempotency.stores.threads import Threaded
 from flexmw.kit import time_limit
 from flexmw.kit.clock import SYSTEM, Clock
@@ -47,6 +49,8 @@ _PAUSE: Final = 0.01
 
 _THREADS: Final = 2
 """A lock orders the operations of one process, so more threads would only wait."""
+
+_NO_BOUNDS: Final = size.Bounds(sys.maxsize, sys.maxsize)
 
 _SCHEMA: Final = """
 create table if not exists flexmw_keys (
@@ -77,7 +81,8 @@ def from_url(url: str, options: StoreOptions) -> Store:
     path = path_of(url, options.option)
     if options.existing and not path.exists():
         raise ConfigError(options.option, url, f"a file that is there: no process has kept keys in {path}")
-    store = SQLiteStore(path, timeout=options.timeout, clock=options.clock)
+    bounds = _NO_BOUNDS if options.existing else size.Bounds(options.capacity, options.max_bytes)
+    store = SQLiteStore(path, timeout=options.timeout, bounds=bounds, clock=options.clock)
     store.check(options.option)
     return Threaded(store, threads=_THREADS)
 
@@ -104,17 +109,25 @@ class SQLiteStore:
 
     Each process has one connection. A lock orders the threads of a process, and SQLite's own locks order processes.
 
+    A full file deletes the oldest keys that do not belong to a running request, before they expire, and logs a WARNING
+    the first time.
+
     :param path: the file. It is created with the first operation.
     :param timeout: seconds that one process waits for another.
+    :param bounds: what the file holds at most.
     :param clock: the time that measures leases and times to live.
+    :raises Full: from ``swap`` and ``append``, when every key belongs to a running request.
     """
 
-    def __init__(self, path: Path, *, timeout: float = 2.0, clock: Clock = SYSTEM) -> None:
-        self.path, self._timeout, self._clock = path, timeout, clock
+    def __init__(
+        self, path: Path, *, timeout: float = 2.0, bounds: size.Bounds = _NO_BOUNDS, clock: Clock = SYSTEM
+    ) -> None:
+        self.path, self._timeout, self._bounds, self._clock = path, timeout, bounds, clock
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
         self._is_durable = True
+        self._shrinks = self._is_full_known = False
         self._file: tuple[int, int] | None = None
 
     def check(self, option: str) -> None:
@@ -142,6 +155,9 @@ class SQLiteStore:
                 row = (key, token, entry, ticks + lease, lease, ticks + ttl, ttl, now + ttl)
                 connection.execute("insert or replace into flexmw_keys values (?, ?, ?, ?, ?, ?, ?, ?)", row)
                 connection.execute(_SWEEP, {"now": now, "ticks": ticks})
+                self._make_room(connection, key, is_claim=not expected)
+                if self._shrinks and not expected:
+                    size.shrink(connection)
                 return Held(token, entry, lease)
             return held
 
@@ -173,6 +189,7 @@ class SQLiteStore:
             ticks = self._clock.monotonic()
             appended = log.append(connection, key, token, generation, at, data, head=head, last=last, ticks=ticks)
             if appended is not None:
+                self._make_room(connection, key, is_claim=False)
                 connection.execute(_EXTEND, (ticks + lease, lease, ticks + ttl, ttl, self._clock.now() + ttl, key))
             return appended
 
@@ -206,6 +223,19 @@ class SQLiteStore:
     def __del__(self) -> None:
         """Close the connection of an app that was run without a lifespan: nothing else closes its store."""
         self.close()
+
+    def _make_room(self, connection: sqlite3.Connection, key: str, *, is_claim: bool) -> None:
+        now, ticks = self._clock.now(), self._clock.monotonic()
+        early = size.make_room(connection, self._bounds, key, is_claim=is_claim, now=now, ticks=ticks)
+        if early and not self._is_full_known:
+            self._is_full_known = True
+            _LOGGER.warning(
+                "Idempotency(storage=...): the file %s is full (%d keys, %d bytes): the oldest responses are deleted "
+                "before they expire, and a retry of theirs runs again. Raise capacity or capacity_bytes, or lower ttl. "
+                "This is logged once.",
+                self.path,
+                *self._bounds,
+            )
 
     def _change(self, key: str, token: str, statement: str, row: tuple[Any, ...]) -> bool:
         with self._transaction("immediate") as connection:
@@ -271,10 +301,13 @@ class SQLiteStore:
             old.close()  # SQLite leaves the files of the new database alone: it sees that the old one has moved
         connection = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
         try:
+            connection.execute(size.AUTO_VACUUM)  # the switch to the log writes the first page
             self._to_wal(connection)
             connection.execute("pragma synchronous = full")
             connection.execute("pragma recursive_triggers = on")  # a row that is replaced is deleted first
             connection.executescript(_SCHEMA + log.SCHEMA)
+            size.prepare(connection)
+            self._shrinks = size.shrinks(connection)
         except BaseException:
             connection.close()
             raise

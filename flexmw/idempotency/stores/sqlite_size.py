@@ -1,0 +1,144 @@
+"""The bounds of a SQLite file of idempotency keys: number of keys, bytes, and the pages that nothing uses.
+
+The file has one row with the number of its keys and the bytes of their entries and logs. Triggers keep the row, so it
+is exact for all processes that share the file, and a claim reads one row instead of counting the table. Each write
+changes the row in its own transaction.
+
+A file that this version creates gives unused pages back to the file system (``auto_vacuum=INCREMENTAL``), a bounded
+number with each claim. SQLite can only switch an older file with ``VACUUM``, which copies the whole file under a lock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final, NamedTuple
+
+from flexmw.idempotency.stores import Full
+
+__all__ = ["AUTO_VACUUM", "Bounds", "make_room", "prepare", "shrink", "shrinks"]
+
+AUTO_VACUUM: Final = "pragma auto_vacuum = incremental"
+"""Without effect on a file that has a page already: it has to be the first statement of a new file."""
+
+_IS_PREPARED: Final = "select 1 from sqlite_master where type = 'table' and name = 'flexmw_size'"
+_SCHEMA: Final = """
+begin immediate;
+create table if not exists flexmw_size (
+    id integer primary key check (id = 1), keys integer not null, bytes integer not null
+);
+insert or ignore into flexmw_size values (
+    1, (select count(*) from flexmw_keys),
+    (select coalesce(sum(length(entry)), 0) from flexmw_keys)
+    + (select coalesce(sum(length(head) + size), 0) from flexmw_logs)
+);
+create trigger if not exists flexmw_keys_insert_size after insert on flexmw_keys begin
+    update flexmw_size set keys = keys + 1, bytes = bytes + length(new.entry);
+end;
+create trigger if not exists flexmw_keys_update_size after update of entry on flexmw_keys begin
+    update flexmw_size set bytes = bytes + length(new.entry) - length(old.entry);
+end;
+create trigger if not exists flexmw_keys_delete_size after delete on flexmw_keys begin
+    update flexmw_size set keys = keys - 1, bytes = bytes - length(old.entry);
+end;
+create trigger if not exists flexmw_logs_insert_size after insert on flexmw_logs begin
+    update flexmw_size set bytes = bytes + length(new.head) + new.size;
+end;
+create trigger if not exists flexmw_logs_update_size after update of size on flexmw_logs begin
+    update flexmw_size set bytes = bytes + new.size - old.size;
+end;
+create trigger if not exists flexmw_logs_delete_size after delete on flexmw_logs begin
+    update flexmw_size set bytes = bytes - length(old.head) - old.size;
+end;
+commit;
+"""
+
+_SIZE: Final = "select keys, bytes from flexmw_size"
+_IDLE: Final = """
+select key, expires > :now,
+    length(entry) + coalesce((select length(head) + size from flexmw_logs where flexmw_logs.key = flexmw_keys.key), 0)
+from flexmw_keys where key <> :key
+and not (leased_until - :ticks > 0 and leased_until - :ticks <= lease) order by expires limit :most
+"""
+"""Keys of no running request. An expired key comes first, because its ``expires`` is the smallest."""
+
+_MAX_DELETED: Final = 1000
+"""Keys that one write deletes at most. A file with far more keys than its bound shrinks to it over several writes."""
+
+_PAGES: Final = """
+select freelist_count, page_count from pragma_freelist_count, pragma_page_count
+"""
+_SPARE_PAGES: Final = 64
+_SPARE_PART: Final = 8
+"""Unused pages that stay in the file for the next keys: 64, or an eighth of the file if that is more."""
+
+_MAX_RELEASED: Final = 64
+"""Pages that one claim gives back at most. SQLite moves a used page to the place of each."""
+
+
+class Bounds(NamedTuple):
+    """What a file holds at most.
+
+    :param keys: number of keys.
+    :param size_bytes: bytes of all entries and logs.
+    """
+
+    keys: int
+    size_bytes: int
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Add the row of the size and its triggers to a file that has none. Counts the keys of the file once."""
+    if connection.execute(_IS_PREPARED).fetchone() is None:
+        connection.executescript(_SCHEMA)
+
+
+def make_room(
+    connection: sqlite3.Connection, bounds: Bounds, key: str, *, is_claim: bool, now: float, ticks: float
+) -> int:
+    """Delete the oldest keys of no running request while the file holds more than its bounds.
+
+    Call it in the transaction of a write, after the write. The key that was written is not deleted.
+
+    :param is_claim: whether the write has added its key. No other write is refused for the number of keys.
+    :param now: the wall clock in seconds.
+    :param ticks: the monotonic time in seconds.
+    :returns: the number of keys that were deleted before they expired.
+    :raises Full: when all other keys belong to running requests. The transaction has to be rolled back.
+    """
+    keys, size_bytes = connection.execute(_SIZE).fetchone()
+    excess_keys = keys - bounds.keys if is_claim else 0
+    excess_bytes = size_bytes - bounds.size_bytes
+    if excess_keys <= 0 and excess_bytes <= 0:
+        return 0
+    deleted: list[tuple[str]] = []
+    early = 0
+    rows = connection.execute(_IDLE, {"key": key, "now": now, "ticks": ticks, "most": _MAX_DELETED})
+    for idle, is_early, idle_bytes in rows:
+        deleted.append((idle,))
+        early += is_early
+        excess_keys -= 1
+        excess_bytes -= idle_bytes
+        if excess_keys <= 0 and excess_bytes <= 0:
+            break
+    else:
+        others = keys - len(deleted) - 1
+        if len(deleted) < _MAX_DELETED and others > 0:
+            raise Full(f"all {others} other keys belong to requests that still run")
+    rows.close()
+    connection.executemany("delete from flexmw_keys where key = ?", deleted)
+    return early
+
+
+def shrinks(connection: sqlite3.Connection) -> bool:
+    """Whether the file can give pages back."""
+    mode: int = connection.execute("pragma auto_vacuum").fetchone()[0]
+    return mode == 2
+
+
+def shrink(connection: sqlite3.Connection) -> None:
+    """Give back some of the pages that nothing uses, if there are many."""
+    unused, pages = connection.execute(_PAGES).fetchone()
+    spare = max(_SPARE_PAGES, pages // _SPARE_PART)
+    if unused > spare:
+        for _ in range(min(unused - spare, _MAX_RELEASED)):  # sqlite3 runs the statement up to its first page
+            connection.execute("pragma incremental_vacuum(1)")
