@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 EVENT = b"data: {}\n\n"
 DONE = b"data: [DONE]\n\n"
-BEGAN, ENDED = "flexmw.stream.began", "flexmw.stream.ended"
+HELD, BEGAN, ENDED = "flexmw.stream.held", "flexmw.stream.began", "flexmw.stream.ended"
 
 
 async def told(*bodies: bytes, media: bytes = b"text/event-stream", **options: Any) -> tuple[list[str], AppResponse]:
@@ -37,20 +37,20 @@ async def told(*bodies: bytes, media: bytes = b"text/event-stream", **options: A
 @pytest.mark.parametrize("last", [b"", EVENT, DONE, b"half"])
 async def test_beginning_and_end_are_emitted_before_the_app_returns(last: bytes) -> None:
     events, seen = await told(EVENT, EVENT, last)
-    assert events == [BEGAN, ENDED, "returned"]
+    assert events == [HELD, BEGAN, ENDED, "returned"]
     assert seen.body == EVENT + EVENT + last
     assert seen.ended
 
 
 async def test_lines_have_events_where_their_end_is_held() -> None:
-    assert (await told(b"{}\n", b"", media=b"application/x-ndjson", lines=True))[0] == [BEGAN, ENDED, "returned"]
+    assert (await told(b"{}\n", b"", media=b"application/x-ndjson", lines=True))[0] == [HELD, BEGAN, ENDED, "returned"]
     assert (await told(b"{}\n", b"", media=b"application/x-ndjson"))[0] == ["returned"]
 
 
 @pytest.mark.parametrize("bodies", [(b"",), (b"", b""), (b"half",)])
 async def test_a_stream_without_an_event_has_neither(bodies: tuple[bytes, ...]) -> None:
     events, seen = await told(*bodies)
-    assert events == ["returned"]
+    assert events == [HELD, "returned"]
     assert seen.ended
 
 
@@ -63,7 +63,7 @@ async def test_a_stream_that_breaks_has_begun_and_not_ended() -> None:
 
     events: list[str] = []
     seen = await call(flexmw.Envelope().asgi(host))
-    assert events == [BEGAN, "flexmw.error.decided"]
+    assert events == [HELD, BEGAN, "flexmw.error.decided"]
     assert seen.body.startswith(EVENT + b'event: error\ndata: {"error":')
 
 
@@ -91,7 +91,7 @@ async def test_a_host_that_ends_a_stream_while_it_is_being_stopped_has_not_ended
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     seen = await call(flexmw.Envelope().asgi(host))
-    assert events == [BEGAN, "flexmw.error.decided"]
+    assert events == [HELD, BEGAN, "flexmw.error.decided"]
     assert b'"code":"internal_error"' in seen.body
     assert seen.ended
 
