@@ -127,6 +127,22 @@ LINES: Final = (
     LogLine(
         "flexmw.idempotency",
         "WARNING",
+        "A sqlite file is full, and deletes responses before they expire.",
+        "once for each store",
+        "idempotency.stores.sqlite",
+        "is full (",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
+        "`capacity` or `capacity_bytes` is set, and the store is bounded by its server.",
+        "once for each app",
+        "idempotency.options",
+        "has no effect on this storage",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
         "The file of a sqlite store was removed or replaced while it was in use.",
         _EACH,
         "idempotency.stores.sqlite",

@@ -45,7 +45,7 @@ def is_row(line: LogLine, module: str, method: str, text: str) -> bool:
 LOUD = [row for row in WRITTEN if row[1] != "debug"]
 
 
-@pytest.mark.parametrize(("module", "method", "text"), LOUD, ids=[f"{row[0]}: {row[2][:30]}" for row in LOUD])
+@pytest.mark.parametrize(("module", "method", "text"), LOUD, ids=[f"{row[0]}: {row[2][:60]}" for row in LOUD])
 def test_every_line_is_in_the_table_once(module: str, method: str, text: str) -> None:
     assert len([line for line in LINES if is_row(line, module, method, text)]) == 1
 
