@@ -470,3 +470,7 @@ def _steps(pattern: re.Pattern[str], text: str) -> int:
 def test_a_url_within_a_url_loses_its_password_too() -> None:
     assert redact("http://host:8080/at://user:pa/ss@inner") == "http://host:8080/at://***@inner"
     assert redact("urn://host:name/path of a@b") == "urn://host:name/path of a@b"
+
+
+def test_a_second_address_in_a_url_that_has_no_password_stays() -> None:
+    assert redact("http://a:b/c@d://e:f/g") == "http://***@d://e:f/g"
