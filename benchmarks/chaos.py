@@ -141,7 +141,7 @@ def serve(fd: int, storage: str) -> None:
         store_timeout=1.0,
         sdk_retries=True,
         sdk_window=3 * LEAP,
-        capacity=100_000,
+        capacity=None if storage.startswith("redis") else 100_000,
     )
     (Path(os.environ["CHAOS_LOGS"]) / f"ready-{os.getpid()}").touch()
     config = uvicorn.Config(dropping(options.asgi(work)), fd=fd, log_level="critical", lifespan="off")

@@ -94,7 +94,7 @@ def serve(fd: int, storage: str) -> None:
     """A worker process."""
     import uvicorn
 
-    options = Idempotency(storage=storage, lease=LEASE, ttl=600.0, store_timeout=1.0, capacity=100_000)
+    options = Idempotency(storage=storage, lease=LEASE, ttl=600.0, store_timeout=1.0)
     (Path(os.environ["CHAOS_LOGS"]) / f"ready-{os.getpid()}").touch()
     config = uvicorn.Config(options.asgi(app), fd=fd, log_level="critical", lifespan="off")
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
