@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import socket
@@ -345,6 +346,7 @@ async def _run(
 def run(store: str, seconds: float, processes: int, seed: int) -> int:
     """One run; the exit status."""
     random.seed(seed)
+    logging.getLogger("flexmw.retry").setLevel(logging.ERROR)  # what was lost is counted below
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         server: Workers | None = None
