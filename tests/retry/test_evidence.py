@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from typing import Any
 
@@ -74,12 +75,15 @@ class Spent:
         return self.left.pop(0)
 
 
+# The ssl module of CPython 3.11 does not close its socket when a reset arrives before the handshake has begun.
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.parametrize("fault", ["rst-on-connect", "handshake-hang", "plain-text"])
 def test_a_tls_handshake_that_fails_has_sent_nothing(wire: Wire, fault: str) -> None:
     with HostileServer([fault], tls=True) as server:
         limit = 1.0 if fault == "handshake-hang" else 20.0
         result = post(wire, server, verify=server.client_context(), connect=limit)
         assert (result.status_code, server.executions) == (200, 1)
+    gc.collect()  # the socket is in the cycle of a traceback: it goes here, and not in another test
 
 
 def test_a_certificate_that_is_not_trusted_is_not_tried_again(wire: Wire) -> None:
