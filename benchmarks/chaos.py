@@ -22,11 +22,9 @@ import os
 import random
 import socket
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -35,7 +33,7 @@ from typing import Any
 import httpx
 
 from benchmarks import chaos_streams
-from benchmarks.killed import Workers, redis_server
+from benchmarks.killed import Workers, deployment
 from flexmw.idempotency import Idempotency, open_store
 from flexmw.idempotency.admin import list_keys
 from flexmw.kit.clock import SystemClock
@@ -44,7 +42,6 @@ from flexmw.kit.exchange import Exchange
 LEASE = 3.0
 LEAP = 7200.0
 TTL = 3600.0
-START = 60.0
 REFUSED_FIRST = "429"
 
 # --- the served app --------------------------------------------------------------------------------------------------
@@ -310,30 +307,13 @@ def without_expiry(storage: str) -> int:
 
 def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int:
     random.seed(seed)
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        server: Workers | None = None
-        if store == "redis":
-            storage, server = stack.enter_context(redis_server(folder))
-        else:
-            storage = "memory://" if store == "memory" else f"sqlite:///{folder}/keys.db"
-        processes = 1 if store == "memory" else processes
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
-        for name in ("runs", "away"):
-            (folder / name).touch()
-        fd = listener.fileno()
-        command = [sys.executable, "-m", "benchmarks.chaos", "--serve", str(fd), storage]
-        workers = Workers([(command, {"CHAOS_LOGS": str(folder)}, (fd,))] * processes)
-        workers.start()
-        stack.callback(workers.stop)
-        gives_up = time.monotonic() + START
-        while len(list(folder.glob("ready-*"))) < processes:
-            if time.monotonic() > gives_up:
-                raise SystemExit(f"not all of the {processes} workers started within {START:.0f} s")
-            time.sleep(0.1)
+    with deployment(store, processes, "--serve") as running:
+        folder, storage, workers, server = running.folder, running.storage, running.workers, running.store
+        processes = len(workers.commands)
+        (folder / "away").touch()
         calls = calls_of(keys, seed)
         began = time.monotonic()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        url = f"http://127.0.0.1:{running.address[1]}"
         told = asyncio.run(chaos(url, calls, seconds, workers, server))
         took = time.monotonic() - began
         asked = calls[: told.events["distinct calls"]]

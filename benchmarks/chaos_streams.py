@@ -22,12 +22,9 @@ import os
 import random
 import socket
 import struct
-import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -36,7 +33,7 @@ from typing import Any, Final
 import httpx
 
 import flexmw
-from benchmarks.killed import Workers, redis_server
+from benchmarks.killed import Workers, deployment
 from flexmw.idempotency import Idempotency
 
 __all__ = ["run", "serve"]
@@ -52,7 +49,6 @@ READERS: Final = 24
 READ_TIMEOUT: Final = 2.0
 HUNG_AFTER: Final = 120.0
 LEASE: Final = 3.0
-START: Final = 60.0
 DRIPPED: Final = 64
 """Bytes that a dripping connection still lets through, one by one."""
 
@@ -347,30 +343,13 @@ def run(store: str, seconds: float, processes: int, seed: int) -> int:
     """One run; the exit status."""
     random.seed(seed)
     logging.getLogger("flexmw.retry").setLevel(logging.ERROR)  # what was lost is counted below
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        server: Workers | None = None
-        if store == "redis":
-            storage, server = stack.enter_context(redis_server(folder))
-        else:
-            storage = "memory://" if store == "memory" else f"sqlite:///{folder}/keys.db"
-        processes = 1 if store == "memory" else processes
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
-        (folder / "runs").touch()
-        fd = listener.fileno()
-        command = [sys.executable, "-m", "benchmarks.chaos", "--serve-streams", str(fd), storage]
-        workers = Workers([(command, {"CHAOS_LOGS": str(folder)}, (fd,))] * processes)
-        workers.start()
-        stack.callback(workers.stop)
-        gives_up = time.monotonic() + START
-        while len(list(folder.glob("ready-*"))) < processes:
-            if time.monotonic() > gives_up:
-                raise SystemExit(f"not all of the {processes} workers started within {START:.0f} s")
-            time.sleep(0.1)
+    with deployment(store, processes, "--serve-streams") as running:
+        workers, server = running.workers, running.store
+        processes = len(workers.commands)
         began = time.monotonic()
-        proxy, results = asyncio.run(_run(listener.getsockname(), seconds, seed, workers, server))
+        proxy, results = asyncio.run(_run(running.address, seconds, seed, workers, server))
         took = time.monotonic() - began
-        broken, whole = verdict(results, folder)
+        broken, whole = verdict(results, running.folder)
     resumed = sum(result.resumed for result in results)
     broken["runs without a cut, a resumption or a whole stream"] = int(not (proxy.cuts and resumed and whole))
     silent = sorted(result.silent for result in whole if result.resumed) or [0.0]

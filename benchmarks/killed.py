@@ -1,4 +1,4 @@
-"""Processes that a chaos run kills and starts again: workers and a redis-server."""
+"""What a chaos run kills and starts again: the workers of an app on one socket, and their redis-server."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import random
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Workers", "redis_server"]
+__all__ = ["Deployment", "Workers", "deployment", "redis_server"]
 
 ROOT = Path(__file__).parent.parent
+START = 60.0
 
 
 @dataclass
@@ -81,3 +84,51 @@ def redis_server(folder: Path) -> Iterator[tuple[str, Workers]]:
         yield f"redis://127.0.0.1:{port}", server
     finally:
         server.stop()
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Workers that serve one app on one socket, over one store.
+
+    :param folder: where the workers write down what they have done; it has the empty file ``runs``.
+    :param storage: the URL of the store.
+    :param address: host and port of the socket.
+    :param workers: the processes.
+    :param store: the redis-server; ``None`` for a store that is no server.
+    """
+
+    folder: Path
+    storage: str
+    address: tuple[str, int]
+    workers: Workers
+    store: Workers | None
+
+
+@contextmanager
+def deployment(store: str, processes: int, serve: str) -> Iterator[Deployment]:
+    """Start the workers, and stop everything at the end. A store in memory has one worker.
+
+    :param store: ``memory``, ``sqlite`` or ``redis``.
+    :param serve: the option by which ``benchmarks.chaos`` serves the app: ``--serve FD STORAGE``.
+    """
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        server: Workers | None = None
+        if store == "redis":
+            storage, server = stack.enter_context(redis_server(folder))
+        else:
+            storage = "memory://" if store == "memory" else f"sqlite:///{folder}/keys.db"
+        processes = 1 if store == "memory" else processes
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
+        (folder / "runs").touch()
+        fd = listener.fileno()
+        command = [sys.executable, "-m", "benchmarks.chaos", serve, str(fd), storage]
+        workers = Workers([(command, {"CHAOS_LOGS": str(folder)}, (fd,))] * processes)
+        workers.start()
+        stack.callback(workers.stop)
+        gives_up = time.monotonic() + START
+        while len(list(folder.glob("ready-*"))) < processes:
+            if time.monotonic() > gives_up:
+                raise SystemExit(f"not all of the {processes} workers started within {START:.0f} s")
+            time.sleep(0.1)
+        yield Deployment(folder, storage, listener.getsockname(), workers, server)
