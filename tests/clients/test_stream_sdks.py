@@ -31,6 +31,7 @@ from tests.retry.test_resume_sdks import (
     anthropic_helper,
     async_anthropic_helper,
     async_openai_stream,
+    client,
     cohere_stream,
     genai_stream,
     groq_stream,
@@ -158,11 +159,6 @@ def served() -> Iterator[tuple[Provider, CuttingProxy]]:
             accepting.join()
 
 
-def client(library: Any, url: str, kind: str = "Client") -> Any:
-    policy = flexmw.Retry(auto_key=True, key_origins=(url,), random=lambda: 0.0)
-    return flexmw.wrap_client(getattr(library, kind)(timeout=20.0, trust_env=False), policy)
-
-
 async def async_mistral_stream(url: str, http: Any) -> Any:
     sdk = mistralai.client.Mistral(api_key="k", server_url=url, async_client=http)
     return [event async for event in await sdk.chat.stream_async(model="m", messages=MESSAGES)]
@@ -218,7 +214,7 @@ def places(seed: str, size: int) -> list[int]:
 
 @pytest.mark.parametrize(("call", "library"), CALLS, ids=[call.__name__ for call, _ in CALLS])
 def test_an_sdk_reads_one_whole_stream_through_cuts(call: Callable[[str, Any], Any], library: Any) -> None:
-    with served() as (app, proxy), client(library, proxy.url) as http:
+    with served() as (app, proxy), client(library.Client, proxy.url) as http:
         whole = call(proxy.url, http)
         for turn in range(3):
             proxy.cuts = places(f"{call.__name__}{turn}", app.size)
@@ -234,7 +230,7 @@ def test_an_async_sdk_reads_one_whole_stream_through_cuts(
     call: Callable[[str, Any], Awaitable[Any]], library: Any
 ) -> None:
     async def run(app: Provider, proxy: CuttingProxy) -> None:
-        async with client(library, proxy.url, "AsyncClient") as http:
+        async with client(library.AsyncClient, proxy.url) as http:
             whole = await call(proxy.url, http)
             for turn in range(3):
                 proxy.cuts = places(f"{call.__name__}{turn}", app.size)
