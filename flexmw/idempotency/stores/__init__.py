@@ -18,7 +18,7 @@ Private: nothing in this package is for use outside flexmw.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -31,6 +31,7 @@ __all__ = [
     "Full",
     "Held",
     "LogStore",
+    "ManyLeases",
     "Piece",
     "Store",
     "StoreOptions",
@@ -163,6 +164,20 @@ class LogStore(Protocol):
         Return ``None`` if the key has no log of this generation. The time of the call is stored with the key in both
         cases, if the key is held: ``append`` returns it as :attr:`Appended.wanted`. A store may store that time up to
         0.25 seconds late.
+        """
+        ...
+
+
+@runtime_checkable
+class ManyLeases(Protocol):
+    """What a :class:`Store` can offer besides: the renewal of many leases at once."""
+
+    async def extend_many(self, leases: Sequence[tuple[str, str, float, float]]) -> Sequence[bool]:
+        """Renew the lease of each ``(key, token, lease, ttl)``, as ``extend`` renews one of them.
+
+        Return for each, in order, whether ``token`` is the token held under ``key``. The renewals are independent of
+        each other: each is atomic, all of them together are not. Raise if one of them fails; any of the others may
+        have taken place.
         """
         ...
 

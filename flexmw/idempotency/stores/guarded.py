@@ -13,14 +13,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import anyio
 
-from flexmw.idempotency.stores import Appended, Full, Held, LogStore, Piece, Store
+from flexmw.idempotency.stores import Appended, Full, Held, LogStore, ManyLeases, Piece, Store
 from flexmw.kit import time_limit
 from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
@@ -95,6 +95,9 @@ class GuardedStore:
         self._monotonic, self._breaker = clock.monotonic, Breaker(clock.monotonic)
         self._given_back: dict[str, str] = {}
         """The tokens of claims that are to be undone, by key."""
+        if isinstance(store, ManyLeases):
+            # An attribute of the object, so that the guard has the method exactly if the store has it.
+            self.extend_many = partial(self._extend_many, store)
 
     def budget(self) -> AbstractContextManager[None]:
         """A context whose operations may take ``timeout`` seconds together."""
@@ -110,6 +113,9 @@ class GuardedStore:
 
     async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         return await self._run("extend", lambda: self.store.extend(key, token, lease=lease, ttl=ttl))
+
+    async def _extend_many(self, store: ManyLeases, leases: Sequence[tuple[str, str, float, float]]) -> Sequence[bool]:
+        return await self._run("extend", lambda: store.extend_many(leases))
 
     async def drop(self, key: str, token: str) -> bool:
         return await self._run("drop", lambda: self.store.drop(key, token))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Self, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -15,6 +15,9 @@ from flexmw.idempotency.stores import Appended, BlockingLogStore, BlockingStore,
 __all__ = ["Threaded"]
 
 T = TypeVar("T")
+
+ExtendMany: TypeAlias = Callable[[Sequence[tuple[str, str, float, float]]], Sequence[bool]]
+"""The method of :class:`~flexmw.idempotency.stores.ManyLeases` of a blocking store."""
 
 _limiters: RunVar[dict[int, CapacityLimiter]] = RunVar("flexmw.idempotency.limiters")
 """The thread limiter of each :class:`Threaded` in the running event loop, by the ``id()`` of the store."""
@@ -30,8 +33,6 @@ class Threaded:
     :param threads: number of threads that are used at the same time in each event loop.
     """
 
-    __slots__ = ("_threads", "blocking")
-
     def __new__(cls, blocking: BlockingStore, *, threads: int = 8) -> Self:
         """A store that offers logs exactly if ``blocking`` does: :class:`flexmw.idempotency.LogStore` is found by its
         methods."""
@@ -40,6 +41,10 @@ class Threaded:
     def __init__(self, blocking: BlockingStore, *, threads: int = 8) -> None:
         self.blocking = blocking
         self._threads = threads
+        extend_many = getattr(blocking, "extend_many", None)
+        if extend_many is not None:
+            # An attribute of the object, so that the store has the method exactly if the blocking store has it.
+            self.extend_many = partial(self._extend_many, extend_many)
 
     async def load(self, key: str) -> Held | None:
         return await self._run(partial(self.blocking.load, key))
@@ -49,6 +54,11 @@ class Threaded:
 
     async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         return await self._run(partial(self.blocking.extend, key, token, lease=lease, ttl=ttl))
+
+    async def _extend_many(
+        self, extend_many: ExtendMany, leases: Sequence[tuple[str, str, float, float]]
+    ) -> Sequence[bool]:
+        return await self._run(partial(extend_many, leases))
 
     async def drop(self, key: str, token: str) -> bool:
         return await self._run(partial(self.blocking.drop, key, token))
@@ -75,8 +85,6 @@ class Threaded:
 
 class _ThreadedLogs(Threaded):
     """A blocking store that offers logs."""
-
-    __slots__ = ()
 
     blocking: BlockingLogStore  # type: ignore[assignment]
 

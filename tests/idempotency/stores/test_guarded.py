@@ -11,7 +11,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 import redis
 
 import flexmw
-from flexmw.idempotency.stores import Held
+from flexmw.idempotency.stores import Held, ManyLeases
 from flexmw.idempotency.stores.guarded import GuardedStore, Unavailable
 from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.kit.store_log import Fallback, StoreLog
@@ -248,3 +248,17 @@ async def test_the_operations_of_one_budget_share_its_time() -> None:
             await guard.swap("k", "", "t", b"", lease=1.0, ttl=60.0)
         with pytest.raises(TimeoutError, match="the time for the store is over"):
             await guard.load("k")
+
+
+async def test_a_guarded_store_renews_many_leases_at_once_exactly_if_its_store_does() -> None:
+    class Many(MemoryStore):
+        async def extend_many(self, leases: Sequence[tuple[str, str, float, float]]) -> list[bool]:
+            return [await self.extend(key, token, lease=lease, ttl=ttl) for key, token, lease, ttl in leases]
+
+    clock = FakeClock()
+    log = StoreLog("flexmw.idempotency", "x", Fallback("y", "z"), monotonic=clock.monotonic)
+    many = GuardedStore(Many(), timeout=1.0, clock=clock, log=log)
+    assert isinstance(many, ManyLeases)
+    assert not isinstance(GuardedStore(_Foreign(MemoryStore()), timeout=1.0, clock=clock, log=log), ManyLeases)
+    await many.swap("a", "", "t", b"", lease=1.0, ttl=60.0)
+    assert list(await many.extend_many([("a", "t", 60.0, 60.0), ("b", "t", 60.0, 60.0)])) == [True, False]
