@@ -141,9 +141,10 @@ def check_order(components: Sequence[Component]) -> None:
     """Check the order of components against the ``order`` of each.
 
     :param components: outermost first.
-    :raises ConfigError: one component is outside another where it must be inside. The error names both, and an order
-        that is right.
+    :raises ConfigError: a component that another one needs is missing, or one component is outside another where it
+        must be inside. The error names both, and an order that is right.
     """
+    _check_needs(components)
     positions = {_name(each): position for position, each in reversed(list(enumerate(components)))}
     for outer, inner in _constraints(components):
         if positions[outer] > positions[inner]:
@@ -152,6 +153,15 @@ def check_order(components: Sequence[Component]) -> None:
             raise ConfigError(
                 "order of components (outermost first)", given, f"{outer!r} outside {inner!r}; right is: {right}"
             )
+
+
+def _check_needs(components: Sequence[Component]) -> None:
+    present = {_name(each) for each in components}
+    for each in components:
+        for needed in getattr(getattr(each, "order", None), "needs", ()):
+            if needed not in present:
+                given = ", ".join(_name(other) for other in components)
+                raise ConfigError("components", given, f"{needed!r} too: {_name(each)!r} has no effect without it")
 
 
 def sort(components: Iterable[Component]) -> list[Component]:

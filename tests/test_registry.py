@@ -426,6 +426,13 @@ def test_a_wrong_order_names_the_two_and_the_right_order() -> None:
     )
 
 
+def test_a_component_without_the_one_that_it_needs_is_refused() -> None:
+    needy: Any = SimpleNamespace(name="acme.fallback", order=Order(before=("retry",), needs=("retry",)))
+    check_order([needy, part("retry")])
+    with pytest.raises(ConfigError, match=r"'retry' too: 'acme\.fallback' has no effect without it"):
+        check_order([needy])
+
+
 @pytest.mark.parametrize("do", [sort, check_order])
 def test_a_cycle_is_named(do: Callable[[Any], Any]) -> None:
     ring = [part("a", after=("c",)), part("b", after=("a",)), part("c", after=("b",))]

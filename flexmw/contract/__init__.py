@@ -10,12 +10,16 @@ Public: the names in ``__all__``. The modules of this package are private.
 
 from __future__ import annotations
 
+from flexmw.contract.codings import Plain, decode
+from flexmw.contract.credentials import shows_caller
 from flexmw.contract.dates import http_date
 from flexmw.contract.error import ErrorBody
 from flexmw.contract.limit_headers import LimitReading, read_limits, reset_wait, tightest
 from flexmw.contract.quota import HeaderStyle, Quota, render, retry_headers
 from flexmw.contract.redact import CREDENTIALS, redact
+from flexmw.contract.request_secrets import is_secret_name
 from flexmw.contract.resets import reset_seconds
+from flexmw.contract.sdk import parse_retry_count
 from flexmw.contract.table import OWN, PAGE, STATUS, Row, for_status
 from flexmw.contract.waits import Wait, key_ttl, names_wait, wait_of
 
@@ -27,19 +31,24 @@ __all__ = [
     "ErrorBody",
     "HeaderStyle",
     "LimitReading",
+    "Plain",
     "Quota",
     "Row",
     "Wait",
+    "decode",
     "for_status",
     "http_date",
+    "is_secret_name",
     "key_ttl",
     "names_wait",
+    "parse_retry_count",
     "read_limits",
     "redact",
     "render",
     "reset_seconds",
     "reset_wait",
     "retry_headers",
+    "shows_caller",
     "tightest",
     "wait_of",
 ]

@@ -4,7 +4,7 @@
 frozen dataclass whose fields are its options.
 
 >>> Order(after=("envelope",), before=("ratelimit",))
-Order(after=('envelope',), before=('ratelimit',), alone=False)
+Order(after=('envelope',), before=('ratelimit',), alone=False, needs=())
 """
 
 from __future__ import annotations
@@ -36,15 +36,18 @@ class Order:
     :param after: components that have to be outside this one: ``after=("envelope",)`` means inside Envelope.
     :param before: components that have to be inside this one.
     :param alone: a client may have only one component of this name, because two would multiply their effect.
-    :raises ConfigError: ``after`` or ``before`` is not a tuple of names.
+    :param needs: components without which this one has no effect. ``wrap_client`` and ``wrap_app`` refuse a stack
+        without them; a transport or a middleware that is made by hand is not checked.
+    :raises ConfigError: ``after``, ``before`` or ``needs`` is not a tuple of names.
     """
 
     after: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     alone: bool = False
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for side in ("after", "before"):
+        for side in ("after", "before", "needs"):
             names = getattr(self, side)
             if not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
                 raise ConfigError(f"Order({side}=...)", names, 'a tuple of component names, such as ("envelope",)')

@@ -182,6 +182,8 @@ class Read:
         such a body gets the library's ``ReadTimeout`` after the pieces that arrived. A blocking read over a shared
         HTTP/2 connection is not ended.
     :param partial: whether the result is the beginning of the body instead of ``None`` where it is not read to its end.
+    :param until: called with each piece; the read ends where it returns true, as at the limit. With ``partial``, for a
+        flow that looks for something at the beginning of a stream.
     """
 
     response: Response
@@ -189,6 +191,7 @@ class Read:
     seconds: float = inf
     partial: bool = False
     request: Request | None = None
+    until: Callable[[bytes], bool] | None = None
 
 
 @dataclass(slots=True)

@@ -265,6 +265,7 @@ ATTRIBUTES: Final = {
                 "key_not_honoured",
                 "budget",
                 "local_error",
+                "handed_back",
                 "body_broken",
                 "client_closed",
                 "given_back_before",

@@ -100,13 +100,15 @@ class SyncTransportBase(TransportBase[RequestT, ResponseT]):
     def _read(self, effect: Read) -> bytes | None:
         response: Any = effect.response
         chunks: list[bytes] = []
+        until = effect.until
         size, ends = 0, self._clock.monotonic() + effect.seconds
         rest = iter(self._bounded(effect, ends))
         try:
             for chunk in rest:
                 chunks.append(chunk)
                 size += len(chunk)
-                if size > effect.limit or self._clock.monotonic() > ends:
+                at_mark = until is not None and until(chunk)
+                if at_mark or size > effect.limit or self._clock.monotonic() > ends:
                     self._replace(response, chunks, rest)
                     return b"".join(chunks) if effect.partial else None
         except BaseException as error:

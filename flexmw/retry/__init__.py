@@ -10,8 +10,21 @@ Public: the names in ``__all__``. The modules of this package are private.
 
 from __future__ import annotations
 
+from flexmw.retry.body import rewinder
 from flexmw.retry.component import Retry, retry_options
 from flexmw.retry.core import Outcome
-from flexmw.retry.outcome import outcome_of
+from flexmw.retry.deadline import call_ends, deadline_of
+from flexmw.retry.limits import limit_attempts
+from flexmw.retry.outcome import outcome_of, set_outcome
 
-__all__ = ["Outcome", "Retry", "outcome_of", "retry_options"]
+__all__ = [
+    "Outcome",
+    "Retry",
+    "call_ends",
+    "deadline_of",
+    "limit_attempts",
+    "outcome_of",
+    "retry_options",
+    "rewinder",
+    "set_outcome",
+]

@@ -65,8 +65,8 @@ class Attempts(Call):
         attempt.extensions["timeout"] = timeout
         if self.key is not None:
             self._mark_keyed(attempt)
-        if self.sent > 1:
-            attempt.extensions[RESENDS] = self.sent - 1
+        if resends := self.sent - 1 + self.limits.earlier:
+            attempt.extensions[RESENDS] = resends
             if self.cookie is not None:
                 attempt.headers.pop("cookie", None)
                 if self.cookie:

@@ -20,6 +20,7 @@ from flexmw.retry.budget import Budget
 from flexmw.retry.causes import copy_without_references
 from flexmw.retry.core import SAFE_METHODS, Event, Outcome, RetryDecision, Safety, judge
 from flexmw.retry.deadline import deadline_of
+from flexmw.retry.limits import limits_of
 from flexmw.retry.log import LOGGER, note_of
 from flexmw.retry.memory import FailedCall, Memory
 from flexmw.retry.options import RetryOptions
@@ -56,8 +57,11 @@ class Call:
         self.waited = 0.0
         self.cookie: str | None = None
         self.classified: Event | None = None
+        self.limits = limits = limits_of(request)
         if options.deadline is not None:
             self.ends = deadline_of(request, options.deadline, self.began)
+        if limits.ends is not None:
+            self.ends = limits.ends if self.ends is None else min(self.ends, limits.ends)
         if has_any(request.headers, _NAMES):
             self.sdk_count = parse_retry_count(request.headers.get(_SDK_COUNT))
             self.key = request.headers.get(KEY)
@@ -66,8 +70,9 @@ class Call:
 
     @property
     def max_attempts(self) -> int:
-        """An SDK that retries above gets one attempt for each of its own."""
-        return 1 if self.sdk_count else self.options.attempts
+        """An SDK that retries above gets one attempt for each of its own; an outer component may set a limit."""
+        attempts, limit = 1 if self.sdk_count else self.options.attempts, self.limits.attempts
+        return attempts if limit is None else min(attempts, limit)
 
     @cached_property
     def origin(self) -> str:

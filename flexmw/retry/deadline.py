@@ -9,7 +9,7 @@ from typing import Any, Final
 from flexmw.kit.client_call import current_call
 from flexmw.kit.effects import Request
 
-__all__ = ["deadline_of"]
+__all__ = ["call_ends", "deadline_of"]
 
 _EXTENSION: Final = "flexmw.call_deadline"
 """The request extension that the client copies to the request of a redirect, and that an authentication step keeps."""
@@ -36,3 +36,12 @@ def deadline_of(request: Request, seconds: float, now: float) -> float:
     if call is not None:
         request.extensions[_EXTENSION] = _CallDeadline(ends, weakref.ref(call))
     return ends
+
+
+def call_ends(request: Request) -> float | None:
+    """The moment (monotonic seconds) at which the call of this request ends, as a Retry with a deadline has set it for
+    this request or an earlier one of the same call; ``None`` where no Retry has set one.
+    """
+    known = request.extensions.get(_EXTENSION)
+    call = current_call()
+    return known.ends if isinstance(known, _CallDeadline) and call is not None and known.call() is call else None

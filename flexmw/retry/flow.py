@@ -79,7 +79,8 @@ class RetryCall(Attempts):
         options = self.options
         if self.sdk_count:
             self.resume_repetition(self.sdk_count)
-        self.budget.deposit(options.budget_ratio, options.budget_per_second, self.began)
+        if not self.limits.earlier:
+            self.budget.deposit(options.budget_ratio, options.budget_per_second, self.began)
         self.rewind = rewinder(self.request.stream)
         # The first response is nearly always the last, so it is followed as it arrives. A body that is read before the
         # response is returned is followed later: what breaks it then is the failure of an attempt.
@@ -286,6 +287,7 @@ class RetryCall(Attempts):
         may_have_run = self.may_have_run or decision.outcome == "ambiguous"
         stops: tuple[tuple[StopReason, Callable[[], bool]], ...] = (
             ("key_not_honoured", lambda: may_have_run and self.safety == "none"),
+            ("handed_back", lambda: self.outcome(decision, None).outcome in self.limits.hand_back),
             ("attempts_exhausted", lambda: self.sent - self.waits >= self.max_attempts),
             ("body_not_replayable", lambda: self.rewind is None and not untouched),
             ("signature_used", lambda: not untouched and is_signed_once(self.request.headers)),

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeGuard
 from flexmw.contract.exception_slots import attributes_of, cause_of, traceback_of
 from flexmw.retry.core import Outcome
 
-__all__ = ["outcome_of"]
+__all__ = ["outcome_of", "set_outcome"]
 
 _MAX_OBJECTS: Final = 20
 """An error is followed through so many causes and responses at most."""
@@ -49,6 +49,22 @@ def outcome_of(error_or_response: object) -> Outcome | None:
         if isinstance(outcome, Outcome):
             return outcome
     return None
+
+
+def set_outcome(error_or_response: object, outcome: Outcome) -> None:
+    """Write the outcome of a call where :func:`outcome_of` finds it, in place of the one that is there.
+
+    For a component outside Retry that knows more of the call than Retry does. A subclass of :class:`Outcome` may say
+    what the component adds.
+
+    :param error_or_response: the exception that the component raises, or the response that it returns.
+    :param outcome: the outcome of the whole call.
+    """
+    if _is_exception(error_or_response):
+        attributes_of(error_or_response)["flexmw"] = outcome
+    else:
+        extensions: Any = getattr(error_or_response, "extensions", None)
+        extensions["flexmw"] = outcome
 
 
 def _inward(start: object) -> Iterator[object]:
