@@ -1,0 +1,132 @@
+"""The least that a keyed POST can cost on each store: the store's own driver, without a middleware.
+
+``redis``: two scripts by ``redis.asyncio``, one that claims the key and one that stores the response. ``sqlite``: two
+durable transactions in a row, on one connection, in the thread of the event loop. ``memory``: a hand-written middleware
+over a dict, which knows neither leases nor callers nor streams.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+__all__ = ["dict_floor", "redis_floor", "sqlite_floor"]
+
+Step = Callable[[], Awaitable[None]]
+
+ENTRY: Final = (
+    b'{"phase":"done","status":200,"headers":[["content-type","application/json"]],"body":"' + b"x" * 120 + b'"}'
+)
+CLAIM: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local held = redis.call('HMGET', KEYS[1], 'token', 'until', 'entry')
+if held[1] then return {0, held[1], held[2], held[3]} end
+redis.call('HSET', KEYS[1], 'token', ARGV[1], 'until', now + ARGV[2], 'entry', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return {1}
+"""
+SETTLE: Final = """
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0} end
+redis.call('HSET', KEYS[1], 'token', ARGV[2], 'until', 0, 'entry', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return {1}
+"""
+_numbers = itertools.count()
+
+
+def redis_floor(url: str) -> tuple[dict[str, Step], Callable[[], Awaitable[None]]]:
+    """What a first execution, a replay and a refused duplicate ask of redis; and a function that closes the client."""
+    pool = BlockingConnectionPool.from_url(
+        url, max_connections=64, timeout=5, retry=Retry(NoBackoff(), 0), socket_timeout=5
+    )
+    client = Redis(connection_pool=pool)
+    claim, settle = client.register_script(CLAIM), client.register_script(SETTLE)
+
+    async def first() -> None:
+        key = f"floor:{next(_numbers)}"
+        assert (await claim(keys=[key], args=["a", 60_000, 86_400_000, ENTRY[:60]]))[0] == 1
+        assert (await settle(keys=[key], args=["a", "b", 86_400_000, ENTRY]))[0] == 1
+
+    async def again() -> None:
+        await claim(keys=["floor:again"], args=["a", 60_000, 86_400_000, ENTRY])
+
+    return {"first": first, "replay": again, "duplicate": again}, client.aclose
+
+
+def sqlite_floor(path: Path) -> tuple[dict[str, Step], Callable[[], Awaitable[None]]]:
+    """What a first execution and a replay ask of a sqlite file; and a function that closes the file."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in ("pragma journal_mode = wal", "pragma synchronous = full"):
+        connection.execute(statement)
+    connection.execute("create table floor (key text primary key, token text, entry blob, until real) without rowid")
+
+    async def first() -> None:
+        key = f"floor:{next(_numbers)}"
+        connection.execute("begin immediate")
+        connection.execute("select token from floor where key = ?", (key,)).fetchone()
+        connection.execute("insert or replace into floor values (?, ?, ?, ?)", (key, "a", ENTRY[:60], 1.0))
+        connection.execute("commit")
+        connection.execute("begin immediate")
+        connection.execute("select token from floor where key = ?", (key,)).fetchone()
+        connection.execute("insert or replace into floor values (?, ?, ?, ?)", (key, "b", ENTRY, 0.0))
+        connection.execute("commit")
+
+    async def again() -> None:
+        connection.execute("select token, entry, until from floor where key = 'floor:0'").fetchone()
+
+    async def close() -> None:
+        connection.close()
+
+    return {"first": first, "replay": again, "duplicate": again}, close
+
+
+def dict_floor(app: Any) -> Any:
+    """A middleware by hand: a dict of the responses by key and body."""
+    stored: dict[bytes, tuple[bytes, list[Any] | None]] = {}
+
+    async def protected(scope: Any, receive: Any, send: Any) -> None:
+        key = dict(scope.get("headers", ())).get(b"idempotency-key")
+        if scope["type"] != "http" or key is None:
+            await app(scope, receive, send)
+            return
+        message = await receive()
+        body = message["body"]
+        while message.get("more_body"):
+            message = await receive()
+            body += message["body"]
+        digest = sha256(scope["path"].encode() + body).digest()
+        record = stored.get(key)
+        if record is not None:
+            if record[0] == digest and record[1] is not None:
+                for kept in record[1]:
+                    await send(kept)
+                return
+            await send({"type": "http.response.start", "status": 409 if record[0] == digest else 422, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        stored[key] = (digest, None)
+        messages: list[Any] = []
+
+        async def keep(message: Any) -> None:
+            messages.append(message)
+            if not message.get("more_body") and message["type"] == "http.response.body":
+                stored[key] = (digest, messages)
+            await send(message)
+
+        unread = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_again() -> Any:
+            return unread.pop() if unread else await receive()
+
+        await app(scope, receive_again, keep)
+
+    return protected
