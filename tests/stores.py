@@ -89,13 +89,17 @@ class Moving:
                 self._threads.append(thread)
                 thread.start()
 
+    def cut(self) -> None:
+        """End the connections that are open."""
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._threads[0].join(LONGEST_WAIT)
-        for each in self._sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        self.cut()
         for thread in self._threads[1:]:
             thread.join(LONGEST_WAIT)
         for each in self._sockets:

@@ -1,116 +1,188 @@
-"""The asyncio client of a store in redis or valkey, over one server, Sentinel or a cluster."""
+"""The asyncio client of a store in redis or valkey, over one server, Sentinel or a cluster.
+
+All commands of an event loop share one connection to each server: see :mod:`flexmw.kit.redis_channel`. Commands of more
+than :data:`LARGE_BYTES` have a connection of their own, so that a large response holds up no small command.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import Lock, Task, get_running_loop, sleep
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
 from flexmw.kit.drive import adrive
-from flexmw.kit.redis_client import Connector
+from flexmw.kit.redis_channel import Channel
+from flexmw.kit.redis_client import Address, Connector
 from flexmw.kit.redis_flow import Drop, Learn, Nodes, Pause, Send, Step, execution
-from flexmw.kit.redis_nodes import Clients, connections_elsewhere, reply_after_asking, rotated, slot_of
+from flexmw.kit.redis_nodes import Clients, rotated, slot_of
 from flexmw.kit.redis_script import Script
+from flexmw.kit.redis_wire import pack
 from flexmw.kit.store_url import StorageURL
 
-__all__ = ["AsyncNodes"]
+__all__ = ["LARGE_BYTES", "AsyncNodes"]
+
+LARGE_BYTES: Final = 65_536
+"""Length of a command above which it is sent over the connection for large commands."""
 
 _MOVING_SECONDS: Final = 0.03
-"""Seconds for which an asyncio command waits for a slot that moves. The caller may have a fallback, and limits the time
-of the command."""
+"""Seconds for which a command without a time limit waits for a slot that moves. Its caller may have a fallback, and
+limits the time of the command."""
+
+_NEVER: Final = (None, None)
+"""No first attempt was made."""
 
 
 class AsyncNodes:
-    """Sends commands on one event loop. A command that takes too long is cancelled by its caller.
+    """Sends commands on one event loop, the one that runs when the object is made.
+
+    A command whose caller is cancelled is dropped. A command whose time is over fails. The connections are closed by
+    :meth:`aclose`, or when the event loop shuts down its asynchronous generators.
 
     :param url: a checked URL of a redis family.
-    :param connect_timeout: seconds until a connection attempt fails, or a question for other servers.
+    :param connect_timeout: seconds until a connection attempt fails.
     """
 
     def __init__(self, url: StorageURL, *, connect_timeout: float) -> None:
-        # The time limit is the caller's, who cancels the command: a socket timeout would cost a task and two timers for
-        # each command.
         connector = Connector(url)
         self._nodes = Nodes(connector.kind, connector.nodes)
+        # A time limit in redis-py would cost a task and two timers for each command. Channels have one timer for all.
         self._clients = Clients(
             lambda address: connector.asyncio(address, timeout=None, connect_timeout=connect_timeout)
         )
-        self._plain = self._clients.of(None) if connector.kind == "redis" else None
+        self._connect_timeout = connect_timeout
+        self._has_large = connector.max_connections != 1
+        self._channels: dict[tuple[Address | None, bool], Channel] = {}
+        self._is_plain = connector.kind == "redis"
         self._learning = Lock()
         self._learning_error: Exception | None = None
         self._tasks: set[Task[None]] = set()
+        self._closing = _close_with_loop(self._close_channels)
+        _begin(self._closing)
 
-    async def run_script(self, script: Script, number: int, *values: Any) -> Any:
+    async def run_script(self, script: Script, number: int, *values: Any, end: float = inf) -> Any:
         """Run a script by its SHA-1, and by its text where the server does not know it.
 
         :param number: how many of the values are keys. The node of the first key runs the script.
+        :param end: when the time of the command is over, by :func:`time.monotonic`.
+        :raises TimeoutError: when the time is over. The script may run nevertheless.
         """
+        command = pack("EVALSHA", script.sha, number, *values)
         try:
-            if self._plain is None or self._nodes.doubts:
-                return await self._run(("EVALSHA", script.sha, number, *values), key=values[0])
+            if not self._is_plain or self._nodes.doubts:
+                return await self._run(command, values[0], end)
             # The measured path: one server that has replied to the last command.
+            channel = self._channel(None, command)
             try:
-                return await self._plain.evalsha(script.sha, number, *values)
+                return await channel.send(command, end)
             except NoScriptError:
                 raise
             except Exception as error:
-                return await self._run(("EVALSHA", script.sha, number, *values), key=values[0], error=error)
+                return await self._run(command, values[0], end, failed=(error, channel))
         except NoScriptError:  # the server was restarted, or this node of a cluster has not seen the script yet
-            return await self._run(("EVAL", script.text, number, *values), key=values[0])
+            return await self._run(pack("EVAL", script.text, number, *values), values[0], end)
 
-    async def eval(self, text: str, number: int, *values: Any) -> Any:
+    async def eval(self, text: str, number: int, *values: Any, end: float = inf) -> Any:
         """Run a script by its text."""
-        return await self._run(("EVAL", text, number, *values), key=values[0])
+        return await self._run(pack("EVAL", text, number, *values), values[0], end)
 
     async def zrem(self, key: str, member: str) -> Any:
         """Remove a member of a sorted set."""
-        return await self._run(("ZREM", key, member), key=key)
+        return await self._run(pack("ZREM", key, member), key, inf)
+
+    async def scan_iter(self, match: str, count: int, *, seconds: float) -> AsyncIterator[bytes]:
+        """Every key that matches, on all nodes, at least once.
+
+        :param seconds: how long one command may take.
+        """
+        if not self._is_plain and self._nodes.must_learn(0, monotonic()):
+            async with asyncio.timeout(seconds):
+                await self._learn()
+        addresses: list[Address | None] = [*self._nodes.primaries()]
+        for address in addresses or [None]:
+            cursor: bytes = b"0"
+            while True:
+                command = pack("SCAN", cursor, "MATCH", match, "COUNT", count)
+                cursor, keys = await self._channel(address, command).send(command, monotonic() + seconds)
+                for key in keys:
+                    yield key
+                if cursor == b"0":
+                    break
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections. The next command opens new ones."""
         for task in self._tasks:
             task.cancel()
+        self._close_channels()
         for client in self._clients.pop_all():
             with suppress(Exception):
                 await client.aclose()
-            await client.connection_pool.disconnect()
             manager = getattr(client.connection_pool, "sentinel_manager", None)
             for sentinel in manager.sentinels if manager else ():
                 await sentinel.aclose()
+        await sleep(0)  # the event loop closes the sockets in its next turn
 
-    async def _run(self, command: tuple[Any, ...], *, key: str | bytes, error: Exception | None = None) -> Any:
-        steps = execution(self._nodes, slot_of(self._nodes, key), get_running_loop().time, _MOVING_SECONDS, error=error)
-        return await adrive(steps, partial(self._do, command))
+    def close_channels(self) -> None:
+        """Close the connections to the servers at once. Call it on the event loop of this object."""
+        self._close_channels()
 
     def unanswered(self) -> None:
         """A command was cancelled because its time was over. (A command whose own caller left says nothing.)"""
         self._nodes.unanswered()
 
-    async def _do(self, command: tuple[Any, ...], step: Step) -> Any:
+    def _channel(self, address: Address | None, command: bytes) -> Channel:
+        is_large = len(command) > LARGE_BYTES and self._has_large
+        channel = self._channels.get((address, is_large))
+        if channel is None or not channel.is_usable:
+            connection = self._clients.of(address).connection_pool.make_connection()
+            channel = Channel(connection, connect_timeout=self._connect_timeout)
+            self._channels[address, is_large] = channel
+        return channel
+
+    async def _run(
+        self, command: bytes, key: str | bytes, end: float, *, failed: tuple[Exception | None, Channel | None] = _NEVER
+    ) -> Any:
+        """Send a command until a server has executed it.
+
+        :param failed: the error of a first attempt that was made elsewhere, and its channel.
+        """
+        now = get_running_loop().time
+        patience = _MOVING_SECONDS if end == inf else end - monotonic()
+        error, channel = failed
+        steps = execution(self._nodes, slot_of(self._nodes, key), now, patience, error=error)
+        run = adrive(steps, partial(self._do, _Command(command, end, channel)))
+        if end == inf:
+            return await run
+        # A command waits for other servers too, which its own time limit on a channel does not cover.
+        async with asyncio.timeout(max(0.0, end - monotonic())):
+            return await run
+
+    async def _do(self, command: _Command, step: Step) -> Any:
         if isinstance(step, Send):
             if self._nodes.family == "redis+cluster" and step.address is None:
                 raise self._learning_error or ConnectionError("no node of the cluster has the slot of the key")
-            client = self._clients.of(step.address)
-            if not step.asking:
-                return await client.execute_command(*command)
-            async with client.pipeline(transaction=False) as pipeline:
-                replies = await pipeline.execute_command("ASKING").execute_command(*command).execute(False)
-                return reply_after_asking(replies)
+            command.channel = self._channel(step.address, command.packed)
+            return await command.channel.send(command.packed, command.end, asking=step.asking)
         if isinstance(step, Learn):
             await self._learn()
         elif isinstance(step, Drop):
-            await self._drop(step)
+            self._drop(step, command.channel)
         elif isinstance(step, Pause):
             await sleep(step.seconds)
         return None
 
-    async def _drop(self, step: Drop) -> None:
-        pool = self._clients.of(step.address).connection_pool
-        with suppress(Exception):
-            await pool.disconnect(inuse_connections=step.in_use)
+    def _drop(self, step: Drop, used: Channel | None) -> None:
+        """Let a server's connections go. Commands that are on their way over them get their replies: a server that
+        takes no writes says so to each."""
+        for (address, _), channel in self._channels.items():
+            if address == step.address and (channel is used if step.in_use else channel.is_silent):
+                channel.retire()
 
     async def _learn(self) -> None:
         nodes = self._nodes
@@ -132,18 +204,53 @@ class AsyncNodes:
             address = await pool.sentinel_manager.discover_master(pool.service_name)
             if self._nodes.primary not in (None, address):
                 pool.master_address = address
-                for connection in connections_elsewhere(pool, address):
-                    await connection.disconnect(nowait=True)
+                for channel in list(self._channels.values()):
+                    if channel.address != address:
+                        channel.close()
             self._nodes.primary = address
 
     async def _ask_cluster(self) -> None:
+        command = pack("CLUSTER", "SLOTS")
         for address in rotated(self._nodes):
             try:
                 # The caller may wait for less than one silent node: the next command then asks another one.
-                reply = await self._clients.of(address).execute_command("CLUSTER", "SLOTS")
+                reply = await self._channel(address, command).send(command)
             except Exception as error:
                 self._learning_error = error
             else:
                 if reply:
                     self._nodes.learn(reply, address, now=get_running_loop().time())
                     return
+
+    def _close_channels(self) -> None:
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            channel.close()
+
+
+class _Command:
+    """A command, and the channel that it was sent over last."""
+
+    __slots__ = ("channel", "end", "packed")
+
+    def __init__(self, packed: bytes, end: float, channel: Channel | None) -> None:
+        self.packed, self.end, self.channel = packed, end, channel
+
+
+async def _close_with_loop(close: Callable[[], None]) -> AsyncGenerator[None]:
+    """An asynchronous generator that the event loop closes when it is shut down.
+
+    A store that nobody closes would leave its sockets to the garbage collector. A task in place of the generator would
+    be reported as destroyed where a loop is closed without the cancellation of its tasks.
+    """
+    try:
+        yield
+    finally:
+        close()
+        await sleep(0)
+
+
+def _begin(generator: AsyncGenerator[None]) -> None:
+    """Run a generator up to its first ``yield``, which awaits nothing."""
+    with suppress(StopIteration):
+        generator.__anext__().__await__().__next__()

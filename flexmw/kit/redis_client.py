@@ -107,7 +107,7 @@ class Connector:
         transport = "unix" if url.scheme.unix else "tls" if url.scheme.tls else "tcp"
         self._transport = transport
         options = dict(url.options)
-        self._max_connections: int | None = options.pop("max_connections", None)
+        self.max_connections: int | None = options.pop("max_connections", None)
         self._sentinel_options = {
             name: options.pop(f"sentinel_{name}") for name in ("username", "password") if f"sentinel_{name}" in options
         }
@@ -132,7 +132,7 @@ class Connector:
             connection: Any = _SentinelSSLConnection if self.url.scheme.tls else _SentinelConnection
             return self._managed(redis.sentinel.Sentinel, options, connection)
         cls: Any = redis.ConnectionPool
-        if self._max_connections is not None:
+        if self.max_connections is not None:
             cls, options["timeout"] = redis.BlockingConnectionPool, timeout
         client: Any = redis.Redis
         return client.from_pool(cls(connection_class=_BLOCKING[self._transport], **options, **self._place(address)))
@@ -151,7 +151,7 @@ class Connector:
         if self.kind == "redis+sentinel":
             return self._managed(redis.asyncio.Sentinel, options, None)
         cls: Any = redis.asyncio.ConnectionPool
-        if self._max_connections is not None:
+        if self.max_connections is not None:
             cls, options["timeout"] = redis.asyncio.BlockingConnectionPool, options["socket_connect_timeout"]
         pool: Any = cls(connection_class=_ASYNC[self._transport], **options, **self._place(address))
         client: Any = redis.asyncio.Redis
@@ -178,7 +178,7 @@ class Connector:
             "socket_timeout": timeout,
             "socket_connect_timeout": connect_timeout,
             "retry": retry(NoBackoff(), 0),
-            "max_connections": self._max_connections or _UNBOUNDED,
+            "max_connections": self.max_connections or _UNBOUNDED,
         }
         if _HAS_NOTIFICATIONS:
             options["maint_notifications_config"] = _notifications_off()

@@ -1,0 +1,297 @@
+"""One connection to redis or valkey that many commands of one event loop share.
+
+A server carries out the commands of a connection in order, so any number of them can be on their way, and their replies
+come in the same order. Commands that are sent in one turn of the event loop leave in one write. A pool of connections
+needs a write, a read and several awaits for each command, and a connection for each command that is on its way.
+
+====================== ================================================================================================
+Event                  What follows
+====================== ================================================================================================
+a command is cancelled its reply is dropped when it comes. The connection goes on, in step
+a command takes longer it fails with ``TimeoutError``. If nothing at all has arrived lately, the channel is retired: it
+than it may            takes no more commands, and is closed once those on their way have ended
+the connection ends    every command on its way fails with ``ConnectionError``: nobody knows whether it was executed.
+                       None is repeated
+====================== ================================================================================================
+
+redis-py makes the connection, with its TLS, its credentials, its Sentinel and its choice of the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from asyncio import Future
+from collections import deque
+from math import inf
+from time import monotonic
+from typing import Any, Final
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from flexmw.kit.redis_client import Address
+from flexmw.kit.redis_wire import ReplyReader, pack
+
+__all__ = ["Channel"]
+
+_ASKING: Final = pack("ASKING")
+_PING: Final = pack("PING")
+_RETIRED_SECONDS: Final = 1.0
+"""Seconds between two looks at a retired channel whose commands have no time limit of their own."""
+
+
+class Channel(asyncio.Protocol):
+    """Sends commands over one connection. Belongs to the running event loop.
+
+    :param connection: a connection of redis-py that is not connected.
+    :param connect_timeout: seconds until a connection attempt fails, with its handshake. A channel on which nothing has
+        arrived for so long while a command waits in vain is retired.
+    """
+
+    __slots__ = (
+        "_connect_timeout",
+        "_connecting",
+        "_connection",
+        "_health_timer",
+        "_heard_at",
+        "_is_due",
+        "_loop",
+        "_outgoing",
+        "_pending",
+        "_reader",
+        "_socket_timeout",
+        "_sweep_at",
+        "_sweep_timer",
+        "_transport",
+        "_writer",
+        "is_usable",
+    )
+
+    def __init__(self, connection: Any, *, connect_timeout: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connection, self._connect_timeout = connection, connect_timeout
+        self._socket_timeout: float | None = connection.socket_timeout
+        self.is_usable = True
+        """Whether the channel takes commands."""
+        self._outgoing: list[tuple[Future[Any], float, bytes, bool]] = []
+        """The commands that are not sent yet, with the end of the time of each, and whether ``ASKING`` goes first."""
+        self._is_due = False
+        self._pending: deque[tuple[Future[Any] | None, float]] = deque()
+        """The commands on their way, and the end of the time of each; ``None`` stands for a reply of no interest."""
+        self._reader = ReplyReader()
+        self._transport: Any = None
+        self._writer: Any = None
+        self._heard_at = monotonic()
+        self._sweep_at = inf
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._health_timer: asyncio.TimerHandle | None = None
+        self._connecting: asyncio.Task[None] | None = self._loop.create_task(self._connect())
+
+    @property
+    def address(self) -> Address | None:
+        """The server, as it was connected to; ``None`` for a unix socket."""
+        host = getattr(self._connection, "host", None)
+        return None if host is None else (host, int(self._connection.port))
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the connection is open, and nothing has arrived over it lately."""
+        return self._connecting is None and monotonic() - self._heard_at > self._connect_timeout
+
+    async def send(self, command: bytes, end: float = inf, *, asking: bool = False) -> Any:
+        """Send a command. Returns its reply.
+
+        :param command: the packed command.
+        :param end: when the time of the command is over, by :func:`time.monotonic`.
+        :param asking: send ``ASKING`` before it, in the same write.
+        :raises TimeoutError: when the time is over. The command may be executed nevertheless.
+        :raises RedisError: the error that the server has sent, or the end of the connection.
+        """
+        if self._socket_timeout is not None:
+            end = min(end, monotonic() + self._socket_timeout)
+        future: Future[Any] = self._loop.create_future()
+        self._outgoing.append((future, end, command, asking))
+        if end < self._sweep_at:
+            self._sweep_no_later_than(end)
+        if not self._is_due and self._transport is not None:
+            self._is_due = True
+            self._loop.call_soon(self._flush)
+        # An error is the result of the future: an exception of a future whose task was cancelled is logged as lost.
+        reply = await future
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def retire(self) -> None:
+        """Take no more commands, and close the connection when those on their way have ended."""
+        self.is_usable = False
+        self._close_if_idle()
+
+    def close(self, error: Exception | None = None) -> None:
+        """Close the connection now.
+
+        :param error: what the commands on their way fail with; ``None``: a ``ConnectionError``.
+        """
+        self.is_usable = False
+        for timer in (self._sweep_timer, self._health_timer):
+            if timer is not None:
+                timer.cancel()
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None and connecting is not asyncio.current_task():
+            connecting.cancel()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            # Nothing is sent any more, and a TLS connection must not wait for the server to say good-bye.
+            transport.abort()
+        waiting = self._waiting()
+        self._outgoing.clear()
+        self._pending.clear()
+        for future, _ in waiting:
+            if not future.done():
+                future.set_result(_copy(error or RedisConnectionError("Connection closed by server.")))
+
+    async def _connect(self) -> None:
+        connection = self._connection
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await connection.connect()
+        except TimeoutError:
+            _drop(connection)
+            self.close(RedisTimeoutError("Timeout connecting to server"))
+        except Exception as error:
+            _drop(connection)
+            self.close(error)
+        except asyncio.CancelledError:
+            _drop(connection)
+            self.close()
+            raise
+        else:
+            self._connecting = None
+            self._take_over(connection)
+
+    def _take_over(self, connection: Any) -> None:
+        """Read and write the connection here from now on, instead of in redis-py."""
+        reader, self._writer = connection._reader, connection._writer
+        connection._reader = connection._writer = None
+        self._transport = self._writer.transport
+        self._transport.set_protocol(self)
+        self._heard_at = monotonic()
+        if self._transport.is_closing():
+            self.close()
+            return
+        rest = bytes(getattr(reader, "_buffer", b""))
+        if rest:
+            self.data_received(rest)
+        if connection.health_check_interval:
+            self._check_health()
+        self._flush()
+        if not self.is_usable:
+            self._close_if_idle()
+
+    def _flush(self) -> None:
+        self._is_due = False
+        if self._transport is None:
+            return
+        commands: list[bytes] = []
+        pending = self._pending
+        for future, end, command, asking in self._outgoing:
+            if future.done():  # cancelled, or too late: it was never sent
+                continue
+            if asking:
+                commands.append(_ASKING)
+                pending.append((None, inf))
+            commands.append(command)
+            pending.append((future, end))
+        self._outgoing.clear()
+        if commands:
+            self._transport.write(b"".join(commands))
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = monotonic()
+        pending = self._pending
+        try:
+            for reply in self._reader.feed(data):
+                future, _ = pending.popleft()
+                if future is not None and not future.done():
+                    future.set_result(reply)
+        except Exception as error:  # bytes that are no reply, or a reply to nothing
+            self.close(error if isinstance(error, RedisError) else None)
+            return
+        if not self.is_usable:
+            self._close_if_idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self.close(None if exc is None else RedisConnectionError(f"Connection lost: {exc}"))
+
+    def _waiting(self) -> list[tuple[Future[Any], float]]:
+        """The commands that somebody waits for, sent or not."""
+        waiting = [(future, end) for future, end in self._pending if future is not None and not future.done()]
+        return waiting + [(future, end) for future, end, *_ in self._outgoing if not future.done()]
+
+    def _close_if_idle(self) -> None:
+        if not self._waiting():
+            self.close()
+        elif self._sweep_timer is None:
+            self._sweep_no_later_than(monotonic() + _RETIRED_SECONDS)
+
+    def _sweep_no_later_than(self, end: float) -> None:
+        """One timer for all commands: almost every command ends long before its time, and needs no timer of its own."""
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        self._sweep_at = end
+        self._sweep_timer = self._loop.call_later(max(0.0, end - monotonic()), self._sweep)
+
+    def _sweep(self) -> None:
+        """Fail the commands whose time is over. A reply that has arrived meanwhile was read before, in the same turn of
+        the loop."""
+        self._sweep_timer, self._sweep_at = None, inf
+        now, next_at, has_expired = monotonic(), inf, False
+        for future, end in self._waiting():
+            if end <= now:
+                has_expired = True
+                future.set_result(TimeoutError("Timeout reading from the server"))
+            elif end < next_at:
+                next_at = end
+        if next_at < inf:
+            self._sweep_no_later_than(next_at)
+        if has_expired and self.is_silent:
+            self.is_usable = False
+        if not self.is_usable:
+            self._close_if_idle()
+
+    def _check_health(self) -> None:
+        """Send a PING over an idle connection, and retire it when the reply does not come."""
+        interval = float(self._connection.health_check_interval)
+        self._health_timer = self._loop.call_later(interval, self._check_health)
+        if self.is_usable and not self._pending and monotonic() - self._heard_at >= interval * 0.9:
+            self._health_timer.cancel()
+            self._pending.append((None, inf))
+            self._transport.write(_PING)
+            self._health_timer = self._loop.call_later(self._connect_timeout, self._judge_health, self._heard_at)
+
+    def _judge_health(self, heard_at: float) -> None:
+        if self._heard_at == heard_at:
+            self.retire()
+        else:
+            self._check_health()
+
+
+def _drop(connection: Any) -> None:
+    """Close a connection that redis-py has not finished, without waiting for the server."""
+    writer = connection._writer
+    connection._reader = connection._writer = None
+    if writer is not None:
+        writer.transport.abort()
+
+
+def _copy(error: Exception) -> Exception:
+    """An error for one of several tasks that raise it: each adds its own traceback."""
+    try:
+        copied = copy.copy(error)
+    except Exception:
+        return error
+    copied.__cause__ = error
+    return copied
