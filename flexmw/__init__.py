@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from flexmw.adopted import adopt
     from flexmw.envelope import Envelope, error_from
     from flexmw.idempotency import Idempotency, execution
+    from flexmw.kit.built_response import build_response
     from flexmw.kit.component import Order
     from flexmw.kit.effects import (
         Discard,
@@ -112,6 +113,7 @@ __all__ = [
     "Tagging",
     "UpstreamTimeout",
     "adopt",
+    "build_response",
     "component",
     "discard",
     "emit",
@@ -140,6 +142,7 @@ _HOMES: Final = {
     "adopted": ("adopt",),
     "envelope": ("Envelope", "error_from"),
     "idempotency": ("Idempotency", "execution"),
+    "kit.built_response": ("build_response",),
     "kit.component": ("Order",),
     "kit.effects": (
         *("Discard", "Emit", "Follow", "Read", "Replace", "Resume", "RunBlocking", "Send", "Skip", "Sleep"),

@@ -10,7 +10,9 @@ Listing entry points imports no plugin. A plugin is imported when the applicatio
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
@@ -31,9 +33,13 @@ __all__ = [
     "component",
     "dialects",
     "installed",
+    "misnamed",
     "resolve",
     "sort",
+    "unknown_in_order",
 ]
+
+_log: Final = logging.getLogger("flexmw.plugins")
 
 GROUP: Final = "flexmw.components"
 DIALECTS: Final = "flexmw.dialects"
@@ -47,6 +53,9 @@ BUILT_IN: Final = {
     "retry": "flexmw.retry:Retry",
 }
 """Names that need no scan of entry points. An entry point of the same name is ignored."""
+
+_reported: Final[set[tuple[str, str]]] = set()
+"""The components whose unknown names in ``order`` were logged, and the names."""
 
 
 @lru_cache(maxsize=1)
@@ -105,6 +114,42 @@ def _faults(loaded: Any) -> tuple[str, str] | None:
     return None
 
 
+def misnamed(plugin: Plugin, loaded: Any) -> PluginError | None:
+    """Why no application gets what it names by a plugin's name; ``None`` for a plugin that is named well.
+
+    :param plugin: the entry point of a component.
+    :param loaded: the class that it names.
+    """
+    author = "Its author should"
+    if plugin.name in BUILT_IN:
+        return fault(plugin, "has the name of a built-in component and is ignored", fix=f"{author} call it 'vendor.x'")
+    if "." not in plugin.name:
+        return fault(plugin, "has a name without a dot, and those are flexmw's own", fix=f"{author} call it 'vendor.x'")
+    if loaded.name != plugin.name:
+        problem = f"names a component that calls itself {loaded.name!r}: files, `order` and messages would not agree"
+        return fault(plugin, problem, fix=f"{author} give both one name")
+    if unknown := unknown_in_order(loaded):
+        return fault(plugin, "; ".join(unknown), fix=f"{author} correct the name, or upgrade flexmw")
+    return None
+
+
+def unknown_in_order(component: Any) -> list[str]:
+    """Say of each name in a component's ``order`` that nothing can have why, and which name was meant.
+
+    Names without a dot are flexmw's own, so one that no built-in component has is misspelt, or belongs to another
+    version of flexmw.
+    """
+    order: Order = getattr(component, "order", Order())
+    unknown: list[str] = []
+    for side in ("after", "before", "needs"):
+        for name in getattr(order, side):
+            if "." not in name and name not in BUILT_IN:
+                close = difflib.get_close_matches(name, BUILT_IN, n=1)
+                guess = f": did you mean {close[0]!r}?" if close else f"; known are {', '.join(BUILT_IN)}"
+                unknown.append(f"its order has {side}=({name!r},), which no component of flexmw is called{guess}")
+    return unknown
+
+
 def component(name: str, /, **options: Any) -> Component:
     """Create a component by its name: ``component("acme.quota", limit=5)``.
 
@@ -145,6 +190,7 @@ def check_order(components: Sequence[Component]) -> None:
         must be inside. The error names both, and an order that is right.
     """
     _check_needs(components)
+    _log_unknown(components)
     positions = {_name(each): position for position, each in reversed(list(enumerate(components)))}
     for outer, inner in _constraints(components):
         if positions[outer] > positions[inner]:
@@ -162,6 +208,19 @@ def _check_needs(components: Sequence[Component]) -> None:
             if needed not in present:
                 given = ", ".join(_name(other) for other in components)
                 raise ConfigError("components", given, f"{needed!r} too: {_name(each)!r} has no effect without it")
+
+
+def _log_unknown(components: Sequence[Component]) -> None:
+    """Log once that an ``order`` names what nothing is called: it has no effect. Components of the application may have
+    any name, so what is present is known."""
+    present = {_name(each) for each in components}
+    for each in components:
+        order: Order = getattr(each, "order", Order())
+        names = [name for name in (*order.after, *order.before) if "." not in name and name not in present]
+        for name in names:
+            if name not in BUILT_IN and (_name(each), name) not in _reported:
+                _reported.add((_name(each), name))
+                _log.warning("component %r: %s", _name(each), "; ".join(unknown_in_order(each)))
 
 
 def sort(components: Iterable[Component]) -> list[Component]:

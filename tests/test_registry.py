@@ -457,3 +457,15 @@ def test_a_component_that_names_itself_or_has_no_order_is_no_problem() -> None:
 def test_an_order_that_is_no_tuple_of_names_is_refused_and_not_ignored(side: str, names: Any) -> None:
     with pytest.raises(ConfigError, match=rf"Order\({side}=\.\.\.\) = .*: expected a tuple of component names"):
         Order(**{side: names})
+
+
+def test_a_bare_name_that_nothing_has_is_logged_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flexmw.registry._reported", set())
+    cors, misspelt = part("cors"), part("acme.misspelt", after=("envelop", "cors"))
+    for _ in range(2):
+        check_order([cors, misspelt, part("acme.right", after=("envelope", "acme.absent"))])
+    assert [record.name for record in caplog.records] == ["flexmw.plugins"]
+    assert "component 'acme.misspelt'" in caplog.text
+    assert "did you mean 'envelope'?" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Final, NamedTuple, TextIO
@@ -12,12 +13,16 @@ from flexmw.cli.table import table
 from flexmw.envelope.dialect import load
 from flexmw.errors import PluginError
 from flexmw.idempotency.stores.open import SCHEMES, installed_stores, load_factory
-from flexmw.kit.entry_points import Plugin
-from flexmw.registry import BUILT_IN, dialects, installed, resolve
+from flexmw.kit.entry_points import Plugin, fault
+from flexmw.registry import BUILT_IN, dialects, installed, misnamed, resolve
 
 __all__ = ["HELP", "arguments", "command"]
 
 HELP = "list the components that installed distributions provide"
+
+
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*")
+"""A URL scheme (RFC 3986, section 3.1), in the lower case in which it is looked up."""
 
 
 class Group(NamedTuple):
@@ -34,17 +39,29 @@ class Group(NamedTuple):
 
 
 def _load_component(plugin: Plugin) -> object:
-    return resolve(plugin.name)
+    loaded = resolve(plugin.name)
+    if (error := misnamed(plugin, loaded)) is not None:
+        raise error
+    return loaded
 
 
 def _load_dialect(plugin: Plugin) -> object:
     return load(plugin.name)
 
 
+def _load_store(plugin: Plugin) -> object:
+    if plugin.name in SCHEMES:
+        raise fault(plugin, "has the scheme of a built-in store and is ignored", fix="Its author should choose another")
+    if not _SCHEME.fullmatch(plugin.name):
+        problem = "is no URL scheme in lower case, so no URL can name it"
+        raise fault(plugin, problem, fix="Its author should use letters, digits, '+', '-' and '.', a letter first")
+    return load_factory(plugin)
+
+
 _GROUPS: Final = {
     "components": Group(installed, _load_component, BUILT_IN),
     "dialects": Group(dialects, _load_dialect),
-    "stores": Group(installed_stores, load_factory, SCHEMES),
+    "stores": Group(installed_stores, _load_store, SCHEMES),
 }
 
 
@@ -53,21 +70,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     groups = parser.add_mutually_exclusive_group()
     groups.add_argument("--dialects", action="store_true", help="list error formats (dialects) instead")
     groups.add_argument("--stores", action="store_true", help="list stores of idempotency keys instead")
-    parser.add_argument("--load", action="store_true", help="import each plugin, and exit with 1 if one is broken")
+    parser.add_argument(
+        "--load", action="store_true", help="import each plugin, and exit with 1 if one is broken or cannot be named"
+    )
 
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:
     group = _GROUPS["dialects" if arguments.dialects else "stores" if arguments.stores else "components"]
     found = group.plugins()
-    faults: dict[str, str] = {}
+    faults: dict[Plugin, str] = {}
     if arguments.load:
         for plugin in found:
             try:
                 group.load(plugin)
             except PluginError as error:
-                faults[plugin.name] = str(error)
+                faults[plugin] = str(error)
     if arguments.json:
-        rows = [{**asdict(plugin), **_state(plugin.name, faults, loaded=arguments.load)} for plugin in found]
+        rows = [{**asdict(plugin), **_state(plugin, faults, loaded=arguments.load)} for plugin in found]
         out.write(json.dumps(rows, indent=2) + "\n")
         return 1 if faults else 0
     if group.built_in:
@@ -77,10 +96,10 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
         out.write(table(("name", "target", "distribution"), cells))
     else:
         out.write("no distribution provides any\n")
-    for fault in faults.values():
-        out.write(f"broken: {fault}\n")
+    for message in dict.fromkeys(faults.values()):
+        out.write(f"broken: {message}\n")
     return 1 if faults else 0
 
 
-def _state(name: str, faults: dict[str, str], *, loaded: bool) -> dict[str, str | None]:
-    return {"fault": faults.get(name)} if loaded else {}
+def _state(plugin: Plugin, faults: dict[Plugin, str], *, loaded: bool) -> dict[str, str | None]:
+    return {"fault": faults.get(plugin)} if loaded else {}

@@ -269,5 +269,13 @@ LINES: Final = (
         "kit.entry_points",
         "cannot be read",
     ),
+    LogLine(
+        "flexmw.plugins",
+        "WARNING",
+        "The `order` of a component has a name without a dot that no built-in component has: it has no effect.",
+        "once for each component and name",
+        "registry",
+        "component %r: ",
+    ),
 )
 """Every line."""

@@ -17,12 +17,13 @@ One ``AssertionError`` names every fault. The check uses neither a server nor a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from threading import Thread
 from typing import Any, Final
 
 import anyio
 
+from flexmw.errors import ConfigError
 from flexmw.testing.checks import PATIENCE, Check, Headers, Wrap
 from flexmw.testing.declared import blocking_calls, declaration, report, require_side
 from flexmw.testing.response_checks import header_forms, latency, plain, raise_after, raise_before, streaming
@@ -41,19 +42,25 @@ from flexmw.testing.scope_checks import (
 __all__ = ["APP_CHECKS", "check_app"]
 
 
-def check_app(component: Any, *, headers: Mapping[str, str] | None = None, backend: str = "asyncio") -> None:
+def check_app(
+    component: Any,
+    *,
+    headers: Mapping[str, str] | Iterable[tuple[str, str] | tuple[bytes, bytes]] = (),
+    backend: str = "asyncio",
+) -> None:
     """Check a component against what an ASGI app and its server rely on.
 
     The function may be called inside a running event loop.
 
     :param component: with options that let some dozens of plain requests pass.
-    :param headers: sent with each request, for a component that needs credentials.
+    :param headers: sent with each request, for a component that needs credentials: a mapping, or pairs of name and
+        value as texts or, as in an ASGI scope, as bytes.
     :param backend: ``"asyncio"`` or ``"trio"``.
     :raises AssertionError: the component has faults; the message names each one.
-    :raises ConfigError: the component has no server side.
+    :raises ConfigError: the component has no server side, or ``headers`` are neither a mapping nor pairs.
     """
     require_side(component, "asgi", "server")
-    sent = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+    sent = _raw(headers)
     faults = list(declaration(component))
 
     def run() -> None:
@@ -66,6 +73,21 @@ def check_app(component: Any, *, headers: Mapping[str, str] | None = None, backe
     thread.start()
     thread.join()
     report(component, faults)
+
+
+def _raw(headers: Any) -> Headers:
+    """The headers as an ASGI scope has them."""
+    items = getattr(headers, "multi_items", None) or getattr(headers, "items", None)
+    try:
+        pairs = [(name, value) for name, value in (items() if items is not None else headers or ())]
+        return [(_bytes(name).lower(), _bytes(value)) for name, value in pairs]
+    except (AttributeError, TypeError, ValueError):
+        expected = 'a mapping {"authorization": "Bearer x"}, or pairs [("authorization", "Bearer x")]'
+        raise ConfigError("check_app(headers=...)", headers, expected) from None
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("latin-1")
 
 
 async def _all(wrap: Wrap, headers: Headers, faults: list[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from flexmw.errors import ConfigError
 from flexmw.kit.component import API, OLDEST_API, Order
-from flexmw.registry import BUILT_IN
+from flexmw.registry import BUILT_IN, unknown_in_order
 
 __all__ = ["blocking_calls", "declaration", "report", "require_side"]
 
@@ -37,6 +37,8 @@ def declaration(component: Any) -> Iterator[str]:
         yield f"`api` is {api!r}: declare `api: ClassVar[int] = {API}`"
     if not isinstance(order, Order):
         yield f"`order` is {order!r}: declare `order: ClassVar[flexmw.Order] = flexmw.Order()`"
+    else:
+        yield from unknown_in_order(component)
     try:
         component.name = name
     except (AttributeError, TypeError):

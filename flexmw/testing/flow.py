@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from flexmw.errors import ConfigError
+from flexmw.kit.built_response import is_built
 from flexmw.kit.effects import Emit, Resume, RunBlocking, Send, Sleep
 from flexmw.testing.clock import FakeClock
 from flexmw.testing.declared import blocking_calls, declaration, report, require_side
@@ -28,6 +29,13 @@ _LIBRARIES: Final = ("httpx", "httpx2")
 _ERRORS: Final = ("ConnectError", "ReadTimeout", "ReadError", "RemoteProtocolError")
 _STATUSES: Final = (400, 401, 409, 429, 500, 503)
 _ENDS: Final = (KeyboardInterrupt, asyncio.CancelledError)
+_NOT_GIVEN: Final = (
+    "not a response that it was given; flexmw.build_response makes one of its own that works on every transport"
+)
+_STORED_RESPONSE: Final = (
+    "the second of two equal calls got the response object of the first, which has been read: store the bytes of "
+    "flexmw.read, and return a new flexmw.build_response"
+)
 
 Make = Callable[[], Any]
 Check = Callable[[Make, Any], list[str]]
@@ -76,11 +84,37 @@ def _play_all(make: Make, library: Any) -> list[str]:
 def _good_response(make: Make, library: Any) -> list[str]:
     faults: list[str] = []
     for method in ("GET", "POST"):
-        played = play(make(), [200], request_of(library, method))
-        faults += played.faults or _returned(played)
-        if not played.faults and played.count(Send) != 1:
-            faults.append(f"a {method} that got a 200 was sent {played.count(Send)} times")
+        faults += _sent_once(play(make(), [200], request_of(library, method)), f"a {method}")
     return faults
+
+
+def _streamed_request(make: Make, library: Any) -> list[str]:
+    """Faults at a request whose body is not in memory."""
+    request = request_of(library, "POST", content=iter([b"{", b"}"]))
+    return _sent_once(play(make(), [200], request), "a POST from a stream")
+
+
+def _sent_once(played: Played, label: str) -> list[str]:
+    if played.faults:
+        return played.faults
+    if played.error is not None:
+        return [f"{label} that got a 200 ended with {played.error!r}"]
+    if played.count(Send) != 1 and not (played.count(Send) == 0 and is_built(played.response)):
+        return [*_returned(played), f"{label} that got a 200 was sent {played.count(Send)} times"]
+    return _returned(played)
+
+
+def _repeated_request(make: Make, library: Any) -> list[str]:
+    """Faults of the second of two equal calls, which a component may respond to by itself."""
+    component = make()
+    first = play(component, [200], request_of(library, "GET", path="/v1/repeated"))
+    second = play(component, [200], request_of(library, "GET", path="/v1/repeated"))
+    if first.faults or second.faults:
+        return first.faults or second.faults
+    earlier = [*first.responses, first.response]
+    if second.response is not None and any(second.response is response for response in earlier):
+        return [_STORED_RESPONSE]
+    return _returned(second)
 
 
 def _error_responses(make: Make, library: Any) -> list[str]:
@@ -101,9 +135,9 @@ def _transport_errors(make: Make, library: Any) -> list[str]:
         played = play(make(), [error], request_of(library, "GET"))
         if played.faults:
             faults += played.faults
-        elif played.error is None:
+        elif played.error is None and not is_built(played.response):
             faults.append(f"a transport that always raises {name} ended with the response {played.response!r}")
-        elif not _is_from(played.error, error):
+        elif played.error is not None and not _is_from(played.error, error):
             faults.append(
                 f"{name} of the transport became an unrelated {played.error!r}; raise it, or raise ... from it"
             )
@@ -211,11 +245,13 @@ def _up_to_send(flow: Any, component: Any) -> Any:
 
 
 def _returned(played: Played) -> list[str]:
-    """Faults of the returned response: the transport did not give it, or the flow had discarded it."""
+    """Faults of the returned response: neither the transport nor ``build_response`` made it, or it was discarded."""
     if played.error is not None:
         return []
+    if is_built(played.response):
+        return []
     if not any(played.response is response for response in played.responses):
-        return [f"the flow returned {played.response!r}, not a response that it was given"]
+        return [f"the flow returned {played.response!r}, {_NOT_GIVEN}"]
     if any(played.response is response for response in played.discarded):
         return ["the response that it returned was discarded before"]
     return []
@@ -238,6 +274,8 @@ def _last_send(played: Played, number: int) -> int:
 
 FLOW_CHECKS: Final[Mapping[str, Check]] = {
     "good response": _good_response,
+    "streamed request": _streamed_request,
+    "repeated request": _repeated_request,
     "error responses": _error_responses,
     "transport errors": _transport_errors,
     "one execution": _one_execution,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field, is_dataclass, replace
-from importlib import import_module
+from itertools import count
 from threading import Thread
 from typing import Any, Final, TypeAlias, get_args
 
@@ -24,6 +24,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Discard, Effect, Follow, Read, Replace, Resume, RunBlocking, Send, Skip, Sleep
 from flexmw.testing.clock import FakeClock
+from flexmw.testing.unread import body_of, finish, misuse, put_body, unread_response
 
 __all__ = [
     "CALL_SECONDS",
@@ -35,6 +36,7 @@ __all__ = [
     "play",
     "play_body",
     "request_of",
+    "response_of",
     "result_of",
 ]
 
@@ -49,6 +51,9 @@ Outcome: TypeAlias = "int | Any | BaseException"
 raises."""
 
 _EFFECTS: Final = get_args(Effect)
+
+_numbers: Final = count()
+"""The end of the path of each request, so that what one check has stored is not found by the next one."""
 
 
 class Endless(Exception):
@@ -102,7 +107,9 @@ def fresh(component: Any, clock: Clock | None = None) -> Any:
 def play(component: Any, outcomes: Iterable[Outcome], request: Any) -> Played:
     """Run the flow of a component, and return what it did.
 
-    A ``Sleep`` takes no time. It moves the component's ``clock`` if that is a :class:`~flexmw.testing.FakeClock`.
+    A ``Sleep`` takes no time. It moves the component's ``clock`` if that is a :class:`~flexmw.testing.FakeClock`. As on
+    a transport, the body of a response to a status has not been read while the flow runs; afterwards a test can read
+    it.
 
     :param outcomes: the result of each ``Send``, in order; the last one is the result of all further ones.
     :param request: a request of httpx or httpx2.
@@ -133,6 +140,16 @@ def play_body(component: Any, effect: Resume, error: Exception | None, outcomes:
 
 
 def _play(flow: Any, script: list[Outcome], clock: Any, played: Played) -> Played:
+    given = tuple(script)
+    _run(flow, script, clock, played)
+    if not any(played.error is outcome for outcome in given):
+        fault = misuse(played.responses, played.error)
+        played.faults += [fault] if fault else []
+    finish(played.responses)
+    return played
+
+
+def _run(flow: Any, script: list[Outcome], clock: Any, played: Played) -> None:
     outcome: Any = None
     step: Any = flow.send
     while True:
@@ -140,16 +157,16 @@ def _play(flow: Any, script: list[Outcome], clock: Any, played: Played) -> Playe
             effect = step(outcome)
         except StopIteration as done:
             played.response = done.value
-            return played
+            return
         except BaseException as error:
             played.error = error
-            return played
+            return
         played.effects.append(effect)
         _judge(effect, played)
         step, outcome = flow.send, None
         if played.faults:
             flow.close()
-            return played
+            return
         if isinstance(effect, Send):
             outcome = script.pop(0) if len(script) > 1 else script[0]
             if isinstance(outcome, int):
@@ -166,7 +183,7 @@ def _play(flow: Any, script: list[Outcome], clock: Any, played: Played) -> Playe
             except Endless as error:
                 played.faults.append(str(error))
                 flow.close()
-                return played
+                return
             except BaseException as error:
                 step, outcome = flow.throw, error
         else:
@@ -182,11 +199,13 @@ def result_of(effect: Any) -> Any:
         return _called(effect.function)
     response: Any = getattr(effect, "response", None)
     if isinstance(effect, Read):
-        return response.content if len(response.content) <= effect.limit else None
+        body = body_of(response)
+        return body if len(body) <= effect.limit else body[: effect.limit] if effect.partial else None
     if isinstance(effect, Replace):
-        response._content = effect.body
+        put_body(response, effect.body)
     if isinstance(effect, Skip):
-        body, response._content = response.content, response.content[effect.size :]
+        body = body_of(response)
+        put_body(response, body[effect.size :])
         if effect.tap is not None:
             effect.tap(body[: effect.size])
         return min(effect.size, len(body))
@@ -229,12 +248,17 @@ def _is_wait(value: object) -> bool:
 
 
 def response_of(request: Any, status: int, headers: Sequence[tuple[str, str]] = ()) -> Any:
-    """Make a response of the library that the request belongs to."""
-    library = import_module(type(request).__module__.partition(".")[0])
-    return library.Response(status, headers=list(headers), content=b'{"ok":true}', request=request)
+    """Make a response of the library that the request belongs to. Its body has not been read."""
+    return unread_response(request, status, headers, b'{"ok":true}')
 
 
-def request_of(library: Any, method: str, host: str = "api.test") -> Any:
-    """Make a request, with a small JSON body if the method is POST."""
-    body = {"json": {"n": 1}} if method == "POST" else {}
-    return library.Request(method, f"https://{host}/v1/things", **body)
+def request_of(
+    library: Any, method: str, host: str = "api.test", *, path: str | None = None, content: Any = None
+) -> Any:
+    """Make a request, with a small JSON body if the method is POST.
+
+    :param path: the path; each request has one of its own if none is given.
+    :param content: another body; an iterator of bytes is an upload from a stream.
+    """
+    body = {"content": content} if content is not None else {"json": {"n": 1}} if method == "POST" else {}
+    return library.Request(method, f"https://{host}{path or f'/v1/things/{next(_numbers)}'}", **body)

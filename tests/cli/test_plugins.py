@@ -106,3 +106,31 @@ def test_load_tries_dialects_too(here: Declared, capsys: pytest.CaptureFixture[s
     assert main(["plugins", "--dialects", "--load"]) == 1
     broken = "broken: plugin 'acme.away' (acme_cli_no_such:Thing, from acme-away 0.1): failed to import"
     assert broken in capsys.readouterr().out
+
+
+def test_load_flags_names_that_no_application_can_use(here: Declared, capsys: pytest.CaptureFixture[str]) -> None:
+    here.add("acme-thing", "acme.thing", "acme_cli_named:Thing", source=GOOD)
+    here.add("acme-evil", "envelope", "acme_cli_evil:Thing", source="raise SystemExit('taken over')\n")
+    here.add("acme-bare", "acmebad", "acme_cli_bare:Thing", source=GOOD)
+    here.add("acme-other", "acme.other", "acme_cli_other:Thing", source=GOOD)
+    misspelt = GOOD.replace("acme.thing", "acme.misspelt").replace("flexmw.Order()", "flexmw.Order(after=('envelop',))")
+    here.add("acme-misspelt", "acme.misspelt", "acme_cli_misspelt:Thing", source=misspelt)
+    assert main(["plugins", "--load", "--json"]) == 1
+    faults = {each["name"]: each["fault"] for each in json.loads(capsys.readouterr().out)}
+    assert faults["acme.thing"] is None
+    assert "from acme-evil 0.1): has the name of a built-in component and is ignored" in faults["envelope"]
+    assert "has a name without a dot, and those are flexmw's own" in faults["acmebad"]
+    assert "names a component that calls itself 'acme.thing'" in faults["acme.other"]
+    assert "did you mean 'envelope'?" in faults["acme.misspelt"]
+
+
+def test_load_flags_stores_that_no_url_can_name(here: Declared, capsys: pytest.CaptureFixture[str]) -> None:
+    source = "def open_url(url, options): ...\n"
+    for scheme, module in (("acme", "good"), ("redis", "evil"), ("acme_store", "odd"), ("Acme", "upper")):
+        target = f"acme_cli_{module}_store:open_url"
+        here.add(f"acme-{module}", scheme, target, source=source, group="flexmw.stores")
+    assert main(["plugins", "--stores", "--load", "--json"]) == 1
+    faults = {each["name"]: each["fault"] for each in json.loads(capsys.readouterr().out)}
+    assert faults["acme"] is None
+    assert "has the scheme of a built-in store and is ignored" in faults["redis"]
+    assert all("is no URL scheme in lower case" in faults[name] for name in ("acme_store", "Acme"))

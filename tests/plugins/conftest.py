@@ -1,4 +1,4 @@
-"""A fresh virtual environment with flexmw and two of the plugins, built and installed by pip; no network.
+"""A fresh virtual environment with flexmw and the plugins of this repository, built and installed by pip; no network.
 
 What they depend on is lent by the environment that runs the tests: all that is installed there, but flexmw itself.
 """
@@ -74,8 +74,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, lent: Path) -> Environ
     venv.create(fresh.path, with_pip=True, symlinks=True)
     purelib = fresh.run("python", "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])").strip()
     Path(purelib, "lent.pth").write_text(f"{lent}\n")
-    plugins = ("flexmw-audit-template", "flexmw-circuit-breaker", "flexmw-problem-details", "flexmw-anthropic-dialect")
-    folders = [ROOT, *(ROOT / "plugins" / name for name in plugins)]
+    folders = [ROOT, *sorted(each.parent for each in ROOT.glob("plugins/*/pyproject.toml"))]
     fresh.run("pip", "install", "--quiet", "--no-deps", "--force-reinstall", *map(str, folders))
     return fresh
 

@@ -35,6 +35,12 @@ def test_the_command_lists_what_is_installed(environment: Environment) -> None:
             "version": "0.1.0",
         },
         {
+            "name": "acme.cache",
+            "target": "acme_cache:Cache",
+            "distribution": "flexmw-cache-template",
+            "version": "0.1.0",
+        },
+        {
             "name": "contrib.breaker",
             "target": "flexmw_circuit_breaker:CircuitBreaker",
             "distribution": "flexmw-circuit-breaker",
@@ -64,7 +70,7 @@ again = time.process_time() - began
 loaded = sorted({"acme_audit", "flexmw_circuit_breaker", "flexmw.tagging"} & set(sys.modules))
 print(json.dumps({"names": names, "loaded": loaded, "first": first, "again": again}))
 """)
-    assert seen["names"] == ["acme.audit", "contrib.breaker"]
+    assert seen["names"] == ["acme.audit", "acme.cache", "contrib.breaker"]
     assert seen["loaded"] == []
     assert seen["first"] < 1.0, "a scan of all distributions, in CPU seconds"
     assert seen["again"] < 0.001, "the scan is remembered"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import anyio
+import httpx
 import pytest
 
 import flexmw
@@ -42,6 +43,51 @@ def stamp(app: App) -> App:
         await app(scope, receive, stamping if scope["type"] == "http" else send)
 
     return stamped
+
+
+def needs_a_key(app: App) -> App:
+    """Refuses requests without a credential, as a component does that needs ``check_app(headers=...)``."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and (b"authorization", b"Bearer x") not in scope["headers"]:
+            raise flexmw.InvalidAPIKey
+        await app(scope, receive, send)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer x"},
+        [("Authorization", "Bearer x")],
+        [(b"authorization", b"Bearer x")],
+        (pair for pair in [("authorization", "Bearer x")]),
+        httpx.Headers({"authorization": "Bearer x"}),
+    ],
+    ids=["mapping", "pairs", "bytes", "iterator", "headers"],
+)
+def test_headers_may_be_a_mapping_or_pairs(headers: Any) -> None:
+    check_app(Component(factory=needs_a_key), headers=headers)
+    with pytest.raises(AssertionError, match="plain request"):
+        check_app(Component(factory=needs_a_key))
+
+
+@pytest.mark.parametrize("headers", ["authorization", ["authorization: Bearer x"], [("authorization", 1)], 5])
+def test_other_headers_are_refused_with_what_to_write(headers: Any) -> None:
+    with pytest.raises(flexmw.ConfigError, match=r"check_app\(headers=\.\.\.\).*expected a mapping"):
+        check_app(Component(factory=stamp), headers=headers)
+
+
+@pytest.mark.parametrize("side", ["after", "before"])
+def test_an_order_with_a_bare_name_that_nothing_has_is_a_fault(side: str) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Misspelt(Component):
+        order: ClassVar[flexmw.Order] = flexmw.Order(**{side: ("envelop", "acme.other")})
+
+    with pytest.raises(AssertionError, match=r"\('envelop',\).*did you mean 'envelope'\?") as caught:
+        check_app(Misspelt(factory=stamp))
+    assert "acme.other" not in str(caught.value)
 
 
 def only_http(middleware: App) -> Callable[[App], App]:

@@ -167,6 +167,64 @@ def connects(self: Component, request: Any) -> Steps:
     return (yield flexmw.Send(request))
 
 
+def uses_the_text(self: Component, request: Any) -> Steps:
+    response = yield flexmw.Send(request)
+    response.json()
+    return response
+
+
+def reads_by_itself(self: Component, request: Any) -> Steps:
+    response = yield flexmw.Send(request)
+    response.read()
+    return response
+
+
+def closes_by_itself(self: Component, request: Any) -> Steps:
+    response = yield flexmw.Send(request)
+    if response.status_code == 503:
+        response.close()
+        response = yield flexmw.Send(request)
+    return response
+
+
+def raises_at_a_good_response(self: Component, request: Any) -> Steps:
+    yield flexmw.Send(request)
+    raise LookupError("no such thing")
+
+
+def uses_the_content_of_an_upload(self: Component, request: Any) -> Steps:
+    request.headers["x-length"] = str(len(request.content))
+    return (yield flexmw.Send(request))
+
+
+def stores_the_response(self: Component, request: Any) -> Steps:
+    if str(request.url) not in self.memory:
+        self.memory[str(request.url)] = yield flexmw.Send(request)
+    return self.memory[str(request.url)]
+
+
+def makes_one_for_httpx(self: Component, request: Any) -> Steps:
+    if request.method == "GET":
+        return httpx.Response(200)
+    return (yield flexmw.Send(request))
+
+
+def stores_the_bytes(self: Component, request: Any) -> Steps:
+    if request.method == "GET" and (body := self.memory.get(str(request.url))) is not None:
+        return flexmw.build_response(request, body=body)
+    response = yield flexmw.Send(request)
+    if response.status_code == 200:
+        self.memory[str(request.url)] = yield flexmw.Read(response, 1000)
+    return response
+
+
+def responds_when_nothing_is_there(self: Component, request: Any) -> Steps:
+    try:
+        return (yield flexmw.Send(request))
+    except Exception:
+        return flexmw.build_response(request, 503, body=b"{}")
+
+
 def continued(rest: Any) -> Any:
     """Steps that continue a body which breaks by the flow ``rest(request, error)``."""
 
@@ -217,6 +275,13 @@ WRONG = [
     (continued(waits_for_ever), "broken bodies", "asked for more than 1000 effects"),
     (continued(changes_the_error), "broken bodies", "became an unrelated LookupError()"),
     (continued(makes_a_response), "broken bodies", "went on with 'response'"),
+    (uses_the_text, "good response", "it used the body of a response that has not been read"),
+    (reads_by_itself, "good response", "only `body = yield from flexmw.read(response, limit)` may"),
+    (closes_by_itself, "error responses", "on a 503: it closed a response by itself"),
+    (raises_at_a_good_response, "good response", "a GET that got a 200 ended with LookupError"),
+    (uses_the_content_of_an_upload, "streamed request", "it used request.content of an upload from a stream"),
+    (stores_the_response, "repeated request", "got the response object of the first"),
+    (makes_one_for_httpx, "good response", "flexmw.build_response makes one"),
     (no_generator, "good response", "not a generator"),
     (is_async, "good response", "flow() returned coroutine, not a generator"),
     (always_twice, "good response", "a POST that got a 200 was sent 2 times"),
@@ -240,7 +305,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("steps", [stamp, once_more])
+@pytest.mark.parametrize("steps", [stamp, once_more, stores_the_bytes, responds_when_nothing_is_there])
 def test_a_flow_that_behaves_passes(steps: Any) -> None:
     check_flow(Component(steps=steps))
 
@@ -272,11 +337,26 @@ def only_for_httpx(self: Component, request: Any) -> Steps:
 
 def repeats_real_posts(self: Component, request: Any) -> Steps:
     response = yield flexmw.Send(request)
-    if response.status_code == 500 and not hasattr(response, "_content"):
+    if response.status_code == 500 and request.url.host == "127.0.0.1":
         request.stream = type(request.stream)(b"{}")
         request.headers["content-length"] = "2"
         return (yield flexmw.Send(request))
     return response
+
+
+def uses_the_text_of_real_responses(self: Component, request: Any) -> Steps:
+    response = yield flexmw.Send(request)
+    if request.url.host == "127.0.0.1":
+        response.json()
+    return response
+
+
+def test_what_fails_alike_on_all_real_transports_is_named() -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_flow(Component(steps=uses_the_text_of_real_responses))
+    for label in ("httpx.Client", "httpx.AsyncClient", "httpx2.Client", "httpx2.AsyncClient"):
+        fault = f"{label}: a POST with a good response ends with ResponseNotRead: it used the body of a response"
+        assert f"transports: {fault}" in str(caught.value)
 
 
 def test_transports_that_do_not_agree_are_named() -> None:
@@ -337,6 +417,31 @@ def test_play_shows_the_effects_of_a_flow() -> None:
     assert played.discarded == [played.responses[0]]
     with pytest.warns(DeprecationWarning, match=r"Played\.answer is now Played\.response"):
         assert played.answer is played.response
+
+
+def test_the_body_of_a_played_response_can_be_read_when_the_flow_has_ended() -> None:
+    played = play(flexmw.Retry(attempts=2), [503, 200], httpx.Request("GET", "https://api.test/"))
+    assert [response.json() for response in played.responses] == [{"ok": True}, {"ok": True}]
+
+
+def reads(self: Component, request: Any) -> Steps:
+    response = yield flexmw.Send(request)
+    whole = yield flexmw.Read(response, 100)
+    none = yield flexmw.Read(response, 3)
+    beginning = yield flexmw.Read(response, 3, partial=True)
+    self.memory["bodies"] = [whole, none, beginning]
+    yield flexmw.Skip(response, 2)
+    self.memory["bodies"].append((yield flexmw.Read(response, 100)))
+    return (yield flexmw.Replace(response, b"other"))
+
+
+@pytest.mark.parametrize("outcome", [200, httpx.Response(200, content=b'{"ok":true}')])
+def test_a_played_flow_reads_bodies_as_on_a_transport(outcome: Any) -> None:
+    component = Component(steps=reads)
+    played = play(component, [outcome], httpx.Request("GET", "https://api.test/"))
+    assert component.memory["bodies"] == [b'{"ok":true}', None, b'{"o', b'ok":true}']
+    assert played.response.content == b"other"
+    assert not played.faults
 
 
 def test_play_without_outcomes_is_refused() -> None:
