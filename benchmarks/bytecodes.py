@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
+from threading import get_ident
 from types import CodeType
 from typing import Any, Final
 
@@ -56,8 +57,11 @@ def _monitored(counts: Counter[CodeType]) -> Generator[None]:
     monitoring: Any = sys.monitoring  # type: ignore[attr-defined, unused-ignore]
     instruction = monitoring.events.INSTRUCTION
 
+    thread = get_ident()  # sys.monitoring sees all threads
+
     def step(code: CodeType, offset: int) -> None:
-        counts[code] += 1
+        if get_ident() == thread:
+            counts[code] += 1
 
     monitoring.use_tool_id(_TOOL, "flexmw.benchmarks")
     monitoring.register_callback(_TOOL, instruction, step)

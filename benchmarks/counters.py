@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import redis
 
-__all__ = ["Counts", "counted_commits", "counting_requests"]
+__all__ = ["Commits", "Counts", "counted_commits", "counting_requests"]
 
 _WRITES: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 _CONNECTING: Final = ("AUTH", "CLIENT", "HELLO", "SELECT")
@@ -43,6 +43,7 @@ class Commits:
 
     def __init__(self) -> None:
         self.number = 0
+        self.on_statement: Callable[[str], object] | None = None
 
     def connect(self, *arguments: Any, **options: Any) -> sqlite3.Connection:
         connection = _connect(*arguments, **options)
@@ -51,6 +52,8 @@ class Commits:
 
         def trace(statement: str) -> None:
             nonlocal is_open, has_written, is_durable
+            if self.on_statement is not None:
+                self.on_statement(statement)
             words = statement.upper().split()
             word = words[0] if words else ""
             if word == "BEGIN":

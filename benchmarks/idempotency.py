@@ -37,7 +37,7 @@ from benchmarks.counters import counted_commits, counting_requests
 from benchmarks.envelope import base_http
 from benchmarks.floors import dict_floor, redis_floor, sqlite_floor
 from benchmarks.idempotency_peers import LEFT_OUT, peers
-from benchmarks.keyed import TRAFFIC, Host, lifespan, run_batch
+from benchmarks.keyed import TRAFFIC, Host, close, run_batch
 from benchmarks.peers import redis_server
 from benchmarks.report import Report, Table
 from benchmarks.streams import CHUNKS, serving
@@ -126,14 +126,14 @@ async def contenders(
     some = [around(name, "unkeyed", *hosted(wrap)) for name, wrap in ((BARE, lambda app: app), (BASE, base_http))]
     for traffics, options in ((("unkeyed", "first", "replay", "duplicate"), {}), (SDK, {"sdk_retries": True})):
         host, app = hosted(partial(protected, storage=url, **options))
-        stack.push_async_callback(_close, app)
+        stack.push_async_callback(close, app)
         some += [around(FLEXMW, traffic, host, app) for traffic in traffics]
     if store == "memory":
         host, app = hosted(dict_floor)
         some += [around("a dict by hand", traffic, host, app) for traffic in ("first", "replay", "duplicate")]
     else:
-        steps, close = redis_floor(redis) if store == "redis" else sqlite_floor(folder / "floor.db")
-        stack.push_async_callback(close)
+        steps, close_driver = redis_floor(redis) if store == "redis" else sqlite_floor(folder / "floor.db")
+        stack.push_async_callback(close_driver)
         some += [bare_driver(traffic, step) for traffic, step in steps.items()]
     if with_peers:
         for name, wrap in peers(store, redis if store == "redis" else folder, stack).items():
@@ -149,10 +149,6 @@ async def _with_lifespan(scope: Any, receive: Any, send: Any) -> None:
     for step in ("startup", "shutdown"):
         await receive()
         await send({"type": f"lifespan.{step}.complete"})
-
-
-async def _close(app: Any) -> None:
-    await lifespan(app, partial(asyncio.sleep, 0))
 
 
 class Spent(NamedTuple):
@@ -249,7 +245,7 @@ async def streams(store: str, url: str, rounds: int, report: Report) -> None:
     report.figures[f"idempotency.{store}.chunk_us"] = statistics.median(added)
     rows = [["a chunk of a keyed stream", f"{statistics.median(added):.2f}"]]
     report.tables.append(Table("idempotency", f"{store}, a stream of {CHUNKS} chunks", ["added", "CPU, us"], rows))
-    await _close(served)
+    await close(served)
 
 
 async def counts(store: str, folder: Path, redis: str, *, with_peers: bool) -> Report:
@@ -262,7 +258,7 @@ async def counts(store: str, folder: Path, redis: str, *, with_peers: bool) -> R
             for traffics, options in ((("unkeyed", "first", "replay", "duplicate"), {}), (SDK, {"sdk_retries": True})):
                 host = Host()
                 app = protected(host.app, url, **options)
-                stack.push_async_callback(_close, app)
+                stack.push_async_callback(close, app)
                 some += [(FLEXMW, traffic, host, app) for traffic in traffics]
             for name, wrap in peers(store, redis if store == "redis" else folder, stack).items() if with_peers else ():
                 host = Host()

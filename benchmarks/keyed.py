@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-__all__ = ["TRAFFIC", "Batch", "Call", "Host", "Traffic", "lifespan", "post", "run_batch"]
+__all__ = ["TRAFFIC", "Batch", "Call", "Host", "Traffic", "close", "post", "run_batch"]
 
 _numbers = itertools.count(1)
 BODY: Final = b'{"model":"seed","messages":[{"role":"user","content":"hello"}],"number":%d}'
@@ -213,16 +213,12 @@ async def run_batch(
     return result
 
 
-async def lifespan(app: Any, during: Callable[[], Awaitable[Any]]) -> Any:
-    """Run something between the startup and the shutdown of an app, which closes its store."""
+async def close(app: Any) -> None:
+    """Start and end the lifespan of an app, which closes its store."""
     messages: asyncio.Queue[dict[str, str]] = asyncio.Queue()
     complete: asyncio.Queue[dict[str, str]] = asyncio.Queue()
-    messages.put_nowait({"type": "lifespan.startup"})
     running = asyncio.ensure_future(app({"type": "lifespan", "asgi": {}, "state": {}}, messages.get, complete.put))
-    await complete.get()
-    try:
-        return await during()
-    finally:
-        messages.put_nowait({"type": "lifespan.shutdown"})
+    for step in ("startup", "shutdown"):
+        messages.put_nowait({"type": f"lifespan.{step}"})
         await complete.get()
-        await running
+    await running

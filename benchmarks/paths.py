@@ -6,28 +6,55 @@ Each path is an async function that makes one request. What a path costs more th
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpcore
 import httpcore2
 import httpx
 import httpx2
+from opentelemetry.sdk.trace import TracerProvider
 from starlette.applications import Starlette
+from starlette.middleware.opentelemetry import OpenTelemetryMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import flexmw
 
-__all__ = ["CLIENTS", "SERVERS", "Path", "client_paths", "server_paths"]
+__all__ = [
+    "CLIENTS",
+    "RATE",
+    "SERVERS",
+    "TRACED",
+    "Path",
+    "Step",
+    "Steps",
+    "client_paths",
+    "server_paths",
+    "traced_paths",
+]
 
 Step = Callable[[], Awaitable[object]]
+
+
+class Steps(NamedTuple):
+    """What a path does, again and again.
+
+    :param step: makes the request that is counted.
+    :param before: makes what the request needs, and is not counted.
+    """
+
+    step: Step
+    before: Step | None = None
+
 
 RATE: Final = "100000000/minute"
 CLIENTS: Final = ("httpx", "httpx async", "httpx2", "httpx2 async")
 SERVERS: Final = ("GET", "POST")
+TRACED: Final = "GET, recorded"
 
 BODY: Final = json.dumps({"object": "list", "data": []}).encode()
 RESPONSE: Final = (
@@ -43,12 +70,23 @@ class Path:
 
     :param group: paths of one group make the same request.
     :param name: what is around the request; ``plain`` for nothing.
-    :param prepare: returns the function that makes the request; called once, in the event loop.
+    :param prepare: returns the function that makes the request, or a context manager that enters the :class:`Steps`;
+        called once, in the event loop.
     """
 
     group: str
     name: str
-    prepare: Callable[[], Step]
+    prepare: Callable[[], Step | AbstractAsyncContextManager[Steps]]
+
+    @asynccontextmanager
+    async def steps(self) -> AsyncGenerator[Steps]:
+        """Prepare the path, and clean up afterwards."""
+        prepared = self.prepare()
+        if isinstance(prepared, AbstractAsyncContextManager):
+            async with prepared as steps:
+                yield steps
+        else:
+            yield Steps(prepared)
 
 
 class _Stream(httpcore.NetworkStream, httpcore.AsyncNetworkStream):
@@ -150,8 +188,10 @@ async def _ok(request: Request) -> PlainTextResponse:
     return PlainTextResponse("ok")
 
 
-def _request(method: str, components: tuple[Any, ...]) -> Step:
+def _request(method: str, components: tuple[Any, ...], around: Callable[[Any], Any] | None = None) -> Step:
     app: Any = Starlette(routes=[Route("/", _ok, methods=["GET", "POST"])])
+    if around is not None:
+        app = around(app)
     if components:
         app = flexmw.wrap_app(app, *components)
     headers = [
@@ -213,3 +253,19 @@ def server_paths() -> list[Path]:
             ),
         )
     ]
+
+
+def traced_paths(provider: TracerProvider) -> list[Path]:
+    """A request to a Starlette app that records its own span, with Tagging around it.
+
+    :param provider: what records the spans.
+    """
+
+    def around(app: Any) -> Any:
+        return OpenTelemetryMiddleware(app, tracer_provider=provider)
+
+    def path(name: str, *components: Any) -> Path:
+        return Path(TRACED, name, lambda: _request("GET", components, around))
+
+    tagging = flexmw.Tagging(tracer_provider=provider)
+    return [path("plain"), path("Tagging", tagging), path("Tagging and Envelope", tagging, flexmw.Envelope())]

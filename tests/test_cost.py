@@ -1,4 +1,4 @@
-"""What a request without faults costs, in executed bytecodes: a guard that no load of a machine moves."""
+"""What one request costs, by counts that no load of a machine moves: the paths keep the bounds of one table."""
 
 from __future__ import annotations
 
@@ -6,78 +6,81 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
 
 import pytest
 
-Costs = dict[tuple[str, str], int]
+from benchmarks.bounds import BOUNDS, PLAIN, excesses
+from tests.servers import Child
 
-PLAIN: Final = {
-    "httpx": 18_169,
-    "httpx async": 22_731,
-    "httpx2": 15_791,
-    "httpx2 async": 18_544,
-    "GET": 839,
-    "POST": 839,
-}
-"""What the request alone executes on Python 3.11."""
+Costs = dict[tuple[str, str], dict[str, float]]
 
-ADDED: Final = {
-    ("httpx", "Retry"): 916,
-    ("httpx", "Tagging and Retry"): 975,
-    ("httpx", "Pace"): 4_761,
-    ("httpx async", "Retry"): 1_001,
-    ("httpx async", "Tagging and Retry"): 1_060,
-    ("httpx async", "Pace"): 4_796,
-    ("httpx2", "Retry"): 916,
-    ("httpx2", "Tagging and Retry"): 975,
-    ("httpx2", "Pace"): 4_924,
-    ("httpx2 async", "Retry"): 974,
-    ("httpx2 async", "Tagging and Retry"): 1_033,
-    ("httpx2 async", "Pace"): 4_946,
-    ("GET", "Envelope"): 417,
-    ("GET", "RateLimit on memory"): 639,
-    ("GET", "Idempotency, no key"): 51,
-    ("GET", "Tagging without an SDK"): 41,
-    ("GET", "all components"): 1_040,
-    ("POST", "Envelope"): 417,
-    ("POST", "RateLimit on memory"): 639,
-    ("POST", "Idempotency, no key"): 424,
-    ("POST", "Tagging without an SDK"): 41,
-    ("POST", "all components"): 1_304,
-}
-"""What the components add to it on Python 3.11. A change that costs more raises its row, and says why in its commit;
-``python -m benchmarks.cost --profile GROUP NAME`` shows where the bytecodes go."""
-
-MARGIN: Final = 1.03
-MARGIN_OF_RATIOS: Final = 1.15
-"""Other versions of Python have other bytecodes. The added ones stay about the same share of the plain ones."""
+REDIS = "POST on redis"
 
 
-@pytest.fixture(scope="module")
-def costs() -> Costs:
+def counted(*choice: str) -> Costs:
     """Counted in a process of its own: no coverage, no plugin of pytest, nothing that another test has left."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.cost", "--json"],
+        [sys.executable, "-m", "benchmarks.cost", "--json", *choice],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     return {(group, name): cost for group, name, cost in json.loads(done.stdout)}
 
 
-@pytest.mark.parametrize(("group", "name"), ADDED, ids=[", ".join(path) for path in ADDED])
-def test_a_request_without_faults_costs_what_the_table_says(costs: Costs, group: str, name: str) -> None:
-    plain = costs[group, "plain"]
-    added, bound = costs[group, name] - plain, ADDED[group, name]
-    if sys.version_info[:2] == (3, 11):
-        assert added <= bound * MARGIN
-    else:
-        assert added / plain <= bound / PLAIN[group] * MARGIN_OF_RATIOS
+@pytest.fixture(scope="module")
+def costs() -> Costs:
+    return counted("--no-redis")
 
 
-def test_every_path_is_in_the_table(costs: Costs) -> None:
+@pytest.fixture(scope="module")
+def redis_costs(redis_server: Child) -> Costs:
+    return counted(REDIS, "--redis", redis_server.url)
+
+
+def paths(*, on_redis: bool) -> pytest.MarkDecorator:
+    chosen = [path for path in BOUNDS if (path[0] == REDIS) is on_redis]
+    return pytest.mark.parametrize("path", chosen, ids=[", ".join(path) for path in chosen])
+
+
+def check(costs: Costs, path: tuple[str, str]) -> None:
+    found = excesses(*path, costs[path], costs[path[0], "plain"], sys.version_info[:2])
+    assert not found, "\n".join(found)
+
+
+@paths(on_redis=False)
+def test_a_request_costs_no_more_than_its_bound(costs: Costs, path: tuple[str, str]) -> None:
+    check(costs, path)
+
+
+@paths(on_redis=True)
+def test_a_request_on_redis_costs_no_more_than_its_bound(redis_costs: Costs, path: tuple[str, str]) -> None:
+    check(redis_costs, path)
+
+
+def test_every_path_has_a_bound(costs: Costs) -> None:
     unbounded = {"plain", "a trace callback"}
-    assert {path for path in costs if path[1] not in unbounded} == set(ADDED)
+    assert {path for path in costs if path[1] not in unbounded} == {path for path in BOUNDS if path[0] != REDIS}
+
+
+@pytest.mark.parametrize("measure", ["bytecodes", "peak_bytes", "commands", "commits", "tasks", "threads", "spans"])
+def test_a_passed_bound_names_path_measure_value_and_command(measure: str) -> None:
+    group, name = "POST on memory", "first execution"
+    bound = BOUNDS[group, name]._asdict()
+    plain = dict.fromkeys(bound, 0.0) | {"bytecodes": PLAIN[group], "peak_bytes": 7_000}
+    kept = {each: value + plain[each] for each, value in bound.items()}
+    assert excesses(group, name, kept, plain, (3, 11)) == []
+    (message,) = excesses(group, name, kept | {measure: kept[measure] + 100_000}, plain, (3, 11))
+    assert message.startswith(f"{group}, {name}: {measure} = {bound[measure] + 100_000:,}, bound {bound[measure]:,}")
+    assert f"python -m benchmarks.cost --profile '{group}' '{name}'" in message
+
+
+def test_other_versions_of_python_are_held_to_the_share_of_the_plain_request() -> None:
+    group, name = "GET", "Envelope"
+    bound = BOUNDS[group, name]._asdict()
+    plain = dict.fromkeys(bound, 0.0) | {"bytecodes": 2.0 * PLAIN[group]}
+    cost = bound | {"bytecodes": plain["bytecodes"] + 2.0 * bound["bytecodes"]}
+    assert excesses(group, name, cost, plain, (3, 14)) == []
+    assert len(excesses(group, name, cost | {"bytecodes": cost["bytecodes"] * 1.3}, plain, (3, 14))) == 1

@@ -1,0 +1,139 @@
+"""The bounds of what one request costs: the one table that ``tests/test_cost.py`` holds the paths to.
+
+``python -m benchmarks.cost --bounds`` prints the rows as measured now, for Python 3.11. A change that costs more raises
+its row and says why in its commit; a change that costs less lowers it. ``python -m benchmarks.cost --profile GROUP
+NAME`` shows where the cost of a path goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+__all__ = ["BOUNDS", "PLAIN", "Bound", "excesses"]
+
+
+class Bound(NamedTuple):
+    """What the components add at most to the same request without them.
+
+    :param bytecodes: bytecodes that the thread of the event loop executes.
+    :param peak_bytes: bytes that are allocated at the same time.
+    :param commands: commands that reach redis.
+    :param commits: durable commits of sqlite.
+    :param tasks: tasks that are started.
+    :param threads: results that come from another thread.
+    :param spans: spans that are recorded, those of the app included.
+    """
+
+    bytecodes: int
+    peak_bytes: int
+    commands: int = 0
+    commits: int = 0
+    tasks: int = 0
+    threads: int = 0
+    spans: int = 0
+
+
+PLAIN: Final[Mapping[str, int]] = {
+    "httpx": 18_169,
+    "httpx async": 21_483,
+    "httpx2": 15_791,
+    "httpx2 async": 18_103,
+    "GET": 839,
+    "POST": 839,
+    "GET, recorded": 4_507,
+    "POST on memory": 1_296,
+    "POST on sqlite": 1_296,
+    "POST on redis": 1_296,
+    "stream of 100 chunks": 1_945,
+}
+"""The bytecodes of the request alone, by group."""
+
+BOUNDS: Final[Mapping[tuple[str, str], Bound]] = {
+    ("httpx", "Retry"): Bound(957, 201),
+    ("httpx", "Tagging and Retry"): Bound(1_016, 74),
+    ("httpx", "Pace"): Bound(4_848, 0),
+    ("httpx async", "Retry"): Bound(1_042, 540),
+    ("httpx async", "Tagging and Retry"): Bound(1_101, 572),
+    ("httpx async", "Pace"): Bound(4_888, 287),
+    ("httpx2", "Retry"): Bound(957, 297),
+    ("httpx2", "Tagging and Retry"): Bound(1_016, 265),
+    ("httpx2", "Pace"): Bound(5_011, 0),
+    ("httpx2 async", "Retry"): Bound(1_015, 1_310),
+    ("httpx2 async", "Tagging and Retry"): Bound(1_074, 1_452),
+    ("httpx2 async", "Pace"): Bound(5_033, 1_072),
+    ("GET", "Envelope"): Bound(425, 1_768),
+    ("GET", "RateLimit on memory"): Bound(645, 1_762),
+    ("GET", "Idempotency, no key"): Bound(51, 224),
+    ("GET", "Tagging without an SDK"): Bound(41, 264),
+    ("GET", "all components"): Bound(1_063, 3_826),
+    ("POST", "Envelope"): Bound(425, 1_824),
+    ("POST", "RateLimit on memory"): Bound(645, 1_818),
+    ("POST", "Idempotency, no key"): Bound(413, 1_940),
+    ("POST", "Tagging without an SDK"): Bound(41, 320),
+    ("POST", "all components"): Bound(1_316, 4_546),
+    ("GET, recorded", "Tagging"): Bound(1_658, 1_244, spans=1),
+    ("GET, recorded", "Tagging and Envelope"): Bound(2_029, 2_852, spans=1),
+    ("POST on memory", "without a key"): Bound(413, 1_873),
+    ("POST on memory", "first execution"): Bound(9_515, 22_886, tasks=2),
+    ("POST on memory", "replay"): Bound(2_337, 4_528, tasks=1),
+    ("POST on memory", "refused duplicate"): Bound(5_713, 3_590, tasks=1),
+    ("POST on memory", "SDK, first attempt"): Bound(12_284, 27_084, tasks=3),
+    ("POST on memory", "SDK, retry"): Bound(4_563, 4_436, tasks=1),
+    ("POST on memory", "all components, first execution"): Bound(10_479, 25_213, tasks=2),
+    ("POST on sqlite", "without a key"): Bound(413, 1_929),
+    ("POST on sqlite", "first execution"): Bound(14_616, 27_528, commits=2, tasks=2, threads=2),
+    ("POST on sqlite", "replay"): Bound(4_957, 11_966, tasks=1, threads=1),
+    ("POST on sqlite", "refused duplicate"): Bound(8_333, 11_921, tasks=1, threads=1),
+    ("POST on sqlite", "SDK, first attempt"): Bound(24_930, 31_738, commits=4, tasks=3, threads=5),
+    ("POST on sqlite", "SDK, retry"): Bound(16_996, 12_073, commits=2, tasks=1, threads=5),
+    ("POST on redis", "without a key"): Bound(413, 1_929),
+    ("POST on redis", "first execution"): Bound(14_638, 61_484, commands=2, tasks=2, threads=2),
+    ("POST on redis", "replay"): Bound(4_957, 39_959, commands=1, tasks=1, threads=1),
+    ("POST on redis", "refused duplicate"): Bound(8_333, 40_121, commands=1, tasks=1, threads=1),
+    ("POST on redis", "SDK, first attempt"): Bound(24_930, 65_460, commands=5, tasks=3, threads=5),
+    ("POST on redis", "SDK, retry"): Bound(16_996, 41_198, commands=5, tasks=1, threads=5),
+    ("stream of 100 chunks", "without a key"): Bound(1_600, 1_722),
+    ("stream of 100 chunks", "keyed"): Bound(33_293, 64_836, tasks=4),
+}
+"""What each path adds to it."""
+
+MARGIN: Final = 1.03
+MARGIN_OF_RATIOS: Final = 1.15
+"""Other versions of Python have other bytecodes. The added ones stay about the same share of the plain ones."""
+
+MARGIN_OF_BYTES: Final = 1.15
+SLACK_BYTES: Final = 4_096
+"""A dict or a list that happens to grow, and what a thread has not freed yet."""
+
+PYTHON: Final = (3, 11)
+"""The version that the table was measured with."""
+
+
+def excesses(
+    group: str, name: str, cost: Mapping[str, float], plain: Mapping[str, float], version: tuple[int, int]
+) -> list[str]:
+    """The measures of a path that exceed their bound, as sentences.
+
+    :param cost: the measures of the path.
+    :param plain: the measures of the same request without components.
+    :param version: the version of Python that has measured them.
+    """
+    bound, found = BOUNDS[group, name], list[str]()
+    for measure, limit in bound._asdict().items():
+        value = cost[measure]
+        allowed: float = limit
+        if measure == "bytecodes":
+            value -= plain[measure]
+            share = 1.0 if version == PYTHON else plain[measure] / PLAIN[group]
+            allowed = limit * share * (MARGIN if version == PYTHON else MARGIN_OF_RATIOS)
+        elif measure == "peak_bytes":
+            value -= plain[measure]
+            allowed = limit * MARGIN_OF_BYTES + SLACK_BYTES
+        if value > allowed:
+            found.append(
+                f"{group}, {name}: {measure} = {value:,.0f}, bound {limit:,} (allowed {allowed:,.0f}). "
+                f"Where it goes: python -m benchmarks.cost --profile '{group}' '{name}'. "
+                "A cost that is meant raises the row in benchmarks/bounds.py, and the commit says why."
+            )
+    return found
