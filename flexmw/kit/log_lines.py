@@ -129,7 +129,7 @@ LINES: Final = (
         "WARNING",
         "A sqlite file is full, and deletes responses before they expire.",
         "once for each store",
-        "idempotency.stores.sqlite",
+        "idempotency.stores.sqlite_store",
         "is full (",
     ),
     LogLine(
@@ -145,7 +145,7 @@ LINES: Final = (
         "WARNING",
         "The file of a sqlite store was removed or replaced while it was in use.",
         _EACH,
-        "idempotency.stores.sqlite",
+        "idempotency.stores.sqlite_store",
         "was removed or replaced",
     ),
     LogLine(

@@ -8,6 +8,7 @@ counts only while this is the token of the key. Triggers delete the log of a key
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from math import inf
 from typing import Final, NamedTuple
 
@@ -64,16 +65,20 @@ def append(
     head: bytes,
     last: bool,
     ticks: float,
+    take: Callable[[int], object],
 ) -> Appended | None:
     """Append to the log of a key whose token is ``token``.
 
     :param ticks: the monotonic time in seconds.
+    :param take: called before the first write with the number of bytes that the file grows by.
     """
     row = _row(connection, key)
     has_log = row is not None and (row.token, row.generation) == (token, generation)
     size, ended = (row.size, row.ended) if row is not None and has_log else (0, 0)
     wanted = None if row is None else row.wanted
     if size == at and not ended:
+        old_bytes = 0 if has_log or row is None else len(row.head) + row.size
+        take(len(data) + (0 if has_log else len(head) - old_bytes))
         if not has_log:
             connection.execute("delete from flexmw_log_parts where key = ?", (key,))
             connection.execute(_BEGIN, (key, token, generation, head, wanted))

@@ -5,17 +5,19 @@ is exact for all processes that share the file, and a claim reads one row instea
 changes the row in its own transaction.
 
 A file that this version creates gives unused pages back to the file system (``auto_vacuum=INCREMENTAL``), a bounded
-number with each claim. SQLite can only switch an older file with ``VACUUM``, which copies the whole file under a lock.
+number with each transaction that claims keys. SQLite can only switch an older file with ``VACUUM``, which copies the
+whole file under a lock.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import sys
 from typing import Final, NamedTuple
 
 from flexmw.idempotency.stores import Full
 
-__all__ = ["AUTO_VACUUM", "Bounds", "make_room", "prepare", "shrink", "shrinks"]
+__all__ = ["AUTO_VACUUM", "Bounds", "Room", "prepare", "shrink", "shrinks"]
 
 AUTO_VACUUM: Final = "pragma auto_vacuum = incremental"
 """Without effect on a file that has a page already: it has to be the first statement of a new file."""
@@ -72,7 +74,7 @@ _SPARE_PART: Final = 8
 """Unused pages that stay in the file for the next keys: 64, or an eighth of the file if that is more."""
 
 _MAX_RELEASED: Final = 64
-"""Pages that one claim gives back at most. SQLite moves a used page to the place of each."""
+"""Pages that one transaction gives back at most. SQLite moves a used page to the place of each."""
 
 
 class Bounds(NamedTuple):
@@ -92,41 +94,77 @@ def prepare(connection: sqlite3.Connection) -> None:
         connection.executescript(_SCHEMA)
 
 
-def make_room(
-    connection: sqlite3.Connection, bounds: Bounds, key: str, *, is_claim: bool, now: float, ticks: float
-) -> int:
-    """Delete the oldest keys of no running request while the file holds more than its bounds.
+class Room:
+    """The room that is left in a file, inside one transaction.
 
-    Call it in the transaction of a write, after the write. The key that was written is not deleted.
+    The size of the file is read with the first write of the transaction. The sizes of its writes are added to it. What
+    a write frees is not always subtracted, so the size is read again before a key is deleted.
 
-    :param is_claim: whether the write has added its key. No other write is refused for the number of keys.
+    :param connection: a connection in a transaction that can write.
+    :param bounds: what the file holds at most.
     :param now: the wall clock in seconds.
     :param ticks: the monotonic time in seconds.
-    :returns: the number of keys that were deleted before they expired.
-    :raises Full: when all other keys belong to running requests. The transaction has to be rolled back.
     """
-    keys, size_bytes = connection.execute(_SIZE).fetchone()
-    excess_keys = keys - bounds.keys if is_claim else 0
-    excess_bytes = size_bytes - bounds.size_bytes
-    if excess_keys <= 0 and excess_bytes <= 0:
-        return 0
-    deleted: list[tuple[str]] = []
-    early = 0
-    rows = connection.execute(_IDLE, {"key": key, "now": now, "ticks": ticks, "most": _MAX_DELETED})
-    for idle, is_early, idle_bytes in rows:
-        deleted.append((idle,))
-        early += is_early
-        excess_keys -= 1
-        excess_bytes -= idle_bytes
-        if excess_keys <= 0 and excess_bytes <= 0:
-            break
-    else:
-        others = keys - len(deleted) - 1
-        if len(deleted) < _MAX_DELETED and others > 0:
-            raise Full(f"all {others} other keys belong to requests that still run")
-    rows.close()
-    connection.executemany("delete from flexmw_keys where key = ?", deleted)
-    return early
+
+    __slots__ = ("_bounds", "_connection", "_keys", "_now", "_size_bytes", "_ticks")
+
+    def __init__(self, connection: sqlite3.Connection, bounds: Bounds, *, now: float, ticks: float) -> None:
+        self._connection, self._bounds, self._now, self._ticks = connection, bounds, now, ticks
+        self._keys = self._size_bytes = sys.maxsize
+
+    def take(self, key: str, *, keys: int, size_bytes: int, is_claim: bool) -> int:
+        """Take room for a write, and delete the oldest keys of no running request where there is none.
+
+        Call it before the write. ``key`` itself is not deleted.
+
+        :param keys: number of keys that the write adds.
+        :param size_bytes: number of bytes that the write adds; below 0 if the write frees some.
+        :param is_claim: whether the write claims its key. No other write is refused for the number of keys.
+        :returns: the number of keys that were deleted before they expired.
+        :raises Full: when all other keys belong to running requests. Nothing has changed then.
+        """
+        early = 0
+        excess = self._excess(keys, size_bytes, is_claim)
+        if excess is not None:
+            self._keys, self._size_bytes = self._connection.execute(_SIZE).fetchone()
+            excess = self._excess(keys, size_bytes, is_claim)
+            if excess is not None:
+                early = self._delete(key, self._keys + keys, *excess)
+        self._keys += keys
+        self._size_bytes += size_bytes
+        return early
+
+    def _excess(self, keys: int, size_bytes: int, is_claim: bool) -> tuple[int, int] | None:
+        """Keys and bytes above the bounds after a write; ``None`` where it fits."""
+        excess_keys = self._keys + keys - self._bounds.keys if is_claim else 0
+        excess_bytes = self._size_bytes + size_bytes - self._bounds.size_bytes
+        return None if excess_keys <= 0 and excess_bytes <= 0 else (excess_keys, excess_bytes)
+
+    def _delete(self, key: str, keys: int, excess_keys: int, excess_bytes: int) -> int:
+        """Delete keys until nothing is in excess, ``_MAX_DELETED`` at most. Returns how many had not expired.
+
+        :param keys: number of keys in the file, with the one that is to be written.
+        """
+        deleted: list[tuple[str]] = []
+        early = freed_bytes = 0
+        rows = self._connection.execute(
+            _IDLE, {"key": key, "now": self._now, "ticks": self._ticks, "most": _MAX_DELETED}
+        )
+        for idle, is_early, idle_bytes in rows:
+            deleted.append((idle,))
+            early += is_early
+            freed_bytes += idle_bytes
+            if len(deleted) >= excess_keys and freed_bytes >= excess_bytes:
+                break
+        else:
+            others = keys - len(deleted) - 1
+            if len(deleted) < _MAX_DELETED and others > 0:
+                raise Full(f"all {others} other keys belong to requests that still run")
+        rows.close()
+        self._connection.executemany("delete from flexmw_keys where key = ?", deleted)
+        self._keys -= len(deleted)
+        self._size_bytes -= freed_bytes
+        return early
 
 
 def shrinks(connection: sqlite3.Connection) -> bool:

@@ -170,7 +170,7 @@ def test_a_claim_takes_as_many_statements_in_a_large_sqlite_file_as_in_a_small_o
     numbers: dict[int, int] = {}
     for number in range(400):
         if number in (5, 399):
-            connection = store._connection
+            connection = store.writer.connection
             assert connection is not None
             statements.clear()
             connection.set_trace_callback(statements.append)

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import anyio
@@ -127,20 +128,26 @@ async def test_a_response_above_all_bounds_is_held_while_it_is_alone() -> None:
     assert [key async for key, _ in store.scan()] == ["b"]
 
 
-def test_a_sqlite_connection_that_cannot_roll_back_is_replaced(tmp_path: Path) -> None:
+def test_a_sqlite_connection_that_is_broken_is_replaced(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "keys.db")
     store.swap("k", "", "t", b"entry", lease=60.0, ttl=100.0)
-    connection = store._connection
-    assert connection is not None
-    connection.close()
+    assert store.load("k")
+    for file in (store.reader, store.writer):
+        assert file.connection is not None
+        file.connection.close()
     with pytest.raises(sqlite3.Error):
         store.load("k")
-    store._connection = Stuck(tmp_path / "keys.db", isolation_level=None, check_same_thread=False)
-    with pytest.raises(sqlite3.OperationalError):
-        store.load("k")
-    held = store.load("k")
-    assert held is not None
-    assert held.token == "t"
+    with pytest.raises(sqlite3.Error):
+        store.drop("k", "other")
+    assert store.load("k")
+    assert not store.drop("k", "other")
+    file = store.writer
+    assert file.connection is not None
+    file.connection.close()
+    file.connection = Stuck(tmp_path / "keys.db", isolation_level=None, check_same_thread=False)
+    with pytest.raises(sqlite3.OperationalError, match="unknown: disk I/O error"):
+        store.drop("k", "t")
+    assert store.drop("k", "t")
     store.close()
 
 
@@ -334,7 +341,6 @@ async def test_a_redis_that_forgot_the_script_is_given_it_again(redis_url: str) 
 @pytest.mark.anyio
 async def test_a_store_that_blocks_holds_up_no_event_loop(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path}/keys.db", timeout=5.0)
-    assert isinstance(store, Threaded)
     await store.load("k")
     other = sqlite3.connect(tmp_path / "keys.db", isolation_level=None)
     other.execute("begin immediate")
@@ -376,11 +382,17 @@ async def test_a_store_that_was_closed_leaves_nothing_behind_and_can_be_used_aga
     for _ in range(3):
         store = open_store(f"sqlite:///{tmp_path}/keys.db")
         await store.swap("k", "", "t", b"entry", lease=60.0, ttl=100.0)
-        before = len(_limiters.get())
-        await store.aclose()
-        assert len(_limiters.get()) == before - 1
         assert await store.load("k") is not None
         await store.aclose()
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("flexmw-sqlite")]
+        assert not os.path.exists(tmp_path / "keys.db-wal"), "the last connection removes it"  # noqa: ASYNC240, PTH110
+        assert await store.load("k") is not None
+        await store.aclose()
+        threaded = Threaded(SQLiteStore(tmp_path / "keys.db"))
+        assert await threaded.load("k") is not None
+        before = len(_limiters.get())
+        await threaded.aclose()
+        assert len(_limiters.get()) == before - 1
 
 
 def test_sqlite_takes_no_parameters_as_part_of_a_file_s_name() -> None:

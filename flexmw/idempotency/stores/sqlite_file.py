@@ -1,0 +1,250 @@
+"""One connection to a SQLite file: opening, transactions, and the turns of several processes.
+
+A process has two: one that writes, and one that reads beside it. SQLite's write-ahead log lets both work at the same
+time.
+
+A file that is removed or replaced while it is in use, by a cleaner of temporary files or a restored backup, would stay
+open in each process, and one key would run once in each of them. Every transaction therefore compares the file at the
+path with the open one, and opens the new file.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from random import uniform
+from threading import Lock
+from typing import Final, TypeAlias
+
+from flexmw.idempotency.stores import sqlite_log as log
+from flexmw.idempotency.stores import sqlite_size as size
+from flexmw.kit.clock import Clock
+from flexmw.kit.forked import prepare_forks
+
+__all__ = ["File", "Identity"]
+
+_PAUSE: Final = 0.01
+"""Seconds between two attempts to switch a file to its write-ahead log."""
+
+_FIRST_POLL: Final = 0.0004
+_LONGEST_POLL: Final = 0.005
+_POLL_GROWTH: Final = 1.05
+"""Seconds between two attempts to write while another process writes. SQLite's own pauses grow to 0.1 s: a process that
+pauses for so long never meets the moment between two transactions of a busy one."""
+
+_TURN: Final = 0.001
+"""Seconds for which a process leaves the file to the others after a transaction, while others write too: longer than
+the first pauses between two attempts of a process that waits."""
+
+_SHARED_SECONDS: Final = 1.0
+"""Seconds after the last sign of another writer for which a file counts as shared."""
+
+_SCHEMA: Final = """
+create table if not exists flexmw_keys (
+    key text primary key, token text not null, entry blob not null,
+    leased_until real not null, lease real not null,
+    fresh_until real not null, ttl real not null, expires real not null
+) without rowid;
+create index if not exists flexmw_keys_expires on flexmw_keys (expires);
+"""
+
+Identity: TypeAlias = tuple[int, int]
+"""Device and inode of a file."""
+
+_inherited: Final[list[sqlite3.Connection]] = []
+"""Connections of the parent process that were in a transaction when it forked. A rollback in the child would change the
+shared index of the write-ahead log under the transaction of the parent."""
+
+_FORK_SECONDS: Final = 1.0
+"""Seconds that a fork waits for a transaction at most."""
+
+
+class File:
+    """One connection to a SQLite file. A lock orders the threads that use the connection.
+
+    :param path: the file. It is created with the first transaction.
+    :param timeout: seconds that one process waits for another.
+    :param writes: whether the transactions of this connection write.
+    :param clock: the time of the attempts to open the file.
+    :param replaced: called when the file at the path is not the one that was open, with the new one.
+    """
+
+    def __init__(
+        self, path: Path, *, timeout: float, writes: bool, clock: Clock, replaced: Callable[[Identity | None], object]
+    ) -> None:
+        self.path, self._timeout, self._writes, self._clock, self._replaced = path, timeout, writes, clock, replaced
+        self.connection: sqlite3.Connection | None = None
+        self.shrinks = False
+        """Whether the file can give unused pages back."""
+        self._identity: Identity | None = None
+        self._is_durable = True
+        self._version = 0
+        self._shared_until = self._turn_until = 0.0
+        self._lock = Lock()
+        self._is_held_for_fork = False
+        prepare_forks(self)
+
+    def before_fork(self) -> None:
+        self._is_held_for_fork = self._lock.acquire(timeout=_FORK_SECONDS)
+
+    def after_fork(self, *, is_child: bool) -> None:
+        """Close the connection in the child, which then opens its own.
+
+        SQLite keeps the locks of a process in its memory. With a connection of its parent, a child would take the locks
+        of the parent for its own.
+        """
+        if not is_child:
+            if self._is_held_for_fork:
+                self._lock.release()
+            return
+        self._lock = Lock()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            try:
+                is_idle = not connection.in_transaction
+            except sqlite3.Error:
+                is_idle = True
+            if is_idle and self._is_held_for_fork:
+                connection.close()
+            else:
+                _inherited.append(connection)
+
+    def close(self) -> None:
+        """Close the connection, after the transaction that uses it. The next transaction opens another one."""
+        with self._lock:
+            connection, self.connection = self.connection, None
+            if connection is not None:
+                connection.close()
+
+    @contextmanager
+    def reading(self, ends: float) -> Generator[sqlite3.Connection]:
+        """A transaction that reads one state of the file.
+
+        :param ends: the time after which nobody waits for it, by :func:`time.monotonic`.
+        """
+        with self._held(ends):
+            connection = self._open()
+            with self._ended(connection):
+                connection.execute("begin deferred")
+                yield connection
+                connection.commit()
+
+    @contextmanager
+    def writing(self, ends: float, *, is_durable: bool) -> Generator[sqlite3.Connection]:
+        """A transaction that writes. The caller commits it; without a commit it is rolled back.
+
+        :param ends: the time after which nobody waits for it, by :func:`time.monotonic`.
+        :param is_durable: whether a power cut must not undo it.
+        """
+        with self._held(ends):
+            connection = self._open()
+            with self._ended(connection):
+                if is_durable is not self._is_durable:
+                    connection.execute(f"pragma synchronous = {'full' if is_durable else 'normal'}")
+                    self._is_durable = is_durable
+                self._begin(connection, min(ends, time.monotonic() + self._timeout))
+                yield connection
+            now = time.monotonic()
+            self._turn_until = now + _TURN if now < self._shared_until else 0.0
+
+    @contextmanager
+    def _held(self, ends: float) -> Generator[None]:
+        """Hold the connection for one thread."""
+        lock = self._lock
+        if not lock.acquire(timeout=max(0.0, min(self._timeout, ends - time.monotonic()))):
+            raise TimeoutError("other operations of this process hold the file for too long")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _ended(self, connection: sqlite3.Connection) -> Generator[None]:
+        """Roll back a transaction that was not committed."""
+        try:
+            yield
+        finally:
+            try:
+                if connection.in_transaction:
+                    connection.rollback()
+            except sqlite3.Error:  # the connection is broken: the next transaction opens another one
+                self.connection = None
+                connection.close()
+
+    def _begin(self, connection: sqlite3.Connection, ends: float) -> None:
+        """Begin a transaction that can write, in turns with other processes.
+
+        :raises sqlite3.OperationalError: when the file is locked until ``ends``.
+        """
+        pause, now = _FIRST_POLL, time.monotonic()
+        if now < self._turn_until:
+            time.sleep(min(self._turn_until - now, _TURN))
+        while True:
+            try:
+                connection.execute("begin immediate")
+                break
+            except sqlite3.OperationalError as error:
+                now = time.monotonic()
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY or now >= ends:
+                    raise
+                self._shared_until = now + _SHARED_SECONDS
+                time.sleep(min(pause * uniform(0.5, 1.0), ends - now))  # noqa: S311 - keeps processes out of step
+                pause = min(pause * _POLL_GROWTH, _LONGEST_POLL)
+        (version,) = connection.execute("pragma data_version").fetchone()
+        if version != self._version:  # another connection has written
+            self._version, self._shared_until = version, time.monotonic() + _SHARED_SECONDS
+
+    def _open(self) -> sqlite3.Connection:
+        if self.connection is not None:
+            identity = _identity_of(self.path)
+            if identity == self._identity:
+                return self.connection
+            self._replaced(identity)
+            old, self.connection = self.connection, None
+            old.close()  # SQLite leaves the files of the new database alone: it sees that the old one has moved
+        connection = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute(size.AUTO_VACUUM)  # the switch to the log writes the first page
+            self._to_wal(connection)
+            connection.execute("pragma synchronous = full")
+            connection.execute("pragma recursive_triggers = on")  # a log that is replaced is deleted first
+            connection.executescript(_SCHEMA + log.SCHEMA)
+            size.prepare(connection)
+            self.shrinks = size.shrinks(connection)
+            (self._version,) = connection.execute("pragma data_version").fetchone()
+            if self._writes:  # :meth:`_begin` does the waiting
+                connection.execute("pragma busy_timeout = 0")
+        except BaseException:
+            connection.close()
+            raise
+        self.connection, self._identity, self._is_durable = connection, _identity_of(self.path), True
+        return connection
+
+    def _to_wal(self, connection: sqlite3.Connection) -> None:
+        """Switch the file to its write-ahead log.
+
+        Another process may do the same at this moment. SQLite then fails at once, so the loop does the waiting.
+        """
+        ends = self._clock.monotonic() + self._timeout
+        while True:
+            try:
+                connection.execute("pragma journal_mode = wal")
+            except sqlite3.OperationalError:
+                if self._clock.monotonic() >= ends:
+                    raise
+                self._clock.sleep(_PAUSE)
+            else:
+                return
+
+
+def _identity_of(path: Path) -> Identity | None:
+    """Device and inode of the file at a path; ``None`` without a file."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - Path.stat() adds a frame to every transaction
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,202 @@
+"""The operations of a store inside one transaction of a SQLite file.
+
+An operation that is refused (:class:`~flexmw.idempotency.stores.Full`, another token) is refused before its first
+write, so the other operations of the transaction are not affected.
+
+Leases are measured by the machine's monotonic clock. All processes of the machine share it and nothing sets it. It
+starts again after a reboot; a lease from before the reboot would then end later than its length allows, and counts as
+run out. A key expires when the monotonic clock and the wall clock both say so; after a reboot the wall clock decides
+alone. A step of the wall clock therefore never deletes a key too early.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from flexmw.idempotency.stores import Appended, Held, Piece
+from flexmw.idempotency.stores import sqlite_log as log
+from flexmw.idempotency.stores import sqlite_size as size
+from flexmw.kit.clock import Clock
+
+__all__ = ["Reading", "Writing"]
+
+_SELECT: Final = "select token, entry, leased_until, lease, fresh_until, ttl, expires from flexmw_keys where key = ?"
+_SELECT_STATE: Final = _SELECT.replace("entry,", "x'',")
+"""The same without the entry, which may hold a long response."""
+
+_SELECT_SIZED: Final = _SELECT.replace(
+    "expires from",
+    "expires, (select length(head) + size from flexmw_logs where flexmw_logs.key = flexmw_keys.key) from",
+)
+"""The same with the bytes of the log, ``null`` without one."""
+
+_WRITE: Final = """
+insert into flexmw_keys values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (key) do update set
+    token = excluded.token, entry = excluded.entry, leased_until = excluded.leased_until, lease = excluded.lease,
+    fresh_until = excluded.fresh_until, ttl = excluded.ttl, expires = excluded.expires
+"""
+_DELETE: Final = "delete from flexmw_keys where key = ?"
+_EXTEND: Final = """
+update flexmw_keys set leased_until = ?, lease = ?, fresh_until = ?, ttl = ?, expires = ? where key = ?
+"""
+_SWEEP: Final = """
+delete from flexmw_keys where key in (
+    select key from flexmw_keys where expires <= :now
+    and not (leased_until - :ticks > 0 and leased_until - :ticks <= lease)
+    and not (fresh_until - :ticks > 0 and fresh_until - :ticks <= ttl) limit :most
+)
+"""
+
+_SWEPT: Final = 8
+"""Expired keys that a transaction deletes at most, and one more for each entry that it writes: more than it adds."""
+
+
+def _held(row: Sequence[Any] | None, *, now: float, ticks: float) -> Held | None:
+    """What a row holds; ``None`` for a key that has expired.
+
+    :param now: the wall clock in seconds.
+    :param ticks: the monotonic time in seconds, read after the row.
+    """
+    if row is None:
+        return None
+    token, entry, leased_until, lease, fresh_until, ttl, expires = row[:7]
+    left = leased_until - ticks
+    alive = 0 < left <= lease
+    if expires <= now and not alive and not 0 < fresh_until - ticks <= ttl:
+        return None
+    return Held(token, entry, left if alive else 0.0)
+
+
+class Reading:
+    """A transaction that reads.
+
+    Each operation reads the clock after its row: another process may write a lease until the first row is read, and a
+    lease that is longer than its length allows counts as run out.
+    """
+
+    __slots__ = ("_clock", "_connection")
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        self._connection, self._clock = connection, clock
+
+    def load(self, key: str) -> Held | None:
+        return self._load(_SELECT, key)
+
+    def read(self, key: str, generation: str, start: int, limit: int) -> tuple[Piece | None, bool]:
+        """The piece of the log, and whether the file has to be told that a reader has asked."""
+        held = self._load(_SELECT_STATE, key)
+        if held is None:
+            return None, False
+        piece, is_noted = log.read(self._connection, key, held, generation, start, limit, self._clock.monotonic())
+        return piece, not is_noted
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that begin with ``prefix``, with those that have expired and are not deleted yet."""
+        statement = "select key from flexmw_keys where substr(key, 1, ?) = ?"
+        return [key for (key,) in self._connection.execute(statement, (len(prefix), prefix))]
+
+    def _load(self, statement: str, key: str) -> Held | None:
+        row = self._connection.execute(statement, (key,)).fetchone()
+        return None if row is None else _held(row, now=self._clock.now(), ticks=self._clock.monotonic())
+
+
+class Writing:
+    """A transaction that writes. Nobody else writes until its end, so one reading of the clock is enough.
+
+    :param connection: a connection that has begun a transaction with ``begin immediate``.
+    :param clock: the time that measures leases and times to live.
+    :param bounds: what the file holds at most.
+    :param shrinks: whether the file can give unused pages back.
+    """
+
+    __slots__ = ("_claims", "_connection", "_entries", "_now", "_room", "_shrinks", "_ticks", "early")
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, bounds: size.Bounds, *, shrinks: bool) -> None:
+        self._connection, self._shrinks = connection, shrinks
+        self._now, self._ticks = clock.now(), clock.monotonic()
+        self._room = size.Room(connection, bounds, now=self._now, ticks=self._ticks)
+        self._entries = self._claims = 0
+        self.early = 0
+        """Keys that were deleted before they expired."""
+
+    def swap(self, key: str, expected: str, token: str, entry: bytes, lease: float, ttl: float) -> Held | None:
+        connection = self._connection
+        row = connection.execute(_SELECT_SIZED, (key,)).fetchone()
+        held = None if row is None else _held(row, now=self._now, ticks=self._ticks)
+        if (held.token if held else "") != expected or expected == token:
+            return held
+        is_claim, keys, size_bytes, log_bytes = not expected, 1, len(entry), None
+        if row is not None:
+            keys, log_bytes = 0, row[7]
+            size_bytes -= len(row[1]) + (log_bytes or 0)
+        self.early += self._room.take(key, keys=keys, size_bytes=size_bytes, is_claim=is_claim)
+        if log_bytes is not None:
+            connection.execute(_DELETE, (key,))  # a trigger deletes the log
+        ticks = self._ticks
+        connection.execute(_WRITE, (key, token, entry, ticks + lease, lease, ticks + ttl, ttl, self._now + ttl))
+        self._entries += 1
+        self._claims += is_claim
+        return Held(token, entry, lease)
+
+    def extend(self, key: str, token: str, lease: float, ttl: float) -> bool:
+        if not self._has(key, token):
+            return False
+        self._extend(key, lease, ttl)
+        return True
+
+    def extend_many(self, leases: Iterable[tuple[str, str, float, float]]) -> list[bool]:
+        return [self.extend(key, token, lease, ttl) for key, token, lease, ttl in leases]
+
+    def drop(self, key: str, token: str) -> bool:
+        if not self._has(key, token):
+            return False
+        self._connection.execute(_DELETE, (key,))
+        return True
+
+    def append(
+        self,
+        key: str,
+        token: str,
+        generation: str,
+        at: int,
+        data: bytes,
+        head: bytes,
+        last: bool,
+        lease: float,
+        ttl: float,
+    ) -> Appended | None:
+        if not self._has(key, token):
+            return None
+
+        def take(size_bytes: int) -> None:
+            self.early += self._room.take(key, keys=0, size_bytes=size_bytes, is_claim=False)
+
+        appended = log.append(
+            self._connection, key, token, generation, at, data, head=head, last=last, ticks=self._ticks, take=take
+        )
+        if appended is not None:
+            self._extend(key, lease, ttl)
+        return appended
+
+    def note_reader(self, key: str) -> None:
+        """Write down that a reader has asked for the log of a key."""
+        log.note_reader(self._connection, key, self._ticks)
+
+    def finish(self) -> None:
+        """Delete some of the expired keys, and give back some of the unused pages: the last step before the commit."""
+        if self._entries:
+            most = _SWEPT + self._entries
+            self._connection.execute(_SWEEP, {"now": self._now, "ticks": self._ticks, "most": most})
+        if self._claims and self._shrinks:
+            size.shrink(self._connection)
+
+    def _has(self, key: str, token: str) -> bool:
+        row = self._connection.execute(_SELECT_STATE, (key,)).fetchone()
+        held = None if row is None else _held(row, now=self._now, ticks=self._ticks)
+        return held is not None and held.token == token
+
+    def _extend(self, key: str, lease: float, ttl: float) -> None:
+        ticks = self._ticks
+        self._connection.execute(_EXTEND, (ticks + lease, lease, ticks + ttl, ttl, self._now + ttl, key))
