@@ -12,8 +12,6 @@ from math import inf
 from secrets import token_hex
 from typing import Any, Final, TypedDict, cast
 
-import anyio
-
 from flexmw.idempotency import sdk
 from flexmw.idempotency.core import (
     KeyedRequest,
@@ -30,6 +28,7 @@ from flexmw.idempotency.core import (
 )
 from flexmw.idempotency.stores import Appended, Full, Held, LogStore, Store
 from flexmw.idempotency.stores.guarded import GuardedStore, Unavailable, guarded
+from flexmw.idempotency.turns import Turns
 from flexmw.kit.clock import Clock
 from flexmw.kit.redis_errors import is_reply
 
@@ -60,11 +59,13 @@ class Claim:
 
     Each write has a new token. When the reply to a write was lost, the store holds a token that this claim has tried,
     and the claim goes on with that token.
+
+    :ivar claims: the claims that this one belongs to.
     """
 
     def __init__(self, claims: Claims, name: str, token: str, record: Record, ttl: float) -> None:
-        self._claims, self.name, self._token, self.record, self._ttl = claims, name, token, record, ttl
-        self._lock = anyio.Lock()
+        self.claims, self.name, self._token, self.record, self._ttl = claims, name, token, record, ttl
+        self._lock = Turns()
         self.is_stopping = False
         """Whether an operator has asked for the end of the execution."""
         self._tried = {token}
@@ -73,7 +74,11 @@ class Claim:
     @property
     def store(self) -> Store:
         """The store that holds the key."""
-        return self._claims.store
+        return self.claims.store
+
+    def extension(self) -> tuple[str, str, float, float]:
+        """Key, token, lease and time to live of the next heartbeat: the arguments of ``extend``."""
+        return self.name, self._token, self.claims.lease, max(self._ttl, self.claims.lease)
 
     async def renew(self) -> bool:
         """Renew the lease. ``False``: another attempt has taken the key over.
@@ -82,11 +87,11 @@ class Claim:
         because its holder is alive.
         """
         async with self._lock:
-            with guarded(self._claims.store):
+            with guarded(self.claims.store):
                 return await self._renew()
 
     async def _renew(self) -> bool:
-        store, lease, ttl = self._claims.store, self._claims.lease, max(self._ttl, self._claims.lease)
+        store, lease, ttl = self.claims.store, self.claims.lease, max(self._ttl, self.claims.lease)
         while True:
             if await store.extend(self.name, self._token, lease=lease, ttl=ttl):
                 return True
@@ -103,7 +108,7 @@ class Claim:
 
         :raises TakenOver: when another attempt has taken the key over.
         """
-        if not await self._write(replace(self.record, steps=steps), lease=self._claims.lease):
+        if not await self._write(replace(self.record, steps=steps), lease=self.claims.lease):
             raise TakenOver
 
     async def append(self, at: int, data: bytes, *, head: bytes = b"", last: bool = False) -> Appended:
@@ -116,7 +121,7 @@ class Claim:
             of the log, or all of it: the caller goes on from there.
         :raises TakenOver: when another attempt has taken the key over.
         """
-        claims, generation = self._claims, self.record.generation
+        claims, generation = self.claims, self.record.generation
         store = cast("LogStore", claims.store)
         times: _Times = {"lease": claims.lease, "ttl": max(self._ttl, claims.lease)}
         async with self._lock:
@@ -145,8 +150,8 @@ class Claim:
         if record is not None:
             return await self._write(record, lease=0.0)
         async with self._lock:
-            while not await self._claims.store.drop(self.name, self._token):
-                if not self._adopt(await self._claims.store.load(self.name)):
+            while not await self.claims.store.drop(self.name, self._token):
+                if not self._adopt(await self.claims.store.load(self.name)):
                     return False
             return True
 
@@ -156,7 +161,7 @@ class Claim:
 
     async def _write(self, record: Record, *, lease: float) -> bool:
         async with self._lock:
-            store, token = self._claims.store, self._claims.token()
+            store, token = self.claims.store, self.claims.token()
             self._tried.add(token)
             entry, ttl = record.encode(), max(self._ttl, lease)
             while True:

@@ -10,6 +10,7 @@ tasks for each chunk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -59,13 +60,13 @@ class ClientConnection:
         if not isinstance(error, OSError):
             self.failure = error
 
-    async def watch(self, responded: anyio.Event) -> None:
+    async def watch(self, has_responded: Callable[[], bool]) -> None:
         """Wait until the client leaves. One that leaves before its response is complete sends the request again."""
         with suppress(Exception):
             while (await self._receive())["type"] == "http.request":
                 pass
             self.has_left = True
-        if not responded.is_set():
+        if not has_responded():
             self.is_gone = True
 
 

@@ -22,7 +22,7 @@ from anyio.lowlevel import checkpoint
 
 from flexmw.idempotency import errors, running
 from flexmw.idempotency.claim import Claim, SdkAttempt
-from flexmw.idempotency.claim_writes import keep_lease, persist_outcome, write_outcome
+from flexmw.idempotency.claim_writes import persist_outcome, write_outcome
 from flexmw.idempotency.completion import Completion, after_exception, after_response, without_response
 from flexmw.idempotency.delivery import LAST_SECONDS, ClientConnection, Delivery
 from flexmw.idempotency.execution import Execution, current
@@ -33,6 +33,7 @@ from flexmw.idempotency.outcome import is_bare
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.response_head import NO_RETRY, RESULT, HeadWriter, is_stream
+from flexmw.idempotency.side_tasks import AsyncioTasks, SideTasks, TrioTasks, current_task
 from flexmw.idempotency.stored import lasting_headers
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
@@ -84,14 +85,14 @@ class ClaimedExecution:
         self._client = ClientConnection(receive, send)
         self._exchange = Exchange.of(scope)
         self._recorder = ResponseRecorder(plan.max_body)
-        self._over = anyio.Event()
-        """Set when the app may hear of a disconnect: after its response, or when nobody wants the response."""
+        self._is_over = False
+        """Whether the app may hear of a disconnect: after its response, or when nobody wants the response."""
+        self._over: anyio.Event | None = None
         self._completion: Completion | None = None
         self._delivery: Delivery | None = None
         self._framed: anyio.Event | None = None
-        self._app_scope = anyio.CancelScope()
         self._thread = get_ident()
-        self._has_body = self._is_watched = self._is_concluded = self._is_written = False
+        self._has_body = self._is_watched = self._is_written = False
         self._is_unwanted = self._is_stopped = False
         self._log_writer: LogWriter | None = None
 
@@ -101,6 +102,22 @@ class ClaimedExecution:
         :param key: the key as the caller wrote it; ``None`` when the request has none.
         :param attempt: the call of an SDK that this request belongs to.
         """
+        task = current_task()
+        error: BaseException | None = None
+        if task is not None:
+            self._side_tasks: SideTasks = AsyncioTasks(task)
+            error = await self._run(key, attempt)
+        else:
+            async with anyio.create_task_group() as group:
+                self._side_tasks = TrioTasks(group)
+                error = await self._run(key, attempt)
+        if error is not None:
+            raise error
+        if self._client.failure is not None:
+            raise self._client.failure
+
+    async def _run(self, key: str | None, attempt: SdkAttempt | None) -> BaseException | None:
+        """Run the app. Returns what it raises."""
         record, scope = self._claim.record, self._scope
         execution = Execution(
             key, attempt=record.attempt, steps=record.steps, record=self._claim.record_steps, owner=self._exchange
@@ -111,33 +128,32 @@ class ClaimedExecution:
         token = current.set(execution)
         error: BaseException | None = None
         running.add(record.generation, self)
+        heartbeats = self._plan.heartbeats.of_loop()
+        heartbeats.add(self._claim, self.stop)
+        side_tasks = self._side_tasks
         try:
-            async with anyio.create_task_group() as self._group:
-                self._group.start_soon(self._keep_lease)
-                if attempt is not None or self._plan.linger is not None:
-                    self._watch_client()
-                try:
-                    with self._app_scope:
-                        await self._plan.app(scope, self._receive, self._send)
-                except BaseException as raised:
-                    error = raised
-                self._over.set()
-                if self._is_stopped and error is None and self._completion is None:
-                    error = errors.ExecutionEnded()
-                await self._conclude(error)
-                if self._delivery is not None:
-                    await self._delivery.done.wait()
-                if attempt is not None:
-                    await self._mark(attempt)
-                self._group.cancel_scope.cancel()
+            if attempt is not None or self._plan.linger is not None:
+                self._watch_client()
+            try:
+                with side_tasks:
+                    await self._plan.app(scope, self._receive, self._send)
+            except BaseException as raised:
+                error = raised
+            self._end_wait()
+            if self._is_stopped and error is None and self._completion is None:
+                error = errors.ExecutionEnded()
+            await self._conclude(error)
+            if self._delivery is not None:
+                await self._delivery.done.wait()
+            if attempt is not None:
+                await self._mark(attempt)
         finally:
+            heartbeats.remove(self._claim)
             current.reset(token)
             running.remove(record.generation)
             self._forget_log()
-        if error is not None:
-            raise error
-        if self._client.failure is not None:
-            raise self._client.failure
+            await side_tasks.end()
+        return error
 
     async def _mark(self, attempt: SdkAttempt) -> None:
         """Record for later attempts of an SDK call whether this one has got its response."""
@@ -154,8 +170,17 @@ class ClaimedExecution:
             body, self._body = self._body, None
             self._on_body()
             return {"type": "http.request", "body": body, "more_body": False}
-        await self._over.wait()
+        if not self._is_over:
+            if self._over is None:
+                self._over = anyio.Event()
+            await self._over.wait()
         return {"type": "http.disconnect"}
+
+    def _end_wait(self) -> None:
+        """Let the app hear of a disconnect from now on."""
+        self._is_over = True
+        if self._over is not None:
+            self._over.set()
 
     async def _send(self, message: Message) -> None:
         """``send`` of the app. A complete response stands, whatever the app sends after it."""
@@ -231,12 +256,12 @@ class ClaimedExecution:
         recorder.log = log
         plan.logs.add(claim.name, log)
         self._delivery = Delivery(self._client, recorder, log)
-        self._group.start_soon(self._delivery.run)
+        self._side_tasks.start(self._delivery.run)
         if self._client.has_left:
-            self._group.start_soon(self._delivery.give_up)
+            self._side_tasks.start(self._delivery.give_up)
         self._log_writer = log_writer(claim, log, plan.claims.clock) if plan.copies_logs else None
         if self._log_writer is not None:
-            self._group.start_soon(self._log_writer.run)
+            self._side_tasks.start(self._log_writer.run)
         self._watch_client()
 
     async def _outgrow(self) -> None:
@@ -270,7 +295,7 @@ class ClaimedExecution:
                 await self._delivery.done.wait()
         if not self._is_end_held():
             recorder.end_log()
-        self._over.set()
+        self._end_wait()
 
     def _is_end_held(self) -> bool:
         """Whether an Envelope outside holds the end of the stream: it ends with an error if the app still raises."""
@@ -321,13 +346,9 @@ class ClaimedExecution:
             patience = claims.lease if error is None else min(self._plan.store_timeout, claims.lease)
             await persist_outcome(self._claim, claims, completion, self._exchange, patience=patience)
         recorder.end_log(completion.last_unit)
-        self._is_concluded = True
 
     def _is_leave(self, error: Exception) -> bool:
         return self._exchange.map_exception(error).gone
-
-    async def _keep_lease(self) -> None:
-        await keep_lease(self._claim, self._plan.claims, is_over=lambda: self._is_concluded, stop=self.stop)
 
     def _forget_log(self) -> None:
         """Let go of the readers of an execution that is over, or was cut off."""
@@ -341,18 +362,21 @@ class ClaimedExecution:
         """Notice that the client leaves."""
         if not self._is_watched:
             self._is_watched = True
-            self._group.start_soon(self._attend)
+            self._side_tasks.start(self._attend)
+
+    def _has_ended(self) -> bool:
+        return self._is_over
 
     async def _attend(self) -> None:
         """Wait until the client leaves, and end the execution when nobody reads its response any more."""
-        await self._client.watch(self._over)
-        if not self._client.has_left or self._over.is_set():
+        await self._client.watch(self._has_ended)
+        if not self._client.has_left or self._is_over:
             return
         if self._log_writer is not None:
             self._log_writer.hurry()
         recorder, plan = self._recorder, self._plan
         if self._delivery is not None:
-            self._group.start_soon(self._delivery.give_up)
+            self._side_tasks.start(self._delivery.give_up)
         linger = plan.linger
         if not self._is_keyed:
             if not recorder.is_framed:
@@ -381,11 +405,11 @@ class ClaimedExecution:
         if not self._is_stopped:
             self._is_stopped = True
             self._disconnect()
-            self._app_scope.cancel()
+            self._side_tasks.cancel()
         return True
 
     def _disconnect(self) -> None:
         self._is_unwanted = True
         if self._delivery is not None:
             self._delivery.close()
-        self._over.set()
+        self._end_wait()

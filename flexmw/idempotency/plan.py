@@ -9,6 +9,7 @@ from flexmw.idempotency.caller import CallerNames
 from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.followers import MAX_FOLLOWERS, Followers
 from flexmw.idempotency.hashing import KeyHasher
+from flexmw.idempotency.heartbeats import Heartbeats
 from flexmw.idempotency.log import RunningLogs
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
@@ -48,6 +49,7 @@ class Plan:
     :param linger: seconds that an execution goes on without a reader; ``None``: to its end, if it has a key.
     :param attaches_all: whether every duplicate of a running request follows its response.
     :param logs: the logs of the executions that run in this process.
+    :param heartbeats: the heartbeats of the executions that run in this process.
     :param followers: the clients that follow a response in this process.
     """
 
@@ -77,4 +79,5 @@ class Plan:
     linger: float | None = None
     attaches_all: bool = False
     logs: RunningLogs = field(default_factory=RunningLogs)
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
     followers: Followers = field(default_factory=lambda: Followers(MAX_FOLLOWERS))

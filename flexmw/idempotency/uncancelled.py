@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from contextvars import Context, copy_context
-from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
 
-__all__ = ["run_to_completion"]
+from flexmw.idempotency.nested_task import run_nested
 
-_UNSET: Final = object()
+__all__ = ["run_to_completion"]
 
 
 async def run_to_completion(work: Callable[[], Awaitable[None]], on_cancel: Callable[[], None]) -> None:
@@ -36,32 +33,7 @@ async def run_to_completion(work: Callable[[], Awaitable[None]], on_cancel: Call
     if loop is None:  # not inside the `except`: the work would then run with this RuntimeError as the handled exception
         await _in_a_shield(work, on_cancel)
         return
-    context = copy_context()
-    task = loop.create_task(_as_coroutine(work), context=context)
-    cancelled: asyncio.CancelledError | None = None
-    try:
-        await asyncio.wait((task,))
-    except asyncio.CancelledError as error:
-        cancelled = error
-        on_cancel()
-        await _until_done(task)
-    _adopt(context)
-    if cancelled is not None:
-        if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not log it: the caller is gone
-        raise cancelled
-    task.result()
-
-
-async def _until_done(task: asyncio.Task[None]) -> None:
-    """Wait for the task after a cancellation.
-
-    A cancelled scope of anyio cancels this task again at each turn of the loop, unless the wait is shielded.
-    """
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait((task,))
+    await run_nested(_as_coroutine(work), on_cancel)
 
 
 async def _in_a_shield(work: Callable[[], Awaitable[None]], on_cancel: Callable[[], None]) -> None:
@@ -92,11 +64,3 @@ async def _in_a_shield(work: Callable[[], Awaitable[None]], on_cancel: Callable[
 
 async def _as_coroutine(work: Callable[[], Awaitable[None]]) -> None:
     await work()
-
-
-def _adopt(context: Context) -> None:
-    """Set the context variables of the work in this task."""
-    for variable, value in context.items():
-        current: Any = variable.get(_UNSET)
-        if current is not value:
-            variable.set(value)

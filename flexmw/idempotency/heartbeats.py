@@ -1,0 +1,213 @@
+"""Heartbeats: renew the leases of all keys whose executions run in this process.
+
+One timer for each event loop renews the keys of all executions in the loop. A key is added when its execution begins,
+and removed when it ends: both cost one operation on a dict, and most executions end before their first heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from contextvars import Context
+from threading import Lock
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import anyio
+
+from flexmw.idempotency.claim import Claim
+from flexmw.idempotency.stores.guarded import guarded
+from flexmw.kit.clock import SYSTEM
+
+__all__ = ["BEATS", "Heartbeats"]
+
+BEATS: Final = 3.0
+"""Heartbeats in one lease. Two of them may be lost."""
+
+_LONGEST_RETRY_PAUSE: Final = 1.0
+"""Seconds after which a heartbeat that the store did not take is tried again."""
+
+_AT_ONCE: Final = 16
+"""Keys of a store without ``extend_many`` that are renewed at the same time."""
+
+
+class Heartbeats:
+    """The running keys of one app, by the event loop that their executions run in."""
+
+    __slots__ = ("_last", "_lock", "_loops")
+
+    def __init__(self) -> None:
+        self._loops: WeakKeyDictionary[Any, _LoopHeartbeats] = WeakKeyDictionary()
+        self._lock = Lock()
+        self._last: tuple[Any, _LoopHeartbeats | None] = (None, None)
+        """The event loop of the last request, and its heartbeats. Most apps have one event loop."""
+
+    def of_loop(self) -> _LoopHeartbeats:
+        """The heartbeats of the running event loop."""
+        try:
+            loop: Any = asyncio.get_running_loop()
+        except RuntimeError:
+            import trio
+
+            loop = trio.lowlevel.current_trio_token()
+        last, heartbeats = self._last
+        if heartbeats is None or last is not loop:
+            with self._lock:
+                heartbeats = self._loops.get(loop)
+                if heartbeats is None:
+                    heartbeats = self._loops[loop] = _LoopHeartbeats()
+                self._last = (loop, heartbeats)
+        return heartbeats
+
+
+class _LoopHeartbeats:
+    """The running keys of one event loop, and their timer."""
+
+    __slots__ = ("_due", "_is_armed", "_retries", "_sleep", "_tasks")
+
+    def __init__(self) -> None:
+        # Each in the order of the times at which the keys are due: all keys of an app have the same lease.
+        self._due: dict[Claim, tuple[float, Callable[[], object]]] = {}
+        self._retries: dict[Claim, tuple[float, Callable[[], object]]] = {}
+        self._is_armed = False
+        self._sleep: anyio.CancelScope | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, claim: Claim, stop: Callable[[], object]) -> None:
+        """Keep the lease of a key.
+
+        :param claim: the claim on the key. Its lease has just begun.
+        :param stop: called when an operator has asked for the end of the execution.
+        """
+        claims = claim.claims
+        self._due[claim] = (claims.clock.monotonic() + claims.lease / BEATS, stop)
+        if not self._is_armed:
+            self._arm(claim)
+
+    def remove(self, claim: Claim) -> None:
+        """The execution is over."""
+        if self._due.pop(claim, None) is None:
+            self._retries.pop(claim, None)
+        if self._sleep is not None and not self._due and not self._retries:
+            self._sleep.cancel()
+
+    def _arm(self, claim: Claim) -> None:
+        """Begin to watch the times, as long as there are keys.
+
+        The timer runs in a context of its own: that of the request that happens to begin it has spans and deadlines.
+        """
+        self._is_armed = True
+        clock = claim.claims.clock
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            import trio
+
+            trio.lowlevel.spawn_system_task(self._watch, clock, context=Context())
+            return
+        if clock is SYSTEM:
+            loop.call_later(claim.claims.lease / BEATS, self._tick, loop, context=Context())
+        else:
+            self._start(loop, self._watch(clock))
+
+    def _start(self, loop: asyncio.AbstractEventLoop, work: Any) -> None:
+        task = loop.create_task(work, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The timer of asyncio. A sleeping task in its place would be left behind when the last key is gone."""
+        seconds = self._seconds_left(SYSTEM.monotonic())
+        if seconds is None:
+            self._is_armed = False
+        elif seconds > 0:
+            loop.call_later(seconds, self._tick, loop, context=Context())
+        else:
+            self._start(loop, self._renew_and_go_on(loop))
+
+    async def _renew_and_go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            await self._renew_due(SYSTEM.monotonic())
+        finally:
+            self._tick(loop)
+
+    async def _watch(self, clock: Any) -> None:
+        """The timer of trio, and of the clocks of tests: a task that sleeps until a key is due, or there is none."""
+        try:
+            while (seconds := self._seconds_left(clock.monotonic())) is not None:
+                with anyio.CancelScope() as self._sleep:
+                    await clock.asleep(seconds)
+                self._sleep = None
+                await self._renew_due(clock.monotonic())
+        finally:
+            self._is_armed = False
+
+    def _seconds_left(self, now: float) -> float | None:
+        """Seconds until a key is due; ``None`` where there is no key."""
+        firsts = [next(iter(keys.values()))[0] for keys in (self._due, self._retries) if keys]
+        return max(0.0, min(firsts) - now) if firsts else None
+
+    async def _renew_due(self, now: float) -> None:
+        due: dict[Claim, Callable[[], object]] = {}
+        for keys in (self._due, self._retries):
+            for claim, (at, stop) in keys.items():
+                if at > now:
+                    break
+                due[claim] = stop
+        for claim, stop in due.items():
+            # Before the store is asked: the execution may end meanwhile.
+            self._postpone(claim, stop, renewed=False)
+        for claim in await _renewed_together(due):
+            self._done(claim, due.pop(claim))
+        claims = iter(due.items())
+
+        async def renew_others() -> None:
+            for claim, stop in claims:
+                await self._renew(claim, stop)
+
+        if len(due) == 1:
+            await renew_others()
+        elif due:
+            async with anyio.create_task_group() as group:
+                for _ in range(min(_AT_ONCE, len(due))):
+                    group.start_soon(renew_others)
+
+    async def _renew(self, claim: Claim, stop: Callable[[], object]) -> None:
+        if claim not in self._retries:  # the execution has ended meanwhile
+            return
+        with suppress(Exception):  # the guard around the store has logged it, and the key is due again soon
+            if not await claim.renew():
+                self.remove(claim)  # another attempt has taken the key over
+                return
+            self._done(claim, stop)
+            if claim.is_stopping:
+                stop()
+
+    def _done(self, claim: Claim, stop: Callable[[], object]) -> None:
+        if claim in self._retries:
+            self._postpone(claim, stop, renewed=True)
+
+    def _postpone(self, claim: Claim, stop: Callable[[], object], *, renewed: bool) -> None:
+        self.remove(claim)
+        pause = claim.claims.lease / BEATS
+        keys = self._due if renewed else self._retries
+        if not renewed:
+            pause = min(pause, _LONGEST_RETRY_PAUSE)
+        keys[claim] = (claim.claims.clock.monotonic() + pause, stop)
+
+
+async def _renewed_together(due: Iterable[Claim]) -> list[Claim]:
+    """Renew many keys in one call, where the store offers that. Returns the keys that were renewed."""
+    claims = list(due)
+    if len(claims) < 2:
+        return []
+    store: Any = claims[0].claims.store
+    extend_many = getattr(store, "extend_many", None)
+    if extend_many is None:
+        return []
+    with suppress(Exception):  # the guard around the store has logged it
+        with guarded(store):
+            results = await extend_many([claim.extension() for claim in claims])
+        return [claim for claim, is_extended in zip(claims, results, strict=True) if is_extended]
+    return []

@@ -1,0 +1,136 @@
+"""Side tasks: what runs beside the app of one execution, and ends with it.
+
+Most executions need no side task: one begins where a response is streamed, or where somebody asks whether the client
+has left. Under asyncio an execution therefore has no task group, which costs more than the rest of an execution. trio
+makes tasks in task groups only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+__all__ = ["AsyncioTasks", "SideTasks", "TrioTasks", "current_task"]
+
+_AGAIN_SECONDS: Final = 0.1
+"""Seconds after which an app that has caught its cancellation is cancelled again, as a cancel scope does it."""
+
+
+class SideTasks:
+    """The side tasks of one execution. As a context manager: the part of the execution that :meth:`cancel` cancels."""
+
+    __slots__ = ()
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a side task."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Cancel the app, if it runs. The context ends without an exception then."""
+        raise NotImplementedError
+
+    async def end(self) -> None:
+        """Cancel the side tasks that still run, and wait for them. Raises what one of them has raised."""
+        raise NotImplementedError
+
+    def __enter__(self) -> None:
+        raise NotImplementedError
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        raise NotImplementedError
+
+
+class AsyncioTasks(SideTasks):
+    """Side tasks of asyncio.
+
+    :param task: the task of the execution.
+    """
+
+    __slots__ = ("_is_running", "_requests", "_task", "_tasks")
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self._tasks: list[asyncio.Task[None]] | None = None
+        self._is_running = False
+        self._requests = 0
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self._task.get_loop().create_task(work())
+        if self._tasks is None:
+            self._tasks = [task]
+        else:
+            self._tasks.append(task)
+
+    def cancel(self) -> None:
+        if self._is_running:
+            self._requests += 1
+            self._task.cancel()
+            self._task.get_loop().call_later(_AGAIN_SECONDS, self.cancel)
+
+    async def end(self) -> None:
+        tasks, self._tasks = self._tasks, None
+        if not tasks:
+            return
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+
+    def __enter__(self) -> None:
+        self._is_running = True
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        self._is_running = False
+        if not self._requests:
+            return None
+        requests, self._requests = self._requests, 0
+        others = [self._task.uncancel() for _ in range(requests)][-1]
+        return not others and isinstance(error, asyncio.CancelledError)
+
+
+class TrioTasks(SideTasks):
+    """Side tasks of trio.
+
+    :param group: the task group around the execution.
+    """
+
+    __slots__ = ("_group", "_scope")
+
+    def __init__(self, group: TaskGroup) -> None:
+        self._group, self._scope = group, anyio.CancelScope()
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._group.start_soon(work)
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+    async def end(self) -> None:
+        self._group.cancel_scope.cancel()
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._scope.__exit__(error_type, error, traceback)
+
+
+def current_task() -> asyncio.Task[Any] | None:
+    """The task of asyncio that runs; ``None`` under trio."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
