@@ -32,6 +32,7 @@ __all__ = [
     "PaceStoreOperated",
     "PaceWaited",
     "RateLimitDecided",
+    "RateLimitSettled",
     "RateLimitSlot",
     "RateLimitStoreFailed",
     "RetryScheduled",
@@ -164,6 +165,19 @@ class RateLimitSlot(TypedDict):
     policy: Annotated[str, "the name of the limit"]
 
 
+class RateLimitSettled(TypedDict):
+    """A limiter has corrected what a request has reserved, by `RateLimit(usage=...)`."""
+
+    basis: Annotated[str, "on what the correction is based, such as `usage` or `counted`"]
+    policy: Annotated[str, "the name of the first corrected rate"]
+    reserved: Annotated[int, "what was reserved of it: tokens, or millionths of another unit"]
+    used: Annotated[int, "what it is charged in the end"]
+    is_known: Annotated[bool, "whether the next three are known; else they are 0 and empty"]
+    input_tokens: Annotated[int, "tokens that the model has read"]
+    output_tokens: Annotated[int, "tokens that the model has written"]
+    model: Annotated[str, "the model that has responded; empty where the response does not say"]
+
+
 class RateLimitStoreFailed(TypedDict):
     """A limiter's store did not respond."""
 
@@ -246,6 +260,7 @@ EVENTS: Final = {
         Event("flexmw.rate_limiting.decided", RateLimitDecided, "server"),
         Event("flexmw.rate_limiting.slot_taken", RateLimitSlot, "server"),
         Event("flexmw.rate_limiting.slot_released", RateLimitSlot, "server"),
+        Event("flexmw.rate_limiting.settled", RateLimitSettled, "server"),
         Event("flexmw.rate_limiting.storage_failed", RateLimitStoreFailed, "server"),
         Event("flexmw.idempotency.store_failed", StoreFailed, "server"),
     )

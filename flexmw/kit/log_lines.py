@@ -109,6 +109,22 @@ LINES: Final = (
         "new_keys_per_address=",
     ),
     LogLine(
+        "flexmw.ratelimit",
+        "WARNING",
+        "`RateLimit(usage=...)` meets a compressed response, whose usage it cannot read.",
+        "once for each app",
+        "ratelimit.usage_observer",
+        "cannot read responses with content-encoding",
+    ),
+    LogLine(
+        "flexmw.ratelimit",
+        "WARNING",
+        "A reader of usage, or the function `price`, has raised; the estimate of the request stands.",
+        "5 at once, then one a minute, with the number of those left out",
+        "ratelimit.usage_observer",
+        "cannot settle a request",
+    ),
+    LogLine(
         "flexmw.idempotency",
         "WARNING",
         "A credential has changed between two attempts of one call, and both were executed.",

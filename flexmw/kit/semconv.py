@@ -25,6 +25,7 @@ __all__ = [
     "EVENTS",
     "METRICS",
     "OTHER",
+    "RATIO_BUCKETS",
     "SCHEMA_URL",
     "SCOPE",
     "SERIES",
@@ -42,6 +43,9 @@ OTHER: Final = "_OTHER"
 
 SERIES: Final = 500
 """Attribute sets per instrument; beyond that number, it drops its open attributes. The limit of the SDK is 2000."""
+
+RATIO_BUCKETS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+"""Bucket boundaries of relative errors: 0.1 is ten percent."""
 
 DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Bucket boundaries in seconds that the semantic conventions advise for durations of HTTP requests."""
@@ -88,7 +92,7 @@ class Metric:
     """A metric instrument.
 
     :param kind: the instrument; a ``gauge`` is observed when metrics are collected.
-    :param unit: a UCUM unit, such as ``s`` or ``{request}``.
+    :param unit: a UCUM unit, such as ``s``, ``1`` (a ratio) or ``{request}``.
     :param attributes: the names of its attributes, in the order in which Tagging gives their values.
     """
 
@@ -192,6 +196,22 @@ ATTRIBUTES: Final = {
             "Keyed hash of the caller, 16 characters; with `Tagging(key_hash=True)`, on metrics with `hot_callers`.",
             _SM,
             bound=500,
+        ),
+        Attribute(
+            "flexmw.rate_limiting.settlement",
+            "string",
+            "On what `RateLimit(usage=...)` has based the charge of a request. `usage`: the response has reported it; "
+            "`reported`: the app has called `settle`; `counted`: a stream without usage, by its events; `estimate`: "
+            "nothing is known, the estimate stands; `replayed`, `failed`: nothing is charged.",
+            _SM,
+            ("usage", "reported", "counted", "estimate", "replayed", "failed", OTHER),
+        ),
+        Attribute(
+            "flexmw.rate_limiting.estimate.direction",
+            "string",
+            "Whether the estimate was above or below what was used.",
+            ("metric",),
+            ("above", "below", "exact"),
         ),
         Attribute(
             "flexmw.response.outcome",
@@ -423,6 +443,21 @@ METRICS: Final = {
             "s",
             "Duration of a limiter's decision.",
             ("flexmw.rate_limiting.policy", "error.type"),
+        ),
+        Metric(
+            "flexmw.rate_limiting.settlements",
+            "counter",
+            "{request}",
+            "Requests whose charge `RateLimit(usage=...)` has settled.",
+            ("flexmw.rate_limiting.settlement", "flexmw.rate_limiting.policy"),
+        ),
+        Metric(
+            "flexmw.rate_limiting.estimate.error",
+            "histogram",
+            "1",
+            "Relative error of the estimates of `RateLimit(token_cost=...)`: the distance from what was used, divided "
+            "by it.",
+            ("flexmw.rate_limiting.estimate.direction", "flexmw.rate_limiting.policy"),
         ),
         Metric(
             "flexmw.server.error_responses",

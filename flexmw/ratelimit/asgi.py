@@ -17,11 +17,12 @@ from flexmw.ratelimit.callers import CallerIdentifier
 from flexmw.ratelimit.concurrency import Lease, ReportedLease, new_slot
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane, giving_back, lane_of
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, Decision, LimitResult, Slot, decision_of
-from flexmw.ratelimit.cost import Reservation
 from flexmw.ratelimit.headers import RESULT, Reporter
 from flexmw.ratelimit.new_keys import REFUSALS, NewKeyGuard
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.rates import Rates
+from flexmw.ratelimit.settlement import Settlement
+from flexmw.ratelimit.usage_observer import UsageLog
 
 __all__ = ["LocalRateLimitMiddleware", "RateLimitMiddleware", "Shared", "is_around", "middleware", "share"]
 
@@ -96,6 +97,7 @@ class RateLimitMiddleware(WrappingApp):
         self._digest = self._identifier.bearer_digest if is_immediate else None
         self._static = plan.rates.static
         self._lane = lane_of(app)
+        self._usage_log = UsageLog(plan.clock.monotonic)
         self._reporter = Reporter(
             failure_mode=plan.failure.mode,
             clock=plan.clock,
@@ -133,15 +135,14 @@ class RateLimitMiddleware(WrappingApp):
         prefix = self._plan.prefix
         if self._may_meet_itself:
             rates, prefix = self._apart_from_outer(exchange, digest, rates)
-        charge = await self._pricing.charge(scope, rates)
+        charge = await self._pricing.charge(scope, rates, receive)
         check = Check(digest, rates, charge.costs, self._slot(prefix), earlier)
         lease = None if check.slot is None else self.backend.lease(check.digest, check.slot)
         start = self._monotonic()
         merges = False
         try:
             outcome = await self.backend.decide(check)
-            decided = self._monotonic()
-            self._reporter.report(exchange, check, outcome, decided - start)
+            self._reporter.report(exchange, check, outcome, self._monotonic() - start)
             result, degraded, _ = outcome
             if lease is not None:
                 if result is not None and result.wait_us and not degraded:
@@ -161,18 +162,18 @@ class RateLimitMiddleware(WrappingApp):
             if charge.settled is None:
                 await app(scope, receive, send)
                 return
-            reservation = Reservation(charge.reserved)
-            try:
-                with reservation.active():
-                    await app(scope, receive, send)
-            finally:
-                if reservation.excess and is_taken:
-                    costs = (reservation.excess,) * len(charge.settled)
-                    refund = check._replace(rates=charge.settled, costs=costs, slot=None)
-                    # The age counts from the decision, not from the question: a slow store must not make the costs
-                    # look older than they are, because what left with its window is not given back.
-                    age_us = int((self._monotonic() - decided) * SECOND)
-                    await self.backend.refund(refund, age_us, degraded=degraded)
+            settlement = Settlement(
+                self._pricing,
+                self.backend,
+                check,
+                charge,
+                exchange,
+                self._usage_log,
+                degraded=degraded,
+                is_taken=is_taken,
+                monotonic=self._monotonic,
+            )
+            await settlement.run(app, scope, charge.receive or receive, send)
         except Exception as error:
             self._judge_known(digest, exchange.map_exception(error).status)
             raise

@@ -18,7 +18,6 @@ from flexmw.kit.options import (
     documented,
     flag,
     function,
-    one_of,
     option,
     optional,
     positional,
@@ -31,14 +30,12 @@ from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.asgi import Shared, is_around, middleware, share
 from flexmw.ratelimit.callers import caller_function
 from flexmw.ratelimit.core import MESSAGES
-from flexmw.ratelimit.cost import CostOption, Pricing
+from flexmw.ratelimit.cost import CostOption, Pricing, TokenCostOption
+from flexmw.ratelimit.counted_options import CountedOptions
 from flexmw.ratelimit.fallback import parse_store_failure
 from flexmw.ratelimit.messages import MessageLimit
 from flexmw.ratelimit.options import (
-    COST,
     HEADERS,
-    PREFIX,
-    TOKEN_COST,
     check_plan,
     check_together,
     open_store,
@@ -49,13 +46,14 @@ from flexmw.ratelimit.plan import MessageRefusal, Plan
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.routes import RequestRates
 from flexmw.ratelimit.stores import schemes
+from flexmw.ratelimit.usage_readers import UsageOption, load_reader
 
 __all__ = ["RateLimit"]
 
 
 @positional("rates")
 @dataclass(frozen=True, kw_only=True)
-class RateLimit:
+class RateLimit(CountedOptions):
     """Limit the requests, tokens and concurrent requests of each caller, and report the limits on every response.
 
     ``RateLimit("10/minute", "1000/day")`` checks both windows together and takes from both or from neither: a request
@@ -96,9 +94,15 @@ class RateLimit:
         checked together, and a refusal takes nothing from either. Responses carry ``x-ratelimit-*-tokens`` headers too.
         Value: rates, a function, a table of rates by path, or None. Default: ``None``.
     :param token_cost: What one request reserves of ``tokens``. A function of the scope, plain or async, returns an
-        estimate; ``settle`` corrects the estimate when the response is complete. An estimate above the limit never
-        passes. Has no effect on ``rates``. Value: a whole number, at least 0, or a function of the scope that returns
-        one (tokens). Default: ``0``.
+        estimate; an estimate above the limit never passes. A name, such as 'openai', estimates by the body of the
+        request. ``usage`` or ``settle`` corrects the estimate when the response is complete. Has no effect on
+        ``rates``. Value: a whole number, at least 0, a function of the scope that returns one, or the name of a reader,
+        such as 'openai' (tokens). Default: ``0``.
+    :param usage: Reads what a request has really used from its response, a JSON body or the events of a stream, and
+        corrects what it has reserved. Nothing is held back. A function takes each JSON object, and returns a ``Usage``,
+        a number of tokens, or ``None``. See [Tokens and money](tokens.md). Needs ``tokens``. Value: 'openai',
+        'anthropic', the name of an entry point of flexmw.usage, a UsageReader, or a function of a JSON object, or None.
+        Default: ``None``.
     :param messages: Limits of the messages that a caller sends over websockets, apart from the limits of requests. A
         message over the limit does not reach the app: the connection is closed with 1008, or ``message_refusal``
         answers. Value: rates, or None. Default: ``None``.
@@ -141,76 +145,6 @@ class RateLimit:
     api: ClassVar[int] = API
     order: ClassVar[Order] = Order(after=("tagging", "envelope"), before=("idempotency",))
 
-    rates: Sequence[Any] | str = option(
-        (),
-        documented("texts such as '10/minute' or '5 per 2 hour', or items of the library limits"),
-        doc="Limits of each caller. All windows are checked together, and a request is taken from all of them or from "
-        "none. Python code gives the rates as positional arguments, a configuration file as the list `rates`. At least "
-        "one of `rates`, `limit`, `tokens` and `concurrency` is required.",
-    )
-    limit: Callable[..., Any] | Mapping[str, Any] | None = option(
-        None,
-        documented("a function, a table of rates by path, or None"),
-        doc="Rates that depend on the caller or on the path. The function, plain or async, takes the `Caller`, and the "
-        "scope if it has a second parameter; it returns rates, or `None` for those of `rates`. An async function is "
-        "called once in ten seconds for each caller. In a table, `rates` apply to all other paths; see "
-        "[Paths](#paths) for the patterns. A caller whose "
-        "rates change keeps the usage so far.",
-    )
-    key: str | Callable[[Scope], Any] = option(
-        "bearer",
-        documented(
-            "'bearer', 'header:<name>', 'cookie:<name>', 'state:<name>', 'user', 'address' or a function of the scope"
-        ),
-        doc="What identifies a caller: the bearer token, another header, a cookie, an item of "
-        '`scope["state"]`, the user that authentication has left in the scope, the client\'s address, or the result of '
-        "the function, plain or async. A request without it counts for its client address (IPv6 by /64).",
-    )
-    strategy: str = option(
-        "sliding-window-counter",
-        one_of(tuple(ALGORITHMS)),
-        doc="Algorithm that counts the requests of a window. The algorithms differ in accuracy and in memory per "
-        "caller. Stores other than memory, redis and valkey need `fixed-window`.",
-    )
-    storage: str | RedisClient = option(
-        "memory://",
-        documented("a storage URL, or a client of redis-py"),
-        doc="Store of the counters. `memory://` counts in this process alone. `redis://`, `rediss://`, "
-        "`redis+unix://`, `redis+cluster://`, `redis+sentinel://` and their TLS and `valkey` forms count exactly for "
-        "all processes, and so does a client of redis-py, whose settings are used for connections of flexmw's own. "
-        "`memcached://`, `mongodb://` and storages registered with `limits` count too, without `tokens`, `concurrency` "
-        "and corrected costs.",
-        secret=True,
-    )
-    prefix: str | None = option(
-        None,
-        optional(PREFIX),
-        doc="What the names in the store have behind `LIMITS:`. Limiters with the same prefix, strategy and rate share "
-        "their counters; limiters with different prefixes never do. `None` is the service's name of "
-        "`OTEL_SERVICE_NAME`, and a number where two places in the source make limiters that would share counters. "
-        "Services without that name which share a store need different prefixes.",
-    )
-    cost: CostOption = option(
-        1,
-        COST,
-        doc="What one request counts. A function of the scope, plain or async, returns an estimate; `settle` corrects "
-        "the estimate when the response is complete.",
-        unit="requests",
-    )
-    tokens: str | tuple[Any, ...] | Callable[..., Any] | Mapping[str, Any] | None = option(
-        None,
-        documented("rates, a function, a table of rates by path, or None"),
-        doc="Limits in a second unit, in the forms of `rates` and `limit`. All windows of both units are checked "
-        "together, and a refusal takes nothing from either. Responses carry `x-ratelimit-*-tokens` headers too.",
-    )
-    token_cost: CostOption = option(
-        0,
-        TOKEN_COST,
-        doc="What one request reserves of `tokens`. A function of the scope, plain or async, returns an estimate; "
-        "`settle` corrects the estimate when the response is complete. An estimate above the limit never passes. Has "
-        "no effect on `rates`.",
-        unit="tokens",
-    )
     messages: str | tuple[Any, ...] | None = option(
         None,
         documented("rates, or None"),
@@ -309,7 +243,8 @@ class RateLimit:
             prefix: str | None = None,
             cost: CostOption = 1,
             tokens: str | Sequence[Any] | Callable[..., Any] | Mapping[str, Any] | None = None,
-            token_cost: CostOption = 0,
+            token_cost: TokenCostOption = 0,
+            usage: UsageOption | None = None,
             messages: str | Sequence[Any] | None = None,
             message_refusal: MessageRefusal | None = None,
             concurrency: int | None = None,
@@ -351,7 +286,16 @@ class RateLimit:
             hasher=hasher,
             key_is_bearer=self.key == "bearer",
             rates=rates,
-            pricing=Pricing(self.cost, self.token_cost if self.tokens is not None else None),
+            pricing=Pricing(
+                self.cost,
+                self.token_cost if self.tokens is not None else None,
+                reader=None if self.usage is None else load_reader(self.usage, option_name("usage")),
+                estimators={
+                    value: load_reader(value, option_name(name))
+                    for name, value in (("cost", self.cost), ("token_cost", self.token_cost))
+                    if isinstance(value, str)
+                },
+            ),
             concurrency=self.concurrency,
             lease=self.lease,
             exempt=request_predicate(self.exempt, option_name("exempt"), exempts=True, app=app),

@@ -51,6 +51,7 @@ class Rate(NamedTuple):
     :param key_suffix: the last part of the store key, in the layout of ``limits``' ``RateLimitItem.key_for``.
     :param unit: what is counted.
     :param prefix: what keeps the counters apart from those of other limiters in the same store; empty for nothing.
+    :param scale: what one of the unit is in ``limit`` and in the store: 1, or 1,000,000 of a unit that is not whole.
     """
 
     limit: int
@@ -59,6 +60,7 @@ class Rate(NamedTuple):
     key_suffix: str
     unit: str = REQUESTS
     prefix: str = ""
+    scale: int = 1
 
     @property
     def seconds(self) -> int:

@@ -13,16 +13,18 @@ from flexmw.kit.options import Rule, check_effects, one_of, several
 from flexmw.kit.workers import warn_about_memory
 from flexmw.ratelimit.backend import check_backend
 from flexmw.ratelimit.core import REQUESTS, TOKENS
-from flexmw.ratelimit.cost import CostOption
+from flexmw.ratelimit.cost import CostOption, TokenCostOption
 from flexmw.ratelimit.naming import default_prefix
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.stores import check_store
+from flexmw.ratelimit.usage import UsageReader
 
 __all__ = [
     "COST",
     "HEADERS",
     "PREFIX",
     "TOKEN_COST",
+    "USAGE",
     "check_plan",
     "check_together",
     "open_store",
@@ -35,8 +37,16 @@ COST: Final = Rule(
     lambda value: callable(value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 1),
 )
 TOKEN_COST: Final = Rule(
-    "a whole number, at least 0, or a function of the scope that returns one",
-    lambda value: callable(value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0),
+    "a whole number, at least 0, a function of the scope that returns one, or the name of a reader, such as 'openai'",
+    lambda value: (
+        callable(value)
+        or isinstance(value, str)
+        or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+    ),
+)
+USAGE: Final = Rule(
+    "'openai', 'anthropic', the name of an entry point of flexmw.usage, a UsageReader, or a function of a JSON object",
+    lambda value: isinstance(value, (str, UsageReader)) or callable(value),
 )
 PREFIX: Final = Rule(
     "a text of letters, digits and '.', '_', ':', '/', '-'",
@@ -65,13 +75,14 @@ def check_together(options: Any) -> None:
         "strategy": (rates, "a rate: slots of concurrency are counted without a strategy"),
         "cost": (requests, "a rate of requests, such as '10/minute': without one it has no effect"),
         "token_cost": (options.tokens, "tokens=, the rates that it is reserved in"),
+        "usage": (options.tokens, "tokens=, the rates that it corrects"),
         "message_refusal": (options.messages, "messages=, the rates that it is for"),
         "lease": (options.concurrency, "concurrency=, whose slots it is for"),
     }
     check_effects(options, needs)
 
 
-def check_plan(plan: Plan, strategy: str, *, cost: CostOption, tokens: bool, token_cost: CostOption) -> None:
+def check_plan(plan: Plan, strategy: str, *, cost: CostOption, tokens: bool, token_cost: TokenCostOption) -> None:
     """Check that the store can do what the options need, and that a request can pass.
 
     :param plan: the resolved options.

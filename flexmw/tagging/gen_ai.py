@@ -20,7 +20,14 @@ from flexmw.contract import redact
 from flexmw.tagging.call_body import has_readable_body, is_event_stream
 from flexmw.tagging.core import Attributes
 
-__all__ = ["GenAi", "body_in_memory", "json_objects", "request_attributes", "response_attributes"]
+__all__ = [
+    "GenAi",
+    "body_in_memory",
+    "json_objects",
+    "request_attributes",
+    "response_attributes",
+    "usage_attributes",
+]
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 """Bodies up to this length are parsed; the attributes that a longer one has are left out."""
@@ -116,6 +123,20 @@ def response_attributes(objects: Iterable[Mapping[str, Any]]) -> Attributes:
         for part in (fields, fields.get("message"), fields.get("response")):
             if isinstance(part, Mapping):
                 attributes |= _of_object(part)
+    return attributes
+
+
+def usage_attributes(details: Mapping[str, Any]) -> Attributes:
+    """The attributes of the usage that a limiter has read, also of an API that is not known here.
+
+    :param details: those of the event ``flexmw.rate_limiting.settled``.
+    """
+    attributes: Attributes = {
+        "gen_ai.usage.input_tokens": details["input_tokens"],
+        "gen_ai.usage.output_tokens": details["output_tokens"],
+    }
+    if (model := _model(details["model"])) is not None:
+        attributes["gen_ai.response.model"] = model
     return attributes
 
 

@@ -15,7 +15,14 @@ from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.core import type_name
 from flexmw.tagging.settings import Settings
 
-__all__ = ["KEY_HASH_CHARACTERS", "count_request", "count_slot", "record_limit_check", "record_store_operation"]
+__all__ = [
+    "KEY_HASH_CHARACTERS",
+    "count_request",
+    "count_slot",
+    "record_limit_check",
+    "record_settlement",
+    "record_store_operation",
+]
 
 KEY_HASH_CHARACTERS: Final = 16
 """Of the keyed hash of a caller, on spans and metrics."""
@@ -77,6 +84,20 @@ def record_limit_check(settings: Settings, details: Mapping[str, Any], span: Spa
 def count_slot(settings: Settings, change: int, details: Mapping[str, Any]) -> None:
     """Count a slot that a request has taken (1) or given back (-1)."""
     settings.otel.add("flexmw.rate_limiting.slots", change, details.get("policy"))
+
+
+def record_settlement(settings: Settings, details: Mapping[str, Any], span: Span | None) -> None:
+    """Count a settlement, and record the error of the estimate where both it and the use are known.
+
+    :param details: those of the event ``flexmw.rate_limiting.settled``.
+    :param span: the span of the request; ``None`` where none was seen.
+    """
+    basis, policy, reserved, used = (details[name] for name in ("basis", "policy", "reserved", "used"))
+    settings.otel.count("flexmw.rate_limiting.settlements", basis, policy, span=span)
+    if reserved and used and basis in ("usage", "reported"):
+        direction = "above" if reserved > used else "below" if reserved < used else "exact"
+        error = abs(reserved - used) / used
+        settings.otel.record("flexmw.rate_limiting.estimate.error", error, direction, policy, span=span)
 
 
 def record_store_operation(

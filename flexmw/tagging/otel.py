@@ -14,7 +14,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.trace import Span
 
 from flexmw.kit.clock import SYSTEM, Clock
-from flexmw.kit.semconv import DURATION_BUCKETS, EVENTS, METRICS, SCHEMA_URL, SCOPE
+from flexmw.kit.semconv import DURATION_BUCKETS, EVENTS, METRICS, RATIO_BUCKETS, SCHEMA_URL, SCOPE
 from flexmw.tagging.cardinality import Series, series_of
 from flexmw.tagging.core import Attributes, Mode, Value, mode_of
 
@@ -127,7 +127,7 @@ class Otel:
         write(1, series.of(values), None if span is None else trace.set_span_in_context(span))
 
     def record(self, name: str, seconds: float, *values: Value | None, span: Span | None = None) -> None:
-        """Record a duration in a histogram; the other parameters as for :meth:`count`."""
+        """Record a duration, or a ratio, in a histogram; the other parameters as for :meth:`count`."""
         write, series = self._instruments.get(name) or self._make(name)
         context = None if span is None else trace.set_span_in_context(span)
         write(max(0.0, seconds), series.of(values), context)
@@ -166,8 +166,9 @@ class Otel:
         elif metric.kind == "gauge":
             write = meter.create_gauge(name, metric.unit, metric.meaning).set
         else:
+            buckets = RATIO_BUCKETS if metric.unit == "1" else DURATION_BUCKETS
             write = meter.create_histogram(
-                name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=DURATION_BUCKETS
+                name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=buckets
             ).record
         entry = self._instruments[name] = write, series_of(metric, provider)
         return entry

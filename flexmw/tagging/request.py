@@ -18,7 +18,7 @@ from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.tagging.core import DISCONNECTED, INCOMPLETE, Ending, ending, error_type, is_normal_close
 from flexmw.tagging.exceptions import ExceptionRecorder, emit_store_failure
-from flexmw.tagging.gen_ai import GenAi
+from flexmw.tagging.gen_ai import GenAi, usage_attributes
 from flexmw.tagging.instruments import AppInstrument, has_reached
 from flexmw.tagging.instruments.fastapi import SCOPE_KEY
 from flexmw.tagging.instruments.sdk import HeldSpan, ignore_errors
@@ -27,6 +27,7 @@ from flexmw.tagging.metrics import (
     count_request,
     count_slot,
     record_limit_check,
+    record_settlement,
     record_store_operation,
 )
 from flexmw.tagging.server_span import ServerSpan
@@ -196,6 +197,11 @@ class RequestTelemetry:
                     self.exchange.facts["flexmw.rate_limiting.key_hash"] = caller[:KEY_HASH_CHARACTERS]
                 if self.spans.span is not None:
                     self._record_checks()
+            case "flexmw.rate_limiting.settled":
+                record_settlement(self._settings, details, self.spans.span)
+                self._write_known()
+                if self._settings.gen_ai and details["is_known"]:
+                    self.spans.write_now(usage_attributes(details))
             case "flexmw.rate_limiting.slot_taken":
                 count_slot(self._settings, 1, details)
             case "flexmw.rate_limiting.slot_released":

@@ -52,7 +52,7 @@ def test_names_and_units_follow_the_conventions() -> None:
         assert re.fullmatch(r"[a-z_]+(\.[a-z][a-z_]*)+", name), name
         assert not name.endswith("_total"), name
     for metric in METRICS.values():
-        assert re.fullmatch(r"s|\{[a-z]+\}", metric.unit), metric.name
+        assert re.fullmatch(r"s|1|\{[a-z]+\}", metric.unit), metric.name
         assert metric.kind == "histogram" or metric.unit.startswith("{"), metric.name
 
 

@@ -1,0 +1,157 @@
+"""Settlement: correct what a request has reserved by what it has really used, in one store command.
+
+The store is corrected before the last part of the response leaves, so that a client that has read the whole response
+finds its real limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
+from flexmw.kit.events import RateLimitSettled
+from flexmw.kit.exchange import Exchange
+from flexmw.ratelimit.backend import Backend
+from flexmw.ratelimit.basis import Basis, settled_by
+from flexmw.ratelimit.core import SECOND, Check
+from flexmw.ratelimit.cost import Charge, Pricing, Reservation
+from flexmw.ratelimit.usage import Usage
+from flexmw.ratelimit.usage_observer import UsageLog, UsageObserver
+
+__all__ = ["SETTLEMENT", "Settlement"]
+
+SETTLEMENT: Final = "flexmw.rate_limiting.settlement"
+"""The fact: on what the settlement is based."""
+
+
+class Settlement:
+    """The settlement of one request that was not refused. Used once.
+
+    :param check: what the store was asked.
+    :param degraded: the store did not decide.
+    :param is_taken: the costs were taken; False where a limiter that refuses nothing has counted nothing.
+    :param monotonic: the clock in seconds.
+    """
+
+    __slots__ = (
+        "_backend",
+        "_charge",
+        "_check",
+        "_decided",
+        "_degraded",
+        "_exchange",
+        "_is_reported",
+        "_is_taken",
+        "_log",
+        "_monotonic",
+        "_observer",
+        "_pricing",
+        "_reservation",
+        "_taken",
+    )
+
+    def __init__(
+        self,
+        pricing: Pricing,
+        backend: Backend,
+        check: Check,
+        charge: Charge,
+        exchange: Exchange,
+        log: UsageLog,
+        *,
+        degraded: bool,
+        is_taken: bool,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._pricing, self._backend, self._charge, self._exchange, self._log = pricing, backend, charge, exchange, log
+        self._check = check._replace(rates=charge.settled or (), costs=charge.reserved, slot=None)
+        self._degraded, self._is_taken, self._monotonic = degraded, is_taken, monotonic
+        # The age of the costs counts from the decision, not from the question: a slow store must not make them look
+        # older than they are, because what left with its window is not given back.
+        self._decided = monotonic()
+        self._reservation = Reservation({rate.unit: rate.scale for rate in self._check.rates})
+        self._taken = charge.reserved
+        self._observer: UsageObserver | None = None
+        self._is_reported = False
+
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app, and settle. Raises what the app raises."""
+        reader = self._pricing.reader
+        if reader is not None and self._check.rates and scope["type"] == "http":
+            observer = UsageObserver(reader, self._exchange, self._log, receive, send, self._settle)
+            self._observer, receive, send = observer, observer.receive, observer.send
+        try:
+            with self._reservation.active():
+                await app(scope, receive, send)
+        except BaseException as error:
+            if self._observer is not None:
+                if isinstance(error, Exception):
+                    self._observer.has_raised = True
+                else:
+                    self._observer.has_left = True
+            raise
+        finally:
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Correct the store by the difference to what it has."""
+        basis, usage, amounts = self._due()
+        check, taken = self._check, self._taken
+        if self._is_taken and amounts != taken:
+            self._taken = amounts  # before the store is asked: the end of the app must not correct it again meanwhile
+            costs = tuple(before - amount for before, amount in zip(taken, amounts, strict=True))
+            age_us = int((self._monotonic() - self._decided) * SECOND)
+            await self._backend.refund(check._replace(costs=costs), age_us, degraded=self._degraded)
+        if self._observer is not None and not self._is_reported:
+            self._is_reported = True
+            self._report(basis, usage, amounts)
+
+    def _due(self) -> tuple[Basis, Usage | None, tuple[int, ...]]:
+        """The basis of the settlement, the usage, and the cost in each of the settled rates."""
+        reservation = self._reservation
+        basis: Basis = "estimate"
+        usage = reservation.usage
+        if usage is not None:
+            basis = "reported"
+        elif self._observer is not None:
+            basis, usage = settled_by(self._observer.observed(), self._charge.estimate)
+        amounts: list[int] = []
+        for rate, reserved in zip(self._check.rates, self._charge.reserved, strict=True):
+            amount = reservation.amounts.get(rate.unit)
+            if amount is not None:
+                basis = "reported"
+            elif basis in ("failed", "replayed"):
+                amount = 0
+            elif usage is not None:
+                try:
+                    amount = self._pricing.used(rate, usage)
+                except Exception as error:  # the application's own function of the price
+                    self._log.failed(error)
+                    basis = "estimate"
+            amounts.append(reserved if amount is None else amount)
+        return basis, usage, tuple(amounts)
+
+    def _report(self, basis: Basis, usage: Usage | None, amounts: tuple[int, ...]) -> None:
+        exchange = self._exchange
+        exchange.facts[SETTLEMENT] = basis
+        if exchange.observers:
+            is_known = usage is not None and basis in ("reported", "usage", "counted")
+            details: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, "model": ""}
+            if usage is not None and is_known:
+                details = {
+                    "input_tokens": usage.input_tokens,
+                    "output_tokens": usage.output_tokens,
+                    "model": usage.model,
+                }
+            settled: RateLimitSettled = {
+                "basis": basis,
+                "policy": self._check.rates[0].name,
+                "reserved": self._charge.reserved[0],
+                "used": amounts[0],
+                "is_known": is_known,
+                "input_tokens": details["input_tokens"],
+                "output_tokens": details["output_tokens"],
+                "model": details["model"],
+            }
+            exchange.emit("flexmw.rate_limiting.settled", settled)

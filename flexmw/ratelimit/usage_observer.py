@@ -1,0 +1,152 @@
+"""Observe one response: read its usage while it passes, and note how it ends. Nothing is held back or changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from flexmw.contract.content import value_of
+from flexmw.kit.asgi import Message, Receive, Send
+from flexmw.kit.exchange import Exchange
+from flexmw.kit.log_limit import LogLimit
+from flexmw.ratelimit.basis import Observed
+from flexmw.ratelimit.usage import Usage, UsageReader
+from flexmw.ratelimit.usage_body import ReadBody, body_of
+
+__all__ = ["UsageLog", "UsageObserver"]
+
+_IDEMPOTENCY: Final = "flexmw.idempotency.result"
+_REPLAYED: Final = frozenset({"replayed", "attached"})
+"""The results of Idempotency for a request that has executed nothing: its response was, or is, another request's."""
+
+_PLAIN: Final = frozenset({"", "identity"})
+_FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+_log: Final = logging.getLogger("flexmw.ratelimit")
+
+
+class UsageLog:
+    """What the settlements of one limiter write to the log.
+
+    :param monotonic: the clock in seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._errors = LogLimit(burst=5, per_second=1 / 60, monotonic=monotonic)
+        self._has_said = False
+
+    def compressed(self, coding: str) -> None:
+        """The usage of a response cannot be read because the app compresses it."""
+        if not self._has_said:
+            self._has_said = True
+            _log.warning(
+                "RateLimit(usage=...) cannot read responses with content-encoding %r: their estimates stand; put the "
+                "limiter inside of what compresses. This is logged once.",
+                coding[:40],
+            )
+
+    def failed(self, error: Exception) -> None:
+        """A reader, or the application's function, has raised."""
+        if (left_out := self._errors.admit()) is not None:
+            _log.warning(
+                "RateLimit cannot settle a request, whose estimate stands (and %d before it)", left_out, exc_info=error
+            )
+
+
+class UsageObserver:
+    """The response of one request.
+
+    :param receive: the ``receive`` of the request.
+    :param send: the ``send`` of the request.
+    :param on_end: called before the last part of the response is sent.
+    """
+
+    __slots__ = (
+        "_body",
+        "_exchange",
+        "_log",
+        "_on_end",
+        "_reader",
+        "_receive",
+        "_send",
+        "_status",
+        "has_left",
+        "has_raised",
+    )
+
+    def __init__(
+        self,
+        reader: UsageReader,
+        exchange: Exchange,
+        log: UsageLog,
+        receive: Receive,
+        send: Send,
+        on_end: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._reader, self._exchange, self._log = reader, exchange, log
+        self._receive, self._send, self._on_end = receive, send, on_end
+        self._body: ReadBody | None = None
+        self._status = 0
+        self.has_left = self.has_raised = False
+
+    async def receive(self) -> Message:
+        """The app's ``receive``."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.has_left = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """The app's ``send``."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            if self._body is not None and (chunk := message.get("body")):
+                self._read(self._body, chunk)
+            if not message.get("more_body"):
+                await self._on_end()
+        elif kind == "http.response.start":
+            self._begin(message)
+        elif kind in _FILES:
+            await self._on_end()
+        try:
+            await self._send(message)
+        except OSError:
+            self.has_left = True
+            raise
+
+    def observed(self) -> Observed:
+        """What was seen so far."""
+        body = self._body
+        usage: Usage | None = None
+        if body is not None:
+            try:
+                usage = body.finish()
+            except Exception as error:
+                self._log.failed(error)
+                body = self._body = None
+        return Observed(
+            status=self._status,
+            usage=usage,
+            outputs=0 if body is None else body.outputs,
+            is_stream=body is not None and body.is_stream,
+            is_replay=self._exchange.facts.get(_IDEMPOTENCY) in _REPLAYED,
+            has_left=self.has_left,
+            has_raised=self.has_raised,
+        )
+
+    def _begin(self, message: Message) -> None:
+        self._status = message["status"]
+        headers: list[tuple[bytes, bytes]] = list(message.get("headers") or ())
+        coding = value_of(headers, b"content-encoding").strip().lower()
+        if coding in _PLAIN:
+            self._body = body_of(value_of(headers, b"content-type"), self._reader)
+        elif 200 <= self._status < 300:
+            self._log.compressed(coding)
+
+    def _read(self, body: ReadBody, chunk: bytes) -> None:
+        try:
+            body.add(chunk if type(chunk) is bytes else bytes(chunk))
+        except Exception as error:
+            self._log.failed(error)
+            self._body = None
