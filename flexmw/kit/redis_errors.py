@@ -88,6 +88,8 @@ _TEXTS: Final = (
     ("invalid username-password pair", "WRONGPASS"),
     ("without any password configured", "WRONGPASS"),
     ("Authentication required", "NOAUTH"),
+    ("unauthenticated multibulk length", "NOAUTH"),  # a first command of more than ten words, to a client without HELLO
+    ("unauthenticated bulk length", "NOAUTH"),  # a first command with a word of more than 16 KiB, such as a script
     ("HELLO must be called with the client already authenticated", "NOAUTH"),
     ("no permissions to", "NOPERM"),
     ("No permissions to", "NOPERM"),

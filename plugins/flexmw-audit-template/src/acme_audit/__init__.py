@@ -36,7 +36,7 @@ class Audit:
     header: str = "x-audit"
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.header, str) and _TOKEN.fullmatch(self.header)):
+        if not _is_header_name(self.header):
             raise flexmw.ConfigError("Audit(header=...)", self.header, "the name of an HTTP header")
 
     def asgi(self, app: ASGIApp) -> ASGIApp:
@@ -64,3 +64,7 @@ class Audit:
         response = yield from flexmw.send(request)
         _log.info("%s %s: %d", request.method, request.url.path, response.status_code)
         return response
+
+
+def _is_header_name(value: object) -> bool:
+    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None

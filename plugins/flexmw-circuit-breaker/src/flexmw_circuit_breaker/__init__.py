@@ -65,7 +65,7 @@ class CircuitBreaker:
 
     def __post_init__(self) -> None:
         rules: tuple[tuple[str, bool, str], ...] = (
-            ("failures", isinstance(self.failures, int) and self.failures >= 1, "a whole number, at least 1"),
+            ("failures", _is_count(self.failures), "a whole number, at least 1"),
             ("cooldown", _is_seconds(self.cooldown), "a number of seconds above 0"),
             ("statuses", all(isinstance(each, int) for each in self.statuses), "a list of HTTP statuses"),
         )
@@ -94,6 +94,10 @@ class CircuitBreaker:
             raise
         finally:
             circuit.leave(entry, worked, self.clock(), failures=self.failures, cooldown=self.cooldown)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def _is_seconds(value: object) -> bool:
