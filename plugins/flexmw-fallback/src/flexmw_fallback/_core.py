@@ -14,7 +14,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["LOCAL_ERRORS", "STOPS", "Action", "Failure", "Verdict", "best", "first_by_share", "judge", "says"]
+__all__ = [
+    "LOCAL_ERRORS",
+    "SAFE_METHODS",
+    "STOPS",
+    "Action",
+    "Failure",
+    "Verdict",
+    "best",
+    "first_by_share",
+    "judge",
+    "says",
+]
 
 Action = Literal["next", "next_maybe_billed", "finish", "give_back"]
 """``next``: the next upstream is asked. ``next_maybe_billed``: the same, and this one may have executed the call.
@@ -29,6 +40,10 @@ _NO_MORE: Final = frozenset({"deadline", "body_not_replayable"})
 """Reasons of Retry that hold for every upstream: the call has no time left, or its body cannot be sent again."""
 
 STOPS: Final = _FINAL | _NO_MORE
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
+"""Methods that change nothing (RFC 9110 section 9.2.1). PUT and DELETE are not among them: a repetition does no harm on
+one server, but an execution on two servers is two executions."""
 
 LOCAL_ERRORS: Final = frozenset({"PoolTimeout", "LocalProtocolError", "UnsupportedProtocol", "StreamConsumed"})
 """Exception classes that say nothing about an upstream: this side has no connection, or cannot send the request."""
@@ -75,21 +90,23 @@ def says(verdict: Verdict, error_class: str | None) -> Literal["success", "failu
 class Failure:
     """A failure that the caller may get in the end.
 
-    :param is_response: a response, and not an error.
+    :param status: the status of the response; ``None`` for an error.
     :param wait: seconds that the response asks for; ``None`` where it names none.
     """
 
-    is_response: bool
+    status: int | None
     wait: float | None = None
 
 
 def best(failures: Sequence[Failure]) -> int:
-    """The place of the failure that helps the caller most: the response with the smallest wait, else the first
-    response, else the first error."""
+    """The place of the failure that helps the caller most: the error response with the smallest wait, else the first
+    error response, else the first good response that was refused by its beginning, else the first error."""
 
-    def rank(place: int) -> tuple[bool, float, int]:
+    def rank(place: int) -> tuple[int, float, int]:
         failure = failures[place]
-        return not failure.is_response, math.inf if failure.wait is None else failure.wait, place
+        is_error_response = failure.status is not None and failure.status >= 400
+        kind = 0 if is_error_response else 2 if failure.status is None else 1
+        return kind, math.inf if failure.wait is None else failure.wait, place
 
     return min(range(len(failures)), key=rank)
 

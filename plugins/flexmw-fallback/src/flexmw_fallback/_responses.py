@@ -26,30 +26,42 @@ _BODY_HEADERS: Final = ("content-length", "content-encoding", "transfer-encoding
 
 
 def keep(response: Any, request: Any) -> Generator[flexmw.Effect, Any, Any]:
-    """Read a refusal into memory, so that its connection is free while another upstream is asked.
+    """Read a refusal into memory, and close it, so that its connection is free while another upstream is asked.
 
-    :returns: the response, or one with the same head and no body where the body is long, slow or broken.
+    A body that was read but not closed keeps its connection: a pool of one connection would wait for itself.
+
+    :returns: the response; one with the same head and no body where the body of an error is long, slow or broken;
+        ``None`` where that of a good response is, because such a response would look whole.
     """
     try:
         body: bytes | None = yield flexmw.Read(response, _KEPT_BYTES, _KEPT_SECONDS, request=request)
     except Exception as error:
         if not _is_of_library(error, response):
             raise
-        return _headless(response)
-    if body is not None:
-        return response
+        return _bodiless(response)
     yield flexmw.Discard(response)
-    return _headless(response)
+    return _bodiless(response) if body is None else _made_again(response, response.headers, body)
 
 
 def _is_of_library(error: Exception, response: Any) -> bool:
-    library = sys.modules.get(type(response).__module__.partition(".")[0])
-    return isinstance(error, getattr(library, "TransportError", OSError))
+    return isinstance(error, _library(response).TransportError)
 
 
-def _headless(response: Any) -> Any:
+def _bodiless(response: Any) -> Any:
+    if response.status_code < 300:
+        return None
     headers = [(name, value) for name, value in response.headers.multi_items() if name not in _BODY_HEADERS]
-    return type(response)(response.status_code, headers=headers, content=b"", extensions=response.extensions)
+    return _made_again(response, headers, b"")
+
+
+def _made_again(response: Any, headers: Any, body: bytes) -> Any:
+    """The same response with a body in memory, as it arrived: still compressed."""
+    stream = _library(response).ByteStream(body)
+    return type(response)(response.status_code, headers=headers, stream=stream, extensions=response.extensions)
+
+
+def _library(value: Any) -> Any:
+    return sys.modules[type(value).__module__.partition(".")[0]]
 
 
 def peek(response: Any, request: Any) -> Generator[flexmw.Effect, Any, tuple[Any, bytes]]:
@@ -63,7 +75,7 @@ def peek(response: Any, request: Any) -> Generator[flexmw.Effect, Any, tuple[Any
     except Exception as error:
         if not _is_of_library(error, response):
             raise
-        return _headless(response), b""
+        return _bodiless(response), b""
     plain = decode(body or b"", response.headers.get("content-encoding", ""), limit=MAX_REFUSAL_BYTES)
     return response, b"" if plain is None else plain.data
 
@@ -87,17 +99,17 @@ def without_side_effects(response: Any, origin: str) -> None:
         )
 
 
-def made_refusal(request: Any, status: int | None, wait: float) -> Any:
-    """A refusal of flexmw's own, in the contract's format, for a call that was sent nowhere.
+def made_refusal(request: Any, status: int | None, wait: float, *, was_sent: bool) -> Any:
+    """A refusal of flexmw's own, in the contract's format, for a call for which there is no other response.
 
     :param status: the status with which the upstream of the smallest wait has refused calls; ``None`` for 503.
     :param wait: seconds until an upstream takes calls again.
     """
     known = 503 if status is None or status not in STATUS else status
     row = PAGE["rate_limit_exceeded"] if known == 429 else for_status(known)
-    body = ErrorBody(message=_MESSAGE, type=row.type, code=row.code)
-    library: Any = sys.modules[type(request).__module__.partition(".")[0]]
-    response = library.Response(known, json=body.as_dict(), request=request)
+    message = "Every upstream has refused the request." if was_sent else _MESSAGE
+    body = ErrorBody(message=message, type=row.type, code=row.code)
+    response = _library(request).Response(known, json=body.as_dict(), request=request)
     for name, value in retry_headers(wait):
         response.headers[name] = value
     return response
