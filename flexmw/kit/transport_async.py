@@ -119,6 +119,8 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
         raise timeout_error(request, "ReadTimeout", DEADLINE_IS_OVER)
 
     async def _sleep(self, seconds: float) -> None:
+        if self._closed:  # while the attempt before was under way: nothing would end this wait
+            raise ClientClosed
         with anyio.CancelScope() as scope:
             self._sleeping.add(scope)
             try:

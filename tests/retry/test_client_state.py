@@ -121,6 +121,21 @@ def test_closing_an_async_client_ends_its_waits_and_nothing_is_sent_afterwards(w
     assert [outcome(error).reason for error in errors] == ["client_closed"]
 
 
+@both
+def test_a_client_that_is_closed_during_an_attempt_does_not_wait_after_it(library: Any) -> None:
+    async def run() -> None:
+        async def respond(request: Any) -> Any:
+            await client.aclose()
+            return library.Response(429, headers={"retry-after": "30"}, json={})
+
+        client = flexmw.wrap_client(library.AsyncClient(transport=library.MockTransport(respond)))
+        with anyio.fail_after(20), pytest.raises(RuntimeError, match="closed") as caught:
+            await client.post("http://test")
+        assert outcome(caught.value).reason == "client_closed"
+
+    anyio.run(run)
+
+
 # --- what is given up ------------------------------------------------------------------------------------------------
 
 
