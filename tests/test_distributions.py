@@ -8,6 +8,7 @@ import tarfile
 import tomllib
 from email import message_from_string
 from email.message import Message
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import ZipFile
@@ -19,8 +20,8 @@ from hatchling.builders.wheel import WheelBuilder
 import flexmw
 
 ROOT = Path(__file__).parents[1]
-LEFT_OUT = {"findings", "build", "dist", "mutants"}
-"""Notes, and what commands make."""
+NOTES = "findings"
+"""The folder that only the repository has."""
 PLUGINS = sorted(file.parent for file in ROOT.glob("plugins/*/pyproject.toml"))
 
 
@@ -130,8 +131,10 @@ def test_each_python_that_the_metadata_name_has_an_environment_of_tox() -> None:
 
 
 def test_the_sdist_has_what_its_tests_and_its_readers_need(sdist: Path) -> None:
-    here = {each.name for each in ROOT.iterdir() if not each.name.startswith(".") and each.suffix != ".db"}
-    assert {each.name for each in sdist.iterdir()} - {"PKG-INFO", ".gitignore"} == here - LEFT_OUT
+    made = [line.rstrip("/") for line in sdist.joinpath(".gitignore").read_text(encoding="utf-8").splitlines()]
+    here = {each.name for each in ROOT.iterdir() if not any(fnmatch(each.name, pattern) for pattern in made)}
+    expected = {name for name in here if not name.startswith(".")} - {NOTES}
+    assert {each.name for each in sdist.iterdir()} - {"PKG-INFO", ".gitignore"} == expected
     tests = {each.relative_to(sdist) for each in sdist.rglob("test_*.py")}
     assert tests >= {each.relative_to(ROOT) for each in ROOT.joinpath("tests").rglob("test_*.py")}
 
