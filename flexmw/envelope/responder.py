@@ -8,7 +8,7 @@ the exception decides what the error is.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -103,9 +103,13 @@ class Responder:
         exchange.map_exception = self._plan.map_exception
         self.merges_headers = merges_headers = not exchange.headers_claimed
         exchange.headers_claimed = True
+        exchange.enter()
         try:
-            with exchange:
+            # The inner block of `with exchange:`, which costs two more calls for each request.
+            try:
                 await app(self._scope, self.receive, self.send)
+            finally:
+                exchange.leave()
         except BaseException as error:
             if not is_answered(error) or not await self._raised(error):
                 raise
@@ -136,30 +140,28 @@ class Responder:
         self._read = not message.get("more_body", False)
         return message
 
-    async def send(self, message: Message) -> None:
-        """The app's ``send``."""
+    def send(self, message: Message) -> Awaitable[None]:
+        """The app's ``send``. Not a coroutine: most messages go on to the server's ``send``, whose awaitable the app
+        awaits."""
         state = self._state
         kind = message["type"]
         if kind == "http.response.body":
             if state is _PASSING:
                 if not message.get("more_body", False):
                     self._state = _DONE
-                await self._send(message)
-            elif state is _STREAMING:
-                await self._stream.body(message)
-            elif state is _COLLECTING:
-                await self._collect(message)
-        elif kind == "http.response.start":
-            if state is _WAITING:
-                await self._begin(message)
-        elif kind in _FILES:
-            await self._file(message)
-        elif kind == "http.response.trailers":
-            await self._trail(message)
-        else:
-            await self._send(message)
+                return self._send(message)
+            if state is _STREAMING:
+                return self._stream.body(message)
+            return self._collect(message) if state is _COLLECTING else _done()
+        if kind == "http.response.start":
+            return self._begin(message) if state is _WAITING else _done()
+        if kind in _FILES:
+            return self._file(message)
+        if kind == "http.response.trailers":
+            return self._trail(message)
+        return self._send(message)
 
-    async def _begin(self, message: Message) -> None:
+    def _begin(self, message: Message) -> Awaitable[None]:
         plan = self._plan
         headers = message.get("headers")
         if type(headers) is not list:
@@ -176,24 +178,25 @@ class Responder:
         else:
             self._state = _COLLECTING
             self._collector = Collector(message, plan.rules.max_body)
-            return
-        if self._exchange.headers and self.merges_headers:
-            message = {**message, "headers": self._exchange.complete(headers)}
+            return _done()
+        exchange = self._exchange
+        if exchange.headers and self.merges_headers:
+            message = dict(message)
+            message["headers"] = exchange.complete(headers)
         if framing is None or self._scope.get("method") == "HEAD":
             self._state = _PASSING
-            await self._send(message)
-        else:
-            self._state = _STREAMING
-            writer = Writer(plan, self._scope)
-            last_unit = partial(writer.last_unit, framing)
-            self._stream = Stream(self._send, message, framing, writer.dialect.finished, last_unit, self._exchange)
-            self._exchange.stream = self._stream
-            if plan.hold:
-                if self._exchange.observers:
-                    self._exchange.emit("flexmw.stream.held", {})
-                self._timer = Timer(plan.hold, self._stream.open)
-            else:
-                await self._stream.begin()
+            return self._send(message)
+        self._state = _STREAMING
+        writer = Writer(plan, self._scope)
+        last_unit = partial(writer.last_unit, framing)
+        self._stream = Stream(self._send, message, framing, writer.dialect.finished, last_unit, exchange)
+        exchange.stream = self._stream
+        if not plan.hold:
+            return self._stream.begin()
+        if exchange.observers:
+            exchange.emit("flexmw.stream.held", {})
+        self._timer = Timer(plan.hold, self._stream.open)
+        return _done()
 
     async def _file(self, message: Message) -> None:
         """A body that the server reads from a file (ASGI extensions pathsend and zerocopysend)."""
@@ -335,3 +338,7 @@ class Responder:
         if body is None:
             self._start = _NO_START
         await Writer(self._plan, self._scope).write(send or self._send, response, start, body)
+
+
+async def _done() -> None:
+    """What ``send`` returns for a message of which nothing is sent now."""

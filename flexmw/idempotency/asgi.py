@@ -8,9 +8,10 @@ from flexmw.contract.idempotent_stream import STREAM
 from flexmw.idempotency.execution import current
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.request import ProtectedRequest, holds
+from flexmw.idempotency.response_head import announce_ttl
 from flexmw.kit.asgi import Message, Receive, Scope, Send, WrappingApp, with_headers
 from flexmw.kit.cors import is_preflight
-from flexmw.kit.exchange import Exchange
+from flexmw.kit.exchange import KEY, Exchange
 from flexmw.kit.paths import request_method
 
 __all__ = ["IdempotencyApp"]
@@ -26,7 +27,6 @@ class IdempotencyApp(WrappingApp):
     def __init__(self, plan: Plan) -> None:
         self.app = plan.app
         self._plan = plan
-        self._may_meet_preflights = "OPTIONS" in plan.methods
 
     async def continues(self, scope: Scope) -> bool:
         """Whether a request only asks for the rest of a response, so that this app never runs the wrapped app for it.
@@ -41,29 +41,40 @@ class IdempotencyApp(WrappingApp):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The only attribute that is read here: Python looks those of a class with __getattr__ up anew each time.
         plan = self._plan
-        if scope["type"] == "lifespan":
-            await plan.app(scope, receive, self._closing(send))
-            return
+        method = scope.get("method")
+        if method not in plan.methods or scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                send = self._closing(send)
+            if scope["type"] != "http" or method in _SAFE_METHODS or request_method(scope) not in plan.methods:
+                await plan.app(scope, receive, send)
+                return
+        exchange: Exchange | None = scope.get(KEY)
         if (
-            scope["type"] != "http"
-            or request_method(scope) not in plan.methods
-            or (plan.exempt is not None and await holds(plan.exempt, scope))
-            or (current.get() is not None and _is_claimed(scope))
-            or (self._may_meet_preflights and is_preflight(scope))
+            (plan.exempt is not None and await holds(plan.exempt, scope))
+            or (exchange is not None and current.get() is not None and _is_claimed(exchange))
+            or (method == "OPTIONS" and is_preflight(scope))
         ):
             await plan.app(scope, receive, send)
             return
-        exchange = Exchange.of(scope)
-        if exchange.headers_claimed:
-            await ProtectedRequest(plan, scope, receive, send, exchange).run()
-            return
-        exchange.headers_claimed = True
+        is_unkeyed = plan.unkeyed is not None and plan.unkeyed.recognizes(scope)
+        if exchange is None:
+            exchange = Exchange.of(scope)
+        if is_unkeyed:
+            announce_ttl(exchange, plan.ttl_header)
+        merges = not exchange.headers_claimed
+        if merges:
+            exchange.headers_claimed = True
+            send = with_headers(exchange, send)
         try:
-            merged = with_headers(exchange, send)
-            await ProtectedRequest(plan, scope, receive, merged, exchange).run()
+            if is_unkeyed:
+                await plan.app(scope, receive, send)
+            else:
+                await ProtectedRequest(plan, scope, receive, send, exchange).run()
         finally:
-            exchange.headers_claimed = False
+            if merges:
+                exchange.headers_claimed = False
 
     def _closing(self, send: Send) -> Send:
         """A ``send`` that closes the store when the lifespan of the app ends."""
@@ -76,7 +87,7 @@ class IdempotencyApp(WrappingApp):
         return closing
 
 
-def _is_claimed(scope: Scope) -> bool:
-    """Whether an Idempotency further outside has claimed this request."""
+def _is_claimed(exchange: Exchange) -> bool:
+    """Whether an Idempotency further outside has claimed the request of an exchange."""
     execution = current.get()
-    return execution is not None and execution.owner is not None and execution.owner is scope.get("flexmw")
+    return execution is not None and execution.owner is exchange

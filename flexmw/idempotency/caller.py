@@ -10,7 +10,7 @@ False
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from inspect import isawaitable
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -22,14 +22,13 @@ from flexmw.kit.caller_names import MissingKey, cookies, key_function, raw_name
 from flexmw.kit.exchange import Header
 from flexmw.kit.identity import CallerHasher
 
-__all__ = ["CALLER_FORMS", "CallerFunction", "CallerNames", "ShownCaller", "caller_function"]
+__all__ = ["CALLER_FORMS", "CallerFunction", "CallerNames", "ShownCaller", "caller_function", "changes"]
 
 CallerFunction: TypeAlias = Callable[[Scope], Any | Awaitable[Any]]
 
 CALLER_FORMS: Final = "'user', 'header:<name>', 'cookie:<name>', 'state:<name>' or a function of the scope"
 
 _AUTHORIZATION: Final = b"authorization"
-_BEARER: Final = b"Bearer "
 _HOST: Final = b"host"
 _PORT: Final = re.compile(rb":[0-9]{1,5}$")
 """The port of a host. It belongs to a process and not to a tenant: a restarted server may have another one."""
@@ -81,22 +80,6 @@ class CallerNames:
     ) -> None:
         self._prefix, self._caller, self._hasher, self._key_header = prefix, caller, hasher, key_header
         self.has_function = caller is not None
-
-    def is_lasting(self, scope: Scope, fields: Mapping[bytes, bytes]) -> bool:
-        """:attr:`ShownCaller.is_lasting` of a request, without the lines of the caller where the names of the headers
-        are enough: a request without a key needs nothing else of its caller.
-
-        :param fields: the headers of the request by name.
-        """
-        authorization = fields.get(_AUTHORIZATION, b"")
-        if (
-            _CHANGING.isdisjoint(map(_ROLES.__getitem__, fields))
-            and (authorization.startswith(_BEARER) or is_lasting_scheme(authorization))
-            and len(fields) == len(scope["headers"])
-            and not scope.get("query_string")
-        ):
-            return True
-        return self.shown(scope).is_lasting
 
     def shown(self, scope: Scope) -> ShownCaller:
         """What a request shows of its caller."""
@@ -188,8 +171,7 @@ def caller_function(caller: object) -> CallerFunction | None:
 
 
 class _Roles(dict[bytes, int]):
-    """The role of each header name. A dict, so that ``map`` finds the roles of a request in C; lookups of long names
-    remember nothing."""
+    """The role of each header name. Lookups of long names remember nothing."""
 
     def __missing__(self, name: bytes) -> int:
         role = _role(name)
@@ -201,6 +183,11 @@ class _Roles(dict[bytes, int]):
 
 
 _ROLES: Final = _Roles()
+
+
+def changes(name: bytes) -> bool:
+    """Whether a header with this name may change between the requests of a caller: a cookie, or a signature."""
+    return _ROLES[name] in _CHANGING
 
 
 def _role(name: bytes) -> int:

@@ -84,16 +84,15 @@ class Execution:
     async def _add(self, name: str, value: Any) -> None:
         steps = {**self._steps, name: value}
         try:
-            text = json.dumps(steps)
+            size = len(json.dumps(steps))
         except (TypeError, ValueError):
             raise ConfigError(f"execution().record({name!r}, ...)", value, "a value that JSON can hold") from None
-        if len(text) > MOST_STEPS:
+        if size > MOST_STEPS:
             raise ConfigError(
-                f"execution().record({name!r}, ...)", f"{len(text)} characters", f"at most {MOST_STEPS} in all"
+                f"execution().record({name!r}, ...)", f"{size} characters", f"at most {MOST_STEPS} in all"
             )
         if self._record is not None:
-            # A copy: the handler may change a value later, and the outcome is written with the steps.
-            await self._record(json.loads(text))
+            await self._record(steps)
         self._steps = steps
 
     async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:

@@ -13,7 +13,9 @@ from flexmw.idempotency.heartbeats import Heartbeats
 from flexmw.idempotency.log import RunningLogs
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
+from flexmw.idempotency.unkeyed import UnkeyedRequests
 from flexmw.kit.asgi import ASGIApp, Scope
+from flexmw.kit.exchange import Header
 from flexmw.kit.paths import RequestPredicate
 
 __all__ = ["Plan"]
@@ -28,6 +30,7 @@ class Plan:
     :param hasher: hashes keys and requests for the store.
     :param labels: what the store also holds in the clear for operators: ``key``, ``path``.
     :param callers: who a request's caller is, and the beginning of the caller's store keys.
+    :param unkeyed: recognizes requests without a key; ``None`` where each request needs a look of its own.
     :param anonymous_sdk_calls: warns of SDK calls that cannot be protected.
     :param renewed: notices credentials that change between the attempts of a call.
     :param authenticated: whether the app accepts the credential of a request; ``None`` leaves that to the app.
@@ -43,7 +46,7 @@ class Plan:
     :param bodies: the bytes of all bodies that are held.
     :param runs_without_store: whether the app runs unprotected while the store does not respond.
     :param store_timeout: seconds that one operation of the store may take.
-    :param ttl_header: the value of ``Idempotency-Key-TTL``.
+    :param ttl_header: ``Idempotency-Key-TTL`` and its value.
     :param continues: whether a response that was cut can be continued: the store keeps logs.
     :param copies_logs: whether the log of a running response is copied to the store, for other processes and apps.
     :param linger: seconds that an execution goes on without a reader; ``None``: to its end, if it has a key.
@@ -58,6 +61,7 @@ class Plan:
     hasher: KeyHasher
     labels: frozenset[str]
     callers: CallerNames
+    unkeyed: UnkeyedRequests | None
     anonymous_sdk_calls: AnonymousCalls
     renewed: RenewedCredentials
     authenticated: Callable[[Scope], bool | Awaitable[bool]] | None
@@ -73,7 +77,7 @@ class Plan:
     bodies: BodyBudget
     runs_without_store: bool
     store_timeout: float
-    ttl_header: bytes
+    ttl_header: Header
     continues: bool
     copies_logs: bool = True
     linger: float | None = None

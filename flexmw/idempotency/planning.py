@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from flexmw.contract.idempotent_stream import STREAM
+from flexmw.contract.sdk import RETRY_COUNT
 from flexmw.idempotency.caller import CallerNames, caller_function
 from flexmw.idempotency.claim import Claims
-from flexmw.idempotency.core import Record
 from flexmw.idempotency.errors import HEADER
 from flexmw.idempotency.followers import Followers
 from flexmw.idempotency.hashing import KeyHasher
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
+from flexmw.idempotency.response_head import TTL_HEADER
 from flexmw.idempotency.stores import LogStore, Store
 from flexmw.idempotency.stores.guarded import FALLBACKS, GuardedStore
-from flexmw.idempotency.stores.memory import MemoryStore, RecordsInMemory
+from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.idempotency.stores.open import open_store, shown_store
+from flexmw.idempotency.unkeyed import UnkeyedRequests
 from flexmw.kit.asgi import ASGIApp
 from flexmw.kit.identity import CallerHasher
 from flexmw.kit.paths import RequestPredicate, request_predicate
@@ -65,7 +68,6 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
         ttl=options.ttl,
         sdk_window=options.sdk_window,
         on_unknown=options.on_unknown,
-        encode=Record.as_entry if isinstance(store, RecordsInMemory) else Record.encode,
     )
     return Plan(
         app=app,
@@ -78,6 +80,9 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
             hasher=caller_hasher(options),
             key_header=options.header.lower().encode(),
         ),
+        unkeyed=UnkeyedRequests((*key_headers, STREAM.encode(), *([RETRY_COUNT] if options.sdk_retries else [])))
+        if required is None
+        else None,
         anonymous_sdk_calls=AnonymousCalls(),
         renewed=RenewedCredentials(options.ttl, options.clock),
         authenticated=options.authenticated,
@@ -93,7 +98,7 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
         bodies=BodyBudget(options.max_reading),
         runs_without_store=options.on_store_failure == "run",
         store_timeout=options.store_timeout,
-        ttl_header=str(int(options.ttl)).encode(),
+        ttl_header=(TTL_HEADER, str(int(options.ttl)).encode()),
         continues=has_logs,
         copies_logs=has_logs and not _is_private(options.storage),
         linger=options.linger,
@@ -122,8 +127,6 @@ def _open_store(options: Any) -> tuple[Store, bool]:
         clock=options.clock,
     )
     has_logs = isinstance(store, LogStore)
-    if type(store) is MemoryStore:
-        return store.records(), has_logs
     if isinstance(store, MemoryStore):
         return store, has_logs
     shown, secrets = shown_store(options.storage)

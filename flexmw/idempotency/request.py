@@ -26,7 +26,7 @@ from flexmw.idempotency.lingering import show_interest
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.prefer import preferred_wait
 from flexmw.idempotency.reading import RequestBody
-from flexmw.idempotency.response_head import RESULT, TTL_HEADER
+from flexmw.idempotency.response_head import RESULT, announce_ttl
 from flexmw.idempotency.stores.guarded import count_without_store, guarded
 from flexmw.idempotency.uncancelled import run_to_completion
 from flexmw.kit.asgi import Receive, Scope, Send, send_error
@@ -90,9 +90,9 @@ class ProtectedRequest:
     async def run(self) -> None:
         """Respond to the request."""
         plan, scope, callers = self._plan, self._scope, self._plan.callers
-        # Most requests have no key. This dict tells so without a look at each header.
         fields = dict(scope["headers"])
-        self._announce_ttl(plan.ttl_header if callers.has_function or callers.is_lasting(scope, fields) else None)
+        shown = callers.shown(scope)
+        announce_ttl(self._exchange, plan.ttl_header if callers.has_function or shown.is_lasting else None)
         try:
             key = self._key(fields)
         except ValueError as problem:
@@ -112,13 +112,12 @@ class ProtectedRequest:
         elif plan.authenticated is not None and not await holds(plan.authenticated, scope):
             await self._refuse(InvalidAPIKey(), "unauthenticated")
         else:
-            shown = callers.shown(scope)
             caller, is_named = await callers.digest(scope, shown)
             is_anonymous = not (is_named or shown.lines)
             if is_named:
-                self._announce_ttl(plan.ttl_header)
+                announce_ttl(self._exchange, plan.ttl_header)
             elif not shown.is_lasting:
-                self._announce_ttl(None)
+                announce_ttl(self._exchange, None)
             if key is None and is_anonymous:
                 # Equal calls of all clients behind one address would be one call.
                 plan.anonymous_sdk_calls.warn(retry_count=count or 0)
@@ -204,7 +203,7 @@ class ProtectedRequest:
                 return
         if outcome is None:
             self._exchange.facts[RESULT] = "store_error"
-            self._announce_ttl(None)
+            announce_ttl(self._exchange, None)
             await self._plan.app(self._scope, self._body.receive_again, self._send)
         elif isinstance(outcome, Claim):
             if key is not None and not caller.is_named and outcome.record.attempt == 1:
@@ -348,16 +347,6 @@ class ProtectedRequest:
         if not value or not self._plan.callers.comes_through_proxy(self._scope):
             return ""
         return sha256(value).hexdigest()[:16]
-
-    def _announce_ttl(self, ttl: bytes | None) -> None:
-        """Set ``Idempotency-Key-TTL`` of the response, or remove it. The innermost Idempotency sets the header last."""
-        headers = self._exchange.headers
-        if not headers:
-            if ttl is not None:
-                headers.append((TTL_HEADER, ttl))
-            return
-        others = [pair for pair in headers if pair[0] != TTL_HEADER]
-        headers[:] = others if ttl is None else [*others, (TTL_HEADER, ttl)]
 
     def _client_has_left(self) -> None:
         self._client_left = True

@@ -72,7 +72,8 @@ def with_headers(exchange: Exchange, send: Send) -> Send:
     # Not a coroutine: it returns the awaitable of `send`, which the app awaits.
     def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] in STARTS:
-            message = {**message, "headers": exchange.complete(message.get("headers") or ())}
+            message = dict(message)
+            message["headers"] = exchange.complete(message.get("headers") or ())
         return send(message)
 
     return send_with_headers

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextvars import Token
-from operator import itemgetter, methodcaller
+from threading import Lock
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -30,9 +30,19 @@ Header = tuple[bytes, bytes]
 
 _NO_HEADERS: Final[list[Header]] = []
 
-_ITEM_OF_LIST: Final = list.__getitem__
-_NAME: Final[Callable[[Header], bytes]] = itemgetter(0)
-_LOWER: Final[Callable[[bytes], bytes]] = methodcaller("lower")
+_MAX_NAMES: Final = 1024
+"""Header names that are remembered of responses, and of exchanges. Further ones are compared each time."""
+
+_MAX_NAME_BYTES: Final = 64
+"""Bytes of the longest header name that is remembered."""
+
+_added_names: Final[set[bytes]] = set()
+"""Names of headers that exchanges have added to responses, in lower case."""
+
+_other_names: Final[set[bytes]] = set()
+"""Names of headers of responses, as their apps spell them, that are none of ``_added_names`` in any case."""
+
+_names_lock: Final = Lock()
 
 
 Observer = Callable[[str, Mapping[str, Any]], None]
@@ -109,11 +119,14 @@ class Exchange:
         self.stream: FramedStream | None = None
         self.map_exception: Callable[[BaseException], ErrorMapping] = map_exception
         self.observers: tuple[Observer, ...] = ()
-        self._tokens: list[Token[Any]] = []
+        self._tokens: tuple[Token[Any], ...] = ()
 
     @classmethod
     def of(cls, scope: MutableMapping[str, Any]) -> Self:
         """The exchange of a request. It is made if the scope has no exchange.
+
+        What runs for every request asks the scope first, ``scope.get(KEY) or Exchange.of(scope)``: that is a call less
+        for all components but the outermost.
 
         ASGI allows headers that can be read only once, and names that are not ``bytes``. The first component that asks
         for the exchange makes a list of pairs of bytes of them, because several components and the app read them.
@@ -121,14 +134,9 @@ class Exchange:
         exchange = scope.get(KEY)
         if exchange is None:
             exchange = scope[KEY] = cls()
-            # One expression, because this runs for every request. The method of list raises TypeError for any other
-            # type, and the headers of one request have names of one type.
-            try:
-                if type(_ITEM_OF_LIST(scope["headers"], 0)[0]) is bytes:
-                    return exchange
-            except (LookupError, TypeError):
-                pass
-            if type(headers := scope.get("headers", _NO_HEADERS)) is not list or headers:
+            headers = scope.get("headers", _NO_HEADERS)
+            # The headers of one request have names of one type, so the first name stands for all.
+            if type(headers) is not list or (headers and type(headers[0][0]) is not bytes):
                 scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
         return exchange
 
@@ -170,42 +178,73 @@ class Exchange:
 
     def complete(self, headers: Iterable[Header]) -> list[Header]:
         """The headers of a response, followed by the headers of the exchange that the response does not have."""
-        merged = list(headers)
-        if self.headers:
-            # map() and isdisjoint() instead of a loop: one call in C for all headers, and this runs for every response.
-            names = set(map(_LOWER, map(_NAME, merged)))
-            if names.isdisjoint(map(_NAME, self.headers)):
-                merged += self.headers
-            else:
-                merged += [pair for pair in self.headers if pair[0] not in names]
-        return merged
+        if type(headers) is not list:
+            headers = list(headers)
+        added = self.headers
+        # This runs for every response, and names are compared in lower case. Nearly all names are known: they are none
+        # that an exchange has ever added. Loops, because a call of map() or set() costs more than three turns of them.
+        for name, _ in added:
+            if name not in _added_names:
+                return _merged(headers, added)
+        for name, _ in headers:
+            if name not in _other_names:
+                return _merged(headers, added)
+        return [*headers, *added]
 
     def _remember(self, error: APIError) -> None:
         self.remembered = error
 
+    def enter(self) -> None:
+        """Remember each ``APIError`` that is made until :meth:`leave`. ``with exchange:`` does both, in more time."""
+        self._tokens += (raised.set(self._remember),)
+
+    def leave(self) -> None:
+        """Undo one :meth:`enter`."""
+        tokens = self._tokens
+        token, self._tokens = tokens[-1], tokens[:-1]
+        try:
+            raised.reset(token)
+        except ValueError:
+            self._leave_out_of_order(token)
+
     def __enter__(self) -> Self:
-        self._tokens.append(raised.set(self._remember))
+        self.enter()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        token = self._tokens.pop()
-        try:
-            raised.reset(token)
-        except ValueError:
-            self._leave_out_of_order(token)
+        self.leave()
 
     def _leave_out_of_order(self, last: Token[Any]) -> None:
         """Leave although ``last`` is the token of another task.
 
         A framework may run parts of one request in parallel, and the parts leave in any order.
         """
-        for token in reversed(self._tokens):
+        left = list(self._tokens)
+        for token in reversed(left):
             try:
                 raised.reset(token)
             except ValueError:
                 continue
-            self._tokens.remove(token)
+            left.remove(token)
             break
-        self._tokens.append(last)
+        self._tokens = (*left, last)
+
+
+def _merged(headers: list[Header], added: list[Header]) -> list[Header]:
+    """The headers of a response, and those of ``added`` that it does not have in any case. Remembers the names."""
+    names = {name: name.lower() for name, _ in headers}
+    lower = set(names.values())
+    with _names_lock:
+        for name, _ in added:
+            if name not in _added_names and len(name) <= _MAX_NAME_BYTES and len(_added_names) < _MAX_NAMES:
+                # In this order: a name that is in both sets would be added to a response that has it.
+                _other_names.difference_update([other for other in _other_names if other.lower() == name])
+                _added_names.add(name)
+        if len(_other_names) + len(names) > _MAX_NAMES:
+            _other_names.clear()
+        _other_names.update(
+            [spelled for spelled, name in names.items() if name not in _added_names and len(name) <= _MAX_NAME_BYTES]
+        )
+    return [*headers, *(pair for pair in added if pair[0] not in lower)]

@@ -38,12 +38,11 @@ __all__ = ["Channel"]
 
 _ASKING: Final = pack("ASKING")
 _PING: Final = pack("PING")
-_BUFFER_BYTES: Final = 65_536
 _RETIRED_SECONDS: Final = 1.0
 """Seconds between two looks at a retired channel whose commands have no time limit of their own."""
 
 
-class Channel(asyncio.BufferedProtocol):
+class Channel(asyncio.Protocol):
     """Sends commands over one connection. Belongs to the running event loop.
 
     :param connection: a connection of redis-py that is not connected.
@@ -52,7 +51,6 @@ class Channel(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_buffer",
         "_connect_timeout",
         "_connecting",
         "_connection",
@@ -83,8 +81,6 @@ class Channel(asyncio.BufferedProtocol):
         self._pending: deque[tuple[Future[Any] | None, float]] = deque()
         """The commands on their way, and the end of the time of each; ``None`` stands for a reply of no interest."""
         self._reader = ReplyReader()
-        # asyncio allocates 256 KiB for each read of a protocol without a buffer of its own.
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._transport: Any = None
         self._writer: Any = None
         self._heard_at = monotonic()
@@ -113,14 +109,6 @@ class Channel(asyncio.BufferedProtocol):
         :raises TimeoutError: when the time is over. The command may be executed nevertheless.
         :raises RedisError: the error that the server has sent, or the end of the connection.
         """
-        reply = await self.submit(command, end, asking=asking)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    def submit(self, command: bytes, end: float = inf, *, asking: bool = False) -> Future[Any]:
-        """Send a command without waiting for it. The result of the future is the reply, or the error that :meth:`send`
-        raises: an exception of a future whose task was cancelled would be logged as lost."""
         if self._socket_timeout is not None:
             end = min(end, monotonic() + self._socket_timeout)
         future: Future[Any] = self._loop.create_future()
@@ -130,7 +118,11 @@ class Channel(asyncio.BufferedProtocol):
         if not self._is_due and self._transport is not None:
             self._is_due = True
             self._loop.call_soon(self._flush)
-        return future
+        # An error is the result of the future: an exception of a future whose task was cancelled is logged as lost.
+        reply = await future
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def retire(self) -> None:
         """Take no more commands, and close the connection when those on their way have ended."""
@@ -191,7 +183,7 @@ class Channel(asyncio.BufferedProtocol):
             return
         rest = bytes(getattr(reader, "_buffer", b""))
         if rest:
-            self._read(rest)
+            self.data_received(rest)
         if connection.health_check_interval:
             self._check_health()
         self._flush()
@@ -216,13 +208,7 @@ class Channel(asyncio.BufferedProtocol):
         if commands:
             self._transport.write(b"".join(commands))
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._read(bytes(self._buffer[:nbytes]))
-
-    def _read(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         self._heard_at = monotonic()
         pending = self._pending
         try:

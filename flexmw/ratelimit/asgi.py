@@ -331,7 +331,8 @@ def _with_headers(exchange: Exchange, send: Send, middleware: RateLimitMiddlewar
 
     def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] in STARTS:
-            message = {**message, "headers": exchange.complete(message.get("headers") or ())}
+            message = dict(message)
+            message["headers"] = exchange.complete(message.get("headers") or ())
             if message.get("status") in REFUSALS:
                 middleware._judge_known(digest, message["status"])
         return send(message)
