@@ -27,7 +27,7 @@ from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.ratelimit.stores.redis import RedisStore
 
-__all__ = ["KEYS", "digests", "limiter_bytes_on_redis", "measure_memory"]
+__all__ = ["KEYS", "digests", "keyed_posts_on_redis", "limiter_bytes_on_redis", "measure_memory"]
 
 KEYS: Final = 5_000
 RATES: Final = ("10/day", "100/month")
@@ -87,6 +87,12 @@ async def _keyed_posts(storage: str, size: Callable[[], float], number: int = 1_
     tracemalloc.stop()
     await close(app)
     return held / number
+
+
+async def keyed_posts_on_redis(url: str) -> float:
+    """Bytes of a redis for each keyed POST whose response is stored."""
+    with redis.Redis.from_url(url) as client:
+        return await _keyed_posts(url, lambda: client.info("memory")["used_memory"])
 
 
 def _client(library: Any, *components: Any) -> Callable[[int], object]:
