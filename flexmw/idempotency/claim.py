@@ -97,7 +97,9 @@ class Claim:
                 return True
             held = await store.load(self.name)
             if held is None:
-                held = await store.swap(self.name, "", self._token, self.record.encode(), lease=lease, ttl=ttl)
+                held = await store.swap(
+                    self.name, "", self._token, self.claims.encode(self.record), lease=lease, ttl=ttl
+                )
                 if held is not None and held.token == self._token:
                     return True
             if not self._adopt(held):
@@ -163,7 +165,7 @@ class Claim:
         async with self._lock:
             store, token = self.claims.store, self.claims.token()
             self._tried.add(token)
-            entry, ttl = record.encode(), max(self._ttl, lease)
+            entry, ttl = self.claims.encode(record), max(self._ttl, lease)
             while True:
                 held = await store.swap(self.name, self._token, token, entry, lease=lease, ttl=ttl)
                 if held is None:  # the store has lost the claim
@@ -207,6 +209,7 @@ class Claims:
     :param on_unknown: whether a key whose outcome is unknown may be claimed again.
     :param token: makes the token of a write.
     :param generation: makes the generation of an execution: 24 hexadecimal digits.
+    :param encode: makes the entry of a record.
     """
 
     store: Store
@@ -217,6 +220,7 @@ class Claims:
     on_unknown: OnUnknown
     token: Callable[[], str] = lambda: token_hex(16)
     generation: Callable[[], str] = lambda: token_hex(12)
+    encode: Callable[[Record], bytes] = Record.encode
 
     async def claim(
         self, name: str, request: KeyedRequest, *, ttl: float, read_first: bool = False
@@ -259,7 +263,7 @@ class Claims:
             if not isinstance(decision, Run):
                 return decision
             expected = "" if held is None else held.token
-            entry = decision.record.encode()
+            entry = self.encode(decision.record)
             held = await self.store.swap(name, expected, token, entry, lease=self.lease, ttl=max(ttl, self.lease))
             if held is not None and held.token == token:
                 return Claim(self, name, token, decision.record, ttl)

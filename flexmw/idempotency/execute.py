@@ -32,7 +32,7 @@ from flexmw.idempotency.log_writer import LogWriter, log_writer
 from flexmw.idempotency.outcome import is_bare
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.recording import ResponseRecorder
-from flexmw.idempotency.response_head import NO_RETRY, RESULT, HeadWriter, is_stream
+from flexmw.idempotency.response_head import NO_RETRY, RESULT, is_stream, write_head
 from flexmw.idempotency.side_tasks import AsyncioTasks, SideTasks, TrioTasks, current_task
 from flexmw.idempotency.stored import lasting_headers
 from flexmw.kit.asgi import Message, Receive, Scope, Send
@@ -210,24 +210,23 @@ class ClaimedExecution:
                 await delivery.catch_up()
             return
         elif message_type == "http.response.start" and not recorder.started:
-            await self._client.send(self._write_head(message))
+            await self._client.send(
+                write_head(
+                    message,
+                    recorder,
+                    self._plan,
+                    self._scope,
+                    self._exchange,
+                    generation=self._claim.record.generation if self._is_keyed and self._plan.continues else "",
+                    is_keyed=self._is_keyed,
+                    is_anonymous=self._is_anonymous,
+                )
+            )
             recorder.frame(self._exchange.stream)
             if self._framed is not None and recorder.is_framed:
                 self._framed.set()
             return
         await self._client.send(message)
-
-    def _write_head(self, message: Message) -> Message:
-        plan = self._plan
-        writer = HeadWriter(
-            plan=plan,
-            scope=self._scope,
-            exchange=self._exchange,
-            generation=self._claim.record.generation if plan.continues else "",
-            is_keyed=self._is_keyed,
-            is_anonymous=self._is_anonymous,
-        )
-        return writer.write(message, self._recorder)
 
     async def _send_part(self, message: Message, data: bytes) -> None:
         """Send a part of the body in the app's own task, or begin the delivery of a stream."""
@@ -279,7 +278,8 @@ class ClaimedExecution:
         """Send the last part of the body, once the response is stored."""
         # FastAPI ends the stream of a producer that has raised as if it were complete, and then cancels this task. The
         # checkpoint lets the cancellation in before half a response is stored as a whole one.
-        await checkpoint()
+        if self._has_body or not data:
+            await checkpoint()
         recorder = self._recorder
         end = recorder.finish(data)
         completion = after_response(recorder, self._exchange, is_anonymous=self._is_anonymous)

@@ -84,15 +84,16 @@ class Execution:
     async def _add(self, name: str, value: Any) -> None:
         steps = {**self._steps, name: value}
         try:
-            size = len(json.dumps(steps))
+            text = json.dumps(steps)
         except (TypeError, ValueError):
             raise ConfigError(f"execution().record({name!r}, ...)", value, "a value that JSON can hold") from None
-        if size > MOST_STEPS:
+        if len(text) > MOST_STEPS:
             raise ConfigError(
-                f"execution().record({name!r}, ...)", f"{size} characters", f"at most {MOST_STEPS} in all"
+                f"execution().record({name!r}, ...)", f"{len(text)} characters", f"at most {MOST_STEPS} in all"
             )
         if self._record is not None:
-            await self._record(steps)
+            # A copy: the handler may change a value later, and the outcome is written with the steps.
+            await self._record(json.loads(text))
         self._steps = steps
 
     async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:

@@ -8,6 +8,7 @@ from flexmw.contract.idempotent_stream import STREAM
 from flexmw.contract.sdk import RETRY_COUNT
 from flexmw.idempotency.caller import CallerNames, caller_function
 from flexmw.idempotency.claim import Claims
+from flexmw.idempotency.core import Record
 from flexmw.idempotency.errors import HEADER
 from flexmw.idempotency.followers import Followers
 from flexmw.idempotency.hashing import KeyHasher
@@ -17,7 +18,7 @@ from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
 from flexmw.idempotency.response_head import TTL_HEADER
 from flexmw.idempotency.stores import LogStore, Store
 from flexmw.idempotency.stores.guarded import FALLBACKS, GuardedStore
-from flexmw.idempotency.stores.memory import MemoryStore
+from flexmw.idempotency.stores.memory import MemoryStore, RecordsInMemory
 from flexmw.idempotency.stores.open import open_store, shown_store
 from flexmw.idempotency.unkeyed import UnkeyedRequests
 from flexmw.kit.asgi import ASGIApp
@@ -68,6 +69,7 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
         ttl=options.ttl,
         sdk_window=options.sdk_window,
         on_unknown=options.on_unknown,
+        encode=Record.as_entry if isinstance(store, RecordsInMemory) else Record.encode,
     )
     return Plan(
         app=app,
@@ -127,6 +129,8 @@ def _open_store(options: Any) -> tuple[Store, bool]:
         clock=options.clock,
     )
     has_logs = isinstance(store, LogStore)
+    if type(store) is MemoryStore:
+        return store.records(), has_logs
     if isinstance(store, MemoryStore):
         return store, has_logs
     shown, secrets = shown_store(options.storage)

@@ -56,10 +56,10 @@ class ResponseRecorder:
         """Whether the response is a stream that can be ended with an error."""
         return self._buffer is not None and not self._buffer.is_loose
 
-    def start(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Record the status and the headers."""
         self.status = status
-        self.headers = tuple((bytes(name), bytes(value)) for name, value in headers)
+        self.headers = tuple(headers)
 
     def frame(self, stream: FramedStream | None) -> None:
         """The body comes in several messages. Hold back what is not a whole event.

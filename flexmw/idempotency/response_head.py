@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
-from flexmw.contract.content import is_event_stream
+from flexmw.contract.content import EVENT_STREAM
 from flexmw.contract.idempotent_stream import STREAM
 from flexmw.idempotency.completion import stores
 from flexmw.idempotency.plan import Plan
@@ -19,11 +18,11 @@ __all__ = [
     "NO_RETRY",
     "RESULT",
     "TTL_HEADER",
-    "HeadWriter",
     "announce_ttl",
     "content_length",
     "is_stream",
     "stream_field",
+    "write_head",
 ]
 
 RESULT: Final = "flexmw.idempotency.result"
@@ -36,6 +35,7 @@ would rely on the key."""
 NO_RETRY: Final = (b"x-should-retry", b"false")
 
 _STREAM: Final = STREAM.encode()
+_TYPE: Final = b"content-type"
 _LENGTH: Final = b"content-length"
 
 _EVENT_STREAM_HEADERS: Final = (
@@ -77,55 +77,53 @@ def stream_field(generation: str, *, confirm: bool = False) -> bytes:
     return f'"{generation}";confirm'.encode() if confirm else f'"{generation}"'.encode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadWriter:
-    """Writes the head of one response.
+def write_head(
+    message: Message,
+    recorder: ResponseRecorder,
+    plan: Plan,
+    scope: Scope,
+    exchange: Exchange,
+    *,
+    generation: str,
+    is_keyed: bool,
+    is_anonymous: bool,
+) -> Message:
+    """Record the head that the app has sent, and return the head to send.
 
     :param generation: the generation of the execution; empty where its response cannot be continued.
     :param is_keyed: the request has a key.
     :param is_anonymous: the caller has shown no credential.
     """
-
-    plan: Plan
-    scope: Scope
-    exchange: Exchange
-    generation: str
-    is_keyed: bool
-    is_anonymous: bool
-
-    def write(self, message: Message, recorder: ResponseRecorder) -> Message:
-        """Record the head that the app has sent, and return the head to send."""
-        status: int = message["status"]
-        headers: list[Header] = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-        names = {name.lower() for name, _ in headers}
-        if self.is_keyed and is_event_stream(headers):
-            headers += [pair for pair in _EVENT_STREAM_HEADERS if pair[0] not in names]
-        recorder.start(status, headers)
-        will_store = stores(status, headers, self.exchange, is_anonymous=self.is_anonymous)
-        self.exchange.facts[RESULT] = "stored" if will_store else "released"
-        if self.is_anonymous and b"set-cookie" in names:
-            # The next request brings the cookie, and so comes from another caller: the client must not rely on keys.
-            held = self.exchange.headers
-            held[:] = [pair for pair in held if pair[0] != TTL_HEADER]
-        elif self.is_keyed:
-            self._announce_stream(status, headers, names)
-        is_final = (will_store and status >= 500) or (status == 409 and b"retry-after" not in names)
-        if is_final and NO_RETRY[0] not in names:
-            headers.append(NO_RETRY)
-        return {**message, "headers": headers}
-
-    def _announce_stream(self, status: int, headers: list[Header], names: set[bytes]) -> None:
-        """Say that the response can be continued. A field of the app's own belongs to another server's response."""
-        if _STREAM in names:
-            headers[:] = [pair for pair in headers if pair[0].lower() != _STREAM]
-        if self.generation and 200 <= status < 300 and content_length(headers) <= self.plan.max_body:
-            confirm = _LENGTH not in names and self.scope.get("http_version") in HTTP_1_0
-            headers.append((_STREAM, stream_field(self.generation, confirm=confirm)))
+    status: int = message["status"]
+    headers: list[Header] = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+    fields = {name.lower(): value for name, value in headers}
+    if is_keyed and fields.get(_TYPE, b"").lower().startswith(EVENT_STREAM):
+        headers += [pair for pair in _EVENT_STREAM_HEADERS if pair[0] not in fields]
+    recorder.start(status, headers)
+    will_store = stores(status, headers, exchange, is_anonymous=is_anonymous)
+    exchange.facts[RESULT] = "stored" if will_store else "released"
+    if is_anonymous and b"set-cookie" in fields:
+        # The next request brings the cookie, and so comes from another caller: the client must not rely on keys.
+        held = exchange.headers
+        held[:] = [pair for pair in held if pair[0] != TTL_HEADER]
+    elif is_keyed:
+        if _STREAM in fields:  # of another server, further inside
+            headers = [pair for pair in headers if pair[0].lower() != _STREAM]
+        if generation and 200 <= status < 300 and _length(fields.get(_LENGTH, b"")) <= plan.max_body:
+            confirm = _LENGTH not in fields and scope.get("http_version") in HTTP_1_0
+            headers.append((_STREAM, stream_field(generation, confirm=confirm)))
+    is_final = (will_store and status >= 500) or (status == 409 and b"retry-after" not in fields)
+    if is_final and NO_RETRY[0] not in fields:
+        headers.append(NO_RETRY)
+    return {**message, "headers": headers}
 
 
 def content_length(headers: Iterable[Header]) -> int:
     """The ``Content-Length`` in bytes; 0 where there is none."""
-    value = next((value for name, value in headers if name.lower() == _LENGTH), b"")
+    return _length(next((value for name, value in headers if name.lower() == _LENGTH), b""))
+
+
+def _length(value: bytes) -> int:
     return int(value) if value.isdigit() and len(value) <= 15 else 0
 
 

@@ -32,6 +32,10 @@ _VOLATILE: Final = frozenset({
 _VOLATILE_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-")
 """Headers of one response and not of the result: times, hops, limits, request ids, cookies. They are not stored."""
 
+_LONGEST_NAME: Final = 64
+_MAX_NAMES: Final = 1024
+"""Header names that are remembered, and bytes of the longest of them."""
+
 
 def is_stored(status: int, headers: Iterable[tuple[bytes, bytes]], *, is_anonymous: bool = False) -> bool:
     """Whether a response is stored. If not, nothing was done, and the key can be used again at once.
@@ -54,13 +58,29 @@ def lasting_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, 
     A header that gives the client a credential does not belong to it: the credential would lie in the store in the
     clear, and a repetition would get it again.
     """
-    pairs = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
-    return tuple(pair for pair in pairs if _lasts(pair[0]))
+    return tuple(
+        [(lasting, value.decode("latin-1")) for name, value in headers if (lasting := _LASTING[name]) is not None]
+    )
 
 
-def _lasts(name: str) -> bool:
-    is_volatile = name in _VOLATILE or name.startswith(_VOLATILE_PREFIXES)
-    return not (is_volatile or SECRET_RESPONSE_HEADER.search(name))
+class _LastingNames(dict[bytes, "str | None"]):
+    """The name under which a header is stored, by its name in the response; ``None`` for one that is not stored.
+
+    Apps send few different names. Lookups of long names remember nothing.
+    """
+
+    def __missing__(self, name: bytes) -> str | None:
+        text = name.decode("latin-1").lower()
+        is_volatile = text in _VOLATILE or text.startswith(_VOLATILE_PREFIXES)
+        lasting = None if is_volatile or SECRET_RESPONSE_HEADER.search(text) else text
+        if len(name) <= _LONGEST_NAME:
+            if len(self) >= _MAX_NAMES:
+                self.clear()
+            self[name] = lasting
+        return lasting
+
+
+_LASTING: Final = _LastingNames()
 
 
 def error_response(status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> StoredResponse:

@@ -28,6 +28,7 @@ __all__ = [
     "ErrorDecided",
     "ErrorOutcome",
     "Event",
+    "FallbackSwitched",
     "InProcess",
     "PaceStoreOperated",
     "PaceWaited",
@@ -106,6 +107,17 @@ class StreamLost(TypedDict):
     reason: Annotated[str, "why, such as `stream_gone` or `resume_exhausted`"]
     error_type: Annotated[str, "the class of the exception"]
     offset: Annotated[int, "the bytes of the body so far"]
+
+
+FallbackSwitched = TypedDict(
+    "FallbackSwitched",
+    {
+        "from": Annotated[str, "scheme, host and port of the upstream that was asked, or that is cooling"],
+        "to": Annotated[str, "those of the upstream that is asked next"],
+        "why": Annotated[str, "a status, the class of an error, or `cooling`"],
+    },
+)
+FallbackSwitched.__doc__ = "A call goes to another upstream, with the plugin flexmw-fallback."
 
 
 class PaceWaited(TypedDict):
@@ -250,6 +262,7 @@ EVENTS: Final = {
         Event("flexmw.stream.cut", StreamCut, "client"),
         Event("flexmw.stream.resumed", StreamResumed, "client"),
         Event("flexmw.stream.lost", StreamLost, "client"),
+        Event("flexmw.fallback.switched", FallbackSwitched, "client"),
         Event("flexmw.pace.waited", PaceWaited, "client"),
         Event("flexmw.pace.store_operated", PaceStoreOperated, "client"),
         Event("flexmw.transport.in_process", InProcess, "client"),

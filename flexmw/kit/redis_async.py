@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Lock, Task, get_running_loop, sleep
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -63,20 +63,23 @@ class AsyncNodes:
         self._learning = Lock()
         self._learning_error: Exception | None = None
         self._tasks: set[Task[None]] = set()
-        self._closing = _close_with_loop(self._close_channels)
+        self._closing = _close_with_loop(self.aclose)
         _begin(self._closing)
 
-    async def run_script(self, script: Script, number: int, *values: Any, end: float = inf) -> Any:
+    async def run_script(
+        self, script: Script, number: int, *values: Any, end: float = inf, patience: float = inf
+    ) -> Any:
         """Run a script by its SHA-1, and by its text where the server does not know it.
 
         :param number: how many of the values are keys. The node of the first key runs the script.
         :param end: when the time of the command is over, by :func:`time.monotonic`.
+        :param patience: seconds for which it waits for a slot that moves, within its time.
         :raises TimeoutError: when the time is over. The script may run nevertheless.
         """
         command = pack("EVALSHA", script.sha, number, *values)
         try:
             if not self._is_plain or self._nodes.doubts:
-                return await self._run(command, values[0], end)
+                return await self._run(command, values[0], end, patience=patience)
             # The measured path: one server that has replied to the last command.
             channel = self._channel(None, command)
             try:
@@ -86,7 +89,29 @@ class AsyncNodes:
             except Exception as error:
                 return await self._run(command, values[0], end, failed=(error, channel))
         except NoScriptError:  # the server was restarted, or this node of a cluster has not seen the script yet
-            return await self._run(pack("EVAL", script.text, number, *values), values[0], end)
+            return await self._run(pack("EVAL", script.text, number, *values), values[0], end, patience=patience)
+
+    async def run_scripts(self, script: Script, calls: Sequence[Sequence[Any]], *, end: float = inf) -> list[Any]:
+        """Run a script on one key once for each call, all at the same time. Returns the replies in order.
+
+        :param calls: the key and the arguments of each call.
+        :param end: when the time of the commands is over, by :func:`time.monotonic`.
+        :raises Exception: the error of one of them. The others may have been executed.
+        """
+        if not self._is_plain or self._nodes.doubts:
+            return await asyncio.gather(*(self.run_script(script, 1, *call, end=end) for call in calls))
+        commands = [pack("EVALSHA", script.sha, 1, *call) for call in calls]
+        channels = [self._channel(None, command) for command in commands]
+        replies = [channel.submit(command, end) for channel, command in zip(channels, commands, strict=True)]
+        results: list[Any] = []
+        for call, command, channel, future in zip(calls, commands, channels, replies, strict=True):
+            reply = await future
+            if isinstance(reply, NoScriptError):
+                reply = await self.run_script(script, 1, *call, end=end)
+            elif isinstance(reply, Exception):
+                reply = await self._run(command, call[0], end, failed=(reply, channel))
+            results.append(reply)
+        return results
 
     async def eval(self, text: str, number: int, *values: Any, end: float = inf) -> Any:
         """Run a script by its text."""
@@ -119,7 +144,9 @@ class AsyncNodes:
         """Close all connections. The next command opens new ones."""
         for task in self._tasks:
             task.cancel()
-        self._close_channels()
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            channel.close()
         for client in self._clients.pop_all():
             with suppress(Exception):
                 await client.aclose()
@@ -128,9 +155,11 @@ class AsyncNodes:
                 await sentinel.aclose()
         await sleep(0)  # the event loop closes the sockets in its next turn
 
-    def close_channels(self) -> None:
-        """Close the connections to the servers at once. Call it on the event loop of this object."""
-        self._close_channels()
+    def retire(self) -> None:
+        """Close the connections to the servers when the commands on their way have ended. The next command opens new
+        ones. Call it on the event loop of this object."""
+        for channel in self._channels.values():
+            channel.retire()
 
     def unanswered(self) -> None:
         """A command was cancelled because its time was over. (A command whose own caller left says nothing.)"""
@@ -146,14 +175,20 @@ class AsyncNodes:
         return channel
 
     async def _run(
-        self, command: bytes, key: str | bytes, end: float, *, failed: tuple[Exception | None, Channel | None] = _NEVER
+        self,
+        command: bytes,
+        key: str | bytes,
+        end: float,
+        *,
+        patience: float = inf,
+        failed: tuple[Exception | None, Channel | None] = _NEVER,
     ) -> Any:
         """Send a command until a server has executed it.
 
         :param failed: the error of a first attempt that was made elsewhere, and its channel.
         """
         now = get_running_loop().time
-        patience = _MOVING_SECONDS if end == inf else end - monotonic()
+        patience = min(patience, _MOVING_SECONDS if end == inf else end - monotonic())
         error, channel = failed
         steps = execution(self._nodes, slot_of(self._nodes, key), now, patience, error=error)
         run = adrive(steps, partial(self._do, _Command(command, end, channel)))
@@ -222,11 +257,6 @@ class AsyncNodes:
                     self._nodes.learn(reply, address, now=get_running_loop().time())
                     return
 
-    def _close_channels(self) -> None:
-        channels, self._channels = self._channels, {}
-        for channel in channels.values():
-            channel.close()
-
 
 class _Command:
     """A command, and the channel that it was sent over last."""
@@ -237,7 +267,7 @@ class _Command:
         self.packed, self.end, self.channel = packed, end, channel
 
 
-async def _close_with_loop(close: Callable[[], None]) -> AsyncGenerator[None]:
+async def _close_with_loop(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
     """An asynchronous generator that the event loop closes when it is shut down.
 
     A store that nobody closes would leave its sockets to the garbage collector. A task in place of the generator would
@@ -246,8 +276,7 @@ async def _close_with_loop(close: Callable[[], None]) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        close()
-        await sleep(0)
+        await close()
 
 
 def _begin(generator: AsyncGenerator[None]) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from math import inf
 from threading import Lock
 from typing import Any, Final
 
@@ -46,15 +47,16 @@ class BlockingNodes:
         self._learning = Lock()
         self._learning_error: Exception | None = None
 
-    def run_script(self, script: Script, number: int, *values: Any) -> Any:
+    def run_script(self, script: Script, number: int, *values: Any, patience: float = inf) -> Any:
         """Run a script by its SHA-1, and by its text where the server does not know it.
 
         :param number: how many of the values are keys. The node of the first key runs the script.
+        :param patience: seconds for which it waits for a slot that moves, within the time of the operation.
         """
         try:
-            return self._run(values[0], ("EVALSHA", script.sha, number, *values))
+            return self._run(values[0], ("EVALSHA", script.sha, number, *values), patience)
         except NoScriptError:  # the server was restarted, or this node of a cluster has not seen the script yet
-            return self._run(values[0], ("EVAL", script.text, number, *values))
+            return self._run(values[0], ("EVAL", script.text, number, *values), patience)
 
     def eval(self, text: str, number: int, *values: Any) -> Any:
         """Run a script by its text."""
@@ -87,9 +89,9 @@ class BlockingNodes:
         for client in self._clients.pop_all():
             _close(client)
 
-    def _run(self, key: str | bytes, command: tuple[Any, ...]) -> Any:
+    def _run(self, key: str | bytes, command: tuple[Any, ...], patience: float = inf) -> Any:
         with time_limit.within(self._timeout):
-            patience = time_limit.remaining()
+            patience = min(patience, time_limit.remaining())
             steps = execution(self._nodes, slot_of(self._nodes, key), time.monotonic, patience)
             return drive(steps, partial(self._do, command))
 

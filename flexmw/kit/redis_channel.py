@@ -38,11 +38,12 @@ __all__ = ["Channel"]
 
 _ASKING: Final = pack("ASKING")
 _PING: Final = pack("PING")
+_BUFFER_BYTES: Final = 65_536
 _RETIRED_SECONDS: Final = 1.0
 """Seconds between two looks at a retired channel whose commands have no time limit of their own."""
 
 
-class Channel(asyncio.Protocol):
+class Channel(asyncio.BufferedProtocol):
     """Sends commands over one connection. Belongs to the running event loop.
 
     :param connection: a connection of redis-py that is not connected.
@@ -51,6 +52,7 @@ class Channel(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_buffer",
         "_connect_timeout",
         "_connecting",
         "_connection",
@@ -81,6 +83,8 @@ class Channel(asyncio.Protocol):
         self._pending: deque[tuple[Future[Any] | None, float]] = deque()
         """The commands on their way, and the end of the time of each; ``None`` stands for a reply of no interest."""
         self._reader = ReplyReader()
+        # asyncio allocates 256 KiB for each read of a protocol without a buffer of its own.
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._transport: Any = None
         self._writer: Any = None
         self._heard_at = monotonic()
@@ -109,6 +113,14 @@ class Channel(asyncio.Protocol):
         :raises TimeoutError: when the time is over. The command may be executed nevertheless.
         :raises RedisError: the error that the server has sent, or the end of the connection.
         """
+        reply = await self.submit(command, end, asking=asking)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def submit(self, command: bytes, end: float = inf, *, asking: bool = False) -> Future[Any]:
+        """Send a command without waiting for it. The result of the future is the reply, or the error that :meth:`send`
+        raises: an exception of a future whose task was cancelled would be logged as lost."""
         if self._socket_timeout is not None:
             end = min(end, monotonic() + self._socket_timeout)
         future: Future[Any] = self._loop.create_future()
@@ -118,11 +130,7 @@ class Channel(asyncio.Protocol):
         if not self._is_due and self._transport is not None:
             self._is_due = True
             self._loop.call_soon(self._flush)
-        # An error is the result of the future: an exception of a future whose task was cancelled is logged as lost.
-        reply = await future
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return future
 
     def retire(self) -> None:
         """Take no more commands, and close the connection when those on their way have ended."""
@@ -183,7 +191,7 @@ class Channel(asyncio.Protocol):
             return
         rest = bytes(getattr(reader, "_buffer", b""))
         if rest:
-            self.data_received(rest)
+            self._read(rest)
         if connection.health_check_interval:
             self._check_health()
         self._flush()
@@ -208,7 +216,13 @@ class Channel(asyncio.Protocol):
         if commands:
             self._transport.write(b"".join(commands))
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._read(bytes(self._buffer[:nbytes]))
+
+    def _read(self, data: bytes) -> None:
         self._heard_at = monotonic()
         pending = self._pending
         try:

@@ -302,6 +302,25 @@ ATTRIBUTES: Final = {
             "flexmw.retry.attempts", "int", "Attempts of a call; 0 where nothing was sent this time.", ("call span",)
         ),
         Attribute(
+            "flexmw.fallback.upstream",
+            "string",
+            "Scheme, host and port of the upstream that a call was sent to after another one, with the plugin "
+            "flexmw-fallback; on a call the upstream that the caller has the response or the error of.",
+            ("client span", "call span", "event"),
+        ),
+        Attribute(
+            "flexmw.fallback.from",
+            "string",
+            "The upstream that the call was sent to, or meant for, before.",
+            ("event",),
+        ),
+        Attribute(
+            "flexmw.fallback.reason",
+            "string",
+            "Why the call goes to another upstream: a status, the class of an error, or `cooling`.",
+            ("event",),
+        ),
+        Attribute(
             "flexmw.call.outcome",
             "string",
             "What is known of the work of a call. `ambiguous`: it may have been done, and paid for, although the call "
@@ -416,6 +435,12 @@ EVENTS: Final = {
             "An attempt has failed and none will follow. INFO where only the method forbids a retry.",
             ("flexmw.retry.stop_reason", "flexmw.retry.safety", "error.type"),
             quiet=INFO,
+        ),
+        Event(
+            "flexmw.fallback.switched",
+            WARN,
+            "A call goes to another upstream, with the plugin flexmw-fallback.",
+            ("flexmw.fallback.from", "flexmw.fallback.upstream", "flexmw.fallback.reason"),
         ),
         Event(
             "flexmw.rate_limiting.storage_failed",

@@ -52,6 +52,7 @@ class CallTelemetry:
     ``_scheduled`` retries announced so far, those of a Retry further outward included
     ``_sent``      request heads that have left so far
     ``_safety``    why the scheduled retry is safe
+    ``_upstream``  the upstream that a Fallback has sent the call to after another one
     ``_body``      the beginning of an error body, for ``_span``
     ``_stream``    the end of an event stream
     ``_gen_ai``    with ``Tagging(gen_ai=True)``, what is copied of a call to a language model
@@ -73,6 +74,7 @@ class CallTelemetry:
         "_span",
         "_started",
         "_stream",
+        "_upstream",
         "_waits",
         "outcome",
         "status",
@@ -88,6 +90,7 @@ class CallTelemetry:
         self._scheduled: int = request.extensions.get(RESENDS, 0)
         self._sent = 0
         self._safety: str | None = None
+        self._upstream: str | None = None
         self._body: BodyPrefix | None = None
         self._stream: StreamTail | None = None
         self._gen_ai: GenAi | None = None
@@ -142,6 +145,8 @@ class CallTelemetry:
                 self._schedule_retry(details)
             case "flexmw.retry.stopped":
                 self._stop(details)
+            case "flexmw.fallback.switched":
+                self._switch(details)
             case "flexmw.pace.waited":
                 self._waits.add(event, details)
             case "flexmw.pace.store_operated":
@@ -168,6 +173,8 @@ class CallTelemetry:
             return
         if self._gen_ai is not None and span is not self._attempt:
             span.set_attributes(self._gen_ai.request_attributes())
+        if self._upstream is not None and span is not self._attempt:
+            span.set_attribute("flexmw.fallback.upstream", self._upstream)
         self._attempt = span
         if (count and is_head) or self._scheduled:
             self._last = span
@@ -189,6 +196,19 @@ class CallTelemetry:
                 ("flexmw.retry.delay", details.get("delay")),
             )
             otel.emit(name, {**attributes, **safety})
+
+    def _switch(self, details: Mapping[str, Any]) -> None:
+        otel, name = self._settings.otel, "flexmw.fallback.switched"
+        self._upstream = str(details.get("to"))
+        if otel.logs(name):
+            otel.emit(
+                name,
+                {
+                    "flexmw.fallback.from": str(details.get("from")),
+                    "flexmw.fallback.upstream": self._upstream,
+                    "flexmw.fallback.reason": str(details.get("why")),
+                },
+            )
 
     def _stop(self, details: Mapping[str, Any]) -> None:
         otel, name = self._settings.otel, "flexmw.retry.stopped"
@@ -241,6 +261,8 @@ class CallTelemetry:
                     **self._gen_ai.request_attributes(),
                     **self._gen_ai.response_attributes(),
                 }
+            if isinstance(upstream := getattr(known, "upstream", None), str):
+                attributes = {**attributes, "flexmw.fallback.upstream": upstream}
             attempts = 0 if is_repetition else max(1, self._sent, self._scheduled + 1)
             self._span.end(attempts, failure_type, {**attributes, "flexmw.response.outcome": outcome})
         if self._attempt is None and self._sent and not settings.diagnostics.library_check_done:

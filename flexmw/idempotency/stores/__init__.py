@@ -35,6 +35,8 @@ __all__ = [
     "Piece",
     "Store",
     "StoreOptions",
+    "Swap",
+    "SwapPairs",
 ]
 
 
@@ -178,6 +180,30 @@ class ManyLeases(Protocol):
         Return for each, in order, whether ``token`` is the token held under ``key``. The renewals are independent of
         each other: each is atomic, all of them together are not. Raise if one of them fails; any of the others may
         have taken place.
+        """
+        ...
+
+
+class Swap(NamedTuple):
+    """The arguments of one :meth:`Store.swap`."""
+
+    key: str
+    expected: str
+    token: str
+    entry: bytes
+    lease: float
+    ttl: float
+
+
+@runtime_checkable
+class SwapPairs(Protocol):
+    """What a :class:`Store` can offer besides: two writes in one step."""
+
+    async def swap_pair(self, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
+        """Carry out ``first``, and ``second`` exactly if the key of ``first`` then holds its token.
+
+        Return what each key holds afterwards, as ``swap`` does, and ``None`` for ``second`` if it was not carried out.
+        Repeating a lost call is harmless. The two keys have the same part in braces, so a cluster has both on one node.
         """
         ...
 

@@ -16,20 +16,21 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import anyio
 
-from flexmw.idempotency.stores import Appended, Full, Held, LogStore, ManyLeases, Piece, Store
+from flexmw.idempotency.stores import Appended, Full, Held, LogStore, ManyLeases, Piece, Store, Swap, SwapPairs
 from flexmw.kit import time_limit
 from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
 from flexmw.kit.redis_errors import is_refusal, is_reply
 from flexmw.kit.store_log import Fallback, StoreLog
-from flexmw.kit.store_observer import report
+from flexmw.kit.store_observer import observer, report
 
 __all__ = ["FALLBACKS", "GuardedStore", "Unavailable", "count_without_store", "guarded"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _NOTHING: Final = nullcontext()
@@ -91,34 +92,45 @@ class GuardedStore:
 
     def __init__(self, store: Store, *, timeout: float, clock: Clock, log: StoreLog) -> None:
         self.store = store
+        self._limits_itself = bool(getattr(store, "obeys_time_limit", False))
         self._timeout, self.log = timeout, log
         self._monotonic, self._breaker = clock.monotonic, Breaker(clock.monotonic)
         self._given_back: dict[str, str] = {}
         """The tokens of claims that are to be undone, by key."""
         if isinstance(store, ManyLeases):
-            # An attribute of the object, so that the guard has the method exactly if the store has it.
+            # Attributes of the object, so that the guard has a method exactly if the store has it.
             self.extend_many = partial(self._extend_many, store)
+        if isinstance(store, SwapPairs):
+            self.swap_pair = partial(self._swap_pair, store)
 
     def budget(self) -> AbstractContextManager[None]:
         """A context whose operations may take ``timeout`` seconds together."""
         return time_limit.within(self._timeout)
 
     async def load(self, key: str) -> Held | None:
-        await self._undo_first(key)
-        return await self._run("load", lambda: self.store.load(key))
+        if key in self._given_back:
+            await self._undo_first(key)
+        return await self._run("load", self.store.load, key)
 
     async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
-        await self._undo_first(key)
-        return await self._run("swap", lambda: self.store.swap(key, expected, token, entry, lease=lease, ttl=ttl))
+        if key in self._given_back:
+            await self._undo_first(key)
+        return await self._run("swap", self.store.swap, key, expected, token, entry, lease=lease, ttl=ttl)
+
+    async def _swap_pair(self, store: SwapPairs, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
+        for key in (first.key, second.key):
+            if key in self._given_back:
+                await self._undo_first(key)
+        return await self._run("swap", store.swap_pair, first, second)
 
     async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
-        return await self._run("extend", lambda: self.store.extend(key, token, lease=lease, ttl=ttl))
+        return await self._run("extend", self.store.extend, key, token, lease=lease, ttl=ttl)
 
     async def _extend_many(self, store: ManyLeases, leases: Sequence[tuple[str, str, float, float]]) -> Sequence[bool]:
-        return await self._run("extend", lambda: store.extend_many(leases))
+        return await self._run("extend", store.extend_many, leases)
 
     async def drop(self, key: str, token: str) -> bool:
-        return await self._run("drop", lambda: self.store.drop(key, token))
+        return await self._run("drop", self.store.drop, key, token)
 
     def scan(self, prefix: str = "") -> AsyncIterator[tuple[str, Held]]:
         return self.store.scan(prefix)
@@ -139,7 +151,7 @@ class GuardedStore:
     async def _undo_first(self, key: str) -> None:
         token = self._given_back.get(key)
         if token is not None:
-            await self._run("drop", lambda: self.store.drop(key, token))
+            await self._run("drop", self.store.drop, key, token)
             self._given_back.pop(key, None)
 
     async def _give_back(self, key: str, token: str) -> None:
@@ -155,22 +167,27 @@ class GuardedStore:
             await anyio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _run(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
+    async def _run(self, name: str, operation: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         if not self._breaker.allows():
             raise Unavailable("the store has not responded to the last requests")
-        began = self._monotonic()
+        is_observed = observer.get() is not None
+        began = self._monotonic() if is_observed else 0.0
         try:
             with time_limit.within(self._timeout):
                 seconds = time_limit.remaining()
                 if seconds <= 0.0:
                     raise _BudgetSpent("the time for the store is over")
-                with anyio.fail_after(seconds):
-                    result = await operation()
+                if self._limits_itself:
+                    result = await operation(*args, **kwargs)
+                else:
+                    with anyio.fail_after(seconds):
+                        result = await operation(*args, **kwargs)
         except _BudgetSpent:
             self._breaker.cancelled()
             raise
         except Exception as error:
-            report("idempotency", name, self._monotonic() - began, error)
+            if is_observed:
+                report("idempotency", name, self._monotonic() - began, error)
             if isinstance(error, Full) or (is_reply(error) and not is_refusal(error)):
                 self._breaker.replied()
             else:
@@ -180,7 +197,8 @@ class GuardedStore:
         except BaseException:
             self._breaker.cancelled()
             raise
-        report("idempotency", name, self._monotonic() - began, None)
+        if is_observed:
+            report("idempotency", name, self._monotonic() - began, None)
         self._breaker.succeeded()
         if self.log.is_lost:
             self.log.back()
@@ -205,11 +223,13 @@ class _GuardedLogs(GuardedStore):
         lease: float,
         ttl: float,
     ) -> Appended | None:
-        append = partial(self.store.append, key, token, generation, at, data)
-        return await self._run("append", partial(append, head=head, last=last, lease=lease, ttl=ttl))
+        append = self.store.append
+        return await self._run(
+            "append", append, key, token, generation, at, data, head=head, last=last, lease=lease, ttl=ttl
+        )
 
     async def read(self, key: str, generation: str, start: int, limit: int) -> Piece | None:
-        return await self._run("read", partial(self.store.read, key, generation, start, limit))
+        return await self._run("read", self.store.read, key, generation, start, limit)
 
 
 def _in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

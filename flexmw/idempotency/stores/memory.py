@@ -8,18 +8,20 @@ True
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from math import inf
 from threading import Lock
-from typing import Final
+from typing import Final, cast
 
 from flexmw.errors import ConfigError
+from flexmw.idempotency.core import Record
 from flexmw.idempotency.stores import Appended, Full, Held, Piece, Store, StoreOptions
 from flexmw.kit.clock import SYSTEM, Clock
 
-__all__ = ["Full", "MemoryStore", "from_url"]
+__all__ = ["Full", "MemoryStore", "RecordsInMemory", "from_url"]
 
 _SWEEP: Final = 16
 """Number of expired keys that one write removes at most, so that expired keys need no task of their own."""
@@ -30,6 +32,11 @@ def from_url(url: str, options: StoreOptions) -> Store:
     if options.existing:
         raise ConfigError(options.option, url, "a store that more than one process can see: sqlite or redis")
     return MemoryStore(capacity=options.capacity, max_bytes=options.max_bytes, clock=options.clock)
+
+
+_RECORD_BYTES: Final = 1024
+_HEADER_BYTES: Final = 256
+"""Bytes of memory that a record takes, as it is kept, and each header of its response: measured by ``tracemalloc``."""
 
 
 @dataclass(slots=True)
@@ -43,7 +50,8 @@ class _Log:
 @dataclass(slots=True)
 class _Slot:
     token: str
-    entry: bytes
+    entry: bytes | Record
+    entry_size: int
     leased_until: float
     expires: float
     log: _Log | None = None
@@ -51,7 +59,7 @@ class _Slot:
 
     def size(self) -> int:
         log = self.log
-        return len(self.entry) + (0 if log is None else len(log.head) + len(log.data))
+        return self.entry_size + (0 if log is None else len(log.head) + len(log.data))
 
 
 class MemoryStore:
@@ -71,22 +79,46 @@ class MemoryStore:
         self._bytes = 0
         self._lock = Lock()
 
+    def records(self) -> RecordsInMemory:
+        """The same store for the claims of this process, whose records it keeps without encoding them."""
+        return RecordsInMemory(self)
+
     async def load(self, key: str) -> Held | None:
-        with self._lock:
-            now = self._clock.monotonic()
-            slot = self._live(key, now)
-            return None if slot is None else Held(slot.token, slot.entry, slot.leased_until - now)
+        return _encoded(self.load_now(key))
 
     async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
+        return _encoded(self.swap_now(key, expected, token, entry, len(entry), lease=lease, ttl=ttl))
+
+    def load_now(self, key: str) -> Held | None:
+        """:meth:`load`, with an entry that may be a record."""
         with self._lock:
             now = self._clock.monotonic()
             slot = self._live(key, now)
-            if (slot.token if slot else "") == expected and expected != token:
-                self._make_room(len(entry), now, instead_of=key)
+            return None if slot is None else Held(slot.token, cast("bytes", slot.entry), slot.leased_until - now)
+
+    def swap_now(
+        self, key: str, expected: str, token: str, entry: bytes | Record, size: int, *, lease: float, ttl: float
+    ) -> Held | None:
+        """:meth:`swap`, with entries that may be records.
+
+        :param size: bytes that the entry counts as.
+        """
+        with self._lock:
+            slots, now = self._slots, self._clock.monotonic()
+            slot = self._live(key, now)
+            if (slot.token if slot is not None else "") != expected or expected == token:
+                return None if slot is None else Held(slot.token, cast("bytes", slot.entry), slot.leased_until - now)
+            if slots and (
+                next(iter(slots.values())).expires <= now
+                or len(slots) >= self._capacity
+                or self._bytes + size > self._max_bytes
+            ):
+                self._make_room(size, now, instead_of=key)
+            if slot is not None:
                 self._forget(key)
-                slot = self._slots[key] = _Slot(token, entry, now + lease, now + ttl)
-                self._bytes += len(entry)
-            return None if slot is None else Held(slot.token, slot.entry, slot.leased_until - now)
+            slots[key] = _Slot(token, entry, size, now + lease, now + ttl)
+            self._bytes += size
+            return Held(token, cast("bytes", entry), lease)
 
     async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         with self._lock:
@@ -127,7 +159,7 @@ class MemoryStore:
             size = 0 if log is None else len(log.data)
             if size == at and (log is None or not log.ended):
                 if log is None:
-                    self._make_room(len(slot.entry) + len(head) + len(data), now, instead_of=key)
+                    self._make_room(slot.entry_size + len(head) + len(data), now, instead_of=key)
                     self._bytes -= slot.size()
                     log = slot.log = _Log(generation, head, bytearray(data), last)
                     self._bytes += slot.size()
@@ -202,3 +234,40 @@ class MemoryStore:
                     return
                 raise Full(f"all {len(self._slots)} keys belong to requests that still run")
             self._forget(idle)
+
+
+class RecordsInMemory:
+    """A :class:`MemoryStore` whose entries are records: nothing is encoded that stays in the process.
+
+    Everybody else reads the same keys from the store itself, which encodes them.
+    """
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.extend, self.drop, self.scan, self.aclose = store.extend, store.drop, store.scan, store.aclose
+        self.append, self.read = store.append, store.read
+
+    async def load(self, key: str) -> Held | None:
+        """:meth:`MemoryStore.load`, with a record for an entry."""
+        return self._store.load_now(key)
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
+        """:meth:`MemoryStore.swap`, with records for entries."""
+        kept = cast("bytes | Record", entry)
+        size = len(kept) if isinstance(kept, bytes) else _size_of(kept)
+        return self._store.swap_now(key, expected, token, kept, size, lease=lease, ttl=ttl)
+
+
+def _encoded(held: Held | None) -> Held | None:
+    if held is None:
+        return None
+    entry = cast("bytes | Record", held.entry)
+    return held if isinstance(entry, bytes) else held._replace(entry=entry.encode())
+
+
+def _size_of(record: Record) -> int:
+    """About the bytes of memory that a record takes."""
+    response, size = record.response, _RECORD_BYTES
+    if record.steps:
+        size += len(json.dumps(dict(record.steps)))
+    return size if response is None else size + _HEADER_BYTES * len(response.headers) + len(response.body or b"")

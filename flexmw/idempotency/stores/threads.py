@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Self, TypeAlias, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -16,8 +16,8 @@ __all__ = ["Threaded"]
 
 T = TypeVar("T")
 
-ExtendMany: TypeAlias = Callable[[Sequence[tuple[str, str, float, float]]], Sequence[bool]]
-"""The method of :class:`~flexmw.idempotency.stores.ManyLeases` of a blocking store."""
+_OPTIONAL: Final = ("extend_many", "swap_pair")
+"""The methods of :class:`~flexmw.idempotency.stores.ManyLeases` and :class:`~flexmw.idempotency.stores.SwapPairs`."""
 
 _limiters: RunVar[dict[int, CapacityLimiter]] = RunVar("flexmw.idempotency.limiters")
 """The thread limiter of each :class:`Threaded` in the running event loop, by the ``id()`` of the store."""
@@ -41,10 +41,10 @@ class Threaded:
     def __init__(self, blocking: BlockingStore, *, threads: int = 8) -> None:
         self.blocking = blocking
         self._threads = threads
-        extend_many = getattr(blocking, "extend_many", None)
-        if extend_many is not None:
-            # An attribute of the object, so that the store has the method exactly if the blocking store has it.
-            self.extend_many = partial(self._extend_many, extend_many)
+        # Attributes of the object, so that the store has a method exactly if the blocking store has it.
+        for name in _OPTIONAL:
+            if hasattr(blocking, name):
+                setattr(self, name, partial(self._call, getattr(blocking, name)))
 
     async def load(self, key: str) -> Held | None:
         return await self._run(partial(self.blocking.load, key))
@@ -55,10 +55,8 @@ class Threaded:
     async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         return await self._run(partial(self.blocking.extend, key, token, lease=lease, ttl=ttl))
 
-    async def _extend_many(
-        self, extend_many: ExtendMany, leases: Sequence[tuple[str, str, float, float]]
-    ) -> Sequence[bool]:
-        return await self._run(partial(extend_many, leases))
+    async def _call(self, method: Callable[..., T], *arguments: Any) -> T:
+        return await self._run(partial(method, *arguments))
 
     async def drop(self, key: str, token: str) -> bool:
         return await self._run(partial(self.blocking.drop, key, token))
