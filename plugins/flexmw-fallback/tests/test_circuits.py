@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from calls import Upstreams, call
 from flexmw_fallback import Fallback, Upstream
-from flexmw_fallback._circuits import Circuit, CircuitOptions, Circuits
+from flexmw_fallback._circuits import Circuit, CircuitOptions, Circuits, CircuitState
 
 import flexmw
 from flexmw.testing import FakeClock
@@ -70,11 +70,20 @@ def test_after_the_cooldown_one_call_is_the_probe_and_its_success_closes_the_cir
     assert [circuit.enter(5.0) is not None for _ in range(3)] == [True] * 3
 
 
-def test_a_probe_that_fails_opens_the_circuit_again() -> None:
+@pytest.mark.parametrize(("wait", "named", "again"), [(4.0, True, 4.0), (20.0, True, 10.0), (4.0, False, 10.0)])
+def test_a_probe_that_fails_opens_the_circuit_again(wait: float, named: bool, again: float) -> None:
     circuit = Circuit(OPTIONS)
-    fail(circuit, 0.0, wait=4.0)
-    assert fail(circuit, 4.0)
-    assert circuit.state(5.0).wait == 9.0
+    fail(circuit, 0.0, wait=wait, named=named)
+    assert fail(circuit, wait)
+    assert (circuit.state(wait).wait, circuit.state(wait).named) == (again, named)
+
+
+def test_a_probe_that_fails_after_failures_opens_it_for_the_cooldown() -> None:
+    circuit = Circuit(OPTIONS)
+    for _ in range(3):
+        fail(circuit, 0.0)
+    assert fail(circuit, 10.0)
+    assert circuit.state(10.0) == CircuitState(wait=10.0, named=False, status=None)
 
 
 def test_a_neutral_probe_gives_its_place_to_the_next_call() -> None:

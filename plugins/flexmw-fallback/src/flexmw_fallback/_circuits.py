@@ -82,6 +82,8 @@ class Circuit:
         self._failures: deque[float] = deque(maxlen=options.failures)
         self._until: float | None = None
         self._named = self._probing = False
+        self._cooldown = options.cooldown
+        """Seconds for which the circuit opens again where its probe fails."""
         self._status: int | None = None
 
     def state(self, now: float) -> CircuitState:
@@ -125,6 +127,7 @@ class Circuit:
             if entry.probe:
                 self._probing = False
             if wait is not None:
+                self._cooldown = min(self._options.cooldown, wait) if named else self._options.cooldown
                 self._open(max(now + wait, self._until or 0.0), named=named, status=status)
             elif event == "failure":
                 self._fail(entry, now, status)
@@ -133,14 +136,19 @@ class Circuit:
                 self._until = None
 
     def _fail(self, entry: Entry, now: float, status: int | None) -> None:
-        """While the circuit is open, only the probe decides: the calls that began before say nothing new."""
+        """While the circuit is open, only the probe decides: the calls that began before say nothing new.
+
+        A probe after a wait that the upstream has named opens the circuit for that wait again, where it is the shorter
+        one: a failure after a second of rate limiting is no reason to stay away for half a minute.
+        """
         if self._until is not None:
             if entry.probe:
-                self._open(now + self._options.cooldown, named=False, status=status)
+                self._open(now + self._cooldown, named=self._named, status=status)
             return
         self._failures.append(now)
         if len(self._failures) == self._options.failures and self._failures[0] >= now - self._options.window:
-            self._open(now + self._options.cooldown, named=False, status=status)
+            self._cooldown = self._options.cooldown
+            self._open(now + self._cooldown, named=False, status=status)
 
     def _open(self, until: float, *, named: bool, status: int | None) -> None:
         self._until, self._named, self._status = until, named, status
