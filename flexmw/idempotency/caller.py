@@ -134,8 +134,8 @@ class CallerNames:
         return f"{self._prefix}:{{{digest}}}"
 
     def address(self, scope: Scope) -> str:
-        """The keyed hash of the client's address."""
-        return self._hasher.of_address(scope).digest
+        """The client's address as text; empty if it is unknown."""
+        return self._hasher.address(scope) or ""
 
     def comes_through_proxy(self, scope: Scope) -> bool:
         """Whether a trusted proxy has sent the request."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
-from secrets import token_hex
+from os import urandom
 from typing import Any, Final, TypedDict, cast
 
 from flexmw.idempotency import sdk
@@ -162,19 +162,24 @@ class Claim:
         return await self._write(lapse(self.record), lease=0.0)
 
     async def _write(self, record: Record, *, lease: float) -> bool:
-        async with self._lock:
-            store, token = self.claims.store, self.claims.token()
+        turns, claims = self._lock, self.claims
+        if not turns.take():
+            await turns.wait()
+        try:
+            swap, token = claims.store.swap, claims.token()
             self._tried.add(token)
-            entry, ttl = self.claims.encode(record), max(self._ttl, lease)
+            entry, ttl = claims.encode(record), max(self._ttl, lease)
             while True:
-                held = await store.swap(self.name, self._token, token, entry, lease=lease, ttl=ttl)
+                held = await swap(self.name, self._token, token, entry, lease=lease, ttl=ttl)
                 if held is None:  # the store has lost the claim
-                    held = await store.swap(self.name, "", token, entry, lease=lease, ttl=ttl)
+                    held = await swap(self.name, "", token, entry, lease=lease, ttl=ttl)
                 if held is not None and held.token == token:
                     self._token, self.record, self._tried = token, record, {token}
                     return True
                 if not self._adopt(held):
                     return False
+        finally:
+            turns.pass_on()
 
     def _adopt(self, held: Held | None) -> bool:
         """Whether the key still belongs to this claim, by a token that the claim then goes on with.
@@ -218,8 +223,8 @@ class Claims:
     ttl: float
     sdk_window: float
     on_unknown: OnUnknown
-    token: Callable[[], str] = lambda: token_hex(16)
-    generation: Callable[[], str] = lambda: token_hex(12)
+    token: Callable[[], str] = lambda: urandom(16).hex()
+    generation: Callable[[], str] = lambda: urandom(12).hex()
     encode: Callable[[Record], bytes] = Record.encode
 
     async def claim(

@@ -20,7 +20,7 @@ from flexmw.kit.exchange import Exchange, Header
 __all__ = ["Completion", "after_exception", "after_response", "stores", "without_response"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Completion:
     """The end of an execution.
 

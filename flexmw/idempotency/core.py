@@ -58,7 +58,9 @@ _FORMAT: Final = 2
 """Format 1 held keys and paths in the clear. Its records have other names, so no request meets them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Nothing changes a StoredResponse, a Record or a KeyedRequest. They are not frozen, because a frozen dataclass sets
+# each field by a call: three times the cost of the object, for several objects of each request.
+@dataclass(slots=True, kw_only=True)
 class StoredResponse:
     """A response as a store holds it.
 
@@ -75,7 +77,7 @@ class StoredResponse:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Record:
     """The state of one key.
 
@@ -163,7 +165,7 @@ class Record:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class KeyedRequest:
     """A request that claims a key.
 
@@ -222,6 +224,7 @@ def decide(
                 fingerprint=request.fingerprint,
                 at=request.now,
                 what=request.what,
+                steps={},
                 generation=generation,
             )
         )
@@ -249,6 +252,7 @@ def complete(record: Record, response: StoredResponse) -> Record:
         at=record.at,
         attempt=record.attempt,
         what=record.what,
+        steps={},
         response=response,
         generation=record.generation,
     )

@@ -122,8 +122,8 @@ class ClaimedExecution:
         execution = Execution(
             key, attempt=record.attempt, steps=record.steps, record=self._claim.record_steps, owner=self._exchange
         )
-        extensions = scope.get("extensions") or {}
-        if _FILE_EXTENSIONS & extensions.keys():
+        extensions = scope.get("extensions")
+        if extensions and _FILE_EXTENSIONS & extensions.keys():
             scope["extensions"] = {name: value for name, value in extensions.items() if name not in _FILE_EXTENSIONS}
         token = current.set(execution)
         error: BaseException | None = None

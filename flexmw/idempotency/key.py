@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from hashlib import sha256
+from struct import Struct
 from typing import Final
 
 from flexmw.contract.credentials import split_query
@@ -25,6 +26,7 @@ __all__ = ["MAX_KEY", "fingerprint", "parse_key"]
 MAX_KEY: Final = 255
 """Length of the longest key in characters. Stripe has the same bound."""
 
+_LENGTHS: Final = Struct(">Q")
 _QUOTED: Final = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"[ \t]*(?:;[\x20-\x7e]*)?')
 _BARE: Final = re.compile(rb"[\x21\x23-\x2b\x2d-\x3a\x3c-\x7e]+")
 _ESCAPED: Final = re.compile(rb'\\(["\\])')
@@ -37,6 +39,8 @@ def parse_key(values: Sequence[bytes]) -> str | None:
     :raises ValueError: for a key that is empty, longer than 255 characters or malformed, and for several keys. The
         message is meant for the caller.
     """
+    if len(values) == 1:
+        return _parse_one(values[0].strip(b" \t"))
     keys = {_parse_one(value.strip(b" \t")) for value in values}
     if len(keys) > 1:
         raise ValueError("the request carries several different keys")
@@ -68,12 +72,13 @@ def fingerprint(method: str, path: str, query: bytes, body: bytes, content_type:
     The boundary of a multipart body does not count, because clients make a new one for each attempt. Neither do the
     parameters of a signed URL, which belong to the caller.
     """
-    query, _ = split_query(query)
-    boundary = _BOUNDARY.match(content_type)
+    if query:
+        query, _ = split_query(query)
+    boundary = _BOUNDARY.match(content_type) if b";" in content_type else None
     if boundary:
         body = body.replace(b"--" + (boundary[1] or boundary[2]), b"--")
-    digest = sha256()
-    for part in (method.upper().encode(), path.encode("utf-8", "surrogatepass"), query, body):
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
+    verb, raw_path = method.upper().encode(), path.encode("utf-8", "surrogatepass")
+    digest = sha256(_LENGTHS.pack(len(verb)) + verb + _LENGTHS.pack(len(raw_path)) + raw_path)
+    digest.update(_LENGTHS.pack(len(query)) + query + _LENGTHS.pack(len(body)))
+    digest.update(body)
     return digest.hexdigest()

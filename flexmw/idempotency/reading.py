@@ -72,7 +72,7 @@ class RequestBody:
         limit = min(max_request, self._budget.limit)
         if announced.isdigit() and (len(announced) > _LENGTH_DIGITS or int(announced) > limit):
             return "too_large"
-        chunks: list[bytes] = []
+        chunks: list[bytes] | None = None
         size = 0
         while self._has_more:
             message = await self._receive()
@@ -80,6 +80,17 @@ class RequestBody:
                 return "left"
             chunk = message.get("body", b"")
             self._has_more = message.get("more_body", False)
+            if not self._has_more and chunks is None and type(chunk) is bytes:
+                # Most bodies come in one message.
+                self.data = chunk
+                if len(chunk) > limit:
+                    return "too_large"
+                if not self._budget.take(len(chunk)):
+                    return "too_many"
+                self._held = len(chunk)
+                return "whole"
+            if chunks is None:
+                chunks = []
             chunks.append(chunk)
             size += len(chunk)
             if size > limit:
@@ -87,7 +98,7 @@ class RequestBody:
             if not self._budget.take(len(chunk)):
                 return "too_many"
             self._held += len(chunk)
-        self.data = b"".join(chunks)
+        self.data = b"".join(chunks or ())
         return "whole" if size <= limit else "too_large"
 
     def take(self) -> bytes:
@@ -97,8 +108,9 @@ class RequestBody:
 
     def let_go(self) -> None:
         """Give the bytes of the body back to the budget."""
-        held, self._held = self._held, 0
-        self._budget.give_back(held)
+        if self._held:
+            held, self._held = self._held, 0
+            self._budget.give_back(held)
 
     async def receive_again(self) -> Message:
         """``receive`` for the app of a request that was read, in part or whole, and is not protected after all."""

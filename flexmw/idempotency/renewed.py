@@ -8,7 +8,6 @@ same address, under another credential, is a strong sign.
 from __future__ import annotations
 
 import logging
-from hashlib import blake2b
 from typing import Final
 
 from flexmw.kit.clock import Clock
@@ -39,15 +38,17 @@ class RenewedCredentials:
     def notice(self, address: str, key: str, fingerprint: str, caller: str) -> bool:
         """Remember an execution. Returns True if another caller has executed the same key for the same request.
 
-        :param address: the keyed hash of the client's address.
+        :param address: the client's address.
         :param key: the idempotency key.
         :param fingerprint: the digest of the request.
         :param caller: the keyed hash of the caller.
         """
-        name = blake2b(f"{address} {fingerprint} {key}".encode(), digest_size=16).hexdigest()
+        # The number is random to everybody outside the process, and holds neither the address nor the key.
+        name = str(hash((address, fingerprint, key)))
         now = self._clock.monotonic()
-        seen = self._callers.get(name, int(now))
-        self._callers.put(name, (caller, now), int(now))
+        shard = self._callers.shard(name, int(now))
+        seen: tuple[str, float] | None = shard.young.get(name) or shard.old.pop(name, None)
+        shard.young[name] = (caller, now)
         if seen is None or seen[0] == caller or now - seen[1] > self._ttl:
             return False
         if not self._has_warned:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
@@ -82,6 +82,8 @@ class ProtectedRequest:
     _position: StreamPosition | None = None
     _running: Running | None = None
     _body: RequestBody
+    _fields: Mapping[bytes, bytes]
+    """The headers of the request by name."""
 
     def __init__(self, plan: Plan, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         self._plan, self._scope, self._receive, self._send = plan, scope, receive, send
@@ -90,7 +92,7 @@ class ProtectedRequest:
     async def run(self) -> None:
         """Respond to the request."""
         plan, scope, callers = self._plan, self._scope, self._plan.callers
-        fields = dict(scope["headers"])
+        fields = self._fields = dict(scope["headers"])
         shown = callers.shown(scope)
         announce_ttl(self._exchange, plan.ttl_header if callers.has_function or shown.is_lasting else None)
         try:
@@ -129,19 +131,22 @@ class ProtectedRequest:
             finally:
                 self._body.let_go()
 
-    def _key(self, names: Container[bytes]) -> str | None:
+    def _key(self, fields: Mapping[bytes, bytes]) -> str | None:
         """The key of the request, in the first header that has one.
 
-        :param names: the names of the headers of the request.
+        :param fields: the headers of the request by name.
         :raises ValueError: for a key that is malformed.
         """
         for name in self._plan.key_headers:
-            if name in names:
-                return parse_key([value for key, value in self._scope["headers"] if key == name])
+            if name in fields:
+                headers = self._scope["headers"]
+                if len(headers) == len(fields):
+                    return parse_key((fields[name],))
+                return parse_key([value for key, value in headers if key == name])
         return None
 
     async def _protect(self, caller: KeyedCaller, key: str | None, count: int | None) -> None:
-        result = await self._body.read(self._plan.max_request, header(self._scope, b"content-length") or b"")
+        result = await self._body.read(self._plan.max_request, self._fields.get(b"content-length", b""))
         if result == "left":
             self._client_left = True
             return
@@ -154,7 +159,7 @@ class ProtectedRequest:
                 await self._plan.app(self._scope, self._body.receive_again, self._send)
             return
         scope = self._scope
-        content_type = header(scope, b"content-type") or b""
+        content_type = self._fields.get(b"content-type", b"")
         query = scope.get("query_string", b"")
         digest = self._plan.hasher.of_request(
             fingerprint(scope["method"], scope["path"], query, self._body.data, content_type)

@@ -22,10 +22,15 @@ class Turns:
         self._is_taken = False
         self._waiting: deque[anyio.Event] | None = None
 
-    async def __aenter__(self) -> None:
-        if not self._is_taken:
-            self._is_taken = True
-            return
+    def take(self) -> bool:
+        """Take the turn if nobody has it. Otherwise :meth:`wait` for it. Who has it passes it on."""
+        if self._is_taken:
+            return False
+        self._is_taken = True
+        return True
+
+    async def wait(self) -> None:
+        """Wait for the turn that others have."""
         if self._waiting is None:
             self._waiting = deque()
         turn = anyio.Event()
@@ -34,17 +39,22 @@ class Turns:
             await turn.wait()
         except BaseException:
             if turn.is_set():
-                self._pass_on()
+                self.pass_on()
             else:
                 self._waiting.remove(turn)
             raise
 
+    async def __aenter__(self) -> None:
+        if not self.take():
+            await self.wait()
+
     async def __aexit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pass_on()
+        self.pass_on()
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
+        """Give the turn to the one that has waited for longest."""
         if self._waiting:
             self._waiting.popleft().set()
         else:

@@ -1,14 +1,16 @@
 """Run work to completion when the task that started it is cancelled.
 
 A shielded cancel scope is enough under trio and for anyio's cancel scopes. asyncio's own ``Task.cancel`` ignores
-shields, so under asyncio the work runs in a second task. The first task waits for the end of the second one in any case
-and is cancelled afterwards, so no task is left behind. When the event loop is closed, both tasks are cancelled.
+shields, so under asyncio the work runs in a nested task (:mod:`flexmw.idempotency.nested_task`). The first task waits
+for the end of the work in any case and is cancelled afterwards, so no task is left behind. When the event loop is
+closed, both are cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -18,7 +20,7 @@ from flexmw.idempotency.nested_task import run_nested
 __all__ = ["run_to_completion"]
 
 
-async def run_to_completion(work: Callable[[], Awaitable[None]], on_cancel: Callable[[], None]) -> None:
+async def run_to_completion(work: Callable[[], Coroutine[Any, Any, None]], on_cancel: Callable[[], None]) -> None:
     """Run ``work`` to its end, and raise what it raises.
 
     Context variables that the work has set are set in this task too, as if the work had run in it.
@@ -33,10 +35,10 @@ async def run_to_completion(work: Callable[[], Awaitable[None]], on_cancel: Call
     if loop is None:  # not inside the `except`: the work would then run with this RuntimeError as the handled exception
         await _in_a_shield(work, on_cancel)
         return
-    await run_nested(_as_coroutine(work), on_cancel)
+    await run_nested(work(), on_cancel)
 
 
-async def _in_a_shield(work: Callable[[], Awaitable[None]], on_cancel: Callable[[], None]) -> None:
+async def _in_a_shield(work: Callable[[], Coroutine[Any, Any, None]], on_cancel: Callable[[], None]) -> None:
     """The same for trio. The shield hides a cancellation from the work, so a second task outside it reports one."""
     error: BaseException | None = None
     is_done = False
@@ -60,7 +62,3 @@ async def _in_a_shield(work: Callable[[], Awaitable[None]], on_cancel: Callable[
     if error is not None:
         raise error
     await anyio.lowlevel.checkpoint_if_cancelled()
-
-
-async def _as_coroutine(work: Callable[[], Awaitable[None]]) -> None:
-    await work()

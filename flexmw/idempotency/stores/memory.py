@@ -105,13 +105,19 @@ class MemoryStore:
         """
         with self._lock:
             slots, now = self._slots, self._clock.monotonic()
-            slot = self._live(key, now)
-            if (slot.token if slot is not None else "") != expected or expected == token:
-                return None if slot is None else Held(slot.token, cast("bytes", slot.entry), slot.leased_until - now)
+            slot = slots.get(key)
+            if slot is not None and slot.expires <= now:
+                self._forget(key)
+                slot = None
+            if slot is None:
+                if expected:
+                    return None
+            elif slot.token != expected or expected == token:
+                return Held(slot.token, cast("bytes", slot.entry), slot.leased_until - now)
             if slots and (
-                next(iter(slots.values())).expires <= now
-                or len(slots) >= self._capacity
+                len(slots) >= self._capacity
                 or self._bytes + size > self._max_bytes
+                or next(iter(slots.values())).expires <= now
             ):
                 self._make_room(size, now, instead_of=key)
             if slot is not None:
@@ -243,19 +249,19 @@ class RecordsInMemory:
     """
 
     def __init__(self, store: MemoryStore) -> None:
-        self._store = store
+        self._load, self._swap = store.load_now, store.swap_now
         self.extend, self.drop, self.scan, self.aclose = store.extend, store.drop, store.scan, store.aclose
         self.append, self.read = store.append, store.read
 
     async def load(self, key: str) -> Held | None:
         """:meth:`MemoryStore.load`, with a record for an entry."""
-        return self._store.load_now(key)
+        return self._load(key)
 
     async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
         """:meth:`MemoryStore.swap`, with records for entries."""
         kept = cast("bytes | Record", entry)
         size = len(kept) if isinstance(kept, bytes) else _size_of(kept)
-        return self._store.swap_now(key, expected, token, kept, size, lease=lease, ttl=ttl)
+        return self._swap(key, expected, token, kept, size, lease=lease, ttl=ttl)
 
 
 def _encoded(held: Held | None) -> Held | None:
