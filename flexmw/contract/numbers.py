@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["LARGEST", "decimal", "whole_number"]
+__all__ = ["LARGEST", "decimal", "scaled", "whole_number"]
 
 LARGEST: Final = 1e18
 """The largest number that :func:`decimal` returns. Sums and differences with the time of a clock stay finite."""
@@ -31,3 +31,15 @@ def decimal(value: str) -> float | None:
 def whole_number(value: str | None) -> int | None:
     """Return a whole number of at most 18 digits; ``None`` for any other text."""
     return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) <= 18 else None
+
+
+def scaled(value: int, scale: int) -> str:
+    """A number of parts as a decimal number of wholes.
+
+    >>> scaled(19_483_100, 1_000_000), scaled(5_000_000, 1_000_000), scaled(7, 1)
+    ('19.4831', '5', '7')
+    """
+    if scale == 1:
+        return str(value)
+    whole, rest = divmod(value, scale)
+    return f"{whole}.{rest:0{len(str(scale)) - 1}d}".rstrip("0") if rest else str(whole)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from flexmw.contract.numbers import scaled
+
 __all__ = ["HEADER_STYLES", "HeaderStyle", "Quota", "render", "retry_headers"]
 
 HeaderStyle = Literal["unix", "openai", "ietf", "seed"]
@@ -30,8 +32,9 @@ class Quota:
 
     ``reset_at`` is in Unix seconds. ``wait`` is the time in seconds after which the same request would be admitted,
     exact to the millisecond; ``None`` when it was admitted. ``window`` is in seconds; 0 where the quota is of what is
-    going on at once. ``policy`` names the window. ``unit`` is what is counted: ``requests``, ``concurrent-requests``,
-    ``tokens``.
+    going on at once, or does not end. ``policy`` names the window. ``unit`` is what is counted: ``requests``,
+    ``concurrent-requests``, ``tokens``. ``scale`` is what one of the unit is in ``limit`` and ``remaining``: 1, or
+    1,000,000. A ``reset_at`` of infinity is not sent.
     """
 
     limit: int
@@ -41,6 +44,7 @@ class Quota:
     wait: float | None = None
     policy: str = "requests"
     unit: str = "requests"
+    scale: int = 1
 
 
 def retry_headers(wait: float) -> list[tuple[str, str]]:
@@ -94,9 +98,10 @@ def _counts(quotas: Sequence[Quota], reset: Callable[[Quota], str]) -> Iterator[
             if "requests" in units:
                 continue
             unit = "requests"
-        yield f"x-ratelimit-limit-{unit}", str(quota.limit)
-        yield f"x-ratelimit-remaining-{unit}", str(quota.remaining)
-        yield f"x-ratelimit-reset-{unit}", reset(quota)
+        yield f"x-ratelimit-limit-{unit}", scaled(quota.limit, quota.scale)
+        yield f"x-ratelimit-remaining-{unit}", scaled(quota.remaining, quota.scale)
+        if quota.reset_at < math.inf:
+            yield f"x-ratelimit-reset-{unit}", reset(quota)
 
 
 def _ietf(quotas: Sequence[Quota], now: float) -> Iterator[tuple[str, str]]:
@@ -104,14 +109,17 @@ def _ietf(quotas: Sequence[Quota], now: float) -> Iterator[tuple[str, str]]:
     yield (
         "RateLimit",
         ", ".join(
-            f'"{quota.policy}";r={quota.remaining};t={math.ceil(round(_reset_after(quota, now), 6))}'
+            f'"{quota.policy}";r={quota.remaining}'
+            + (f";t={math.ceil(round(_reset_after(quota, now), 6))}" if quota.reset_at < math.inf else "")
             for quota in quotas
         ),
     )
 
 
 def _policy(quota: Quota) -> str:
-    unit = "" if quota.unit == "requests" else f';qu="{quota.unit}"'
+    # The draft allows whole numbers alone: of a unit that is not whole they are millionths.
+    name = quota.unit if quota.scale == 1 else f"micro-{quota.unit}"
+    unit = "" if quota.unit == "requests" else f';qu="{name}"'
     return f'"{quota.policy}";q={quota.limit}{unit}{f";w={quota.window}" if quota.window else ""}'
 
 

@@ -4,17 +4,15 @@ A store counts whole numbers, which are millionths of a unit such as ``usd``. So
 
 >>> whole_amount(Decimal("0.0000015"), SCALE), whole_amount(0.1 + 0.2, SCALE)
 (2, 300000)
->>> amount_text(19_483_112, SCALE)
-'19.483112'
 """
 
 from __future__ import annotations
 
 import math
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeGuard
 
-__all__ = ["SCALE", "Amount", "amount_text", "is_amount", "whole_amount"]
+__all__ = ["SCALE", "Amount", "is_amount", "whole_amount"]
 
 SCALE: Final = 1_000_000
 """What one of a unit other than requests, tokens and messages is in a store: its millionths."""
@@ -23,7 +21,7 @@ Amount: TypeAlias = int | float | Decimal
 """An amount of a unit. A float is taken as the number that it prints as."""
 
 
-def is_amount(value: object) -> bool:
+def is_amount(value: object) -> TypeGuard[Amount]:
     """True for a finite number, at least 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         return False
@@ -36,9 +34,3 @@ def whole_amount(value: Amount, scale: int) -> int:
         return int(value)
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     return int((number * scale).to_integral_value(ROUND_HALF_EVEN))
-
-
-def amount_text(value: int, scale: int) -> str:
-    """An amount of a store as a decimal number."""
-    whole, rest = divmod(value, scale)
-    return f"{whole}.{rest:06d}".rstrip("0") if rest else str(whole)

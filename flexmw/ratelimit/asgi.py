@@ -171,7 +171,7 @@ class RateLimitMiddleware(WrappingApp):
                 self._usage_log,
                 degraded=degraded,
                 is_taken=is_taken,
-                monotonic=self._monotonic,
+                clock=self._plan.clock,
             )
             await settlement.run(app, scope, charge.receive or receive, send)
         except Exception as error:

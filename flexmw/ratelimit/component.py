@@ -27,20 +27,23 @@ from flexmw.kit.options import (
 from flexmw.kit.paths import request_predicate, routing_of
 from flexmw.kit.storage import RedisClient, parse_storage
 from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.amounts import Amount
 from flexmw.ratelimit.asgi import Shared, is_around, middleware, share
 from flexmw.ratelimit.callers import caller_function
-from flexmw.ratelimit.core import MESSAGES
-from flexmw.ratelimit.cost import CostOption, Pricing, TokenCostOption
+from flexmw.ratelimit.core import MESSAGES, REQUESTS
+from flexmw.ratelimit.cost import CostOption, Price, Pricing, TokenCostOption
 from flexmw.ratelimit.counted_options import CountedOptions
 from flexmw.ratelimit.fallback import parse_store_failure
 from flexmw.ratelimit.messages import MessageLimit
 from flexmw.ratelimit.options import (
+    FIXED,
     HEADERS,
     check_plan,
     check_together,
     open_store,
     option_name,
     prefix_of,
+    strategy_of,
 )
 from flexmw.ratelimit.plan import MessageRefusal, Plan
 from flexmw.ratelimit.rates import parse_rates
@@ -63,8 +66,8 @@ class RateLimit(CountedOptions):
 
     :param rates: Limits of each caller. All windows are checked together, and a request is taken from all of them or
         from none. Python code gives the rates as positional arguments, a configuration file as the list ``rates``. At
-        least one of ``rates``, ``limit``, ``tokens`` and ``concurrency`` is required. Value: texts such as '10/minute'
-        or '5 per 2 hour', or items of the library limits. Default: ``()``.
+        least one of ``rates``, ``limit``, ``tokens``, ``budget`` and ``concurrency`` is required. Value: texts such as
+        '10/minute' or '5 per 2 hour', or items of the library limits. Default: ``()``.
     :param limit: Rates that depend on the caller or on the path. The function, plain or async, takes the ``Caller``,
         and the scope if it has a second parameter; it returns rates, or ``None`` for those of ``rates``. An async
         function is called once in ten seconds for each caller. In a table, ``rates`` apply to all other paths; see
@@ -75,8 +78,9 @@ class RateLimit(CountedOptions):
         async. A request without it counts for its client address (IPv6 by /64). Value: 'bearer', 'header:<name>',
         'cookie:<name>', 'state:<name>', 'user', 'address' or a function of the scope. Default: ``"bearer"``.
     :param strategy: Algorithm that counts the requests of a window. The algorithms differ in accuracy and in memory per
-        caller. Stores other than memory, redis and valkey need ``fixed-window``. Value: one of
-        'sliding-window-counter', 'fixed-window', 'moving-window', 'gcra'. Default: ``"sliding-window-counter"``.
+        caller. Stores other than memory, redis and valkey need ``fixed-window``, and so do windows of the calendar
+        beside other windows. Value: one of 'sliding-window-counter', 'fixed-window', 'moving-window', 'gcra'. Default:
+        ``"sliding-window-counter"``.
     :param storage: Store of the counters. ``memory://`` counts in this process alone. ``redis://``, ``rediss://``,
         ``redis+unix://``, ``redis+cluster://``, ``redis+sentinel://`` and their TLS and ``valkey`` forms count exactly
         for all processes, and so does a client of redis-py, whose settings are used for connections of flexmw's own.
@@ -87,9 +91,20 @@ class RateLimit(CountedOptions):
         ``OTEL_SERVICE_NAME``, and a number where two places in the source make limiters that would share counters.
         Services without that name which share a store need different prefixes. Value: a text of letters, digits and
         '.', '_', ':', '/', '-', or None. Default: ``None``.
-    :param cost: What one request counts. A function of the scope, plain or async, returns an estimate; ``settle``
-        corrects the estimate when the response is complete. Value: a whole number, at least 1, or a function of the
-        scope that returns one (requests). Default: ``1``.
+    :param unit: What ``rates``, ``limit`` and ``budget`` count instead of requests, such as ``usd``. Amounts have at
+        most six decimals and are counted in millionths. See [Tokens and money](tokens.md#money). Value: a name of
+        lower-case letters, digits and '-', such as 'usd', and none of the other units, or None. Default: ``None``.
+    :param cost: What one request counts, or reserves of ``unit``. ``None`` is 1 request, and nothing of another unit. A
+        function of the scope, plain or async, returns an estimate; ``usage`` or ``settle`` corrects the estimate when
+        the response is complete. A name, such as 'openai', is the ``price`` of what ``token_cost`` of that name
+        estimates. Value: a whole number, at least 1, or a function of the scope that returns one; of another unit a
+        number, at least 0, a function, or the name of a reader, such as 'openai'; or None. Default: ``None``.
+    :param price: A function of the model's name and its ``Usage`` that returns what they cost in ``unit``, as a
+        ``Decimal``, a float or a whole number. Needs ``unit``. Value: a function, or None. Default: ``None``.
+    :param budget: All that a caller has ever been given of ``unit``; what is used does not come back. A request of a
+        caller who has used it up gets 402 ``insufficient_quota``. The function, plain or async, is called for each
+        request; ``None`` is no budget. Needs ``unit``. Value: a number, a function of the Caller, or None. Default:
+        ``None``.
     :param tokens: Limits in a second unit, in the forms of ``rates`` and ``limit``. All windows of both units are
         checked together, and a refusal takes nothing from either. Responses carry ``x-ratelimit-*-tokens`` headers too.
         Value: rates, a function, a table of rates by path, or None. Default: ``None``.
@@ -100,9 +115,9 @@ class RateLimit(CountedOptions):
         such as 'openai' (tokens). Default: ``0``.
     :param usage: Reads what a request has really used from its response, a JSON body or the events of a stream, and
         corrects what it has reserved. Nothing is held back. A function takes each JSON object, and returns a ``Usage``,
-        a number of tokens, or ``None``. See [Tokens and money](tokens.md). Needs ``tokens``. Value: 'openai',
-        'anthropic', the name of an entry point of flexmw.usage, a UsageReader, or a function of a JSON object, or None.
-        Default: ``None``.
+        a number of tokens, or ``None``. See [Tokens and money](tokens.md). Needs ``tokens`` or ``price``. Value:
+        'openai', 'anthropic', the name of an entry point of flexmw.usage, a UsageReader, or a function of a JSON
+        object, or None. Default: ``None``.
     :param messages: Limits of the messages that a caller sends over websockets, apart from the limits of requests. A
         message over the limit does not reach the app: the connection is closed with 1008, or ``message_refusal``
         answers. Value: rates, or None. Default: ``None``.
@@ -241,7 +256,10 @@ class RateLimit(CountedOptions):
             strategy: str = "sliding-window-counter",
             storage: str | RedisClient = "memory://",
             prefix: str | None = None,
-            cost: CostOption = 1,
+            unit: str | None = None,
+            cost: CostOption = None,
+            price: Price | None = None,
+            budget: Amount | Callable[..., Any] | None = None,
             tokens: str | Sequence[Any] | Callable[..., Any] | Mapping[str, Any] | None = None,
             token_cost: TokenCostOption = 0,
             usage: UsageOption | None = None,
@@ -267,8 +285,12 @@ class RateLimit(CountedOptions):
         check(self)
         check_together(self)
         plan = self._plan()
-        check_plan(plan, self.strategy, cost=self.cost, tokens=self.tokens is not None, token_cost=self.token_cost)
-        object.__setattr__(self, "_prefix", prefix_of(plan, self.strategy) if self.prefix is None else self.prefix)
+        check_plan(
+            plan, plan.algorithm.name, cost=self.cost, tokens=self.tokens is not None, token_cost=self.token_cost
+        )
+        object.__setattr__(
+            self, "_prefix", prefix_of(plan, plan.algorithm.name) if self.prefix is None else self.prefix
+        )
 
     def _plan(self, app: ASGIApp | None = None) -> Plan:
         """Resolve the options. Every plan has caches of its own.
@@ -276,12 +298,23 @@ class RateLimit(CountedOptions):
         :param app: the wrapped app, for what it does with paths.
         :raises ConfigError: for an option that cannot be understood.
         """
+        unit = REQUESTS if self.unit is None else self.unit
         rates = RequestRates(
-            self.rates, self.limit, self.tokens, routing=routing_of(app), prefix=self._prefix, clock=self.clock
+            self.rates,
+            self.limit,
+            self.tokens,
+            unit=unit,
+            budget=self.budget,
+            is_fixed=self.strategy == FIXED or not (callable(self.limit) or callable(self.tokens)),
+            routing=routing_of(app),
+            prefix=self._prefix,
+            clock=self.clock,
         )
+        has_functions = callable(self.limit) or callable(self.tokens)
+        strategy = strategy_of(self, rates.known, has_functions=has_functions)
         hasher = CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="RateLimit: ")
         return Plan(
-            algorithm=ALGORITHMS[self.strategy],
+            algorithm=ALGORITHMS[strategy],
             caller=caller_function(self.key, hasher, option_name("key")),
             hasher=hasher,
             key_is_bearer=self.key == "bearer",
@@ -289,6 +322,8 @@ class RateLimit(CountedOptions):
             pricing=Pricing(
                 self.cost,
                 self.token_cost if self.tokens is not None else None,
+                unit=unit,
+                price=self.price,
                 reader=None if self.usage is None else load_reader(self.usage, option_name("usage")),
                 estimators={
                     value: load_reader(value, option_name(name))

@@ -16,7 +16,7 @@ from flexmw.kit.asgi import ASGIApp, Message, Scope, Send
 from flexmw.kit.exchange import Exchange
 from flexmw.kit.paths import wrapped_apps
 from flexmw.ratelimit.backend import Backend
-from flexmw.ratelimit.core import TOKENS, Check
+from flexmw.ratelimit.core import REQUESTS, Check
 from flexmw.ratelimit.rates import Rates
 
 __all__ = ["STREAM_FIELD", "ContinuationLane", "giving_back", "lane_of"]
@@ -47,7 +47,7 @@ class ContinuationLane:
 
     def check(self, digest: str, rates: Rates) -> Check:
         """The charge of one continuation of a caller: counted apart from the caller's requests."""
-        rates = tuple(rate for rate in rates if rate.unit != TOKENS)
+        rates = tuple(rate for rate in rates if rate.unit == REQUESTS)
         return Check(f"{digest}-continuations", rates, (1,) * len(rates))
 
 

@@ -52,6 +52,8 @@ class Rate(NamedTuple):
     :param unit: what is counted.
     :param prefix: what keeps the counters apart from those of other limiters in the same store; empty for nothing.
     :param scale: what one of the unit is in ``limit`` and in the store: 1, or 1,000,000 of a unit that is not whole.
+    :param period: the period of a calendar window, or ``budget``; empty for a window that begins with a request.
+    :param ends_at_us: the end of such a window in Unix microseconds; 0 for a window that begins with a request.
     """
 
     limit: int
@@ -61,6 +63,8 @@ class Rate(NamedTuple):
     unit: str = REQUESTS
     prefix: str = ""
     scale: int = 1
+    period: str = ""
+    ends_at_us: int = 0
 
     @property
     def seconds(self) -> int:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flexmw.kit.asgi import Scope
-from flexmw.kit.options import documented, one_of, option, optional
+from flexmw.kit.options import documented, function, one_of, option, optional
 from flexmw.kit.storage import RedisClient
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.cost import CostOption, TokenCostOption
-from flexmw.ratelimit.options import COST, PREFIX, TOKEN_COST, USAGE
+from flexmw.ratelimit.amounts import Amount
+from flexmw.ratelimit.cost import CostOption, Price, TokenCostOption
+from flexmw.ratelimit.options import COST, PREFIX, TOKEN_COST, UNIT, USAGE
 from flexmw.ratelimit.usage_readers import UsageOption
 
 __all__ = ["CountedOptions"]
@@ -26,7 +27,7 @@ class CountedOptions:
         documented("texts such as '10/minute' or '5 per 2 hour', or items of the library limits"),
         doc="Limits of each caller. All windows are checked together, and a request is taken from all of them or from "
         "none. Python code gives the rates as positional arguments, a configuration file as the list `rates`. At least "
-        "one of `rates`, `limit`, `tokens` and `concurrency` is required.",
+        "one of `rates`, `limit`, `tokens`, `budget` and `concurrency` is required.",
     )
     limit: Callable[..., Any] | Mapping[str, Any] | None = option(
         None,
@@ -50,7 +51,8 @@ class CountedOptions:
         "sliding-window-counter",
         one_of(tuple(ALGORITHMS)),
         doc="Algorithm that counts the requests of a window. The algorithms differ in accuracy and in memory per "
-        "caller. Stores other than memory, redis and valkey need `fixed-window`.",
+        "caller. Stores other than memory, redis and valkey need `fixed-window`, and so do windows of the calendar "
+        "beside other windows.",
     )
     storage: str | RedisClient = option(
         "memory://",
@@ -70,12 +72,32 @@ class CountedOptions:
         "`OTEL_SERVICE_NAME`, and a number where two places in the source make limiters that would share counters. "
         "Services without that name which share a store need different prefixes.",
     )
+    unit: str | None = option(
+        None,
+        optional(UNIT),
+        doc="What `rates`, `limit` and `budget` count instead of requests, such as `usd`. Amounts have at most six "
+        "decimals and are counted in millionths. See [Tokens and money](tokens.md#money).",
+    )
     cost: CostOption = option(
-        1,
+        None,
         COST,
-        doc="What one request counts. A function of the scope, plain or async, returns an estimate; `settle` corrects "
-        "the estimate when the response is complete.",
-        unit="requests",
+        doc="What one request counts, or reserves of `unit`. `None` is 1 request, and nothing of another unit. A "
+        "function of the scope, plain or async, returns an estimate; `usage` or `settle` corrects the estimate when "
+        "the response is complete. A name, such as 'openai', is the `price` of what `token_cost` of that name "
+        "estimates.",
+    )
+    price: Price | None = option(
+        None,
+        optional(function),
+        doc="A function of the model's name and its `Usage` that returns what they cost in `unit`, as a `Decimal`, a "
+        "float or a whole number. Needs `unit`.",
+    )
+    budget: Amount | Callable[..., Any] | None = option(
+        None,
+        documented("a number, a function of the Caller, or None"),
+        doc="All that a caller has ever been given of `unit`; what is used does not come back. A request of a caller "
+        "who has used it up gets 402 `insufficient_quota`. The function, plain or async, is called for each request; "
+        "`None` is no budget. Needs `unit`.",
     )
     tokens: str | tuple[Any, ...] | Callable[..., Any] | Mapping[str, Any] | None = option(
         None,
@@ -96,5 +118,5 @@ class CountedOptions:
         optional(USAGE),
         doc="Reads what a request has really used from its response, a JSON body or the events of a stream, and "
         "corrects what it has reserved. Nothing is held back. A function takes each JSON object, and returns a "
-        "`Usage`, a number of tokens, or `None`. See [Tokens and money](tokens.md). Needs `tokens`.",
+        "`Usage`, a number of tokens, or `None`. See [Tokens and money](tokens.md). Needs `tokens` or `price`.",
     )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from math import ceil
+from math import ceil, inf
 from typing import Any, Final
 
 from flexmw.contract import HeaderStyle, Quota, render
-from flexmw.errors import APIError, RateLimitExceeded, SubsystemOffline
+from flexmw.errors import APIError, InsufficientCredit, RateLimitExceeded, SubsystemOffline
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.clock import Clock
 from flexmw.kit.events import RateLimitDecided, RateLimitStoreFailed
 from flexmw.kit.exchange import Exchange, Header
+from flexmw.ratelimit.calendar import BUDGET
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult
 
 __all__ = ["RESULT", "Reporter"]
@@ -98,7 +99,7 @@ class Reporter:
                 LIMIT: limit,
                 REMAINING: remaining,
             }
-            if wait_us:
+            if wait_us and rate.period != BUDGET:
                 facts[RETRY_AFTER] = wait_us / SECOND
         now = self._now()
         if self._is_plain and not wait_us and not headers:
@@ -150,10 +151,16 @@ class Reporter:
         if self._shadow:
             return None
         if result is not None:
-            return RateLimitExceeded(result.wait_us / SECOND) if result.wait_us else None
+            if not result.wait_us:
+                return None
+            return InsufficientCredit() if result.rate.period == BUDGET else RateLimitExceeded(result.wait_us / SECOND)
         if self._allowed_without_result:
             return None
         return SubsystemOffline("The rate limiter", max(1.0, retry_in))
+
+    def _waits(self, result: LimitResult) -> bool:
+        """Whether a refused client is told how long to wait: not for a budget, which only a payment refills."""
+        return bool(result.wait_us) and not self._shadow and result.rate.period != BUDGET
 
     def _quotas(self, result: LimitResult, now: float) -> list[Quota]:
         """One quota for each unit. The limit of concurrent requests is reported only where it refuses: its remaining
@@ -162,11 +169,12 @@ class Reporter:
             Quota(
                 limit=unit.rate.limit,
                 remaining=unit.remaining,
-                reset_at=now + unit.reset_us / SECOND,
-                window=unit.rate.seconds,
-                wait=None if not unit.wait_us or self._shadow else unit.wait_us / SECOND,
+                reset_at=inf if unit.rate.period == BUDGET else now + unit.reset_us / SECOND,
+                window=0 if unit.rate.period == BUDGET else unit.rate.seconds,
+                wait=None if not self._waits(unit) else unit.wait_us / SECOND,
                 policy=unit.rate.name,
                 unit=unit.rate.unit,
+                scale=unit.rate.scale,
             )
             for unit in (result, *result.others)
             if unit.rate.window_us or unit.wait_us

@@ -11,18 +11,32 @@ flexmw.errors.ConfigError: RateLimit(*rates) = '10/fortnight': expected rates su
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Final, TypeAlias, cast
 
 from limits import RateLimitItem, parse_many
 
+from flexmw.contract.numbers import scaled
 from flexmw.errors import ConfigError
-from flexmw.ratelimit.core import REQUESTS, SECOND, Rate
+from flexmw.ratelimit.amounts import SCALE, Amount, whole_amount
+from flexmw.ratelimit.calendar import BUDGET, BUDGET_ENDS_AT, PERIODS
+from flexmw.ratelimit.core import MESSAGES, REQUESTS, SECOND, TOKENS, Rate
 
-__all__ = ["Rates", "parse_rates"]
+__all__ = ["Rates", "budget_rate", "parse_rates", "scale_of"]
 
 Rates: TypeAlias = tuple[Rate, ...]
 _EXPECTED: Final = "rates such as '10/minute', '5 per 2 hour' or ['10/minute', '1000/day']"
+_PERIOD_SECONDS: Final[dict[str, int]] = dict(zip(PERIODS, (86_400, 2_678_400, 31_622_400), strict=True))
+_SEPARATOR: Final = re.compile(r"[,;|]")
+_AMOUNT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)(\s*(?:/|\s*per\s).*)", re.DOTALL)
+_CALENDAR: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/|\s*per\s)\s*calendar[- ](day|month|year)\s*")
+
+
+def scale_of(unit: str) -> int:
+    """What one of a unit is in a store: 1 of what is counted whole, else its millionths."""
+    return 1 if unit in (REQUESTS, TOKENS, MESSAGES) else SCALE
 
 
 def parse_rates(
@@ -44,39 +58,87 @@ def parse_rates(
     :raises ConfigError: for a text in another notation, for an amount of 0, and for two rates over one window, because
         only the smaller one would ever decide.
     """
-    items: list[RateLimitItem] = []
+    items: list[RateLimitItem | Rate] = []
     values: Sequence[object] = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else [value]
     for entry in values:
         if isinstance(entry, RateLimitItem):
             items.append(entry)
             continue
         try:
-            items.extend(parse_many(cast("str", entry)))
+            items.extend(_parse(entry, group, any_limit, unit, prefix))
         except ValueError:
             raise ConfigError(option, entry, _EXPECTED) from None
     if not items:
         raise ConfigError(option, values, _EXPECTED)
-    rates = tuple(_rate(item, group, any_limit, unit, prefix) for item in items)
+    rates = tuple(
+        item if isinstance(item, Rate) else _rate(item, group, any_limit, unit, prefix, scale_of(unit))
+        for item in items
+    )
     for rate in rates:
         if rate.limit < 1 or rate.window_us < 1:
             raise ConfigError(option, rate.name, f"an amount and a window of at least 1: {_EXPECTED}")
-        if sum(other.window_us == rate.window_us for other in rates) > 1:
+        if sum(other.window_us == rate.window_us and other.period == rate.period for other in rates) > 1:
             raise ConfigError(
                 option, values, f"one rate per window; several take {rate.seconds} s and the smallest rules"
             )
     return rates
 
 
-def _rate(item: RateLimitItem, group: str, any_limit: bool, unit: str, prefix: str) -> Rate:
-    multiples = "" if item.multiples == 1 else f"{item.multiples} "
-    period, has_unit = item.GRANULARITY.name, unit != REQUESTS
+def budget_rate(amount: Amount, unit: str, prefix: str) -> Rate:
+    """The budget of a caller as a rate: its one window does not end.
+
+    :param amount: all that the caller has ever been given.
+    """
+    limit, ends_at_us = whole_amount(amount, SCALE), BUDGET_ENDS_AT * SECOND
+    return Rate(limit, ends_at_us, f"{unit} {BUDGET}", f"{unit}/{BUDGET}", unit, prefix, SCALE, BUDGET, ends_at_us)
+
+
+def _parse(entry: object, group: str, any_limit: bool, unit: str, prefix: str) -> Iterator[RateLimitItem | Rate]:
+    """The rates of a text.
+
+    :raises ValueError: for a text in another notation.
+    """
+    scale = scale_of(unit)
+    if not isinstance(entry, str):
+        yield from parse_many(cast("str", entry))
+        return
+    if scale == 1 and "calendar" not in entry:
+        yield from parse_many(entry)
+        return
+    for part in _SEPARATOR.split(entry):
+        if calendar := _CALENDAR.fullmatch(part):
+            limit, period = _whole(calendar[1], scale), calendar[2]
+            name, tail = _names(limit, scale, group, any_limit, unit, f"calendar-{period}")
+            yield Rate(limit, _PERIOD_SECONDS[period] * SECOND, name, tail, unit, prefix, scale, period)
+        elif amount := _AMOUNT.fullmatch(part):
+            yield from parse_many(f"{_whole(amount[1], scale)}{amount[2]}")
+        else:
+            raise ValueError(part)
+
+
+def _whole(text: str, scale: int) -> int:
+    """An amount as it is counted.
+
+    :raises ValueError: for more decimals than are counted.
+    """
+    number = Decimal(text) * scale
+    if number != int(number):
+        raise ValueError(text)
+    return int(number)
+
+
+def _names(limit: int, scale: int, group: str, any_limit: bool, unit: str, window: str) -> tuple[str, str]:
+    """The name of a rate, and the last part of its store key. ``window`` is behind the last slash of both."""
+    has_unit = unit != REQUESTS
     # Unit and group cannot be confused: a group begins with a slash or a star, or with a method and a space.
-    parts = [*([unit] if has_unit else []), *([group] if group else [])]
-    return Rate(
-        item.amount,
-        item.get_expiry() * SECOND,
-        f"{item.amount}{f' {unit}' if has_unit else ''}/{multiples}{period}",
-        "/".join([*parts, "*" if any_limit else str(item.amount), str(item.multiples), period]),
-        unit,
-        prefix,
-    )
+    parts = [*([unit] if has_unit else []), *([group] if group else []), "*" if any_limit else str(limit), window]
+    return f"{scaled(limit, scale)}{f' {unit}' if has_unit else ''}/{window}", "/".join(parts)
+
+
+def _rate(item: RateLimitItem, group: str, any_limit: bool, unit: str, prefix: str, scale: int) -> Rate:
+    multiples, period = item.multiples, item.GRANULARITY.name
+    name, tail = _names(item.amount, scale, group, any_limit, unit, period)
+    if multiples != 1:
+        name = f"{name.rpartition('/')[0]}/{multiples} {period}"
+    tail = f"{tail.rpartition('/')[0]}/{multiples}/{period}"
+    return Rate(item.amount, item.get_expiry() * SECOND, name, tail, unit, prefix, scale)

@@ -40,7 +40,10 @@ _FASTAPI_STACK: Final = "fastapi_inner_astack"
 """The scope key of the exit stack that FastAPI closes when the endpoint is done: checked with FastAPI 0.165."""
 
 
-_AROUND: Final = ("concurrency", "exempt", "lease", "message_refusal", "messages", "token_cost", "tokens", "usage")
+_AROUND: Final = (
+    *("budget", "concurrency", "exempt", "lease", "message_refusal", "messages", "price", "token_cost", "tokens"),
+    *("unit", "usage"),
+)
 """The options that need the whole request, from its start to the end of the response."""
 
 
@@ -55,8 +58,8 @@ def limit(*rates: Any, **options: Any) -> RouteLimit:
 
     :param rates: limits of each caller, as those of :class:`RateLimit`.
     :param options: the options of :class:`RateLimit` but ``concurrency``, ``lease``, ``tokens``, ``token_cost``,
-        ``usage``, ``messages``, ``message_refusal`` and ``exempt``; ``limit`` and ``cost`` may be functions,
-        ``limit`` no table.
+        ``usage``, ``unit``, ``price``, ``budget``, ``messages``, ``message_refusal`` and ``exempt``;
+        ``limit`` and ``cost`` may be functions, ``limit`` no table.
     :raises ConfigError: for an option that cannot work.
     """
     for name in _AROUND:

@@ -1,4 +1,4 @@
-"""Which rates apply to a request: the options ``limit`` and ``tokens``.
+"""Which rates apply to a request: the options ``rates``, ``limit``, ``tokens`` and ``budget``.
 
 >>> rates = UnitRates(("10/minute",), {"/v1/models": "100/minute"})
 >>> rates.by_path({"type": "http", "method": "GET", "path": "/v1/models"})[0].limit
@@ -17,11 +17,13 @@ from flexmw.kit.asgi import Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.expiring import ExpiringTable
 from flexmw.kit.paths import PLAIN, PathPattern, Routing, matched_patterns, remembered
+from flexmw.ratelimit.amounts import is_amount
+from flexmw.ratelimit.calendar import current
 from flexmw.ratelimit.callers import Caller
 from flexmw.ratelimit.core import REQUESTS, SECOND, TOKENS
-from flexmw.ratelimit.rates import Rates, parse_rates
+from flexmw.ratelimit.rates import Rates, budget_rate, parse_rates
 
-__all__ = ["TIER_SECONDS", "RequestRates", "UnitRates"]
+__all__ = ["CALENDAR_NEEDS", "TIER_SECONDS", "RequestRates", "UnitRates"]
 
 TIER_SECONDS: Final = 10.0
 """Seconds that the rates from an async ``limit`` function are kept for a caller. A plain function is always called."""
@@ -43,6 +45,7 @@ class UnitRates:
     :param unit: what is counted.
     :param routing: what the wrapped app does with paths.
     :param prefix: what keeps the counters apart from those of other limiters in the same store.
+    :param is_fixed: windows of the calendar are possible, because the strategy counts fixed windows.
     :raises ConfigError: for rates or a ``limit`` that cannot be understood.
     """
 
@@ -55,9 +58,10 @@ class UnitRates:
         unit: str = REQUESTS,
         routing: Routing = PLAIN,
         prefix: str = "",
+        is_fixed: bool = True,
         clock: Clock = SYSTEM,
     ) -> None:
-        self._prefix = prefix
+        self._prefix, self._is_fixed = prefix, is_fixed
         self._monotonic = clock.monotonic
         self._routing = routing
         self._function = limit if callable(limit) else None
@@ -130,17 +134,25 @@ class UnitRates:
             rates = parse_rates(
                 cast("object", value), self._option, any_limit=True, unit=self._unit, prefix=self._prefix
             )
+            if not self._is_fixed and any(rate.period for rate in rates):
+                raise ConfigError(self._option, value, f"strategy='fixed-window' for it: {CALENDAR_NEEDS}")
             if len(self._parsed) < _MAX_PARSED:
                 self._parsed[key] = rates
         return rates
 
 
+CALENDAR_NEEDS: Final = "windows of the calendar, and budgets, begin and end at moments that are given"
+
+
 class RequestRates:
-    """The rates of a request in every unit: requests, and tokens besides.
+    """The rates of a request in every unit: requests or another unit, tokens and a budget besides.
 
     :param rates: the option ``rates``.
     :param limit: the option ``limit``.
     :param tokens: the option ``tokens``; ``None`` if no tokens are counted.
+    :param unit: the option ``unit``: what ``rates``, ``limit`` and ``budget`` count.
+    :param budget: the option ``budget``; ``None`` if there is no budget.
+    :param is_fixed: the strategy counts fixed windows.
     :param routing: what the wrapped app does with paths.
     :param prefix: what keeps the counters apart from those of other limiters in the same store.
     :raises ConfigError: for rates that cannot be understood.
@@ -152,12 +164,15 @@ class RequestRates:
         limit: object = None,
         tokens: Any = None,
         *,
+        unit: str = REQUESTS,
+        budget: Any = None,
+        is_fixed: bool = True,
         routing: Routing = PLAIN,
         prefix: str = "",
         clock: Clock = SYSTEM,
     ) -> None:
-        unit_rates = partial(UnitRates, routing=routing, prefix=prefix, clock=clock)
-        self._units = [unit_rates(rates, limit)]
+        unit_rates = partial(UnitRates, routing=routing, prefix=prefix, is_fixed=is_fixed, clock=clock)
+        self._units = [unit_rates(rates, limit, unit=unit)]
         tokens_vary = callable(tokens) or isinstance(tokens, Mapping)
         if tokens is not None:
             given = () if tokens_vary else tokens if isinstance(tokens, (list, tuple)) else (tokens,)
@@ -165,17 +180,28 @@ class RequestRates:
             self._units.append(unit_rates(given, token_limit, option="RateLimit(tokens=...)", unit=TOKENS))
         self.known: Rates = tuple(rate for unit in self._units for rate in unit.known)
         """All rates that are known before the first request."""
-        self.static: Rates = self.known if limit is None and not tokens_vary else ()
-        """The rates of every request, if they depend on nothing."""
-        self.is_dynamic = any(unit.is_dynamic for unit in self._units)
+        self._budget, self._unit, self._prefix, self._now = budget, unit, prefix, clock.now
+        if budget is not None and not callable(budget):
+            self.known += (budget_rate(budget, unit, prefix),)
+        has_functions = any(each.is_dynamic for each in self._units)
+        self.is_dynamic = has_functions or callable(budget)
         """Whether some rates come from a function of the application."""
+        self._may_be_calendar = is_fixed and (
+            has_functions or any(rate.ends_at_us or rate.period for rate in self.known)
+        )
+        self._current: dict[Rates, tuple[float, Rates]] = {}
+        is_static = limit is None and not tokens_vary and not callable(budget)
+        self.static: Rates = self.known if is_static and not self._may_be_calendar else ()
+        """The rates of every request, if they depend on nothing."""
 
     def by_path(self, scope: Scope) -> Rates:
         """The rates of a request by its path; none if the request is not limited."""
         rates: Rates = ()
         for unit in self._units:
             rates += unit.by_path(scope)
-        return rates
+        if self._budget is not None:
+            rates += (budget_rate(self._budget, self._unit, self._prefix),)
+        return self._in_period(rates) if self._may_be_calendar else rates
 
     async def of(self, caller: Caller, scope: Scope) -> Rates:
         """The rates of a request; none if the request is not limited.
@@ -187,7 +213,36 @@ class RequestRates:
         rates: Rates = ()
         for unit in self._units:
             rates += await unit.of(caller, scope)
-        return rates
+        if self._budget is not None:
+            rates += await self._budget_of(caller)
+        return self._in_period(rates) if self._may_be_calendar else rates
+
+    async def _budget_of(self, caller: Caller) -> Rates:
+        amount = self._budget
+        if callable(amount):
+            value: Any = amount(caller)
+            amount = await value if isawaitable(value) else value
+            if amount is None:
+                return ()
+            if not is_amount(amount):
+                raise ConfigError(
+                    "RateLimit(budget=...)", amount, "the function to return a number, at least 0, or None"
+                )
+        return (budget_rate(amount, self._unit, self._prefix),)
+
+    def _in_period(self, rates: Rates) -> Rates:
+        """The rates, those of windows of the calendar with the counters of the period that is now."""
+        if not any(rate.period for rate in rates):
+            return rates
+        now = self._now()
+        ends_at, in_period = self._current.get(rates, (0.0, rates))
+        if now >= ends_at:
+            in_period = tuple(current(rate, now) for rate in rates)
+            ends_at = min(rate.ends_at_us for rate in in_period if rate.ends_at_us) / SECOND
+            if len(self._current) >= _MAX_PARSED:
+                self._current.clear()
+            self._current[rates] = ends_at, in_period
+        return in_period
 
 
 def _parameters(function: Callable[..., Any]) -> int:

@@ -6,14 +6,15 @@ finds its real limit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
+from flexmw.kit.clock import Clock
 from flexmw.kit.events import RateLimitSettled
 from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit.backend import Backend
 from flexmw.ratelimit.basis import Basis, settled_by
+from flexmw.ratelimit.calendar import current
 from flexmw.ratelimit.core import SECOND, Check
 from flexmw.ratelimit.cost import Charge, Pricing, Reservation
 from flexmw.ratelimit.usage import Usage
@@ -31,7 +32,6 @@ class Settlement:
     :param check: what the store was asked.
     :param degraded: the store did not decide.
     :param is_taken: the costs were taken; False where a limiter that refuses nothing has counted nothing.
-    :param monotonic: the clock in seconds.
     """
 
     __slots__ = (
@@ -45,6 +45,7 @@ class Settlement:
         "_is_taken",
         "_log",
         "_monotonic",
+        "_now",
         "_observer",
         "_pricing",
         "_reservation",
@@ -62,14 +63,14 @@ class Settlement:
         *,
         degraded: bool,
         is_taken: bool,
-        monotonic: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._pricing, self._backend, self._charge, self._exchange, self._log = pricing, backend, charge, exchange, log
         self._check = check._replace(rates=charge.settled or (), costs=charge.reserved, slot=None)
-        self._degraded, self._is_taken, self._monotonic = degraded, is_taken, monotonic
+        self._degraded, self._is_taken, self._monotonic, self._now = degraded, is_taken, clock.monotonic, clock.now
         # The age of the costs counts from the decision, not from the question: a slow store must not make them look
         # older than they are, because what left with its window is not given back.
-        self._decided = monotonic()
+        self._decided = clock.monotonic()
         self._reservation = Reservation({rate.unit: rate.scale for rate in self._check.rates})
         self._taken = charge.reserved
         self._observer: UsageObserver | None = None
@@ -101,8 +102,13 @@ class Settlement:
         if self._is_taken and amounts != taken:
             self._taken = amounts  # before the store is asked: the end of the app must not correct it again meanwhile
             costs = tuple(before - amount for before, amount in zip(taken, amounts, strict=True))
+            # What is given back goes to the period that it was taken from, what is charged to the one that is now.
+            now = self._now()
+            rates = tuple(
+                current(rate, now) if cost < 0 else rate for rate, cost in zip(check.rates, costs, strict=True)
+            )
             age_us = int((self._monotonic() - self._decided) * SECOND)
-            await self._backend.refund(check._replace(costs=costs), age_us, degraded=self._degraded)
+            await self._backend.refund(check._replace(rates=rates, costs=costs), age_us, degraded=self._degraded)
         if self._observer is not None and not self._is_reported:
             self._is_reported = True
             self._report(basis, usage, amounts)

@@ -49,10 +49,20 @@ def _reset(state: State, now_us: int, rate: Rate) -> int:
 
 
 # Reply: for each rate the count and the milliseconds until the window ends (0: no window is open).
+# A window of the calendar has its end, in Unix milliseconds, as a negative number in the place of its length. Its key
+# lives for a day longer: a process whose clock is behind still counts in it.
 _READ: Final = f"""
+local now
 for i = 1, rates do
-  local key, left = KEYS[i], redis.call('PTTL', KEYS[i])
+  local key, left, window = KEYS[i], redis.call('PTTL', KEYS[i]), tonumber(ARGV[3*i+1])
   local count = left > 0 and tonumber(redis.call('GET', key)) or 0
+  if window < 0 then
+    if not now then
+      local time = redis.call('TIME')
+      now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+    end
+    left = math.max(1, -window - now)
+  end
   reply[2*i], reply[2*i+1] = count, math.max(left, 0)
 {within_limit("count")}end
 """
@@ -60,13 +70,18 @@ for i = 1, rates do
 _TAKE: Final = """
 if admitted > 0 and taking then
   for i = 1, rates do
-    local key, cost = KEYS[i], tonumber(ARGV[3*i-1])
+    local key, cost, window = KEYS[i], tonumber(ARGV[3*i-1]), tonumber(ARGV[3*i+1])
     local take = checking and cost * admitted or math.max(-cost, -reply[2*i])
-    if take < 0 and age_ms > tonumber(ARGV[3*i+1]) - reply[2*i+1] + 1 then take = 0 end
-    if reply[2*i+1] > 0 then
+    if take < 0 and window > 0 and age_ms > window - reply[2*i+1] + 1 then take = 0 end
+    if window < 0 then
+      if take ~= 0 then
+        redis.call('INCRBY', key, take)
+        redis.call('PEXPIREAT', key, 86400000 - window)
+      end
+    elseif reply[2*i+1] > 0 then
       if take ~= 0 then redis.call('INCRBY', key, take) end
     elseif take > 0 then
-      reply[2*i+1] = tonumber(ARGV[3*i+1])
+      reply[2*i+1] = window
       redis.call('SET', key, take, 'PX', reply[2*i+1])
     end
     reply[2*i] = reply[2*i] + take

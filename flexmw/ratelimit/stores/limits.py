@@ -70,12 +70,14 @@ class LimitsStore:
         states: list[tuple[int, int]] = []  # of the fixed window: its end and its count
         for rate, cost in zip(rates, costs, strict=True):
             window = now_us // rate.window_us
-            key = f"{_key(rate, digest)}/{window}"
+            # The key of a window of the calendar has its period already.
+            ends_at_us = rate.ends_at_us or (window + 1) * rate.window_us
+            key = _key(rate, digest) if rate.ends_at_us else f"{_key(rate, digest)}/{window}"
             if take and cost:
                 count = await self._storage.incr(key, rate.seconds, amount=cost)
             else:
                 count = await self._storage.get(key) + cost
-            states.append(((window + 1) * rate.window_us, count))
+            states.append((ends_at_us, count))
             if count > rate.limit:
                 before = _without(states, costs)
                 asked = len(states)
@@ -104,4 +106,4 @@ def _without(states: Sequence[tuple[int, int]], costs: Sequence[int]) -> list[tu
 
 def _key(rate: Rate, digest: str) -> str:
     """A key without spaces and in ASCII, as memcached requires."""
-    return quote(rate.key(digest, _STRATEGY), safe="/{}*:")
+    return quote(rate.key(digest, _STRATEGY), safe="/{}*:@")

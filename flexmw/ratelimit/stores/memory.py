@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from threading import Lock
 
 from flexmw.kit.clock import SYSTEM, Clock
@@ -30,7 +31,10 @@ class MemoryStore:
     def __init__(self, algorithm: Algorithm, clock: Clock = SYSTEM) -> None:
         self._algorithm = algorithm
         self._monotonic = clock.monotonic
+        self._now = clock.now
         self._tables: dict[str, ExpiringTable[State]] = {}
+        self._calendar: dict[str, ExpiringTable[State]] = {}
+        """The tables of windows of the calendar, apart, so that the measured path does not look at them."""
         self._holders: dict[tuple[str, int], set[str]] = {}
         self._algorithm_hit = algorithm.hit
         self._lock = Lock()
@@ -49,7 +53,11 @@ class MemoryStore:
             if len(rates) != 1:
                 return self._decide(digest, rates, (cost,) * len(rates), now_us, True)
             rate = rates[0]
-            table = self._tables.get(rate.key_suffix) or self._table(rate)
+            table = self._tables.get(rate.key_suffix)
+            if table is None:
+                if rate.ends_at_us:
+                    return self._decide(digest, rates, (cost,), now_us, True)
+                table = self._table(rate)
             shard = table.shard(digest, now_us)
             young, old = shard.young, shard.old
             state = young.get(digest)
@@ -87,9 +95,11 @@ class MemoryStore:
         now_us = int(self._monotonic() * SECOND)
         with self._lock:
             for rate, cost in zip(check.rates, check.costs, strict=True):
-                table = self._table(rate)
+                table, window, age = self._table(rate), rate, age_us
+                if rate.ends_at_us:  # the counter is of one period, whatever the age
+                    window, age = self._window(rate), 0
                 state = table.get(check.digest, now_us)
-                table.put(check.digest, self._algorithm.refund(state, now_us, rate, cost, age_us), now_us)
+                table.put(check.digest, self._algorithm.refund(state, now_us, window, cost, age), now_us)
 
     def release(self, digest: str, slot: Slot) -> None:
         """Give a slot back. Nothing happens if it is not taken."""
@@ -104,16 +114,43 @@ class MemoryStore:
         self, digest: str, rates: tuple[Rate, ...], costs: tuple[int, ...], now_us: int, take: bool
     ) -> LimitResult:
         tables = [self._table(rate) for rate in rates]
+        windows = rates if not self._calendar else tuple(self._window(rate) for rate in rates)
         states = [table.get(digest, now_us) for table in tables]
-        admitted, states_after = admit(self._algorithm, rates, states, now_us, costs, take=take)
+        admitted, states_after = admit(self._algorithm, windows, states, now_us, costs, take=take)
         if admitted and take:
             for table, state in zip(tables, states_after, strict=True):
                 table.put(digest, state, now_us)
-        return result_of(self._algorithm, rates, states_after, now_us, costs, admitted)
+        result = result_of(self._algorithm, windows, states_after, now_us, costs, admitted)
+        return result if windows is rates else _with_rates(result, dict(zip(windows, rates, strict=True)))
+
+    def _window(self, rate: Rate) -> Rate:
+        """A rate whose window begins now and ends with its period. The state keeps the end that it began with."""
+        if not rate.ends_at_us:
+            return rate
+        return rate._replace(window_us=max(1, rate.ends_at_us - int(self._now() * SECOND)))
 
     def _table(self, rate: Rate) -> ExpiringTable[State]:
+        if rate.ends_at_us:
+            return self._period_table(rate)
         table = self._tables.get(rate.key_suffix)
         if table is None:
             lifetime_us = rate.window_us * self._algorithm.lifetime_windows
             table = self._tables[rate.key_suffix] = ExpiringTable(lifetime_us)
         return table
+
+    def _period_table(self, rate: Rate) -> ExpiringTable[State]:
+        """The table of one period. Those of the periods before the last one are dropped."""
+        table = self._calendar.get(rate.key_suffix)
+        if table is None:
+            name = rate.key_suffix.partition("@")[0]
+            earlier = [key for key in self._calendar if key.partition("@")[0] == name]
+            for key in sorted(earlier)[:-1]:
+                del self._calendar[key]
+            table = self._calendar[rate.key_suffix] = ExpiringTable(rate.window_us)
+        return table
+
+
+def _with_rates(result: LimitResult, rates: Mapping[Rate, Rate]) -> LimitResult:
+    """A result whose rates have the windows that they are reported with."""
+    others = tuple(_with_rates(other, rates) for other in result.others)
+    return result._replace(rate=rates[result.rate], others=others)

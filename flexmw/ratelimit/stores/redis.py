@@ -189,8 +189,9 @@ def _key_parts(algorithm: Algorithm, rates: tuple[Rate, ...]) -> list[tuple[str,
 
 @lru_cache(maxsize=4096)
 def _arguments(rates: tuple[Rate, ...], costs: tuple[int, ...]) -> list[bytes]:
-    """Cost, limit and window in milliseconds of each rate, encoded for the wire."""
+    """Cost, limit and window in milliseconds of each rate, encoded for the wire; of a calendar window its end."""
     values: list[bytes] = []
     for rate, cost in zip(rates, costs, strict=True):
-        values += b"%d" % cost, b"%d" % rate.limit, b"%d" % (rate.window_us // MILLISECOND)
+        window_ms = (rate.window_us if not rate.ends_at_us else -rate.ends_at_us) // MILLISECOND
+        values += b"%d" % cost, b"%d" % rate.limit, b"%d" % window_ms
     return values

@@ -20,7 +20,7 @@ earlier digest
                       ``-1 - age``: refund, without a check, what was taken ``age`` milliseconds ago
 ``ARGV[3*i-1]``       Cost of a request in rate ``i``; a negative cost of a refund is charged
 ``ARGV[3*i]``         Limit of rate ``i``
-``ARGV[3*i+1]``       Window of rate ``i`` in milliseconds
+``ARGV[3*i+1]``       Window of rate ``i`` in milliseconds; of a calendar window its end, negative, in Unix milliseconds
 last three, with a    How many slots the caller has; the lease in milliseconds; the holder
 slot
 ===================== =============================================================================================

@@ -1,0 +1,263 @@
+"""Limits and budgets in money: what a response has used, priced, and counted exactly in millionths."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
+
+import flexmw
+from flexmw.ratelimit import Usage, settle
+from flexmw.ratelimit.amounts import SCALE, whole_amount
+from flexmw.ratelimit.rates import parse_rates
+from flexmw.testing import FakeClock
+from tests.app_calls import AppResponse
+from tests.ratelimit.calls import Make, call, limited, limiters, scope_of
+from tests.ratelimit.test_settlement import JSON, STREAM, asked, sending
+from tests.ratelimit.test_usage import WITH_USAGE
+from tests.waiting import LONGEST_WAIT
+
+pytestmark = pytest.mark.anyio
+PRICES = {"gpt-x": (Decimal("0.0000025"), Decimal("0.00001"))}
+
+
+def price(model: str, usage: Usage) -> Decimal:
+    read, written = PRICES.get(model, (Decimal("0.001"), Decimal("0.002")))
+    return usage.input_tokens * read + usage.output_tokens * written
+
+
+MONEY: Any = {"unit": "usd", "price": price, "usage": "openai"}
+
+
+def using(read: int, written: int) -> Any:
+    usage = {"prompt_tokens": read, "completion_tokens": written}
+    return sending(json.dumps({"model": "gpt-x", "usage": usage}).encode())
+
+
+def money(response: AppResponse) -> tuple[str, str]:
+    return response["x-ratelimit-limit-usd"], response["x-ratelimit-remaining-usd"]
+
+
+async def left(app: Any, key: str = "sk-1") -> Decimal:
+    decision = await app.explain(scope_of(key))
+    return Decimal(decision.remaining) / SCALE
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)), max_size=50))
+def test_amounts_of_millionths_are_added_exactly(uses: list[tuple[int, int]]) -> None:
+    prices = [Decimal(read) * Decimal("0.000003") + Decimal(written) * Decimal("0.000015") for read, written in uses]
+    assert sum(whole_amount(amount, SCALE) for amount in prices) == sum(prices) * SCALE
+
+
+def test_a_float_is_the_number_that_it_prints_as() -> None:
+    assert whole_amount(0.1 + 0.2, SCALE) == 300_000
+    assert whole_amount(1e-6, SCALE) == 1
+    assert whole_amount(Decimal("0.0000005"), SCALE) == 0
+
+
+def test_rates_of_money_have_decimals() -> None:
+    rates = parse_rates("2.50/day; 20 per calendar-month", unit="usd")
+    assert [(rate.name, rate.limit, rate.key_suffix) for rate in rates] == [
+        ("2.5 usd/day", 2_500_000, "usd/2500000/1/day"),
+        ("20 usd/calendar-month", 20_000_000, "usd/20000000/calendar-month"),
+    ]
+    for bad in ("2.5000001/day", "-1/day", "2,5/day", "usd"):
+        with pytest.raises(flexmw.ConfigError):
+            parse_rates(bad, unit="usd")
+
+
+async def test_a_response_is_charged_its_price_and_the_next_one_is_told() -> None:
+    app = limited("0.01/day", **MONEY, app=using(1000, 100), clock=FakeClock())
+    assert money(await call(app)) == ("0.01", "0.009999")  # the smallest amount is reserved
+    assert await left(app) == Decimal("0.0065")
+    assert money(await call(app)) == ("0.01", "0.006499")
+    assert [(await call(app)).status for _ in range(2)] == [200, 429]
+    assert (await call(app, "sk-2")).status == 200
+
+
+async def test_a_stream_is_charged_its_price() -> None:
+    app = limited("1/day", **MONEY, app=sending(WITH_USAGE, headers=[STREAM]), clock=FakeClock())
+    await call(app)
+    assert await left(app) == 1 - Decimal("0.000068")  # 67.5 millionths
+
+
+async def test_the_estimate_is_reserved_at_its_price() -> None:
+    app = limited("1/day", **MONEY, cost="openai", app=using(10, 10), clock=FakeClock())
+    body = b'{"model": "gpt-x", "prompt": "' + b"x" * 400 + b'", "max_tokens": 1000}'
+    assert money(await asked(app, body)) == ("1", "0.98975")
+    assert await left(app) == 1 - Decimal("0.000125")
+
+
+async def test_requests_tokens_and_money_are_checked_by_limiters_around_each_other() -> None:
+    clock = FakeClock()
+    inner = limited("5/minute", tokens="100000/minute", usage="openai", app=using(1000, 100), clock=clock)
+    app = limited("1/day", **MONEY, app=inner, clock=clock)
+    response = await call(app)
+    assert response["x-ratelimit-remaining-tokens"] == "100000"
+    assert {name for name, _ in response.headers if "limit" in name} >= {
+        "x-ratelimit-limit-usd",
+        "x-ratelimit-limit-tokens",
+    }
+    assert await left(app) == 1 - Decimal("0.0035")
+
+
+async def test_tokens_and_money_are_settled_in_one_command() -> None:
+    app: Any = limited("1/day", **MONEY, tokens="9000/day", app=using(1000, 100), clock=FakeClock())
+    refunds = []
+    refund = app.backend.refund
+
+    async def counted(*values: Any, **options: Any) -> None:
+        refunds.append(values[0].costs)
+        await refund(*values, **options)
+
+    app.backend.refund = counted
+    await call(app)
+    assert refunds == [(1 - 3500, -1100)]
+
+
+async def test_a_fixed_price_and_a_reported_amount_work_without_usage() -> None:
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/reported":
+            settle(Decimal("0.25"), unit="usd")
+        await sending(b"{}", headers=[JSON])(scope, receive, send)
+
+    app = limited("1/day", unit="usd", cost=0.1, app=handler, clock=FakeClock())
+    await call(app)
+    assert await left(app) == Decimal("0.9")
+    await call(app, path="/reported")
+    assert await left(app) == Decimal("0.65")
+
+
+async def test_money_is_not_settled_by_a_number_of_tokens() -> None:
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        settle(500)
+        await sending(b"{}")(scope, receive, send)
+
+    clock = FakeClock()
+    inner = limited(tokens="1000/day", token_cost=100, app=handler, clock=clock)
+    app = limited("1/day", unit="usd", cost=0.1, app=inner, clock=clock)
+    await call(app)
+    assert await left(app) == Decimal("0.9")
+    with pytest.raises(flexmw.ConfigError, match=r"RateLimit\(unit='eur'\)"):
+        settle(3, unit="eur")
+
+
+async def test_a_price_that_cannot_be_read_keeps_the_reservation(caplog: pytest.LogCaptureFixture) -> None:
+    for broken in (lambda model, usage: -1, lambda model, usage: usage["price"]):
+        app = limited("1/day", unit="usd", price=broken, usage="openai", cost=0.5, app=using(1, 1), clock=FakeClock())
+        assert (await call(app)).status == 200
+        assert await left(app) == Decimal("0.5")
+        assert "cannot settle a request" in caplog.text
+
+
+# --- budgets ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_budget_that_is_used_up_is_402_and_other_callers_are_untouched() -> None:
+    paid: dict[str, Any] = {"sk-1": "0.01", "sk-2": 5, "sk-3": None}
+    clock = FakeClock()
+    options = {**MONEY, "budget": lambda caller: paid[caller.value] and Decimal(paid[caller.value])}
+    app = limited(**options, app=using(1000, 750), clock=clock)
+    first = await call(app)
+    assert (first.status, money(first)) == (200, ("0.01", "0.009999"))
+    assert "x-ratelimit-reset-usd" not in first
+    refused = await call(app)
+    assert refused.status == 402
+    assert (refused.error["type"], refused.error["code"]) == ("insufficient_quota", "402")
+    assert "retry-after" not in refused
+    assert refused["x-should-retry"] == "false"
+    assert [(await call(app, key)).status for key in ("sk-2", "sk-3")] == [200, 200]
+    clock.advance(10 * 365 * 86_400)
+    assert (await call(app)).status == 402  # nothing comes back
+    paid["sk-1"] = "0.02"  # the caller pays
+    assert (await call(app)).status == 200
+
+
+async def test_an_async_budget_and_a_fixed_one_work() -> None:
+    async def budget(caller: Any) -> float:
+        return 0.01
+
+    for given_budget in (budget, Decimal("0.01"), 0.01):
+        app = limited(**MONEY, budget=given_budget, app=using(4000, 0), clock=FakeClock())
+        assert [(await call(app)).status for _ in range(2)] == [200, 402]
+
+
+async def test_a_budget_beside_a_month_refuses_by_the_one_that_is_used_up() -> None:
+    clock = FakeClock(now=datetime(2026, 5, 31, 12, tzinfo=UTC).timestamp())
+    app = limited("0.01/calendar-month", **MONEY, budget=0.03, app=using(4000, 0), clock=clock)
+    assert [(await call(app)).status for _ in range(2)] == [200, 429]
+    clock.advance(86_400)
+    assert [(await call(app)).status for _ in range(2)] == [200, 429]
+    clock.advance(30 * 86_400)
+    assert [(await call(app)).status for _ in range(2)] == [200, 402]
+
+
+async def test_use_that_is_settled_in_the_next_month_counts_there() -> None:
+    clock = FakeClock(now=datetime(2026, 5, 31, 23, tzinfo=UTC).timestamp())
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        clock.advance(7200)
+        await using(4000, 0)(scope, receive, send)
+
+    app = limited("1/calendar-month", **MONEY, cost=0.5, app=slow, clock=clock)
+    await call(app)
+    assert await left(app) == 1  # June has nothing of a reservation of May
+    app = limited("1/calendar-month", **MONEY, app=slow, clock=FakeClock(now=clock.now()))
+    clock = app._plan.clock  # type: ignore[assignment]
+    clock.advance(29 * 86_400 + 22 * 3600)
+    await call(app)
+    assert await left(app) == 1 - Decimal("0.009999")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_redis_counts_money_months_and_budgets_as_memory_does(redis_url: str, anyio_backend: str) -> None:
+    async with limiters(storage=redis_url, store_timeout=LONGEST_WAIT) as make:
+        made: Make = make
+        app = made("1/calendar-month", "0.5/calendar-day", **MONEY, budget=0.01, cost=0.001, app=using(1000, 100))
+        assert money(await call(app)) == ("0.01", "0.009")
+        assert await left(app) == Decimal("0.0065")
+        assert [(await call(app)).status for _ in range(3)] == [200, 200, 402]
+
+
+def test_a_request_is_refused_before_it_is_served_where_the_estimate_is_above_the_credit() -> None:
+    flexmw.RateLimit(**MONEY, budget=0.01, cost="openai")
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rates", "options", "words"),
+    [
+        ([], {"unit": "usd"}, r"RateLimit\(\*rates\)"),
+        ([], {"unit": "usd", "tokens": "9/day"}, r"RateLimit\(unit=...\) = 'usd': expected rates in this unit"),
+        (["5/day"], {"unit": "tokens"}, r"RateLimit\(unit=...\) = 'tokens'"),
+        (["5/day"], {"unit": "US$"}, r"RateLimit\(unit=...\)"),
+        (["5/day"], {"price": price}, r"RateLimit\(price=...\) = .*: expected unit="),
+        (["5/day"], {"budget": 5}, r"RateLimit\(budget=...\) = 5: expected unit="),
+        (["5/day"], {"unit": "usd", "budget": -5}, r"RateLimit\(budget=...\) = -5: expected a number"),
+        (["5/day"], {"unit": "usd", "usage": "openai"}, r"RateLimit\(usage=...\)"),
+        (["5/day"], {"unit": "usd", "cost": "openai"}, r"RateLimit\(cost=...\) = 'openai': expected price="),
+        (["5/day"], {"unit": "usd", "cost": 6}, "at most the smallest limit, 5"),
+        (["5/day"], {"unit": "usd", "strategy": "moving-window"}, r"RateLimit\(strategy=...\) = 'moving-window'"),
+        (["5/day"], {"cost": 1.5}, "a whole number, at least 1"),
+        (["5/day"], {"cost": 0}, "a whole number, at least 1"),
+        (["5/day"], {"cost": "openai"}, "a whole number, at least 1"),
+        (["5/minute"], {**MONEY, "budget": 5}, "expected 'fixed-window'"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(rates: list[str], options: Any, words: str) -> None:
+    with pytest.raises(flexmw.ConfigError, match=words):
+        flexmw.RateLimit(*rates, **options)
+
+
+def test_a_limit_of_a_route_takes_none_of_them() -> None:
+    for name in ("usage", "unit", "price", "budget"):
+        with pytest.raises(flexmw.ConfigError, match=rf"limit\({name}=...\)"):
+            flexmw.limit("5/day", **{name: "openai"})
