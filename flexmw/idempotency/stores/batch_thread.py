@@ -24,6 +24,7 @@ operation alone waits for nobody.
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -98,11 +99,13 @@ class _Waiter(NamedTuple):
 class _Queue:
     """The operations that wait, and the thread that takes them. A forked child gets another one."""
 
-    __slots__ = ("changed", "is_closing", "thread", "waiters")
+    __slots__ = ("changed", "is_closing", "thread", "waiters", "waking")
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.waiters: deque[_Waiter] = deque()
+        self.waking: set[asyncio.AbstractEventLoop] = set()
+        """The event loops that wake the thread after the tasks that run now: a batch has what all of them want."""
         self.is_closing = False
         self.thread: threading.Thread | None = None
 
@@ -150,7 +153,11 @@ class BatchThread:
         except RuntimeError:
             return await self._run_in_trio(operation)
         future: asyncio.Future[T] = loop.create_future()
-        self._submit(_Waiter(operation, loop, loop.call_soon_threadsafe, partial(_set_result, future)))
+        queue = self._queue
+        queue.waiters.append(_Waiter(operation, loop, loop.call_soon_threadsafe, partial(_set_result, future)))
+        if loop not in queue.waking:
+            queue.waking.add(loop)
+            loop.call_soon(self._wake, queue, loop)
         try:
             return await future
         finally:
@@ -167,7 +174,9 @@ class BatchThread:
             outcomes.append(outcome)
             delivered.set()
 
-        self._submit(_Waiter(operation, token, token.run_sync_soon, deliver))
+        queue = self._queue
+        queue.waiters.append(_Waiter(operation, token, token.run_sync_soon, deliver))
+        self._wake(queue)
         try:
             await delivered.wait()
         finally:
@@ -178,20 +187,27 @@ class BatchThread:
         value: T = outcome.value
         return value
 
-    def _submit(self, waiter: _Waiter) -> None:
-        queue = self._queue
+    def _wake(self, queue: _Queue, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        if loop is not None:
+            queue.waking.discard(loop)
         with queue.changed:
-            if queue.thread is None:
-                work = (queue, self._carry_out)
-                thread = threading.Thread(target=_work, args=work, name=self._name, daemon=True)
+            if queue.thread is not None:
+                queue.changed.notify()
+                return
+            thread = threading.Thread(target=_work, args=(queue, self._carry_out), name=self._name, daemon=True)
+            try:
                 thread.start()  # it waits for the lock
+            except RuntimeError as error:  # the process has as many threads as it may have
+                waiters = [queue.waiters.popleft() for _ in range(len(queue.waiters))]
+                _deliver(waiters, [Outcome(None, copy.copy(error)) for _ in waiters])
+            else:
                 queue.thread = thread
-            queue.waiters.append(waiter)
-            queue.changed.notify()
 
     async def aclose(self) -> None:
         """Wait until all that waits is carried out, and end the thread. The next operation begins another one."""
         queue = self._queue
+        if queue.waiters:
+            self._wake(queue)
         with queue.changed:
             thread = queue.thread
             if thread is None:

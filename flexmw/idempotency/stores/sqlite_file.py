@@ -127,26 +127,27 @@ class File:
         :param ends: the time after which nobody waits for it, by :func:`time.monotonic`.
         """
         with self._held(ends):
-            connection = self._open()
+            connection = self._open(ends)
             with self._ended(connection):
                 connection.execute("begin deferred")
                 yield connection
                 connection.commit()
 
     @contextmanager
-    def writing(self, ends: float, *, is_durable: bool) -> Generator[sqlite3.Connection]:
+    def writing(self, ends: Callable[[], float], *, is_durable: bool) -> Generator[sqlite3.Connection]:
         """A transaction that writes. The caller commits it; without a commit it is rolled back.
 
-        :param ends: the time after which nobody waits for it, by :func:`time.monotonic`.
+        :param ends: returns the time after which nobody waits for it, by :func:`time.monotonic`. Called again while the
+            file is locked, because tasks that wait can leave.
         :param is_durable: whether a power cut must not undo it.
         """
-        with self._held(ends):
-            connection = self._open()
+        with self._held(ends()):
+            connection = self._open(ends())
             with self._ended(connection):
                 if is_durable is not self._is_durable:
                     connection.execute(f"pragma synchronous = {'full' if is_durable else 'normal'}")
                     self._is_durable = is_durable
-                self._begin(connection, min(ends, time.monotonic() + self._timeout))
+                self._begin(connection, ends)
                 yield connection
             now = time.monotonic()
             self._turn_until = now + _TURN if now < self._shared_until else 0.0
@@ -175,12 +176,13 @@ class File:
                 self.connection = None
                 connection.close()
 
-    def _begin(self, connection: sqlite3.Connection, ends: float) -> None:
+    def _begin(self, connection: sqlite3.Connection, ends: Callable[[], float]) -> None:
         """Begin a transaction that can write, in turns with other processes.
 
-        :raises sqlite3.OperationalError: when the file is locked until ``ends``.
+        :raises sqlite3.OperationalError: when the file is locked until ``ends()``, or for ``timeout`` seconds.
         """
         pause, now = _FIRST_POLL, time.monotonic()
+        last = now + self._timeout
         if now < self._turn_until:
             time.sleep(min(self._turn_until - now, _TURN))
         while True:
@@ -189,16 +191,17 @@ class File:
                 break
             except sqlite3.OperationalError as error:
                 now = time.monotonic()
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY or now >= ends:
+                left = min(ends(), last) - now
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY or left <= 0.0:
                     raise
                 self._shared_until = now + _SHARED_SECONDS
-                time.sleep(min(pause * uniform(0.5, 1.0), ends - now))  # noqa: S311 - keeps processes out of step
+                time.sleep(min(pause * uniform(0.5, 1.0), left))  # noqa: S311 - keeps processes out of step
                 pause = min(pause * _POLL_GROWTH, _LONGEST_POLL)
         (version,) = connection.execute("pragma data_version").fetchone()
         if version != self._version:  # another connection has written
             self._version, self._shared_until = version, time.monotonic() + _SHARED_SECONDS
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, ends: float) -> sqlite3.Connection:
         if self.connection is not None:
             identity = _identity_of(self.path)
             if identity == self._identity:
@@ -206,30 +209,31 @@ class File:
             self._replaced(identity)
             old, self.connection = self.connection, None
             old.close()  # SQLite leaves the files of the new database alone: it sees that the old one has moved
-        connection = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
+        timeout = max(0.0, min(self._timeout, ends - time.monotonic()))
+        connection = sqlite3.connect(self.path, timeout=timeout, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute(size.AUTO_VACUUM)  # the switch to the log writes the first page
-            self._to_wal(connection)
+            size.prepare_new(connection)  # the switch to the log writes the first page
+            self._to_wal(connection, timeout)
             connection.execute("pragma synchronous = full")
             connection.execute("pragma recursive_triggers = on")  # a log that is replaced is deleted first
             connection.executescript(_SCHEMA + log.SCHEMA)
             size.prepare(connection)
             self.shrinks = size.shrinks(connection)
             (self._version,) = connection.execute("pragma data_version").fetchone()
-            if self._writes:  # :meth:`_begin` does the waiting
-                connection.execute("pragma busy_timeout = 0")
+            timeout_ms = 0 if self._writes else int(self._timeout * 1000)  # :meth:`_begin` waits for other writers
+            connection.execute(f"pragma busy_timeout = {timeout_ms}")
         except BaseException:
             connection.close()
             raise
         self.connection, self._identity, self._is_durable = connection, _identity_of(self.path), True
         return connection
 
-    def _to_wal(self, connection: sqlite3.Connection) -> None:
+    def _to_wal(self, connection: sqlite3.Connection, timeout: float) -> None:
         """Switch the file to its write-ahead log.
 
         Another process may do the same at this moment. SQLite then fails at once, so the loop does the waiting.
         """
-        ends = self._clock.monotonic() + self._timeout
+        ends = self._clock.monotonic() + timeout
         while True:
             try:
                 connection.execute("pragma journal_mode = wal")

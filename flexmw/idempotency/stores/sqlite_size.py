@@ -17,10 +17,7 @@ from typing import Final, NamedTuple
 
 from flexmw.idempotency.stores import Full
 
-__all__ = ["AUTO_VACUUM", "Bounds", "Room", "prepare", "shrink", "shrinks"]
-
-AUTO_VACUUM: Final = "pragma auto_vacuum = incremental"
-"""Without effect on a file that has a page already: it has to be the first statement of a new file."""
+__all__ = ["Bounds", "Room", "prepare", "prepare_new", "shrink", "shrinks"]
 
 _IS_PREPARED: Final = "select 1 from sqlite_master where type = 'table' and name = 'flexmw_size'"
 _SCHEMA: Final = """
@@ -86,6 +83,13 @@ class Bounds(NamedTuple):
 
     keys: int
     size_bytes: int
+
+
+def prepare_new(connection: sqlite3.Connection) -> None:
+    """Let a new file give unused pages back. Call it before anything else: it has no effect on a file that has a
+    page already, and would wait for the lock of such a file."""
+    if connection.execute("pragma page_count").fetchone() == (0,):
+        connection.execute("pragma auto_vacuum = incremental")
 
 
 def prepare(connection: sqlite3.Connection) -> None:

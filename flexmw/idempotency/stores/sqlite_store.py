@@ -21,6 +21,8 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -139,7 +141,7 @@ class SQLiteStore:
     def read_all(self, group: Sequence[Operation[Any]]) -> list[Outcome]:
         """Carry out operations that read, on one state of the file."""
         try:
-            with self.reader.reading(max(operation.ends for operation in group)) as connection:
+            with self.reader.reading(_latest_end(group)) as connection:
                 reading = Reading(connection, self._clock)
                 return [_read(operation, reading) for operation in group]
         except Exception as error:
@@ -156,7 +158,7 @@ class SQLiteStore:
         is_begun = is_complete = False
         try:
             is_durable = any(operation.is_durable for operation in group)
-            with self.writer.writing(max(operation.ends for operation in group), is_durable=is_durable) as connection:
+            with self.writer.writing(partial(_latest_end, group), is_durable=is_durable) as connection:
                 writing = Writing(connection, self._clock, self._bounds, shrinks=self.writer.shrinks)
                 is_begun = True
                 outcomes.extend(_written(operation, writing) for operation in group)
@@ -202,6 +204,11 @@ def _one(carry_out: CarryOut, operation: Operation[T]) -> T:
         raise outcome.error
     value: T = outcome.value
     return value
+
+
+def _latest_end(group: Sequence[Operation[Any]]) -> float:
+    """The time after which nobody waits for any of the operations."""
+    return max((operation.ends for operation in group if not operation.is_abandoned), default=-inf)
 
 
 def _is_over(operation: Operation[Any]) -> bool:

@@ -1,0 +1,175 @@
+"""``python -m benchmarks.synced``: keyed POSTs on a sqlite file whose disk takes a millisecond for each sync.
+
+    python -m benchmarks.synced
+    python -m benchmarks.synced --us 4000 --at 1 64 512 --rounds 11
+
+The disks of developers and of CI sync in anything between 20 us and 10 ms, so the sync is made by the program: a small
+library, which the C compiler builds in a temporary folder, takes the place of ``fsync`` and ``fdatasync``
+in the process that measures. It counts each call, and sleeps instead of syncing, for both sides alike: for the two
+durable transactions of :func:`benchmarks.floors.sqlite_floor`, one after the other in one thread, and for the requests
+through ``Idempotency``. The two sides take turns; a ratio is the median of the rounds' ratios of wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.floors import sqlite_floor
+from benchmarks.keyed import TRAFFIC, Host, close, run_batch
+from benchmarks.report import Report, Table
+
+__all__ = ["SYNC_US", "Unavailable", "main", "measured"]
+
+SYNC_US: Final = 1000
+AT_ONCE: Final = (1, 64)
+ROUNDS: Final = 7
+
+_PAIRS: Final = 50
+_REQUESTS: Final = {1: 50}
+_MANY_REQUESTS: Final = 512
+
+_LIBRARY: Final = r"""
+#include <stdlib.h>
+#include <time.h>
+
+static long syncs;
+
+static int synced(void) {
+    const char *us = getenv("FLEXMW_SYNC_US");
+    long nanoseconds = us ? 1000 * atol(us) : 0;
+    struct timespec left = {nanoseconds / 1000000000, nanoseconds % 1000000000};
+    __atomic_add_fetch(&syncs, 1, __ATOMIC_RELAXED);
+    while (nanosleep(&left, &left)) {}
+    return 0;
+}
+
+int fsync(int file) { (void)file; return synced(); }
+int fdatasync(int file) { (void)file; return synced(); }
+long flexmw_syncs(void) { return __atomic_load_n(&syncs, __ATOMIC_RELAXED); }
+"""
+
+
+class Unavailable(RuntimeError):
+    """The measurement cannot be made on this machine."""
+
+
+def _built(folder: Path) -> Path:
+    """The library, built in ``folder``.
+
+    :raises Unavailable: on another system than Linux, and without a C compiler.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or not sys.platform.startswith("linux"):
+        raise Unavailable("a sync of a chosen length needs Linux and a C compiler (cc, gcc or clang) in PATH")
+    source, library = folder / "sync.c", folder / "sync.so"
+    source.write_text(_LIBRARY)
+    done = subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(source)], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise Unavailable(f"{compiler} does not build the library of the sync: {done.stderr.strip()}")
+    return library
+
+
+def measured(*, sync_us: int = SYNC_US, at: Sequence[int] = AT_ONCE, rounds: int = ROUNDS) -> Report:
+    """Measure in a process of its own.
+
+    The figures are ``idempotency.synced.<at once>.driver_wall`` (requests a second, by pairs of durable transactions a
+    second) and ``idempotency.synced.<at once>.syncs`` (syncs of a request).
+
+    :param sync_us: microseconds of one sync.
+    :param at: requests at once.
+    :param rounds: rounds of each side.
+    :raises Unavailable: where a sync of a chosen length cannot be made.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        library, report = _built(Path(folder)), Path(folder) / "report.json"
+        options = ["--inside", "--us", str(sync_us), "--rounds", str(rounds), "--json", str(report)]
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.synced", *options, "--at", *map(str, at)],
+            env={**os.environ, "LD_PRELOAD": str(library), "FLEXMW_SYNC_US": str(sync_us)},
+            check=True,
+        )
+        return Report.of_json(report.read_text())
+
+
+async def _inside(sync_us: int, at: Sequence[int], rounds: int) -> Report:
+    from benchmarks.idempotency import protected
+
+    syncs: Any = ctypes.CDLL(None).flexmw_syncs
+    report, rows = Report(), []
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        steps, close_driver = sqlite_floor(folder / "floor.db")
+        stack.push_async_callback(close_driver)
+        host = Host()
+        app = protected(host.app, f"sqlite:///{folder / 'keys.db'}")
+        stack.push_async_callback(close, app)
+
+        async def pairs() -> tuple[float, float, float]:
+            before, cpu, began = syncs(), time.process_time(), time.perf_counter()
+            for _ in range(_PAIRS):
+                await steps["first"]()
+            took, cpu = time.perf_counter() - began, time.process_time() - cpu
+            return took / _PAIRS, cpu / _PAIRS, (syncs() - before) / _PAIRS
+
+        async def requests(at_once: int) -> tuple[float, float, float]:
+            times = _REQUESTS.get(at_once, max(_MANY_REQUESTS, 2 * at_once))
+            before, cpu, began = syncs(), time.process_time(), time.perf_counter()
+            await run_batch(host, app, TRAFFIC["first"], times, at_once)
+            took, cpu = time.perf_counter() - began, time.process_time() - cpu
+            return took / times, cpu / times, (syncs() - before) / times
+
+        for at_once in at:
+            await pairs()
+            await requests(at_once)
+            found = [(await pairs(), await requests(at_once)) for _ in range(rounds)]
+            ratio = statistics.median(pair[0] / request[0] for pair, request in found)
+            report.figures[f"idempotency.synced.{at_once}.driver_wall"] = ratio
+            for index, (name, compared) in enumerate((("two durable transactions", 1.0), ("flexmw", ratio))):
+                seconds, cpu, each = (statistics.median(row[index][column] for row in found) for column in range(3))
+                rows.append([name, str(at_once if index else 1), f"{1 / seconds:,.0f}", f"{compared:.2f}"])
+                rows[-1] += [f"{cpu * 1e6:.0f}", f"{each:.2f}"]
+            report.figures[f"idempotency.synced.{at_once}.syncs"] = each
+    title = f"sqlite, on a disk whose sync takes {sync_us / 1000:g} ms: keyed, first execution"
+    columns = ["", "at once", "per second", "/ two durable transactions in a row", "CPU, us", "syncs"]
+    report.tables.append(Table("idempotency", title, columns, rows, "A sync sleeps for that time, on both sides."))
+    return report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--us", type=int, default=SYNC_US, help="microseconds of one sync")
+    parser.add_argument("--at", nargs="*", type=int, default=AT_ONCE, help="requests at once")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of each side")
+    parser.add_argument("--json", help="a file for the report")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.inside:
+        asyncio.run(_inside(chosen.us, chosen.at, chosen.rounds)).write(chosen.json)
+        return 0
+    try:
+        report = measured(sync_us=chosen.us, at=chosen.at, rounds=chosen.rounds)
+    except Unavailable as error:
+        print(error, file=sys.stderr)
+        return 1
+    report.show()
+    report.write(chosen.json)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

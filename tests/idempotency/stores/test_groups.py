@@ -1,0 +1,309 @@
+"""Group commit of a sqlite store: many operations in one transaction, each reported when its commit is durable."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import flexmw
+from flexmw.idempotency.stores import Full, ManyLeases
+from flexmw.idempotency.stores import sqlite_operations as operations
+from flexmw.idempotency.stores.batch_thread import BatchThread, Operation, Outcome
+from flexmw.idempotency.stores.open import open_store
+from flexmw.idempotency.stores.sqlite_async import AsyncSQLiteStore
+from flexmw.idempotency.stores.sqlite_size import Bounds
+from flexmw.idempotency.stores.sqlite_store import SQLiteStore
+from flexmw.kit import time_limit
+from flexmw.testing import FakeClock
+from tests.idempotency.calls import Caller, Host
+from tests.waiting import LONGEST_WAIT
+
+LASTING = {"lease": 60.0, "ttl": 100.0}
+
+
+def claim(key: str, *, size_bytes: int = 0, expected: str = "") -> Operation[Any]:
+    return operations.swap(key, expected, f"token of {key}", b"x" * size_bytes, **LASTING)
+
+
+def commits_of(store: SQLiteStore) -> list[str]:
+    """The commits of transactions that write, from now on."""
+    store.drop("", "")  # opens the connection
+    commits: list[str] = []
+    connection = store.writer.connection
+    assert connection is not None
+    connection.set_trace_callback(lambda statement: commits.append(statement) if statement == "COMMIT" else None)
+    return commits
+
+
+def shown(outcomes: list[Outcome]) -> list[str]:
+    return [type(error).__name__ if error is not None else value.token for value, error in outcomes]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    opened = SQLiteStore(tmp_path / "keys.db")
+    yield opened
+    opened.close()
+
+
+async def make_all(calls: list[Callable[[], Any]]) -> None:
+    async with anyio.create_task_group() as group:
+        for call in calls:
+            group.start_soon(call)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_requests_at_once_share_their_commits(tmp_path: Path) -> None:
+    app = flexmw.Idempotency(storage=f"sqlite:///{tmp_path}/keys.db").asgi(Host())
+    opened = SQLiteStore(tmp_path / "other.db")
+    async_store = AsyncSQLiteStore(opened)
+    commits = commits_of(opened)
+    await make_all([partial(async_store.swap, f"k{number}", "", "t", b"", **LASTING) for number in range(64)])
+    assert len(commits) == 1
+    for number in range(5):
+        await async_store.swap(f"k{number}", "t", "u", b"", **LASTING)
+    assert len(commits) == 6
+    await async_store.aclose()
+
+    with anyio.fail_after(LONGEST_WAIT):
+        callers = [Caller(app, headers={"idempotency-key": f"k{number}"}) for number in range(64)]
+        await make_all(list(callers))
+    assert {caller.status for caller in callers} == {200}
+
+
+@pytest.mark.anyio
+async def test_what_waits_behind_a_locked_file_is_one_transaction(tmp_path: Path) -> None:
+    opened = SQLiteStore(tmp_path / "keys.db", timeout=LONGEST_WAIT)
+    commits = commits_of(opened)
+    store = AsyncSQLiteStore(opened)
+    other = sqlite3.connect(tmp_path / "keys.db", isolation_level=None)
+    other.execute("begin immediate")
+    async with anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(partial(store.swap, f"k{number}", "", "t", b"", **LASTING))
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        assert await store.load("k0") is None  # a read does not wait for the lock
+        other.execute("rollback")
+        other.close()
+    assert len(commits) <= 2
+    assert len([key async for key, _ in store.scan()]) == 100
+    await store.aclose()
+
+
+@pytest.mark.anyio
+async def test_an_operation_whose_task_has_left_is_not_begun(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/keys.db", timeout=LONGEST_WAIT)
+    assert await store.load("k") is None
+    other = sqlite3.connect(tmp_path / "keys.db", isolation_level=None)
+    other.execute("begin immediate")
+    with anyio.move_on_after(0.05) as scope:
+        await store.swap("left", "", "t", b"", **LASTING)
+    assert scope.cancelled_caught
+    with time_limit.within(0.05), pytest.raises((TimeoutError, sqlite3.OperationalError)):
+        await store.swap("late", "", "t", b"", **LASTING)
+    other.execute("rollback")
+    other.close()
+    held = await store.swap("next", "", "t", b"", **LASTING)
+    assert held is not None
+    assert [key async for key, _ in store.scan()] == ["next"]
+    await store.aclose()
+
+
+@pytest.mark.anyio
+async def test_the_leases_of_many_keys_are_renewed_in_one_transaction(tmp_path: Path) -> None:
+    clock = FakeClock()
+    opened = SQLiteStore(tmp_path / "keys.db", clock=clock)
+    store = AsyncSQLiteStore(opened)
+    assert isinstance(store, ManyLeases)
+    for key in ("a", "b"):
+        await store.swap(key, "", "t", b"", lease=10.0, ttl=100.0)
+    commits = commits_of(opened)
+    clock.advance(9.0)
+    leases = [("a", "t", 10.0, 100.0), ("b", "other", 10.0, 100.0), ("gone", "t", 10.0, 100.0)]
+    assert await store.extend_many(leases) == [True, False, False]
+    assert len(commits) == 1
+    held = [await store.load(key) for key in ("a", "b")]
+    assert [each.lease for each in held if each] == [10.0, 1.0]
+    await store.aclose()
+
+
+def test_of_a_group_the_operations_that_are_refused_are_refused_alone(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "keys.db", bounds=Bounds(2, 100))
+    commits = commits_of(store)
+    outcomes = store.write_all(
+        [claim("a"), claim("large", size_bytes=200), claim("a", expected="other"), claim("b"), claim("c")]
+    )
+    assert shown(outcomes) == ["token of a", "Full", "token of a", "token of b", "Full"]
+    assert len(commits) == 1
+    assert {key for key, _ in store.scan()} == {"a", "b"}
+    store.close()
+
+
+def test_a_group_is_decided_in_its_order(store: SQLiteStore) -> None:
+    outcomes = store.write_all(
+        [
+            claim("k"),
+            operations.swap("k", "", "rival", b"", **LASTING),
+            operations.append("k", "token of k", "g", 0, b"data", head=b"head", last=False, **LASTING),
+            operations.swap("k", "token of k", "done", b"response", lease=0.0, ttl=100.0),
+            operations.append("k", "token of k", "g", 4, b"late", head=b"", last=False, **LASTING),
+            operations.drop("k", "token of k"),
+        ]
+    )
+    values = [value for value, error in outcomes if error is None]
+    assert [values[0].token, values[1].token, values[2].size] == ["token of k", "token of k", 4]
+    assert [values[3].token, values[4:]] == ["done", [None, False]]
+    held = store.load("k")
+    assert held is not None
+    assert held[:2] == ("done", b"response")
+    assert store.read("k", "g", 0, 9) is None
+
+
+def test_an_operation_that_breaks_leaves_the_others_of_its_group_alone(store: SQLiteStore) -> None:
+    commits = commits_of(store)
+
+    def broken(writing: Any) -> None:
+        writing.swap("half", "", "t", b"", 60.0, 100.0)
+        raise ZeroDivisionError
+
+    outcomes = store.write_all([claim("a"), Operation(broken), claim("b")])
+    assert shown(outcomes) == ["token of a", "ZeroDivisionError", "token of b"]
+    assert {key for key, _ in store.scan()} == {"a", "b"}
+    assert len(commits) == 2
+
+
+def test_on_a_disk_without_space_the_small_operations_of_a_group_are_written(store: SQLiteStore) -> None:
+    assert shown(store.write_all([claim("a")])) == ["token of a"]
+    connection = store.writer.connection
+    assert connection is not None
+    (pages,) = connection.execute("pragma page_count").fetchone()
+    connection.execute(f"pragma max_page_count = {pages + 2}")
+    outcomes = store.write_all([claim("b"), claim("large", size_bytes=100_000), claim("c")])
+    assert shown(outcomes) == ["token of b", "OperationalError", "token of c"]
+    assert "full" in str(outcomes[1].error)
+    assert {key for key, _ in store.scan()} == {"a", "b", "c"}
+
+
+def test_a_file_that_cannot_be_written_fails_each_operation_of_a_group_with_its_own_error(store: SQLiteStore) -> None:
+    store.write_all([claim("a")])
+    connection = store.writer.connection
+    assert connection is not None
+    connection.execute("pragma query_only = on")
+    outcomes = store.write_all([claim("b"), claim("c")])
+    errors = [outcome.error for outcome in outcomes]
+    assert [str(error) for error in errors] == ["attempt to write a readonly database"] * 2
+    assert errors[0] is not errors[1]
+    connection.execute("pragma query_only = off")
+    assert shown(store.write_all([claim("b")])) == ["token of b"]
+
+
+class Failing(sqlite3.Connection):
+    """A connection whose disk fails in the middle of a commit."""
+
+    fails = True
+
+    def commit(self) -> None:
+        if self.fails:
+            raise sqlite3.OperationalError("disk I/O error")
+        super().commit()
+
+
+def test_a_commit_that_fails_fails_all_of_its_group_and_says_that_it_is_unknown(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "keys.db", bounds=Bounds(3, 100))
+    store.write_all([claim("a")])
+    assert store.writer.connection is not None
+    store.writer.connection.close()
+    store.writer.connection = connection = Failing(tmp_path / "keys.db", isolation_level=None)
+    outcomes = store.write_all([claim("b"), claim("large", size_bytes=200), claim("c")])
+    assert shown(outcomes) == ["OperationalError", "Full", "OperationalError"]
+    assert "unknown: disk I/O error" in str(outcomes[0].error)
+    connection.fails = False
+    assert shown(store.write_all([claim("b"), claim("d")])) == ["token of b", "token of d"]
+    assert {key for key, _ in store.scan()} == {"a", "b", "d"}
+    store.close()
+
+
+def test_expired_keys_leave_a_file_in_bounded_steps(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store = SQLiteStore(tmp_path / "keys.db", clock=clock)
+    store.write_all([operations.swap(f"old{number}", "", "t", b"", lease=0.0, ttl=1.0) for number in range(100)])
+    clock.advance(2.0)
+    store.write_all([claim(f"new{number}") for number in range(10)])
+    connection = store.writer.connection
+    assert connection is not None
+    assert connection.execute("select count(*) from flexmw_keys").fetchone() == (100 - 18 + 10,)
+    store.close()
+
+
+def test_event_loops_of_both_libraries_share_a_store(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/keys.db", timeout=LONGEST_WAIT)
+    won: list[str] = []
+
+    async def claim_all(name: str) -> None:
+        async def one(number: int) -> None:
+            held = await store.swap(f"k{number}", "", name, b"", **LASTING)
+            assert held is not None
+            if held.token == name:
+                won.append(f"k{number}")
+
+        await make_all([partial(one, number) for number in range(40)])
+
+    backends = {"one": "asyncio", "two": "asyncio", "three": "trio", "four": "trio"}
+    threads = [
+        threading.Thread(target=anyio.run, args=(claim_all, name), kwargs={"backend": backend})
+        for name, backend in backends.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONGEST_WAIT)
+    assert sorted(won) == sorted({f"k{number}" for number in range(40)})
+    anyio.run(store.aclose)
+
+
+@pytest.mark.anyio
+async def test_a_store_that_closes_carries_out_what_waits(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/keys.db")
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(partial(store.swap, f"k{number}", "", "t", b"", **LASTING))
+        await anyio.lowlevel.checkpoint()
+        await store.aclose()
+    with sqlite3.connect(tmp_path / "keys.db") as connection:
+        assert connection.execute("select count(*) from flexmw_keys").fetchone() == (20,)
+    connection.close()
+    await store.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_process_without_threads_to_spare_refuses_and_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    thread = BatchThread("none", lambda group: [Outcome(None, None) for _ in group])
+    with monkeypatch.context() as patch, anyio.fail_after(LONGEST_WAIT):
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await thread.run(Operation(lambda _: None))
+    assert await thread.run(Operation(lambda _: None)) is None
+    await thread.aclose()
+
+
+def test_full_is_raised_by_the_blocking_store_too(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "keys.db", bounds=Bounds(1, 100))
+    store.swap("a", "", "t", b"", **LASTING)
+    with pytest.raises(Full, match="all 1 other keys belong to requests that still run"):
+        store.swap("b", "", "t", b"", **LASTING)
+    store.close()
