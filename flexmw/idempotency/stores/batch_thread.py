@@ -99,13 +99,15 @@ class _Waiter(NamedTuple):
 class _Queue:
     """The operations that wait, and the thread that takes them. A forked child gets another one."""
 
-    __slots__ = ("changed", "is_closing", "thread", "waiters", "waking")
+    __slots__ = ("changed", "is_closing", "thread", "turns", "waiters")
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.waiters: deque[_Waiter] = deque()
-        self.waking: set[asyncio.AbstractEventLoop] = set()
-        """The event loops that wake the thread after the tasks that run now: a batch has what all of them want."""
+        self.turns: dict[asyncio.AbstractEventLoop, list[_Waiter]] = {}
+        """The operations of the tasks that an event loop runs in its present turn. The thread sees them when the turn
+        ends: none of the tasks can go on before, and a thread that takes what is there in the middle makes many small
+        batches, each of which takes the interpreter lock from the loop."""
         self.is_closing = False
         self.thread: threading.Thread | None = None
 
@@ -154,10 +156,11 @@ class BatchThread:
             return await self._run_in_trio(operation)
         future: asyncio.Future[T] = loop.create_future()
         queue = self._queue
-        queue.waiters.append(_Waiter(operation, loop, loop.call_soon_threadsafe, partial(_set_result, future)))
-        if loop not in queue.waking:
-            queue.waking.add(loop)
-            loop.call_soon(self._wake, queue, loop)
+        turn = queue.turns.get(loop)
+        if turn is None:
+            turn = queue.turns[loop] = []
+            loop.call_soon(self._end_turn, queue, loop)
+        turn.append(_Waiter(operation, loop, loop.call_soon_threadsafe, partial(_set_result, future)))
         try:
             return await future
         finally:
@@ -175,8 +178,7 @@ class BatchThread:
             delivered.set()
 
         queue = self._queue
-        queue.waiters.append(_Waiter(operation, token, token.run_sync_soon, deliver))
-        self._wake(queue)
+        self._submit(queue, [_Waiter(operation, token, token.run_sync_soon, deliver)])
         try:
             await delivered.wait()
         finally:
@@ -187,10 +189,12 @@ class BatchThread:
         value: T = outcome.value
         return value
 
-    def _wake(self, queue: _Queue, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        if loop is not None:
-            queue.waking.discard(loop)
+    def _end_turn(self, queue: _Queue, loop: asyncio.AbstractEventLoop) -> None:
+        self._submit(queue, queue.turns.pop(loop, []))
+
+    def _submit(self, queue: _Queue, waiters: list[_Waiter]) -> None:
         with queue.changed:
+            queue.waiters.extend(waiters)
             if queue.thread is not None:
                 queue.changed.notify()
                 return
@@ -198,7 +202,8 @@ class BatchThread:
             try:
                 thread.start()  # it waits for the lock
             except RuntimeError as error:  # the process has as many threads as it may have
-                waiters = [queue.waiters.popleft() for _ in range(len(queue.waiters))]
+                waiters = list(queue.waiters)
+                queue.waiters.clear()
                 _deliver(waiters, [Outcome(None, copy.copy(error)) for _ in waiters])
             else:
                 queue.thread = thread
@@ -206,8 +211,8 @@ class BatchThread:
     async def aclose(self) -> None:
         """Wait until all that waits is carried out, and end the thread. The next operation begins another one."""
         queue = self._queue
-        if queue.waiters:
-            self._wake(queue)
+        with suppress(RuntimeError):
+            self._end_turn(queue, asyncio.get_running_loop())
         with queue.changed:
             thread = queue.thread
             if thread is None:
