@@ -50,6 +50,7 @@ def no_garbage_collection() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.mark.no_cover
 @pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("name", READERS)
 def test_the_time_grows_no_faster_than_the_text(name: str) -> None:

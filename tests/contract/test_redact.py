@@ -441,6 +441,7 @@ WORST = [
 ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("piece", WORST)
 def test_the_worst_texts_of_64_kb_cost_as_little_as_a_short_loop(piece: str) -> None:
     """The promise is 20 ms. A loop of 200,000 additions takes about 8 ms: a ratio holds on a busy machine too."""

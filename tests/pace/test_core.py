@@ -18,6 +18,7 @@ from tests.pace.states import reading_of, turn
 DIALECTS: list[HeaderStyle] = ["openai", "seed", "ietf"]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("rate", ["10/second", "10/minute", "1/second", "100/minute"])
 def test_a_burst_over_ten_windows_takes_ten_windows(server: str, rate: str) -> None:

@@ -127,6 +127,7 @@ def test_after_an_idle_time_a_window_does_not_end_in_the_past(name: str) -> None
     assert reset >= clock.now()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", ["fixed-window", "moving-window"])
 def test_threads_that_meet_where_a_window_ends_are_not_admitted_twice(name: str) -> None:
     clock, item, over = FakeClock(), parse("50/second"), threading.Event()
