@@ -7,6 +7,7 @@ the end every call is asked about once more, and the figures are held against wh
 
     python -m benchmarks.chaos --store redis --keys 10000 --seconds 300
     python -m benchmarks.chaos --store sqlite --keys 4000 --seconds 15 --processes 4
+    python -m benchmarks.chaos --store sqlite --keys 4000 --seconds 15 --processes 4 --commits 200
 
 Exit status 1 when a promise was broken: a call executed twice, an answer that was given and has no execution or differs
 from the first, another tenant's answer, a call that is told neither its answer nor that its outcome is unknown, a
@@ -33,7 +34,7 @@ from typing import Any
 import httpx
 
 from benchmarks import chaos_streams
-from benchmarks.killed import Workers, deployment
+from benchmarks.killed import CALM, Workers, deployment, die_in_commits, keep_running
 from flexmw.idempotency import Idempotency, open_store
 from flexmw.idempotency.admin import list_keys
 from flexmw.kit.clock import SystemClock
@@ -128,6 +129,7 @@ def serve(fd: int, storage: str) -> None:
     """A worker process."""
     import uvicorn
 
+    die_in_commits(Path(os.environ["CHAOS_LOGS"]))
     options = Idempotency(
         storage=storage,
         lease=LEASE,
@@ -216,7 +218,9 @@ async def send(client: httpx.AsyncClient, call: Call, told: Told, *, first: int 
         await asyncio.sleep(min(0.02 * 2**attempt, 0.5) * random.random())
 
 
-async def chaos(url: str, calls: list[Call], seconds: float, workers: Workers, store: Workers | None) -> Told:
+async def chaos(
+    url: str, calls: list[Call], seconds: float, workers: Workers, store: Workers | None, folder: Path
+) -> Told:
     told, ends = Told(), time.monotonic() + seconds
     waiting = iter(calls)
     limits = httpx.Limits(max_connections=64)
@@ -237,9 +241,11 @@ async def chaos(url: str, calls: list[Call], seconds: float, workers: Workers, s
 
     async with httpx.AsyncClient(base_url=url, limits=limits) as client:
         killing = asyncio.create_task(killer()) if len(workers.commands) > 1 else None
+        running = asyncio.create_task(keep_running(workers))
         await asyncio.gather(*(client_task(client) for _ in range(24)))
         if killing is not None:
             killing.cancel()
+        (folder / CALM).touch()
         await asyncio.sleep(LEASE + 1.0)
         asked = calls[: len(calls) - sum(1 for _ in waiting)]
         again = iter(asked)
@@ -250,6 +256,7 @@ async def chaos(url: str, calls: list[Call], seconds: float, workers: Workers, s
                 await send(client, each, told, first=ATTEMPTS)
 
         await asyncio.gather(*(ask_again() for _ in range(16)))
+        running.cancel()
     told.events["distinct calls"] = len(asked)
     return told
 
@@ -305,20 +312,21 @@ def without_expiry(storage: str) -> int:
     return 0
 
 
-def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int:
+def run(store: str, keys: int, seconds: float, processes: int, seed: int, commits: int) -> int:
     random.seed(seed)
-    with deployment(store, processes, "--serve") as running:
+    with deployment(store, processes, "--serve", commits=commits) as running:
         folder, storage, workers, server = running.folder, running.storage, running.workers, running.store
         processes = len(workers.commands)
         (folder / "away").touch()
         calls = calls_of(keys, seed)
         began = time.monotonic()
         url = f"http://127.0.0.1:{running.address[1]}"
-        told = asyncio.run(chaos(url, calls, seconds, workers, server))
+        told = asyncio.run(chaos(url, calls, seconds, workers, server, folder))
         took = time.monotonic() - began
         asked = calls[: told.events["distinct calls"]]
         figures = verdict(told, folder, asked, storage)
         figures["processes that should have been killed and were not"] = int(processes > 1 and workers.killed == 0)
+        figures["processes that should have died in a commit and did not"] = int(commits > 0 and workers.died == 0)
         if server is not None:
             figures["stores that should have been killed and were not"] = int(server.killed == 0)
         unknown = asyncio.run(_count_unknown(storage)) if store != "memory" else 0
@@ -328,7 +336,7 @@ def run(store: str, keys: int, seconds: float, processes: int, seed: int) -> int
     without = sum(not each.keyed for each in asked)
     print(f"  distinct calls {len(asked)} ({without} without a key): executions {executions}, {dict(kinds)}")
     print(f"  unknown in the store: {unknown}")
-    print(f"  killed: workers {workers.killed}, store {server.killed if server else 0}")
+    print(f"  killed: workers {workers.killed}, in a commit {workers.died}, store {server.killed if server else 0}")
     print(f"  met on the way: {dict(told.events)}")
     for what, times in figures.items():
         print(f"  {'ok ' if times == 0 else 'BAD'} {what}: {times}")
@@ -359,11 +367,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--commits", type=int, default=0, help="sqlite: each worker kills itself in one of so many commits on average"
+    )
     parser.add_argument("--streams", action="store_true", help="cut event streams: see benchmarks/chaos_streams.py")
     given = parser.parse_args()
     if given.streams:
-        return chaos_streams.run(given.store, given.seconds, given.processes, given.seed)
-    return run(given.store, given.keys, given.seconds, given.processes, given.seed)
+        return chaos_streams.run(given.store, given.seconds, given.processes, given.seed, given.commits)
+    return run(given.store, given.keys, given.seconds, given.processes, given.seed, given.commits)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from typing import Any, Final
 import httpx
 
 import flexmw
-from benchmarks.killed import Workers, deployment
+from benchmarks.killed import Workers, deployment, die_in_commits, keep_running
 from flexmw.idempotency import Idempotency
 
 __all__ = ["run", "serve"]
@@ -91,6 +91,7 @@ def serve(fd: int, storage: str) -> None:
     """A worker process."""
     import uvicorn
 
+    die_in_commits(Path(os.environ["CHAOS_LOGS"]))
     options = Idempotency(storage=storage, lease=LEASE, ttl=600.0, store_timeout=1.0)
     (Path(os.environ["CHAOS_LOGS"]) / f"ready-{os.getpid()}").touch()
     config = uvicorn.Config(options.asgi(app), fd=fd, log_level="critical", lifespan="off")
@@ -334,22 +335,25 @@ async def _run(
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
+        running = asyncio.create_task(keep_running(workers))
         results = await read_all(f"http://127.0.0.1:{port}", proxy, seconds, seed, workers, store)
+        running.cancel()
         await proxy.aclose()
     return proxy, results
 
 
-def run(store: str, seconds: float, processes: int, seed: int) -> int:
+def run(store: str, seconds: float, processes: int, seed: int, commits: int) -> int:
     """One run; the exit status."""
     random.seed(seed)
     logging.getLogger("flexmw.retry").setLevel(logging.ERROR)  # what was lost is counted below
-    with deployment(store, processes, "--serve-streams") as running:
+    with deployment(store, processes, "--serve-streams", commits=commits) as running:
         workers, server = running.workers, running.store
         processes = len(workers.commands)
         began = time.monotonic()
         proxy, results = asyncio.run(_run(running.address, seconds, seed, workers, server))
         took = time.monotonic() - began
         broken, whole = verdict(results, running.folder)
+    broken["processes that should have died in a commit and did not"] = int(commits > 0 and workers.died == 0)
     resumed = sum(result.resumed for result in results)
     broken["runs without a cut, a resumption or a whole stream"] = int(not (proxy.cuts and resumed and whole))
     silent = sorted(result.silent for result in whole if result.resumed) or [0.0]
@@ -357,7 +361,7 @@ def run(store: str, seconds: float, processes: int, seed: int) -> int:
     print(f"streams over {store}, {processes} processes, {took:.0f} s, seed {seed}")
     print(f"  streams {len(results)}, cuts {proxy.cuts.total()} {dict(proxy.cuts)}, resumptions {resumed}")
     print(f"  whole {len(whole)}, lost {dict(lost)}")
-    print(f"  killed: workers {workers.killed}, store {server.killed if server else 0}")
+    print(f"  killed: workers {workers.killed}, in a commit {workers.died}, store {server.killed if server else 0}")
     print(
         f"  longest silence of a resumed stream: p50 {silent[len(silent) // 2]:.2f} s, "
         f"p99 {silent[len(silent) * 99 // 100]:.2f} s (a half-open connection is silent for {READ_TIMEOUT} s by itself)"

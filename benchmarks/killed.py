@@ -1,25 +1,34 @@
-"""What a chaos run kills and starts again: the workers of an app on one socket, and their redis-server."""
+"""What a chaos run kills and starts again: the workers of an app on one socket, and their redis-server.
+
+A worker over a sqlite file can also kill itself in the middle of a commit, which a signal from outside seldom hits.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Deployment", "Workers", "deployment", "redis_server"]
+__all__ = ["Deployment", "Workers", "deployment", "die_in_commits", "keep_running", "redis_server"]
 
 ROOT = Path(__file__).parent.parent
 START = 60.0
+COMMITS = "CHAOS_COMMITS"
+CALM = "calm"
+"""The file in the folder of the workers after which none of them kills itself."""
 
 
 @dataclass
@@ -29,7 +38,9 @@ class Workers:
     commands: list[tuple[list[str], dict[str, str], tuple[int, ...]]]
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
     killed: int = 0
+    died: int = 0
     at: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
         self.running = [self._start(number) for number in range(len(self.commands))]
@@ -40,10 +51,22 @@ class Workers:
         return subprocess.Popen(command, env=environment, pass_fds=fds, cwd=ROOT, stdout=subprocess.DEVNULL)
 
     def kill_one(self) -> None:
-        number = random.randrange(len(self.running))
-        self.running[number].send_signal(signal.SIGKILL)
-        self.running[number].wait()
-        self.killed += 1
+        with self.lock:
+            number = random.randrange(len(self.running))
+            self.running[number].send_signal(signal.SIGKILL)
+            self.running[number].wait()
+            self.killed += 1
+            self._replace(number)
+
+    def replace_dead(self) -> None:
+        """Start again what has killed itself."""
+        with self.lock:
+            for number, process in enumerate(self.running):
+                if process.poll() is not None:
+                    self.died += 1
+                    self._replace(number)
+
+    def _replace(self, number: int) -> None:
         self.at.append(f"{time.monotonic():.3f}")
         self.running[number] = self._start(number)
 
@@ -52,6 +75,42 @@ class Workers:
             process.kill()
         for process in self.running:
             process.wait()
+
+
+async def keep_running(workers: Workers) -> None:
+    """Start again each worker that has killed itself, until cancelled."""
+    while True:
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(workers.replace_dead)
+
+
+def die_in_commits(folder: Path) -> None:
+    """Let this process kill itself before, in or after a commit to a sqlite file, if the deployment wants that.
+
+    :param folder: where the workers write; see :data:`CALM`.
+    """
+    commits = int(os.environ.get(COMMITS, "0"))
+    if not commits:
+        return
+
+    def die(after_seconds: float) -> None:
+        time.sleep(after_seconds)
+        if not (folder / CALM).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    class Deadly(sqlite3.Connection):
+        def commit(self) -> None:
+            moment = random.choice(("before", "in", "after")) if random.random() * commits < 1 else ""
+            if moment == "before":
+                die(0.0)
+            elif moment == "in":
+                threading.Thread(target=die, args=(random.uniform(0.0, 0.002),)).start()
+            super().commit()
+            if moment == "after":
+                die(0.0)
+
+    connect = sqlite3.connect
+    sqlite3.connect = lambda *arguments, **options: connect(*arguments, **options, factory=Deadly)  # type: ignore[assignment,misc]
 
 
 @contextmanager
@@ -105,11 +164,12 @@ class Deployment:
 
 
 @contextmanager
-def deployment(store: str, processes: int, serve: str) -> Iterator[Deployment]:
+def deployment(store: str, processes: int, serve: str, *, commits: int = 0) -> Iterator[Deployment]:
     """Start the workers, and stop everything at the end. A store in memory has one worker.
 
     :param store: ``memory``, ``sqlite`` or ``redis``.
     :param serve: the option by which ``benchmarks.chaos`` serves the app: ``--serve FD STORAGE``.
+    :param commits: a worker over sqlite kills itself in one of so many commits on average; 0: in none.
     """
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -123,11 +183,13 @@ def deployment(store: str, processes: int, serve: str) -> Iterator[Deployment]:
         (folder / "runs").touch()
         fd = listener.fileno()
         command = [sys.executable, "-m", "benchmarks.chaos", serve, str(fd), storage]
-        workers = Workers([(command, {"CHAOS_LOGS": str(folder)}, (fd,))] * processes)
+        environment = {"CHAOS_LOGS": str(folder), COMMITS: str(commits)}
+        workers = Workers([(command, environment, (fd,))] * processes)
         workers.start()
         stack.callback(workers.stop)
         gives_up = time.monotonic() + START
         while len(list(folder.glob("ready-*"))) < processes:
+            workers.replace_dead()
             if time.monotonic() > gives_up:
                 raise SystemExit(f"not all of the {processes} workers started within {START:.0f} s")
             time.sleep(0.1)
