@@ -10,7 +10,7 @@ tasks for each chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -79,15 +79,18 @@ class Delivery:
     """
 
     __slots__ = (
+        "_begin",
         "_caught_up",
         "_client",
+        "_ends",
         "_final",
         "_handover",
         "_limit",
         "_log",
         "_patience",
-        "_recorder",
+        "_rest",
         "_scope",
+        "_send_raw",
         "_sent",
         "_wake",
         "done",
@@ -95,12 +98,16 @@ class Delivery:
     )
 
     def __init__(self, client: ClientConnection, recorder: ResponseRecorder, log: ResponseLog) -> None:
-        self._client, self._recorder, self._log = client, recorder, log
+        self._client, self._log = client, log
+        self._rest, self._ends = recorder.rest, recorder.ends
         self._final: Message | None = None
         self._limit: int | None = None
         self._scope = anyio.CancelScope()
         self._sent, self._patience = 0, PATIENCE
         self._handover: Handover | None = None
+        self._begin: Callable[[Awaitable[None]], bool] | None = None
+        """``begin`` of the handover, while the client has got all that the log has."""
+        self._send_raw = client.send_raw
         self._wake: anyio.Event | None = None
         self._caught_up: anyio.Event | None = None
         self.is_behind = True
@@ -117,7 +124,7 @@ class Delivery:
                 if self._final is not None:
                     await self._client.send(self._final)
         finally:
-            self.is_behind = True
+            self.is_behind, self._begin = True, None
             self.done.set()
             self._release()
 
@@ -140,6 +147,7 @@ class Delivery:
         self._release()
         wake = self._wake = anyio.Event()
         self.is_behind = False
+        self._begin = None if self._handover is None else self._handover.begin
         await wake.wait()
         return True
 
@@ -155,15 +163,11 @@ class Delivery:
         This is the path of each chunk of a stream that is read as it is written: one function, because each call in it
         adds a tenth to the cost of a chunk. Returns False, and has done nothing, where the message needs :meth:`put`.
         """
-        data, recorder, handover = message.get("body"), self._recorder, self._handover
-        if (
-            self.is_behind
-            or handover is None
-            or not data
-            or type(data) is not bytes
-            or recorder.rest
-            or not data.endswith(recorder.ends)
-        ):
+        begin = self._begin
+        if begin is None:
+            return False
+        data = message.get("body")
+        if not data or type(data) is not bytes or self._rest or not data.endswith(self._ends):
             return False
         log = self._log
         size = log.size + len(data)
@@ -174,11 +178,11 @@ class Delivery:
         if log.changed is not None:
             log.wake()
         try:
-            if not handover.begin(self._client.send_raw(message)):
+            if not begin(self._send_raw(message)):
                 self._resume(len(log.chunks))
         except Exception as error:
             self._client.fail(error)
-            self._handover = None
+            self._handover = self._begin = None
         return True
 
     def put(self) -> None:
@@ -191,7 +195,7 @@ class Delivery:
 
         :param sent: the chunks of the log that the client has got, or is getting.
         """
-        self._sent, self.is_behind = sent, True
+        self._sent, self.is_behind, self._begin = sent, True, None
         if self._wake is not None:
             self._wake.set()
 

@@ -15,13 +15,15 @@ waits for, because ``Task.cancel`` cancels the future that the task waits for.
 from __future__ import annotations
 
 import asyncio
-from asyncio.tasks import _enter_task, _leave_task, _register_task, _unregister_task
+from asyncio.tasks import _register_task, _unregister_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from types import FrameType, coroutine
 from typing import Any, Final, TextIO, cast
 
 import anyio
+
+from flexmw.idempotency.task_identity import set_current_task
 
 __all__ = ["NestedTask", "run_nested"]
 
@@ -199,13 +201,11 @@ def run_nested(work: Coroutine[Any, Any, None], on_cancel: Callable[[], None]) -
     cancelled: BaseException | None = None
     try:
         while True:
-            _leave_task(loop, host)
-            _enter_task(loop, identity)
+            set_current_task(loop, identity)
             try:
                 awaited = work.send(None) if error is None else work.throw(error)
             finally:
-                _leave_task(loop, identity)
-                _enter_task(loop, host)
+                set_current_task(loop, host)
             if wait is None:
                 wait = _Wait(loop)
                 _register_task(identity)
