@@ -235,7 +235,11 @@ def main() -> int:
         if chosen.instructed:
             asyncio.run(instructed(paths))
         elif chosen.instructions:
-            show_instructions(paths, instructions(*chosen.only, *(["--post"] if chosen.post else [])))
+            executed = instructions(*chosen.only, *(["--post"] if chosen.post else []))
+            if chosen.json:
+                print(json.dumps([[path.group, path.name, cost] for path, cost in zip(paths, executed, strict=True)]))
+            else:
+                show_instructions(paths, executed)
         elif chosen.profile:
             plain = {path.group: path for path in every if path.name == "plain"}
             for path in (path for path in paths if path.name != "plain"):

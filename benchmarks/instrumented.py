@@ -34,7 +34,9 @@ __all__ = [
     "fastapi",
     "fastapi_around",
     "native",
+    "nothing",
     "providers",
+    "tagging",
     "two",
 ]
 
@@ -89,6 +91,14 @@ def envelope(app: Any, **_: Any) -> Any:
 
 def both(app: Any, **options: Any) -> Any:
     return Tagging(**options).asgi(Envelope().asgi(app))
+
+
+def tagging(app: Any, **options: Any) -> Any:
+    return Tagging(**options).asgi(app)
+
+
+def nothing(app: Any, **_: Any) -> Any:
+    return app
 
 
 class Counted:

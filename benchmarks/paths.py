@@ -15,6 +15,7 @@ import httpcore
 import httpcore2
 import httpx
 import httpx2
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from starlette.applications import Starlette
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware
@@ -55,6 +56,7 @@ RATE: Final = "100000000/minute"
 CLIENTS: Final = ("httpx", "httpx async", "httpx2", "httpx2 async")
 SERVERS: Final = ("GET", "POST")
 TRACED: Final = "GET, recorded"
+CALLED: Final = "httpx, recorded"
 
 BODY: Final = json.dumps({"object": "list", "data": []}).encode()
 RESPONSE: Final = (
@@ -146,8 +148,17 @@ async def _async_trace(event: str, details: Any) -> None:
     pass
 
 
-def _call(group: str, components: tuple[Any, ...] | None, *, traced: bool = False, method: str = "GET") -> Step:
+def _call(
+    group: str,
+    components: tuple[Any, ...] | None,
+    *,
+    traced: bool = False,
+    method: str = "GET",
+    provider: TracerProvider | None = None,
+) -> Step:
     client = _client(group)
+    if provider is not None:
+        HTTPXClientInstrumentor.instrument_client(client, tracer_provider=provider)
     if components is not None:
         flexmw.wrap_client(client, *components)
     url, content = "http://a.example/v1/models", None if method == "GET" else b'{"n": 1}'
@@ -256,7 +267,7 @@ def server_paths() -> list[Path]:
 
 
 def traced_paths(provider: TracerProvider) -> list[Path]:
-    """A request to a Starlette app that records its own span, with Tagging around it.
+    """A request to a Starlette app that records its own span, and one of a client whose instrumentor records a span.
 
     :param provider: what records the spans.
     """
@@ -267,5 +278,14 @@ def traced_paths(provider: TracerProvider) -> list[Path]:
     def path(name: str, *components: Any) -> Path:
         return Path(TRACED, name, lambda: _request("GET", components, around))
 
+    def call(name: str, *components: Any) -> Path:
+        return Path(CALLED, name, lambda: _call("httpx", components or None, provider=provider))
+
     tagging = flexmw.Tagging(tracer_provider=provider)
-    return [path("plain"), path("Tagging", tagging), path("Tagging and Envelope", tagging, flexmw.Envelope())]
+    return [
+        path("plain"),
+        path("Tagging", tagging),
+        path("Tagging and Envelope", tagging, flexmw.Envelope()),
+        call("plain"),
+        call("Tagging and Retry", tagging, flexmw.Retry()),
+    ]

@@ -121,7 +121,7 @@ async def ok(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"ok"})
 
 
-def request(app: Any, key: str = "sk-live-0123456789") -> Step:
+def request(app: Any, key: str = "sk-live-0123456789", method: str = "GET") -> Step:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
@@ -130,7 +130,7 @@ def request(app: Any, key: str = "sk-live-0123456789") -> Step:
     async def step() -> None:
         headers = [(b"host", b"x"), (b"authorization", b"Bearer " + key.encode())]
         more = {"http_version": "1.1", "query_string": b"", "scheme": "http", "server": ("x", 80), "root_path": ""}
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": ("127.0.0.1", 1), **more}
+        scope = {"type": "http", "method": method, "path": "/", "headers": headers, "client": ("127.0.0.1", 1), **more}
         await app(scope, receive, sink)
 
     return step
@@ -208,7 +208,7 @@ def starlette_app() -> Any:
     async def endpoint(request: Any) -> PlainTextResponse:
         return PlainTextResponse("ok")
 
-    return Starlette(routes=[Route("/", endpoint)])
+    return Starlette(routes=[Route("/", endpoint, methods=["GET", "POST"])])
 
 
 def fastapi_limiter_app() -> Any:

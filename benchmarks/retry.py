@@ -40,7 +40,7 @@ from rich.table import Table
 import flexmw
 from flexmw.testing import FakeClock, HostileServer
 
-__all__ = ["main"]
+__all__ = ["CONTESTANTS", "PAIRS", "main", "measured"]
 
 WAIT = 2
 BACKOFF, GIVES_BACK = "backs off", "gives back"
@@ -309,12 +309,14 @@ def quick_server(answer: bytes) -> Generator[str]:
             process.join()
 
 
+CONTESTANTS: dict[str, Callable[[Any], Any]] = {
+    "plain": lambda library: library.Client(trust_env=False),
+    "flexmw Retry": lambda library: flexmw.wrap_client(library.Client(trust_env=False), flexmw.Retry()),
+    "flexmw Tagging + Retry": lambda library: flexmw.wrap_client(library.Client(trust_env=False)),
+}
+
+
 def overhead(rounds: int, calls: int = 30) -> Table:
-    contestants: dict[str, Callable[[Any], Any]] = {
-        "plain": lambda library: library.Client(trust_env=False),
-        "flexmw Retry": lambda library: flexmw.wrap_client(library.Client(trust_env=False), flexmw.Retry()),
-        "flexmw Tagging + Retry": lambda library: flexmw.wrap_client(library.Client(trust_env=False)),
-    }
     columns = [(library, pair) for pair in PAIRS for library in (httpx, httpx2)]
     table = Table(
         "client",
@@ -329,11 +331,11 @@ def overhead(rounds: int, calls: int = 30) -> Table:
     }
     found = []
     for library, pair in columns:
-        ratios = measured(library, contestants, pair, rounds, calls)
+        ratios = measured(library, CONTESTANTS, pair, rounds, calls)
         if library is httpx:
-            ratios |= measured(httpx, {"plain": contestants["plain"], **only_httpx}, pair, rounds, calls)
+            ratios |= measured(httpx, {"plain": CONTESTANTS["plain"], **only_httpx}, pair, rounds, calls)
         found.append(ratios)
-    for name in (*contestants, *only_httpx):
+    for name in (*CONTESTANTS, *only_httpx):
         table.add_row(name, *(f"{ratios[name]:.3f}" if name in ratios else "-" for ratios in found))
     return table
 

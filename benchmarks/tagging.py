@@ -45,7 +45,9 @@ from benchmarks.instrumented import (
     fastapi,
     fastapi_around,
     native,
+    nothing,
     providers,
+    tagging,
     two,
 )
 from flexmw.tagging import Tagging
@@ -79,6 +81,8 @@ def requests(set_ups: dict[str, dict[str, Any]]) -> Iterator[Ratio]:
             sides = (lambda host=host, on=on: host(both, on), lambda host=host, on=on: host(envelope, on))
             floor = (sides[0], lambda host=host, on=on: host(counted, on))
             where = f"{name}: {host.__name__.partition('_')[0]} with Tagging"
+            alone = (lambda host=host, on=on: host(tagging, on), lambda host=host, on=on: host(nothing, on))
+            yield Ratio(f"{where} alone / without", "/ok", alone, 1.10)
             yield Ratio(f"{where} / without", "/ok", sides, 1.10)
             yield Ratio(f"{where} / without", "/missing", sides)
             yield Ratio(f"{where} / with the SDK calls alone", "/missing", floor, 1.10)
@@ -198,6 +202,16 @@ def _keep_answering(connection: socket.socket) -> None:
     with connection, suppress(OSError):
         while connection.recv(65_536):
             connection.sendall(ANSWER)
+
+
+def ratio_of(text: str, path: str, rounds: int) -> float:
+    """One ratio of the server's side.
+
+    :param text: the beginning of its line.
+    """
+    set_ups = {"not sampled": providers(sampled=False), "recording": providers()}
+    (each,) = (each for each in requests(set_ups) if each.what.startswith(text) and each.path == path)
+    return asyncio.run(measure(each, serve, rounds))[0][1]
 
 
 def main() -> int:
