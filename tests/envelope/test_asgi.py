@@ -521,7 +521,9 @@ endings = st.sampled_from(
 
 
 @given(st.lists(st.one_of(starts, bodies, others), max_size=6), endings, st.sampled_from(["GET", "HEAD"]))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_any_app_gets_at_most_one_start_and_a_whole_error(
     messages: list[dict[str, Any]], then: BaseException | None, method: str
 ) -> None:

@@ -164,7 +164,11 @@ steps = st.lists(
 def test_memory_and_redis_decide_alike_in_every_unit_and_about_slots(redis_url: str, strategy: str) -> None:
     callers = iter(range(1_000_000))
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
     @given(steps=steps, limits=st.tuples(st.integers(1, 9), st.integers(1, 150)), most=st.integers(1, 4))
     def alike(steps: list[tuple[str, int, int, bool]], limits: tuple[int, int], most: int) -> None:
         asyncio.run(compare(f"caller {next(callers)}", steps, both(f"{limits[0]}/day", f"{limits[1]}/day"), most))

@@ -189,7 +189,11 @@ async def test_equal_checks_share_commands_and_each_has_its_own_remaining(redis_
 def test_a_batch_is_decided_like_single_checks(redis_url: str, strategy: str) -> None:
     callers = iter(range(1_000_000))
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
     @given(
         crowds=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 4)), min_size=1, max_size=4),
         limits=st.tuples(st.integers(1, 60), st.integers(1, 90)),

@@ -199,7 +199,9 @@ arrivals = st.lists(st.tuples(st.sampled_from([0, 30, 110, 230]), st.integers(1,
 def test_memory_and_redis_decide_alike_on_the_same_arrivals(redis_url: str, strategy: str) -> None:
     numbers = iter(range(1_000_000))
 
-    @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    )
     @given(arrivals=arrivals, limit=st.integers(3, 6))
     def alike(arrivals: list[tuple[int, int]], limit: int) -> None:
         asyncio.run(compare(f"caller {next(numbers)}", arrivals, limit))
