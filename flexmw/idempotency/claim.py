@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 from os import urandom
 from typing import Any, Final, TypedDict, cast
 
-from flexmw.idempotency import sdk
 from flexmw.idempotency.core import (
     KeyedRequest,
     OnUnknown,
@@ -32,7 +31,7 @@ from flexmw.idempotency.turns import Turns
 from flexmw.kit.clock import Clock
 from flexmw.kit.redis_errors import is_reply
 
-__all__ = ["Claim", "Claims", "SdkAttempt", "StoreFailed", "TakenOver"]
+__all__ = ["Claim", "Claims", "StoreFailed", "TakenOver"]
 
 _ROUNDS: Final = 32
 """How often a lost race for an entry is repeated. Each loss means that another request has won, so few are enough."""
@@ -241,132 +240,55 @@ class Claims:
         token = self.token()
         try:
             with guarded(self.store):
-                return await self._claim(name, request, token, ttl, read_first)
+                held = await self.store.load(name) if read_first else None
+                return await self.claim_held(name, request, token, held, ttl=ttl)
+        except Exception as error:
+            await self.undo(name, token, error)
+            raise StoreFailed from error
+
+    async def claim_held(
+        self, name: str, request: KeyedRequest, token: str, held: Held | None, *, ttl: float
+    ) -> Claim | Replay | Refuse:
+        """Claim a key of which it is known what the store holds.
+
+        :param token: the token of the claim.
+        :param held: what the store holds under the key.
+        :raises Exception: what the store raises. Call :meth:`undo` then.
+        """
+        generation = self.generation()
+        try:
+            for _ in range(_ROUNDS):
+                record = None if held is None else Record.decode(held.entry)
+                alive = held is not None and held.lease > 0
+                decision = decide(
+                    record, alive=alive, request=request, on_unknown=self.on_unknown, generation=generation
+                )
+                if not isinstance(decision, Run):
+                    return decision
+                expected = "" if held is None else held.token
+                entry = self.encode(decision.record)
+                held = await self.store.swap(name, expected, token, entry, lease=self.lease, ttl=max(ttl, self.lease))
+                if held is not None and held.token == token:
+                    return Claim(self, name, token, decision.record, ttl)
         except ValueError:
             return Refuse("unknown")
-        except Unavailable as error:
-            raise StoreFailed from error
-        except Exception as error:
-            if is_reply(error) or isinstance(error, Full):
-                pass  # the store has executed nothing
-            elif isinstance(self.store, GuardedStore):
-                self.store.give_back(name, token)
-            else:
-                with suppress(Exception):
-                    await self.store.drop(name, token)
-            raise StoreFailed from error
-
-    async def _claim(
-        self, name: str, request: KeyedRequest, token: str, ttl: float, read_first: bool
-    ) -> Claim | Replay | Refuse:
-        held: Held | None = await self.store.load(name) if read_first else None
-        generation = self.generation()
-        for _ in range(_ROUNDS):
-            record = None if held is None else Record.decode(held.entry)
-            alive = held is not None and held.lease > 0
-            decision = decide(record, alive=alive, request=request, on_unknown=self.on_unknown, generation=generation)
-            if not isinstance(decision, Run):
-                return decision
-            expected = "" if held is None else held.token
-            entry = self.encode(decision.record)
-            held = await self.store.swap(name, expected, token, entry, lease=self.lease, ttl=max(ttl, self.lease))
-            if held is not None and held.token == token:
-                return Claim(self, name, token, decision.record, ttl)
         return Refuse("in_progress")
 
-    async def call_of(
-        self, name: str, count: int, has_left: Callable[[], Awaitable[bool]], request_id: str = ""
-    ) -> str | None:
-        """The id of the SDK call that a request without a key belongs to.
+    def first(self, request: KeyedRequest) -> Run:
+        """The claim of a key that the store does not hold."""
+        decision = decide(None, alive=False, request=request, generation=self.generation())
+        assert isinstance(decision, Run)  # noqa: S101 - a key that is not held is free
+        return decision
 
-        ``None``: the request arrived after its own retry, and its client has left.
+    async def undo(self, name: str, token: str, error: Exception) -> None:
+        """Undo a claim that has failed, if the store may have carried it out.
 
-        :param name: the store key of the list of equal calls.
-        :param count: the retry count of the request.
-        :param has_left: whether the client has left.
-        :param request_id: the hash of the id that a proxy gave to the request; empty without one.
-        :raises StoreFailed: when the store does not respond.
+        :param error: what the store has raised.
         """
-        try:
-            return await self._call_of(name, count, has_left, request_id)
-        except Exception as error:
-            raise StoreFailed from error
-
-    async def _call_of(
-        self, name: str, count: int, has_left: Callable[[], Awaitable[bool]], request_id: str
-    ) -> str | None:
-        fresh = self.token()
-        held: Held | None = await self.store.load(name) if count else None
-        while True:
-            calls = () if held is None else sdk.decode(held.entry)
-            now = self.clock.now()
-            call = sdk.match(calls, count=count, now=now, window=self.sdk_window, request_id=request_id)
-            if call is None:
-                calls = sdk.prune(calls, now=now, window=self.sdk_window)
-                if sdk.may_be_late(calls, count=count) and await has_left():
-                    return None
-                calls = (*calls, sdk.SdkCall(id=fresh, count=count, at=now, request_id=request_id))
-            else:
-                calls = sdk.taken(calls, call, count=count, now=now, request_id=request_id)
-            held, written = await self._write_calls(name, held, calls)
-            if written:
-                return fresh if call is None else call.id
-
-    async def mark(self, name: str, call: str, *, refused: bool) -> None:
-        """Record that the response of a call was sent, or that the call was refused.
-
-        A failure is ignored: a later retry then has more calls to choose from.
-        """
-        with suppress(Exception), guarded(self.store):
-            held = await self.store.load(name)
-            for _ in range(_ROUNDS):
-                if held is None:
-                    return
-                held, written = await self._write_calls(
-                    name, held, sdk.mark(sdk.decode(held.entry), call, refused=refused)
-                )
-                if written:
-                    return
-
-    async def forget(self, name: str, call: str) -> None:
-        """Remove a call whose caller was not let in. A failure is ignored: the list expires."""
+        if is_reply(error) or isinstance(error, (Full, Unavailable)):
+            return  # the store has executed nothing
+        if isinstance(self.store, GuardedStore):
+            self.store.give_back(name, token)
+            return
         with suppress(Exception):
-            held = await self.store.load(name)
-            for _ in range(_ROUNDS):
-                if held is None:
-                    return
-                calls = sdk.forget(sdk.decode(held.entry), call)
-                if not calls and await self.store.drop(name, held.token):
-                    return
-                held, written = await self._write_calls(name, held, calls)
-                if written:
-                    return
-
-    async def _write_calls(
-        self, name: str, held: Held | None, calls: tuple[sdk.SdkCall, ...]
-    ) -> tuple[Held | None, bool]:
-        token, expected = self.token(), "" if held is None else held.token
-        held = await self.store.swap(name, expected, token, sdk.encode(calls), lease=0.0, ttl=self.sdk_window)
-        return held, held is not None and held.token == token
-
-
-@dataclass(frozen=True, slots=True)
-class SdkAttempt:
-    """A request without a key that belongs to a call of an SDK.
-
-    :param claims: the claims in the store.
-    :param calls: the store key of the list of equal calls.
-    :param call: the id of the call in that list.
-    """
-
-    claims: Claims
-    calls: str
-    call: str
-
-    async def mark(self, *, refused: bool) -> None:
-        """Record that the response was sent, or that it said that nothing was done."""
-        await self.claims.mark(self.calls, self.call, refused=refused)
-
-    async def forget(self) -> None:
-        """Remove the call: its caller was not let in."""
-        await self.claims.forget(self.calls, self.call)
+            await self.store.drop(name, token)

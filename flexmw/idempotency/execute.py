@@ -21,7 +21,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexmw.idempotency import errors, running
-from flexmw.idempotency.claim import Claim, SdkAttempt
+from flexmw.idempotency.claim import Claim
 from flexmw.idempotency.claim_writes import persist_outcome, write_outcome
 from flexmw.idempotency.completion import Completion, after_exception, after_response, without_response
 from flexmw.idempotency.delivery import LAST_SECONDS, ClientConnection, Delivery
@@ -33,6 +33,7 @@ from flexmw.idempotency.outcome import is_bare
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.response_head import NO_RETRY, RESULT, is_stream, write_head
+from flexmw.idempotency.sdk_calls import SdkAttempt
 from flexmw.idempotency.side_tasks import AsyncioTasks, SideTasks, TrioTasks, current_task
 from flexmw.idempotency.stored import lasting_headers
 from flexmw.kit.asgi import Message, Receive, Scope, Send

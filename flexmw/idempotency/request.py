@@ -17,7 +17,7 @@ from flexmw.contract.idempotent_stream import STREAM, StreamPosition
 from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
 from flexmw.errors import APIError, InvalidAPIKey
 from flexmw.idempotency import errors
-from flexmw.idempotency.claim import Claim, SdkAttempt, StoreFailed
+from flexmw.idempotency.claim import Claim, StoreFailed
 from flexmw.idempotency.continuation import Continuation, Running, running_response, send_stored, stream_position
 from flexmw.idempotency.core import KeyedRequest, Reason, Refuse, Replay, StoredResponse
 from flexmw.idempotency.execute import ClaimedExecution
@@ -27,7 +27,8 @@ from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.prefer import preferred_wait
 from flexmw.idempotency.reading import RequestBody
 from flexmw.idempotency.response_head import RESULT, announce_ttl
-from flexmw.idempotency.stores.guarded import count_without_store, guarded
+from flexmw.idempotency.sdk_calls import SdkAttempt, SdkRequest, claim_call
+from flexmw.idempotency.stores.guarded import count_without_store
 from flexmw.idempotency.uncancelled import run_to_completion
 from flexmw.kit.asgi import Receive, Scope, Send, send_error
 from flexmw.kit.exchange import ErrorOutcome, Exchange
@@ -259,17 +260,15 @@ class ProtectedRequest:
             return None, await self._wait_for_response(
                 outcome, name, request, ttl=claims.ttl, patience=patience, follows=follows
             )
-        prefix = plan.callers.prefix(caller)
-        calls = f"{prefix}:f:{digest[:40]}"
-        with guarded(claims.store):
-            call = await claims.call_of(calls, count, self._has_left, self._request_id())
-            if call is None:
-                return None, Refuse("in_progress")
-            request = KeyedRequest(key=call, fingerprint=digest, now=claims.clock.now(), what=what)
-            ttl, name = max(claims.sdk_window, claims.lease), f"{prefix}:r:{call}"
-            outcome = await claims.claim(name, request, ttl=ttl, read_first=count > 0)
-        outcome = await self._wait_for_response(outcome, name, request, ttl=ttl, patience=inf)
-        return SdkAttempt(claims, calls, call), outcome
+        prefix, request_id = plan.callers.prefix(caller), self._request_id()
+        calls, records = f"{prefix}:f:{digest[:40]}", f"{prefix}:r:"
+        sdk_request = SdkRequest(calls, records, fingerprint=digest, count=count, request_id=request_id, what=what)
+        attempt, outcome = await claim_call(claims, sdk_request, self._has_left)
+        if attempt is not None:
+            outcome = await self._wait_for_response(
+                outcome, attempt.name, attempt.request, ttl=attempt.ttl, patience=inf
+            )
+        return attempt, outcome
 
     async def _wait_for_response(
         self,

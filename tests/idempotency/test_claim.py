@@ -6,7 +6,7 @@ The promise in SECURITY.md: "No second execution of a request that flexmw says i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import hypothesis.strategies as st
@@ -16,6 +16,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from flexmw.idempotency.claim import Claim, Claims, StoreFailed, TakenOver
 from flexmw.idempotency.core import KeyedRequest, OnUnknown, Record, Refuse, Replay, StoredResponse
+from flexmw.idempotency.sdk_calls import SdkAttempt, SdkRequest, claim_call
+from flexmw.idempotency.stores import Held, Swap
 from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.testing import FakeClock
 
@@ -195,14 +197,26 @@ async def leaves() -> bool:
     return True
 
 
+async def attempt(
+    claims: Claims, count: int, has_left: Callable[[], Awaitable[bool]] = stays
+) -> tuple[SdkAttempt | None, Claim | Replay | Refuse]:
+    """One attempt of one of several equal calls."""
+    return await claim_call(claims, SdkRequest("{p}:f", "{p}:r:", fingerprint="f", count=count), has_left)
+
+
+async def call_of(claims: Claims, count: int, has_left: Callable[[], Awaitable[bool]] = stays) -> str | None:
+    made, _ = await attempt(claims, count, has_left)
+    return None if made is None else made.call
+
+
 @pytest.mark.anyio
 async def test_an_attempt_that_its_own_retry_has_overtaken_does_not_run() -> None:
     claims = claims_on(MemoryStore(), FakeClock())
-    retry = await claims.call_of("f", 1, leaves)
+    retry = await call_of(claims, 1, leaves)
     assert retry is not None
-    assert await claims.call_of("f", 0, leaves) is None
-    assert await claims.call_of("f", 2, leaves) == retry
-    other = await claims.call_of("f", 0, stays)
+    assert await attempt(claims, 0, leaves) == (None, Refuse("in_progress"))
+    assert await call_of(claims, 2, leaves) == retry
+    other = await call_of(claims, 0)
     assert other not in (None, retry)
 
 
@@ -210,15 +224,74 @@ async def test_an_attempt_that_its_own_retry_has_overtaken_does_not_run() -> Non
 async def test_calls_of_an_sdk_are_told_apart_by_count_window_and_fate() -> None:
     store, clock = MemoryStore(), FakeClock()
     claims = claims_on(store, clock)
-    first, second = await claims.call_of("f", 0, stays), await claims.call_of("f", 0, stays)
-    assert first != second
-    await claims.mark("f", first, refused=False)
-    await claims.mark("f", second, refused=True)
-    assert await claims.call_of("f", 1, stays) == second
-    assert await claims.call_of("f", 1, stays) == first
-    assert await claims.call_of("f", 1, stays) not in (first, second)
+    first, second = (await attempt(claims, 0))[0], (await attempt(claims, 0))[0]
+    assert first is not None
+    assert second is not None
+    assert first.call != second.call
+    await first.mark(refused=False)
+    await second.mark(refused=True)
+    assert await call_of(claims, 1) == second.call
+    assert await call_of(claims, 1) == first.call
+    assert await call_of(claims, 1) not in (first.call, second.call)
     clock.advance(WINDOW + 1)
-    assert await claims.call_of("f", 2, stays) not in (first, second)
+    assert await call_of(claims, 2) not in (first.call, second.call)
+
+
+class Pairing(MemoryStore):
+    """A store that writes two keys in one step, and counts its operations."""
+
+    operations = 0
+
+    async def swap_pair(self, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
+        self.operations += 1
+        held = await super().swap(*first[:4], lease=first.lease, ttl=first.ttl)
+        if held is None or held.token != first.token:
+            return held, None
+        return held, await super().swap(*second[:4], lease=second.lease, ttl=second.ttl)
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
+        self.operations += 1
+        return await super().swap(key, expected, token, entry, lease=lease, ttl=ttl)
+
+
+@pytest.mark.parametrize("kind", [MemoryStore, Pairing])
+@pytest.mark.anyio
+async def test_a_retry_of_an_sdk_gets_what_its_first_attempt_has_come_to(kind: type[MemoryStore]) -> None:
+    store, clock = kind(clock=FakeClock()), FakeClock()
+    claims = claims_on(store, clock)
+    made, claim = await attempt(claims, 0)
+    assert made is not None
+    assert isinstance(claim, Claim)
+    again, outcome = await attempt(claims, 1)
+    assert again is not None
+    assert (again.call, outcome) == (made.call, Refuse("in_progress"))
+    await claim.complete(StoredResponse(status=200, body=b"one", size=3))
+    _, outcome = await attempt(claims, 2)
+    assert isinstance(outcome, Replay)
+    await made.mark(refused=False)  # the list has changed since this attempt has written it
+    other, claim = await attempt(claims, 0)
+    assert other is not None
+    assert isinstance(claim, Claim)
+    await claim.release()
+    await other.mark(refused=True)
+    repeated, claim = await attempt(claims, 1)
+    assert repeated is not None
+    assert repeated.call == other.call
+    assert isinstance(claim, Claim)
+
+
+@pytest.mark.anyio
+async def test_a_first_attempt_of_an_unknown_call_is_one_operation_and_so_is_its_mark() -> None:
+    store = Pairing()
+    made, claim = await attempt(claims_on(store, FakeClock()), 0)
+    assert store.operations == 1
+    assert made is not None
+    assert isinstance(claim, Claim)
+    await claim.complete(StoredResponse(status=200, body=b"one", size=3))
+    await made.mark(refused=False)
+    assert store.operations == 3
+    await made.forget()
+    assert await store.load("{p}:f") is None
 
 
 @pytest.mark.anyio
@@ -226,9 +299,11 @@ async def test_a_call_that_cannot_be_looked_up_is_a_failure_of_the_store_and_mar
     store = Unsure()
     claims = claims_on(store, FakeClock())
     with pytest.raises(StoreFailed):
-        await claims.call_of("f", 0, stays)
-    await claims.mark("f", "x", refused=True)
-    await claims.mark("unheard of", "x", refused=True)
+        await attempt(claims, 0)
+    keyed = KeyedRequest(key="x", fingerprint="f", now=0.0)
+    unknown = SdkAttempt(claims, "{p}:r:x", keyed, "unheard of", Held("t", b"[]", 0.0))
+    await unknown.mark(refused=True)
+    await unknown.forget()
 
 
 async def claimed(store: MemoryStore, clock: FakeClock, *, ttl: float = TTL) -> Claim:

@@ -17,6 +17,8 @@ import flexmw
 from flexmw.idempotency.stores import ManyLeases, Swap, SwapPairs
 from flexmw.idempotency.stores.open import open_store
 from flexmw.idempotency.stores.redis_async import AsyncRedisStore
+from flexmw.kit.redis_async import AsyncNodes
+from flexmw.kit.redis_blocking import BlockingNodes
 from tests.servers import Child
 from tests.stores import client_of, counting_app
 from tests.waiting import LONGEST_WAIT, eventually
@@ -67,6 +69,15 @@ async def test_a_first_attempt_is_two_commands_and_a_replay_one(redis_url: str) 
     assert await call({"Idempotency-Key": "other"}) == (200, False, 2)
     assert await call(KEYED) == (200, True, 1)
     assert await call(KEYED, body="other") == (422, False, 1)
+
+
+async def test_a_first_attempt_of_an_sdk_is_three_commands_and_so_is_its_retry(redis_url: str) -> None:
+    call = Calls(redis_url)
+    assert await call({"x-stainless-retry-count": "0"}) == (200, False, 3)  # claim, response, "sent"
+    assert await call({"x-stainless-retry-count": "1"}) == (200, True, 3)  # the list, the response, "sent"
+    assert await call({"x-stainless-retry-count": "0"}) == (200, False, 4)  # an equal call is known
+    assert await call({"x-stainless-retry-count": "1"}, body="unknown") == (200, False, 3)
+    assert len(call.runs) == 3
 
 
 async def test_a_duplicate_of_a_running_request_is_one_command(redis_url: str) -> None:
@@ -244,4 +255,30 @@ async def test_a_full_server_takes_no_new_key_of_two_and_lets_go_on_what_runs(re
             assert (first.token, second.token) == ("a3", "b1")
         finally:
             server.config_set("maxmemory", 0)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_two_writes_are_made_one_by_one_while_a_cluster_moves_their_slot(
+    redis_url: str, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(redis_url)
+    assert isinstance(store, SwapPairs)
+    moving: list[str] = []
+    for client in (AsyncNodes, BlockingNodes):
+        run_script: Any = client.run_script
+
+        def refuse(self: Any, script: Any, number: int, *values: Any, run: Any = run_script, **options: Any) -> Any:
+            if number == 2:  # no node executes a script of two keys of which one has moved
+                moving.append(type(self).__name__)
+                raise redis.ResponseError("TRYAGAIN Multiple keys request during rehashing of slot")
+            return run(self, script, number, *values, **options)
+
+        monkeypatch.setattr(client, "run_script", refuse)
+    first, second = await store.swap_pair(swap("a", "", "a1"), swap("b", "", "b1"))
+    assert (first and first.token, second and second.token) == ("a1", "b1")
+    first, second = await store.swap_pair(swap("a", "", "a2"), swap("c", "", "c2"))
+    assert (first and first.token, second) == ("a1", None)
+    assert await store.load("{p}:c") is None
+    assert moving == (["AsyncNodes"] * 2 if anyio_backend == "asyncio" else ["BlockingNodes"] * 2)
     await store.aclose()

@@ -1,0 +1,190 @@
+"""Claim the call of an SDK that sends no key: the rules of :mod:`flexmw.idempotency.sdk`, carried out on a store.
+
+The list of equal calls and the record of one call are two keys of one caller. Where the store can write both in one
+step (:class:`~flexmw.idempotency.stores.SwapPairs`), a first attempt is claimed by one operation if the store knows no
+equal call. Any other attempt needs a second operation, because the first one has returned the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
+from typing import Final, TypeAlias
+
+from flexmw.idempotency import sdk
+from flexmw.idempotency.claim import Claim, Claims, StoreFailed
+from flexmw.idempotency.core import KeyedRequest, Refuse, Replay
+from flexmw.idempotency.stores import Held, Store, Swap
+from flexmw.idempotency.stores.guarded import guarded
+
+__all__ = ["SdkAttempt", "SdkRequest", "claim_call"]
+
+_ROUNDS: Final = 32
+"""How often a lost race for the list is repeated. Each loss means that another request has won, so few are enough."""
+
+Outcome: TypeAlias = Claim | Replay | Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class SdkRequest:
+    """A request without a key whose attempts are numbered.
+
+    :param calls: the store key of the list of equal calls.
+    :param records: the beginning of the store keys of the records of calls.
+    :param fingerprint: the keyed hash of the request.
+    :param count: the retry count of the request.
+    :param request_id: the hash of the id that a proxy gave to the request; empty without one.
+    :param what: what the record holds as its ``what``.
+    """
+
+    calls: str
+    records: str
+    _: KW_ONLY
+    fingerprint: str
+    count: int
+    request_id: str = ""
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SdkAttempt:
+    """A request without a key that belongs to a call of an SDK.
+
+    :param claims: the claims in the store.
+    :param name: the store key of the record of the call.
+    :param request: the request, with the id of the call as its key.
+    :param calls: the store key of the list of equal calls.
+    :param held: the list, as this attempt has written it.
+    """
+
+    claims: Claims
+    name: str
+    request: KeyedRequest
+    calls: str
+    held: Held
+
+    @property
+    def call(self) -> str:
+        """The id of the call in the list."""
+        return self.request.key
+
+    @property
+    def ttl(self) -> float:
+        """Seconds that the record of the call lives at most."""
+        return _ttl(self.claims)
+
+    async def mark(self, *, refused: bool) -> None:
+        """Record that the response was sent, or that it said that nothing was done.
+
+        A failure is ignored: a later retry then has more calls to choose from.
+        """
+        await self._change(lambda calls: sdk.mark(calls, self.call, refused=refused))
+
+    async def forget(self) -> None:
+        """Remove the call: its caller was not let in. A failure is ignored: the list expires."""
+        await self._change(lambda calls: sdk.forget(calls, self.call))
+
+    async def _change(self, change: Callable[[tuple[sdk.SdkCall, ...]], tuple[sdk.SdkCall, ...]]) -> None:
+        claims, store = self.claims, self.claims.store
+        with suppress(Exception), guarded(store):
+            # Mostly the list is still what this attempt has written. If not, the refused write returns the list.
+            held: Held | None = self.held
+            for _ in range(_ROUNDS):
+                if held is None:
+                    return
+                calls = change(sdk.decode(held.entry))
+                if not calls:
+                    if await store.drop(self.calls, held.token):
+                        return
+                    held = await store.load(self.calls)
+                    continue
+                written = _list_write(claims, self.calls, held, calls)
+                held = await store.swap(*written[:4], lease=written.lease, ttl=written.ttl)
+                if held is not None and held.token == written.token:
+                    return
+
+
+async def claim_call(
+    claims: Claims, request: SdkRequest, has_left: Callable[[], Awaitable[bool]]
+) -> tuple[SdkAttempt | None, Outcome]:
+    """Find the call that a request belongs to, and claim its key.
+
+    No attempt: the request arrived after its own retry, and its client has left.
+
+    :param has_left: whether the client has left.
+    :raises StoreFailed: when the store does not respond. The key is given back if it was claimed nevertheless.
+    """
+    token, fresh = claims.token(), claims.token()
+    name = ""
+    try:
+        with guarded(claims.store):
+            held: Held | None = None
+            while True:
+                now = claims.clock.now()
+                found = await _list_after(claims, request, held, fresh, now, has_left)
+                if found is None:
+                    return None, Refuse("in_progress")
+                call, calls = found
+                name = f"{request.records}{call}"
+                keyed = KeyedRequest(key=call, fingerprint=request.fingerprint, now=now, what=request.what)
+                run = claims.first(keyed)
+                first = _list_write(claims, request.calls, held, calls)
+                second = Swap(name, "", token, claims.encode(run.record), claims.lease, _ttl(claims))
+                held, record = await _swap_pair(claims.store, first, second)
+                if held is not None and held.token == first.token:
+                    break
+            attempt = SdkAttempt(claims, name, keyed, request.calls, held)
+            if record is not None and record.token == token:
+                return attempt, Claim(claims, name, token, run.record, _ttl(claims))
+            return attempt, await claims.claim_held(name, keyed, token, record, ttl=_ttl(claims))
+    except Exception as error:
+        if name:
+            await claims.undo(name, token, error)
+        raise StoreFailed from error
+
+
+async def _list_after(
+    claims: Claims,
+    request: SdkRequest,
+    held: Held | None,
+    fresh: str,
+    now: float,
+    has_left: Callable[[], Awaitable[bool]],
+) -> tuple[str, tuple[sdk.SdkCall, ...]] | None:
+    """The id of the call that the request belongs to, and the list with it; ``None``: the request is late.
+
+    :param held: the list in the store.
+    :param fresh: the id of the call if it is a new one.
+    """
+    calls = () if held is None else sdk.decode(held.entry)
+    count, window, request_id = request.count, claims.sdk_window, request.request_id
+    call = sdk.match(calls, count=count, now=now, window=window, request_id=request_id)
+    if call is not None:
+        return call.id, sdk.taken(calls, call, count=count, now=now, request_id=request_id)
+    calls = sdk.prune(calls, now=now, window=window)
+    if sdk.may_be_late(calls, count=count) and await has_left():
+        return None
+    return fresh, (*calls, sdk.SdkCall(id=fresh, count=count, at=now, request_id=request_id))
+
+
+def _list_write(claims: Claims, name: str, held: Held | None, calls: tuple[sdk.SdkCall, ...]) -> Swap:
+    """The write of a list of calls in place of what the store holds."""
+    expected = "" if held is None else held.token
+    return Swap(name, expected, claims.token(), sdk.encode(calls), 0.0, claims.sdk_window)
+
+
+async def _swap_pair(store: Store, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
+    """The method of :class:`~flexmw.idempotency.stores.SwapPairs`, for any store."""
+    swap_pair = getattr(store, "swap_pair", None)
+    if swap_pair is not None:
+        held: tuple[Held | None, Held | None] = await swap_pair(first, second)
+        return held
+    written = await store.swap(*first[:4], lease=first.lease, ttl=first.ttl)
+    if written is None or written.token != first.token:
+        return written, None
+    return written, await store.swap(*second[:4], lease=second.lease, ttl=second.ttl)
+
+
+def _ttl(claims: Claims) -> float:
+    return max(claims.sdk_window, claims.lease)
