@@ -1,8 +1,8 @@
 """A second service in the process of the gateway, for the panels that the gateway alone leaves empty.
 
-Its app has a limit in shadow mode and slots for concurrent requests, and reports hot callers. One client paces itself
-by the limit's headers, with its state in the gateway's redis; another one does not. A third one reads streams whose
-connection is cut: one of them goes on, and the app has forgotten the other one.
+Its app has a limit in shadow mode, slots for concurrent requests and tokens that settle, and reports hot callers. One
+client paces itself by the limit's headers, with its state in the gateway's redis; another one does not. A third one
+reads streams whose connection is cut: one of them goes on, and the app has forgotten the other one.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ async def _run(storage: str) -> None:
         flexmw.Envelope(),
         flexmw.RateLimit("20/second", shadow=True),
         flexmw.RateLimit("10000/minute", concurrency=4),
+        flexmw.RateLimit(tokens="1000000/minute", token_cost=100, usage="openai"),
     )
     pace = flexmw.Pace(storage=storage) if storage.startswith("redis") else flexmw.Pace()
     paced = flexmw.wrap_client(_client(app), flexmw.Tagging(), flexmw.Retry(), pace)
@@ -59,7 +60,7 @@ async def _run(storage: str) -> None:
 
 async def _work(request: Request) -> JSONResponse:
     await asyncio.sleep(request.path_params["seconds"])
-    return JSONResponse({})
+    return JSONResponse({"usage": {"total_tokens": 80}})
 
 
 def _client(app: ASGIApp) -> httpx2.AsyncClient:

@@ -39,6 +39,7 @@ def first(series: str, by: str, window: str) -> str:
 _RATE = "$__rate_interval"
 _FAULTS = 'flexmw_server_error_responses_total{http_response_status_code=~"5.."}'
 _CHECK = "flexmw_rate_limiting_check_duration_seconds_bucket"
+_ESTIMATE = "flexmw_rate_limiting_estimate_error_bucket"
 _CALL = "flexmw_client_operation_duration_seconds"
 _GAP = "flexmw_client_stream_gap_duration_seconds"
 _STORE = "flexmw_store_operation_duration_seconds"
@@ -215,6 +216,26 @@ PANELS = (
         "How many requests are going on under a limit of concurrent ones?",
         "short",
         (("sum by (flexmw_rate_limiting_policy) (flexmw_rate_limiting_slots)", "{{flexmw_rate_limiting_policy}}"),),
+    ),
+    Panel(
+        "Settlements of tokens",
+        "What are callers charged by? `estimate` and `counted`: a response has not said what it has used.",
+        "reqps",
+        (
+            (
+                f"sum by (flexmw_rate_limiting_settlement) (rate(flexmw_rate_limiting_settlements_total[{_RATE}]))",
+                "{{flexmw_rate_limiting_settlement}}",
+            ),
+        ),
+    ),
+    Panel(
+        "Error of token estimates",
+        "How far are the estimates off? 1 is as much again as was used.",
+        "percentunit",
+        (
+            (f"histogram_quantile(0.5, sum by (le) (rate({_ESTIMATE}[{_RATE}])))", "p50"),
+            (f"histogram_quantile(0.99, sum by (le) (rate({_ESTIMATE}[{_RATE}])))", "p99"),
+        ),
     ),
     Panel(
         "Hot callers (requests a minute)",
