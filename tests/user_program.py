@@ -56,6 +56,10 @@ class Typed:
         yield from flexmw.discard(response, seconds=0.5)
         return (yield from self.again(request))
 
+    def by_itself(self, request: flexmw.Request, kept: flexmw.Response) -> flexmw.Flow:
+        yield from flexmw.sleep(0.0)
+        return flexmw.build_response(request, 203, headers=kept.headers, body=b"kept")
+
     def again(self, request: flexmw.Request) -> Generator[flexmw.Effect, Any, flexmw.Response]:
         return (yield from flexmw.send(request))
 

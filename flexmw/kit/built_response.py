@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from flexmw.errors import ConfigError
-from flexmw.kit.effects import Request, Response
+from flexmw.kit.effects import Response
 
 __all__ = ["BUILT", "build_response", "is_built"]
 
@@ -28,8 +28,15 @@ _KEEPS_LENGTH: Final = frozenset({204, 304})
 """Statuses of responses without a body, whose ``content-length`` is about another response."""
 
 
+class RequestLike(Protocol):
+    """The request of a flow, or one of httpx or httpx2 that a test has made."""
+
+    @property
+    def method(self) -> str: ...
+
+
 def build_response(
-    request: Request,
+    request: RequestLike,
     status_code: int = 200,
     *,
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),

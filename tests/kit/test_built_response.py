@@ -92,7 +92,7 @@ def test_a_request_of_a_derived_class_has_its_librarys_response() -> None:
     class Mine(httpx2.Request):
         pass
 
-    assert isinstance(flexmw.build_response(Mine("GET", "https://api.test/")), httpx2.Response)  # type: ignore[arg-type]
+    assert isinstance(flexmw.build_response(Mine("GET", "https://api.test/")), httpx2.Response)
 
 
 @pytest.mark.parametrize(
