@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,6 +34,7 @@ from functools import partial
 from math import inf
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
+import anyio
 import anyio.to_thread
 
 from flexmw.kit.forked import prepare_forks
@@ -96,6 +98,56 @@ class _Waiter(NamedTuple):
     deliver: _Deliver
 
 
+class _Turn:
+    """The operations of the tasks that an asyncio event loop runs in one turn.
+
+    The thread sees them when the turn ends: none of the tasks can go on before, and a thread that takes what is there
+    in the middle makes many small batches, each of which takes the interpreter lock from the loop. One timer bounds the
+    time of all of them.
+    """
+
+    __slots__ = ("_loop", "_pending", "_timer", "waiters")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._pending: dict[asyncio.Future[Any], Operation[Any]] = {}
+        self.waiters: list[_Waiter] = []
+
+    def add(self, operation: Operation[T]) -> asyncio.Future[T]:
+        """A future that gets the value of the operation, or its exception."""
+        loop = self._loop
+        future: asyncio.Future[T] = loop.create_future()
+        self._pending[future] = operation
+        self.waiters.append(_Waiter(operation, loop, loop.call_soon_threadsafe, partial(self._deliver, future)))
+        return future
+
+    def limit(self) -> None:
+        """End each operation at its time. Called when the turn ends, and then whenever the time of one is over."""
+        now = time.monotonic()
+        for future, operation in list(self._pending.items()):
+            if future.done():
+                del self._pending[future]
+            elif operation.ends <= now:
+                del self._pending[future]
+                operation.is_abandoned = True
+                future.set_exception(TimeoutError())
+        ends = min((operation.ends for operation in self._pending.values()), default=inf)
+        self._timer = None if ends == inf else self._loop.call_later(ends - now, self.limit)
+
+    def _deliver(self, future: asyncio.Future[Any], outcome: Outcome) -> None:
+        self._pending.pop(future, None)
+        if not self._pending and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if future.done():
+            return
+        if outcome.error is None:
+            future.set_result(outcome.value)
+        else:
+            future.set_exception(outcome.error)
+
+
 class _Queue:
     """The operations that wait, and the thread that takes them. A forked child gets another one."""
 
@@ -104,10 +156,7 @@ class _Queue:
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.waiters: deque[_Waiter] = deque()
-        self.turns: dict[asyncio.AbstractEventLoop, list[_Waiter]] = {}
-        """The operations of the tasks that an event loop runs in its present turn. The thread sees them when the turn
-        ends: none of the tasks can go on before, and a thread that takes what is there in the middle makes many small
-        batches, each of which takes the interpreter lock from the loop."""
+        self.turns: dict[asyncio.AbstractEventLoop, _Turn] = {}
         self.is_closing = False
         self.thread: threading.Thread | None = None
 
@@ -149,20 +198,20 @@ class BatchThread:
         """Carry out an operation with the next batch. Returns its value, or raises its exception.
 
         A cancelled task takes its operation back if it was not begun. If it was begun, it is carried out.
+
+        :raises TimeoutError: when the time of the operation is over; as if the task was cancelled.
         """
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return await self._run_in_trio(operation)
-        future: asyncio.Future[T] = loop.create_future()
         queue = self._queue
         turn = queue.turns.get(loop)
         if turn is None:
-            turn = queue.turns[loop] = []
+            turn = queue.turns[loop] = _Turn(loop)
             loop.call_soon(self._end_turn, queue, loop)
-        turn.append(_Waiter(operation, loop, loop.call_soon_threadsafe, partial(_set_result, future)))
         try:
-            return await future
+            return await turn.add(operation)
         finally:
             operation.is_abandoned = True
 
@@ -179,8 +228,10 @@ class BatchThread:
 
         queue = self._queue
         self._submit(queue, [_Waiter(operation, token, token.run_sync_soon, deliver)])
+        seconds = None if operation.ends == inf else max(0.0, operation.ends - time.monotonic())
         try:
-            await delivered.wait()
+            with anyio.fail_after(seconds):
+                await delivered.wait()
         finally:
             operation.is_abandoned = True
         (outcome,) = outcomes
@@ -190,7 +241,10 @@ class BatchThread:
         return value
 
     def _end_turn(self, queue: _Queue, loop: asyncio.AbstractEventLoop) -> None:
-        self._submit(queue, queue.turns.pop(loop, []))
+        turn = queue.turns.pop(loop, None)
+        if turn is not None:
+            turn.limit()
+            self._submit(queue, turn.waiters)
 
     def _submit(self, queue: _Queue, waiters: list[_Waiter]) -> None:
         with queue.changed:
@@ -257,12 +311,3 @@ def _deliver(batch: list[_Waiter], outcomes: Sequence[Outcome]) -> None:
 def _deliver_all(deliveries: list[tuple[_Deliver, Outcome]]) -> None:
     for deliver, outcome in deliveries:
         deliver(outcome)
-
-
-def _set_result(future: asyncio.Future[Any], outcome: Outcome) -> None:
-    if future.done():
-        return
-    if outcome.error is None:
-        future.set_result(outcome.value)
-    else:
-        future.set_exception(outcome.error)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 import anyio
 import anyio.to_thread
 
-from flexmw.idempotency.stores import Appended, Held, Piece
+from flexmw.idempotency.stores import Appended, Held, Piece, Swap
 from flexmw.idempotency.stores import sqlite_operations as operations
 from flexmw.idempotency.stores.batch_thread import BatchThread
 from flexmw.idempotency.stores.sqlite_store import SQLiteStore
@@ -25,6 +25,9 @@ class AsyncSQLiteStore:
     :param blocking: the store that the threads use.
     """
 
+    obeys_time_limit = True
+    """Every operation ends at the end of :mod:`flexmw.kit.time_limit`."""
+
     def __init__(self, blocking: SQLiteStore) -> None:
         self.blocking = blocking
         self._reader = BatchThread("flexmw-sqlite-reader", blocking.read_all)
@@ -36,6 +39,10 @@ class AsyncSQLiteStore:
     async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
         swap = operations.swap(key, expected, token, entry, lease=lease, ttl=ttl)
         return await self._writer.run(swap)
+
+    async def swap_pair(self, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
+        """:meth:`flexmw.idempotency.stores.SwapPairs.swap_pair` in one transaction."""
+        return await self._writer.run(operations.swap_pair(first, second))
 
     async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         return await self._writer.run(operations.extend(key, token, lease=lease, ttl=ttl))

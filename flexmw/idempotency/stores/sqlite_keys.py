@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from flexmw.idempotency.stores import Appended, Held, Piece
+from flexmw.idempotency.stores import Appended, Full, Held, Piece, Swap
 from flexmw.idempotency.stores import sqlite_log as log
 from flexmw.idempotency.stores import sqlite_size as size
 from flexmw.kit.clock import Clock
@@ -139,6 +139,22 @@ class Writing:
         self._entries += 1
         self._claims += is_claim
         return Held(token, entry, lease)
+
+    def swap_pair(self, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
+        """Carry out ``first``, and ``second`` if the key of ``first`` then holds its token; both or none."""
+        self._connection.execute("savepoint pair")
+        try:
+            held = self.swap(*first)
+            pair = (held, self.swap(*second) if held is not None and held.token == first.token else None)
+            if pair[1] is not None and not self._has(first.key, first.token):
+                raise Full("the only other key that does not belong to a running request is written in the same step")
+        except Full:
+            self._connection.execute("rollback to pair")
+            self._connection.execute("release pair")
+            self._room.read_again()
+            raise
+        self._connection.execute("release pair")
+        return pair
 
     def extend(self, key: str, token: str, lease: float, ttl: float) -> bool:
         if not self._has(key, token):

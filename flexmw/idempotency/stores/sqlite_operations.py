@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from flexmw.idempotency.stores import Appended, Held, Piece
+from flexmw.idempotency.stores import Appended, Held, Piece, Swap
 from flexmw.idempotency.stores.batch_thread import Operation
 from flexmw.idempotency.stores.sqlite_keys import Reading, Writing
 from flexmw.kit import time_limit
 
-__all__ = ["append", "drop", "extend", "extend_many", "keys", "load", "note_reader", "read", "swap"]
+__all__ = ["append", "drop", "extend", "extend_many", "keys", "load", "note_reader", "read", "swap", "swap_pair"]
 
 T = TypeVar("T")
 
@@ -34,6 +34,11 @@ def keys(prefix: str) -> Operation[list[str]]:
 
 def swap(key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Operation[Held | None]:
     return _write(lambda writing: writing.swap(key, expected, token, entry, lease, ttl), size_bytes=len(entry))
+
+
+def swap_pair(first: Swap, second: Swap) -> Operation[tuple[Held | None, Held | None]]:
+    size_bytes = len(first.entry) + len(second.entry)
+    return _write(lambda writing: writing.swap_pair(first, second), size_bytes=size_bytes)
 
 
 def extend(key: str, token: str, *, lease: float, ttl: float) -> Operation[bool]:

@@ -114,6 +114,10 @@ class Room:
 
     def __init__(self, connection: sqlite3.Connection, bounds: Bounds, *, now: float, ticks: float) -> None:
         self._connection, self._bounds, self._now, self._ticks = connection, bounds, now, ticks
+        self.read_again()
+
+    def read_again(self) -> None:
+        """Read the size of the file with the next write: writes of the transaction were undone."""
         self._keys = self._size_bytes = sys.maxsize
 
     def take(self, key: str, *, keys: int, size_bytes: int, is_claim: bool) -> int:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from flexmw.errors import ConfigError
-from flexmw.idempotency.stores import Appended, Full, Held, Piece
+from flexmw.idempotency.stores import Appended, Full, Held, Piece, Swap
 from flexmw.idempotency.stores import sqlite_operations as operations
 from flexmw.idempotency.stores import sqlite_size as size
 from flexmw.idempotency.stores.batch_thread import CarryOut, Operation, Outcome
@@ -88,6 +88,9 @@ class SQLiteStore:
 
     def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
         return _one(self.write_all, operations.swap(key, expected, token, entry, lease=lease, ttl=ttl))
+
+    def swap_pair(self, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
+        return _one(self.write_all, operations.swap_pair(first, second))
 
     def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         return _one(self.write_all, operations.extend(key, token, lease=lease, ttl=ttl))

@@ -14,7 +14,7 @@ import anyio.lowlevel
 import pytest
 
 import flexmw
-from flexmw.idempotency.stores import Full, ManyLeases
+from flexmw.idempotency.stores import Full, ManyLeases, Swap, SwapPairs
 from flexmw.idempotency.stores import sqlite_operations as operations
 from flexmw.idempotency.stores.batch_thread import BatchThread, Operation, Outcome
 from flexmw.idempotency.stores.open import open_store
@@ -116,6 +116,54 @@ async def test_an_operation_whose_task_has_left_is_not_begun(tmp_path: Path) -> 
     held = await store.swap("next", "", "t", b"", **LASTING)
     assert held is not None
     assert [key async for key, _ in store.scan()] == ["next"]
+    await store.aclose()
+
+
+@pytest.mark.anyio
+async def test_two_writes_in_one_step_are_both_carried_out_or_none(tmp_path: Path) -> None:
+    opened = SQLiteStore(tmp_path / "keys.db", bounds=Bounds(3, 1000))
+    store = AsyncSQLiteStore(opened)
+    assert isinstance(store, SwapPairs)
+    commits = commits_of(opened)
+
+    async def pair(expected: str, key: str, *, token: str = "t") -> list[str | None]:
+        first, second = Swap("{a}list", expected, token, b"", 0.0, 100.0), Swap(key, "", "mine", b"", 60.0, 100.0)
+        return [None if held is None else held.token for held in await store.swap_pair(first, second)]
+
+    assert await pair("", "{a}1") == ["t", "mine"]
+    assert await pair("", "{a}1") == ["t", "mine"], "to repeat a lost call is harmless"
+    assert len(commits) == 2
+    assert await pair("other", "{a}2", token="u") == ["t", None]
+    await store.swap("{a}2", "", "theirs", b"", **LASTING)
+    assert await pair("t", "{a}2", token="u") == ["u", "theirs"]
+    await store.extend("{a}list", "u", **LASTING)
+    with pytest.raises(Full):
+        await pair("u", "{a}3", token="v")
+    held = await store.load("{a}list")
+    assert held is not None
+    assert held.token == "u"
+    await store.aclose()
+
+
+@pytest.mark.anyio
+async def test_an_operation_ends_at_its_time_while_the_file_is_locked(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/keys.db", timeout=LONGEST_WAIT)
+    await store.swap("k", "", "t", b"", **LASTING)
+    other = sqlite3.connect(tmp_path / "keys.db", isolation_level=None)
+    other.execute("begin immediate")
+    ended: list[float] = []
+
+    async def late(seconds: float) -> None:
+        with time_limit.within(seconds), pytest.raises((TimeoutError, sqlite3.OperationalError)):
+            await store.drop("k", "t")
+        ended.append(seconds)
+
+    await make_all([partial(late, seconds) for seconds in (0.2, 0.1, 0.0)])
+    assert sorted(ended) == [0.0, 0.1, 0.2]
+    other.execute("rollback")
+    other.close()
+    await store.swap("next", "", "t", b"", **LASTING)
+    assert await store.load("k") is not None
     await store.aclose()
 
 
