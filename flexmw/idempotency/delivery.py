@@ -19,6 +19,7 @@ import anyio
 from flexmw.idempotency.handover import Handover
 from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.recording import ResponseRecorder
+from flexmw.idempotency.signals import Pause, Signal
 from flexmw.kit.asgi import Message, Receive, Send
 
 __all__ = ["LAST_SECONDS", "PATIENCE", "ClientConnection", "Delivery"]
@@ -28,6 +29,9 @@ PATIENCE: Final = 0.25
 
 LAST_SECONDS: Final = 1.0
 """Seconds that the app waits at the end of its response, and that a message may take to a client that has left."""
+
+
+def _nothing() -> None: ...
 
 
 class ClientConnection:
@@ -76,6 +80,7 @@ class Delivery:
     :param recorder: what the app has sent; it has a log.
     :ivar is_behind: the client has not got all that the log has.
     :ivar done: set when nothing more is sent.
+    :ivar cancel: cancels the task of this delivery.
     """
 
     __slots__ = (
@@ -89,10 +94,10 @@ class Delivery:
         "_log",
         "_patience",
         "_rest",
-        "_scope",
         "_send_raw",
         "_sent",
         "_wake",
+        "cancel",
         "done",
         "is_behind",
     )
@@ -102,27 +107,26 @@ class Delivery:
         self._rest, self._ends = recorder.rest, recorder.ends
         self._final: Message | None = None
         self._limit: int | None = None
-        self._scope = anyio.CancelScope()
         self._sent, self._patience = 0, PATIENCE
         self._handover: Handover | None = None
         self._begin: Callable[[Awaitable[None]], bool] | None = None
         """``begin`` of the handover, while the client has got all that the log has."""
         self._send_raw = client.send_raw
-        self._wake: anyio.Event | None = None
+        self._wake: Pause | anyio.Event | None = None
         self._caught_up: anyio.Event | None = None
         self.is_behind = True
-        self.done = anyio.Event()
+        self.done = Signal()
+        self.cancel: Callable[[], object] = _nothing
 
     async def run(self) -> None:
         """Send what the log gets, until :meth:`close` has said what is the last."""
         with suppress(RuntimeError):
             self._handover = Handover()
         try:
-            with self._scope:
-                while await self._send_next():
-                    pass
-                if self._final is not None:
-                    await self._client.send(self._final)
+            while await self._send_next():
+                pass
+            if self._final is not None:
+                await self._client.send(self._final)
         finally:
             self.is_behind, self._begin = True, None
             self.done.set()
@@ -145,7 +149,7 @@ class Delivery:
         if self._client.failure is not None:
             self._handover = None  # :meth:`write` would send again, after a message that the server has refused
         self._release()
-        wake = self._wake = anyio.Event()
+        wake = self._wake = anyio.Event() if handover is None else Pause()
         self.is_behind = False
         self._begin = None if self._handover is None else self._handover.begin
         await wake.wait()
@@ -196,8 +200,9 @@ class Delivery:
         :param sent: the chunks of the log that the client has got, or is getting.
         """
         self._sent, self.is_behind, self._begin = sent, True, None
-        if self._wake is not None:
-            self._wake.set()
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake.set()
 
     def close(self, final: Message | None = None) -> None:
         """Nothing more comes than what the log has now, and then ``final``."""
@@ -211,7 +216,7 @@ class Delivery:
         All such waits of one response together last :data:`PATIENCE` seconds at most: after that the app is not delayed
         any more.
         """
-        if self.is_behind and self._patience > 0 and not self.done.is_set():
+        if self.is_behind and self._patience > 0 and not self.done.is_set:
             caught_up = self._caught_up = anyio.Event()
             begin = anyio.current_time()
             with anyio.move_on_after(self._patience):
@@ -220,9 +225,9 @@ class Delivery:
 
     async def give_up(self) -> None:
         """The client has left. Stop as soon as a message takes longer than :data:`LAST_SECONDS`: nobody reads it."""
-        while not self.done.is_set():
+        while not self.done.is_set:
             sent = self._sent
             await anyio.sleep(LAST_SECONDS)
             if sent == self._sent and self.is_behind:
-                self._scope.cancel()
+                self.cancel()
                 return

@@ -35,6 +35,7 @@ from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.response_head import NO_RETRY, RESULT, is_stream, write_head
 from flexmw.idempotency.sdk_calls import SdkAttempt
 from flexmw.idempotency.side_tasks import AsyncioTasks, SideTasks, TrioTasks, current_task
+from flexmw.idempotency.signals import Signal
 from flexmw.idempotency.stored import lasting_headers
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
@@ -86,9 +87,8 @@ class ClaimedExecution:
         self._client = ClientConnection(receive, send)
         self._exchange = Exchange.of(scope)
         self._recorder = ResponseRecorder(plan.max_body)
-        self._is_over = False
-        """Whether the app may hear of a disconnect: after its response, or when nobody wants the response."""
-        self._over: anyio.Event | None = None
+        self._over = Signal()
+        """Set when the app may hear of a disconnect: after its response, or when nobody wants the response."""
         self._completion: Completion | None = None
         self._delivery: Delivery | None = None
         self._framed: anyio.Event | None = None
@@ -140,7 +140,7 @@ class ClaimedExecution:
                     await self._plan.app(scope, self._receive, self._send)
             except BaseException as raised:
                 error = raised
-            self._end_wait()
+            self._over.set()
             if self._is_stopped and error is None and self._completion is None:
                 error = errors.ExecutionEnded()
             await self._conclude(error)
@@ -171,17 +171,8 @@ class ClaimedExecution:
             body, self._body = self._body, None
             self._on_body()
             return {"type": "http.request", "body": body, "more_body": False}
-        if not self._is_over:
-            if self._over is None:
-                self._over = anyio.Event()
-            await self._over.wait()
+        await self._over.wait()
         return {"type": "http.disconnect"}
-
-    def _end_wait(self) -> None:
-        """Let the app hear of a disconnect from now on."""
-        self._is_over = True
-        if self._over is not None:
-            self._over.set()
 
     async def _send(self, message: Message) -> None:
         """``send`` of the app. A complete response stands, whatever the app sends after it."""
@@ -256,7 +247,7 @@ class ClaimedExecution:
         recorder.log = log
         plan.logs.add(claim.name, log)
         self._delivery = Delivery(self._client, recorder, log)
-        self._side_tasks.start(self._delivery.run)
+        self._delivery.cancel = self._side_tasks.start(self._delivery.run)
         if self._client.has_left:
             self._side_tasks.start(self._delivery.give_up)
         self._log_writer = log_writer(claim, log, plan.claims.clock) if plan.copies_logs else None
@@ -296,7 +287,7 @@ class ClaimedExecution:
                 await self._delivery.done.wait()
         if not self._is_end_held():
             recorder.end_log()
-        self._end_wait()
+        self._over.set()
 
     def _is_end_held(self) -> bool:
         """Whether an Envelope outside holds the end of the stream: it ends with an error if the app still raises."""
@@ -366,12 +357,12 @@ class ClaimedExecution:
             self._side_tasks.start(self._attend)
 
     def _has_ended(self) -> bool:
-        return self._is_over
+        return self._over.is_set
 
     async def _attend(self) -> None:
         """Wait until the client leaves, and end the execution when nobody reads its response any more."""
         await self._client.watch(self._has_ended)
-        if not self._client.has_left or self._is_over:
+        if not self._client.has_left or self._over.is_set:
             return
         if self._log_writer is not None:
             self._log_writer.hurry()
@@ -413,4 +404,4 @@ class ClaimedExecution:
         self._is_unwanted = True
         if self._delivery is not None:
             self._delivery.close()
-        self._end_wait()
+        self._over.set()

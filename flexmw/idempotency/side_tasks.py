@@ -26,8 +26,8 @@ class SideTasks:
 
     __slots__ = ()
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start a side task."""
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
+        """Start a side task. Returns what cancels it."""
         raise NotImplementedError
 
     def cancel(self) -> None:
@@ -61,12 +61,13 @@ class AsyncioTasks(SideTasks):
         self._is_running = False
         self._requests = 0
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
         task = self._task.get_loop().create_task(work())
         if self._tasks is None:
             self._tasks = [task]
         else:
             self._tasks.append(task)
+        return task.cancel
 
     def cancel(self) -> None:
         if self._is_running:
@@ -110,8 +111,15 @@ class TrioTasks(SideTasks):
     def __init__(self, group: TaskGroup) -> None:
         self._group, self._scope = group, anyio.CancelScope()
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._group.start_soon(work)
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
+        scope = anyio.CancelScope()
+
+        async def in_scope() -> None:
+            with scope:
+                await work()
+
+        self._group.start_soon(in_scope)
+        return scope.cancel
 
     def cancel(self) -> None:
         self._scope.cancel()
