@@ -118,7 +118,7 @@ def bearer_token(scope: MutableMapping[str, Any]) -> bytes | None:
     """The token of ``Authorization: Bearer`` (RFC 6750, the scheme in any case); ``None`` without a token."""
     for name, value in scope.get("headers") or ():
         if name == b"authorization":
-            if not value.startswith(b"Bearer ") and (value[:6].lower() != b"bearer" or value[6:7] not in (b" ", b"\t")):
+            if value[:7] != b"Bearer " and (value[:6].lower() != b"bearer" or value[6:7] not in (b" ", b"\t")):
                 return None
             return value[7:].strip() or None
     return None

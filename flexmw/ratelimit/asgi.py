@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from inspect import isawaitable
 from typing import Any, Final, NamedTuple
@@ -16,7 +16,7 @@ from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
 from flexmw.ratelimit.callers import CallerIdentifier
 from flexmw.ratelimit.concurrency import Lease, ReportedLease, new_slot
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane, giving_back, lane_of
-from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, Decision, LimitResult, Slot, decision_of
+from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, Slot, decision_of
 from flexmw.ratelimit.headers import RESULT, Reporter
 from flexmw.ratelimit.new_keys import REFUSALS, NewKeyGuard
 from flexmw.ratelimit.plan import Plan
@@ -24,7 +24,7 @@ from flexmw.ratelimit.rates import Rates
 from flexmw.ratelimit.settlement import Settlement
 from flexmw.ratelimit.usage_observer import UsageLog
 
-__all__ = ["LocalRateLimitMiddleware", "RateLimitMiddleware", "Shared", "is_around", "middleware", "share"]
+__all__ = ["RateLimitMiddleware", "Shared", "is_around", "share", "with_headers"]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
 _ENDS: Final = frozenset({"http.response.body", "websocket.http.response.body", "websocket.close"})
@@ -64,13 +64,6 @@ def _backend(plan: Plan) -> Backend:
     if plan.is_named and isinstance(backend, LocalBackend):
         _named_backends[name] = backend
     return backend
-
-
-def middleware(plan: Plan, shared: Shared, app: ASGIApp) -> RateLimitMiddleware:
-    """The middleware for a plan, around an app: the local one where it can serve the plan."""
-    if isinstance(shared.backend, LocalBackend) and not plan.gives_back:
-        return LocalRateLimitMiddleware(plan, shared, shared.backend, app)
-    return RateLimitMiddleware(plan, shared, app)
 
 
 def is_around(app: ASGIApp, shared: Shared) -> bool:
@@ -156,7 +149,7 @@ class RateLimitMiddleware(WrappingApp):
                 return
             if not exchange.headers_claimed:
                 exchange.headers_claimed = merges = True
-                send = _with_headers(exchange, send, self, digest)
+                send = with_headers(exchange, send, self._judge_known, digest)
             if lease is not None:
                 send = _with_release(lease, send)
             if charge.settled is None:
@@ -253,72 +246,6 @@ class RateLimitMiddleware(WrappingApp):
         return True
 
 
-class LocalRateLimitMiddleware(RateLimitMiddleware):
-    """The same middleware for the most frequent plans, at half the price: counted in memory, with one fixed cost and
-    nothing to give back.
-
-    Its ``__call__`` has the same steps. It builds neither a :class:`Check` nor an outcome, has nothing to undo, and
-    waits for nothing when the caller is known by bearer token or address and no function of the application gives the
-    rates. ``benchmarks/ratelimit.py`` measures it.
-    """
-
-    def __init__(self, plan: Plan, shared: Shared, backend: LocalBackend, app: ASGIApp) -> None:
-        super().__init__(plan, shared, app)
-        assert plan.pricing.fixed_cost is not None  # noqa: S101
-        self._hit = backend.store.hit
-        self._cost = plan.pricing.fixed_cost
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in _REQUESTS:
-            await self._lifespan(scope, receive, send)
-            return
-        exchange = Exchange.of(scope)
-        if (self._exempt is not None and await _value(self._exempt(scope))) or (
-            scope.get("method") == "OPTIONS" and is_preflight(scope)
-        ):
-            await self._bypass(scope, receive, send, exchange, self.app)
-            return
-        if (lane := self._lane) is not None and STREAM_FIELD in dict(scope["headers"]) and await lane.takes(scope):
-            await self._continue(lane, scope, receive, send, exchange)
-            return
-        app = self.app
-        start = self._monotonic()
-        start_us = int(start * SECOND)
-        digest = None if self._digest is None else self._digest(scope, start_us)
-        if digest is not None:
-            rates = self._static or self._rates.by_path(scope)
-        else:
-            caller, app = await self._identifier.identify(scope, start_us, app)
-            digest = caller.digest
-            rates = self._static or await self._rates.of(caller, scope)
-            start = self._monotonic()
-            start_us = int(start * SECOND)
-        if not rates:
-            await self._bypass(scope, receive, send, exchange, app)
-            return
-        result = self._hit(digest, rates, self._cost, start_us)
-        self._reporter.add(exchange, result, False)
-        if exchange.observers:
-            duration = self._monotonic() - start
-            self._reporter.emit(exchange, result.rate.name, digest, CheckOutcome(result), duration)
-        if result.wait_us and await self._refuse(scope, send, exchange, result):
-            return
-        try:
-            if exchange.headers_claimed:
-                await app(scope, receive, send)
-                if exchange.error_outcome is not None:
-                    self._judge_known(digest, exchange.error_outcome.status)
-                return
-            exchange.headers_claimed = True
-            try:
-                await app(scope, receive, _with_headers(exchange, send, self, digest))
-            finally:
-                exchange.headers_claimed = False
-        except Exception as error:
-            self._judge_known(digest, exchange.map_exception(error).status)
-            raise
-
-
 @lru_cache(maxsize=256)
 def _nested(rates: Rates, prefix: str, depth: int) -> tuple[Rates, str]:
     """Rates and prefix of a limiter inside ``depth`` others with the same counters."""
@@ -326,15 +253,18 @@ def _nested(rates: Rates, prefix: str, depth: int) -> tuple[Rates, str]:
     return tuple(rate._replace(prefix=prefix) for rate in rates), prefix
 
 
-def _with_headers(exchange: Exchange, send: Send, middleware: RateLimitMiddleware, digest: str) -> Send:
-    """:func:`flexmw.kit.asgi.with_headers`, which also reports a refused credential to the guard of new keys."""
+def with_headers(exchange: Exchange, send: Send, judge: Callable[[str, int], None], digest: str) -> Send:
+    """:func:`flexmw.kit.asgi.with_headers`, which also reports a refused credential to the guard of new keys.
+
+    :param judge: takes a digest and the status of a response as a verdict on the key.
+    """
 
     def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] in STARTS:
             message = dict(message)
             message["headers"] = exchange.complete(message.get("headers") or ())
             if message.get("status") in REFUSALS:
-                middleware._judge_known(digest, message["status"])
+                judge(digest, message["status"])
         return send(message)
 
     return send_with_headers

@@ -22,7 +22,7 @@ from flexmw.kit.identity import CallerHasher, bearer_token
 from flexmw.ratelimit.core import SECOND
 from flexmw.ratelimit.new_keys import REFUSALS, NewKeyGuard, judged_app
 
-__all__ = ["Caller", "CallerFunction", "CallerIdentifier", "by_address", "caller_function"]
+__all__ = ["BearerDigest", "Caller", "CallerFunction", "CallerIdentifier", "by_address", "caller_function"]
 
 _LOGGER: Final = logging.getLogger("flexmw.ratelimit")
 
@@ -49,6 +49,9 @@ class Caller(NamedTuple):
 
 
 CallerFunction: TypeAlias = Callable[[Scope], Awaitable[Caller]]
+BearerDigest: TypeAlias = Callable[[Scope, int], str | None]
+"""The type of :meth:`CallerIdentifier.bearer_digest`."""
+
 _EXPECTED: Final = (
     "'bearer', 'address', 'user', 'header:<name>', 'cookie:<name>', 'state:<name>' or a function of the scope"
 )

@@ -28,12 +28,13 @@ from flexmw.kit.paths import request_predicate, routing_of
 from flexmw.kit.storage import RedisClient, parse_storage
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.amounts import Amount
-from flexmw.ratelimit.asgi import Shared, is_around, middleware, share
+from flexmw.ratelimit.asgi import Shared, is_around, share
 from flexmw.ratelimit.callers import caller_function
 from flexmw.ratelimit.core import MESSAGES, REQUESTS
 from flexmw.ratelimit.cost import CostOption, Price, Pricing, TokenCostOption
 from flexmw.ratelimit.counted_options import CountedOptions
 from flexmw.ratelimit.fallback import parse_store_failure
+from flexmw.ratelimit.local import middleware
 from flexmw.ratelimit.messages import MessageLimit
 from flexmw.ratelimit.options import (
     FIXED,

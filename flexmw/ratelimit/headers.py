@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import ceil, inf
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from flexmw.contract import HeaderStyle, Quota, render
 from flexmw.errors import APIError, InsufficientCredit, RateLimitExceeded, SubsystemOffline
@@ -14,9 +14,9 @@ from flexmw.kit.clock import Clock
 from flexmw.kit.events import RateLimitDecided, RateLimitStoreFailed
 from flexmw.kit.exchange import Exchange, Header
 from flexmw.ratelimit.calendar import BUDGET
-from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult
+from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult, Rate
 
-__all__ = ["RESULT", "Reporter"]
+__all__ = ["RESULT", "PlainReport", "Reporter"]
 
 RESULT: Final = "flexmw.rate_limiting.result"
 POLICY: Final = "flexmw.rate_limiting.policy"
@@ -48,6 +48,10 @@ def _limit_header(limit: int) -> Header:
 @lru_cache(maxsize=1024)
 def _reset_header(reset_at: int) -> Header:
     return b"x-ratelimit-reset-requests", b"%d" % reset_at
+
+
+PlainReport: TypeAlias = Callable[[Exchange, int, int], None]
+"""Reports a request that was admitted: its exchange, what remains, and microseconds until the window ends."""
 
 
 class Reporter:
@@ -112,6 +116,31 @@ class Reporter:
         first, second = (own, headers) if leads else (headers, own)
         names = {name for name, _ in first}
         headers[:] = [*first, *(pair for pair in second if pair[0] not in names)]
+
+    def plain(self, rate: Rate) -> PlainReport | None:
+        """:meth:`add` for a request that was admitted under the only rate of a limiter, with nothing on the exchange
+        yet. ``None`` if the limiter has other styles of headers.
+
+        Nearly every request takes this path, so what all of them have in common is made once.
+        """
+        if not self._is_plain:
+            return None
+        facts: dict[str, str | int | float | bool] = {
+            RESULT: self._results[True, False],
+            POLICY: rate.name,
+            LIMIT: rate.limit,
+            REMAINING: 0,
+        }
+        limit_header, now = _limit_header(rate.limit), self._now
+
+        def report(exchange: Exchange, remaining: int, reset_us: int) -> None:
+            own, headers = exchange.facts, exchange.headers
+            own |= facts
+            own[REMAINING] = remaining
+            reset_at = ceil(now() + reset_us / SECOND - _ROUNDING_SECONDS)
+            headers += limit_header, (_REMAINING_HEADER, b"%d" % remaining), _reset_header(reset_at)
+
+        return report
 
     def emit(
         self,

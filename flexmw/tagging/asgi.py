@@ -27,13 +27,14 @@ class TaggingApp(WrappingApp):
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self._settings = settings
-        self._otel = settings.otel
+        self._parts = settings.otel, app
         self._instrument: AppInstrument | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        otel = self._otel
+        # The only attribute that is read here: Python looks those of a class with __getattr__ up anew each time.
+        otel, app = self._parts
         if not (otel.live or otel.due()) or is_suppressed():
-            await self.app(scope, receive, send)
+            await app(scope, receive, send)
             return
         kind = scope["type"]
         if (kind != "http" and kind != "websocket") or (KEY in scope and _is_observed(scope)):

@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
+from typing import TypeAlias
 
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.expiring import ExpiringTable
@@ -19,7 +20,11 @@ from flexmw.ratelimit.algorithms import Algorithm, State
 from flexmw.ratelimit.algorithms.windows import admit, result_of
 from flexmw.ratelimit.core import SECOND, Check, LimitResult, Rate, Slot, with_slot
 
-__all__ = ["MemoryStore"]
+__all__ = ["Count", "MemoryStore"]
+
+Count: TypeAlias = Callable[[str, int], tuple[int, int, int]]
+"""Counts a request: the digest of its caller and the monotonic clock in microseconds give wait, remaining and reset, as
+in a :class:`~flexmw.ratelimit.core.LimitResult`."""
 
 
 class MemoryStore:
@@ -69,6 +74,29 @@ class MemoryStore:
         finally:
             self._release()
         return tuple.__new__(LimitResult, (rate, remaining, wait_us, reset_us, ()))
+
+    def counter(self, rate: Rate, cost: int) -> Count:
+        """:meth:`hit` for one rate and one cost: what these decide is looked up once, and no result is built."""
+        with self._lock:
+            shard_of = self._table(rate).shard
+        hit, acquire, release = self._algorithm_hit, self._acquire, self._release
+
+        def count(digest: str, now_us: int) -> tuple[int, int, int]:
+            acquire()
+            try:
+                shard = shard_of(digest, now_us)
+                young = shard.young
+                state = young.get(digest)
+                if state is None and shard.old:
+                    state = shard.old.pop(digest, None)
+                wait_us, state, remaining, reset_us = hit(state, now_us, rate, cost)
+                if state is not None:
+                    young[digest] = state
+            finally:
+                release()
+            return wait_us, remaining, reset_us
+
+        return count
 
     def decide(self, check: Check) -> LimitResult:
         """Check every rate and the slot, then take all of them or nothing."""
