@@ -54,6 +54,8 @@ Phase: TypeAlias = Literal["running", "done", "unknown", "open"]
 Reason: TypeAlias = Literal["reused", "in_progress", "unknown"]
 OnUnknown: TypeAlias = Literal["refuse", "run"]
 
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
+
 _FORMAT: Final = 2
 """Format 1 held keys and paths in the clear. Its records have other names, so no request meets them."""
 
@@ -128,7 +130,7 @@ class Record:
             head["status"], head["headers"], head["size"] = response.status, response.headers, response.size
             head["body"] = response.body is not None
             body = response.body or b""
-        return json.dumps(head, separators=(",", ":")).encode() + b"\n" + body
+        return _JSON.encode(head).encode() + b"\n" + body
 
     def as_entry(self) -> bytes:
         """The record itself, for a store in this process that keeps it as it is."""

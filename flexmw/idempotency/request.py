@@ -262,7 +262,7 @@ class ProtectedRequest:
             )
         prefix, request_id = plan.callers.prefix(caller), self._request_id()
         calls, records = f"{prefix}:f:{digest[:40]}", f"{prefix}:r:"
-        sdk_request = SdkRequest(calls, records, fingerprint=digest, count=count, request_id=request_id, what=what)
+        sdk_request = SdkRequest(calls, records, fingerprint=digest, retries=count, request_id=request_id, what=what)
         attempt, outcome = await claim_call(claims, sdk_request, self._has_left)
         if attempt is not None:
             outcome = await self._wait_for_response(

@@ -36,6 +36,8 @@ from typing import Final
 
 __all__ = ["MOST_CALLS", "SdkCall", "decode", "encode", "forget", "mark", "match", "may_be_late", "prune", "taken"]
 
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
+
 MOST_CALLS: Final = 64
 """Equal calls of one caller that are remembered. Above it, the oldest call with a response is forgotten first."""
 
@@ -114,7 +116,7 @@ def encode(calls: Sequence[SdkCall]) -> bytes:
         (call.id, call.count, call.at, call.sent, call.refused, *([call.request_id] if call.request_id else ()))
         for call in calls
     ]
-    return json.dumps(rows, separators=(",", ":")).encode()
+    return _JSON.encode(rows).encode()
 
 
 def decode(entry: bytes) -> tuple[SdkCall, ...]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass
-from typing import Final, TypeAlias
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
 
 from flexmw.idempotency import sdk
 from flexmw.idempotency.claim import Claim, Claims, StoreFailed
@@ -26,23 +26,21 @@ _ROUNDS: Final = 32
 Outcome: TypeAlias = Claim | Replay | Refuse
 
 
-@dataclass(frozen=True, slots=True)
-class SdkRequest:
+class SdkRequest(NamedTuple):
     """A request without a key whose attempts are numbered.
 
     :param calls: the store key of the list of equal calls.
     :param records: the beginning of the store keys of the records of calls.
     :param fingerprint: the keyed hash of the request.
-    :param count: the retry count of the request.
+    :param retries: the retry count of the request.
     :param request_id: the hash of the id that a proxy gave to the request; empty without one.
     :param what: what the record holds as its ``what``.
     """
 
     calls: str
     records: str
-    _: KW_ONLY
     fingerprint: str
-    count: int
+    retries: int
     request_id: str = ""
     what: str = ""
 
@@ -56,6 +54,7 @@ class SdkAttempt:
     :param request: the request, with the id of the call as its key.
     :param calls: the store key of the list of equal calls.
     :param held: the list, as this attempt has written it.
+    :param listed: the calls in that list.
     """
 
     claims: Claims
@@ -63,6 +62,7 @@ class SdkAttempt:
     request: KeyedRequest
     calls: str
     held: Held
+    listed: tuple[sdk.SdkCall, ...]
 
     @property
     def call(self) -> str:
@@ -93,7 +93,7 @@ class SdkAttempt:
             for _ in range(_ROUNDS):
                 if held is None:
                     return
-                calls = change(sdk.decode(held.entry))
+                calls = change(self.listed if held is self.held else sdk.decode(held.entry))
                 if not calls:
                     if await store.drop(self.calls, held.token):
                         return
@@ -134,7 +134,7 @@ async def claim_call(
                 held, record = await _swap_pair(claims.store, first, second)
                 if held is not None and held.token == first.token:
                     break
-            attempt = SdkAttempt(claims, name, keyed, request.calls, held)
+            attempt = SdkAttempt(claims, name, keyed, request.calls, held, calls)
             if record is not None and record.token == token:
                 return attempt, Claim(claims, name, token, run.record, _ttl(claims))
             return attempt, await claims.claim_held(name, keyed, token, record, ttl=_ttl(claims))
@@ -158,7 +158,7 @@ async def _list_after(
     :param fresh: the id of the call if it is a new one.
     """
     calls = () if held is None else sdk.decode(held.entry)
-    count, window, request_id = request.count, claims.sdk_window, request.request_id
+    count, window, request_id = request.retries, claims.sdk_window, request.request_id
     call = sdk.match(calls, count=count, now=now, window=window, request_id=request_id)
     if call is not None:
         return call.id, sdk.taken(calls, call, count=count, now=now, request_id=request_id)

@@ -11,7 +11,7 @@ Reply                                What follows
 ``ASK``                              ``ASKING`` and the command go to that node in one write
 ``TRYAGAIN``                         a pause of 5 to 50 ms, then from the beginning
 ``CLUSTERDOWN``                      the nodes are asked for the slots; a pause, then again
-``READONLY``, ``MASTERDOWN``,        all connections are closed, those in use too, and the command is sent
+``READONLY``, ``MASTERDOWN``,        the connections to the server take no more commands, and the command is sent
 ``NOREPLICAS``                       once more: the address may lead to another server by now
 a refused connection, in a cluster   the nodes are asked for the slots; once more if they name another node
 anything else                        the error is raised

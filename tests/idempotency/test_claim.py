@@ -201,7 +201,7 @@ async def attempt(
     claims: Claims, count: int, has_left: Callable[[], Awaitable[bool]] = stays
 ) -> tuple[SdkAttempt | None, Claim | Replay | Refuse]:
     """One attempt of one of several equal calls."""
-    return await claim_call(claims, SdkRequest("{p}:f", "{p}:r:", fingerprint="f", count=count), has_left)
+    return await claim_call(claims, SdkRequest("{p}:f", "{p}:r:", fingerprint="f", retries=count), has_left)
 
 
 async def call_of(claims: Claims, count: int, has_left: Callable[[], Awaitable[bool]] = stays) -> str | None:
@@ -301,7 +301,7 @@ async def test_a_call_that_cannot_be_looked_up_is_a_failure_of_the_store_and_mar
     with pytest.raises(StoreFailed):
         await attempt(claims, 0)
     keyed = KeyedRequest(key="x", fingerprint="f", now=0.0)
-    unknown = SdkAttempt(claims, "{p}:r:x", keyed, "unheard of", Held("t", b"[]", 0.0))
+    unknown = SdkAttempt(claims, "{p}:r:x", keyed, "unheard of", Held("t", b"[]", 0.0), ())
     await unknown.mark(refused=True)
     await unknown.forget()
 
