@@ -249,7 +249,7 @@ class AsyncNodes:
         for address in rotated(self._nodes):
             try:
                 # The caller may wait for less than one silent node: the next command then asks another one.
-                reply = await self._channel(address, command).send(command)
+                reply = await self._channel(address, command).send(command, monotonic() + self._connect_timeout)
             except Exception as error:
                 self._learning_error = error
             else:

@@ -38,6 +38,15 @@ __all__ = ["Channel"]
 
 _ASKING: Final = pack("ASKING")
 _PING: Final = pack("PING")
+_SILENT_SECONDS: Final = 0.25
+"""Seconds without any byte after which a channel whose commands wait in vain is retired."""
+
+_GRACE_SECONDS: Final = 0.25
+"""Seconds that commands get whose time has ended while the event loop was held up: they may have left a moment ago."""
+
+_LATE_SECONDS: Final = 0.05
+"""Seconds after which a timer that is late tells of an event loop that was held up."""
+
 _BUFFER_BYTES: Final = 65_536
 _RETIRED_SECONDS: Final = 1.0
 """Seconds between two looks at a retired channel whose commands have no time limit of their own."""
@@ -47,13 +56,13 @@ class Channel(asyncio.BufferedProtocol):
     """Sends commands over one connection. Belongs to the running event loop.
 
     :param connection: a connection of redis-py that is not connected.
-    :param connect_timeout: seconds until a connection attempt fails, with its handshake. A channel on which nothing has
-        arrived for so long while a command waits in vain is retired.
+    :param connect_timeout: seconds until a connection attempt fails, with its handshake.
     """
 
     __slots__ = (
         "_buffer",
         "_connect_timeout",
+        "_connect_timer",
         "_connecting",
         "_connection",
         "_health_timer",
@@ -91,6 +100,7 @@ class Channel(asyncio.BufferedProtocol):
         self._sweep_at = inf
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._health_timer: asyncio.TimerHandle | None = None
+        self._connect_timer: asyncio.TimerHandle | None = None
         self._connecting: asyncio.Task[None] | None = self._loop.create_task(self._connect())
 
     @property
@@ -102,7 +112,8 @@ class Channel(asyncio.BufferedProtocol):
     @property
     def is_silent(self) -> bool:
         """Whether the connection is open, and nothing has arrived over it lately."""
-        return self._connecting is None and monotonic() - self._heard_at > self._connect_timeout
+        silent_seconds = min(_SILENT_SECONDS, self._connect_timeout)
+        return self._connecting is None and monotonic() - self._heard_at > silent_seconds
 
     async def send(self, command: bytes, end: float = inf, *, asking: bool = False) -> Any:
         """Send a command. Returns its reply.
@@ -162,22 +173,34 @@ class Channel(asyncio.BufferedProtocol):
 
     async def _connect(self) -> None:
         connection = self._connection
+        self._limit_connecting()
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                await connection.connect()
-        except TimeoutError:
+            await connection.connect()
+            self._connecting = None
+            self._take_over(connection)
+        except asyncio.CancelledError:
             _drop(connection)
+            if self._connect_timer is not None:  # nobody but the timer's own method has cancelled the task
+                self.close()
+                raise
             self.close(RedisTimeoutError("Timeout connecting to server"))
         except Exception as error:
             _drop(connection)
             self.close(error)
-        except asyncio.CancelledError:
-            _drop(connection)
-            self.close()
-            raise
-        else:
-            self._connecting = None
-            self._take_over(connection)
+        finally:
+            if self._connect_timer is not None:
+                self._connect_timer.cancel()
+
+    def _limit_connecting(self) -> None:
+        due = monotonic() + self._connect_timeout
+        self._connect_timer = self._loop.call_later(self._connect_timeout, self._end_connecting, due)
+
+    def _end_connecting(self, due: float) -> None:
+        if monotonic() - due > self._connect_timeout / 4:  # the event loop was held up, and may not have read a reply
+            self._limit_connecting()
+        elif self._connecting is not None:
+            self._connect_timer = None
+            self._connecting.cancel()
 
     def _take_over(self, connection: Any) -> None:
         """Read and write the connection here from now on, instead of in redis-py."""
@@ -261,8 +284,11 @@ class Channel(asyncio.BufferedProtocol):
     def _sweep(self) -> None:
         """Fail the commands whose time is over. A reply that has arrived meanwhile was read before, in the same turn of
         the loop."""
-        self._sweep_timer, self._sweep_at = None, inf
         now, next_at, has_expired = monotonic(), inf, False
+        if now - self._sweep_at > _LATE_SECONDS:
+            self._sweep_no_later_than(now + _GRACE_SECONDS)
+            return
+        self._sweep_timer, self._sweep_at = None, inf
         for future, end in self._waiting():
             if end <= now:
                 has_expired = True

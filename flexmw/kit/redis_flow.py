@@ -67,9 +67,9 @@ class Send(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """Close the connections to a node.
+    """Let the connections to a node go. The commands that follow use new ones.
 
-    :param in_use: also those that other commands use.
+    :param in_use: also those that commands use. An asyncio client closes them when these commands have ended.
     """
 
     address: Address | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -118,6 +119,37 @@ async def test_a_command_whose_time_is_over_fails_and_the_next_one_gets_a_new_co
                     break
                 except redis.RedisError:  # a busy machine does not connect in time
                     pass
+
+
+async def test_three_commands_without_any_reply_are_followed_by_a_new_connection(
+    redis_url: str, redis_server: Child
+) -> None:
+    """A connection whose other end is gone without a word is not waited for, also where callers limit the time."""
+    async with nodes_of(redis_url) as nodes:
+        await nodes.run_script(ECHO, 1, "k", "first")
+        (silent,) = nodes._channels.values()
+        with redis_server.frozen():
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        await nodes.run_script(ECHO, 1, "k", "late")
+                nodes.unanswered()
+            task = asyncio.create_task(nodes.run_script(ECHO, 1, "k", "next"))
+            await asyncio.sleep(0)
+            assert list(nodes._channels.values()) != [silent]
+        assert await task == b"next"
+
+
+async def test_a_loop_that_was_held_up_does_not_fail_what_the_server_has_done(redis_url: str) -> None:
+    async with nodes_of(redis_url, connect_timeout=0.2) as nodes:
+        connecting = asyncio.create_task(nodes.run_script(ECHO, 1, "k", "first", end=monotonic() + LONGEST_WAIT))
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251 - longer than a connection attempt may take
+        assert await connecting == b"first"
+        sent = asyncio.create_task(nodes.run_script(ECHO, 1, "k", "second", end=monotonic() + 0.1))
+        await asyncio.sleep(0)
+        time.sleep(0.2)  # noqa: ASYNC251 - longer than the command may take
+        assert await sent == b"second"
 
 
 async def test_a_command_that_was_not_sent_yet_is_not_sent_after_its_time(redis_url: str, redis_server: Child) -> None:
