@@ -15,6 +15,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +38,10 @@ COMPONENTS: Final[dict[type[Any], str | None]] = {
 }
 """Each component, with the page that holds its option table. ``scripts/telemetry_page.py`` writes the whole page of
 Tagging."""
+
+# A plugin whose page is in this repository. It is read from its folder, because it need not be installed.
+sys.path.append(str(ROOT / "plugins" / "flexmw-fallback" / "src"))
+COMPONENTS[import_module("flexmw_fallback").Fallback] = "docs/fallback.md"
 
 
 def main() -> int:

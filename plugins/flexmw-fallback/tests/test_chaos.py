@@ -9,7 +9,7 @@ def test_no_call_is_executed_twice() -> None:
     report = run(500)
     assert report.broken == [], report.text()
     assert (report.calls, sum(report.by_outcome.values())) == (500, 500)
-    assert report.by_outcome["good", 1] > 200
+    assert report.by_outcome["good", 1] > 100
     assert all(executions <= 1 for _, executions in report.by_outcome)
 
 

@@ -15,7 +15,7 @@ from flexmw.kit.options import Rule, check, documented, function, option, option
 from flexmw_fallback._call import FallbackCall
 from flexmw_fallback._circuits import CircuitOptions, Circuits
 from flexmw_fallback._memory import GivenBack
-from flexmw_fallback._upstream import Upstream, upstream_of
+from flexmw_fallback._upstream import upstream_of
 
 __all__ = ["Fallback"]
 
@@ -43,6 +43,35 @@ class Fallback:
 
     The outcome on the response or the error is a :class:`FallbackOutcome`.
 
+    :param upstreams: The servers, in the order in which they are asked. The client is made for the first one: requests
+        below its URL are the ones that may go to another upstream. Python code gives them as positional arguments.
+        Value: two or more of Upstream(...), or tables with url, headers and weight. Default: ``()``.
+    :param permit: With ``("ambiguous",)`` a call that may have been executed goes to the next upstream too, before the
+        head of a good response. It may then be executed twice, and billed twice; ``outcome.maybe_billed`` names the
+        upstreams. Value: a list, empty or ("ambiguous",). Default: ``()``.
+    :param also: Statuses by which the upstreams refuse a call, such as 402 or 529, besides those that refuse by
+        themselves. You say so: a status that an upstream also sends after it has begun leads to a second execution.
+        Value: a list of error statuses, 400 to 599. Default: ``()``.
+    :param refusal: Your function of the status, the headers and the decoded beginning of the body (4 KiB) of an error
+        response. It returns true where the response is a refusal. Value: a function, or None. Default: ``None``.
+    :param preamble: Your function of one event of an event stream. It returns ``'wait'`` (hold the stream back),
+        ``'commit'`` (the caller gets it) or ``'refused'`` (the next upstream). At most 64 KiB, 64 events or 5 seconds
+        are held. Value: a function, or None. Default: ``None``.
+    :param split_by: Your function of the request that names its caller. The calls of a caller begin at the same
+        upstream each time, by the ``weight`` of the upstreams; ``None`` begins at the first one. Value: a function, or
+        None. Default: ``None``.
+    :param attempts_total: How often a call is sent at most, over all upstreams. ``None`` is the number of upstreams
+        plus two. Value: a whole number, 1 to 100, or None (attempts). Default: ``None``.
+    :param deadline: Longest duration of the whole call, with all upstreams and waits. With ``None``, the deadline of
+        Retry counts from the first time that an upstream is asked. Value: a number of seconds above 0, or None.
+        Default: ``None``.
+    :param max_retry_after: Longest time for which an upstream cools that asks for a longer wait, and longest wait for
+        an upstream while all of them are cooling. Value: a number of seconds, at least 0. Default: ``60.0``.
+    :param failures: Failures in a row after which an upstream is not asked for a while: nothing was sent, a refusal
+        without a wait, a lost response, a 5xx. Value: a whole number, 1 to 1000 (failures). Default: ``5``.
+    :param window: Time within which these failures happen. Value: a number of seconds above 0. Default: ``30.0``.
+    :param cooldown: How long such an upstream is not asked. One call then tries it; the others go elsewhere until that
+        call has succeeded. Value: a number of seconds above 0. Default: ``30.0``.
     :raises flexmw.ConfigError: an option that cannot work, alone or together with another one.
     """
 
@@ -52,7 +81,7 @@ class Fallback:
         after=("tagging",), before=("contrib.breaker", "pace", "retry"), alone=True, needs=("retry",)
     )
 
-    upstreams: tuple[Upstream, ...] = option(
+    upstreams: tuple[Any, ...] = option(
         (),
         documented("two or more of Upstream(...), or tables with url, headers and weight"),
         doc="The servers, in the order in which they are asked. The client is made for the first one: requests below "
@@ -61,8 +90,9 @@ class Fallback:
     permit: Collection[str] = option(
         (),
         _PERMIT,
-        doc='`("ambiguous",)` lets a call that may have been executed go to the next upstream, before the head of a '
-        "good response. It may then be executed twice, and billed twice; `outcome.maybe_billed` names the upstreams.",
+        doc='With `("ambiguous",)` a call that may have been executed goes to the next upstream too, before the head '
+        "of a good response. It may then be executed twice, and billed twice; `outcome.maybe_billed` names the "
+        "upstreams.",
     )
     also: Collection[int] = option(
         (),

@@ -39,7 +39,7 @@ __all__ = ["Report", "main", "run"]
 
 UPSTREAMS: Final = 3
 CANCELLED: Final = 0.05
-TIMEOUT: Final = 0.5
+TIMEOUT: Final = 2.0
 PERMITTED: Final = ("ambiguous",)
 
 FAULTS: Final = {
@@ -196,11 +196,15 @@ async def _calls(
 
 async def _call(client: Any, url: str, call: str, leaves_after: float | None) -> _Result:
     with anyio.move_on_after(leaves_after):
-        try:
-            response = await client.post(url, json={"call": call})
-        except Exception as error:
-            return _result(call, getattr(error, "flexmw", None), None, type(error).__name__)
-        return _result(call, response.extensions.get("flexmw"), response.status_code, "no outcome")
+        while True:
+            try:
+                response = await client.post(url, json={"call": call})
+            except Exception as error:
+                return _result(call, getattr(error, "flexmw", None), None, type(error).__name__)
+            outcome = response.extensions.get("flexmw")
+            if getattr(outcome, "reason", None) != "all_cooling":
+                return _result(call, outcome, response.status_code, "no outcome")
+            await anyio.sleep(0.1)  # nothing was sent, and the response says when to come back
     return _Result(call, "cancelled")
 
 
