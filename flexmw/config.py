@@ -128,9 +128,14 @@ def _check_quotes(table: _Table, locations: _Locations) -> None:
 
 
 def _value(table: _Table, key: str, value: Any, locations: _Locations) -> Any:
-    """The value of an option: a list as a tuple, ``{ env = "NAME" }`` as the value of the environment variable."""
-    if not (isinstance(value, dict) and set(value) == {"env"}):
-        return tuple(value) if isinstance(value, list) else value
+    """The value of an option: a list as a tuple, ``{ env = "NAME" }`` as the value of the environment variable, in
+    lists and tables too."""
+    if isinstance(value, list):
+        return tuple(_value(table, key, item, locations) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if set(value) != {"env"}:
+        return {name: _value(table, key, item, locations) for name, item in value.items()}
     variable: Any = value["env"]
     text = os.environ.get(str(variable))
     if text is None:

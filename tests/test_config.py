@@ -75,6 +75,15 @@ def test_in_pyproject_only_the_tool_s_own_table_counts(write: Write) -> None:
     assert read(write(text, "pyproject.toml"), make) == [Audit(limit=2)]
 
 
+def test_a_value_inside_a_list_of_tables_comes_from_the_environment(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEXMW_TEST_TOKEN", "secret")
+    path = write('[other]\ntable = [{ url = "a", headers = { x = { env = "FLEXMW_TEST_TOKEN" } } }]\n')
+    expected: Any = ({"url": "a", "headers": {"x": "secret"}},)
+    assert read(path, make) == [Audit(table=expected)]
+
+
 def test_a_value_comes_from_the_environment(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLEXMW_TEST_HEADER", "x-env")
     path = write('[other]\nheader = { env = "FLEXMW_TEST_HEADER" }\ntable = { env = "A", more = 1 }\n')
