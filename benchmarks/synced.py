@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
+import gc
 import os
 import shutil
 import statistics
@@ -136,6 +137,8 @@ async def _inside(sync_us: int, at: Sequence[int], rounds: int) -> Report:
         for at_once in at:
             await pairs()
             await requests(at_once)
+            gc.collect()
+            gc.freeze()
             found = [(await pairs(), await requests(at_once)) for _ in range(rounds)]
             ratio = statistics.median(pair[0] / request[0] for pair, request in found)
             report.figures[f"idempotency.synced.{at_once}.driver_wall"] = ratio

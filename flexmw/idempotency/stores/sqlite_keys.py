@@ -200,6 +200,10 @@ class Writing:
         """Write down that a reader has asked for the log of a key."""
         log.note_reader(self._connection, key, self._ticks)
 
+    def probe(self) -> None:
+        """Change nothing, and fail where the file cannot be written: to begin the transaction does not show that."""
+        self._connection.execute(_DELETE, ("",))
+
     def finish(self) -> None:
         """Delete some of the expired keys, and give back some of the unused pages: the last step before the commit."""
         if self._entries:

@@ -14,7 +14,19 @@ from flexmw.idempotency.stores.batch_thread import Operation
 from flexmw.idempotency.stores.sqlite_keys import Reading, Writing
 from flexmw.kit import time_limit
 
-__all__ = ["append", "drop", "extend", "extend_many", "keys", "load", "note_reader", "read", "swap", "swap_pair"]
+__all__ = [
+    "append",
+    "drop",
+    "extend",
+    "extend_many",
+    "keys",
+    "load",
+    "note_reader",
+    "probe",
+    "read",
+    "swap",
+    "swap_pair",
+]
 
 T = TypeVar("T")
 
@@ -47,6 +59,10 @@ def extend(key: str, token: str, *, lease: float, ttl: float) -> Operation[bool]
 
 def extend_many(leases: Sequence[tuple[str, str, float, float]]) -> Operation[list[bool]]:
     return _write(lambda writing: writing.extend_many(leases))
+
+
+def probe() -> Operation[None]:
+    return _write(lambda writing: writing.probe())
 
 
 def drop(key: str, token: str) -> Operation[bool]:

@@ -72,12 +72,13 @@ class SQLiteStore:
         self.writer = File(path, timeout=timeout, writes=True, clock=clock, replaced=self._log_replaced)
 
     def check(self, option: str) -> None:
-        """Open the file once, now.
+        """Open the file once, now, for reading and for writing.
 
-        :raises ConfigError: when the file cannot be opened; the message begins with ``option``.
+        :raises ConfigError: when the file cannot be opened or written; the message begins with ``option``.
         """
         try:
             self.load("")
+            _one(self.write_all, operations.probe())
         except sqlite3.Error as error:
             problem = f"a file that can be opened and written ({error}): check the folder and its permissions"
             raise ConfigError(option, str(self.path), problem) from error

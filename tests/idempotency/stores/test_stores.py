@@ -188,6 +188,17 @@ def test_a_sqlite_file_that_cannot_be_opened_is_found_at_start(tmp_path: Path) -
         open_store(f"sqlite:///{tmp_path}/missing/keys.db", option="Idempotency(storage=...)")
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write every file")
+def test_a_sqlite_file_that_cannot_be_written_is_found_at_start(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    store = SQLiteStore(path)
+    store.swap("k", "", "t", b"", lease=1.0, ttl=60.0)
+    store.close()
+    path.chmod(0o444)
+    with pytest.raises(ConfigError, match="readonly database"):
+        open_store(f"sqlite:///{path}", option="Idempotency(storage=...)")
+
+
 def test_a_redis_that_is_not_there_is_found_at_start() -> None:
     with pytest.raises(ConfigError, match="accepts connections"):
         open_store("redis://127.0.0.1:1", reach=True)
