@@ -14,6 +14,8 @@ from flexmw.envelope.dialect import load
 from flexmw.errors import PluginError
 from flexmw.idempotency.stores.open import SCHEMES, installed_stores, load_factory
 from flexmw.kit.entry_points import Plugin, fault
+from flexmw.ratelimit.usage_formats import FORMATS
+from flexmw.ratelimit.usage_readers import installed_readers, load_reader
 from flexmw.registry import BUILT_IN, dialects, installed, misnamed, resolve
 
 __all__ = ["HELP", "arguments", "command"]
@@ -58,10 +60,17 @@ def _load_store(plugin: Plugin) -> object:
     return load_factory(plugin)
 
 
+def _load_reader(plugin: Plugin) -> object:
+    if plugin.name in FORMATS:
+        raise fault(plugin, "has the name of a built-in reader and is ignored", fix="Its author should choose another")
+    return load_reader(plugin.name, "usage")
+
+
 _GROUPS: Final = {
     "components": Group(installed, _load_component, BUILT_IN),
     "dialects": Group(dialects, _load_dialect),
     "stores": Group(installed_stores, _load_store, SCHEMES),
+    "usage": Group(installed_readers, _load_reader, FORMATS),
 }
 
 
@@ -70,13 +79,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     groups = parser.add_mutually_exclusive_group()
     groups.add_argument("--dialects", action="store_true", help="list error formats (dialects) instead")
     groups.add_argument("--stores", action="store_true", help="list stores of idempotency keys instead")
+    groups.add_argument("--usage", action="store_true", help="list readers of usage instead")
     parser.add_argument(
         "--load", action="store_true", help="import each plugin, and exit with 1 if one is broken or cannot be named"
     )
 
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:
-    group = _GROUPS["dialects" if arguments.dialects else "stores" if arguments.stores else "components"]
+    name = next((name for name in ("dialects", "stores", "usage") if getattr(arguments, name)), "components")
+    group = _GROUPS[name]
     found = group.plugins()
     faults: dict[Plugin, str] = {}
     if arguments.load:

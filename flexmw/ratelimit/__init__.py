@@ -22,9 +22,10 @@ from flexmw.ratelimit.callers import Caller
 from flexmw.ratelimit.component import RateLimit
 from flexmw.ratelimit.core import Decision
 from flexmw.ratelimit.cost import settle
+from flexmw.ratelimit.ledger import Ledger
 from flexmw.ratelimit.usage import Usage, UsageReader
 
-__all__ = ["Caller", "Decision", "RateLimit", "Usage", "UsageReader", "settle"]
+__all__ = ["Caller", "Decision", "Ledger", "RateLimit", "Usage", "UsageReader", "settle"]
 
 
 def __getattr__(name: str) -> Any:

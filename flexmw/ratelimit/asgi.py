@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from inspect import isawaitable
 from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
@@ -18,6 +18,7 @@ from flexmw.ratelimit.concurrency import Lease, ReportedLease, new_slot
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane, giving_back, lane_of
 from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, Slot, decision_of
 from flexmw.ratelimit.headers import RESULT, Reporter
+from flexmw.ratelimit.ledger import Bill
 from flexmw.ratelimit.new_keys import REFUSALS, NewKeyGuard
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.rates import Rates
@@ -114,6 +115,7 @@ class RateLimitMiddleware(WrappingApp):
             return
         app = self.app
         earlier: tuple[str, ...] = ()
+        bill: Bill | None = None
         now_us = int(self._monotonic() * SECOND)
         digest = None if self._digest is None else self._digest(scope, now_us)
         if digest is not None:
@@ -122,6 +124,8 @@ class RateLimitMiddleware(WrappingApp):
             caller, app = await self._identifier.identify(scope, now_us, app)
             digest, earlier = caller.digest, caller.earlier
             rates = await self._rates.of(caller, scope)
+            if (ledger := self._rates.ledger) is not None:
+                bill = partial(ledger.charge, caller)
         if not rates and self._concurrency is None:
             await self._bypass(scope, receive, send, exchange, app)
             return
@@ -165,6 +169,7 @@ class RateLimitMiddleware(WrappingApp):
                 degraded=degraded,
                 is_taken=is_taken,
                 clock=self._plan.clock,
+                bill=bill,
             )
             await settlement.run(app, scope, charge.receive or receive, send)
         except Exception as error:

@@ -34,6 +34,7 @@ from flexmw.ratelimit.core import MESSAGES, REQUESTS
 from flexmw.ratelimit.cost import CostOption, Price, Pricing, TokenCostOption
 from flexmw.ratelimit.counted_options import CountedOptions
 from flexmw.ratelimit.fallback import parse_store_failure
+from flexmw.ratelimit.ledger import Ledger
 from flexmw.ratelimit.local import middleware
 from flexmw.ratelimit.messages import MessageLimit
 from flexmw.ratelimit.options import (
@@ -104,8 +105,8 @@ class RateLimit(CountedOptions):
         ``Decimal``, a float or a whole number. Needs ``unit``. Value: a function, or None. Default: ``None``.
     :param budget: All that a caller has ever been given of ``unit``; what is used does not come back. A request of a
         caller who has used it up gets 402 ``insufficient_quota``. The function, plain or async, is called for each
-        request; ``None`` is no budget. Needs ``unit``. Value: a number, a function of the Caller, or None. Default:
-        ``None``.
+        request; ``None`` is no budget. A ``Ledger`` keeps the credit of all callers in the app's own database. Needs
+        ``unit``. Value: a number, a function of the Caller, a Ledger, or None. Default: ``None``.
     :param tokens: Limits in a second unit, in the forms of ``rates`` and ``limit``. All windows of both units are
         checked together, and a refusal takes nothing from either. Responses carry ``x-ratelimit-*-tokens`` headers too.
         Value: rates, a function, a table of rates by path, or None. Default: ``None``.
@@ -260,7 +261,7 @@ class RateLimit(CountedOptions):
             unit: str | None = None,
             cost: CostOption = None,
             price: Price | None = None,
-            budget: Amount | Callable[..., Any] | None = None,
+            budget: Amount | Callable[..., Any] | Ledger | None = None,
             tokens: str | Sequence[Any] | Callable[..., Any] | Mapping[str, Any] | None = None,
             token_cost: TokenCostOption = 0,
             usage: UsageOption | None = None,

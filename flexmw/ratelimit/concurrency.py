@@ -6,7 +6,8 @@ renewed, because a process may die. A request that is over within a third of its
 
 from __future__ import annotations
 
-from asyncio import Task, TimerHandle, get_running_loop, shield, sleep, wait
+from asyncio import Task, TimerHandle, get_running_loop, shield, sleep
+from asyncio import wait as wait_for_tasks
 from collections.abc import Callable, Coroutine, Mapping
 from secrets import token_hex
 from typing import Any, Final, Protocol
@@ -162,18 +163,24 @@ class ReportedLease:
         await self._lease.release()
 
 
-async def run_to_completion(write: Coroutine[Any, Any, None], *, wait: bool = True) -> None:
+async def run_to_completion(
+    write: Coroutine[Any, Any, None], *, wait: bool = True, longest_wait: float | None = None
+) -> None:
     """Run a write to a store to its end, even if the request is cancelled.
 
     The write runs in a task of its own. Awaiting it in the request's task is not enough: anyio cancels a task again at
     every await.
 
     :param wait: ``False`` starts the write and returns.
+    :param longest_wait: seconds after which this function returns although the write goes on; ``None`` for no limit.
     """
     task = get_running_loop().create_task(write)
     _writes.add(task)
     task.add_done_callback(_writes.discard)
-    await (shield(task) if wait else sleep(0))
+    if longest_wait is None:
+        await (shield(task) if wait else sleep(0))
+    else:
+        await wait_for_tasks((task,), timeout=longest_wait)
 
 
 async def finish_writes() -> None:
@@ -181,4 +188,4 @@ async def finish_writes() -> None:
     loop = get_running_loop()
     tasks = [task for task in _writes if task.get_loop() is loop]
     if tasks:
-        await wait(tasks)
+        await wait_for_tasks(tasks)

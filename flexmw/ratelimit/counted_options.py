@@ -12,6 +12,7 @@ from flexmw.kit.storage import RedisClient
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.amounts import Amount
 from flexmw.ratelimit.cost import CostOption, Price, TokenCostOption
+from flexmw.ratelimit.ledger import Ledger
 from flexmw.ratelimit.options import COST, PREFIX, TOKEN_COST, UNIT, USAGE
 from flexmw.ratelimit.usage_readers import UsageOption
 
@@ -92,12 +93,12 @@ class CountedOptions:
         doc="A function of the model's name and its `Usage` that returns what they cost in `unit`, as a `Decimal`, a "
         "float or a whole number. Needs `unit`.",
     )
-    budget: Amount | Callable[..., Any] | None = option(
+    budget: Amount | Callable[..., Any] | Ledger | None = option(
         None,
-        documented("a number, a function of the Caller, or None"),
+        documented("a number, a function of the Caller, a Ledger, or None"),
         doc="All that a caller has ever been given of `unit`; what is used does not come back. A request of a caller "
         "who has used it up gets 402 `insufficient_quota`. The function, plain or async, is called for each request; "
-        "`None` is no budget. Needs `unit`.",
+        "`None` is no budget. A `Ledger` keeps the credit of all callers in the app's own database. Needs `unit`.",
     )
     tokens: str | tuple[Any, ...] | Callable[..., Any] | Mapping[str, Any] | None = option(
         None,

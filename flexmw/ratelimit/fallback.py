@@ -20,9 +20,13 @@ from flexmw.ratelimit.stores import RemoteStore
 from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.ratelimit.timeout import StoreTimeout, check_event_loop
 
-__all__ = ["FallbackBackend", "StoreFailure", "parse_store_failure"]
+__all__ = ["REFUND_SECONDS", "FallbackBackend", "StoreFailure", "parse_store_failure"]
 
 ResultT = TypeVar("ResultT")
+REFUND_SECONDS: Final = 5.0
+"""Seconds that the store has for a correction. It is made in the background, so it may take longer than a decision: one
+that is lost is a wrong bill."""
+
 _MAX_DENIALS: Final = 262_144
 _DENIAL_SECONDS: Final = 60
 
@@ -138,19 +142,19 @@ class FallbackBackend:
         return CheckOutcome(result)
 
     async def refund(self, check: Check, age_us: int, *, degraded: bool) -> None:
-        """Give the costs of a check back to whoever took them; charge negative costs. A refund that the store does not
-        take in time is lost.
+        """Give the costs of a check back to whoever took them; charge negative costs. A request waits for the store as
+        long as for a decision; the correction itself has :data:`REFUND_SECONDS`, and is lost after that.
 
         :param age_us: microseconds since the costs were taken.
         :param degraded: the costs were taken without the store.
         """
-        await run_to_completion(self._refund(check, age_us, degraded))
+        await run_to_completion(self._refund(check, age_us, degraded), longest_wait=self._timeout)
 
     async def _refund(self, check: Check, age_us: int, degraded: bool) -> None:
         if degraded:
             self._local.refund(self._failure.local(check), age_us)
         else:
-            await self._ask("refund", self.store.refund(check, age_us))
+            await self._ask("refund", self.store.refund(check, age_us), max(self._timeout, REFUND_SECONDS))
 
     def lease(self, digest: str, slot: Slot) -> Lease:
         """The lease of a slot that a check is about to ask for."""
@@ -187,11 +191,12 @@ class FallbackBackend:
         return denial.rates == check.rates and denial.costs <= check.costs
 
     async def _ask(
-        self, operation: str, question: Coroutine[Any, Any, ResultT]
+        self, operation: str, question: Coroutine[Any, Any, ResultT], seconds: float | None = None
     ) -> tuple[ResultT | None, Exception | None]:
         """What the store returned, or what it raised; neither if the breaker is open.
 
         :param operation: the name of the operation, for telemetry.
+        :param seconds: the time that the store has; ``None`` for that of a decision.
         """
         if not self._breaker.allows():
             question.close()
@@ -203,7 +208,7 @@ class FallbackBackend:
             raise
         began = self._monotonic()
         try:
-            with StoreTimeout(self._timeout):
+            with StoreTimeout(self._timeout if seconds is None else seconds):
                 result = await question
         except Exception as error:
             report("ratelimit", operation, self._monotonic() - began, error)

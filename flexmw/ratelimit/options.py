@@ -16,6 +16,7 @@ from flexmw.ratelimit.amounts import is_amount, whole_amount
 from flexmw.ratelimit.backend import check_backend
 from flexmw.ratelimit.core import MESSAGES, REQUESTS, TOKENS
 from flexmw.ratelimit.cost import CostOption, TokenCostOption
+from flexmw.ratelimit.ledger import Ledger
 from flexmw.ratelimit.naming import default_prefix
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.rates import Rates
@@ -114,8 +115,8 @@ def _check_money(options: Any) -> None:
         raise ConfigError(option_name("cost"), cost, "a whole number, at least 1, or a function of the scope")
     if isinstance(cost, str) and options.price is None:
         raise ConfigError(option_name("cost"), cost, "price=, by which the estimate is priced")
-    if budget is not None and not callable(budget) and not is_amount(budget):
-        raise ConfigError(option_name("budget"), budget, "a number, at least 0, or a function of the Caller")
+    if budget is not None and not callable(budget) and not is_amount(budget) and not isinstance(budget, Ledger):
+        raise ConfigError(option_name("budget"), budget, "a number, at least 0, a function of the Caller, or a Ledger")
     if options.unit is not None and options.strategy == "moving-window":
         expected = "another strategy: moving-window keeps one entry for each millionth"
         raise ConfigError(option_name("strategy"), options.strategy, expected)

@@ -24,7 +24,7 @@ from flexmw.ratelimit.amounts import SCALE, Amount, whole_amount
 from flexmw.ratelimit.calendar import BUDGET, BUDGET_ENDS_AT, PERIODS
 from flexmw.ratelimit.core import MESSAGES, REQUESTS, SECOND, TOKENS, Rate
 
-__all__ = ["Rates", "budget_rate", "parse_rates", "scale_of"]
+__all__ = ["Rates", "budget_rate", "credit_rate", "parse_rates", "scale_of"]
 
 Rates: TypeAlias = tuple[Rate, ...]
 _EXPECTED: Final = "rates such as '10/minute', '5 per 2 hour' or ['10/minute', '1000/day']"
@@ -91,6 +91,16 @@ def budget_rate(amount: Amount, unit: str, prefix: str) -> Rate:
     """
     limit, ends_at_us = whole_amount(amount, SCALE), BUDGET_ENDS_AT * SECOND
     return Rate(limit, ends_at_us, f"{unit} {BUDGET}", f"{unit}/{BUDGET}", unit, prefix, SCALE, BUDGET, ends_at_us)
+
+
+def credit_rate(amount: Amount, unit: str, prefix: str, seconds: int) -> Rate:
+    """The credit that a caller has left in a ledger as a rate: of what requests reserve until they are charged.
+
+    :param amount: what is left.
+    :param seconds: the time after which a reservation that was not given back counts no more.
+    """
+    limit, name, key = whole_amount(amount, SCALE), f"{unit} {BUDGET}", f"{unit}/credit"
+    return Rate(limit, seconds * SECOND, name, key, unit, prefix, SCALE, BUDGET)
 
 
 def _parse(entry: object, group: str, any_limit: bool, unit: str, prefix: str) -> Iterator[RateLimitItem | Rate]:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from inspect import isawaitable, signature
 from typing import Any, Final, cast
@@ -21,7 +22,8 @@ from flexmw.ratelimit.amounts import is_amount
 from flexmw.ratelimit.calendar import current
 from flexmw.ratelimit.callers import Caller
 from flexmw.ratelimit.core import REQUESTS, SECOND, TOKENS
-from flexmw.ratelimit.rates import Rates, budget_rate, parse_rates
+from flexmw.ratelimit.ledger import RESERVATION_SECONDS, Ledger
+from flexmw.ratelimit.rates import Rates, budget_rate, credit_rate, parse_rates
 
 __all__ = ["CALENDAR_NEEDS", "TIER_SECONDS", "RequestRates", "UnitRates"]
 
@@ -180,17 +182,20 @@ class RequestRates:
             self._units.append(unit_rates(given, token_limit, option="RateLimit(tokens=...)", unit=TOKENS))
         self.known: Rates = tuple(rate for unit in self._units for rate in unit.known)
         """All rates that are known before the first request."""
-        self._budget, self._unit, self._prefix, self._now = budget, unit, prefix, clock.now
-        if budget is not None and not callable(budget):
-            self.known += (budget_rate(budget, unit, prefix),)
+        self.ledger: Ledger | None = budget if isinstance(budget, Ledger) else None
+        """The application's own accounts, if it has given them."""
+        self._budget: Any = budget if self.ledger is None else self.ledger.balance
+        self._unit, self._prefix, self._now = unit, prefix, clock.now
+        if budget is not None and not callable(self._budget):
+            self.known += (budget_rate(self._budget, unit, prefix),)
         has_functions = any(each.is_dynamic for each in self._units)
-        self.is_dynamic = has_functions or callable(budget)
+        self.is_dynamic = has_functions or callable(self._budget)
         """Whether some rates come from a function of the application."""
         self._may_be_calendar = is_fixed and (
             has_functions or any(rate.ends_at_us or rate.period for rate in self.known)
         )
         self._current: dict[Rates, tuple[float, Rates]] = {}
-        is_static = limit is None and not tokens_vary and not callable(budget)
+        is_static = limit is None and not tokens_vary and not callable(self._budget)
         self.static: Rates = self.known if is_static and not self._may_be_calendar else ()
         """The rates of every request, if they depend on nothing."""
 
@@ -218,16 +223,20 @@ class RequestRates:
         return self._in_period(rates) if self._may_be_calendar else rates
 
     async def _budget_of(self, caller: Caller) -> Rates:
-        amount = self._budget
+        amount: Any = self._budget
         if callable(amount):
             value: Any = amount(caller)
             amount = await value if isawaitable(value) else value
             if amount is None:
                 return ()
+            if self.ledger is not None and isinstance(amount, (int, float, Decimal)):
+                amount = max(0, amount)  # the last requests before the credit ran out have used more than was left
             if not is_amount(amount):
                 raise ConfigError(
                     "RateLimit(budget=...)", amount, "the function to return a number, at least 0, or None"
                 )
+        if self.ledger is not None:
+            return (credit_rate(amount, self._unit, self._prefix, RESERVATION_SECONDS),)
         return (budget_rate(amount, self._unit, self._prefix),)
 
     def _in_period(self, rates: Rates) -> Rates:
@@ -238,7 +247,7 @@ class RequestRates:
         ends_at, in_period = self._current.get(rates, (0.0, rates))
         if now >= ends_at:
             in_period = tuple(current(rate, now) for rate in rates)
-            ends_at = min(rate.ends_at_us for rate in in_period if rate.ends_at_us) / SECOND
+            ends_at = min((rate.ends_at_us for rate in in_period if rate.ends_at_us), default=0) / SECOND
             if len(self._current) >= _MAX_PARSED:
                 self._current.clear()
             self._current[rates] = ends_at, in_period

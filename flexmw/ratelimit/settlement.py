@@ -6,6 +6,7 @@ finds its real limit.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, Final
 
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
@@ -14,9 +15,10 @@ from flexmw.kit.events import RateLimitSettled
 from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit.backend import Backend
 from flexmw.ratelimit.basis import Basis, settled_by
-from flexmw.ratelimit.calendar import current
+from flexmw.ratelimit.calendar import BUDGET, current
 from flexmw.ratelimit.core import SECOND, Check
 from flexmw.ratelimit.cost import Charge, Pricing, Reservation
+from flexmw.ratelimit.ledger import Bill, charge_in_any_case
 from flexmw.ratelimit.usage import Usage
 from flexmw.ratelimit.usage_observer import UsageLog, UsageObserver
 
@@ -25,6 +27,9 @@ __all__ = ["SETTLEMENT", "Settlement"]
 SETTLEMENT: Final = "flexmw.rate_limiting.settlement"
 """The fact: on what the settlement is based."""
 
+_KNOWN: Final = frozenset({"reported", "usage", "counted"})
+"""The bases whose usage is that of the request."""
+
 
 class Settlement:
     """The settlement of one request that was not refused. Used once.
@@ -32,10 +37,13 @@ class Settlement:
     :param check: what the store was asked.
     :param degraded: the store did not decide.
     :param is_taken: the costs were taken; False where a limiter that refuses nothing has counted nothing.
+    :param bill: charges the ledger of the budget; ``None`` where there is none.
     """
 
     __slots__ = (
         "_backend",
+        "_bill",
+        "_billed",
         "_charge",
         "_check",
         "_decided",
@@ -64,6 +72,7 @@ class Settlement:
         degraded: bool,
         is_taken: bool,
         clock: Clock,
+        bill: Bill | None = None,
     ) -> None:
         self._pricing, self._backend, self._charge, self._exchange, self._log = pricing, backend, charge, exchange, log
         self._check = check._replace(rates=charge.settled or (), costs=charge.reserved, slot=None)
@@ -75,6 +84,7 @@ class Settlement:
         self._taken = charge.reserved
         self._observer: UsageObserver | None = None
         self._is_reported = False
+        self._bill, self._billed = bill, 0
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app, and settle. Raises what the app raises."""
@@ -97,7 +107,8 @@ class Settlement:
 
     async def _settle(self) -> None:
         """Correct the store by the difference to what it has."""
-        basis, usage, amounts = self._due()
+        basis, usage, used = self._due()
+        amounts = used if self._bill is None else await self._charge_ledger(self._bill, basis, usage, used)
         check, taken = self._check, self._taken
         if self._is_taken and amounts != taken:
             self._taken = amounts  # before the store is asked: the end of the app must not correct it again meanwhile
@@ -111,7 +122,26 @@ class Settlement:
             await self._backend.refund(check._replace(rates=rates, costs=costs), age_us, degraded=self._degraded)
         if self._observer is not None and not self._is_reported:
             self._is_reported = True
-            self._report(basis, usage, amounts)
+            self._report(basis, usage, used)
+
+    async def _charge_ledger(
+        self, bill: Bill, basis: Basis, usage: Usage | None, amounts: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """Charge the budget's amount to the ledger, so that the store reserves nothing of it any more. If the ledger
+        fails, the reservation stays for a while."""
+        place = next((place for place, rate in enumerate(self._check.rates) if rate.period == BUDGET), None)
+        if place is None:
+            return amounts
+        rate, amount = self._check.rates[place], amounts[place]
+        due, self._billed = amount - self._billed, amount
+        if due or (basis in _KNOWN and not self._is_reported and usage is not None):
+            try:
+                await charge_in_any_case(bill, Decimal(due) / rate.scale, usage if basis in _KNOWN else None)
+            except Exception as error:
+                self._log.failed(error)
+                self._billed -= due
+                return (*amounts[:place], self._taken[place], *amounts[place + 1 :])
+        return (*amounts[:place], 0, *amounts[place + 1 :])
 
     def _due(self) -> tuple[Basis, Usage | None, tuple[int, ...]]:
         """The basis of the settlement, the usage, and the cost in each of the settled rates."""
@@ -142,7 +172,7 @@ class Settlement:
         exchange = self._exchange
         exchange.facts[SETTLEMENT] = basis
         if exchange.observers:
-            is_known = usage is not None and basis in ("reported", "usage", "counted")
+            is_known = usage is not None and basis in _KNOWN
             details: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, "model": ""}
             if usage is not None and is_known:
                 details = {

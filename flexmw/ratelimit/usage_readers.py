@@ -10,16 +10,21 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from flexmw.errors import ConfigError
-from flexmw.kit.entry_points import claim, declared, fault, load
+from flexmw.kit.entry_points import Plugin, claim, declared, fault, load
 from flexmw.ratelimit.usage import Usage, UsageReader
 from flexmw.ratelimit.usage_formats import FORMATS, FunctionUsage
 
-__all__ = ["GROUP", "UsageOption", "load_reader"]
+__all__ = ["GROUP", "UsageOption", "installed_readers", "load_reader"]
 
 GROUP: Final = "flexmw.usage"
 """The entry-point group of readers. An entry point is a class that is called without arguments."""
 
 UsageOption: TypeAlias = str | UsageReader | Callable[[Mapping[str, Any]], Usage | int | None]
+
+
+def installed_readers() -> tuple[Plugin, ...]:
+    """All entry points of the group, sorted by name. Imports none of them."""
+    return declared(GROUP)
 
 
 def load_reader(value: UsageOption, option: str) -> UsageReader:
@@ -33,7 +38,7 @@ def load_reader(value: UsageOption, option: str) -> UsageReader:
         return value if isinstance(value, UsageReader) else FunctionUsage(value)
     if value in FORMATS:
         return FORMATS[value]
-    plugins = declared(GROUP)
+    plugins = installed_readers()
     plugin = claim(plugins, value)
     if plugin is None:
         known = ", ".join(sorted({*FORMATS, *(plugin.name for plugin in plugins)}))

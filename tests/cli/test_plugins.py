@@ -12,6 +12,7 @@ import pytest
 
 from flexmw.cli import main
 from flexmw.idempotency.stores.open import installed_stores
+from flexmw.ratelimit.usage_readers import load_reader
 from flexmw.registry import dialects, installed
 from tests.plugins.conftest import Declared
 from tests.waiting import LONGEST_WAIT
@@ -69,6 +70,27 @@ def test_stores_are_listed_by_the_scheme_of_their_urls(here: Declared, capsys: p
     assert lines[-1].split() == ["acme", "acme_cli_store:open_url", "acme-store", "0.1"]
     assert main(["plugins", "--stores", "--load"]) == 1
     assert "broken: plugin 'acme' (acme_cli_store:open_url, from acme-store 0.1)" in capsys.readouterr().out
+
+
+def test_readers_of_usage_are_listed_and_loaded_by_name(here: Declared, capsys: pytest.CaptureFixture[str]) -> None:
+    source = (
+        "class Reader:\n    marker = b''\n"
+        "    def read(self, value, usage): return usage\n"
+        "    def has_output(self, data): return True\n"
+        "    def estimate(self, value, path): ...\n"
+    )
+    here.add("acme-usage", "acme", "acme_cli_usage:Reader", source=source, group="flexmw.usage")
+    assert main(["plugins", "--usage", "--load"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "built in: openai, anthropic"
+    assert lines[-1].split() == ["acme", "acme_cli_usage:Reader", "acme-usage", "0.1"]
+    assert type(load_reader("acme", "usage")).__name__ == "Reader"
+    here.add("acme-bad", "bad", "acme_cli_bad:Thing", source="class Thing: ...\n", group="flexmw.usage")
+    here.add("acme-own", "openai", "acme_cli_own:Thing", source="class Thing: ...\n", group="flexmw.usage")
+    assert main(["plugins", "--usage", "--load"]) == 1
+    out = capsys.readouterr().out
+    assert "lacks a member of flexmw.ratelimit.UsageReader" in out
+    assert "has the name of a built-in reader" in out
 
 
 def test_the_schema_leaves_the_broken_out_and_says_so(here: Declared, capsys: pytest.CaptureFixture[str]) -> None:

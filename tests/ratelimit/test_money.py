@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -225,8 +226,102 @@ async def test_redis_counts_money_months_and_budgets_as_memory_does(redis_url: s
         assert [(await call(app)).status for _ in range(3)] == [200, 200, 402]
 
 
-def test_a_request_is_refused_before_it_is_served_where_the_estimate_is_above_the_credit() -> None:
-    flexmw.RateLimit(**MONEY, budget=0.01, cost="openai")
+async def test_a_request_is_refused_where_its_estimate_is_above_the_credit() -> None:
+    app = limited(**MONEY, budget=0.01, cost="openai", app=using(1, 1), clock=FakeClock())
+    assert (await asked(app, b'{"model": "gpt-x", "max_tokens": 900}')).status == 200
+    assert (await asked(app, b'{"model": "gpt-x", "max_tokens": 1000}')).status == 402
+
+
+# --- ledgers ----------------------------------------------------------------------------------------------------------
+
+
+class Accounts:
+    """The accounts of an app, in its own database."""
+
+    def __init__(self, **balances: Any) -> None:
+        self.balances = {key.replace("_", "-"): Decimal(amount) for key, amount in balances.items()}
+        self.bills: list[tuple[str, Decimal, int | None]] = []
+        self.is_down = False
+
+    async def balance(self, caller: Any) -> Decimal | None:
+        return self.balances.get(caller.value)
+
+    async def charge(self, caller: Any, amount: Decimal, usage: Usage | None) -> None:
+        if self.is_down:
+            raise ConnectionError("no database")
+        self.bills.append((caller.value, amount, usage and usage.total_tokens))
+        self.balances[caller.value] -= amount
+
+
+async def test_a_ledger_of_the_app_is_charged_once_for_each_request_and_decides() -> None:
+    accounts = Accounts(sk_1="0.005", sk_2=1)
+    app = limited(**MONEY, budget=accounts, app=using(1000, 100), clock=FakeClock())
+    told = [(await call(app)) for _ in range(3)]
+    assert [response.status for response in told] == [200, 200, 402]
+    assert money(told[1]) == ("0.0015", "0.001499")
+    assert "retry-after" not in told[2]
+    assert accounts.bills == [("sk-1", Decimal("0.0035"), 1100)] * 2
+    assert accounts.balances["sk-1"] == Decimal("-0.002")
+    assert [(await call(app, key)).status for key in ("sk-2", "sk-3")] == [200, 200]
+    accounts.balances["sk-1"] = Decimal(1)  # a payment
+    assert (await call(app)).status == 200
+
+
+async def test_requests_that_run_at_once_cannot_reserve_more_than_the_ledger_has() -> None:
+    accounts, entered, opened = Accounts(sk_1="0.05"), anyio.Event(), anyio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        entered.set()
+        await opened.wait()
+        await using(1000, 100)(scope, receive, send)
+
+    app = limited(**MONEY, budget=accounts, cost=0.03, app=slow, clock=FakeClock())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: call(app))
+        await entered.wait()
+        assert (await call(app)).status == 402
+        opened.set()
+    assert (await call(app)).status == 200
+    assert [amount for _, amount, _ in accounts.bills] == [Decimal("0.0035")] * 2
+
+
+async def test_what_costs_nothing_is_not_charged_and_a_correction_is() -> None:
+    accounts = Accounts(sk_1=1)
+
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/fails":
+            await sending(b"{}", status=500)(scope, receive, send)
+            return
+        await using(1000, 100)(scope, receive, send)
+        settle(Decimal("0.001"), unit="usd")
+
+    app = limited(**MONEY, budget=accounts, app=handler, clock=FakeClock())
+    await call(app, path="/fails")
+    assert accounts.bills == []
+    await call(app)
+    assert [amount for _, amount, _ in accounts.bills] == [Decimal("0.0035"), Decimal("-0.0025")]
+
+
+async def test_a_ledger_that_fails_changes_no_response_and_keeps_the_reservation(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    accounts, clock = Accounts(sk_1="0.05"), FakeClock()
+    accounts.is_down = True
+    app = limited(**MONEY, budget=accounts, cost=0.03, app=using(1000, 100), clock=clock)
+    assert [(await call(app)).status for _ in range(2)] == [200, 402]
+    assert "cannot settle a request" in caplog.text
+    accounts.is_down = False
+    clock.advance(3601)
+    assert (await call(app)).status == 200
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_ledger_works_with_redis(redis_url: str, anyio_backend: str) -> None:
+    accounts = Accounts(sk_1="0.005")
+    async with limiters(storage=redis_url, store_timeout=LONGEST_WAIT) as make:
+        app = make(**MONEY, budget=accounts, app=using(1000, 100))
+        assert [(await call(app)).status for _ in range(3)] == [200, 200, 402]
+    assert accounts.balances["sk-1"] == Decimal("-0.002")
 
 
 # --- options ----------------------------------------------------------------------------------------------------------

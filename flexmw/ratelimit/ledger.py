@@ -1,0 +1,61 @@
+"""Ledgers: prepaid credit that the application keeps itself, in its own database.
+
+The limiter counts only what is reserved by requests that run: the credit that is left must cover it. What a request has
+used is charged to the ledger when its response ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Final, Protocol, TypeAlias, runtime_checkable
+
+import anyio
+
+from flexmw.ratelimit.amounts import Amount
+from flexmw.ratelimit.callers import Caller
+from flexmw.ratelimit.concurrency import run_to_completion
+from flexmw.ratelimit.usage import Usage
+
+__all__ = ["RESERVATION_SECONDS", "Bill", "Ledger", "charge_in_any_case"]
+
+RESERVATION_SECONDS: Final = 3600
+"""Seconds after which a reservation of a request that was killed with its process counts no more."""
+
+
+@runtime_checkable
+class Ledger(Protocol):
+    """The credit of all callers, kept by the application."""
+
+    async def balance(self, caller: Caller) -> Amount | None:
+        """What the caller has left; ``None`` for a caller without a budget."""
+        ...
+
+    async def charge(self, caller: Caller, amount: Decimal, usage: Usage | None) -> None:
+        """Charge one request that is over. Called once for each executed request, also with an amount of 0 if the
+        request has usage; of a correction after that with the difference, which may be negative.
+
+        :param amount: the amount in the unit of the limiter, a whole number of millionths.
+        :param usage: what the request has used; ``None`` where its estimate is charged.
+        """
+        ...
+
+
+Bill: TypeAlias = Callable[[Decimal, Usage | None], Awaitable[None]]
+"""Charges one request to the account of its caller."""
+
+
+async def charge_in_any_case(bill: Bill, amount: Decimal, usage: Usage | None) -> None:
+    """Charge a request, even if it is cancelled meanwhile. Raises what the ledger raises."""
+
+    async def charge() -> None:
+        await bill(amount, usage)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # trio
+        with anyio.CancelScope(shield=True):
+            await charge()
+    else:
+        await run_to_completion(charge())
