@@ -20,6 +20,7 @@ import anyio
 
 from flexmw.idempotency.stores import Held, LogStore, Store
 from flexmw.testing.log_checks import LOG_CHECKS, LONG, SHORT, demand, put, wait_until
+from flexmw.testing.many_checks import many_checks
 
 __all__ = ["check_store"]
 
@@ -35,7 +36,8 @@ def check_store(
 ) -> tuple[str, ...]:
     """Run every check, and return the names of the checks. Takes about a second.
 
-    A store that has the methods of :class:`flexmw.idempotency.LogStore` is checked against those too.
+    A store that has the methods of :class:`flexmw.idempotency.LogStore`, ``extend_many`` or ``swap_pair`` is checked
+    against those too.
 
     The keys are random and expire soon, so the store may have other contents.
 
@@ -46,7 +48,7 @@ def check_store(
     :raises AssertionError: names the first check that fails, and the promise of the interface that was broken.
     """
     store = factory()
-    checks = (*_CHECKS, *LOG_CHECKS) if isinstance(store, LogStore) else _CHECKS
+    checks = (*_CHECKS, *(LOG_CHECKS if isinstance(store, LogStore) else ()), *many_checks(store))
     anyio.run(store.aclose, backend=backend)
     runs = [(check, factory) for check in checks]
     if bounded is not None:

@@ -95,7 +95,7 @@ def test_an_installed_store_passes_the_conformance_test(install: Install, tmp_pa
     install(BLOCKING)
     url = f"ACME://{tmp_path}/acme.db"
     assert isinstance(open_store(url), Threaded)
-    assert len(check_store(lambda: open_store(url))) == 20
+    assert len(check_store(lambda: open_store(url))) == 22
 
 
 def test_stores_are_listed_without_an_import(install: Install) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -16,6 +17,7 @@ import pytest
 import redis
 
 from flexmw.errors import ConfigError
+from flexmw.idempotency.stores import Held, Swap
 from flexmw.idempotency.stores.memory import Full, MemoryStore
 from flexmw.idempotency.stores.open import open_store
 from flexmw.idempotency.stores.sqlite import SQLiteStore, path_of
@@ -34,7 +36,8 @@ def test_every_store_keeps_the_promises_of_the_interface(
 ) -> None:
     urls = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/keys.db"}
     url = urls.get(kind) or request.getfixturevalue("redis_url").replace("redis://", f"{kind}://")
-    assert len(check_store(lambda: open_store(url), backend=backend)) == 20
+    checks = check_store(lambda: open_store(url), backend=backend)
+    assert len(checks) == (20 if kind == "memory" else 22)
 
 
 @pytest.mark.parametrize("change", ["removed", "replaced"])
@@ -69,6 +72,18 @@ class _Forgetful(MemoryStore):
         return True
 
 
+class _RenewsOne(MemoryStore):
+    async def extend_many(self, leases: Sequence[tuple[str, str, float, float]]) -> list[bool]:
+        key, token, lease, ttl = leases[0]
+        return [await self.extend(key, token, lease=lease, ttl=ttl)] * len(leases)
+
+
+class _WritesBoth(MemoryStore):
+    async def swap_pair(self, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
+        held = [await self.swap(*write[:4], lease=write.lease, ttl=write.ttl) for write in (first, second)]
+        return held[0], held[1]
+
+
 class _LastWriteWins(MemoryStore):
     async def swap(self, key, expected, token, entry, *, lease, ttl):  # type: ignore[no-untyped-def]
         await super().drop(key, expected)
@@ -77,7 +92,13 @@ class _LastWriteWins(MemoryStore):
 
 
 @pytest.mark.parametrize(
-    ("broken", "promise"), [(_Forgetful, "renews_a_lease"), (_LastWriteWins, "refuses_a_wrong_expectation")]
+    ("broken", "promise"),
+    [
+        (_Forgetful, "renews_a_lease"),
+        (_LastWriteWins, "refuses_a_wrong_expectation"),
+        (_RenewsOne, "renews_many_leases"),
+        (_WritesBoth, "swaps_a_pair"),
+    ],
 )
 def test_the_suite_names_the_promise_that_a_store_breaks(broken: type[MemoryStore], promise: str) -> None:
     with pytest.raises(AssertionError, match=promise):
@@ -384,7 +405,7 @@ def test_a_redis_cluster_keeps_the_promises_too_and_continues_a_response(tmp_pat
         assert stream.source.runs == 1
 
     with cluster_of_one(tmp_path) as url:
-        assert len(check_store(lambda: open_store(url))) == 20
+        assert len(check_store(lambda: open_store(url))) == 22
         anyio.run(cut)
 
 
