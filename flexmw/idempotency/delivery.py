@@ -10,16 +10,17 @@ tasks for each chunk.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
-from flexmw.idempotency.handover import Handover
+from flexmw.idempotency.handover import ENDED, Handover
 from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.signals import Pause, Signal
+from flexmw.idempotency.task_identity import set_current_task, swap_current_task
 from flexmw.kit.asgi import Message, Receive, Send
 
 __all__ = ["LAST_SECONDS", "PATIENCE", "ClientConnection", "Delivery"]
@@ -84,7 +85,6 @@ class Delivery:
     """
 
     __slots__ = (
-        "_begin",
         "_caught_up",
         "_client",
         "_ends",
@@ -92,10 +92,13 @@ class Delivery:
         "_handover",
         "_limit",
         "_log",
+        "_loop",
         "_patience",
         "_rest",
+        "_run",
         "_send_raw",
         "_sent",
+        "_task",
         "_wake",
         "cancel",
         "done",
@@ -109,8 +112,8 @@ class Delivery:
         self._limit: int | None = None
         self._sent, self._patience = 0, PATIENCE
         self._handover: Handover | None = None
-        self._begin: Callable[[Awaitable[None]], bool] | None = None
-        """``begin`` of the handover, while the client has got all that the log has."""
+        self._run: Callable[..., Any] | None = None
+        """``run`` of the handover, while the client has got all that the log has."""
         self._send_raw = client.send_raw
         self._wake: Pause | anyio.Event | None = None
         self._caught_up: anyio.Event | None = None
@@ -121,14 +124,15 @@ class Delivery:
     async def run(self) -> None:
         """Send what the log gets, until :meth:`close` has said what is the last."""
         with suppress(RuntimeError):
-            self._handover = Handover()
+            handover = self._handover = Handover()
+            self._loop, self._task = handover.loop, handover.task
         try:
             while await self._send_next():
                 pass
             if self._final is not None:
                 await self._client.send(self._final)
         finally:
-            self.is_behind, self._begin = True, None
+            self.is_behind, self._run = True, None
             self.done.set()
             self._release()
 
@@ -151,7 +155,7 @@ class Delivery:
         self._release()
         wake = self._wake = anyio.Event() if handover is None else Pause()
         self.is_behind = False
-        self._begin = None if self._handover is None else self._handover.begin
+        self._run = None if self._handover is None else self._handover.run
         await wake.wait()
         return True
 
@@ -167,8 +171,8 @@ class Delivery:
         This is the path of each chunk of a stream that is read as it is written: one function, because each call in it
         adds a tenth to the cost of a chunk. Returns False, and has done nothing, where the message needs :meth:`put`.
         """
-        begin = self._begin
-        if begin is None:
+        run = self._run
+        if run is None:
             return False
         data = message.get("body")
         if not data or type(data) is not bytes or self._rest or not data.endswith(self._ends):
@@ -182,11 +186,19 @@ class Delivery:
         if log.changed is not None:
             log.wake()
         try:
-            if not begin(self._send_raw(message)):
+            # As Handover.begin.
+            steps, loop = self._send_raw(message).__await__(), self._loop
+            caller = swap_current_task(loop, self._task)
+            try:
+                awaited = run(next, steps, ENDED)
+            finally:
+                set_current_task(loop, caller)
+            if awaited is not ENDED and self._handover is not None:
+                self._handover.go_on(steps, awaited)
                 self._resume(len(log.chunks))
         except Exception as error:
             self._client.fail(error)
-            self._handover = self._begin = None
+            self._handover = self._run = None
         return True
 
     def put(self) -> None:
@@ -199,7 +211,7 @@ class Delivery:
 
         :param sent: the chunks of the log that the client has got, or is getting.
         """
-        self._sent, self.is_behind, self._begin = sent, True, None
+        self._sent, self.is_behind, self._run = sent, True, None
         wake, self._wake = self._wake, None
         if wake is not None:
             wake.set()

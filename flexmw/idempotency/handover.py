@@ -12,33 +12,37 @@ cancel scopes, timeouts and context variables inside it belong to the task that 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterator
 from contextvars import copy_context
-from types import CoroutineType, coroutine
+from types import coroutine
 from typing import Any, Final
 
 from flexmw.idempotency.task_identity import set_current_task, swap_current_task
 
-__all__ = ["Handover"]
+__all__ = ["ENDED", "Handover"]
 
-_ENDED: Final = object()
+ENDED: Final = object()
+"""What ``run(next, steps, ENDED)`` returns where a coroutine has ended."""
 
 
 class Handover:
     """Runs coroutines, one at a time, in the name of the task that makes this object.
 
     :raises RuntimeError: when asyncio runs no task here, as under trio.
+    :ivar loop: the event loop.
+    :ivar task: the task that makes this object.
+    :ivar run: runs a function in the context of all coroutines.
     """
 
-    __slots__ = ("_awaited", "_loop", "_run", "_steps", "_task")
+    __slots__ = ("_awaited", "_steps", "loop", "run", "task")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        task = asyncio.current_task(self._loop)
+        self.loop = asyncio.get_running_loop()
+        task = asyncio.current_task(self.loop)
         if task is None:
             raise RuntimeError("asyncio runs no task here")
-        self._task = task
-        self._run = copy_context().run
+        self.task = task
+        self.run = copy_context().run
         self._steps: Generator[Any, Any, None] | None = None
         self._awaited: Any = None
 
@@ -52,25 +56,31 @@ class Handover:
 
         :param work: the coroutine, or what some servers return in place of one.
         """
-        if type(work) is not CoroutineType:
-            work = _as_coroutine(work)
         # `next` with a default says without an exception that the coroutine has ended, at a third of the cost.
         steps = work.__await__()
-        loop = self._loop
-        caller = swap_current_task(loop, self._task)
+        loop = self.loop
+        caller = swap_current_task(loop, self.task)
         try:
-            awaited = self._run(next, steps, _ENDED)
+            awaited = self.run(next, steps, ENDED)
         finally:
             set_current_task(loop, caller)
-        if awaited is _ENDED:
+        if awaited is ENDED:
             return True
-        self._steps, self._awaited = steps, awaited
+        self.go_on(steps, awaited)
         return False
+
+    def go_on(self, steps: Generator[Any, Any, None], awaited: Any) -> None:
+        """Leave the rest of a coroutine to :meth:`finish`.
+
+        :param steps: the coroutine, as its ``__await__`` returns it.
+        :param awaited: what it waits for.
+        """
+        self._steps, self._awaited = steps if hasattr(steps, "send") else _with_send(steps), awaited
 
     @coroutine
     def finish(self) -> Generator[Any, Any, None]:
         """Run the rest of the coroutine. Only the task that has made this object may await it."""
-        steps, run = self._steps, self._run
+        steps, run = self._steps, self.run
         if steps is None:
             return
         try:
@@ -90,5 +100,6 @@ class Handover:
             self._steps = self._awaited = None
 
 
-async def _as_coroutine(work: Awaitable[None]) -> None:
-    await work
+def _with_send(steps: Iterator[Any]) -> Generator[Any, Any, None]:
+    """The steps of an awaitable whose iterator is no generator: some servers have such awaitables."""
+    yield from steps
