@@ -65,7 +65,7 @@ def test_a_query_keeps_what_is_no_credential(parameters: list[str], harmless: li
 def test_on_the_wire_the_next_upstream_sees_its_own_credentials_alone(serve: Serve, kind: Any) -> None:
     upstreams = serve("429:seconds=30", "ok")
     fallback = upstreams.fallback({}, {"headers": {"authorization": "Bearer of-b", "x-region": "eu"}})
-    headers = dict.fromkeys(NAMES, SECRET) | {"x-trace": "1"}
+    headers = dict.fromkeys(NAMES, SECRET) | {"x-trace": "1", "host": "virtual.test"}
     url = f"{upstreams.servers[0].url}/v1/jobs?key={SECRET}&alt=sse"
     result = call(upstreams, fallback, kind, url=url, headers=headers, client={"cookies": {"session": SECRET}})
     assert result.response.status_code == 200
@@ -206,8 +206,9 @@ def test_headers_may_come_from_a_function_and_none_removes_one(serve: Serve) -> 
 def test_the_first_upstream_may_have_headers_of_its_own_too(serve: Serve) -> None:
     upstreams = serve("ok", "ok")
     fallback = upstreams.fallback({"headers": {"x-region": "us"}})
-    call(upstreams, fallback, headers={"authorization": "Bearer own"})
+    call(upstreams, fallback, headers={"authorization": "Bearer own", "host": "virtual.test"})
     sent = upstreams.servers[0].requests[0]
+    assert [value for name, value in sent.headers if name.lower() == "host"] == ["virtual.test"]
     assert (sent.header("x-region"), sent.header("authorization")) == ("us", "Bearer own")
 
 

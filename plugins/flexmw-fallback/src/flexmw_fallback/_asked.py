@@ -11,7 +11,7 @@ import flexmw
 from flexmw.contract import wait_of
 from flexmw.retry import rewinder
 from flexmw_fallback._circuits import Entry
-from flexmw_fallback._core import Verdict, says
+from flexmw_fallback._core import Verdict, health_of
 from flexmw_fallback._credentials import KEY
 from flexmw_fallback._options import FallbackOptions
 from flexmw_fallback._outcome import Tried
@@ -130,7 +130,7 @@ class Asking(Targets):
                     raise
             else:
                 result = yield from self._of_response(place, request, response, began)
-            event = says(result.verdict, None if result.error is None else type(result.error).__name__)
+            event = health_of(result.verdict, None if result.error is None else type(result.error).__name__)
             status = result.verdict.status
             if result.verdict.outcome == "refused" and result.wait is not None:
                 longest = self.options.max_retry_after
@@ -189,9 +189,9 @@ class Asking(Targets):
                 return self._of_broken_body(place, error, began)
         if is_refused and outcome.attempts == 1 and verdict.outcome != "unsent":
             verdict = Verdict("refused", None, status, self.safe)
-        asked = None if verdict.outcome != "refused" else wait_of(response.headers, now=self.clock.now())
+        wait = None if verdict.outcome != "refused" else wait_of(response.headers, now=self.clock.now())
         seconds = self.clock.monotonic() - began
-        return Result(place, verdict, outcome, seconds, response, wait=None if asked is None else asked.seconds)
+        return Result(place, verdict, outcome, seconds, response, wait=None if wait is None else wait.seconds)
 
     def _of_broken_body(self, place: int, error: Exception, began: float) -> Result:
         """The result of a good response whose body broke while it was held back.

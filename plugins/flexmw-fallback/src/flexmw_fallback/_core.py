@@ -23,8 +23,8 @@ __all__ = [
     "Verdict",
     "best",
     "first_by_share",
+    "health_of",
     "judge",
-    "says",
 ]
 
 Action = Literal["next", "next_maybe_billed", "finish", "give_back"]
@@ -77,7 +77,7 @@ def judge(verdict: Verdict, *, permit: bool = False) -> Action:
     return "next_maybe_billed" if permit and verdict.reason not in _NO_MORE else "give_back"
 
 
-def says(verdict: Verdict, error_class: str | None) -> Literal["success", "failure", "neutral"]:
+def health_of(verdict: Verdict, error_class: str | None) -> Literal["success", "failure", "neutral"]:
     """What a result says about the health of its upstream. 429 is no success: the upstream takes no call now."""
     if error_class in LOCAL_ERRORS or verdict.reason in STOPS:
         return "neutral"

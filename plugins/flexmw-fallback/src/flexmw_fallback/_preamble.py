@@ -18,12 +18,12 @@ __all__ = [
     "MAX_SECONDS",
     "Preamble",
     "PreambleEvent",
-    "PreambleSays",
+    "PreambleResult",
     "hold_back",
     "is_readable",
 ]
 
-PreambleSays = Literal["wait", "commit", "refused"]
+PreambleResult = Literal["wait", "commit", "refused"]
 """``wait``: nothing is decided, hold back. ``commit``: the caller gets the stream. ``refused``: the next upstream."""
 
 MAX_BYTES: Final = 64 * 1024
@@ -70,7 +70,7 @@ class Preamble:
         self._function = function
         self._rest = b""
         self._events = 0
-        self.result: PreambleSays = "wait"
+        self.result: PreambleResult = "wait"
 
     def take(self, piece: bytes) -> bool:
         """Look at the next piece, and return whether the stream is decided.
@@ -83,11 +83,11 @@ class Preamble:
             self._events += 1
             if not event.data:  # a comment that keeps the connection alive
                 continue
-            said: Any = self._function(event)
-            if said not in ("wait", "commit", "refused"):
+            result: Any = self._function(event)
+            if result not in ("wait", "commit", "refused"):
                 expected = "a function that returns 'wait', 'commit' or 'refused'"
-                raise flexmw.ConfigError("Fallback(preamble=...)", said, expected)
-            self.result = said
+                raise flexmw.ConfigError("Fallback(preamble=...)", result, expected)
+            self.result = result
         if self._events >= MAX_EVENTS and self.result == "wait":
             self.result = "commit"
         return self.result != "wait"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import flexmw
@@ -11,6 +11,8 @@ from flexmw_fallback._credentials import KEY, derived_key, query_without_credent
 from flexmw_fallback._upstream import Upstream, origin_of
 
 __all__ = ["body_of", "request_for", "with_key"]
+
+_FRAMING: Final = ("content-length", "transfer-encoding")
 
 
 def body_of(request: Any) -> bytes | None:
@@ -36,7 +38,7 @@ def request_for(upstream: Upstream, request: Any, path: str, *, own: bool) -> An
     key = request.headers.get(KEY)
     url = str(request.url)
     if not own:
-        pairs = without_credentials(pairs)
+        pairs = [pair for pair in without_credentials(pairs) if pair[0].lower() != "host"]
         if key is not None:
             pairs.append((KEY, derived_key(key, upstream.origin)))
         url = _url_for(upstream, urlsplit(url).query, path)
@@ -76,11 +78,10 @@ def _with(pairs: list[tuple[str, str]], headers: Mapping[str, str | None]) -> li
 
 def _copy(request: Any, url: str, pairs: list[tuple[str, str]], body: bytes | None = None) -> Any:
     """The same request with another URL, other headers and, where it is given, another body."""
-    dropped = {"host"} if body is None else {"host", "content-length", "transfer-encoding"}
-    headers = [pair for pair in pairs if pair[0].lower() not in dropped]
     if body is not None:
+        headers = [pair for pair in pairs if pair[0].lower() not in _FRAMING]
         return type(request)(request.method, url, headers=headers, content=body)
-    copy: Any = type(request)(request.method, url, headers=headers, stream=request.stream)
+    copy: Any = type(request)(request.method, url, headers=pairs, stream=request.stream)
     return copy if "host" in copy.headers else _with_host(copy)
 
 
@@ -113,9 +114,8 @@ def _rewritten(upstream: Upstream, request: Any, url: str, pairs: list[tuple[str
         raise flexmw.ConfigError("Upstream(rewrite=...)", target, expected)
     headers = list(copy.headers.multi_items()) if new_headers is None else _pairs(new_headers)
     if body is None and new_headers is not None:
-        framing = ("content-length", "transfer-encoding")
-        headers = [pair for pair in headers if pair[0].lower() not in framing]
-        headers += [(name, request.headers[name]) for name in framing if name in request.headers]
+        headers = [pair for pair in headers if pair[0].lower() not in _FRAMING]
+        headers += [(name, request.headers[name]) for name in _FRAMING if name in request.headers]
     return _copy(request, target, headers, body if new_body is None else new_body)
 
 
