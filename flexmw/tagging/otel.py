@@ -82,16 +82,17 @@ class Otel:
         if now < self._next_check:
             return False
         self._next_check = now + CHECK_INTERVAL
-        self.live = self.live or any(self._configured())
+        self.live = self.live or self._has_traces() or self._has_meters() or self._has_logs()
         return True
 
-    def _configured(self) -> tuple[bool, bool, bool]:
-        tracers, meters, loggers = self._providers
-        return (
-            _is_tracing(tracers or trace.get_tracer_provider()),
-            _is_set(meters or metrics.get_meter_provider()),
-            _logs is not None and _is_set(loggers or _logs.get_logger_provider()),
-        )
+    def _has_traces(self) -> bool:
+        return _is_tracing(self._providers[0] or trace.get_tracer_provider())
+
+    def _has_meters(self) -> bool:
+        return _is_set(self._providers[1] or metrics.get_meter_provider())
+
+    def _has_logs(self) -> bool:
+        return _logs is not None and _is_set(self._providers[2] or _logs.get_logger_provider())
 
     @property
     def tracer_provider(self) -> Any:
@@ -101,13 +102,14 @@ class Otel:
     @property
     def traces(self) -> bool:
         """Whether a tracer provider is configured. Once true, it stays true."""
-        self._traces = self._traces or self._configured()[0]
+        self._traces = self._traces or self._has_traces()
         return self._traces
 
     @property
     def meters(self) -> bool:
         """Whether a meter provider is configured. Once true, it stays true."""
-        self._meters = self._meters or self._configured()[1]
+        # This provider alone: each request asks, and making a tracer costs more than the rest of a request.
+        self._meters = self._meters or self._has_meters()
         return self._meters
 
     @property
@@ -184,7 +186,7 @@ class Otel:
             return False
         enabled = getattr(logger, "enabled", None)
         if enabled is None:
-            return self._configured()[2]
+            return self._has_logs()
         return bool(enabled(severity_number=_severity(event, quiet), event_name=event))
 
     def emit(self, event: str, attributes: Attributes, *, span: Span | None = None, quiet: bool = False) -> None:
