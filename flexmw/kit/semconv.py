@@ -187,8 +187,13 @@ ATTRIBUTES: Final = {
             ("server span", "event", "metric"),
             bound=20,
         ),
-        Attribute("flexmw.rate_limiting.limit", "int", "Requests that the policy allows in its window.", _S),
-        Attribute("flexmw.rate_limiting.remaining", "int", "Requests left in the window.", _S),
+        Attribute(
+            "flexmw.rate_limiting.limit",
+            "int",
+            "What the policy allows in its window: requests, tokens, or millionths of a unit such as `usd`.",
+            _S,
+        ),
+        Attribute("flexmw.rate_limiting.remaining", "int", "What is left of it.", _S),
         Attribute("flexmw.rate_limiting.retry_after", "double", "Seconds until a rejected caller may return.", _S),
         Attribute(
             "flexmw.rate_limiting.key_hash",

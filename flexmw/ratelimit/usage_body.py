@@ -184,7 +184,7 @@ class _UnitsBody:
     def _end_unit(self) -> None:
         """Nothing is left where each line is a unit."""
 
-    def _read(self, data: bytes, is_whole: bool) -> None:
+    def _read(self, data: bytes, *, is_whole: bool) -> None:
         """Read the JSON of one unit."""
         if not data or data == _DONE:
             return
@@ -203,7 +203,7 @@ class LinesBody(_UnitsBody):
 
     def _end_line(self) -> None:
         data, is_whole = self._line.take()
-        self._read(data.strip(), is_whole)
+        self._read(data.strip(), is_whole=is_whole)
 
 
 class EventsBody(_UnitsBody):
@@ -216,6 +216,20 @@ class EventsBody(_UnitsBody):
         self._data = _Tail(MAX_EVENT_BYTES)
         self._field = b""
         self._has_data = False
+
+    def add(self, chunk: bytes) -> None:
+        # Most chunks are one event with one line of data: no need to look for the ends of its lines.
+        if (
+            chunk.startswith(_DATA)
+            and chunk.endswith(b"\n\n")
+            and chunk.count(b"\n") == 2
+            and b"\r" not in chunk
+            and len(chunk) <= MAX_EVENT_BYTES
+            and not (self._has_data or self._field or self._after_cr)
+        ):
+            self._read(chunk[len(_DATA) : -2].strip(), is_whole=True)
+        else:
+            super().add(chunk)
 
     def _extend(self, data: bytes) -> None:
         missing = len(_DATA) - len(self._field)
@@ -240,4 +254,4 @@ class EventsBody(_UnitsBody):
         if self._has_data:
             self._has_data = False
             data, is_whole = self._data.take()
-            self._read(data.strip(), is_whole)
+            self._read(data.strip(), is_whole=is_whole)
