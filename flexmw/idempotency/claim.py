@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 from os import urandom
 from typing import Any, Final, TypedDict, cast
 
+from flexmw.idempotency import sdk
 from flexmw.idempotency.core import (
     KeyedRequest,
     OnUnknown,
@@ -214,6 +215,7 @@ class Claims:
     :param token: makes the token of a write.
     :param generation: makes the generation of an execution: 24 hexadecimal digits.
     :param encode: makes the entry of a record.
+    :param encode_calls: makes the entry of a list of equal calls.
     """
 
     store: Store
@@ -225,6 +227,7 @@ class Claims:
     token: Callable[[], str] = lambda: urandom(16).hex()
     generation: Callable[[], str] = lambda: urandom(12).hex()
     encode: Callable[[Record], bytes] = Record.encode
+    encode_calls: Callable[[Sequence[sdk.SdkCall]], bytes] = sdk.encode
 
     async def claim(
         self, name: str, request: KeyedRequest, *, ttl: float, read_first: bool = False
