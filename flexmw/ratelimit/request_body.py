@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from flexmw.kit.asgi import Message, Receive, Scope
@@ -19,7 +20,7 @@ async def read_body(scope: Scope, receive: Receive) -> tuple[bytes, bool, Receiv
     """
     if scope["type"] != "http":
         return b"", True, receive
-    messages: list[Message] = []
+    messages: deque[Message] = deque()
     chunks: list[bytes] = []
     size, has_more = 0, True
     while has_more and size <= MAX_REQUEST_BYTES:
@@ -31,11 +32,9 @@ async def read_body(scope: Scope, receive: Receive) -> tuple[bytes, bool, Receiv
         chunks.append(chunk)
         size += len(chunk)
         has_more = message.get("more_body", False)
-    unread = iter(messages)
 
     async def receive_again() -> Message:
-        for message in unread:
-            return message
-        return await receive()
+        # A message that was given on is kept no longer: the response to it may take minutes.
+        return messages.popleft() if messages else await receive()
 
     return b"".join(chunks), not has_more, receive_again
