@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from flexmw.idempotency.claim import Claim
+from flexmw.idempotency.stores import ManyLeases
 from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit.clock import SYSTEM
 
@@ -202,12 +203,11 @@ async def _renewed_together(due: Iterable[Claim]) -> list[Claim]:
     claims = list(due)
     if len(claims) < 2:
         return []
-    store: Any = claims[0].claims.store
-    extend_many = getattr(store, "extend_many", None)
-    if extend_many is None:
+    store = claims[0].claims.store
+    if not isinstance(store, ManyLeases):
         return []
     with suppress(Exception):  # the guard around the store has logged it
         with guarded(store):
-            results = await extend_many([claim.extension() for claim in claims])
+            results = await store.extend_many([claim.extension() for claim in claims])
         return [claim for claim, is_extended in zip(claims, results, strict=True) if is_extended]
     return []
