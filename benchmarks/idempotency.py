@@ -4,7 +4,6 @@
     python -m benchmarks.idempotency --quick --store redis    # some seconds
     python -m benchmarks.idempotency --at 64 --rounds 31
     python -m benchmarks.idempotency --count                  # commands, commits, tasks and threads alone
-    python -m benchmarks.idempotency --store sqlite --sync-ms 1   # on a disk whose sync takes a millisecond
 
 Around a Starlette route that reads the body and responds with JSON, without sockets to a client: the first execution of
 a key, its replay, a refused duplicate, the first attempt and the retry of an SDK that sends no key, and a request
@@ -41,7 +40,6 @@ from benchmarks.idempotency_peers import LEFT_OUT, peers
 from benchmarks.keyed import TRAFFIC, Host, close, run_batch
 from benchmarks.peers import redis_server
 from benchmarks.report import Report, Table
-from benchmarks.slow_disk import MEMORY, restart_with_sync
 from benchmarks.streams import CHUNKS, serving
 from benchmarks.streams import app as stream_app
 
@@ -218,20 +216,15 @@ def table_of(store: str, at_once: int, spent: dict[tuple[str, str], Spent], repo
     report.tables.append(Table("idempotency", f"{store}, {at_once} at once", [*columns, "per second"], rows))
 
 
-async def measure(
-    store: str, folder: Path, redis: str, *, at: Sequence[int], rounds: int, with_peers: bool, label: str = ""
-) -> Report:
-    """The tables of one store.
-
-    :param label: stands for the store in titles and names of figures.
-    """
+async def measure(store: str, folder: Path, redis: str, *, at: Sequence[int], rounds: int, with_peers: bool) -> Report:
+    """The tables of one store."""
     report = Report()
     async with AsyncExitStack() as stack:
         some = await contenders(store, folder, redis, stack, with_peers=with_peers)
         for at_once in at:
             times = max(REQUESTS[store], at_once)
-            table_of(label or store, at_once, await rounds_of(some, rounds, times, at_once), report)
-    await streams(label or store, url_of(store, folder, redis), rounds, report)
+            table_of(store, at_once, await rounds_of(some, rounds, times, at_once), report)
+    await streams(store, url_of(store, folder, redis), rounds, report)
     return report
 
 
@@ -249,7 +242,7 @@ async def streams(store: str, url: str, rounds: int, report: Report) -> None:
             seconds.append(time.process_time() - began)
         if turn >= 0:
             added.append((seconds[1] - seconds[0]) / CHUNKS * 1e6)
-    report.figures[f"idempotency.{store}.chunk_us".replace(" ", "_")] = statistics.median(added)
+    report.figures[f"idempotency.{store}.chunk_us"] = statistics.median(added)
     rows = [["a chunk of a keyed stream", f"{statistics.median(added):.2f}"]]
     report.tables.append(Table("idempotency", f"{store}, a stream of {CHUNKS} chunks", ["added", "CPU, us"], rows))
     await close(served)
@@ -303,12 +296,8 @@ def main() -> int:
     parser.add_argument("--count", action="store_true", help="the counts alone")
     parser.add_argument("--no-peers", action="store_true", help="without other middlewares")
     parser.add_argument("--folder", help="the folder of the sqlite files, on the disk that is to be measured")
-    parser.add_argument("--sync-ms", type=float, help="let each sync of a file take so many milliseconds")
     parser.add_argument("--json", help="a file for the report")
     chosen = parser.parse_args()
-    if chosen.sync_ms is not None:
-        restart_with_sync("benchmarks.idempotency", chosen.sync_ms)
-        chosen.folder = MEMORY
     at, rounds = ([64], 5) if chosen.quick else (chosen.at, chosen.rounds)
     with_peers = not (chosen.quick or chosen.no_peers)
     report = Report()
@@ -316,11 +305,9 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=chosen.folder)))
         redis = stack.enter_context(redis_server()) if "redis" in chosen.store else ""
         for store in chosen.store:
-            label = store if chosen.sync_ms is None else f"{store} with a sync of {chosen.sync_ms:g} ms"
-            options = {"at": at, "rounds": rounds, "with_peers": with_peers, "label": label}
-            parts = [] if chosen.sync_ms is not None else [partial(counts, store, folder, redis, with_peers=with_peers)]
+            parts = [partial(counts, store, folder, redis, with_peers=with_peers)]
             if not chosen.count:
-                parts.insert(0, partial(measure, store, folder, redis, **options))
+                parts.insert(0, partial(measure, store, folder, redis, at=at, rounds=rounds, with_peers=with_peers))
             for part in parts:
                 found = asyncio.run(part())
                 found.show()

@@ -29,7 +29,7 @@ from flexmw.ratelimit.stores.redis import RedisStore
 
 __all__ = ["KEYS", "digests", "keyed_posts_on_redis", "limiter_bytes_on_redis", "measure_memory"]
 
-KEYS: Final = 5_000
+KEYS: Final = 3_000
 RATES: Final = ("10/day", "100/month")
 """Long windows: the key of gcra lives no longer than it takes to get back what was spent."""
 
@@ -73,7 +73,7 @@ async def limiter_bytes_on_redis(url: str, strategy: str, rates: Any, number: in
     return used / number
 
 
-async def _keyed_posts(storage: str, size: Callable[[], float], number: int = 1_000) -> float:
+async def _keyed_posts(storage: str, size: Callable[[], float], number: int = 500) -> float:
     """Bytes for each keyed POST whose response is stored."""
     host = Host()
     app = protected(host.app, storage)
@@ -145,7 +145,7 @@ async def measure_memory(url: str) -> Report:
             "process",
             traced(_client(library, flexmw.Tagging(), flexmw.Retry(), flexmw.Pace()), 100) - plain,
         )
-    for name, size_of in (await bytes_of_a_stream(1_000)).items():
+    for name, size_of in (await bytes_of_a_stream(300)).items():
         add(f"an open stream, {name}, beyond the chunks that are kept", "process", size_of)
     report.tables.append(Table("scale", "bytes held", ["what", "where", "bytes"], rows))
     return report

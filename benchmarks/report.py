@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -64,6 +64,14 @@ class Curves:
     curves: Sequence[Curve]
 
 
+Titled = TypeVar("Titled", Table, Curves)
+
+
+def _replaced(old: list[Titled], new: list[Titled]) -> list[Titled]:
+    places = {(each.section, each.title): each for each in old}
+    return list((places | {(each.section, each.title): each for each in new}).values())
+
+
 @dataclass
 class Report:
     """All that one program has measured.
@@ -76,9 +84,9 @@ class Report:
     figures: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: Report) -> None:
-        """Add what another program has measured."""
-        self.tables += other.tables
-        self.curves += other.curves
+        """Add what another program has measured. Tables and curves of the same title take the place of earlier ones."""
+        self.tables = _replaced(self.tables, other.tables)
+        self.curves = _replaced(self.curves, other.curves)
         self.figures |= other.figures
 
     def show(self) -> None:

@@ -149,7 +149,9 @@ def serve(listener: socket.socket, app: Any) -> None:
         await send({"type": "http.response.body", "body": body})
         return None
 
-    config = uvicorn.Config(metered, http="httptools", log_level="critical", access_log=False, lifespan="off")
+    # A connection waits while the others have their turns, on a busy machine for longer than uvicorn's five seconds.
+    options = {"http": "httptools", "log_level": "critical", "access_log": False, "timeout_keep_alive": 600}
+    config = uvicorn.Config(metered, lifespan="off", **options)
     uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -182,7 +184,10 @@ class Load:
 def answer(client: socket.socket) -> bytes:
     data = b""
     while True:
-        data += client.recv(65_536)
+        received = client.recv(65_536)
+        if not received:
+            raise ConnectionError("the server has closed the connection")
+        data += received
         head, end, body = data.partition(b"\r\n\r\n")
         length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
         if end and length and len(body) >= int(length[1]):
