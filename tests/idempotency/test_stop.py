@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -114,3 +115,35 @@ async def test_a_response_that_is_complete_before_the_request_to_stop_arrives_is
         host.proceed.set()
     second = await Caller(app, headers=KEYED)()
     assert (second.answer, second.replayed) == (caller.answer, True)
+
+
+async def test_an_app_that_catches_its_cancellation_is_cancelled_again() -> None:
+    class Stubborn(Stuck):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await super().__call__(scope, receive, send)
+            except BaseException:
+                await anyio.sleep_forever()
+
+    host, store = Stubborn(), MemoryStore()
+    app = flexmw.wrap_app(host, flexmw.Envelope(), Idempotency(storage=store))
+    first = await stopped(app, host, store)
+    assert (first.status, host.ended) == (500, 1)
+    assert b"idempotency_ended" in first.answer
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_request_that_is_stopped_is_not_cancelled_outside_of_its_app(anyio_backend: str) -> None:
+    host, store = Stuck(b"data: 1\n\n"), MemoryStore()
+    cancelling: list[int] = []
+    inner = Idempotency(storage=store).asgi(host)
+
+    async def outside(scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        with pytest.raises(flexmw.APIError, match="ended"):
+            await inner(scope, receive, send)
+        cancelling.append(task.cancelling())
+
+    await stopped(outside, host, store)
+    assert (cancelling, host.ended) == ([0], 1)
