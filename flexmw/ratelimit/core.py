@@ -193,7 +193,7 @@ def combine(results: Sequence[LimitResult]) -> LimitResult:
 
 def _slack(result: LimitResult) -> tuple[int, float, int]:
     """A sort key: the most restrictive result has the smallest."""
-    return -result.wait_us, result.remaining / result.rate.limit, -result.reset_us
+    return -result.wait_us, result.remaining / (result.rate.limit or 1), -result.reset_us  # a budget may be 0
 
 
 def with_slot(slot: Slot, taken: int, full: bool, result: LimitResult | None) -> LimitResult:

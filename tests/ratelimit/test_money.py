@@ -180,6 +180,13 @@ async def test_a_budget_that_is_used_up_is_402_and_other_callers_are_untouched()
     assert (await call(app)).status == 200
 
 
+async def test_a_budget_of_nothing_is_used_up() -> None:
+    app = limited(**MONEY, budget=0, app=using(1, 1), clock=FakeClock())
+    response = await call(app)
+    assert response.status == 402
+    assert response["x-ratelimit-limit-usd"] == "0"
+
+
 async def test_an_async_budget_and_a_fixed_one_work() -> None:
     async def budget(caller: Any) -> float:
         return 0.01
