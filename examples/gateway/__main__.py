@@ -29,8 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             listener = stack.enter_context(bind(options.port))
         except OSError as exc:
             parser.error(f"port {options.port}: {os.strerror(exc.errno or 0)}; choose another, or 0 for any free one")
+        upstreams = options.upstream or [
+            stack.enter_context(child("examples.gateway.backend")) for _ in range(options.backends)
+        ]
         settings = Settings(
-            upstream=options.upstream or stack.enter_context(child("examples.gateway.backend")),
+            upstream=upstreams[0],
+            others=tuple(upstreams[1:]),
             upstream_key=options.upstream_key,
             storage=options.storage,
             timeout=options.timeout,
@@ -53,8 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def arguments_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m examples.gateway", description=__doc__)
     parser.add_argument("--port", type=port_number, default=8000, help="8000 unless given; 0 takes any free port")
-    parser.add_argument("--upstream", type=base_url, help="an OpenAI-compatible server, in place of the embedded one")
-    parser.add_argument("--upstream-key", help="the API key that the upstream asks for")
+    parser.add_argument(
+        "--upstream",
+        type=base_url,
+        action="append",
+        help="an OpenAI-compatible server, in place of the embedded one; given again: asked when the first one refuses",
+    )
+    parser.add_argument("--upstream-key", help="the API key that the first upstream asks for")
+    parser.add_argument("--backends", type=int, choices=(1, 2, 3), default=1, help="embedded backends; 1 unless given")
     parser.add_argument("--storage", default="sqlite:///gateway.db", help="sqlite:///gateway.db or redis://host:port/0")
     parser.add_argument("--timeout", type=seconds, default=30.0, help="seconds that the upstream may be silent")
     parser.add_argument("--admin-token", help="made up unless given")
@@ -89,7 +99,7 @@ async def opened_once(gateway: Gateway) -> None:
 def announce(url: str, settings: Settings) -> None:
     lines = (
         f"gateway ready at {url}",
-        f"  upstream     {settings.upstream}",
+        f"  upstream     {', then '.join((settings.upstream, *settings.others))}",
         f"  playground   {url}/playground",
         f"  demo key     {settings.demo_key}   (free tier: 10 requests a minute, one dollar)",
         f"  admin token  {settings.admin_token}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import flexmw
-from examples.gateway.accounts import TIERS, Account, Accounts
+from examples.gateway.accounts import DOLLAR, TIERS, Account, Accounts, account_id
 from examples.gateway.admin import admin_routes
 from examples.gateway.catalogue import PLAYGROUND, Catalogue, Model, Usage
 from examples.gateway.faults import HEADER as FAULT_HEADER
@@ -31,7 +32,8 @@ from examples.gateway.metered import Bill, MeteredStream
 from examples.gateway.store import open_store
 from examples.gateway.upstream import Upstream
 from examples.gateway.work import WORK, Work
-from flexmw.ratelimit import Caller
+from flexmw.ratelimit import Caller, settle
+from flexmw.ratelimit import Usage as Tokens
 
 __all__ = ["MESSAGES", "Gateway", "Settings", "build"]
 
@@ -42,6 +44,7 @@ MESSAGES = {
     "job_not_found": "Video job not found.",
 }
 MAX_BODY = 8_000_000  # bytes
+TOKENS = "1000000/minute"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -49,6 +52,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     upstream: str  # the base URL of an OpenAI-compatible server, without /v1
+    others: tuple[str, ...] = ()  # servers with the same models, for calls that `upstream` has refused or not got
     admin_token: str = field(repr=False)
     upstream_key: str | None = field(default=None, repr=False)
     storage: str = "sqlite:///gateway.db"
@@ -69,7 +73,8 @@ class Gateway:
         async with AsyncExitStack() as stack:
             store = await open_store(settings.storage)
             stack.push_async_callback(store.close)
-            self.upstream = Upstream(settings.upstream, key=settings.upstream_key, timeout=settings.timeout)
+            urls = (settings.upstream, *settings.others)
+            self.upstream = Upstream(urls, key=settings.upstream_key, timeout=settings.timeout)
             stack.push_async_callback(self.upstream.close)
             self.accounts, self.catalogue, self.jobs = Accounts(store), Catalogue(store), Jobs(store, self.clock)
             self.catalogue.stock(await self.upstream.get("/v1/models", f"The upstream {settings.upstream}"))
@@ -84,11 +89,20 @@ class Gateway:
             raise flexmw.InvalidAPIKey(doc_url=AUTH_DOCS)
         return account
 
-    async def payer(self, request: Request) -> Account:
-        account = await self.caller(request)
-        if account.balance <= 0:
-            raise flexmw.InsufficientCredit()
-        return account
+    async def balance(self, caller: Caller) -> Decimal | None:
+        """The dollars of a caller; a key that nobody has is refused later, by the endpoint."""
+        account = await self.accounts.of_key(caller.value)
+        return Decimal(account.balance) / DOLLAR if account else None
+
+    async def charge(self, caller: Caller, amount: Decimal, usage: Tokens | None) -> None:
+        """Debit one executed call."""
+        tokens = usage.total_tokens if usage else 0
+        await self.accounts.charge(account_id(caller.value), int(amount * DOLLAR), tokens)
+
+    def price(self, model: str, usage: Tokens) -> Decimal:
+        """What tokens of a model cost, in dollars."""
+        cost = self.catalogue.models[model].cost(Usage(usage.input_tokens, usage.output_tokens))
+        return Decimal(cost) / DOLLAR
 
     async def rate_of(self, caller: Caller) -> str:
         """The requests that a caller has; whoever shows no key of ours has those of the free tier."""
@@ -108,15 +122,16 @@ class Gateway:
 
     def do(self, work: Work) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            account = await self.payer(request)
+            account = await self.caller(request)
             fields = Fields.read(await request.body(), flexmw.InvalidRequest)
             model = await self.catalogue.pick(fields.text("model"), work.kind)
             order = work.order(fields, model)
-            response = await self._post(request, model, stream=order.stream, json=order.body)
-            bill = self._bill(account, model, order.read)
+            pinned = work.kind == "video"
+            response = await self._post(request, model, stream=order.stream, pinned=pinned, json=order.body)
+            bill = _bill(model, order.read)
             if order.stream:
                 return MeteredStream(response, bill=bill, show_usage=order.show_usage, said=_said(model))
-            await bill(_usage(response), 0)
+            bill(_usage(response), 0)
             if work.kind == "video":
                 return JSONResponse(await self.jobs.open(account.id, response.json()))
             return _passed_on(response)
@@ -124,13 +139,13 @@ class Gateway:
         return endpoint
 
     async def transcribe(self, request: Request) -> Response:
-        account = await self.payer(request)
+        await self.caller(request)
         raw = await request.body()
         async with request.form(max_files=1, max_part_size=MAX_BODY) as form:
             model = await self.catalogue.pick(Fields(dict(form), flexmw.InvalidRequest).text("model"), "transcription")
         headers = {"content-type": request.headers["content-type"]}
         response = await self._post(request, model, content=raw, headers=headers)
-        await self._bill(account, model, 0)(_usage(response), 0)
+        _bill(model, 0)(_usage(response), 0)
         return _passed_on(response)
 
     async def get_video(self, request: Request) -> Response:
@@ -153,18 +168,21 @@ class Gateway:
     async def playground_script(self, request: Request) -> Response:
         return FileResponse(Path(__file__).with_name("playground.js"))
 
-    async def _post(self, request: Request, model: Model, *, stream: bool = False, **content: Any) -> httpx2.Response:
+    async def _post(self, request: Request, model: Model, **content: Any) -> httpx2.Response:
         headers = content.pop("headers", {})
         if self.settings.faults and (fault := request.headers.get(FAULT_HEADER)):
             headers = {**headers, FAULT_HEADER: fault}
-        return await self.upstream.post(request.url.path, _said(model), stream=stream, headers=headers, **content)
+        return await self.upstream.post(request.url.path, _said(model), headers=headers, **content)
 
-    def _bill(self, account: Account, model: Model, read: int) -> Bill:
-        async def bill(usage: Usage | None, written: int) -> None:
-            used = usage or Usage(read, written)
-            await self.accounts.charge(account.id, model.cost(used), used.read + used.written)
 
-        return bill
+def _bill(model: Model, read: int) -> Bill:
+    """Say what a call has used: RateLimit charges it, once, when the response has ended."""
+
+    def bill(usage: Usage | None, written: int) -> None:
+        used = usage or Usage(read, written)
+        settle(Tokens(input_tokens=used.read, output_tokens=used.written, model=model.id))
+
+    return bill
 
 
 def _usage(response: httpx2.Response) -> Usage | None:
@@ -194,15 +212,28 @@ def build(gateway: Gateway) -> ASGIApp:
     routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
     app = Starlette(routes=[*routes, admin_routes(gateway)], lifespan=gateway.open, max_body_size=MAX_BODY)
     storage = gateway.settings.storage
+    counters = "memory://" if storage.startswith("sqlite:") else storage  # one process counts for itself
     guarded = flexmw.wrap_app(
         app,
         flexmw.Tagging(codes=("context_length_exceeded",)),
         flexmw.Envelope(messages=MESSAGES),
         flexmw.RateLimit(
             limit=gateway.rate_of,
-            storage="memory://" if storage.startswith("sqlite:") else storage,  # one process counts for itself
+            tokens=TOKENS,
+            token_cost="openai",
+            usage="openai",
+            storage=counters,
             exempt=["/admin/*", "/playground", "/playground.js"],
         ),
         flexmw.Idempotency(storage=storage, sdk_retries=True),
+        # Inside Idempotency: whoever has used up the credit still gets the response of a call that was executed.
+        flexmw.RateLimit(
+            unit="usd",
+            budget=gateway,
+            price=gateway.price,
+            usage="openai",
+            storage=counters,
+            exempt=lambda scope: scope["method"] != "POST" or not scope["path"].startswith("/v1/"),
+        ),
     )
     return OpenTelemetryMiddleware(guarded)  # the server span that Tagging writes on, where a provider is configured

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from examples.gateway.upstream import broken
 
 __all__ = ["Bill", "MeteredStream"]
 
-Bill = Callable[[Usage | None, int], Awaitable[None]]
+Bill = Callable[[Usage | None, int], None]
 """Is given the usage that the backend counted; where it gave none, how many pieces of text it sent."""
 
 
@@ -61,9 +61,9 @@ class MeteredStream(StreamingResponse):
         except httpx2.TransportError as exc:
             raise broken(exc, said) from exc
         finally:
+            bill(usage, pieces)
             with anyio.CancelScope(shield=True):
                 await response.aclose()
-                await bill(usage, pieces)
 
 
 def _says_something(choice: dict[str, Any]) -> bool:

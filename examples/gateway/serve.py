@@ -91,14 +91,16 @@ def backend() -> Generator[Backend]:
 
 @contextmanager
 def gateway(
-    upstream: str, *, key: str | None = None, storage: str | None = None, timeout: float = 30.0
+    upstream: str, *others: str, key: str | None = None, storage: str | None = None, timeout: float = 30.0
 ) -> Generator[Running]:
-    """A gateway before `upstream`, which may ask for a `key`; its state is in a temporary file unless given."""
+    """A gateway before `upstream`, which may ask for a `key`, and `others` that have the same models; its state is in a
+    temporary file unless given."""
     token = secrets.token_urlsafe()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         settings = Settings(
             upstream=upstream,
+            others=others,
             upstream_key=key,
             storage=storage or f"sqlite:///{folder}/gateway.db",
             timeout=timeout,

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 from os import urandom
 from typing import Any, Final, TypedDict, cast
 
-from flexmw.idempotency import sdk
 from flexmw.idempotency.core import (
     KeyedRequest,
     OnUnknown,
@@ -215,7 +214,6 @@ class Claims:
     :param token: makes the token of a write.
     :param generation: makes the generation of an execution: 24 hexadecimal digits.
     :param encode: makes the entry of a record.
-    :param encode_calls: makes the entry of a list of equal calls.
     """
 
     store: Store
@@ -227,7 +225,6 @@ class Claims:
     token: Callable[[], str] = lambda: urandom(16).hex()
     generation: Callable[[], str] = lambda: urandom(12).hex()
     encode: Callable[[Record], bytes] = Record.encode
-    encode_calls: Callable[[Sequence[sdk.SdkCall]], bytes] = sdk.encode
 
     async def claim(
         self, name: str, request: KeyedRequest, *, ttl: float, read_first: bool = False

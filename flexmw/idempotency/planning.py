@@ -6,7 +6,6 @@ from typing import Any
 
 from flexmw.contract.idempotent_stream import STREAM
 from flexmw.contract.sdk import RETRY_COUNT
-from flexmw.idempotency import sdk
 from flexmw.idempotency.caller import CallerNames, caller_function
 from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.core import Record
@@ -71,7 +70,6 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
         sdk_window=options.sdk_window,
         on_unknown=options.on_unknown,
         encode=Record.as_entry if isinstance(store, RecordsInMemory) else Record.encode,
-        encode_calls=sdk.as_entry if isinstance(store, RecordsInMemory) else sdk.encode,
     )
     return Plan(
         app=app,

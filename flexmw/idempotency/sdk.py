@@ -32,21 +32,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, cast
+from typing import Final
 
-__all__ = [
-    "MOST_CALLS",
-    "SdkCall",
-    "as_entry",
-    "decode",
-    "encode",
-    "forget",
-    "mark",
-    "match",
-    "may_be_late",
-    "prune",
-    "taken",
-]
+__all__ = ["MOST_CALLS", "SdkCall", "decode", "encode", "forget", "mark", "match", "may_be_late", "prune", "taken"]
 
 _JSON: Final = json.JSONEncoder(separators=(",", ":"))
 
@@ -131,15 +119,8 @@ def encode(calls: Sequence[SdkCall]) -> bytes:
     return _JSON.encode(rows).encode()
 
 
-def as_entry(calls: Sequence[SdkCall]) -> bytes:
-    """The list itself, for a store in this process that keeps it as it is."""
-    return cast("bytes", calls)
-
-
-def decode(entry: bytes | tuple[SdkCall, ...]) -> tuple[SdkCall, ...]:
-    """The inverse of :func:`encode` and of :func:`as_entry`."""
-    if isinstance(entry, tuple):
-        return entry
+def decode(entry: bytes) -> tuple[SdkCall, ...]:
+    """The inverse of :func:`encode`."""
     return tuple(
         SdkCall(id=name, count=count, at=at, sent=sent, refused=refused, request_id=request_id[0] if request_id else "")
         for name, count, at, sent, refused, *request_id in json.loads(entry)

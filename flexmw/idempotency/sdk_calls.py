@@ -171,7 +171,7 @@ async def _list_after(
 def _list_write(claims: Claims, name: str, held: Held | None, calls: tuple[sdk.SdkCall, ...]) -> Swap:
     """The write of a list of calls in place of what the store holds."""
     expected = "" if held is None else held.token
-    return Swap(name, expected, claims.token(), claims.encode_calls(calls), 0.0, claims.sdk_window)
+    return Swap(name, expected, claims.token(), sdk.encode(calls), 0.0, claims.sdk_window)
 
 
 async def _swap_pair(store: Store, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:

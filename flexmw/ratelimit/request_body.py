@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from flexmw.kit.asgi import Message, Receive, Scope
@@ -20,7 +19,7 @@ async def read_body(scope: Scope, receive: Receive) -> tuple[bytes, bool, Receiv
     """
     if scope["type"] != "http":
         return b"", True, receive
-    messages: deque[Message] = deque()
+    messages: list[Message] = []
     chunks: list[bytes] = []
     size, has_more = 0, True
     while has_more and size <= MAX_REQUEST_BYTES:
@@ -32,9 +31,11 @@ async def read_body(scope: Scope, receive: Receive) -> tuple[bytes, bool, Receiv
         chunks.append(chunk)
         size += len(chunk)
         has_more = message.get("more_body", False)
+    unread = iter(messages)
 
     async def receive_again() -> Message:
-        # A message that was given on is kept no longer: the response to it may take minutes.
-        return messages.popleft() if messages else await receive()
+        for message in unread:
+            return message
+        return await receive()
 
     return b"".join(chunks), not has_more, receive_again

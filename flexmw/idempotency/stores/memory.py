@@ -14,10 +14,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from math import inf
 from threading import Lock
-from typing import Final, TypeAlias, cast
+from typing import Final, cast
 
 from flexmw.errors import ConfigError
-from flexmw.idempotency import sdk
 from flexmw.idempotency.core import Record
 from flexmw.idempotency.stores import Appended, Full, Held, Piece, Store, StoreOptions
 from flexmw.kit.clock import SYSTEM, Clock
@@ -37,12 +36,7 @@ def from_url(url: str, options: StoreOptions) -> Store:
 
 _RECORD_BYTES: Final = 1024
 _HEADER_BYTES: Final = 256
-_CALL_BYTES: Final = 320
-"""Bytes of memory that a record takes, as it is kept, each header of its response, and each call in a list of equal
-calls: measured by ``tracemalloc``."""
-
-Entry: TypeAlias = bytes | Record | tuple[sdk.SdkCall, ...]
-"""An entry as it is kept."""
+"""Bytes of memory that a record takes, as it is kept, and each header of its response: measured by ``tracemalloc``."""
 
 
 @dataclass(slots=True)
@@ -56,7 +50,7 @@ class _Log:
 @dataclass(slots=True)
 class _Slot:
     token: str
-    entry: Entry
+    entry: bytes | Record
     entry_size: int
     leased_until: float
     expires: float
@@ -103,7 +97,7 @@ class MemoryStore:
             return None if slot is None else Held(slot.token, cast("bytes", slot.entry), slot.leased_until - now)
 
     def swap_now(
-        self, key: str, expected: str, token: str, entry: Entry, size: int, *, lease: float, ttl: float
+        self, key: str, expected: str, token: str, entry: bytes | Record, size: int, *, lease: float, ttl: float
     ) -> Held | None:
         """:meth:`swap`, with entries that may be records.
 
@@ -265,26 +259,21 @@ class RecordsInMemory:
 
     async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
         """:meth:`MemoryStore.swap`, with records for entries."""
-        kept = cast("Entry", entry)
-        return self._swap(key, expected, token, kept, _size_of(kept), lease=lease, ttl=ttl)
+        kept = cast("bytes | Record", entry)
+        size = len(kept) if isinstance(kept, bytes) else _size_of(kept)
+        return self._swap(key, expected, token, kept, size, lease=lease, ttl=ttl)
 
 
 def _encoded(held: Held | None) -> Held | None:
     if held is None:
         return None
-    entry = cast("Entry", held.entry)
-    if isinstance(entry, bytes):
-        return held
-    return held._replace(entry=entry.encode() if isinstance(entry, Record) else sdk.encode(entry))
+    entry = cast("bytes | Record", held.entry)
+    return held if isinstance(entry, bytes) else held._replace(entry=entry.encode())
 
 
-def _size_of(entry: Entry) -> int:
-    """About the bytes of memory that an entry takes."""
-    if isinstance(entry, bytes):
-        return len(entry)
-    if isinstance(entry, tuple):
-        return _CALL_BYTES * len(entry)
-    response, size = entry.response, _RECORD_BYTES
-    if entry.steps:
-        size += len(json.dumps(dict(entry.steps)))
+def _size_of(record: Record) -> int:
+    """About the bytes of memory that a record takes."""
+    response, size = record.response, _RECORD_BYTES
+    if record.steps:
+        size += len(json.dumps(dict(record.steps)))
     return size if response is None else size + _HEADER_BYTES * len(response.headers) + len(response.body or b"")
