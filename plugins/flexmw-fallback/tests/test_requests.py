@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from calls import CLIENTS, IDS, Upstreams, call
+from calls import TWO, Upstreams, call
 from flexmw_fallback import Fallback, Upstream
 from flexmw_fallback._credentials import query_without_credentials, without_credentials
 from hypothesis import given
@@ -61,7 +61,7 @@ def test_a_query_keeps_what_is_no_credential(parameters: list[str], harmless: li
     assert query_without_credentials(query) == "&".join(harmless)
 
 
-@pytest.mark.parametrize("kind", CLIENTS, ids=IDS)
+@pytest.mark.parametrize("kind", TWO, ids=["blocking", "async"])
 def test_on_the_wire_the_next_upstream_sees_its_own_credentials_alone(serve: Serve, kind: Any) -> None:
     upstreams = serve("429:seconds=30", "ok")
     fallback = upstreams.fallback({}, {"headers": {"authorization": "Bearer of-b", "x-region": "eu"}})
@@ -79,7 +79,7 @@ def test_on_the_wire_the_next_upstream_sees_its_own_credentials_alone(serve: Ser
     assert second.body == first.body
 
 
-@pytest.mark.parametrize("kind", CLIENTS, ids=IDS)
+@pytest.mark.parametrize("kind", TWO, ids=["blocking", "async"])
 def test_cookies_of_the_next_upstream_do_not_reach_the_first(serve: Serve, kind: Any) -> None:
     of_b = (("Set-Cookie", f"session={SECRET}"),)
     upstreams = serve(["429:seconds=1", "ok"], Response(200, headers=of_b))
@@ -123,7 +123,7 @@ def test_each_upstream_gets_a_fresh_key_of_its_own_and_keeps_it_for_every_visit(
     assert upstreams.servers[0].requests[-1].header("idempotency-key") != of_a
 
 
-@pytest.mark.parametrize("kind", CLIENTS, ids=IDS)
+@pytest.mark.parametrize("kind", TWO, ids=["blocking", "async"])
 @pytest.mark.parametrize("fault", ["rst", "500", "503:seconds=1"])
 def test_under_an_honoured_key_the_same_upstream_is_asked_until_it_is_resolved(
     serve: Serve, kind: Any, fault: str
@@ -165,7 +165,7 @@ def _raises(request: Any, upstream: Any) -> Any:
     raise KeyError("model")
 
 
-@pytest.mark.parametrize("kind", CLIENTS, ids=IDS)
+@pytest.mark.parametrize("kind", TWO, ids=["blocking", "async"])
 def test_a_rewrite_that_raises_is_found_before_anything_is_sent(serve: Serve, kind: Any) -> None:
     upstreams = serve("ok", "ok")
     result = call(upstreams, upstreams.fallback({}, {"rewrite": _raises}), kind)
@@ -212,7 +212,7 @@ def test_the_first_upstream_may_have_headers_of_its_own_too(serve: Serve) -> Non
     assert (sent.header("x-region"), sent.header("authorization")) == ("us", "Bearer own")
 
 
-@pytest.mark.parametrize("kind", CLIENTS, ids=IDS)
+@pytest.mark.parametrize("kind", TWO, ids=["blocking", "async"])
 def test_a_body_that_can_be_read_once_is_sent_once(serve: Serve, kind: Any) -> None:
     upstreams = serve("429:seconds=30", "ok")
 

@@ -12,7 +12,7 @@ import httpx
 import httpx2
 import openai
 import pytest
-from calls import CLIENTS, IDS, Upstreams, call
+from calls import CLIENTS, IDS, PATIENCE, SHORT, TWO, Upstreams, call
 from flexmw_fallback import Fallback, PreambleEvent, Upstream
 from flexmw_fallback._preamble import MAX_EVENTS, Preamble
 
@@ -51,7 +51,7 @@ def test_a_stream_that_begins_with_an_error_goes_to_the_next_upstream(serve: Ser
     assert result.outcome.upstream == upstreams.servers[1].url
 
 
-@pytest.mark.parametrize("kind", CLIENTS, ids=IDS)
+@pytest.mark.parametrize("kind", TWO, ids=["blocking", "async"])
 def test_after_the_first_output_every_byte_reaches_the_caller(serve: Serve, kind: Any) -> None:
     whole = ROLE + OUTPUT + ERROR
     upstreams = serve(Drip(response=stream(whole), size=7, interval=0.0), "ok")
@@ -128,7 +128,7 @@ class Wrapped:
 
     def client(self, default: Any, **more: Any) -> Any:
         fallback = self.upstreams.fallback({}, {"headers": {"authorization": "Bearer of-b"}}, **self.options)
-        return self.upstreams.wrap(default(timeout=1.0), fallback, **more)
+        return self.upstreams.wrap(default(timeout=PATIENCE), fallback, **more)
 
 
 def ask(sdk: openai.OpenAI, **options: Any) -> Any:
@@ -149,7 +149,7 @@ def test_the_stream_of_anthropic_reads_the_next_upstream(serve: Serve) -> None:
     upstreams = serve("503:seconds=30", "ok")
     of_b = Upstream(upstreams.servers[1].url, headers={"x-api-key": "of-b"})
     fallback = Fallback(Upstream(upstreams.servers[0].url), of_b, clock=upstreams.clock)
-    http = upstreams.wrap(anthropic.DefaultHttpxClient(timeout=1.0), fallback)
+    http = upstreams.wrap(anthropic.DefaultHttpxClient(timeout=PATIENCE), fallback)
     url = upstreams.servers[0].url
     message: Any = {"role": "user", "content": "hi"}
     with (
@@ -167,7 +167,11 @@ def test_an_sdk_that_retries_above_executes_an_ambiguous_call_once(serve: Serve,
     http = Wrapped(upstreams, {}).client(openai.DefaultHttpxClient)
     with (
         openai.OpenAI(
-            api_key="k", base_url=f"{upstreams.servers[0].url}/v1", http_client=http, max_retries=2, timeout=0.3
+            api_key="k",
+            base_url=f"{upstreams.servers[0].url}/v1",
+            http_client=http,
+            max_retries=2,
+            timeout=SHORT if fault == "hang" else PATIENCE,
         ) as sdk,
         pytest.raises(openai.APIError) as caught,
     ):

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from calls import CLIENTS, IDS, Upstreams, call
+from calls import CLIENTS, IDS, PATIENCE, SHORT, TWO, Upstreams, call
 from flexmw_fallback import Fallback, Upstream
 
 import flexmw
@@ -71,7 +71,7 @@ def test_a_function_says_which_error_is_a_refusal(serve: Serve) -> None:
     assert upstreams.executions == [1, 1]
 
 
-@pytest.mark.parametrize("kind", CLIENTS, ids=IDS)
+@pytest.mark.parametrize("kind", TWO, ids=["blocking", "async"])
 @pytest.mark.parametrize("method", ["POST", "GET"])
 def test_a_refused_connection_goes_to_the_next_upstream(serve: Serve, kind: Any, method: str, clock: FakeClock) -> None:
     upstreams = serve("ok")
@@ -93,7 +93,7 @@ def test_a_name_that_is_not_resolved_goes_to_the_next_upstream(serve: Serve, clo
 def test_a_failed_handshake_goes_to_the_next_upstream(serve: Serve, fault: str) -> None:
     upstreams = serve(fault, "ok", tls=True)
     context = upstreams.servers[1].client_context()
-    timeout = httpx.Timeout(2.0, connect=0.3)
+    timeout = httpx.Timeout(PATIENCE, connect=SHORT)
     result = call(upstreams, upstreams.fallback(), client={"verify": context, "timeout": timeout})
     assert (result.response.status_code, upstreams.executions) == (200, [0, 1])
 
@@ -138,7 +138,7 @@ def test_a_pool_without_room_goes_on_and_says_nothing_of_the_upstream(serve: Ser
     upstreams = serve("ok", "ok")
     limits = httpx.Limits(max_connections=1)
     with upstreams.wrap(
-        httpx.Client(limits=limits, timeout=httpx.Timeout(2.0, pool=0.05)), upstreams.fallback(failures=1)
+        httpx.Client(limits=limits, timeout=httpx.Timeout(PATIENCE, pool=0.05)), upstreams.fallback(failures=1)
     ) as client:
         url = f"{upstreams.servers[0].url}/v1/jobs"
         with client.stream("POST", url, json={}), pytest.raises(httpx.PoolTimeout) as caught:
@@ -157,7 +157,7 @@ def test_an_http2_stream_that_was_not_processed_goes_to_the_next_upstream(serve:
 @pytest.mark.parametrize("fault", AMBIGUOUS)
 def test_a_call_that_may_have_been_executed_is_given_back(serve: Serve, fault: str) -> None:
     upstreams = serve(fault, "ok")
-    result = call(upstreams, upstreams.fallback(), client={"timeout": 0.3})
+    result = call(upstreams, upstreams.fallback(), client={"timeout": SHORT if fault == "hang" else PATIENCE})
     assert (result.outcome.outcome, upstreams.executions, upstreams.seen) == ("ambiguous", [1, 0], [1, 0])
     assert result.outcome.upstream == upstreams.servers[0].url
     assert result.outcome.maybe_billed == ()
@@ -168,7 +168,9 @@ def test_with_permission_such_a_call_goes_on_and_the_outcome_names_who_may_have_
     serve: Serve, fault: str
 ) -> None:
     upstreams = serve(fault, "ok")
-    result = call(upstreams, upstreams.fallback(permit=("ambiguous",)), client={"timeout": 0.3})
+    result = call(
+        upstreams, upstreams.fallback(permit=("ambiguous",)), client={"timeout": SHORT if fault == "hang" else PATIENCE}
+    )
     assert (result.response.status_code, upstreams.executions) == (200, [1, 1])
     assert result.outcome.maybe_billed == (upstreams.servers[0].url,)
 
@@ -179,7 +181,7 @@ def test_with_permission_a_call_that_nobody_answers_stays_ambiguous(serve: Serve
     assert (result.response.status_code, result.outcome.outcome) == (429, "ambiguous")
 
 
-@pytest.mark.parametrize("kind", CLIENTS, ids=IDS)
+@pytest.mark.parametrize("kind", TWO, ids=["blocking", "async"])
 @pytest.mark.parametrize("fault", ["503", "500", "rst"])
 def test_a_safe_method_goes_on(serve: Serve, kind: Any, fault: str) -> None:
     upstreams = serve(fault, "ok")
@@ -196,7 +198,7 @@ def test_every_other_error_is_given_back(serve: Serve, fault: str) -> None:
     assert (result.outcome.outcome, result.outcome.upstream) == ("answered", upstreams.servers[0].url)
 
 
-@pytest.mark.parametrize("kind", CLIENTS, ids=IDS)
+@pytest.mark.parametrize("kind", TWO, ids=["blocking", "async"])
 @pytest.mark.parametrize("permit", [(), ("ambiguous",)])
 def test_nothing_moves_after_the_head_of_a_good_response(serve: Serve, kind: Any, permit: Any) -> None:
     upstreams = serve("cut-body", "ok")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import flexmw
@@ -175,7 +174,7 @@ class Asking(Targets):
         outcome = response.extensions.get("flexmw")
         status: int = response.status_code
         if not isinstance(outcome, flexmw.Outcome):
-            _warn_no_verdict()
+            _warn_no_verdict(self.options.warned)
             outcome = flexmw.Outcome("answered", 1)
         verdict = Verdict(outcome.outcome, outcome.reason, status, self.safe)
         is_refused = status in self.options.also
@@ -211,9 +210,11 @@ class Asking(Targets):
         return (yield from hold_back(response, preamble))
 
 
-@lru_cache(maxsize=1)
-def _warn_no_verdict() -> None:
-    LOGGER.warning(
-        "a response has no outcome of a Retry, so nothing is known of the request and no call goes on: "
-        "put flexmw.Retry() inside Fallback, and leave it switched on for the call"
-    )
+def _warn_no_verdict(warned: set[str]) -> None:
+    """Say once for each Fallback that it has nothing to decide by."""
+    if "verdict" not in warned:
+        warned.add("verdict")
+        LOGGER.warning(
+            "a response has no outcome of a Retry, so nothing is known of the request and no call goes on: "
+            "put flexmw.Retry() inside Fallback, and leave it switched on for the call"
+        )

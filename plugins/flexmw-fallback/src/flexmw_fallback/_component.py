@@ -157,8 +157,8 @@ class Fallback:
     random: Callable[[], float] = option(random.random, function, hidden=True)
     circuits: Circuits = field(default_factory=Circuits, init=False, repr=False, compare=False)
     given_back: GivenBack = field(default_factory=GivenBack, init=False, repr=False, compare=False)
-    _others: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
-    """Origins outside the first upstream's URL that were called."""
+    warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """What the log has said once: origins outside the first upstream's URL, and a missing Retry."""
 
     if TYPE_CHECKING:
 
@@ -239,8 +239,8 @@ def _elsewhere(options: Fallback, request: Any) -> flexmw.Flow:
     """A request that is not below the URL of the first upstream is sent as it is."""
     url = request.url
     origin = f"{url.scheme}://{url.host}"
-    if origin not in options._others and len(options._others) < 100:
-        options._others.add(origin)
+    if origin not in options.warned and len(options.warned) < 100:
+        options.warned.add(origin)
         LOGGER.warning(
             "requests to %s outside %s go to no other upstream: give Fallback the client's base URL first",
             origin,
