@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-__all__ = ["BOUNDS", "PLAIN", "Bound", "excesses"]
+__all__ = ["BOUNDS", "INSTRUCTIONS", "MARGIN_OF_RATIOS", "PLAIN", "Bound", "excesses"]
 
 
 class Bound(NamedTuple):
@@ -107,6 +107,16 @@ MARGIN_OF_RATIOS: Final = 1.15
 MARGIN_OF_BYTES: Final = 1.15
 SLACK_BYTES: Final = 4_096
 """A dict or a list that happens to grow, and what a thread has not freed yet."""
+
+INSTRUCTIONS: Final[Mapping[tuple[str, str], float]] = {
+    ("POST on memory", "without a key"): 0.148,
+    ("POST on memory", "first execution"): 2.567,
+    ("POST on memory", "replay"): 0.740,
+    ("POST on memory", "refused duplicate"): 3.310,
+    ("POST on memory", "all components, first execution"): 3.127,
+}
+"""Machine instructions that are added, by those of the plain request: ``tests_nightly/test_instructions.py``, with
+valgrind. They see the functions written in C, which bytecodes leave out."""
 
 PYTHON: Final = (3, 11)
 """The version that the table was measured with."""
