@@ -192,3 +192,25 @@ def test_of_several_headers_only_those_that_the_response_has_are_left_out() -> N
     exchange = Exchange.of({"type": "http"})
     exchange.headers += [(b"a", b"1"), (b"b", b"2"), (b"b", b"3")]
     assert exchange.complete([(b"A", b"0")]) == [(b"A", b"0"), (b"b", b"2"), (b"b", b"3")]
+
+
+def test_a_name_that_responses_had_before_an_exchange_added_it_is_still_compared() -> None:
+    """Names of responses are remembered as harmless, which one of them stops to be."""
+    plain, added = Exchange(), Exchange()
+    plain.headers.append((b"x-known-first", b"1"))
+    response = [(b"X-Becomes-Added", b"app"), (b"content-type", b"a")]
+    for _ in range(2):
+        assert plain.complete(response) == [*response, (b"x-known-first", b"1")]
+    added.headers.append((b"x-becomes-added", b"exchange"))
+    for _ in range(2):
+        assert added.complete(response) == response
+        assert added.complete([(b"etag", b"a")]) == [(b"etag", b"a"), (b"x-becomes-added", b"exchange")]
+
+
+def test_more_names_than_are_remembered_are_compared_all_the_same() -> None:
+    exchange = Exchange()
+    exchange.headers.append((b"x-added", b"1"))
+    for number in range(1500):
+        name = b"x-response-%d" % number
+        assert exchange.complete([(name, b"a"), (b"X-Added", b"b")]) == [(name, b"a"), (b"X-Added", b"b")]
+        assert exchange.complete([(name, b"a")]) == [(name, b"a"), (b"x-added", b"1")]
