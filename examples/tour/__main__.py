@@ -2,13 +2,14 @@
 
 Starts the model backend and the gateway on loopback, plays each scene with the blocking and with the async SDK, and
 shows what was sent, what was raised, how often the backend worked and what the span says. Then one POST whose
-response is lost, and one streamed response whose connection is cut eleven times. Exits with 1 if anything is not as it
-should be.
+response is lost, one streamed response whose connection is cut eleven times, and calls that the first of two backends
+refuses or loses. Exits with 1 if anything is not as it should be.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 from rich import box
@@ -18,30 +19,36 @@ from rich.table import Table
 from examples.gateway.serve import Backend, Running, backend, gateway
 from examples.tour.acts import Note, Spans, play
 from examples.tour.lost import Loss, lose_answers
+from examples.tour.refused import ORDERS, ask_two
 from examples.tour.scenes import SCENES, Scene
 from examples.tour.streamed import CUTS, cut_streams
 
 __all__ = ["main"]
 
-WIDTH = 190
+WIDTH = 100
+"""Columns of a terminal that does not say how wide it is."""
+
 EXPECTED = {(False, False): 3, (False, True): 1, (True, False): 1, (True, True): 1}
 
 
 def main() -> int:
     """Play everything; the number of things that are not right."""
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH, no_color=True)
+    has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console() if has_width else Console(width=WIDTH, no_color=True)
     logging.disable(logging.ERROR)  # the hosts report the failures that are ordered here; the tables show them
     spans = Spans()
     faults = 0
     with backend() as models, gateway(models.url, timeout=0.5) as running:
         console.print(f"gateway {running.url}, its model backend {models.url}\n")
-        rows = table("The contract, row by row", *ROW_COLUMNS)
+        shown = [column for column in ROW_COLUMNS if console.width >= WIDE or column not in WIDE_COLUMNS]
+        rows = table("The contract, row by row", *shown)
         with console.status("starting") as status:
             for number, scene in enumerate(SCENES, 1):
                 status.update(f"scene {number} of {len(SCENES)}: {scene.what}")
                 note, twin = (play(scene, running, models, spans, use_async=use) for use in (False, True))
                 faults += (note.sent, note.raised) != (twin.sent, twin.raised)
-                rows.add_row(*row(scene, note, twin))
+                cells = dict(zip(ROW_COLUMNS, row(scene, note, twin), strict=True))
+                rows.add_row(*(cells[column] for column in shown))
         console.print(rows)
         losses = table("One POST whose response is lost twice", "client", "server", "executions", "ended")
         with console.status("losing responses"):
@@ -51,6 +58,7 @@ def main() -> int:
                 losses.add_row(*lost_row(loss, expected))
         console.print(losses)
         faults += show_streams(console, running, models)
+        faults += show_refusals(console, models)
     console.print(f"{faults} things are not as they should be." if faults else "All as the contract says.")
     return min(faults, 1)
 
@@ -58,7 +66,7 @@ def main() -> int:
 def show_streams(console: Console, running: Running, models: Backend) -> int:
     """Cut streams, draw them while they run, and show what came of them; the number of things that are not right."""
     faults = 0
-    columns = ("client", "server", "cuts", "events", "executions", "longest silence", "ended")
+    columns = ("client", "server", "cuts", "events", "executed", "silence", "ended")
     streams = table(f"One streamed response, its connection cut up to {CUTS} times", *columns)
     with console.status("cutting streams") as status:
         drawn = ""
@@ -86,6 +94,27 @@ def show_streams(console: Console, running: Running, models: Backend) -> int:
     return faults
 
 
+def show_refusals(console: Console, models: Backend) -> int:
+    """Let the first of two backends fail, and show who has executed and what was billed; the number of things that are
+    not right."""
+    faults = 0
+    columns = ("the first", "executions", "by the second", "billed", "ended")
+    refusals = table("One POST, two backends", *columns)
+    with console.status("refusing"):
+        for refusal, (_, expected) in zip(ask_two(models), ORDERS.values(), strict=True):
+            as_it_should = refusal.executions == expected and refusal.billed == refusal.owed
+            faults += not as_it_should
+            first, second = refusal.executions
+            ended = refusal.ended if as_it_should else f"{refusal.ended} (not as it should be)"
+            refusals.add_row(refusal.first, str(first + second), str(second), f"${refusal.billed / 1e6:.6f}", ended)
+    console.print(refusals)
+    return faults
+
+
+WIDE = 160
+"""Columns of a terminal in which the whole table of the contract fits."""
+
+WIDE_COLUMNS = frozenset({"headers", "took", "span"})
 ROW_COLUMNS = ("row", "what", "sent: status type code", "headers", "SDK raised", "work", "took", "span", "async")
 
 

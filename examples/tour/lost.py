@@ -31,8 +31,8 @@ class Loss:
 
 def lose_answers(running: Running, backend: Backend) -> Iterator[Loss]:
     """The same call four times over: nothing guarded, the client, the server, both."""
-    bare, guarded = "openai SDK as it is", "openai SDK over flexmw.wrap_client"
-    plain, wrapped = "the backend as it is", "the gateway, with flexmw.wrap_app"
+    bare, guarded = "the SDK as it is", "with wrap_client"
+    plain, wrapped = "the backend", "with wrap_app"
     key, _ = running.admin.create_key()
     for client in (bare, guarded):
         for server in (plain, wrapped):

@@ -44,8 +44,8 @@ def cut_streams(
 
     :param draw: called with the name of the client, the events read and the cuts so far, while a stream runs.
     """
-    bare, guarded = "openai SDK as it is", "openai SDK over flexmw.wrap_client"
-    plain, wrapped = "the backend as it is", "the gateway, with flexmw.wrap_app"
+    bare, guarded = "the SDK as it is", "with wrap_client"
+    plain, wrapped = "the backend", "with wrap_app"
     key, _ = running.admin.create_key()
     for client, server in ((bare, plain), (guarded, plain), (guarded, wrapped)):
         target = backend.url if server is plain else running.url
