@@ -237,14 +237,14 @@ async def measure(url: str, *, most_keys: int, most_streams: int) -> Report:
     report.figures["scale.memory_keys"] = dict(memory).get(1_000_000, memory[-1][1]) / memory[0][1]
     drawn("A limiter's decision by the number of keys", "keys", "us", {"on memory": memory})
     drawn(
-        "The same on redis, CPU of this process",
+        "A limiter's decision on redis by the number of keys",
         "keys",
         "us",
         {"on redis": await limiter_on_redis(url, [number for number in numbers if number >= 1_000])},
     )
     both = await windows(url)
     drawn("A limiter's decision by the number of windows", "windows", "us", {"on memory": both["on memory"]})
-    drawn("The same on redis, CPU of this process", "windows", "us", {"on redis": both["on redis"]})
+    drawn("A limiter's decision on redis by the number of windows", "windows", "us", {"on redis": both["on redis"]})
     drawn("Components that add a header", "components", "us added", {"added to a request": await components()})
     drawn("A chunk of one of many open streams", "open streams", "us", await us_of_a_chunk(open_streams, 5))
     drawn("Plugins installed", "plugins", "ms", plugins(3))
