@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             timeout=options.timeout,
             admin_token=options.admin_token or f"admin-{secrets.token_urlsafe(16)}",
             demo_key=options.demo_key or f"sk-demo-{secrets.token_urlsafe(12)}",
-            faults=options.upstream is None,
+            faults=options.faults or options.upstream is None,
         )
         gateway = Gateway(settings)
         try:
@@ -69,6 +69,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=seconds, default=30.0, help="seconds that the upstream may be silent")
     parser.add_argument("--admin-token", help="made up unless given")
     parser.add_argument("--demo-key", help="made up unless given; its account has the free tier and one dollar")
+    parser.add_argument(
+        "--faults", action="store_true", help="let callers order faults from upstreams of yours as well"
+    )
     parser.add_argument("--child", action="store_true", help="stop when standard input closes, as with a parent")
     return parser
 

@@ -3,7 +3,8 @@
     python -m examples.gateway.backend --port 0        # prints its URL, then serves
 
 It knows nothing of keys, credit or limits. It counts its work: `GET /work` says how often each route really ran,
-`DELETE /work` starts the count again. Any other OpenAI-compatible server can stand in its place.
+`GET /usage` how many tokens each model has read and written as text, `DELETE /work` starts both counts again. Any other
+OpenAI-compatible server can stand in its place.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ async def _generate(request: Request, fields: Fields, texts: list[str], kind: st
         stop=fields.texts("stop", []),
     )
     _worked(request)
-    response = ModelResponse(kind, name, prompt_tokens, generation)
+    response = ModelResponse(kind, name, prompt_tokens, generation, request.app.state.usage)
     if stream:
         return StreamingResponse(response.events(usage), media_type="text/event-stream")
     return JSONResponse(response.whole())
@@ -89,7 +90,10 @@ async def _generate(request: Request, fields: Fields, texts: list[str], kind: st
 class ModelResponse:
     """One completion in either of OpenAI's two shapes, whole or as events."""
 
-    def __init__(self, kind: str, name: str, prompt_tokens: int, generation: model.Generation) -> None:
+    def __init__(
+        self, kind: str, name: str, prompt_tokens: int, generation: model.Generation, total: dict[str, Counter[str]]
+    ) -> None:
+        self.total = total.setdefault(name, Counter())
         self.chat = kind == "chat.completion"
         self.kind, self.prompt_tokens, self.generation = kind, prompt_tokens, generation
         prefix = "chatcmpl" if self.chat else "cmpl"
@@ -97,6 +101,7 @@ class ModelResponse:
 
     def usage(self) -> dict[str, int]:
         written = self.generation.tokens
+        self.total.update(read=self.prompt_tokens, written=written)
         total = self.prompt_tokens + written
         return {"prompt_tokens": self.prompt_tokens, "completion_tokens": written, "total_tokens": total}
 
@@ -218,7 +223,12 @@ async def get_video(request: Request) -> Response:
 async def work(request: Request) -> Response:
     if request.method == "DELETE":
         request.app.state.work.clear()
+        request.app.state.usage.clear()
     return JSONResponse(request.app.state.work)
+
+
+async def usage(request: Request) -> Response:
+    return JSONResponse(request.app.state.usage)
 
 
 def _model(fields: Fields, kind: str) -> str:
@@ -259,9 +269,10 @@ def app() -> Starlette:
         Route("/v1/videos/generations", start_video, methods=["POST"]),
         Route("/v1/videos/generations/{id}", get_video),
         Route("/work", work, methods=["GET", "DELETE"]),
+        Route("/usage", usage),
     ]
     backend = Starlette(routes=routes, middleware=[Middleware(Faults)], exception_handlers={BadField: _bad_field})
-    backend.state.work, backend.state.jobs = Counter(), {}
+    backend.state.work, backend.state.usage, backend.state.jobs = Counter(), {}, {}
     return backend
 
 
