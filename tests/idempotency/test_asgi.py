@@ -168,7 +168,8 @@ async def test_an_sdk_that_left_before_its_replay_is_not_taken_for_one_that_was_
     async with anyio.create_task_group() as group:
         store.reached, store.proceed = anyio.Event(), anyio.Event()
         group.start_soon(Caller(app, headers={"x-stainless-retry-count": "1"}))
-        await store.reached.wait()
+        with anyio.fail_after(LONGEST_WAIT):
+            await store.reached.wait()
         group.cancel_scope.cancel()
         store.proceed.set()
     lists = [held.entry async for name, held in store.scan() if ":f:" in name]
@@ -189,17 +190,17 @@ async def test_a_first_attempt_that_arrives_after_its_own_retry_is_not_begun() -
 
 
 class _Slow(MemoryStore):
-    """A store that can be held up when it is read."""
+    """A store that can be held up before a write."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reached, self.proceed = anyio.Event(), anyio.Event()
         self.proceed.set()
 
-    async def load(self, key: str) -> Any:
+    async def swap(self, *arguments: Any, **times: Any) -> Any:
         self.reached.set()
         await self.proceed.wait()
-        return await super().load(key)
+        return await super().swap(*arguments, **times)
 
 
 async def test_a_path_cannot_reach_into_an_operators_terminal() -> None:

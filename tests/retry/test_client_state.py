@@ -126,10 +126,11 @@ def test_a_client_that_is_closed_during_an_attempt_does_not_wait_after_it(librar
     async def run() -> None:
         async def respond(request: Any) -> Any:
             await client.aclose()
-            return library.Response(429, headers={"retry-after": "30"}, json={})
+            return library.Response(429, headers={"retry-after": "80"}, json={})
 
-        client = flexmw.wrap_client(library.AsyncClient(transport=library.MockTransport(respond)))
-        with anyio.fail_after(20), pytest.raises(RuntimeError, match="closed") as caught:
+        retry = flexmw.Retry(max_retry_after=85.0)
+        client = flexmw.wrap_client(library.AsyncClient(transport=library.MockTransport(respond)), retry)
+        with anyio.fail_after(LONGEST_WAIT), pytest.raises(RuntimeError, match="closed") as caught:
             await client.post("http://test")
         assert outcome(caught.value).reason == "client_closed"
 
