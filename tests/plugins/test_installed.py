@@ -46,6 +46,12 @@ def test_the_command_lists_what_is_installed(environment: Environment) -> None:
             "distribution": "flexmw-circuit-breaker",
             "version": "0.1.0",
         },
+        {
+            "name": "flexmw.fallback",
+            "target": "flexmw_fallback:Fallback",
+            "distribution": "flexmw-fallback",
+            "version": "0.1.0",
+        },
     ]
     assert json.loads(environment.run("python", "-m", "flexmw", "plugins", "--json")) == found
 
@@ -70,7 +76,7 @@ again = time.process_time() - began
 loaded = sorted({"acme_audit", "flexmw_circuit_breaker", "flexmw.tagging"} & set(sys.modules))
 print(json.dumps({"names": names, "loaded": loaded, "first": first, "again": again}))
 """)
-    assert seen["names"] == ["acme.audit", "acme.cache", "contrib.breaker"]
+    assert seen["names"] == ["acme.audit", "acme.cache", "contrib.breaker", "flexmw.fallback"]
     assert seen["loaded"] == []
     assert seen["first"] < 1.0, "a scan of all distributions, in CPU seconds"
     assert seen["again"] < 0.001, "the scan is remembered"
