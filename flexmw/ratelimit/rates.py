@@ -110,8 +110,7 @@ def _parse(entry: object, group: str, any_limit: bool, unit: str, prefix: str) -
     """
     scale = scale_of(unit)
     if not isinstance(entry, str):
-        yield from parse_many(cast("str", entry))
-        return
+        raise ValueError(entry)
     if scale == 1 and "calendar" not in entry:
         yield from parse_many(entry)
         return

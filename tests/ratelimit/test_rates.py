@@ -15,6 +15,7 @@ from flexmw.ratelimit.rates import parse_rates
         (["10/minute", "never"], "RateLimit(limits=...)", "'never'"),
         ([parse("10/minute"), "never"], "rates", "'never'"),
         ([], "rates", "[]"),
+        ([5], "rates", "5"),
         ("0/minute", "rates", "'0/minute'"),
         (["10/minute", "20 per 60 second"], "rates", "['10/minute', '20 per 60 second']"),
     ],

@@ -68,6 +68,7 @@ def test_credentials_of_a_request_are_known_as_sent_and_as_decoded(
 
 def test_a_value_with_equals_signs_is_taken_out_of_a_query_whole() -> None:
     assert safe_query("api_key=cGFkZGVk==&x=a=b") == "api_key=REDACTED&x=a=b"
+    assert safe_query(f"colour=green&next=sk-proj-{'a1B2' * 8}") == "colour=green&next=sk-***"
 
 
 def test_a_credential_is_replaced_by_three_stars_and_a_text_of_just_the_limit_is_whole() -> None:
