@@ -25,15 +25,13 @@ from typing import Any, Final, NamedTuple
 import httpx2
 
 from benchmarks.peers import redis_server
+from examples.gateway.catalogue import PRICES
 from examples.gateway.processes import child
 from examples.gateway.serve import AdminClient
 
 __all__ = ["Bills", "run"]
 
 MODEL: Final = "alice-3gram"
-PRICE: Final = (3, 9)
-"""Millionths of a dollar of a token that the model has read, and of one that it has written."""
-
 CALLS_PER_ACCOUNT: Final = 50
 """The paid tier has 100 requests a minute."""
 
@@ -85,6 +83,7 @@ async def run(urls: Sequence[str], backends: Sequence[str], *, streams: int) -> 
             await asyncio.sleep(0.1)
         used = [plain.get(f"{backend}/usage").json().get(MODEL, {"read": 0, "written": 0}) for backend in backends]
         second = sum(plain.get(f"{backends[-1]}/work").json().values())
+    price = PRICES[MODEL]
     read, written = (sum(each[name] for each in used) for name in ("read", "written"))
     return Bills(
         streams,
@@ -93,7 +92,7 @@ async def run(urls: Sequence[str], backends: Sequence[str], *, streams: int) -> 
         streams - calls,
         read + written,
         sum(each["tokens"] for each in seen),
-        read * PRICE[0] + written * PRICE[1],
+        read * price[0] + written * price[1],
         sum(each["spent"] for each in seen),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import openai
 
+from examples.gateway.catalogue import PRICES
 from examples.gateway.serve import Backend, backend, gateway
 from examples.tour.scenes import CHAT, MODEL
 
@@ -57,5 +58,5 @@ def _call(url: str, key: str, fault: str) -> tuple[str, int]:
             answer = sdk.chat.completions.create(model=MODEL, extra_headers=headers, **CHAT)
         except openai.APIStatusError as error:
             return f"given back: {error.status_code} {error.type}", 0
-    usage = answer.usage
-    return "answered", 3 * usage.prompt_tokens + 9 * usage.completion_tokens if usage else 0
+    usage, (read, written) = answer.usage, PRICES[MODEL]
+    return "answered", read * usage.prompt_tokens + written * usage.completion_tokens if usage else 0
