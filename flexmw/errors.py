@@ -143,14 +143,15 @@ class UnknownComponent(PluginError, ConfigError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         close = difflib.get_close_matches(name, names, n=1)
-        guess = f"did you mean {close[0]!r}? " if close else ""
+        guess = f"did you mean {close[0]!r}?" if close else ""
         self.option, self.value, self.where = "component", repr(name), None
-        self.expected = f"{guess}one of {', '.join(names)}"
+        self.expected = "; ".join(filter(None, (f"one of {', '.join(names)}", guess)))
+        known = f"Known: {', '.join(names)}. Install the distribution that provides it"
         PluginError.__init__(
             self,
             name,
             "no component has this name",
-            fix=f"{guess[:1].upper()}{guess[1:]}Known: {', '.join(names)}. Install the distribution that provides it",
+            fix=f"D{guess[1:]} {known}" if guess else known,
         )
 
 

@@ -322,7 +322,7 @@ def test_an_unknown_component_is_both_faults_and_asks_what_was_meant() -> None:
         "Did you mean 'envelope'? Known: envelope, retry. Install the distribution that provides it"
     )
     assert (error.name, error.option, error.value, error.where) == ("evnelope", "component", "'evnelope'", None)
-    assert error.expected == "did you mean 'envelope'? one of envelope, retry"
+    assert error.expected == "one of envelope, retry; did you mean 'envelope'?"
     assert (error.target, error.distribution) == (None, None)
     placed = error.at("a.toml, line 3")
     assert isinstance(placed, UnknownComponent)

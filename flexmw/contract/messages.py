@@ -67,9 +67,9 @@ def expected(code: object, message: object) -> str | None:
     """Return what would be right if ``message`` cannot be the message of ``code``; ``None`` if it can be."""
     if not isinstance(code, str) or code not in PLACEHOLDERS:
         close = difflib.get_close_matches(str(code), PLACEHOLDERS, n=1)
-        guess = f"did you mean {close[0]!r}? " if close else ""
+        guess = f"; did you mean {close[0]!r}?" if close else ""
         listed = sorted(name for name in PLACEHOLDERS if not name.startswith("http_"))
-        return f"{guess}the code {code!r} to be one of {', '.join(listed)}, or http_NNN for a status without a name"
+        return f"the code {code!r} to be one of {', '.join(listed)}, or http_NNN for a status without a name{guess}"
     if not isinstance(message, str) or not message.strip():
         return "a text that is not empty"
     try:

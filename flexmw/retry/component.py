@@ -338,8 +338,8 @@ def _known(options: Mapping[str, Any], where: str = "retry options") -> dict[str
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
             meant = _MEANT.get(name) or (close[0] if close else None)
-            guess = f"did you mean {meant!r}? Else " if meant else ""
-            raise ConfigError(where, name, f"{guess}one of {', '.join(names)}")
+            guess = f"; did you mean {meant!r}?" if meant else ""
+            raise ConfigError(where, name, f"one of {', '.join(names)}{guess}")
     return dict(options)
 
 
