@@ -54,7 +54,7 @@ def wrap_app(app: ASGIApp, *components: Component | str) -> ASGIApp:
     :raises PluginError: a name leads to a plugin that cannot be used.
     """
     if not callable(app):
-        raise ConfigError("wrap_app(app)", app, "an ASGI application")
+        raise ConfigError("wrap_app(app)", type(app), "an ASGI application")  # the value may hold secrets
     if any(id(layer) in _wrapped for layer in wrapped_apps(app)):
         raise ConfigError("wrap_app(app)", app, "an app that is not wrapped yet: wrap it once, with all components")
     for layer in reversed(_resolve(components, "asgi")):

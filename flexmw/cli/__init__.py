@@ -8,9 +8,10 @@
     flexmw plugins                        list what installed distributions provide
     flexmw keys --config flexmw.toml      list the idempotency keys of a store, and settle unknown ones
     flexmw schema                         print a JSON Schema of flexmw.toml, for editors
+    flexmw --version                      print the versions of flexmw and of Python
 
-Exit codes: 0, the command is done and nothing that it judged is broken; 1, something is broken; 2, the command could
-not be carried out.
+Without a command, ``flexmw`` prints its help. Exit codes: 0, the command is done and nothing that it judged is broken;
+1, something is broken; 2, the command could not be carried out.
 
 >>> main(["plugins", "--json", "--dialects"]) in (0, 1, 2)
 []
@@ -22,9 +23,11 @@ Public: the names in ``__all__``. The modules of this package are private.
 from __future__ import annotations
 
 import argparse
+import platform
 import sys
 from collections.abc import Sequence
 
+from flexmw import __version__
 from flexmw.cli import check, explain, keys, plugins, run, schema
 from flexmw.errors import ConfigError, PluginError
 
@@ -43,7 +46,9 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 def parser() -> argparse.ArgumentParser:
     """The argument parser of all commands."""
     top = argparse.ArgumentParser(prog="flexmw", description="One error contract for APIs and their clients.")
-    commands = top.add_subparsers(metavar="command", required=True)
+    version = f"flexmw {__version__} (Python {platform.python_version()})"
+    top.add_argument("-V", "--version", action="version", version=version, help="print the versions and exit")
+    commands = top.add_subparsers(metavar="command")
     for module in _COMMANDS:
         command = commands.add_parser(
             module.__name__.rpartition(".")[2],
@@ -62,7 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: the arguments; those of the process if ``None``.
     :return: the exit code.
     """
-    arguments = parser().parse_args(argv)
+    commands = parser()
+    arguments = commands.parse_args(argv)
+    if not hasattr(arguments, "command"):
+        commands.print_help(sys.stdout)
+        return 0
     try:
         code: int = arguments.command(arguments, sys.stdout)
     except (ConfigError, PluginError) as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final, TextIO
 
@@ -44,7 +46,7 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     os.environ.pop(_CONFIG, None)
     if config := find(arguments.config):
         os.environ[_CONFIG] = config
-    application()
+    application(workers=arguments.workers)
     try:
         uvicorn.run(
             "flexmw.cli.run:application",
@@ -59,22 +61,45 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     return 0
 
 
-def application() -> Any:
+def application(*, workers: int = 1) -> Any:
     """Make the app that the environment names, inside its components. Each server process calls this function.
 
-    :raises ConfigError: the app cannot be imported, is not an app, or its configuration file cannot be used.
+    :param workers: number of processes that will serve the app.
+    :raises ConfigError: the app cannot be imported, is not an app, or its configuration file cannot be used by so many
+        processes.
     """
     app = imported(os.environ[_APP])
     config = os.environ.get(_CONFIG)
-    return wrap_app(app) if config is None else Stack.load(config).wrap_app(app)
+    if config is None:
+        return wrap_app(app)
+    stack = Stack.load(config)
+    _check_workers(stack, workers)
+    return stack.wrap_app(app)
+
+
+def _check_workers(stack: Stack, workers: int) -> None:
+    """Refuse keys in the memory of several processes: a retry that reaches another process would run again.
+
+    RateLimit in memory is served: it admits more than its limit, and each process logs a WARNING that says so.
+
+    :raises ConfigError: naming the option ``--workers``.
+    """
+    for component in stack.components:
+        if workers > 1 and component.name == "idempotency" and getattr(component, "storage", None) == "memory://":
+            expected = (
+                '1, or [idempotency] with a store that all processes share, such as storage = "sqlite:///keys.db": '
+                "in memory://, a key that comes to another process is executed again"
+            )
+            raise ConfigError("--workers", workers, expected)
 
 
 def imported(target: str) -> Any:
     """Import the app at ``module:attribute``. The working directory is searched first, as with ``python -m``.
 
     :param target: the name of an app, or of a function without parameters that makes one.
-    :raises ConfigError: the module or the attribute is missing, or the attribute is not callable. An exception of the
-        module itself is not caught.
+    :raises ConfigError: the module or the attribute is missing, or the attribute is not callable. The message shows
+        the type of the attribute, never its value, which may hold secrets. An exception of the module itself is not
+        caught.
     """
     module, colon, attribute = target.partition(":")
     if not (module and colon and attribute):
@@ -89,18 +114,34 @@ def imported(target: str) -> Any:
         raise ConfigError("app", target, f"a module that can be imported ({error})") from error
     for part in attribute.removesuffix("()").split("."):
         if not hasattr(app, part):
-            raise ConfigError("app", target, f"an attribute of {module} ({part!r} is none)")
+            close = difflib.get_close_matches(part, _callables(app), n=1)
+            guess = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError("app", target, f"an attribute of {module} ({part!r} is missing{guess})")
         app = getattr(app, part)
-    return app() if _is_factory(app) else app
-
-
-def _is_factory(app: Any) -> bool:
-    """Whether the object can be called without arguments; an ASGI app cannot.
-
-    :raises ConfigError: the object is not callable.
-    """
     if not callable(app):
-        raise ConfigError("app", app, "an ASGI app, or a function that makes one")
+        raise ConfigError("app", target, f"an ASGI app, or a function that makes one; this is {_kind(app)}")
+    if not _is_factory(app):
+        return app
+    made = app()
+    if not callable(made):
+        if inspect.iscoroutine(made):
+            made.close()  # without a warning that nothing has awaited it
+        raise ConfigError("app", target, f"an ASGI app, or a function that makes one; it returns {_kind(made)}")
+    return made
+
+
+def _kind(value: object) -> str:
+    """The type of a value, for a message that must not show the value."""
+    return f"a value of type {type(value).__name__}"
+
+
+def _callables(namespace: object) -> list[str]:
+    """The names under which a module or a class holds something that can be called."""
+    return [name for name, value in getattr(namespace, "__dict__", {}).items() if callable(value)]
+
+
+def _is_factory(app: Callable[..., Any]) -> bool:
+    """Whether the object can be called without arguments; an ASGI app cannot."""
     try:
         parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):

@@ -27,8 +27,16 @@ from fastapi import FastAPI
 app = FastAPI()
 not_an_app = 3
 
+USERS = {"sk-free": "ada", "wo0dpecker": "bob"}
+
 def make():
     return FastAPI(root_path="/made")
+
+def users():
+    return USERS
+
+async def coming():
+    return app
 
 def needs(something):
     return app
@@ -95,13 +103,52 @@ def test_a_factory_is_called_and_the_file_of_the_folder_is_read(folder: Path) ->
     [
         ("served", "module:attribute, such as 'main:app'"),
         ("no_such_module_at_all:app", "a module that can be imported"),
-        ("{}:nothing", "'nothing' is none"),
-        ("{}:not_an_app", "an ASGI app, or a function that makes one"),
+        ("{}:qqqq", "('qqqq' is missing)"),
+        ("{}:ap", "'ap' is missing; did you mean 'app'?)"),
+        ("{}:not_an_app", "an ASGI app, or a function that makes one; this is a value of type int"),
     ],
 )
 def test_what_is_no_app_is_refused(folder: Path, target: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", target.format(module(folder))]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("attribute", "words"),
+    [
+        ("USERS", "this is a value of type dict"),
+        ("users", "it returns a value of type dict"),
+        ("users()", "it returns a value of type dict"),
+        ("coming", "it returns a value of type coroutine"),
+        ("USERS.sk", "'sk' is missing"),
+    ],
+)
+def test_no_message_shows_a_value_of_the_module(
+    folder: Path, attribute: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvicorn.run", lambda *given, **options: pytest.fail("it is served"))
+    assert main(["run", f"{module(folder)}:{attribute}"]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert not [secret for secret in ("sk-free", "ada", "wo0dpecker", "bob") if secret in error]
+
+
+def test_keys_in_the_memory_of_several_processes_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[int] = []
+    monkeypatch.setattr("uvicorn.run", lambda *given, workers, **options: served.append(workers))
+    file = folder / "flexmw.toml"
+    run = ["run", f"{module(folder)}:app", "--workers"]
+    file.write_text("[idempotency]\n")
+    assert main([*run, "3"]) == 2
+    assert "--workers = 3: expected 1, or [idempotency] with a store that all" in capsys.readouterr().err
+    assert main([*run, "1"]) == 0
+    file.write_text('[idempotency]\nstorage = "sqlite:///keys.db"\n')
+    assert main([*run, "3"]) == 0
+    file.write_text('[ratelimit]\nrates = ["1/minute"]\n')
+    assert main([*run, "2"]) == 0
+    assert served == [1, 3, 2]
 
 
 @pytest.mark.parametrize(
