@@ -116,14 +116,13 @@ class _AsyncioLoop:
     a thread that takes what is there in the middle makes many small batches, each of which takes the interpreter lock
     from the loop. One timer bounds the time of all operations.
 
-    :ivar schedule: calls a function in the thread of the loop.
     :ivar turn: the operations of this turn.
     """
 
-    __slots__ = ("_loop", "_pending", "_timer", "_timer_at", "schedule", "turn")
+    __slots__ = ("_loop", "_pending", "_timer", "_timer_at", "turn")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self.schedule = loop, loop.call_soon_threadsafe
+        self._loop = loop
         self.turn: _Operations = []
         self._pending: set[Operation[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -164,6 +163,13 @@ class _AsyncioLoop:
         self._timer_at = next_end
         self._timer = None if next_end == inf else self._loop.call_later(next_end - now, self._end_late)
 
+    def deliver_soon(self, operations: _Operations) -> None:
+        """Wake the tasks, from another thread.
+
+        :raises RuntimeError: when the loop is closed.
+        """
+        self._loop.call_soon_threadsafe(self.deliver, operations)
+
     def deliver(self, operations: _Operations) -> None:
         """Wake the tasks."""
         self._pending.difference_update(operations)
@@ -171,13 +177,16 @@ class _AsyncioLoop:
 
 
 class _TrioLoop(NamedTuple):
-    """An event loop of trio.
-
-    :param schedule: calls a function in the thread of the loop.
-    """
+    """An event loop of trio, by its token."""
 
     token: Any
-    schedule: Callable[..., Any]
+
+    def deliver_soon(self, operations: _Operations) -> None:
+        """Wake the tasks, from another thread.
+
+        :raises RuntimeError: when the loop has ended.
+        """
+        self.token.run_sync_soon(_deliver, operations)
 
     def deliver(self, operations: _Operations) -> None:
         """Wake the tasks."""
@@ -342,7 +351,7 @@ class BatchThread:
 
         token = trio.lowlevel.current_trio_token()
         waiter = operation.waiter = _TrioWaiter()
-        self._submit(self._queue, (_TrioLoop(token, token.run_sync_soon), [operation]))
+        self._submit(self._queue, (_TrioLoop(token), [operation]))
         value: T = await waiter.wait(None if operation.ends == inf else max(0.0, operation.ends - time.monotonic()))
         return value
 
@@ -410,7 +419,7 @@ def _carry_out_batch(carry_out: CarryOut, batch: list[_Group]) -> None:
         operation.outcome = outcome
     for loop, operations in by_loop.items():
         with suppress(RuntimeError):  # the event loop is closed, and its tasks with it
-            loop.schedule(loop.deliver, operations)
+            loop.deliver_soon(operations)
 
 
 def _outcomes(carry_out: CarryOut, operations: _Operations) -> Sequence[Outcome]:
