@@ -15,6 +15,7 @@ from flexmw.contract.idempotent_stream import STREAM
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
+from flexmw.kit.factory import ClientMiddleware
 from flexmw.kit.headers import has
 from flexmw.kit.options import check, documented, function, option, optional, seconds
 from flexmw.kit.storage import RedisClient, parse_storage
@@ -27,7 +28,7 @@ _STREAM: Final = STREAM.encode()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class Pace(ClientMiddleware):
     """Delay requests until the server is certain to admit them, instead of collecting 429 responses.
 
     Pace reads the rate-limit headers of every response, in the formats of :mod:`flexmw.contract`. It keeps one state

@@ -61,17 +61,20 @@ WITHOUT = [
 
 
 INSTALL = """
-## Two ways to install it
+## Three ways to install it
 
-`app = flexmw.wrap_app(app)` puts the Envelope outside everything, and reaches all of the rows below: also what other
+`served = flexmw.wrap_app(app)` puts the Envelope outside everything, and reaches all of the rows below: also what other
 middleware, mounted apps and the router send. Starlette and FastAPI handle crashes outside all of an app's middleware;
 the Envelope sends its response through the `CORSMiddleware` of the app, so that a browser can read it.
 
-`app.add_middleware(flexmw.Envelope().asgi)` puts it where the host's own middleware is. It misses what middleware
+`flexmw.install(app)` puts it around everything in an app of FastAPI, Starlette, Litestar or Quart, and leaves the app
+the same object.
+
+`app.add_middleware(flexmw.Envelope())` puts it where the host's own middleware is. It misses what middleware
 further outside sends (an untrusted host, a refused preflight, a body limit), and, where the host has a handler of its
 own for `Exception` or 500, it leaves crashes to that handler.
 
-Neither changes what a server sends by itself: bytes that are no HTTP, a full connection queue.
+None of them changes what a server sends by itself: bytes that are no HTTP, a full connection queue.
 
 Litestar, Quart, Django, Falcon and BlackSheep do not raise an exception that they have handled. There a raised kind
 (`flexmw.APIError`) is remembered for its request, and takes the place of a response of its own status or of a bare 500;
