@@ -12,8 +12,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from os import PathLike
@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary, finalize
 
 from starlette.types import ASGIApp
 
-from flexmw.config import read
+from flexmw.config import Configuration, load
 from flexmw.contract import redact
 from flexmw.errors import ConfigError, PluginError
 from flexmw.frameworks import Interior, check_asgi, put_for
@@ -30,7 +30,7 @@ from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import Component
 from flexmw.kit.paths import wrapped_apps
 from flexmw.kit.transport import components_of
-from flexmw.registry import check_order, component
+from flexmw.registry import check_order, component, sort
 
 __all__ = ["Stack", "components_around", "install", "wrap_app", "wrap_client"]
 
@@ -186,34 +186,55 @@ class Stack:
 
     def __init__(self, *components: Component | str) -> None:
         self.components = _components(components)
+        self._configuration: Configuration | None = None
 
     @classmethod
-    def load(cls, path: str | PathLike[str] = "flexmw.toml") -> Self:
+    def load(
+        cls,
+        path: str | PathLike[str] = "flexmw.toml",
+        *,
+        profile: str | None = None,
+        overrides: Iterable[str] = (),
+    ) -> Self:
         """Read a TOML file with one table per component, outermost first. The keys of a table are the options.
 
-        ``{ env = "NAME" }`` in place of a value takes the value from the environment.
+        ``{ env = "NAME" }`` in place of a value takes the value from the environment; ``default`` and ``type`` beside
+        it are optional.
 
         :param path: the file. In ``pyproject.toml`` the tables stand under ``[tool.flexmw]``.
+        :param profile: the name of a profile, whose tables ``[profile.NAME.component]`` lie over those of the file.
+            ``None`` takes the name from the environment variable ``FLEXMW_PROFILE``, if it is set.
+        :param overrides: texts such as ``"ratelimit.rates=10/minute"``, which lie over file and profile.
         :raises ConfigError: the file or one of its options cannot be used; the error names file, line and key.
         :raises PluginError: a table names a plugin that cannot be used.
+
+        A component that only a profile or an override has is put where its ``order`` requires it.
         """
-        components = read(path, component)
-        try:
-            return cls(*components)
-        except ConfigError as error:
-            raise error.at(str(path)) from error
+        return cls.of(load(path, component, profile=profile, overrides=overrides))
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> Self:
+        """The stack of a configuration that is read."""
+        components = configuration.components
+        with _located(configuration):
+            stack = cls(*(sort(components) if configuration.is_extended else components))
+        stack._configuration = configuration
+        return stack
 
     def wrap_app(self, app: Callable[..., Awaitable[None]]) -> ASGIApp:
         """Wrap an app in the components that have an ``asgi`` method; see :func:`wrap_app`."""
-        return wrap_app(app, *self._with("asgi"))
+        with _located(self._configuration):
+            return wrap_app(app, *self._with("asgi"))
 
     def install(self, app: AppT) -> AppT:
         """Put the components that have an ``asgi`` method into an app; see :func:`install`."""
-        return install(app, *self._with("asgi"))
+        with _located(self._configuration):
+            return install(app, *self._with("asgi"))
 
     def wrap_client(self, client: ClientT, *, clock: Clock = SYSTEM) -> ClientT:
         """Wrap a client in the components that have a ``flow`` method; see :func:`wrap_client`."""
-        return wrap_client(client, *self._with("flow"), clock=clock)
+        with _located(self._configuration):
+            return wrap_client(client, *self._with("flow"), clock=clock)
 
     def describe(self) -> list[dict[str, Any]]:
         """Name, sides (``faces``: ``server``, ``client``) and options of each component, with secrets masked."""
@@ -235,6 +256,18 @@ class Stack:
 
     def __repr__(self) -> str:
         return redact(f"Stack({', '.join(map(repr, self.components))})")
+
+
+@contextmanager
+def _located(configuration: Configuration | None) -> Generator[None]:
+    """Add file and line to a ConfigError about a component of the configuration."""
+    try:
+        yield
+    except ConfigError as error:
+        located = error if configuration is None else configuration.located(error)
+        if located is error:
+            raise
+        raise located from error
 
 
 def _components(given: Sequence[Component | str]) -> tuple[Component, ...]:

@@ -19,11 +19,10 @@ from typing import Any, Final, TextIO
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flexmw.cli.source import config_argument, load
+from flexmw.cli.source import Source, source_arguments
 from flexmw.cli.table import table
 from flexmw.contract import STATUS, ErrorBody
 from flexmw.kit.clock import Clock, SystemClock
-from flexmw.registry import component
 from flexmw.stack import Stack
 
 __all__ = ["HELP", "arguments", "client_rows", "command", "server_rows"]
@@ -53,12 +52,12 @@ _URL: Final = "https://api.invalid/"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    config_argument(parser)
+    source_arguments(parser)
     parser.add_argument("--json", action="store_true", help="the same as JSON")
 
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:
-    stack = load(arguments.config) or Stack(*map(component, ("tagging", "envelope", "retry")))
+    stack = Stack.of(Source.of(arguments).load("tagging", "envelope", "retry"))
     described = stack.describe()
     errors = server_rows([each for each in stack.components if hasattr(each, "asgi")])
     calls = client_rows([each for each in stack.components if hasattr(each, "flow")])
