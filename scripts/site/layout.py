@@ -43,7 +43,7 @@ def laid_out(generated: Mapping[str, str], root: Path = ROOT) -> dict[str, bytes
     :param root: the folder of the repository.
     :raises BadSite: a link leads nowhere, or the navigation and the pages differ.
     """
-    texts = {page: page.read_text("utf-8") for page in sorted((root / "docs").glob("*.md"))}
+    texts = {page: page.read_text("utf-8") for folder in (root, root / "docs") for page in sorted(folder.glob("*.md"))}
     files: dict[str, bytes] = {path: text.encode() for path, text in generated.items()}
     faults: list[str] = []
     waiting = list(texts)
