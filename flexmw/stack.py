@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from importlib import import_module
 from os import PathLike
 from typing import Any, Final, NamedTuple, Self, TypeVar, cast
@@ -316,10 +316,18 @@ def _options(component: Any) -> dict[str, Any]:
     if not is_dataclass(component):
         return {}
     return {
-        option.name: "***" if option.metadata.get("secret") else _shown(getattr(component, option.name))
+        option.name: _shown_option(option, getattr(component, option.name))
         for option in fields(component)
         if option.init and not option.metadata.get("hidden")
     }
+
+
+def _shown_option(option: Field[Any], value: Any) -> Any:
+    """The value of an option as JSON can hold it, without secrets. A secret that is not set is no secret."""
+    if value is None or not option.metadata.get("secret"):
+        return _shown(value)
+    shown = option.metadata.get("shown")
+    return "***" if shown is None else redact(shown(value))
 
 
 def _shown(value: Any) -> Any:

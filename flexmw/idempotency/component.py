@@ -40,7 +40,7 @@ from flexmw.kit.options import (
     text,
     whole,
 )
-from flexmw.kit.storage import RedisClient
+from flexmw.kit.storage import RedisClient, shown_storage
 
 __all__ = ["Idempotency"]
 
@@ -161,6 +161,7 @@ class Idempotency(ServerMiddleware):
         "any number of machines. An object with the methods of `flexmw.idempotency.Store` works too, and a client of "
         "redis-py, whose settings are used for connections of flexmw's own. Responses are stored unencrypted.",
         secret=True,
+        shown=shown_storage,
     )
     sdk_retries: bool = option(
         False,

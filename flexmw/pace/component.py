@@ -18,7 +18,7 @@ from flexmw.kit.effects import Flow, Request, Response, Send
 from flexmw.kit.factory import ClientMiddleware
 from flexmw.kit.headers import has
 from flexmw.kit.options import check, documented, function, option, optional, seconds
-from flexmw.kit.storage import RedisClient, parse_storage
+from flexmw.kit.storage import RedisClient, parse_storage, shown_storage
 from flexmw.pace.flow import PacedCall
 from flexmw.pace.registry import SCHEMES, PaceRegistry
 
@@ -96,6 +96,7 @@ class Pace(ClientMiddleware):
         "`valkey` forms are shared by several processes, and so is a client of redis-py, whose settings are used for "
         "connections of flexmw's own. A store that does not respond costs a call 100 ms at most.",
         secret=True,
+        shown=shown_storage,
     )
     pepper: str | bytes | None = option(
         None,
