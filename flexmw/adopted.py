@@ -24,7 +24,6 @@ from starlette.types import ASGIApp
 from flexmw.errors import ConfigError
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request
-from flexmw.kit.factory import ServerMiddleware
 from flexmw.kit.options import option
 
 __all__ = ["AdoptedMiddleware", "AdoptedTransport", "adopt"]
@@ -48,7 +47,7 @@ class _Adopted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdoptedMiddleware(ServerMiddleware, _Adopted):
+class AdoptedMiddleware(_Adopted):
     """An ASGI middleware class, or a function that takes an app and returns one."""
 
     def asgi(self, app: ASGIApp) -> ASGIApp:

@@ -43,7 +43,8 @@ A value outside a closed set becomes `_OTHER`. An open attribute of a metric tak
 further values become `_OTHER`. Beyond {SERIES} attribute sets, an instrument drops its open attributes. These bounds
 hold for all components of a process that record to one meter provider. `http.route` is always a template, inside of
 mounts as well. Metrics are recorded in the context of the request's span or of `flexmw.call`, so their exemplars have a
-trace.
+trace. A counter is an asynchronous instrument: Tagging keeps the count, and the SDK reads it when it exports. A view
+that selects counters by their class selects `ObservableCounter`.
 
 An event stream that fails before its first event has the status and the error on its span that the client got, not the
 200 that the app had begun with. FastAPI's own metric and log event say what FastAPI has seen.

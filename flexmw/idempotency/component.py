@@ -25,7 +25,6 @@ from flexmw.idempotency.stores.open import check_url
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
-from flexmw.kit.factory import ServerMiddleware
 from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.options import (
     check,
@@ -40,13 +39,13 @@ from flexmw.kit.options import (
     text,
     whole,
 )
-from flexmw.kit.storage import RedisClient, shown_storage
+from flexmw.kit.storage import RedisClient
 
 __all__ = ["Idempotency"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Idempotency(ServerMiddleware):
+class Idempotency:
     """Execute each request once: a repetition with the same ``Idempotency-Key`` gets the stored response.
 
     The responses follow draft-ietf-httpapi-idempotency-key-header-07. A missing key where one is ``required`` is a 400.
@@ -161,7 +160,6 @@ class Idempotency(ServerMiddleware):
         "any number of machines. An object with the methods of `flexmw.idempotency.Store` works too, and a client of "
         "redis-py, whose settings are used for connections of flexmw's own. Responses are stored unencrypted.",
         secret=True,
-        shown=shown_storage,
     )
     sdk_retries: bool = option(
         False,

@@ -95,7 +95,7 @@ def record_call(
     reason = None if outcome is None else getattr(outcome, "reason", None)
     otel.count("flexmw.client.outcomes", _name_of(outcome, reason, error, has_response), reason, address, span=span)
     if sent:
-        otel.add("flexmw.client.requests", sent, request.method, address, span=span)
+        otel.count("flexmw.client.requests", request.method, address, span=span, number=sent)
 
 
 def record_stream(

@@ -11,12 +11,12 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from flexmw.kit.semconv import ATTRIBUTES, OTHER, SERIES, Metric
 from flexmw.tagging.core import Attributes, Value
+from flexmw.tagging.per_provider import PerProvider
 
-__all__ = ["Bounds", "Series", "attributes_of", "closed_value", "series_of"]
+__all__ = ["Bounds", "Series", "attributes_of", "closed_value", "is_long", "series_of"]
 
 _DECLARED: Final = frozenset({"flexmw.error.type", "flexmw.error.code"})
 """Applications may declare values of these attributes. A ``Vocabulary`` has already held them to the larger set."""
@@ -42,7 +42,7 @@ class Bounds:
             return value if name in _DECLARED else closed_value(name, value)
         if row.bound is None:
             return value
-        if _is_long(value):
+        if is_long(value):
             return OTHER
         seen = self._seen.setdefault(name, set())
         if value not in seen:
@@ -74,7 +74,7 @@ class Series:
             return self.of(tuple(value if isinstance(value, _ATTRIBUTE_TYPES) else OTHER for value in given))
         if made is None:
             made = self._make(values)
-            if len(self._made) < SERIES and not any(map(_is_long, values)):
+            if len(self._made) < SERIES and not any(map(is_long, values)):
                 self._made[values] = made
         return made
 
@@ -92,7 +92,15 @@ class Series:
         return attributes
 
 
-_providers: Final[WeakKeyDictionary[object, tuple[Bounds, dict[str, Series]]]] = WeakKeyDictionary()
+class _Shared:
+    """What the components that record to one meter provider share."""
+
+    def __init__(self) -> None:
+        self.bounds = Bounds()
+        self.series: dict[str, Series] = {}
+
+
+_shared: Final = PerProvider(_Shared)
 
 
 def series_of(metric: Metric, provider: object) -> Series:
@@ -100,14 +108,12 @@ def series_of(metric: Metric, provider: object) -> Series:
 
     A program may wrap a new client for each call; bounds of each client would bound nothing.
     """
-    try:
-        bounds, made = _providers.setdefault(provider, (Bounds(), {}))
-    except TypeError:  # a provider of another package, which can be neither hashed nor weakly referred to
-        return Series(metric, Bounds())
-    return made.setdefault(metric.name, Series(metric, bounds))
+    shared = _shared.of(provider)
+    return shared.series.setdefault(metric.name, Series(metric, shared.bounds))
 
 
-def _is_long(value: object) -> bool:
+def is_long(value: object) -> bool:
+    """Whether a value is a text that is too long to be kept."""
     return isinstance(value, str) and len(value) > _MAX_TEXT
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from opentelemetry.trace import Span
 
@@ -16,6 +15,7 @@ from flexmw.tagging.core import Mode
 from flexmw.tagging.instruments.frames import has_instrument_frame
 from flexmw.tagging.instruments.httpx import INSTRUMENTORS
 from flexmw.tagging.otel import Otel
+from flexmw.tagging.per_provider import PerProvider
 
 __all__ = ["Diagnostics"]
 
@@ -25,7 +25,8 @@ _log: Final = logging.getLogger("flexmw.tagging")
 MAX_WARNINGS: Final = 10
 """How often the components that trace to one provider log the same warning."""
 
-_counts: Final[WeakKeyDictionary[object, Counter[str]]] = WeakKeyDictionary()
+_counts: Final[PerProvider[Counter[str]]] = PerProvider(Counter)
+"""How often each warning was logged by the components that trace to one provider."""
 
 REQUESTS_WITHOUT_HASH: Final = 100
 """Requests after which ``Tagging(key_hash=True)`` is reported as an option without effect."""
@@ -135,15 +136,7 @@ class Diagnostics:
     def _warn_once(self, topic: str, text: str) -> None:
         if topic not in self._warned:
             self._warned.add(topic)
-            counts: Counter[str] = _counts_of(self._otel.tracer_provider) if self._otel.traces else Counter()
+            counts: Counter[str] = _counts.of(self._otel.tracer_provider) if self._otel.traces else Counter()
             counts[topic] += 1
             if counts[topic] <= MAX_WARNINGS:
                 _log.warning("%s", text)
-
-
-def _counts_of(provider: object) -> Counter[str]:
-    """How often each warning was logged by the components that trace to one provider."""
-    try:
-        return _counts.setdefault(provider, Counter())
-    except TypeError:  # a provider of another package, which can be neither hashed nor weakly referred to
-        return Counter()

@@ -17,6 +17,7 @@ from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.semconv import DURATION_BUCKETS, EVENTS, METRICS, RATIO_BUCKETS, SCHEMA_URL, SCOPE
 from flexmw.tagging.cardinality import Series, series_of
 from flexmw.tagging.core import Attributes, Mode, Value, mode_of
+from flexmw.tagging.tally import Tally, tally_of
 
 _logs: Any
 try:
@@ -63,6 +64,7 @@ class Otel:
         self._logger: Any = None
         self._instruments: dict[str, tuple[Any, Series]] = {}
         """By name: the method of the instrument that takes a measurement, and its attribute sets."""
+        self._tallies: dict[str, Tally] = {}
         self._gauges: set[str] = set()
         self._traces = self._meters = False
         self.live = False
@@ -118,15 +120,27 @@ class Otel:
             self._tracer = trace.get_tracer(SCOPE, _version(), self._providers[0], SCHEMA_URL)
         return self._tracer
 
-    def count(self, name: str, *values: Value | None, span: Span | None = None) -> None:
-        """Add one to a counter.
+    def count(self, name: str, *values: Value | None, span: Span | None = None, number: int = 1) -> None:
+        """Add to a counter.
 
         :param name: of a row of ``METRICS``.
         :param values: one for each attribute of the row, in the order of the row; ``None`` leaves the attribute out.
         :param span: the span to take the exemplar from, which may have ended; ``None`` for the current span.
+        :param number: what is added.
         """
-        write, series = self._instruments.get(name) or self._make(name)
-        write(1, series.of(values), None if span is None else trace.set_span_in_context(span))
+        tally = self._tallies.get(name) or self.tally(name)
+        if tally is not None:
+            tally.count(values, trace.get_current_span() if span is None else span, number)
+
+    def tally(self, name: str) -> Tally | None:
+        """The counts of a metric; ``None`` while no meter provider is configured.
+
+        :param name: of a row of ``METRICS`` whose kind is ``counter``.
+        """
+        tally = self._tallies.get(name)
+        if tally is None and self.meters:
+            tally = self._tallies[name] = tally_of(METRICS[name], *self._meter())
+        return tally
 
     def record(self, name: str, seconds: float, *values: Value | None, span: Span | None = None) -> None:
         """Record a duration, or a ratio, in a histogram; the other parameters as for :meth:`count`."""
@@ -135,7 +149,7 @@ class Otel:
         write(max(0.0, seconds), series.of(values), context)
 
     def add(self, name: str, number: int, *values: Value | None, span: Span | None = None) -> None:
-        """Add a number to a counter, or to an up-down counter; the other parameters as for :meth:`count`."""
+        """Add a number to an up-down counter; the other parameters as for :meth:`count`."""
         write, series = self._instruments.get(name) or self._make(name)
         write(number, series.of(values), None if span is None else trace.set_span_in_context(span))
 
@@ -148,22 +162,19 @@ class Otel:
             return
         self._gauges.add(name)
         metric = METRICS[name]
-        series = series_of(metric, self._providers[1] or metrics.get_meter_provider())
+        provider, meter = self._meter()
+        series = series_of(metric, provider)
 
         def observations(options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
             return [metrics.Observation(number, series.of((value,))) for number, value in callback()]
 
-        meter = metrics.get_meter(SCOPE, _version(), self._providers[1], SCHEMA_URL)
         meter.create_observable_gauge(name, [observations], metric.unit, metric.meaning)
 
     def _make(self, name: str) -> tuple[Any, Series]:
         metric = METRICS[name]
-        provider = self._providers[1] or metrics.get_meter_provider()
-        meter = metrics.get_meter(SCOPE, _version(), provider, SCHEMA_URL)
+        provider, meter = self._meter()
         write: Any
-        if metric.kind == "counter":
-            write = meter.create_counter(name, metric.unit, metric.meaning).add
-        elif metric.kind == "updowncounter":
+        if metric.kind == "updowncounter":
             write = meter.create_up_down_counter(name, metric.unit, metric.meaning).add
         elif metric.kind == "gauge":
             write = meter.create_gauge(name, metric.unit, metric.meaning).set
@@ -174,6 +185,11 @@ class Otel:
             ).record
         entry = self._instruments[name] = write, series_of(metric, provider)
         return entry
+
+    def _meter(self) -> tuple[Any, metrics.Meter]:
+        """The provider of metrics, and a meter of it."""
+        provider = self._providers[1] or metrics.get_meter_provider()
+        return provider, metrics.get_meter(SCOPE, _version(), provider, SCHEMA_URL)
 
     def logs(self, event: str, *, quiet: bool = False) -> bool:
         """Whether a log event is exported.
