@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from flexmw.ratelimit.route_limit import limit
     from flexmw.registry import Plugin, component, installed, sort
     from flexmw.retry import Outcome, Retry, outcome_of, retry_options
-    from flexmw.stack import Stack, wrap_app, wrap_client
+    from flexmw.stack import Stack, install, wrap_app, wrap_client
     from flexmw.tagging import Tagging
 
 __version__: Final = "0.1.0"
@@ -122,6 +122,7 @@ __all__ = [
     "follow",
     "httpx",
     "httpx2",
+    "install",
     "installed",
     "limit",
     "outcome_of",
@@ -154,7 +155,7 @@ _HOMES: Final = {
     "ratelimit.route_limit": ("limit",),
     "registry": ("Plugin", "component", "installed", "sort"),
     "retry": ("Outcome", "Retry", "outcome_of", "retry_options"),
-    "stack": ("Stack", "wrap_app", "wrap_client"),
+    "stack": ("Stack", "install", "wrap_app", "wrap_client"),
     "tagging": ("Tagging",),
 }
 _HOME: Final = {name: f"flexmw.{home}" for home, names in _HOMES.items() for name in names}

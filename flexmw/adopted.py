@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 from flexmw.errors import ConfigError
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request
+from flexmw.kit.factory import ServerMiddleware
 from flexmw.kit.options import option
 
 __all__ = ["AdoptedMiddleware", "AdoptedTransport", "adopt"]
@@ -47,7 +48,7 @@ class _Adopted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdoptedMiddleware(_Adopted):
+class AdoptedMiddleware(ServerMiddleware, _Adopted):
     """An ASGI middleware class, or a function that takes an app and returns one."""
 
     def asgi(self, app: ASGIApp) -> ASGIApp:

@@ -12,38 +12,55 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import fields, is_dataclass
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import Field, fields, is_dataclass
 from importlib import import_module
 from os import PathLike
-from typing import Any, Final, Self, TypeVar, cast
-from weakref import finalize
+from typing import Any, Final, NamedTuple, Self, TypeVar, cast
+from weakref import WeakValueDictionary, finalize
 
 from starlette.types import ASGIApp
 
-from flexmw.config import read
+from flexmw.config import Configuration, load
 from flexmw.contract import redact
 from flexmw.errors import ConfigError, PluginError
+from flexmw.frameworks import Interior, check_asgi, put_for
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import Component
 from flexmw.kit.paths import wrapped_apps
 from flexmw.kit.transport import components_of
-from flexmw.registry import check_order, component
+from flexmw.registry import check_order, component, sort
 
-__all__ = ["Stack", "wrap_app", "wrap_client"]
+__all__ = ["Stack", "components_around", "install", "wrap_app", "wrap_client"]
 
+AppT = TypeVar("AppT")
 ClientT = TypeVar("ClientT")
 
-_wrapped: Final[set[int]] = set()
-"""The ids of what :func:`wrap_app` has returned, while it lives. An app need not be hashable."""
+
+class _Wrapped(NamedTuple):
+    """What :func:`wrap_app` has done.
+
+    :ivar components: outermost first.
+    :ivar inside: the ids of the app that was wrapped, and of the apps that it wraps.
+    """
+
+    components: tuple[Component, ...]
+    inside: frozenset[int]
+
+
+_wrapped: Final[dict[int, _Wrapped]] = {}
+"""By the id of what :func:`wrap_app` has returned, while it lives. An app need not be hashable."""
+
+_installed: Final[WeakValueDictionary[int, Interior]] = WeakValueDictionary()
+"""By the id of the app that :func:`install` was called with. The interior keeps the app alive, so no id is reused."""
 
 _DEFAULT: Final = {"asgi": ("tagging", "envelope"), "flow": ("tagging", "retry")}
 _TRANSPORTS: Final = {"Client": "Transport", "AsyncClient": "AsyncTransport"}
 _SIDES: Final = {"asgi": "server", "flow": "client"}
 
 
-def wrap_app(app: ASGIApp, *components: Component | str) -> ASGIApp:
+def wrap_app(app: Callable[..., Awaitable[None]], *components: Component | str) -> ASGIApp:
     """Wrap an ASGI app in components.
 
     :param app: any ASGI app.
@@ -53,15 +70,62 @@ def wrap_app(app: ASGIApp, *components: Component | str) -> ASGIApp:
         order, or an option cannot work.
     :raises PluginError: a name leads to a plugin that cannot be used.
     """
-    if not callable(app):
-        raise ConfigError("wrap_app(app)", type(app), "an ASGI application")  # the value may hold secrets
-    if any(id(layer) in _wrapped for layer in wrapped_apps(app)):
-        raise ConfigError("wrap_app(app)", app, "an app that is not wrapped yet: wrap it once, with all components")
-    for layer in reversed(_resolve(components, "asgi")):
-        app = _layered(layer, app)
+    check_asgi(app, "wrap_app(app)")
+    _check_unwrapped(app, "wrap_app(app)")
+    resolved = _resolve(components, "asgi")
+    inside = frozenset(id(layer) for layer in wrapped_apps(app))
+    wrapped = _layers(resolved, app)
     with suppress(TypeError):  # an app of a third-party component that no weak reference can refer to
-        finalize(app, _wrapped.discard, id(app))
-        _wrapped.add(id(app))
+        finalize(wrapped, _wrapped.pop, id(wrapped), None)
+        _wrapped[id(wrapped)] = _Wrapped(resolved, inside)
+    return wrapped
+
+
+def install(app: AppT, *components: Component | str) -> AppT:
+    """Put components into an app of FastAPI, Starlette, Litestar or Quart, around everything in it.
+
+    The app stays the same object: ``fastapi run``, ``dependency_overrides``, ``url_path_for``, test clients and
+    instrumentors go on working. Middleware of the app is inside the components, also what is added later.
+
+    :param app: an app of one of these frameworks, before or after its routes and middleware are added.
+    :param components: objects or names, outermost first; ``Tagging(), Envelope()`` if there are none.
+    :return: the same app.
+    :raises ConfigError: another kind of app, an app that has components already, a component without an ``asgi``
+        method, components in a wrong order, or an option that cannot work.
+    :raises PluginError: a name leads to a plugin that cannot be used.
+    """
+    _check_unwrapped(app, "install(app)")
+    put = put_for(app)
+    if any(id(app) in wrapped.inside for wrapped in _wrapped.values()):
+        expected = "an app that wrap_app has not wrapped: every component would act twice"
+        raise ConfigError("install(app)", app, expected)
+    resolved = _resolve(components, "asgi")
+    interior = Interior(app, resolved)
+    put(app, interior, _layers(resolved, interior))
+    _installed[id(app)] = interior
+    return app
+
+
+def components_around(app: object) -> tuple[Component, ...]:
+    """The components that :func:`wrap_app` or :func:`install` has put around an app, outermost first."""
+    wrapped = _wrapped.get(id(app))
+    interior = _installed.get(id(app))
+    return wrapped.components if wrapped is not None else () if interior is None else interior.components
+
+
+def _check_unwrapped(app: object, option: str) -> None:
+    """Refuse an app that has components.
+
+    :raises ConfigError: it has.
+    """
+    if any(id(layer) in _wrapped or id(layer) in _installed for layer in wrapped_apps(app)):
+        raise ConfigError(option, app, "an app without components: wrap it or install them once, all in one call")
+
+
+def _layers(components: Sequence[Any], app: ASGIApp) -> ASGIApp:
+    """The app in components, outermost first."""
+    for each in reversed(components):
+        app = _layered(each, app)
     return app
 
 
@@ -112,7 +176,8 @@ def wrap_client(client: ClientT, *components: Component | str, clock: Clock = SY
 class Stack:
     """An ordered list of components for an app, for a client, or for both.
 
-    :meth:`wrap_app` uses the components with an ``asgi`` method, :meth:`wrap_client` those with a ``flow`` method.
+    :meth:`install` and :meth:`wrap_app` use the components with an ``asgi`` method, :meth:`wrap_client` those with a
+    ``flow`` method.
 
     :param components: objects or names, outermost first.
     :raises ConfigError: a component has neither method, or the components are in a wrong order.
@@ -121,30 +186,55 @@ class Stack:
 
     def __init__(self, *components: Component | str) -> None:
         self.components = _components(components)
+        self._configuration: Configuration | None = None
 
     @classmethod
-    def load(cls, path: str | PathLike[str] = "flexmw.toml") -> Self:
+    def load(
+        cls,
+        path: str | PathLike[str] = "flexmw.toml",
+        *,
+        profile: str | None = None,
+        overrides: Iterable[str] = (),
+    ) -> Self:
         """Read a TOML file with one table per component, outermost first. The keys of a table are the options.
 
-        ``{ env = "NAME" }`` in place of a value takes the value from the environment.
+        ``{ env = "NAME" }`` in place of a value takes the value from the environment; ``default`` and ``type`` beside
+        it are optional.
 
         :param path: the file. In ``pyproject.toml`` the tables stand under ``[tool.flexmw]``.
+        :param profile: the name of a profile, whose tables ``[profile.NAME.component]`` lie over those of the file.
+            ``None`` takes the name from the environment variable ``FLEXMW_PROFILE``, if it is set.
+        :param overrides: texts such as ``"ratelimit.rates=10/minute"``, which lie over file and profile.
         :raises ConfigError: the file or one of its options cannot be used; the error names file, line and key.
         :raises PluginError: a table names a plugin that cannot be used.
-        """
-        components = read(path, component)
-        try:
-            return cls(*components)
-        except ConfigError as error:
-            raise error.at(str(path)) from error
 
-    def wrap_app(self, app: ASGIApp) -> ASGIApp:
+        A component that only a profile or an override has is put where its ``order`` requires it.
+        """
+        return cls.of(load(path, component, profile=profile, overrides=overrides))
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> Self:
+        """The stack of a configuration that is read."""
+        components = configuration.components
+        with _located(configuration):
+            stack = cls(*(sort(components) if configuration.is_extended else components))
+        stack._configuration = configuration
+        return stack
+
+    def wrap_app(self, app: Callable[..., Awaitable[None]]) -> ASGIApp:
         """Wrap an app in the components that have an ``asgi`` method; see :func:`wrap_app`."""
-        return wrap_app(app, *self._with("asgi"))
+        with _located(self._configuration):
+            return wrap_app(app, *self._with("asgi"))
+
+    def install(self, app: AppT) -> AppT:
+        """Put the components that have an ``asgi`` method into an app; see :func:`install`."""
+        with _located(self._configuration):
+            return install(app, *self._with("asgi"))
 
     def wrap_client(self, client: ClientT, *, clock: Clock = SYSTEM) -> ClientT:
         """Wrap a client in the components that have a ``flow`` method; see :func:`wrap_client`."""
-        return wrap_client(client, *self._with("flow"), clock=clock)
+        with _located(self._configuration):
+            return wrap_client(client, *self._with("flow"), clock=clock)
 
     def describe(self) -> list[dict[str, Any]]:
         """Name, sides (``faces``: ``server``, ``client``) and options of each component, with secrets masked."""
@@ -166,6 +256,18 @@ class Stack:
 
     def __repr__(self) -> str:
         return redact(f"Stack({', '.join(map(repr, self.components))})")
+
+
+@contextmanager
+def _located(configuration: Configuration | None) -> Generator[None]:
+    """Add file and line to a ConfigError about a component of the configuration."""
+    try:
+        yield
+    except ConfigError as error:
+        located = error if configuration is None else configuration.located(error)
+        if located is error:
+            raise
+        raise located from error
 
 
 def _components(given: Sequence[Component | str]) -> tuple[Component, ...]:
@@ -214,10 +316,18 @@ def _options(component: Any) -> dict[str, Any]:
     if not is_dataclass(component):
         return {}
     return {
-        option.name: "***" if option.metadata.get("secret") else _shown(getattr(component, option.name))
+        option.name: _shown_option(option, getattr(component, option.name))
         for option in fields(component)
         if option.init and not option.metadata.get("hidden")
     }
+
+
+def _shown_option(option: Field[Any], value: Any) -> Any:
+    """The value of an option as JSON can hold it, without secrets. A secret that is not set is no secret."""
+    if value is None or not option.metadata.get("secret"):
+        return _shown(value)
+    shown = option.metadata.get("shown")
+    return "***" if shown is None else redact(shown(value))
 
 
 def _shown(value: Any) -> Any:

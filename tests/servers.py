@@ -32,6 +32,7 @@ __all__ = [
     "Lifespan",
     "Serve",
     "Served",
+    "fastapi_server",
     "granian_server",
     "hypercorn_server",
     "memcached_binary",
@@ -142,6 +143,14 @@ def granian_server(target: str, folder: Path, *, lifespan: Lifespan = "auto") ->
     options = ("--interface", interface, "--host", HOST, "--workers-kill-timeout", "2", "--log-level", "warning")
     command = (sys.executable, "-m", "granian", *options)
     with _child("http", lambda port: [*command, "--port", str(port), target], folder, None) as child:
+        yield child
+
+
+@contextmanager
+def fastapi_server(module: Path, folder: Path) -> Generator[Child]:
+    """FastAPI's own command line, ``fastapi run``, in a child process; ``module`` is the file with the app."""
+    command = (sys.executable, "-m", "fastapi", "run", str(module), "--host", HOST)
+    with _child("http", lambda port: [*command, "--port", str(port)], folder, None) as child:
         yield child
 
 

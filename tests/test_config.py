@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from flexmw.config import read
+from flexmw.config import PROFILE_VARIABLE, load, read
 from flexmw.errors import ConfigError, PluginError, UnknownComponent
 from flexmw.kit.component import Order
 from flexmw.kit.options import check, option, optional, several, text, whole
@@ -228,3 +228,219 @@ def test_lines_of_a_pyproject_are_those_of_the_tool_s_own_table(write: Write) ->
 def test_a_place_that_cannot_be_found_is_the_first_line(write: Write) -> None:
     path = write('"oth\\u0065r" = { "lim\\u0069t" = 0 }\n')
     assert str(fault(path)).startswith(f"{path}, line 1: Audit(limit=...)")
+
+
+TYPED: list[tuple[str, str, Any]] = [
+    ('{ env = "X", type = "int" }', "10", 10),
+    ('{ env = "X", type = "float" }', "0.5", 0.5),
+    ('{ env = "X", type = "bool" }', "Yes", True),
+    ('{ env = "X", type = "bool" }', "0", False),
+    ('{ env = "X", type = "list" }', "10/minute, 1000/day", ("10/minute", "1000/day")),
+    ('{ env = "X", type = "list" }', "", ()),
+    ('{ env = "X", type = "toml" }', '{ "/v1" = ["1/minute"] }', {"/v1": ("1/minute",)}),
+    ('{ env = "X", type = "str" }', "10", "10"),
+    ('{ env = "X", default = 10 }', "20", 20),
+    ('{ env = "X", default = true }', "off", False),
+    ('{ env = "X", default = 1.5 }', "2", 2.0),
+    ('{ env = "X", default = ["a"] }', "b,c", ("b", "c")),
+    ('{ env = "X", default = { a = 1 } }', "{ a = 2 }", {"a": 2}),
+    ('{ env = "X", default = "a" }', "10", "10"),
+    ('{ env = "X", default = "a" }', "", ""),
+]
+
+
+@pytest.mark.parametrize(("value", "text", "expected"), TYPED)
+def test_a_variable_is_read_as_its_type(
+    write: Write, monkeypatch: pytest.MonkeyPatch, value: str, text: str, expected: Any
+) -> None:
+    monkeypatch.setenv("X", text)
+    assert read(write(f"[other]\ntable = {value}\n"), make) == [Audit(table=expected)]
+
+
+@pytest.mark.parametrize(
+    ("default", "expected"),
+    [("10", 10), ("true", True), ('["a", "b"]', ("a", "b")), ("{ a = [1] }", {"a": (1,)}), ('"x"', "x")],
+)
+def test_a_variable_that_is_not_set_has_its_default(
+    write: Write, monkeypatch: pytest.MonkeyPatch, default: str, expected: Any
+) -> None:
+    monkeypatch.delenv("X", raising=False)
+    assert read(write(f'[other]\ntable = {{ env = "X", default = {default} }}\n'), make) == [Audit(table=expected)]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            '{ env = "X", type = "int" }',
+            "other.limit = 'X': expected an environment variable that holds a whole number",
+        ),
+        ('{ env = "X", default = 2 }', "that holds a whole number (type = 'int')"),
+        ('{ env = "X", type = "bool" }', "that holds one of true, 1, yes, on, false, 0, no, off"),
+        ('{ env = "X", type = "toml" }', "that holds a value as TOML writes it"),
+        (
+            '{ env = "X", type = "integer" }',
+            "other.limit: type = 'integer': expected one of str, int, float, bool, list",
+        ),
+    ],
+)
+def test_a_variable_of_another_type_is_named_and_its_value_is_not_shown(
+    write: Write, monkeypatch: pytest.MonkeyPatch, value: str, message: str
+) -> None:
+    monkeypatch.setenv("X", "hunter2 = [")
+    path = write(f"[other]\n\nlimit = {value}\n")
+    error = str(fault(path))
+    assert error.startswith(f"{path}, line 3: other.limit")
+    assert message in error
+    assert "hunter2" not in error
+
+
+@pytest.mark.parametrize(("text", "kind"), [("10", "int"), ("0.5", "float"), ("true", "bool"), ("[1]", "toml")])
+def test_a_text_of_the_environment_that_an_option_refuses_names_the_type_to_write(
+    write: Write, monkeypatch: pytest.MonkeyPatch, text: str, kind: str
+) -> None:
+    monkeypatch.setenv("X", text)
+    path = write('[other]\nlimit = { env = "X" }\n')
+    assert str(fault(path)) == (
+        f"{path}, line 2: Audit(limit=...) = '{text}': expected a whole number, at least 1; "
+        f'the variable is read as text: {{ env = "X", type = "{kind}" }}'
+    )
+
+
+PROFILES = """
+[other]
+limit = 1
+header = "x"
+
+[profile.prod.other]
+limit = 2
+
+[profile.dev]
+other.limit = 3
+"acme.audit" = {}
+
+[profile.none]
+other = false
+"acme.audit" = { limit = 4 }
+"""
+
+
+def loaded(path: Path | None, **options: Any) -> list[Any]:
+    return [*load(path, make, **options).components]
+
+
+def test_a_profile_replaces_single_options(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(PROFILES)
+    assert loaded(path) == [Audit(limit=1, header="x")]
+    assert loaded(path, profile="prod") == [Audit(limit=2, header="x")]
+    assert loaded(path, profile="dev") == [Audit(limit=3, header="x"), Audit()]
+    assert loaded(path, profile="none") == [Audit(limit=4)]
+    monkeypatch.setenv(PROFILE_VARIABLE, "prod")
+    assert loaded(path) == [Audit(limit=2, header="x")]
+    assert loaded(path, profile="dev")[0].limit == 3
+
+
+def test_a_profile_of_pyproject_is_below_the_tables_of_flexmw(write: Write) -> None:
+    path = write("[tool.flexmw.other]\n[tool.flexmw.profile.prod.other]\nlimit = 0\n", "pyproject.toml")
+    assert loaded(path) == [Audit()]
+    with pytest.raises(ConfigError, match=r"pyproject.toml, line 3: Audit\(limit=...\) = 0"):
+        load(path, make, profile="prod")
+
+
+def test_a_list_of_tables_in_a_profile_replaces_all_tables_of_the_name(write: Write) -> None:
+    path = write("[[other]]\n[[other]]\n['acme.audit']\n[[profile.prod.other]]\nlimit = 2\n[[profile.prod.other]]\n")
+    assert loaded(path, profile="prod") == [Audit(limit=2), Audit(), Audit()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[profile.prod.other]\nlimit = 0", r", line 2: Audit\(limit=...\) = 0: expected a whole number"),
+        ("[profile.prod]\nother.limit = 0", r", line 2: Audit\(limit=...\) = 0: expected"),
+        ("[other]\n[profile.prod.other]\n\nlimit = 0", r", line 4: Audit\(limit=...\) = 0: expected"),
+        ("[other]\n[profile]\nprod = 3", r", line 3: profile.prod = 3: expected a table for each component, such as"),
+        ("profile = 3", r"profile.name = 3: expected a table for each component"),
+        ("[other]\n[profile.prod]\nother = 3", r", line 3: other = 3: expected a table: \[profile.prod.other\]"),
+        ("[other]\n[profile.prod]\nretry = false", r", line 3: retry = False: expected the name of a component to "),
+        (
+            "[[other]]\n[[other]]\n[profile.prod.other]",
+            r", line 3: components = '2 x \[\[other\]\]': expected \[\[prof",
+        ),
+        ("[other]\n[profile.dev]", r"flexmw.toml: profile = 'prod': expected one of dev"),
+        ("[other]", r"flexmw.toml: profile = 'prod': expected a table \[profile.prod\]"),
+        ("[other]\n[profile.prod]\nother = false", r"expected one table per component"),
+    ],
+)
+def test_a_profile_that_does_not_fit_names_its_line(write: Write, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(write(text), make, profile="prod")
+
+
+def test_an_override_lies_over_file_and_profile(write: Write) -> None:
+    path = write(PROFILES + "[other.table]\na = 1\nb = { c = 2 }\n")
+    table = {"a": 1, "b": {"c": 3}}
+    assert loaded(path, overrides=["other.limit=7", "other.table.b.c=3"]) == [Audit(limit=7, header="x", table=table)]
+    assert loaded(path, profile="none", overrides=["acme.audit.limit=5"]) == [Audit(limit=5)]
+    assert loaded(path, overrides=['"acme.audit".header=a b', "other=false"]) == [Audit(header="a b")]
+    assert loaded(None, defaults=("other",), overrides=["other.header=2026-11-29"]) == [Audit(header="2026-11-29")]
+    assert loaded(path, overrides=["other.table.d.e=true"])[0].table["d"] == {"e": True}
+    assert loaded(path, overrides=['other.rates=["a", "b"]'])[0].rates == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("other.limit=0", r"^--set other.limit: Audit\(limit=...\) = 0: expected a whole number"),
+        ("other.limt=3", r"^--set other.limt: Audit"),
+        ("other", r"^--set = 'other': expected name.option=value"),
+        ("=3", r"^--set = '': expected name.option=value"),
+        ("other limit=3", r"^--set = 'other limit': expected"),
+        ("other=3", r"^--set other: other = 3: expected false, or an option: other.option=value"),
+        ("retry=false", r"^--set retry: retry = False: expected the name of a component to switch off \(other\)"),
+        ("other.header.x=3", r"^--set other.header.x: other.header = 'x': expected a table, to set one of its keys"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_named(write: Write, override: str, message: str) -> None:
+    def strict(name: str, **options: Any) -> Any:
+        try:
+            return make(name, **options)
+        except TypeError as error:
+            raise ConfigError(f"Audit({[*options][-1]}=...)", 3, "an option") from error
+
+    with pytest.raises(ConfigError, match=message):
+        load(write('[other]\nheader = "x"\n'), strict, overrides=[override])
+
+
+def test_an_override_of_one_of_several_components_is_refused(write: Write) -> None:
+    with pytest.raises(ConfigError, match=r"--set other.limit: components = '2 x \[\[other\]\]': expected one table"):
+        load(write("[[other]]\n[[other]]\n"), make, overrides=["other.limit=2"])
+
+
+@pytest.mark.parametrize(("profile", "option"), [("prod", "--profile"), (None, PROFILE_VARIABLE)])
+def test_a_profile_needs_a_file(monkeypatch: pytest.MonkeyPatch, profile: str | None, option: str) -> None:
+    monkeypatch.setenv(PROFILE_VARIABLE, "prod")
+    with pytest.raises(ConfigError, match=f"{option} = 'prod': expected a file that has the profile"):
+        load(None, make, profile=profile, defaults=("other",))
+
+
+@pytest.mark.parametrize(
+    ("option", "place"),
+    [
+        ("Audit(limit=...)", ", line 2"),
+        ("Audit(header=...)", ", line 5"),
+        ("Audit", ", line 1"),
+        ("components", ""),
+    ],
+)
+def test_an_error_that_comes_later_gets_its_place(write: Write, option: str, place: str) -> None:
+    path = write('[other]\nlimit = 2\n\n[profile.a.other]\nheader = "x"\n')
+    configuration = load(path, make, profile="a")
+    error = configuration.located(ConfigError(option, 2, "another"))
+    assert str(error) == f"{path}{place}: {option} = 2: expected another"
+    assert configuration.located(error) is error
+
+
+def test_an_error_about_one_of_several_alike_names_the_file(write: Write) -> None:
+    path = write("[[other]]\nlimit = 2\n[[other]]\nlimit = 3\n")
+    error = load(path, make).located(ConfigError("Audit(limit=...)", 2, "another"))
+    assert error.where == str(path)

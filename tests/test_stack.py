@@ -403,3 +403,32 @@ def test_the_file_of_the_documentation_is_a_stack(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("REDIS_URL", "redis://localhost")
     names = ["tagging", "envelope", "ratelimit", "idempotency", "retry"]
     assert [each.name for each in flexmw.Stack.load(path).components] == names
+
+
+def test_an_error_while_an_app_is_wrapped_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "flexmw.toml"
+    path.write_text('[envelope]\n\n[ratelimit]\nrates = ["1/minute"]\nstorage = "redis://127.0.0.1:1"\n')
+    with pytest.raises(ConfigError, match=r"flexmw\.toml, line 5: RateLimit\(storage=\.\.\.\) = .*127\.0\.0\.1:1"):
+        flexmw.Stack.load(path).wrap_app(APP)
+    path.write_text('[idempotency]\nstorage = "sqlite:////no/such/folder/keys.db"\n')
+    with pytest.raises(ConfigError, match=r"flexmw\.toml, line 2: Idempotency\(storage=\.\.\.\) = "):
+        flexmw.Stack.load(path).wrap_app(APP)
+
+
+def test_an_error_while_a_client_is_wrapped_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "flexmw.toml"
+    path.write_text('[retry]\n[pace]\nstorage = "redis://127.0.0.1:1"\n')
+    stack = flexmw.Stack.load(path)
+    with httpx.Client() as client, pytest.raises(ConfigError) as caught:
+        stack.wrap_client(stack.wrap_client(client))
+    assert str(caught.value).startswith(f"{path}: wrap_client(client) = ")
+
+
+def test_a_component_that_a_profile_adds_is_put_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "flexmw.toml"
+    path.write_text('[idempotency]\n[retry]\n[profile.prod.ratelimit]\nrates = ["1/minute"]\n[profile.prod.tagging]\n')
+    names = [each.name for each in flexmw.Stack.load(path, profile="prod").components]
+    assert sorted(names) == ["idempotency", "ratelimit", "retry", "tagging"]
+    assert names.index("tagging") < names.index("ratelimit") < names.index("idempotency")
+    stack = flexmw.Stack.load(path, overrides=["retry=false", "ratelimit.rates=2/minute"])
+    assert [each.name for each in stack.components] == ["ratelimit", "idempotency"]

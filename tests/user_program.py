@@ -9,6 +9,9 @@ from typing import Any, ClassVar, assert_type
 
 import httpx
 import httpx2
+from fastapi import FastAPI
+from litestar import Litestar
+from quart import Quart
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -83,6 +86,17 @@ async def rates(caller: str) -> list[str]:
 
 host = Starlette()
 host.add_middleware(flexmw.Envelope().asgi)
+host.add_middleware(flexmw.RateLimit("10/minute"))
+shop = FastAPI()
+shop = flexmw.install(shop, flexmw.Tagging(), flexmw.Envelope(), flexmw.RateLimit("10/minute"), "idempotency")
+assert_type(shop, FastAPI)
+assert_type(flexmw.Stack("envelope").install(Litestar([])), Litestar)
+litestar = Litestar([], middleware=[flexmw.RateLimit("10/minute")])
+quart = Quart("shop")
+quart.asgi_app = flexmw.Envelope()(quart.asgi_app)  # type: ignore[method-assign, assignment]
+served: list[ASGIApp] = [flexmw.wrap_app(each) for each in (shop, litestar, quart)]
+served.append(flexmw.wrap_app(Litestar([])))
+served.append(flexmw.wrap_app(Quart("shop")))
 cors = flexmw.adopt(CORSMiddleware, allow_origins=["*"])
 named = dataclasses.replace(cors, name="cors", order=flexmw.Order(after=("envelope",)))
 app: ASGIApp = flexmw.wrap_app(

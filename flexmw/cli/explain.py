@@ -7,227 +7,114 @@ client components, all in memory and on a simulated clock. Nothing is sent over 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import is_dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any, Final, TextIO
+import logging
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from typing import Any, TextIO
 
-import anyio
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from flexmw.cli.source import config_argument, load
-from flexmw.cli.table import table
-from flexmw.contract import STATUS, ErrorBody
-from flexmw.kit.clock import Clock, SystemClock
-from flexmw.registry import component
+from flexmw.cli.observed import KEY_ORIGINS, client_rows, key_origin_rows, server_rows
+from flexmw.cli.source import Source, source_arguments
+from flexmw.cli.table import paragraph, table, width_of
+from flexmw.config import Configuration
 from flexmw.stack import Stack
 
-__all__ = ["HELP", "arguments", "client_rows", "command", "server_rows"]
+__all__ = ["HELP", "arguments", "changed", "command"]
 
 HELP = "show the resolved components, and what each status becomes"
 
-_EXCEPTIONS: Final[tuple[tuple[str, Exception], ...]] = (
-    ("a timeout is raised", TimeoutError()),
-    ("any other exception", RuntimeError()),
-)
-_WAIT: Final = {"retry-after": "1"}
-_OUTCOMES: Final[tuple[tuple[str, int | str, dict[str, str]], ...]] = (
-    *((str(status), status, {}) for status in (400, 401, 402, 404, 408, 409, 422)),
-    ("429", 429, _WAIT),
-    ("500", 500, {}),
-    ("502", 502, {}),
-    ("503", 503, {}),
-    ("503 with Retry-After", 503, _WAIT),
-    ("504", 504, {}),
-    ("no connection", "ConnectError", {}),
-    ("response lost", "ReadError", {}),
-    ("read timeout", "ReadTimeout", {}),
-)
-"""A label, the status of the response or the name of the exception, and the headers of the response."""
-
-_URL: Final = "https://api.invalid/"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    config_argument(parser)
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    source_arguments(parser)
+    parser.add_argument("--all", action="store_true", help="show every option, not only those that differ")
+    parser.add_argument("--json", action="store_true", help="the same as JSON, with every option")
 
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:
-    stack = load(arguments.config) or Stack(*map(component, ("tagging", "envelope", "retry")))
-    described = stack.describe()
-    errors = server_rows([each for each in stack.components if hasattr(each, "asgi")])
-    calls = client_rows([each for each in stack.components if hasattr(each, "flow")])
+    source = Source.of(arguments)
+    configuration = source.load("tagging", "envelope", "retry")
+    stack = Stack.of(configuration)
+    described = [
+        {**row, "changed": changed(each)} for row, each in zip(stack.describe(), stack.components, strict=True)
+    ]
+    clients = [each for each in stack.components if hasattr(each, "flow")]
+    with _unlogged():
+        errors = server_rows([each for each in stack.components if hasattr(each, "asgi")])
+        calls, trusted = client_rows(clients), key_origin_rows(clients)
     if arguments.json:
-        out.write(json.dumps({"components": described, "server": errors, "client": calls}, indent=2) + "\n")
+        shown = {
+            "source": {**source._asdict(), "profile": configuration.profile},
+            "components": described,
+            "server": errors,
+            "client": calls,
+            "client_key_origins": trusted,
+        }
+        out.write(json.dumps(shown, indent=2) + "\n")
         return 0
+    width = width_of(out)
     for side in ("server", "client"):
         rows = [row for row in described if side in row["faces"]]
         out.write(f"{side}, outermost first{'' if rows else ': nothing'}\n")
         for row in rows:
-            options = ", ".join(f"{name}={value!r}" for name, value in row["options"].items())
-            out.write(f"  {row['name']}({options})\n")
+            names = [name for name in row["options"] if arguments.all or name in row["changed"] or name == "storage"]
+            options = ", ".join(f"{name}={row['options'][name]!r}" for name in names)
+            hanging = " " * (len(row["name"]) + 3)
+            out.write(paragraph(f"{row['name']}({options})", width=width, indent="  ", hanging=hanging))
+    rest = "" if arguments.all else "; options that have their defaults are left out (--all shows them)"
+    out.write(paragraph(f"from {_source_of(configuration, source)}{rest}", width=width))
     if errors:
         out.write("\na bare error of the app becomes\n")
-        out.write(table(("status", "becomes", "type", "code", "message"), _cells(errors)))
+        out.write(table(("status", "becomes", "type", "code", "message"), _cells(errors), width=width))
     if calls:
         out.write("\na call that meets this is\n")
-        out.write(table(("outcome", "GET", "POST", "POST with a key"), _cells(calls)))
+        rows = [{**row, **more} for row, more in zip(calls, trusted or [{}] * len(calls), strict=True)]
+        out.write(table([*rows[0]], _cells(rows), width=width))
+    if trusted:
+        origins = [origin for each in clients for origin in getattr(each, "key_origins", ())]
+        out.write("\n" + paragraph(_about_origins(origins), width=width))
     return 0
 
 
-def server_rows(components: Sequence[Any]) -> list[dict[str, Any]]:
-    """What the Envelope among the components makes of each bare status and of exceptions; empty without an Envelope."""
-    envelope = next((each for each in components if each.name == "envelope"), None)
-    return [] if envelope is None else anyio.run(_error_rows, envelope)
+@contextmanager
+def _unlogged() -> Generator[None]:
+    """Keep what components log about observed calls off the terminal: nobody has made those calls."""
+    logger, handler = logging.getLogger("flexmw"), logging.NullHandler()
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
 
 
-async def _error_rows(envelope: Any) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    causes: list[tuple[str, int | Exception]] = [(str(status), status) for status in sorted(STATUS)]
-    for label, cause in [*causes, *_EXCEPTIONS]:
-        status, body = await _request(envelope.asgi(_failing_app(cause)))
-        error = ErrorBody.decode(body)
-        rows.append(
-            {
-                "status": label,
-                "becomes": str(status),
-                "type": error.type if error else "(as it came)",
-                "code": (error.code if error else None) or "",
-                "message": error.message if error else "",
-            }
-        )
-    return rows
+def _source_of(configuration: Configuration, source: Source) -> str:
+    file = "the defaults, without a file" if configuration.file is None else str(configuration.file)
+    profile = "" if configuration.profile is None else f", profile {configuration.profile}"
+    names = [text.partition("=")[0] for text in source.overrides]
+    return f"{file}{profile}" + (f", --set {', '.join(names)}" if names else "")
 
 
-def _failing_app(cause: int | Exception) -> ASGIApp:
-    """An app that raises the exception, or sends the status without a body."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if isinstance(cause, Exception):
-            raise cause
-        await send({"type": "http.response.start", "status": cause, "headers": []})
-        await send({"type": "http.response.body"})
-
-    return app
-
-
-async def _request(app: ASGIApp) -> tuple[int | None, bytes]:
-    """Status and body of the response to one GET request. Envelope raises an exception again after its response."""
-    sent: list[Message] = []
-    incoming: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
-    scope: dict[str, Any] = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": "/flexmw-explain",
-        "raw_path": b"/flexmw-explain",
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(b"host", b"api.invalid"), (b"accept", b"*/*")],
-        "client": ("127.0.0.1", 50000),
-        "server": ("127.0.0.1", 8000),
-        "state": {},
-        "extensions": {},
-    }
-
-    async def receive() -> Message:
-        if not incoming:
-            await anyio.sleep_forever()
-        return incoming.pop()
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    with suppress(Exception):
-        await app(scope, receive, send)
-    status = next((message["status"] for message in sent if message["type"] == "http.response.start"), None)
-    return status, b"".join(message.get("body", b"") for message in sent)
-
-
-def client_rows(components: Sequence[Any]) -> list[dict[str, Any]]:
-    """Whether a call is sent again or given back after each outcome; empty without components or client library."""
-    flows = [each for each in components if not hasattr(each, "around")]
-    name = next((name for name in ("httpx2", "httpx") if find_spec(name)), None)
-    if not flows or name is None:
-        return []
-    library = import_module(name)
-    requests: dict[str, dict[str, Any]] = {
-        "GET": {"method": "GET"},
-        "POST": {"method": "POST", "json": {}},
-        "POST with a key": {"method": "POST", "json": {}, "headers": {"idempotency-key": "k"}},
-    }
-    rows: list[dict[str, Any]] = []
-    for label, outcome, headers in _OUTCOMES:
-        row: dict[str, Any] = {"outcome": label}
-        for kind, request in requests.items():
-            again = _times_sent(library, flows, request, outcome, headers) > 1
-            row[kind] = "sent again" if again else "given back"
-        rows.append(row)
-    return rows
-
-
-def _times_sent(
-    library: Any, components: Sequence[Any], request: dict[str, Any], outcome: int | str, headers: dict[str, str]
-) -> int:
-    """How often the components send a request whose first attempt has this outcome, and every further one succeeds."""
-    requests: list[Any] = []
-
-    def respond(request: Any) -> Any:
-        requests.append(request)
-        # A real transport reports its steps as trace events. Retry needs them as proof that a request was not sent.
-        trace = request.extensions.get("trace", _no_trace)
-        if len(requests) > 1:
-            return library.Response(200, json={"ok": True})
-        if outcome == "ConnectError":
-            trace("connection.connect_tcp.failed", {})
-        else:
-            trace("http11.send_request_headers.started", {"request": request})
-        if isinstance(outcome, str):
-            raise getattr(library, outcome)("", request=request)
-        return library.Response(outcome, headers=headers, json={"ok": True})
-
-    clock = _SimulatedClock()
-    transport = import_module(f"flexmw.{library.__name__}").Transport(
-        *(_simulated(each, clock) for each in components), transport=library.MockTransport(respond), clock=clock
+def _about_origins(origins: Sequence[str]) -> str:
+    """What the last two columns depend on."""
+    written = ", ".join(origins) or "which is empty: name the origins that honour Idempotency-Key"
+    return (
+        "A key makes a POST repeatable only where the server honours it. "
+        f"'{KEY_ORIGINS}' is a POST with a key to an origin of Retry(key_origins=...), {written}. "
+        "'POST with a key' is one to any other origin, until its responses carry Idempotency-Key-TTL."
     )
-    with library.Client(transport=transport) as client, suppress(Exception):
-        client.request(url=_URL, **request)
-    return len(requests)
 
 
-def _no_trace(event: str, details: dict[str, Any]) -> None:
-    """No component observes the transport."""
-
-
-class _SimulatedClock(SystemClock):
-    """The system's clock, put forward by every sleep instead of waiting."""
-
-    def __init__(self) -> None:
-        self._slept = 0.0
-
-    def now(self) -> float:
-        return super().now() + self._slept
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self._slept
-
-    def sleep(self, seconds: float) -> None:
-        self._slept += seconds
-
-
-def _simulated(component: Any, clock: Clock) -> Any:
-    """A copy of a component without what it has learned. An option ``clock`` gets the simulated clock."""
-    if not is_dataclass(component) or isinstance(component, type):
-        return copy.copy(component)
-    has_clock = hasattr(getattr(component, "clock", None), "asleep")
-    return replace(component, **({"clock": clock} if has_clock else {}))
+def changed(component: Any) -> list[str]:
+    """The names of the options of a component that differ from their defaults."""
+    if not is_dataclass(component):
+        return []
+    return [
+        option.name
+        for option in fields(component)
+        if option.init and not option.metadata.get("hidden") and getattr(component, option.name) != option.default
+    ]
 
 
 def _cells(rows: Iterable[dict[str, Any]]) -> list[list[str]]:

@@ -12,7 +12,7 @@ from typing import Any, Final, TextIO
 
 import anyio
 
-from flexmw.cli.source import config_argument, load
+from flexmw.cli.source import Source, source_arguments
 from flexmw.cli.table import table
 from flexmw.contract import redact
 from flexmw.errors import ConfigError, FlexmwError
@@ -30,7 +30,7 @@ _STATES: Final = ("unknown", "running", "open", "done")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    config_argument(parser)
+    source_arguments(parser)
     parser.add_argument("--storage", metavar="URL", help="the store; by default the one of [idempotency] in the file")
     parser.add_argument(
         "--prefix", help=f"the prefix of the app's Idempotency; by default the one in the file, or {PREFIX}"
@@ -61,7 +61,7 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     if responded_id:
         outcome = Given(body=_json(arguments.body), status=arguments.status)
     storage, prefix, pepper = (
-        _of_file(arguments.config) if arguments.storage is None else (arguments.storage, PREFIX, None)
+        _of_file(Source.of(arguments)) if arguments.storage is None else (arguments.storage, PREFIX, None)
     )
     prefix = arguments.prefix or prefix
     if key_id := arguments.run or responded_id:
@@ -94,16 +94,15 @@ def _row(known: KnownKey) -> tuple[str, str, str, str, str, str]:
     return known.state, known.what or "-", known.key, claimed, str(known.status or ""), known.id
 
 
-def _of_file(config: str | None) -> tuple[Any, str, str | bytes | None]:
+def _of_file(source: Source) -> tuple[Any, str, str | bytes | None]:
     """Storage, prefix and pepper of the Idempotency in the file.
 
     :raises ConfigError: when there is no file, or the file has no table ``[idempotency]``.
     """
-    stack = load(config)
-    components = () if stack is None else stack.components
+    components = source.load().components
     component: Any = next((component for component in components if component.name == "idempotency"), None)
     if component is None:
-        raise ConfigError("flexmw keys", config, "--storage URL, or a file with a table [idempotency]")
+        raise ConfigError("flexmw keys", source.config, "--storage URL, or a file with a table [idempotency]")
     return component.storage, component.prefix, component.pepper
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Final, NamedTuple, TextIO
 
-from flexmw.cli.table import table
+from flexmw.cli.table import table, width_of
 from flexmw.envelope.dialect import load
 from flexmw.errors import PluginError
 from flexmw.idempotency.stores.open import SCHEMES, installed_stores, load_factory
@@ -104,7 +104,7 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
         out.write(f"built in: {', '.join(group.built_in)}\n")
     if found:
         cells = [(each.name, each.target, f"{each.distribution} {each.version}") for each in found]
-        out.write(table(("name", "target", "distribution"), cells))
+        out.write(table(("name", "target", "distribution"), cells, width=width_of(out)))
     else:
         out.write("no distribution provides any\n")
     for message in dict.fromkeys(faults.values()):

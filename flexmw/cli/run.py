@@ -11,20 +11,20 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final, TextIO
 
-from flexmw.cli.source import config_argument, find
+from flexmw.cli.source import Source, source_arguments
 from flexmw.errors import ConfigError
-from flexmw.stack import Stack, wrap_app
+from flexmw.stack import Stack
 
 __all__ = ["HELP", "application", "arguments", "command", "imported"]
 
 HELP = "serve an ASGI app inside the components of flexmw.toml (Tagging and Envelope without a file)"
 _APP: Final = "FLEXMW_RUN_APP"
-_CONFIG: Final = "FLEXMW_RUN_CONFIG"
+_SOURCE: Final = "FLEXMW_RUN_SOURCE"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("app", help="module:attribute of an app, or of a function without parameters that makes one")
-    config_argument(parser)
+    source_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one")
     parser.add_argument("--workers", type=int, default=1, help="number of processes")
@@ -43,9 +43,7 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     if arguments.workers < 1:
         raise ConfigError("--workers", arguments.workers, "at least 1 process")
     os.environ[_APP] = arguments.app
-    os.environ.pop(_CONFIG, None)
-    if config := find(arguments.config):
-        os.environ[_CONFIG] = config
+    os.environ[_SOURCE] = Source.of(arguments).encode()
     application(workers=arguments.workers)
     try:
         uvicorn.run(
@@ -69,10 +67,7 @@ def application(*, workers: int = 1) -> Any:
         processes.
     """
     app = imported(os.environ[_APP])
-    config = os.environ.get(_CONFIG)
-    if config is None:
-        return wrap_app(app)
-    stack = Stack.load(config)
+    stack = Stack.of(Source.decode(os.environ[_SOURCE]).load("tagging", "envelope"))
     _check_workers(stack, workers)
     return stack.wrap_app(app)
 

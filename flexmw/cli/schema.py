@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TextIO, Union, get_args, get_origin, get_type_hints
 
+from flexmw.config.values import TYPES
 from flexmw.errors import PluginError
 from flexmw.kit.options import documentation
 from flexmw.registry import BUILT_IN, installed, resolve
@@ -25,8 +26,8 @@ HELP = "print a JSON Schema of flexmw.toml, with the components of every install
 _PLAIN: Final = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _ENV: Final = {
     "type": "object",
-    "description": "the value of an environment variable",
-    "properties": {"env": {"type": "string"}},
+    "description": "the value of an environment variable, read as `type`, else as the type of `default`, else a text",
+    "properties": {"env": {"type": "string"}, "default": {}, "type": {"enum": [*TYPES]}},
     "required": ["env"],
     "additionalProperties": False,
 }
@@ -55,12 +56,20 @@ def schema(components: dict[str, Any]) -> dict[str, Any]:
 
     :param components: component classes by name.
     """
+    tables = {name: of_component(cls) for name, cls in components.items()}
+    # A profile holds what differs, so that no option of a table is required in it.
+    partial = {
+        name: {key: value for key, value in table.items() if key != "required"} for name, table in tables.items()
+    }
+    properties = {name: {"anyOf": [table, {"const": False}]} for name, table in partial.items()}
+    profile = "Profiles by name: tables that lie over those of the file, and `false` for a component to leave out."
+    inner = {"type": "object", "properties": properties, "additionalProperties": False}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "flexmw.toml",
         "description": "One table per component, in order, outermost first. Its keys are the component's options.",
         "type": "object",
-        "properties": {name: of_component(cls) for name, cls in components.items()},
+        "properties": {**tables, "profile": {"type": "object", "description": profile, "additionalProperties": inner}},
         "additionalProperties": False,
     }
 

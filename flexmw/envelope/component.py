@@ -17,6 +17,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
+from flexmw.kit.factory import ServerMiddleware
 from flexmw.kit.options import Rule, check, flag, function, option, optional, seconds, several, text, whole
 from flexmw.kit.paths import PathPattern, all_readings, path_patterns, routing_of
 
@@ -29,7 +30,7 @@ _DIALECTS: Final = Rule("a list of dialects, or of the names of their entry poin
 
 
 @dataclass(frozen=True, kw_only=True)
-class Envelope:
+class Envelope(ServerMiddleware):
     """Send every error of an ASGI app in the format of the error contract, whichever part of the app made the error.
 
     :param dialects: Further error formats: objects, or names of entry points in the group ``flexmw.dialects``. The
@@ -193,6 +194,7 @@ class Envelope:
             max_wait=self.max_wait,
             hold=self.hold,
             lines=self.lines,
+            app=app,
         )
         return EnvelopeApp(app, plan)
 

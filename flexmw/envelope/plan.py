@@ -9,7 +9,7 @@ from functools import partial
 from flexmw.contract.exceptions import ErrorMapping, map_exception
 from flexmw.envelope.core import Rules
 from flexmw.envelope.dialect import Dialect, OpenAI
-from flexmw.kit.asgi import Scope
+from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.paths import PathPattern, Routing, all_readings
 
 __all__ = ["Plan"]
@@ -25,6 +25,7 @@ class Plan:
     :param request_id: the header's name in lower case; ``None`` adds no header.
     :param max_wait: seconds.
     :param hold: seconds.
+    :param app: the wrapped app.
     """
 
     rules: Rules
@@ -38,6 +39,7 @@ class Plan:
     max_wait: float
     hold: float
     lines: bool
+    app: ASGIApp | None = None
 
     map_exception: Callable[[BaseException], ErrorMapping] = field(init=False)
     """Maps an exception that the app has raised to its error response, by the options. A field instead of a method: it

@@ -270,7 +270,7 @@ class Responder:
             return error is self._answered and mapping.intentional
         with suppress(OSError):
             if state is _WAITING:
-                if not mapping.intentional and handles_crashes(self._outer_app):
+                if not mapping.intentional and handles_crashes(self._outer_app, self._plan.app):
                     return False
                 await self._send_crash(response_to(mapping), ())
             elif state is _HELD:

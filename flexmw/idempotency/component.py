@@ -25,6 +25,7 @@ from flexmw.idempotency.stores.open import check_url
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
+from flexmw.kit.factory import ServerMiddleware
 from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.options import (
     check,
@@ -39,13 +40,13 @@ from flexmw.kit.options import (
     text,
     whole,
 )
-from flexmw.kit.storage import RedisClient
+from flexmw.kit.storage import RedisClient, shown_storage
 
 __all__ = ["Idempotency"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Idempotency:
+class Idempotency(ServerMiddleware):
     """Execute each request once: a repetition with the same ``Idempotency-Key`` gets the stored response.
 
     The responses follow draft-ietf-httpapi-idempotency-key-header-07. A missing key where one is ``required`` is a 400.
@@ -160,6 +161,7 @@ class Idempotency:
         "any number of machines. An object with the methods of `flexmw.idempotency.Store` works too, and a client of "
         "redis-py, whose settings are used for connections of flexmw's own. Responses are stored unencrypted.",
         secret=True,
+        shown=shown_storage,
     )
     sdk_retries: bool = option(
         False,

@@ -71,6 +71,7 @@ def option(
     doc: str = "",
     unit: str = "",
     secret: bool = False,
+    shown: Callable[[Any], str] | None = None,
     hidden: bool = False,
 ) -> Any:
     """A dataclass field for one option of a component.
@@ -81,10 +82,11 @@ def option(
         written in single backticks.
     :param unit: what a number counts, such as ``"seconds"`` or ``"bytes"``.
     :param secret: keep the value out of ``repr``, ``describe()`` and error messages.
+    :param shown: for a secret, returns the part of a value that ``describe()`` may show.
     :param hidden: for clocks and sources of randomness: keep the option out of ``repr``, ``describe()``, the
         configuration file and comparisons.
     """
-    metadata = {"rule": rule, "doc": doc, "unit": unit, "secret": secret, "hidden": hidden}
+    metadata = {"rule": rule, "doc": doc, "unit": unit, "secret": secret, "shown": shown, "hidden": hidden}
     return field(default=default, repr=not (secret or hidden), compare=not hidden, metadata=metadata)
 
 

@@ -261,12 +261,17 @@ def routing_of(app: object) -> Routing:
 
 
 def wrapped_apps(app: object) -> Iterator[object]:
-    """An app and every app that it wraps, as far as their attributes lead: ``app``, or the object of a bound method."""
+    """An app and every app that it wraps, as far as their attributes lead: ``app``, or the object of a bound method.
+
+    Inside the components that are installed in an app, the app itself comes first, then what it calls.
+    """
     layer: object = app
     for _ in range(_MAX_LAYERS):
         if layer is None:
             return
         yield layer
+        if (framework := getattr(layer, "installed_in", None)) is not None:
+            yield framework
         layer = getattr(layer, "__self__", None) or getattr(layer, "app", None)
 
 

@@ -10,9 +10,9 @@ from collections.abc import Collection
 from typing import Any, Protocol, runtime_checkable
 
 from flexmw.errors import ConfigError
-from flexmw.kit.store_url import SCHEMES, StorageURL, parse
+from flexmw.kit.store_url import SCHEMES, StorageURL, mask, parse
 
-__all__ = ["RedisClient", "is_redis_client", "parse_storage"]
+__all__ = ["RedisClient", "is_redis_client", "parse_storage", "shown_storage"]
 
 
 @runtime_checkable
@@ -49,3 +49,12 @@ def parse_storage(value: object, option: str, *, schemes: Collection[str] = tupl
         names = ", ".join(sorted(schemes))
         raise ConfigError(option, url.shown, f"a storage URL whose scheme is one of {names}")
     return url
+
+
+def shown_storage(value: object) -> str:
+    """What may be shown of a ``storage`` option: a URL without credentials, else the type of the object.
+
+    >>> shown_storage("memory://"), shown_storage("redis://app:secret@cache:6379/2")
+    ('memory://', 'redis://***@cache:6379/2')
+    """
+    return str(mask(value)) if isinstance(value, str) else f"{type(value).__module__}.{type(value).__qualname__}"

@@ -15,9 +15,10 @@ from flexmw.contract.idempotent_stream import STREAM
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
+from flexmw.kit.factory import ClientMiddleware
 from flexmw.kit.headers import has
 from flexmw.kit.options import check, documented, function, option, optional, seconds
-from flexmw.kit.storage import RedisClient, parse_storage
+from flexmw.kit.storage import RedisClient, parse_storage, shown_storage
 from flexmw.pace.flow import PacedCall
 from flexmw.pace.registry import SCHEMES, PaceRegistry
 
@@ -27,7 +28,7 @@ _STREAM: Final = STREAM.encode()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class Pace(ClientMiddleware):
     """Delay requests until the server is certain to admit them, instead of collecting 429 responses.
 
     Pace reads the rate-limit headers of every response, in the formats of :mod:`flexmw.contract`. It keeps one state
@@ -95,6 +96,7 @@ class Pace:
         "`valkey` forms are shared by several processes, and so is a client of redis-py, whose settings are used for "
         "connections of flexmw's own. A store that does not respond costs a call 100 ms at most.",
         secret=True,
+        shown=shown_storage,
     )
     pepper: str | bytes | None = option(
         None,

@@ -11,6 +11,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
+from flexmw.kit.factory import ServerMiddleware
 from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.identity import CallerHasher, Pepper
 from flexmw.kit.options import (
@@ -58,7 +59,7 @@ __all__ = ["RateLimit"]
 
 @positional("rates")
 @dataclass(frozen=True, kw_only=True)
-class RateLimit(CountedOptions):
+class RateLimit(ServerMiddleware, CountedOptions):
     """Limit the requests, tokens and concurrent requests of each caller, and report the limits on every response.
 
     ``RateLimit("10/minute", "1000/day")`` checks both windows together and takes from both or from neither: a request

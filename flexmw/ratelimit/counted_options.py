@@ -8,7 +8,7 @@ from typing import Any
 
 from flexmw.kit.asgi import Scope
 from flexmw.kit.options import documented, function, one_of, option, optional
-from flexmw.kit.storage import RedisClient
+from flexmw.kit.storage import RedisClient, shown_storage
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.amounts import Amount
 from flexmw.ratelimit.cost import CostOption, Price, TokenCostOption
@@ -64,6 +64,7 @@ class CountedOptions:
         "`memcached://`, `mongodb://` and storages registered with `limits` count too, without `tokens`, `concurrency` "
         "and corrected costs.",
         secret=True,
+        shown=shown_storage,
     )
     prefix: str | None = option(
         None,

@@ -25,6 +25,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
+from flexmw.kit.factory import ClientMiddleware
 from flexmw.kit.options import Rule, check, flag, function, one_of, option, optional, seconds, several, whole
 from flexmw.retry.budget import Budget
 from flexmw.retry.core import Outcome, Refused503
@@ -71,7 +72,7 @@ _rate = Rule("a number, at least 0", lambda value: isinstance(value, (int, float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retry:
+class Retry(ClientMiddleware):
     """Recover what is provably safe; give everything else back, saying what is known.
 
     :param attempts: How often a request is sent at most, the first time included. Requests that wait for an execution

@@ -11,6 +11,7 @@ from flexmw.kit.asgi import ASGIApp
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request
+from flexmw.kit.factory import ServerMiddleware
 from flexmw.kit.options import check, documented, flag, function, one_of, option, optional, several, text, whole
 from flexmw.kit.semconv import CODES, TYPES
 from flexmw.tagging.asgi import TaggingApp
@@ -31,7 +32,7 @@ _MAX_CACHED_TEXT: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tagging:
+class Tagging(ServerMiddleware):
     """Enrich the spans that the instrumentation of the app or of the client has opened. ``docs/telemetry.md`` lists
     every attribute, event and metric.
 

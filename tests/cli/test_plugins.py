@@ -111,13 +111,6 @@ def test_a_reader_that_leaves_early_is_no_crash() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main([])
-    assert caught.value.code == 2
-    assert "usage: flexmw" in capsys.readouterr().err
-
-
 def test_load_tries_dialects_too(here: Declared, capsys: pytest.CaptureFixture[str]) -> None:
     good = "from flexmw.envelope import OpenAI\n"
     here.add("acme-good", "acme.good", "acme_cli_same:OpenAI", source=good, group="flexmw.dialects")

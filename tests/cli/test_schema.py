@@ -40,7 +40,7 @@ dialects = []
 [ratelimit]
 rates = ["10/minute", "1000/day"]
 storage = { env = "FLEXMW_TEST_STORAGE" }
-shadow = true
+shadow = { env = "FLEXMW_TEST_SHADOW", type = "bool", default = false }
 
 [idempotency]
 storage = "memory://"
@@ -51,6 +51,12 @@ ttl = 3600
 [retry]
 attempts = 2
 key_origins = ["https://api.example.com"]
+
+[profile.prod]
+retry = false
+
+[profile.prod.ratelimit]
+shadow = false
 """
 
 
@@ -58,8 +64,10 @@ def test_a_good_file_is_good_to_both(validator: Any, tmp_path: Path, monkeypatch
     monkeypatch.setenv("FLEXMW_TEST_STORAGE", "memory://")
     file = tmp_path / "flexmw.toml"
     file.write_text(GOOD)
-    assert [each["name"] for each in flexmw.Stack.load(file).describe()] == list(tomllib.loads(GOOD))
-    assert list(validator.iter_errors(tomllib.loads(GOOD))) == []
+    document = tomllib.loads(GOOD)
+    assert [each["name"] for each in flexmw.Stack.load(file).describe()] == [*document][:-1]
+    assert [each["name"] for each in flexmw.Stack.load(file, profile="prod").describe()] == [*document][:-2]
+    assert list(validator.iter_errors(document)) == []
 
 
 @pytest.mark.parametrize(
@@ -73,20 +81,23 @@ def test_a_good_file_is_good_to_both(validator: Any, tmp_path: Path, monkeypatch
         "[retry]\nkey_origins = 'https://api.example.com'",
         "[ratelimit]\nrates = ['1/minute']\nstorage = { environment = 'X' }",
         "envelope = 1",
+        "[envelope]\n[profile.prod.envelope]\nnull_param = 3",
+        "[envelope]\n[profile.prod]\nenvelope = true",
     ],
 )
 def test_a_bad_file_is_bad_to_both(validator: Any, tmp_path: Path, text: str) -> None:
     file = tmp_path / "flexmw.toml"
     file.write_text(text)
+    profile = "prod" if "profile" in text else None
     with pytest.raises(flexmw.ConfigError):
-        flexmw.Stack.load(file)
+        flexmw.Stack.load(file, profile=profile)
     assert list(validator.iter_errors(tomllib.loads(text)))
 
 
 def test_every_built_in_component_is_in_it_without_its_inner_parts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", "--built-in"]) == 0
     schema = json.loads(capsys.readouterr().out)
-    assert set(schema["properties"]) == set(BUILT_IN)
+    assert set(schema["properties"]) == {*BUILT_IN, "profile"}
     retry = schema["properties"]["retry"]["properties"]
     assert {"clock", "random"}.isdisjoint(retry)
     assert retry["attempts"]["default"] == 3

@@ -20,6 +20,7 @@ from tests.envelope.conftest import MAKERS, wrapped
 from tests.envelope.modes import MODES, Mode
 from tests.envelope.test_modes import call, sdk_at
 from tests.envelope.test_streams import chat
+from tests.envelope.ways import differences
 from tests.hosts.apps import HOSTS
 from tests.hosts.test_errors import CASES, Case
 from tests.servers import uvicorn_server
@@ -61,17 +62,23 @@ WITHOUT = [
 
 
 INSTALL = """
-## Two ways to install it
+## Three ways to install it
 
-`app = flexmw.wrap_app(app)` puts the Envelope outside everything, and reaches all of the rows below: also what other
+`served = flexmw.wrap_app(app)` puts the Envelope outside everything, and reaches all of the rows below: also what other
 middleware, mounted apps and the router send. Starlette and FastAPI handle crashes outside all of an app's middleware;
 the Envelope sends its response through the `CORSMiddleware` of the app, so that a browser can read it.
 
-`app.add_middleware(flexmw.Envelope().asgi)` puts it where the host's own middleware is. It misses what middleware
-further outside sends (an untrusted host, a refused preflight, a body limit), and, where the host has a handler of its
+`flexmw.install(app)` puts it around everything in an app of FastAPI, Starlette, Litestar or Quart, and leaves the app
+the same object.
+
+`app.add_middleware(flexmw.Envelope())` puts it where the framework's own middleware is. It misses what middleware
+further outside sends (an untrusted host, a refused preflight, a body limit), and, where the app has a handler of its
 own for `Exception` or 500, it leaves crashes to that handler.
 
-Neither changes what a server sends by itself: bytes that are no HTTP, a full connection queue.
+FastAPI opens its server span outside of what is installed, and inside of what is wrapped. So with `install` the span
+also covers what the components refuse; with `wrap_app`, Tagging opens one for a refusal.
+
+None of them changes what a server sends by itself: bytes that are no HTTP, a full connection queue.
 
 Litestar, Quart, Django, Falcon and BlackSheep do not raise an exception that they have handled. There a raised kind
 (`flexmw.APIError`) is remembered for its request, and takes the place of a response of its own status or of a bare 500;
@@ -101,6 +108,23 @@ def _head() -> Iterator[str]:
     yield "the contract's shape unless the cell says otherwise. The last column is what the openai SDK"
     yield "raises."
     yield from INSTALL
+    yield from _ways()
+
+
+def _ways() -> Iterator[str]:
+    yield from (
+        "",
+        "### What each way reaches",
+        "",
+        "The response depends on the way in these failures alone. In all others of this page, on FastAPI, Litestar and",
+        "Quart, the three ways send the same status and `code`. The third way is `middleware=[...]` on Litestar and",
+        "`app.asgi_app = flexmw.Envelope()(app.asgi_app)` on Quart.",
+        "",
+        "| failure | framework | `wrap_app` | `install` | `add_middleware` |",
+        "|---|---|---|---|---|",
+    )
+    for what, framework, responses in differences():
+        yield f"| {what} | {framework} | {' | '.join(responses)} |"
 
 
 def _modes(urls: dict[str, str]) -> Iterator[str]:

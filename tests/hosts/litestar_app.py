@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from litestar import Litestar, get, post
 from litestar.exceptions import TooManyRequestsException
 from litestar.params import JSONBody
@@ -17,7 +19,7 @@ class Order(BaseModel):
     n: int
 
 
-def make() -> ASGIApp:
+def make(**options: Any) -> ASGIApp:
     @get("/ok", sync_to_thread=False)
     def ok() -> str:
         return "fine"
@@ -49,4 +51,5 @@ def make() -> ASGIApp:
     def thread() -> None:
         raise flexmw.InsufficientCredit()
 
-    return Litestar([ok, part, validate, limited, crash, kind, kind_500, thread], logging_config=None)  # type: ignore[return-value]
+    handlers = [ok, part, validate, limited, crash, kind, kind_500, thread]
+    return Litestar(handlers, logging_config=None, **options)  # type: ignore[return-value]

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 import flexmw
 from flexmw.contract import ErrorBody
@@ -680,12 +681,15 @@ async def test_an_unknown_execution_is_run_again_where_the_app_wants_that() -> N
 
 
 async def test_heartbeats_keep_a_long_execution_alive() -> None:
-    host = Host().hold()
-    app = Idempotency(lease=0.15).asgi(host)
+    clock, host = FakeClock(), Host().hold()
+    app = Idempotency(lease=60.0, clock=clock).asgi(host)
     async with anyio.create_task_group() as group:
         group.start_soon(Caller(app, headers=KEYED))
         await host.started.wait()
-        await anyio.sleep(0.5)
+        begin = clock.monotonic()
+        with anyio.fail_after(LONGEST_WAIT):
+            while clock.monotonic() < begin + 200.0:  # each sleep of the timer of heartbeats moves the clock
+                await checkpoint()
         duplicate = await call(app)
         host.proceed.set()
     assert code(duplicate) == "idempotency_in_progress"

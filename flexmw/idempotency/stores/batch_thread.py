@@ -27,12 +27,11 @@ import asyncio
 import copy
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from math import inf
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -51,23 +50,50 @@ _IDLE_SECONDS: Final = 0.1
 """Seconds without an operation after which the thread ends. To begin a thread takes 0.1 ms."""
 
 
+class _Waiter(Protocol):
+    """What a task waits for: a future of asyncio, or its like for trio. Written in the thread of its event loop."""
+
+    def done(self) -> bool: ...
+    def set_result(self, value: Any, /) -> None: ...
+    def set_exception(self, error: Any, /) -> None: ...
+
+
 class Operation(Generic[T]):
     """An operation on a store.
 
-    :param call: carries the operation out. The store gives it what it needs, a transaction for example.
+    Neither a closure nor a cycle of references belongs to an operation. Both were there once, and with 64 requests at
+    once the garbage collector took a quarter of their time.
+
+    :param call: carries the operation out. The store calls it with what it needs, a transaction for example, and with
+        ``arguments``.
     :param ends: the time after which nobody waits for the operation, by :func:`time.monotonic`.
     :param is_durable: whether a power cut must not undo it.
     :param size_bytes: number of bytes that it writes, about.
+    :ivar waiter: what the task waits for; ``None`` where no task waits.
+    :ivar outcome: what became of the operation, once it was carried out.
     """
 
-    __slots__ = ("call", "ends", "is_abandoned", "is_durable", "size_bytes")
+    __slots__ = ("arguments", "call", "ends", "is_durable", "outcome", "size_bytes", "waiter")
 
     def __init__(
-        self, call: Callable[[Any], T], *, ends: float = inf, is_durable: bool = True, size_bytes: int = 0
+        self,
+        call: Callable[..., T],
+        arguments: tuple[Any, ...] = (),
+        *,
+        ends: float = inf,
+        is_durable: bool = True,
+        size_bytes: int = 0,
     ) -> None:
-        self.call, self.ends, self.is_durable, self.size_bytes = call, ends, is_durable, size_bytes
-        self.is_abandoned = False
+        self.call, self.arguments, self.ends = call, arguments, ends
+        self.is_durable, self.size_bytes = is_durable, size_bytes
+        self.waiter: _Waiter | None = None
+        self.outcome: Outcome
+
+    @property
+    def is_abandoned(self) -> bool:
         """Whether the task that waited has left. An operation that was not begun then is not carried out."""
+        waiter = self.waiter
+        return waiter is not None and waiter.done()
 
 
 class Outcome(NamedTuple):
@@ -80,103 +106,208 @@ class Outcome(NamedTuple):
 CarryOut: TypeAlias = Callable[[Sequence[Operation[Any]]], Sequence[Outcome]]
 """Carries out a batch, and returns an outcome for each operation, in order."""
 
-_Deliver: TypeAlias = Callable[[Outcome], None]
-_Schedule: TypeAlias = Callable[..., Any]
+_Operations: TypeAlias = list[Operation[Any]]
 
 
-class _Waiter(NamedTuple):
-    """A task that waits for its operation.
+class _AsyncioLoop:
+    """An event loop of asyncio, and the operations of its tasks.
 
-    :param schedule: calls a function in the thread of the event loop. One object for each event loop.
-    :param loop: the event loop.
-    :param deliver: wakes the task; called in the thread of the event loop.
+    The thread sees the operations of one turn of the loop when the turn ends: none of the tasks can go on before, and
+    a thread that takes what is there in the middle makes many small batches, each of which takes the interpreter lock
+    from the loop. One timer bounds the time of all operations.
+
+    :ivar turn: the operations of this turn.
     """
 
-    operation: Operation[Any]
-    loop: object
-    schedule: _Schedule
-    deliver: _Deliver
-
-
-class _Turn:
-    """The operations of the tasks that an asyncio event loop runs in one turn.
-
-    The thread sees them when the turn ends: none of the tasks can go on before, and a thread that takes what is there
-    in the middle makes many small batches, each of which takes the interpreter lock from the loop. One timer bounds the
-    time of all of them.
-    """
-
-    __slots__ = ("_loop", "_pending", "_timer", "waiters")
+    __slots__ = ("_loop", "_pending", "_timer", "_timer_at", "turn")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.turn: _Operations = []
+        self._pending: set[Operation[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._pending: dict[asyncio.Future[Any], Operation[Any]] = {}
-        self.waiters: list[_Waiter] = []
+        self._timer_at = inf
 
-    def add(self, operation: Operation[T]) -> asyncio.Future[T]:
-        """A future that gets the value of the operation, or its exception."""
-        loop = self._loop
-        future: asyncio.Future[T] = loop.create_future()
-        self._pending[future] = operation
-        self.waiters.append(_Waiter(operation, loop, loop.call_soon_threadsafe, partial(self._deliver, future)))
-        return future
+    @property
+    def is_closed(self) -> bool:
+        """Whether no task of the loop can wait any more."""
+        return self._loop.is_closed()
 
-    def limit(self) -> None:
-        """End each operation at its time. Called when the turn ends, and then whenever the time of one is over."""
-        now = time.monotonic()
-        for future, operation in list(self._pending.items()):
-            if future.done():
-                del self._pending[future]
-            elif operation.ends <= now:
-                del self._pending[future]
-                operation.is_abandoned = True
-                future.set_exception(TimeoutError())
-        ends = min((operation.ends for operation in self._pending.values()), default=inf)
-        self._timer = None if ends == inf else self._loop.call_later(ends - now, self.limit)
+    def end_turn(self) -> _Operations:
+        """The operations of the turn, whose time is bounded from now on."""
+        operations, self.turn = self.turn, []
+        self._pending.update(operations)
+        for operation in operations:
+            if operation.ends < self._timer_at:
+                self._end_late()
+                break
+        return operations
 
-    def _deliver(self, future: asyncio.Future[Any], outcome: Outcome) -> None:
-        self._pending.pop(future, None)
-        if not self._pending and self._timer is not None:
+    def _end_late(self) -> None:
+        """End each operation whose time is over, and set the timer to the end of the next one.
+
+        The timer is not set anew with each operation, because that costs more than the operation.
+        """
+        if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if future.done():
-            return
-        if outcome.error is None:
-            future.set_result(outcome.value)
-        else:
-            future.set_exception(outcome.error)
+        now, next_end = time.monotonic(), inf
+        for operation in list(self._pending):
+            waiter = operation.waiter
+            if waiter is None or waiter.done():
+                self._pending.discard(operation)
+            elif operation.ends <= now:
+                self._pending.discard(operation)
+                waiter.set_exception(TimeoutError())
+            elif operation.ends < next_end:
+                next_end = operation.ends
+        self._timer_at = next_end
+        self._timer = None if next_end == inf else self._loop.call_later(next_end - now, self._end_late)
+
+    def deliver_soon(self, operations: _Operations) -> None:
+        """Wake the tasks, from another thread.
+
+        :raises RuntimeError: when the loop is closed.
+        """
+        self._loop.call_soon_threadsafe(self.deliver, operations)
+
+    def deliver(self, operations: _Operations) -> None:
+        """Wake the tasks."""
+        self._pending.difference_update(operations)
+        _deliver(operations)
+
+
+class _TrioLoop(NamedTuple):
+    """An event loop of trio, by its token."""
+
+    token: Any
+
+    def deliver_soon(self, operations: _Operations) -> None:
+        """Wake the tasks, from another thread.
+
+        :raises RuntimeError: when the loop has ended.
+        """
+        self.token.run_sync_soon(_deliver, operations)
+
+    def deliver(self, operations: _Operations) -> None:
+        """Wake the tasks."""
+        _deliver(operations)
+
+
+class _TrioWaiter:
+    """What a task of trio waits for."""
+
+    __slots__ = ("_delivered", "_error", "_is_over", "_value")
+
+    def __init__(self) -> None:
+        self._delivered = anyio.Event()
+        self._is_over = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def done(self) -> bool:
+        return self._is_over
+
+    def set_result(self, value: Any, /) -> None:
+        self._is_over, self._value = True, value
+        self._delivered.set()
+
+    def set_exception(self, error: Any, /) -> None:
+        self._is_over, self._error = True, error
+        self._delivered.set()
+
+    async def wait(self, seconds: float | None) -> Any:
+        """The value of the operation, or its exception.
+
+        :param seconds: the time of the operation.
+        """
+        try:
+            with anyio.fail_after(seconds):
+                await self._delivered.wait()
+        finally:
+            self._is_over = True
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+_Loop: TypeAlias = _AsyncioLoop | _TrioLoop
+_Group: TypeAlias = tuple[_Loop, _Operations]
+"""Operations of the tasks of one event loop."""
 
 
 class _Queue:
-    """The operations that wait, and the thread that takes them. A forked child gets another one."""
+    """The operations that wait, and the thread that takes them. A forked child gets another one.
 
-    __slots__ = ("changed", "is_closing", "thread", "turns", "waiters")
+    :ivar lock: held to begin the thread, and by the thread to end.
+    :ivar waiting: the groups that wait. ``None`` among them: the thread ends as soon as nothing waits.
+    :ivar loops: the event loops of asyncio whose tasks have used the queue.
+    """
+
+    __slots__ = ("_is_closing", "_rest", "lock", "loops", "thread", "waiting")
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.waiters: deque[_Waiter] = deque()
-        self.turns: dict[asyncio.AbstractEventLoop, _Turn] = {}
-        self.is_closing = False
+        self.lock = threading.Lock()
+        self.waiting: SimpleQueue[_Group | None] = SimpleQueue()
+        self.loops: dict[asyncio.AbstractEventLoop, _AsyncioLoop] = {}
         self.thread: threading.Thread | None = None
+        self._rest: _Group | None = None
+        """What the last batch had no room for. Belongs to the thread."""
+        self._is_closing = False
 
-    def take(self) -> list[_Waiter]:
+    def loop_of(self, loop: asyncio.AbstractEventLoop) -> _AsyncioLoop:
+        """The operations of an event loop."""
+        found = self.loops.get(loop)
+        if found is None:
+            for other, party in list(self.loops.items()):
+                if party.is_closed:
+                    self.loops.pop(other, None)
+            found = self.loops[loop] = _AsyncioLoop(loop)
+        return found
+
+    def take(self) -> list[_Group]:
         """All that waits, within the bounds of a batch. Empty: the thread has to end, because nothing waits."""
-        batch: list[_Waiter] = []
-        size_bytes = 0
-        with self.changed:
-            while len(batch) < _MAX_OPERATIONS and size_bytes < _MAX_BYTES:
-                if self.waiters:
-                    waiter = self.waiters.popleft()
-                    if not waiter.operation.is_abandoned:
-                        batch.append(waiter)
-                        size_bytes += waiter.operation.size_bytes
-                elif batch:
+        batch: list[_Group] = []
+        count = size_bytes = 0
+        while count < _MAX_OPERATIONS and size_bytes < _MAX_BYTES:
+            group = self._next(is_first=not batch)
+            if group is None:
+                break
+            loop, operations = group
+            taken = 0
+            for operation in operations:
+                taken += 1
+                size_bytes += operation.size_bytes
+                if count + taken >= _MAX_OPERATIONS or size_bytes >= _MAX_BYTES:
                     break
-                elif self.is_closing or not (self.changed.wait(_IDLE_SECONDS) or self.waiters):
-                    self.thread, self.is_closing = None, False
-                    break
+            if taken < len(operations):
+                self._rest = (loop, operations[taken:])
+                operations = operations[:taken]
+            batch.append((loop, operations))
+            count += taken
         return batch
+
+    def _next(self, *, is_first: bool) -> _Group | None:
+        """The next group.
+
+        :param is_first: wait for it. ``None`` then says that the thread has ended.
+        """
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            return rest
+        while True:
+            try:
+                group = self.waiting.get(is_first and not self._is_closing, _IDLE_SECONDS)
+            except Empty:
+                if not is_first:
+                    return None
+                with self.lock:
+                    if self.waiting.empty():
+                        self.thread, self._is_closing = None, False
+                        return None
+            else:
+                if group is not None:
+                    return group
+                self._is_closing = True
 
 
 class BatchThread:
@@ -206,59 +337,42 @@ class BatchThread:
         except RuntimeError:
             return await self._run_in_trio(operation)
         queue = self._queue
-        turn = queue.turns.get(loop)
-        if turn is None:
-            turn = queue.turns[loop] = _Turn(loop)
-            loop.call_soon(self._end_turn, queue, loop)
-        try:
-            return await turn.add(operation)
-        finally:
-            operation.is_abandoned = True
+        party = queue.loops.get(loop) or queue.loop_of(loop)
+        turn = party.turn
+        if not turn:
+            loop.call_soon(self._end_turn, queue, party)
+        turn.append(operation)
+        future: asyncio.Future[T] = loop.create_future()
+        operation.waiter = future
+        return await future
 
     async def _run_in_trio(self, operation: Operation[T]) -> T:
         import trio
 
         token = trio.lowlevel.current_trio_token()
-        delivered = trio.Event()
-        outcomes: list[Outcome] = []
-
-        def deliver(outcome: Outcome) -> None:
-            outcomes.append(outcome)
-            delivered.set()
-
-        queue = self._queue
-        self._submit(queue, [_Waiter(operation, token, token.run_sync_soon, deliver)])
-        seconds = None if operation.ends == inf else max(0.0, operation.ends - time.monotonic())
-        try:
-            with anyio.fail_after(seconds):
-                await delivered.wait()
-        finally:
-            operation.is_abandoned = True
-        (outcome,) = outcomes
-        if outcome.error is not None:
-            raise outcome.error
-        value: T = outcome.value
+        waiter = operation.waiter = _TrioWaiter()
+        self._submit(self._queue, (_TrioLoop(token), [operation]))
+        value: T = await waiter.wait(None if operation.ends == inf else max(0.0, operation.ends - time.monotonic()))
         return value
 
-    def _end_turn(self, queue: _Queue, loop: asyncio.AbstractEventLoop) -> None:
-        turn = queue.turns.pop(loop, None)
-        if turn is not None:
-            turn.limit()
-            self._submit(queue, turn.waiters)
+    def _end_turn(self, queue: _Queue, party: _AsyncioLoop) -> None:
+        if party.turn:
+            self._submit(queue, (party, party.end_turn()))
 
-    def _submit(self, queue: _Queue, waiters: list[_Waiter]) -> None:
-        with queue.changed:
-            queue.waiters.extend(waiters)
+    def _submit(self, queue: _Queue, group: _Group) -> None:
+        with queue.lock:
+            queue.waiting.put(group)
             if queue.thread is not None:
-                queue.changed.notify()
                 return
             thread = threading.Thread(target=_work, args=(queue, self._carry_out), name=self._name, daemon=True)
             try:
-                thread.start()  # it waits for the lock
+                thread.start()
             except RuntimeError as error:  # the process has as many threads as it may have
-                waiters = list(queue.waiters)
-                queue.waiters.clear()
-                _deliver(waiters, [Outcome(None, copy.copy(error)) for _ in waiters])
+                loop, operations = group
+                queue.waiting.get_nowait()
+                for operation in operations:
+                    operation.outcome = Outcome(None, copy.copy(error))
+                loop.deliver(operations)
             else:
                 queue.thread = thread
 
@@ -266,48 +380,65 @@ class BatchThread:
         """Wait until all that waits is carried out, and end the thread. The next operation begins another one."""
         queue = self._queue
         with suppress(RuntimeError):
-            self._end_turn(queue, asyncio.get_running_loop())
-        with queue.changed:
+            party = queue.loops.get(asyncio.get_running_loop())
+            if party is not None:
+                self._end_turn(queue, party)
+        with queue.lock:
             thread = queue.thread
             if thread is None:
                 return
-            queue.is_closing = True
-            queue.changed.notify()
+            queue.waiting.put(None)
         await anyio.to_thread.run_sync(thread.join, limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True)
 
     def before_fork(self) -> None:
-        self._queue.changed.acquire()
+        self._queue.lock.acquire()
 
     def after_fork(self, *, is_child: bool) -> None:
         if is_child:
             self._queue = _Queue()
         else:
-            self._queue.changed.release()
+            self._queue.lock.release()
 
 
 def _work(queue: _Queue, carry_out: CarryOut) -> None:
     """The thread."""
     while batch := queue.take():
-        _deliver(batch, _outcomes(carry_out, [waiter.operation for waiter in batch]))
+        _carry_out_batch(carry_out, batch)
         del batch  # the responses are not kept while the thread waits
 
 
-def _outcomes(carry_out: CarryOut, operations: list[Operation[Any]]) -> Sequence[Outcome]:
+def _carry_out_batch(carry_out: CarryOut, batch: list[_Group]) -> None:
+    """Carry out the operations that somebody waits for, and wake the tasks: one call for each event loop."""
+    by_loop: dict[_Loop, _Operations] = {}
+    for loop, operations in batch:
+        others = by_loop.setdefault(loop, operations)
+        if others is not operations:
+            others += operations
+    begun = [operation for operations in by_loop.values() for operation in operations if not operation.is_abandoned]
+    for operation, outcome in zip(begun, _outcomes(carry_out, begun), strict=True):
+        operation.outcome = outcome
+    for loop, operations in by_loop.items():
+        with suppress(RuntimeError):  # the event loop is closed, and its tasks with it
+            loop.deliver_soon(operations)
+
+
+def _outcomes(carry_out: CarryOut, operations: _Operations) -> Sequence[Outcome]:
+    if not operations:
+        return ()
     try:
         return carry_out(operations)
     except BaseException as error:
         return [Outcome(None, error)] * len(operations)
 
 
-def _deliver(batch: list[_Waiter], outcomes: Sequence[Outcome]) -> None:
-    by_loop: dict[object, tuple[_Schedule, list[tuple[_Deliver, Outcome]]]] = {}
-    for waiter, outcome in zip(batch, outcomes, strict=True):
-        by_loop.setdefault(waiter.loop, (waiter.schedule, []))[1].append((waiter.deliver, outcome))
-    for schedule, deliveries in by_loop.values():
-        with suppress(RuntimeError):  # the event loop is closed, and its tasks with it
-            schedule(_deliver_all, deliveries)
-
-
-def _deliver_all(deliveries: list[tuple[_Deliver, Outcome]]) -> None:
-    for deliver, outcome in deliveries:
-        deliver(outcome)
+def _deliver(operations: _Operations) -> None:
+    """Wake the tasks that still wait, in the thread of their event loop."""
+    for operation in operations:
+        waiter = operation.waiter
+        if waiter is None or waiter.done():
+            continue
+        value, error = operation.outcome
+        if error is None:
+            waiter.set_result(value)
+        else:
+            waiter.set_exception(error)

@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
+from types import CoroutineType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import anyio
@@ -107,15 +108,16 @@ class GuardedStore:
         """A context whose operations may take ``timeout`` seconds together."""
         return time_limit.within(self._timeout)
 
-    async def load(self, key: str) -> Held | None:
-        if key in self._given_back:
-            await self._undo_first(key)
-        return await self._run("load", self.store.load, key)
+    def load(self, key: str) -> CoroutineType[Any, Any, Held | None]:
+        # Not coroutines, this one and :meth:`swap`: each of a request's coroutines costs as much as this whole method.
+        loading = self._run("load", self.store.load, key)
+        return self._after_undo(key, loading) if key in self._given_back else loading  # type: ignore[return-value]
 
-    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
-        if key in self._given_back:
-            await self._undo_first(key)
-        return await self._run("swap", self.store.swap, key, expected, token, entry, lease=lease, ttl=ttl)
+    def swap(
+        self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float
+    ) -> CoroutineType[Any, Any, Held | None]:
+        swapping = self._run("swap", self.store.swap, key, expected, token, entry, lease=lease, ttl=ttl)
+        return self._after_undo(key, swapping) if key in self._given_back else swapping  # type: ignore[return-value]
 
     async def _swap_pair(self, store: SwapPairs, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
         for key in (first.key, second.key):
@@ -148,6 +150,14 @@ class GuardedStore:
         self._given_back[key] = token
         _in_background(lambda: self._give_back(key, token))
 
+    async def _after_undo(self, key: str, operation: Coroutine[Any, Any, T]) -> T:
+        """Undo a claim of a key first, whose outcome is unknown. Then carry out the operation on the key."""
+        try:
+            await self._undo_first(key)
+            return await operation
+        finally:
+            operation.close()  # without effect after its end
+
     async def _undo_first(self, key: str) -> None:
         token = self._given_back.get(key)
         if token is not None:
@@ -173,15 +183,18 @@ class GuardedStore:
         is_observed = observer.get() is not None
         began = self._monotonic() if is_observed else 0.0
         try:
-            with time_limit.within(self._timeout):
-                seconds = time_limit.remaining()
-                if seconds <= 0.0:
-                    raise _BudgetSpent("the time for the store is over")
-                if self._limits_itself:
-                    result = await operation(*args, **kwargs)
-                else:
-                    with anyio.fail_after(seconds):
+            seconds = time_limit.remaining()
+            if seconds <= 0.0:
+                raise _BudgetSpent("the time for the store is over")
+            if self._limits_itself and seconds <= self._timeout:  # the budget of the request has begun before
+                result = await operation(*args, **kwargs)
+            else:
+                with time_limit.within(self._timeout):
+                    if self._limits_itself:
                         result = await operation(*args, **kwargs)
+                    else:
+                        with anyio.fail_after(min(seconds, self._timeout)):
+                            result = await operation(*args, **kwargs)
         except _BudgetSpent:
             self._breaker.cancelled()
             raise

@@ -7,6 +7,8 @@ and each request goes on when that transaction is durable. Works under asyncio a
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from types import CoroutineType
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -33,12 +35,14 @@ class AsyncSQLiteStore:
         self._reader = BatchThread("flexmw-sqlite-reader", blocking.read_all)
         self._writer = BatchThread("flexmw-sqlite-writer", blocking.write_all)
 
-    async def load(self, key: str) -> Held | None:
-        return await self._reader.run(operations.load(key))
+    def load(self, key: str) -> CoroutineType[Any, Any, Held | None]:
+        return self._reader.run(operations.load(key))  # type: ignore[return-value]
 
-    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
+    def swap(
+        self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float
+    ) -> CoroutineType[Any, Any, Held | None]:
         swap = operations.swap(key, expected, token, entry, lease=lease, ttl=ttl)
-        return await self._writer.run(swap)
+        return self._writer.run(swap)  # type: ignore[return-value]
 
     async def swap_pair(self, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
         """:meth:`flexmw.idempotency.stores.SwapPairs.swap_pair` in one transaction."""

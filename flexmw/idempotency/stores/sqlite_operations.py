@@ -7,7 +7,7 @@ that makes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flexmw.idempotency.stores import Appended, Held, Piece, Swap
 from flexmw.idempotency.stores.batch_thread import Operation
@@ -32,61 +32,58 @@ T = TypeVar("T")
 
 
 def load(key: str) -> Operation[Held | None]:
-    return _read(lambda reading: reading.load(key))
+    return _read(Reading.load, key)
 
 
 def read(key: str, generation: str, start: int, limit: int) -> Operation[tuple[Piece | None, bool]]:
     """Its value is the piece of the log, and whether :func:`note_reader` is to be carried out."""
-    return _read(lambda reading: reading.read(key, generation, start, limit))
+    return _read(Reading.read, key, generation, start, limit)
 
 
 def keys(prefix: str) -> Operation[list[str]]:
-    return _read(lambda reading: reading.keys(prefix))
+    return _read(Reading.keys, prefix)
 
 
 def swap(key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Operation[Held | None]:
-    return _write(lambda writing: writing.swap(key, expected, token, entry, lease, ttl), size_bytes=len(entry))
+    arguments = (key, expected, token, entry, lease, ttl)
+    return Operation(Writing.swap, arguments, ends=time_limit.end(), size_bytes=len(entry))
 
 
 def swap_pair(first: Swap, second: Swap) -> Operation[tuple[Held | None, Held | None]]:
-    size_bytes = len(first.entry) + len(second.entry)
-    return _write(lambda writing: writing.swap_pair(first, second), size_bytes=size_bytes)
+    return _write(Writing.swap_pair, first, second, size_bytes=len(first.entry) + len(second.entry))
 
 
 def extend(key: str, token: str, *, lease: float, ttl: float) -> Operation[bool]:
-    return _write(lambda writing: writing.extend(key, token, lease, ttl))
+    return _write(Writing.extend, key, token, lease, ttl)
 
 
 def extend_many(leases: Sequence[tuple[str, str, float, float]]) -> Operation[list[bool]]:
-    return _write(lambda writing: writing.extend_many(leases))
+    return _write(Writing.extend_many, leases)
 
 
 def probe() -> Operation[None]:
-    return _write(lambda writing: writing.probe())
+    return _write(Writing.probe)
 
 
 def drop(key: str, token: str) -> Operation[bool]:
-    return _write(lambda writing: writing.drop(key, token))
+    return _write(Writing.drop, key, token)
 
 
 def append(
     key: str, token: str, generation: str, at: int, data: bytes, *, head: bytes, last: bool, lease: float, ttl: float
 ) -> Operation[Appended | None]:
     """Not synced: the log of a response belongs to a process that a power cut ends."""
-    return _write(
-        lambda writing: writing.append(key, token, generation, at, data, head, last, lease, ttl),
-        is_durable=False,
-        size_bytes=len(head) + len(data),
-    )
+    arguments = (key, token, generation, at, data, head, last, lease, ttl)
+    return _write(Writing.append, *arguments, is_durable=False, size_bytes=len(head) + len(data))
 
 
 def note_reader(key: str) -> Operation[None]:
-    return _write(lambda writing: writing.note_reader(key), is_durable=False)
+    return _write(Writing.note_reader, key, is_durable=False)
 
 
-def _read(call: Callable[[Reading], T]) -> Operation[T]:
-    return Operation(call, ends=time_limit.end())
+def _read(call: Callable[..., T], *arguments: Any) -> Operation[T]:
+    return Operation(call, arguments, ends=time_limit.end())
 
 
-def _write(call: Callable[[Writing], T], *, is_durable: bool = True, size_bytes: int = 0) -> Operation[T]:
-    return Operation(call, ends=time_limit.end(), is_durable=is_durable, size_bytes=size_bytes)
+def _write(call: Callable[..., T], *arguments: Any, is_durable: bool = True, size_bytes: int = 0) -> Operation[T]:
+    return Operation(call, arguments, ends=time_limit.end(), is_durable=is_durable, size_bytes=size_bytes)

@@ -223,7 +223,7 @@ def _read(operation: Operation[Any], reading: Reading) -> Outcome:
     if _is_over(operation):
         return _too_late()
     try:
-        return Outcome(operation.call(reading), None)
+        return Outcome(operation.call(reading, *operation.arguments), None)
     except Exception as error:
         return Outcome(None, error)
 
@@ -232,7 +232,7 @@ def _written(operation: Operation[Any], writing: Writing) -> Outcome:
     if _is_over(operation):
         return _too_late()
     try:
-        return Outcome(operation.call(writing), None)
+        return Outcome(operation.call(writing, *operation.arguments), None)
     except Full as error:
         return Outcome(None, error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -355,3 +356,25 @@ def test_full_is_raised_by_the_blocking_store_too(tmp_path: Path) -> None:
     with pytest.raises(Full, match="all 1 other keys belong to requests that still run"):
         store.swap("b", "", "t", b"", **LASTING)
     store.close()
+
+
+def test_an_operation_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/keys.db", timeout=LONGEST_WAIT)
+
+    async def swap(key: str) -> None:
+        await store.swap(key, "", "t", b"", **LASTING)
+
+    async def left() -> list[object]:
+        await make_all([partial(swap, f"k{number}") for number in range(8)])
+        gc.collect()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            await make_all([partial(swap, f"k{number}") for number in range(8)])
+            gc.collect()
+            return [found for found in gc.garbage if type(found).__module__.startswith("flexmw.")]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            await store.aclose()
+
+    assert anyio.run(left) == []
