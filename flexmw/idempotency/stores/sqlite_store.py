@@ -33,6 +33,7 @@ from flexmw.idempotency.stores import sqlite_size as size
 from flexmw.idempotency.stores.batch_thread import CarryOut, Operation, Outcome
 from flexmw.idempotency.stores.sqlite_file import File, Identity
 from flexmw.idempotency.stores.sqlite_keys import Reading, Writing
+from flexmw.idempotency.stores.sqlite_problems import check_owner, expected_of
 from flexmw.kit.clock import SYSTEM, Clock
 
 __all__ = ["NO_BOUNDS", "SQLiteStore"]
@@ -74,14 +75,15 @@ class SQLiteStore:
     def check(self, option: str) -> None:
         """Open the file once, now, for reading and for writing.
 
-        :raises ConfigError: when the file cannot be opened or written; the message begins with ``option``.
+        :raises ConfigError: when the file cannot be opened or written, or is the database of another program; the
+            message begins with ``option``.
         """
+        check_owner(self.path, option)
         try:
             self.load("")
             _one(self.write_all, operations.probe())
         except sqlite3.Error as error:
-            problem = f"a file that can be opened and written ({error}): check the folder and its permissions"
-            raise ConfigError(option, str(self.path), problem) from error
+            raise ConfigError(option, str(self.path), expected_of(error)) from error
         self.close()
 
     def load(self, key: str) -> Held | None:
