@@ -57,10 +57,11 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
         rows = [row for row in described if side in row["faces"]]
         out.write(f"{side}, outermost first{'' if rows else ': nothing'}\n")
         for row in rows:
-            names = [name for name in row["options"] if arguments.all or name in row["changed"] or name == "storage"]
-            options = ", ".join(f"{name}={row['options'][name]!r}" for name in names)
+            options: dict[str, Any] = row["options"]
+            names = [name for name in options if arguments.all or name in row["changed"] or name == "storage"]
+            written = ", ".join(f"{name}={options[name]!r}" for name in names)
             hanging = " " * (len(row["name"]) + 3)
-            out.write(paragraph(f"{row['name']}({options})", width=width, indent="  ", hanging=hanging))
+            out.write(paragraph(f"{row['name']}({written})", width=width, indent="  ", hanging=hanging))
     rest = "" if arguments.all else "; options that have their defaults are left out (--all shows them)"
     out.write(paragraph(f"from {_source_of(configuration, source)}{rest}", width=width))
     if errors:

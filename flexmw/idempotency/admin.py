@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ from flexmw.idempotency.running import running_execution
 from flexmw.idempotency.stores import Held, Store
 from flexmw.idempotency.stores.open import open_store
 
-__all__ = ["PREFIX", "Given", "KeyState", "KnownKey", "list_keys", "resolve", "stop"]
+__all__ = ["PREFIX", "Given", "KeyState", "KnownKey", "full_id", "list_keys", "resolve", "short_ids", "stop"]
 
 PREFIX: Final = "flexmw:idempotency"
 """The beginning of all store keys, unless ``Idempotency(prefix=...)`` sets another."""
@@ -46,6 +47,10 @@ _STATES: Final = ("running", "done", "unknown", "open")
 _LOGGER: Final = logging.getLogger("flexmw.idempotency")
 _SHORT_DIGITS: Final = 12
 """Hexadecimal digits of a hash that stand for a key without a label."""
+
+_SHORTEST_ID: Final = 4
+_MAX_NAMED: Final = 5
+"""Ids that a message names at most."""
 
 _EARLIER: Final = b'{"v":1,'
 """The beginning of the records of earlier versions."""
@@ -113,7 +118,8 @@ async def list_keys(
     :param storage: a storage URL or a store.
     :param states: the states of the keys to return.
     :param key: return only this key of any caller: as callers wrote it, or as an earlier call has returned it in
-        :attr:`KnownKey.key`; ``None``: all.
+        :attr:`KnownKey.key`; ``None``: all. With ``*`` at its end, every key that is returned with this beginning;
+        a key of which the store holds only a hash is not returned with its text.
     :param prefix: the ``prefix`` of the app's Idempotency.
     :param limit: number of keys that are returned at most.
     :param pepper: the ``pepper`` of the app's Idempotency, to find ``key`` by; ``None`` takes ``FLEXMW_PEPPER`` from
@@ -124,6 +130,7 @@ async def list_keys(
         raise ConfigError("states", wrong[0], f"one of {', '.join(_STATES)}")
     keys: list[KnownKey] = []
     digest = None if key is None else KeyHasher(pepper).of_key(key)
+    is_beginning, start = (key or "").endswith("*"), (key or "")[:-1]
     earlier = 0
     async with _opened(storage) as store:
         async for name, held in store.scan(f"{prefix}:"):
@@ -132,7 +139,11 @@ async def list_keys(
                 earlier += held.entry.startswith(_EARLIER)
             elif record.phase in states:
                 known = _known(name, record)
-                if key in (None, known.key) or digest == _digest(name):
+                if (
+                    key in (None, known.key)
+                    or digest == _digest(name)
+                    or (is_beginning and known.key.startswith(start))
+                ):
                     keys.append(known)
     if earlier:
         _LOGGER.warning(
@@ -141,6 +152,40 @@ async def list_keys(
             earlier,
         )
     return sorted(keys, key=lambda known: known.at)[:limit]
+
+
+def short_ids(keys: Collection[KnownKey]) -> dict[str, str]:
+    """For the id of each key, a short one that :func:`full_id` finds: the beginning of the id's last part. Callers that
+    use the same key share that part, so their keys keep the whole id."""
+    short = {known.id: _last_part(known.id)[:_SHORT_DIGITS] for known in keys}
+    counts = Counter(short.values())
+    return {whole: text if counts[text] == 1 else whole for whole, text in short.items()}
+
+
+async def full_id(storage: str | Store, id: str, *, prefix: str = PREFIX) -> str:
+    """The whole id of a key.
+
+    :param storage: a storage URL or a store.
+    :param id: the id, or four or more characters with which it or its last part begins; a ``#`` in front is ignored.
+    :param prefix: the ``prefix`` of the app's Idempotency.
+    :raises ConfigError: when no key of the store or several keys have an id that begins so.
+    """
+    async with _opened(storage) as store:
+        if await store.load(id) is not None:
+            return id
+        start = id.removeprefix("#")
+        if len(start) < _SHORTEST_ID:
+            raise ConfigError("id", id, f"the id of a key, or at least {_SHORTEST_ID} characters of its beginning")
+        found = [
+            name
+            async for name, held in store.scan(f"{prefix}:")
+            if (name.startswith(start) or _last_part(name).startswith(start)) and _record(held) is not None
+        ]
+    if len(found) > 1:
+        raise ConfigError("id", id, f"one key; {len(found)} begin so: {', '.join(sorted(found)[:_MAX_NAMED])}")
+    if not found:
+        raise ConfigError("id", id, "the id of a key in this store, as listed, or its beginning")
+    return found[0]
 
 
 async def resolve(
@@ -237,6 +282,10 @@ def _record(held: Held) -> Record | None:
     except ValueError:
         return None
     return lapse(record) if record.phase == "running" and held.lease <= 0 else record
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition(":")[2]
 
 
 def _digest(name: str) -> str:

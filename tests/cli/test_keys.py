@@ -13,6 +13,8 @@ import pytest
 
 import flexmw
 from flexmw.cli import main
+from flexmw.cli.keys import age
+from flexmw.testing import FakeClock
 from flexmw.testing.visit import Visit, http_scope
 
 
@@ -163,3 +165,75 @@ def test_a_key_without_a_label_is_found_with_the_pepper_of_the_file(
     assert row in capsys.readouterr().out
     assert main(["keys", "--storage", url, "--state", "done", "--key", "order-1"]) == 0
     assert "no such key in state done; is the pepper that of the app" in capsys.readouterr().out
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> str:
+    """A store with the keys ``order-1`` and ``order-2``, one of which two callers have used."""
+    url = f"sqlite:///{tmp_path / 'keys.db'}"
+    app = flexmw.wrap_app(works, flexmw.Idempotency(storage=url, labels=("key",)))
+
+    async def visit() -> None:
+        for key, caller in ((b"order-1", b"Bearer a"), (b"order-2", b"Bearer a"), (b"order-2", b"Bearer b")):
+            await Visit(http_scope("POST", [(b"idempotency-key", key), (b"authorization", caller)])).run(app)
+
+    anyio.run(visit)
+    return url
+
+
+def test_ids_are_short_and_their_beginning_is_enough(three: str, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = ["keys", "--storage", three]
+    assert main([*keys, "--state", "done", "--json"]) == 0
+    first, *shared = json.loads(capsys.readouterr().out)
+    assert len(first["short_id"]) == 12
+    assert first["id"].endswith(first["short_id"] + first["id"][-28:])
+    assert [each["short_id"] for each in shared] == [each["id"] for each in shared], "one key of two callers"
+    assert main([*keys, "--state", "done"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith(f"  {first['short_id']}")
+    assert main([*keys, "--run", first["short_id"][:6], "--force"]) == 0
+    assert main([*keys, "--response", shared[0]["id"], "--status", "202", "--force"]) == 0
+    assert main([*keys, "--run", shared[1]["id"][:-3], "--force"]) == 0
+    capsys.readouterr()
+    assert main([*keys, "--state", "done", "--json"]) == 0
+    assert [(each["id"], each["status"]) for each in json.loads(capsys.readouterr().out)] == [(shared[0]["id"], 202)]
+
+
+@pytest.mark.parametrize("option", ["--run", "--response", "--stop"])
+def test_an_id_that_is_not_that_of_one_key_is_refused(
+    option: str, three: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for start, words in (
+        ("fle", "the id of a key, or at least 4 characters of its beginning"),
+        ("flexmw:idempotency", "one key; 3 begin so: flexmw:idempotency:{"),
+        ("flexmw:idempotency:nothing", "the id of a key in this store, as listed, or its beginning"),
+    ):
+        assert main(["keys", "--storage", three, option, start]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_keys_are_found_by_their_beginning(three: str, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = ["keys", "--storage", three, "--state", "done", "--json", "--key"]
+    for text, number in (("order-*", 3), ("order-2*", 2), ("order-2", 2), ("order", 0), ("*", 3)):
+        assert main([*keys, text]) == 0
+        shown = capsys.readouterr().out
+        assert len(json.loads(shown)) == number
+    assert main(["keys", "--storage", three, "--key", "charge-*"]) == 0
+    assert "where Idempotency(labels=...) keeps the keys" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h"), (3661, "1 h 1 min"), (90_000, "1 d 1 h"), (-3, "0 s")],
+)
+def test_an_age_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
+    assert age(seconds) == text
+
+
+def test_a_table_shows_how_long_ago_each_key_was_claimed(
+    storage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["keys", "--storage", storage, "--state", "done", "--json"]) == 0
+    (key,) = json.loads(capsys.readouterr().out)
+    monkeypatch.setattr("flexmw.cli.keys.SYSTEM", FakeClock(now=key["at"] + 7260))
+    assert main(["keys", "--storage", storage, "--state", "done"]) == 0
+    assert "  2 h 1 min ago  201 " in capsys.readouterr().out
