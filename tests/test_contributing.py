@@ -19,7 +19,8 @@ def test_every_path_that_a_contributor_is_sent_to_exists() -> None:
 def test_every_script_that_a_contributor_is_sent_to_exists() -> None:
     scripts = re.findall(r"python -m (scripts\.\w+)", PAGE)
     assert scripts
-    assert [name for name in scripts if not (ROOT / f"{name.replace('.', '/')}.py").exists()] == []
+    places = {name: ROOT / name.replace(".", "/") for name in scripts}
+    assert [name for name, place in places.items() if not (place.is_dir() or place.with_suffix(".py").exists())] == []
 
 
 def test_every_environment_that_a_contributor_may_run_exists() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from scripts.site import ROOT
 from scripts.site.layout import BadSite, laid_out
 from scripts.site.links import Link, anchors, links, rewrite, slug
 
@@ -83,3 +85,20 @@ def test_anchors_are_those_of_a_forge() -> None:
     assert slug("429, Retry-After: 2 & more") == "429-retry-after-2--more"
     assert slug("The `key` of [a page](b.md)") == "the-key-of-a-page"
     assert anchors("# A\n\n## B\n\n```sh\n# C\n```\n\n## B\n") == {"a", "b", "b-1"}
+
+
+def test_every_program_that_a_page_names_exists() -> None:
+    names = {
+        name
+        for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+        for name in re.findall(r"python -m ((?:benchmarks|examples|scripts)[\w.]*)", page.read_text("utf-8"))
+    }
+    assert len(names) > 10
+    places = {name: ROOT / name.replace(".", "/") for name in names}
+    assert [name for name, place in places.items() if not (place.is_dir() or place.with_suffix(".py").is_file())] == []
+
+
+def test_every_environment_that_a_page_names_exists() -> None:
+    known = re.findall(r"^\[testenv:([\w-]+)\]", (ROOT / "tox.ini").read_text("utf-8"), re.MULTILINE)
+    texts = "".join(page.read_text("utf-8") for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")])
+    assert set(re.findall(r"tox (?:run )?-q?e ([a-z-]+)", texts)) <= set(known)
