@@ -76,6 +76,8 @@ _WERKZEUG: Final = re.compile(
     r"<h1>[^<]{1,60}</h1>\s*<p>([^<]{1,2000})</p>\s*",
     re.IGNORECASE,
 )
+_SANIC: Final = re.compile(r"\W{0,8}\d{3} \u2014 [^\n]{1,80}\n=+\n(.+)", re.DOTALL)
+"""Sanic's text: a title of the status, a line of ``=``, the message."""
 
 
 def is_envelope(value: object) -> bool:
@@ -334,9 +336,12 @@ _READERS: Final[tuple[Callable[[Any, int], Found], ...]] = (
 def of_text(text: str, status: int = 500) -> PartialError | None:
     """What a text states: its own words, unless it is an HTML page, a traceback or binary.
 
-    A 4xx page of werkzeug (Quart) states the description of its exception, and nothing else.
+    A 4xx page of werkzeug (Quart) states the description of its exception, and nothing else. A text of Sanic states
+    what stands below its title.
     """
     page = _WERKZEUG.fullmatch(text) if status < 500 else None
+    if titled := _SANIC.fullmatch(text):
+        text = titled[1]
     if page is not None:
         text = html.unescape(page[1])
     elif _HTML.match(text) or "\0" in text or TRACE.search(text):

@@ -43,7 +43,10 @@ MESSAGE_LIMIT: Final = 2000
 """Characters of a message on the wire: enough for any sentence, too little for a document."""
 
 _PHRASES: Final = frozenset(status.phrase.lower() for status in HTTPStatus)
-_GENERIC: Final = frozenset({"error", "server error", "unknown error", "an error occurred", "none", "null", ""})
+_SANIC_CRASH: Final = "the application encountered an unexpected error and could not continue"
+_GENERIC: Final = frozenset(
+    {"error", "server error", "unknown error", "an error occurred", "none", "null", "", _SANIC_CRASH}
+)
 _SLUG: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f]+")

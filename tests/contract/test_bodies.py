@@ -168,9 +168,17 @@ def test_validation_without_words_has_some() -> None:
     assert validation([7]) is None
 
 
+SANIC = "\u26a0\ufe0f {title}\n" + "=" * 26 + "\n{text}\n\n"
+
+SANIC_CRASH = "The application encountered an unexpected error and could not continue."
+
+
 @pytest.mark.parametrize(
     ("text", "status", "message"),
     [
+        (SANIC.format(title="429 \u2014 Too Many Requests", text="Slow down, please."), 429, "Slow down, please."),
+        (SANIC.format(title="500 \u2014 Internal Server Error", text=SANIC_CRASH), 500, None),
+        (SANIC.format(title="500 \u2014 Error", text='Traceback:\n  File "/srv/a.py", line 3, in f'), 500, None),
         ("No seats\n left", 400, "No seats left"),
         ("Not Found", 404, None),
         ("404 Not Found", 404, None),

@@ -80,9 +80,9 @@ also covers what the components refuse; with `wrap_app`, Tagging opens one for a
 
 None of them changes what a server sends by itself: bytes that are no HTTP, a full connection queue.
 
-Litestar, Quart, Django, Falcon and BlackSheep do not raise an exception that they have handled. There a raised kind
-(`flexmw.APIError`) is remembered for its request, and takes the place of a response of its own status or of a bare 500;
-the host's log still shows it as the host sees fit.
+Litestar, Quart, Django, Falcon, BlackSheep and Sanic do not raise an exception that they have handled. There a raised
+kind (`flexmw.APIError`) is remembered for its request, and takes the place of a response of its own status or of a bare
+500; the host's log still shows it as the host sees fit.
 """.splitlines()
 
 
