@@ -61,9 +61,9 @@ raised: ContextVar[Callable[[APIError], None] | None] = ContextVar("flexmw.raise
 
 Litestar, Quart, Django, Falcon, BlackSheep and Sanic catch an exception that nothing handles and send a response of
 their own. The error itself is then lost to the middleware around them. So an ``APIError`` reports itself when it is
-*made*, and the Envelope remembers the last one of each request. The Envelope uses the remembered error in one case: the app sends
-an error response that is not in the contract's format and is either a bare 500 or has the error's own status. The
-remembered error then takes the response's place. So making an ``APIError`` without raising it changes no other
+*made*, and the Envelope remembers the last one of each request. The Envelope uses the remembered error in one case: the
+app sends an error response that is not in the contract's format and is either a bare 500 or has the error's own status.
+The remembered error then takes the response's place. So making an ``APIError`` without raising it changes no other
 response. An error that describes another server's response (:func:`received`) does not report itself.
 """
 

@@ -23,6 +23,7 @@ from flexmw.envelope.collector import Collector
 from flexmw.envelope.core import ErrorResponse, Header, decide, error_status, response_to
 from flexmw.envelope.crash_log import log_crash, log_no_response
 from flexmw.envelope.drain import read_rest
+from flexmw.envelope.last_body import LastBody
 from flexmw.envelope.plan import Plan
 from flexmw.envelope.state import State
 from flexmw.envelope.stream import Stream
@@ -61,6 +62,7 @@ class Responder:
         "_exchange",
         "_gone",
         "_held",
+        "_last_body",
         "_outer_app",
         "_passes",
         "_plan",
@@ -88,6 +90,7 @@ class Responder:
         self._start: Message = _NO_START
         self._gone = self._read = False
         self._timer: Timer | None = None
+        self._last_body: LastBody | None = None
         self._answered: BaseException | None = None
         self._crash: tuple[BaseException, TracebackType | None] | None
 
@@ -134,11 +137,22 @@ class Responder:
 
     async def receive(self) -> Message:
         """The app's ``receive``."""
-        message = await self._receive()
+        if self._read or self._state is _STREAMING:
+            # The app waits for the disconnect. It gets it too where its own last body is kept back.
+            message, is_servers = await self._last_body_seen().receive(self._receive)
+            if not is_servers:
+                return message
+        else:
+            message = await self._receive()
         if message["type"] == "http.disconnect":
             self._gone = True
         self._read = not message.get("more_body", False)
         return message
+
+    def _last_body_seen(self) -> LastBody:
+        if self._last_body is None:
+            self._last_body = LastBody()
+        return self._last_body
 
     def send(self, message: Message) -> Awaitable[None]:
         """The app's ``send``. Not a coroutine: most messages go on to the server's ``send``, whose awaitable the app
@@ -189,7 +203,8 @@ class Responder:
         self._state = _STREAMING
         writer = Writer(plan, self._scope)
         last_unit = partial(writer.last_unit, framing)
-        self._stream = Stream(self._send, message, framing, writer.dialect.finished, last_unit, exchange)
+        last_body = self._last_body_seen()
+        self._stream = Stream(self._send, message, framing, writer.dialect.finished, last_unit, exchange, last_body)
         exchange.stream = self._stream
         if not plan.hold:
             return self._stream.begin()
@@ -239,6 +254,7 @@ class Responder:
         exception_may_come = mapping is None and not app_ended and response.status == 500 and not decision.kept
         if exception_may_come and decide(response, self._plan.rules).generic:
             self._state, self._held = _HELD, response
+            self._last_body_seen().sent()
             self._start_timer()
             return
         self._answered, self._crash = error, None

@@ -18,6 +18,7 @@ from anyio import move_on_after
 from anyio.lowlevel import checkpoint
 
 from flexmw.contract.stream_framing import Framing, UnitBuffer
+from flexmw.envelope.last_body import LastBody
 from flexmw.kit.asgi import Message, Send
 from flexmw.kit.exchange import Exchange
 
@@ -37,6 +38,7 @@ class Stream:
     :param last_unit: makes the unit that ends the stream, given the exception of the app and the last units.
     :param exchange: its observers get ``flexmw.stream.began`` and ``flexmw.stream.ended``
         from inside the app's ``send``: when the end is sent, an instrument inside the app has already ended its span.
+    :param last_body: gets the fact that the app has sent its last body, which is kept back.
     :ivar opened: True once the start was sent, or is about to be.
     :ivar held: True once the app has sent its last body; the end is kept back.
     :ivar ended: True once nothing more can be added.
@@ -48,6 +50,7 @@ class Stream:
         "_ends",
         "_exchange",
         "_finished",
+        "_last_body",
         "_last_unit",
         "_opening",
         "_rest",
@@ -71,9 +74,11 @@ class Stream:
         finished: Callable[[bytes], bool],
         last_unit: Callable[[BaseException, bytes], bytes],
         exchange: Exchange,
+        last_body: LastBody,
     ) -> None:
         self._send = send
         self._exchange = exchange
+        self._last_body = last_body
         self._start: Message | None = start
         self._trails: bool = start.get("trailers", False)
         self._trailers: list[Message] = []
@@ -126,6 +131,8 @@ class Stream:
             self._exchange.emit("flexmw.stream.ended", {})
         if complete:
             await self.end()
+        else:
+            self._last_body.sent()
 
     async def _forward(self, data: bytes) -> None:
         units = self._buffer.add(data)
