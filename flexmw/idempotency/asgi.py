@@ -63,7 +63,7 @@ class IdempotencyApp(WrappingApp):
             exchange = Exchange.of(scope)
         if is_unkeyed:
             announce_ttl(exchange, plan.ttl_header)
-        merges = not exchange.headers_claimed
+        merges, send_body = not exchange.headers_claimed, send
         if merges:
             exchange.headers_claimed = True
             send = with_headers(exchange, send)
@@ -71,7 +71,7 @@ class IdempotencyApp(WrappingApp):
             if is_unkeyed:
                 await plan.app(scope, receive, send)
             else:
-                await ProtectedRequest(plan, scope, receive, send, exchange).run()
+                await ProtectedRequest(plan, scope, receive, send, send_body, exchange).run()
         finally:
             if merges:
                 exchange.headers_claimed = False

@@ -10,17 +10,17 @@ tasks for each chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
+from inspect import iscoroutinefunction
 from typing import Any, Final
 
 import anyio
 
-from flexmw.idempotency.handover import ENDED, Handover
+from flexmw.idempotency.handover import READY, REFUSED, Handover, work_of
 from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.signals import Pause, Signal
-from flexmw.idempotency.task_identity import set_current_task, swap_current_task
 from flexmw.kit.asgi import Message, Receive, Send
 
 __all__ = ["LAST_SECONDS", "PATIENCE", "ClientConnection", "Delivery"]
@@ -35,20 +35,39 @@ LAST_SECONDS: Final = 1.0
 def _nothing() -> None: ...
 
 
+def _coroutines_of(send: Send) -> Callable[[Message], Any]:
+    """``send``, whose result is a coroutine in any case. Some servers return another awaitable."""
+    if iscoroutinefunction(send):
+        return send
+
+    async def sent(message: Message) -> None:
+        await send(message)
+
+    return sent
+
+
 class ClientConnection:
     """The connection to the client, which may end while the app still works.
 
+    :param receive: the ``receive`` of the request.
+    :param send: sends the head of the response.
+    :param send_body: sends the rest of it.
     :ivar is_gone: the client has not got its whole response, as far as this end can know.
     :ivar has_left: the server has said that the connection has ended.
     """
 
-    __slots__ = ("_receive", "failure", "has_left", "is_gone", "send_raw")
+    __slots__ = ("_receive", "_send_body", "failure", "has_left", "is_gone", "send_raw")
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self.send_raw = receive, send
+    def __init__(self, receive: Receive, send: Send, send_body: Send) -> None:
+        self._receive, self.send_raw, self._send_body = receive, send, send_body
         self.is_gone = self.has_left = False
         self.failure: Exception | None = None
         """What ``send`` has raised. It is raised again when the work is finished."""
+
+    async def send_head(self, message: Message) -> None:
+        """Send the head of the response."""
+        await self.send(message)
+        self.send_raw = self._send_body
 
     async def send(self, message: Message) -> None:
         """Send a message, until sending fails. The work goes on after a failure."""
@@ -81,6 +100,10 @@ class Delivery:
     :param recorder: what the app has sent; it has a log.
     :ivar is_behind: the client has not got all that the log has.
     :ivar done: set when nothing more is sent.
+    :ivar write: records a message of the app, and sends it up to the first wait. ``None`` while the client has not got
+        all that the log has. Called under the identity of ``task`` in ``loop``.
+        Returns :data:`READY`; :data:`REFUSED`, where nothing was done and the message needs :meth:`put`; or what the
+        server waits for, which is then given to :meth:`leave`.
     :ivar cancel: cancels the task of this delivery.
     """
 
@@ -92,17 +115,16 @@ class Delivery:
         "_handover",
         "_limit",
         "_log",
-        "_loop",
         "_patience",
         "_rest",
-        "_run",
-        "_send_raw",
         "_sent",
-        "_task",
         "_wake",
         "cancel",
         "done",
         "is_behind",
+        "loop",
+        "task",
+        "write",
     )
 
     def __init__(self, client: ClientConnection, recorder: ResponseRecorder, log: ResponseLog) -> None:
@@ -112,11 +134,9 @@ class Delivery:
         self._limit: int | None = None
         self._sent, self._patience = 0, PATIENCE
         self._handover: Handover | None = None
-        self._run: Callable[..., Any] | None = None
-        """``run`` of the handover, while the client has got all that the log has."""
-        self._send_raw = client.send_raw
         self._wake: Pause | anyio.Event | None = None
         self._caught_up: anyio.Event | None = None
+        self.write: Callable[[Message], object] | None = None
         self.is_behind = True
         self.done = Signal()
         self.cancel: Callable[[], object] = _nothing
@@ -124,25 +144,22 @@ class Delivery:
     async def run(self) -> None:
         """Send what the log gets, until :meth:`close` has said what is the last."""
         with suppress(RuntimeError):
-            handover = self._handover = Handover()
-            self._loop, self._task = handover.loop, handover.task
+            handover = self._handover = Handover(self._writing())
+            self.loop, self.task = handover.loop, handover.task
         try:
             while await self._send_next():
                 pass
             if self._final is not None:
                 await self._client.send(self._final)
         finally:
-            self.is_behind, self._run = True, None
+            self.is_behind, self.write, self._handover = True, None, None
             self.done.set()
             self._release()
 
     async def _send_next(self) -> bool:
         handover, send = self._handover, self._client.send
         if handover is not None and handover.is_pending:
-            try:
-                await handover.finish()
-            except Exception as error:
-                self._client.fail(error)
+            await handover.finish()
         chunks = self._log.chunks
         while self._sent < (len(chunks) if self._limit is None else self._limit):
             chunk = chunks[self._sent]
@@ -155,7 +172,7 @@ class Delivery:
         self._release()
         wake = self._wake = anyio.Event() if handover is None else Pause()
         self.is_behind = False
-        self._run = None if self._handover is None else self._handover.run
+        self.write = None if self._handover is None else self._handover.send
         await wake.wait()
         return True
 
@@ -165,41 +182,48 @@ class Delivery:
             self._caught_up.set()
             self._caught_up = None
 
-    def write(self, message: Message) -> bool:
-        """Record and send a message of the app, if it is a whole unit and the client has got all before it.
+    @work_of
+    def _writing(self) -> Generator[Any, Message, None]:
+        """Record and send each message of the app that is a whole unit, as long as the client has got all before it.
 
-        This is the path of each chunk of a stream that is read as it is written: one function, because each call in it
-        adds a tenth to the cost of a chunk. Returns False, and has done nothing, where the message needs :meth:`put`.
+        This is the path of each chunk of a stream that is read as it is written, with all that it needs in local
+        variables.
         """
-        run = self._run
-        if run is None:
-            return False
-        data = message.get("body")
-        if not data or type(data) is not bytes or self._rest or not data.endswith(self._ends):
-            return False
-        log = self._log
-        size = log.size + len(data)
-        if size > log.max_body:
-            return False
-        log.size = size
-        log.chunks.append(data)
-        if log.changed is not None:
-            log.wake()
+        log, rest, ends, send = self._log, self._rest, self._ends, _coroutines_of(self._client.send_raw)
+        chunks, max_body = log.chunks, log.max_body
         try:
-            # As Handover.begin.
-            steps, loop = self._send_raw(message).__await__(), self._loop
-            caller = swap_current_task(loop, self._task)
-            try:
-                awaited = run(next, steps, ENDED)
-            finally:
-                set_current_task(loop, caller)
-            if awaited is not ENDED and self._handover is not None:
-                self._handover.go_on(steps, awaited)
-                self._resume(len(log.chunks))
-        except Exception as error:
-            self._client.fail(error)
-            self._handover = self._run = None
-        return True
+            message = yield READY
+            while True:
+                try:
+                    data, has_more = message["body"], message["more_body"]
+                except KeyError:
+                    message = yield REFUSED
+                    continue
+                if type(data) is not bytes or rest or not (has_more and data.endswith(ends)):
+                    message = yield REFUSED
+                    continue
+                size = log.size + len(data)
+                if size > max_body:
+                    message = yield REFUSED
+                    continue
+                log.size = size
+                chunks.append(data)
+                if log.changed is not None:
+                    log.wake()
+                try:
+                    yield from send(message)
+                except Exception as error:
+                    self._client.fail(error)
+                    self._handover = self.write = None
+                message = yield READY
+        finally:
+            self._handover = self.write = None
+
+    def leave(self, awaited: object) -> None:
+        """A message that :attr:`write` has begun to send has to wait: the task of this delivery goes on with it."""
+        if self._handover is not None:
+            self._handover.leave(awaited)
+            self._resume(len(self._log.chunks))
 
     def put(self) -> None:
         """The log has got a chunk by another way than :meth:`write`."""
@@ -211,7 +235,7 @@ class Delivery:
 
         :param sent: the chunks of the log that the client has got, or is getting.
         """
-        self._sent, self.is_behind, self._run = sent, True, None
+        self._sent, self.is_behind, self.write = sent, True, None
         wake, self._wake = self._wake, None
         if wake is not None:
             wake.set()

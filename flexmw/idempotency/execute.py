@@ -26,6 +26,7 @@ from flexmw.idempotency.claim_writes import persist_outcome, write_outcome
 from flexmw.idempotency.completion import Completion, after_exception, after_response, without_response
 from flexmw.idempotency.delivery import LAST_SECONDS, ClientConnection, Delivery
 from flexmw.idempotency.execution import Execution, current
+from flexmw.idempotency.handover import READY, REFUSED
 from flexmw.idempotency.lingering import SDK_LINGER, wait_until_unread
 from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.log_writer import LogWriter, log_writer
@@ -37,6 +38,7 @@ from flexmw.idempotency.sdk_calls import SdkAttempt
 from flexmw.idempotency.side_tasks import AsyncioTasks, SideTasks, TrioTasks, current_task
 from flexmw.idempotency.signals import Signal
 from flexmw.idempotency.stored import lasting_headers
+from flexmw.idempotency.task_identity import run_as
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
@@ -63,6 +65,8 @@ class ClaimedExecution:
     """One execution of the app under a claim. Used once.
 
     :param body: the whole body of the request.
+    :param send: sends the head of the response.
+    :param send_body: sends the rest of it.
     :param is_keyed: the request has a key.
     :param is_anonymous: the caller has shown no credential.
     :param on_body: called when the app has got the body.
@@ -76,6 +80,7 @@ class ClaimedExecution:
         body: bytes,
         receive: Receive,
         send: Send,
+        send_body: Send,
         *,
         is_keyed: bool = True,
         is_anonymous: bool = False,
@@ -84,7 +89,7 @@ class ClaimedExecution:
         self._plan, self._claim, self._scope = plan, claim, scope
         self._body: bytes | None = body
         self._is_keyed, self._is_anonymous, self._on_body = is_keyed, is_anonymous, on_body
-        self._client = ClientConnection(receive, send)
+        self._client = ClientConnection(receive, send, send_body)
         self._exchange = Exchange.of(scope)
         self._recorder = ResponseRecorder(plan.max_body)
         self._over = Signal()
@@ -177,10 +182,14 @@ class ClaimedExecution:
     async def _send(self, message: Message) -> None:
         """``send`` of the app. A complete response stands, whatever the app sends after it."""
         delivery = self._delivery
-        if delivery is not None and message.get("more_body") and delivery.write(message):
-            if delivery.is_behind:
+        if delivery is not None and (write := delivery.write) is not None:
+            awaited = run_as(delivery.task, delivery.loop, write, message)
+            if awaited is READY:
+                return
+            if awaited is not REFUSED:
+                delivery.leave(awaited)
                 await delivery.catch_up()
-            return
+                return
         recorder, message_type = self._recorder, message["type"]
         if self._completion is not None:
             pass
@@ -202,7 +211,7 @@ class ClaimedExecution:
                 await delivery.catch_up()
             return
         elif message_type == "http.response.start" and not recorder.started:
-            await self._client.send(
+            await self._client.send_head(
                 write_head(
                     message,
                     recorder,

@@ -108,7 +108,8 @@ class ResponseLog:
     def discard(self) -> None:
         """Drop the bytes: the response is too long to be kept."""
         self.is_continuable = False
-        self.chunks, self._ends = [], []
+        self.chunks.clear()
+        self._ends.clear()
         self.wake()
 
     def read(self, start: int, limit: int) -> bytes:

@@ -76,7 +76,11 @@ class KeyedCaller(NamedTuple):
 
 
 class ProtectedRequest:
-    """One request. Used once."""
+    """One request. Used once.
+
+    :param send: sends a response.
+    :param send_body: sends the body of one whose head ``send`` has sent: the same without what ``send`` adds to heads.
+    """
 
     # Defaults of the class, because most requests have no key, and set none of them.
     _client_left = False
@@ -86,9 +90,11 @@ class ProtectedRequest:
     _fields: Mapping[bytes, bytes]
     """The headers of the request by name."""
 
-    def __init__(self, plan: Plan, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+    def __init__(
+        self, plan: Plan, scope: Scope, receive: Receive, send: Send, send_body: Send, exchange: Exchange
+    ) -> None:
         self._plan, self._scope, self._receive, self._send = plan, scope, receive, send
-        self._exchange = exchange
+        self._send_body, self._exchange = send_body, exchange
 
     async def run(self) -> None:
         """Respond to the request."""
@@ -222,6 +228,7 @@ class ProtectedRequest:
                 body,
                 self._receive,
                 self._send,
+                self._send_body,
                 is_keyed=key is not None,
                 is_anonymous=caller.is_anonymous,
                 on_body=self._body.let_go,

@@ -9,20 +9,35 @@ from __future__ import annotations
 
 import asyncio.tasks
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-__all__ = ["set_current_task", "swap_current_task"]
+__all__ = ["run_as", "set_current_task"]
+
+T = TypeVar("T")
+V = TypeVar("V")
 
 if sys.version_info >= (3, 12):
-    swap_current_task = set_current_task = asyncio.tasks._swap_current_task
+    set_current_task = asyncio.tasks._swap_current_task
+
+    def run_as(task: Any, loop: asyncio.AbstractEventLoop, function: Callable[[V], T], value: V) -> T:
+        """Call a function while ``task`` is the running task."""
+        caller = set_current_task(loop, task)
+        try:
+            return function(value)
+        finally:
+            set_current_task(loop, caller)
 else:
     _current_tasks: dict[Any, Any] = vars(asyncio.tasks)["_current_tasks"]
 
     set_current_task = _current_tasks.__setitem__
     """Make a task the running one."""
 
-    def swap_current_task(loop: asyncio.AbstractEventLoop, task: Any) -> Any:
-        """Make a task the running one, and return the one that was."""
-        current = _current_tasks[loop]
-        _current_tasks[loop] = task
-        return current
+    def run_as(task: Any, loop: asyncio.AbstractEventLoop, function: Callable[[V], T], value: V) -> T:
+        """Call a function while ``task`` is the running task."""
+        tasks = _current_tasks
+        caller, tasks[loop] = tasks[loop], task
+        try:
+            return function(value)
+        finally:
+            tasks[loop] = caller

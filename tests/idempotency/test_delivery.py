@@ -199,3 +199,22 @@ async def test_a_request_without_a_key_is_not_told_of_a_stream() -> None:
     app = Idempotency(sdk_retries=True).asgi(Host(parts=EVENTS, headers=EVENT_STREAM))
     caller = await Caller(app, headers={"x-stainless-retry-count": "0"})()
     assert {"idempotent-stream", "cache-control", "x-accel-buffering"}.isdisjoint(caller.answer_headers)
+
+
+async def test_a_server_whose_send_returns_another_awaitable_than_a_coroutine_gets_each_message() -> None:
+    class Sending:
+        def __init__(self, work: Any) -> None:
+            self.work = work
+
+        def __await__(self) -> Any:
+            return self.work.__await__()
+
+    wrapped = Idempotency().asgi(Host(parts=EVENTS[:20], headers=EVENT_STREAM))
+
+    async def outside(scope: Any, receive: Any, send: Any) -> None:
+        await wrapped(scope, receive, lambda message: Sending(send(message)))
+
+    first = await Caller(outside, headers=KEYED)()
+    second = await Caller(wrapped, headers=KEYED)()
+    assert [message["body"] for message in first.sent[1:]] == [*EVENTS[:19], EVENTS[19]]
+    assert (second.answer, second.replayed) == (first.answer, True)
