@@ -51,6 +51,17 @@ class IdempotencyApp(WrappingApp):
                 await plan.app(scope, receive, send)
                 return
         exchange: Exchange | None = scope.get(KEY)
+        if exchange is None and plan.passing is not None and plan.passing.recognizes(scope):
+            # Most requests. As below, without the steps that do nothing here: the headers of a request that is
+            # recognized are a list of pairs of bytes, and an exchange that is new has no headers.
+            exchange = scope[KEY] = Exchange()
+            exchange.headers.append(plan.ttl_header)
+            exchange.headers_claimed = True
+            try:
+                await plan.app(scope, receive, with_headers(exchange, send))
+            finally:
+                exchange.headers_claimed = False
+            return
         if (
             (plan.exempt is not None and await holds(plan.exempt, scope))
             or (exchange is not None and current.get() is not None and _is_claimed(exchange))
@@ -58,9 +69,11 @@ class IdempotencyApp(WrappingApp):
         ):
             await plan.app(scope, receive, send)
             return
-        is_unkeyed = plan.unkeyed is not None and plan.unkeyed.recognizes(scope)
         if exchange is None:
+            is_unkeyed = plan.passing is None and plan.unkeyed is not None and plan.unkeyed.recognizes(scope)
             exchange = Exchange.of(scope)
+        else:
+            is_unkeyed = plan.unkeyed is not None and plan.unkeyed.recognizes(scope)
         if is_unkeyed:
             announce_ttl(exchange, plan.ttl_header)
         merges, send_body = not exchange.headers_claimed, send

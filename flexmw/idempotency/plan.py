@@ -31,6 +31,7 @@ class Plan:
     :param labels: what the store also holds in the clear for operators: ``key``, ``path``.
     :param callers: who a request's caller is, and the beginning of the caller's store keys.
     :param unkeyed: recognizes requests without a key; ``None`` where each request needs a look of its own.
+    :param passing: the same, where no request is exempt and none is a preflight: the requests that it recognizes pass.
     :param anonymous_sdk_calls: warns of SDK calls that cannot be protected.
     :param renewed: notices credentials that change between the attempts of a call.
     :param authenticated: whether the app accepts the credential of a request; ``None`` leaves that to the app.
@@ -62,6 +63,7 @@ class Plan:
     labels: frozenset[str]
     callers: CallerNames
     unkeyed: UnkeyedRequests | None
+    passing: UnkeyedRequests | None
     anonymous_sdk_calls: AnonymousCalls
     renewed: RenewedCredentials
     authenticated: Callable[[Scope], bool | Awaitable[bool]] | None

@@ -62,6 +62,9 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
     required, exempt = predicates(options, app)
     store, has_logs = _open_store(options)
     key_headers = dict.fromkeys((options.header.lower().encode(), HEADER.lower().encode()))
+    unkeyed = None
+    if required is None:
+        unkeyed = UnkeyedRequests((*key_headers, STREAM.encode(), *([RETRY_COUNT] if options.sdk_retries else [])))
     claims = Claims(
         store=store,
         clock=options.clock,
@@ -82,9 +85,8 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
             hasher=caller_hasher(options),
             key_header=options.header.lower().encode(),
         ),
-        unkeyed=UnkeyedRequests((*key_headers, STREAM.encode(), *([RETRY_COUNT] if options.sdk_retries else [])))
-        if required is None
-        else None,
+        unkeyed=unkeyed,
+        passing=unkeyed if exempt is None and "OPTIONS" not in options.methods else None,
         anonymous_sdk_calls=AnonymousCalls(),
         renewed=RenewedCredentials(options.ttl, options.clock),
         authenticated=options.authenticated,

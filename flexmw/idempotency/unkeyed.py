@@ -50,13 +50,13 @@ class UnkeyedRequests:
         headers = scope["headers"]
         if type(headers) is not list:
             return False
-        names = self._names
+        names, fields = self._names, self._fields
         try:
             for name, value in headers:
                 if (
                     name not in names
                     and (name != _AUTHORIZATION or not (value.startswith(_BEARER) or is_lasting_scheme(value)))
-                    and not self._learn(name)
+                    and (name in fields or not self._learn(name))
                 ):
                     return False
         except (AttributeError, TypeError):  # names or values that are not bytes: the exchange makes bytes of them
