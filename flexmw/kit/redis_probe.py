@@ -17,11 +17,10 @@ from typing import Any, Final
 from flexmw.errors import ConfigError
 from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_errors import advice_of, clean, is_refusal
-from flexmw.kit.store_url import StorageURL
+from flexmw.kit.store_url import PROBE_SECONDS, StorageURL
 
 __all__ = ["explain", "probe_redis"]
 
-PROBE_SECONDS: Final = 1.0
 _TLS_SECONDS: Final = 0.5
 _STEP: Final = "Start it, correct the URL, or name on_store_failure to start without it"
 

@@ -24,6 +24,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit import redis_options
 
 __all__ = [
+    "PROBE_SECONDS",
     "REDIS_FAMILIES",
     "SCHEMES",
     "Scheme",
@@ -34,7 +35,8 @@ __all__ = [
     "schemes_of",
 ]
 
-PROBE_SECONDS: Final = 1.0
+PROBE_SECONDS: Final = 2.0
+"""Seconds for one command at start-up. A TLS handshake from a busy machine took more than one second."""
 
 
 class Scheme(NamedTuple):
