@@ -1,181 +1,197 @@
-"""``flexmw check URL``: judge an OpenAI-compatible endpoint by the error contract, from outside.
+"""``flexmw check URL``: judge an HTTP API by the error contract and the standards of HTTP, from outside.
 
-The command sends a handful of invalid requests, each once. None of them makes a server do any work. It does not retry,
-follows no redirect, and sends no key except the one of ``--key-env``.
+The command sends invalid requests and reads, each once. None of them makes a server do any work; ``--burst`` and
+``--paid`` add requests that do. It follows no redirect, and sends no key except the one of ``--key-env``. The probes
+are those of :mod:`flexmw.conformance`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPMessage
-from typing import IO, Any, Final, TextIO
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, TextIO
 
-from flexmw import __version__
-from flexmw.cli.judge import Expected, judge
-from flexmw.cli.table import table
+from flexmw.cli.check_reports import counted, json_report, junit_report, listing, sarif_report
+from flexmw.conformance.check import Check, Settings, select
+from flexmw.conformance.probes import GROUPS
+from flexmw.conformance.values import COSTS, Probe, Row
 from flexmw.errors import ConfigError
 
-__all__ = ["HELP", "PROBES", "Probe", "Row", "arguments", "command", "examine"]
+__all__ = ["HELP", "arguments", "command"]
 
-HELP = "judge an OpenAI-compatible endpoint by the error contract; exits with 1 if it is broken"
-_MAX_BODY_BYTES: Final = 64 * 1024
-_MAX_TIMEOUT: Final = 3600
-_CHAT: Final = "/chat/completions"
-_NO_MODEL: Final = "flexmw-check-no-such-model"
-_AUTH: Final = Expected((401,), "authentication_error", "invalid_api_key")
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """One invalid request. ``key``: ``"given"`` sends the key of the user, ``"wrong"`` a key that cannot exist,
-    ``"none"`` no key."""
-
-    name: str
-    method: str
-    path: str
-    expected: Expected
-    body: bytes | None = None
-    key: str = "given"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The result of one probe. ``state``: ``ok``, ``broken``, or ``skipped`` (the response could not be judged, and
-    ``faults`` say why)."""
-
-    name: str
-    request: str
-    response: str
-    state: str
-    faults: list[str] = field(default_factory=list[str])
-
-
-def _json(**value: Any) -> bytes:
-    return json.dumps(value).encode()
-
-
-PROBES: Final = (
-    Probe("no key", "POST", _CHAT, _AUTH, _json(model=_NO_MODEL), key="none"),
-    Probe("wrong key", "POST", _CHAT, _AUTH, _json(model=_NO_MODEL), key="wrong"),
-    Probe("unknown route", "GET", "/flexmw-check/no-such-route", Expected((404,), "invalid_request_error")),
-    Probe("unknown route, HEAD", "HEAD", "/flexmw-check/no-such-route", Expected((404,))),
-    Probe("wrong method", "PUT", "/models", Expected((404, 405), "invalid_request_error"), b"{}"),
-    Probe("malformed JSON", "POST", _CHAT, Expected((400,), "invalid_request_error"), b'{"model": '),
-    Probe("no JSON object", "POST", _CHAT, Expected((400, 422), "invalid_request_error"), b'"text"'),
-    Probe("missing field", "POST", _CHAT, Expected((400, 422), "invalid_request_error"), _json(model=_NO_MODEL)),
-    Probe(
-        "unknown model",
-        "POST",
-        _CHAT,
-        Expected((400,), "invalid_request_error", "model_not_found"),
-        _json(model=_NO_MODEL, messages=[{"role": "user", "content": "."}], max_tokens=1),
-    ),
-)
-"""The probes in the order of sending. The last one names a model that does not exist, so that nothing is generated."""
+HELP = "judge an HTTP API from outside, by the error contract and the standards of HTTP; exits with 1 if it is broken"
+_NARROWEST: Final = 60
+_WIDEST: Final = 120
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", help="the endpoint; /v1 is added to a URL without a path")
-    parser.add_argument("--key-env", metavar="NAME", help="environment variable with an API key to send")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each request")
-    parser.add_argument("--json", action="store_true", help="the rows as JSON")
+    add = parser.add_argument
+    add("url", nargs="?", help="base URL; /v1 is added where it has no path, its query is sent with each request")
+    add("--key-env", metavar="NAME", help="environment variable with an API key to send as a bearer token")
+    add("--header", action="append", default=None, metavar="'NAME: VALUE'", help="a header to send with each request")
+    add(
+        "--route", metavar="'METHOD /PATH'", help="a route that reads a JSON object, in place of POST /chat/completions"
+    )
+    add("--group", action="append", default=None, metavar="NAME", help=f"only these probes: {', '.join(GROUPS)}")
+    add("--burst", action="store_true", help=f"also send {COSTS['burst']}")
+    add("--paid", action="store_true", help=f"also send {COSTS['paid']}")
+    add("--model", metavar="NAME", help="the model of the valid calls of --paid")
+    add("--body", metavar="JSON", help="the body of the valid calls of --paid to --route")
+    add("--origin", metavar="URL", help="the origin of the pages that the API admits, for the group cors")
+    add("--timeout", type=float, default=10.0, help="seconds for each response")
+    add("--patience", type=float, default=120.0, help="seconds to wait for the API's rate limiter, in all")
+    add("--json", action="store_true", help="the results as JSON")
+    add("--junit", metavar="FILE", help="write the results as JUnit XML")
+    add("--sarif", metavar="FILE", help="write the results as SARIF 2.1.0")
+    add("--list", action="store_true", help="list the probes, and send nothing")
 
 
 def command(arguments: argparse.Namespace, out: TextIO) -> int:
+    if arguments.list:
+        return _list(arguments, out)
+    if arguments.url is None:
+        raise ConfigError("check", None, "a URL such as https://api.example.com/v1, or --list")
+    progress = _Progress(sys.stderr)
+    check = Check(_settings(arguments), progress=progress.show)
+    with ExitStack() as stack:
+        junit, sarif = (_opened(stack, name, getattr(arguments, name)) for name in ("junit", "sarif"))
+        (sys.stderr if arguments.json else out).write(f"judging {check.url}, route {check.route}\n")
+        try:
+            rows = list(check.rows())
+        finally:
+            progress.clear()
+        if junit is not None:
+            junit.write(junit_report(check, rows))
+        if sarif is not None:
+            sarif.write(sarif_report(check, rows))
+    out.write(json_report(check, rows) if arguments.json else _text(check, rows, _width()))
+    counts = counted(rows)
+    if not counts["passed"] and not counts["failed"]:
+        sys.stderr.write(f"flexmw: nothing was judged: {len(rows)} of {len(rows)} probes were skipped\n")
+        return 2
+    return 1 if counts["failed"] else 0
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
     key = None
     if arguments.key_env and not (key := os.environ.get(arguments.key_env)):
         raise ConfigError("--key-env", arguments.key_env, "an environment variable that is set")
-    rows = list(examine(arguments.url, key=key, timeout=arguments.timeout))
-    broken = any(row.state == "broken" for row in rows)
+    return Settings(
+        url=arguments.url,
+        key=key,
+        headers=arguments.header or (),
+        route=arguments.route,
+        groups=arguments.group or (),
+        burst=arguments.burst,
+        paid=arguments.paid,
+        model=arguments.model,
+        body=arguments.body,
+        origin=arguments.origin,
+        timeout=arguments.timeout,
+        patience=arguments.patience,
+    )
+
+
+def _list(arguments: argparse.Namespace, out: TextIO) -> int:
+    if arguments.url is not None:
+        raise ConfigError("--list", arguments.url, "no URL: --list sends nothing")
+    probes = select(arguments.group or (), tuple(COSTS))
     if arguments.json:
-        shown = [{name: getattr(row, name) for name in Row.__slots__} for row in rows]
-        out.write(json.dumps({"url": arguments.url, "broken": broken, "rows": shown}, indent=2) + "\n")
-    else:
-        cells = [(row.state, row.name, row.request, row.response, "; ".join(row.faults)) for row in rows]
-        out.write(table(("", "probe", "request", "response", ""), cells))
-    return 1 if broken else 0
+        out.write(listing(probes))
+        return 0
+    width = _width()
+    for probe in probes:
+        out.write(f"{probe.id}  ({probe.cost})\n")
+        out.write(_wrapped(f"{probe.asks}  [{probe.source}]", width, "    "))
+    return 0
 
 
-def examine(url: str, *, key: str | None = None, timeout: float = 10.0) -> Iterator[Row]:
-    """Send every probe once and judge the responses.
-
-    :param url: the endpoint with its base path; ``/v1`` is added to a URL without a path.
-    :param key: an API key to send; ``None`` sends no key.
-    :param timeout: seconds for each request.
-    :raises ConfigError: ``url`` is not an http URL, no server responds there, or ``timeout`` is out of range.
-    """
-    if not 0 < timeout <= _MAX_TIMEOUT:
-        raise ConfigError("timeout", timeout, f"a number of seconds above 0, at most {_MAX_TIMEOUT}")
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ConfigError("check", url, "a URL such as https://api.example.com/v1")
-    base = url.rstrip("/") + ("" if urlsplit(url).path.strip("/") else "/v1")
-    for probe in PROBES:
-        sent = {"given": key, "wrong": "sk-flexmw-check-not-a-key", "none": None}[probe.key]
-        try:
-            status, headers, body = _send(base, probe, sent, timeout)
-        except (OSError, HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            if probe is PROBES[0]:
-                raise ConfigError("check", url, f"a server that responds ({reason})") from error
-            fault = f"no response: {type(error).__name__}: {reason}"
-            yield Row(probe.name, f"{probe.method} {probe.path}", "", "broken", [fault])
-            continue
-        yield _row(probe, key, status, headers, body)
-
-
-def _row(probe: Probe, key: str | None, status: int, headers: Mapping[str, str], body: bytes) -> Row:
-    expected, skipped = probe.expected, ""
-    if probe.key == "given" and key is None and status == 401:
-        expected, skipped = _AUTH, "needs a key: --key-env"
-    elif probe.key != "given" and status in (400, 404, 422):
-        expected, skipped = Expected((status,)), "asks for no key, or looks at the body first"
-    elif status == 429:
-        skipped = "rate limited: all that it shows is a 429"
-    faults = judge(status, headers, body, expected, head=probe.method == "HEAD", now=time.time())
-    state = "broken" if faults else "skipped" if skipped else "ok"
-    return Row(probe.name, f"{probe.method} {probe.path}", str(status), state, faults or [skipped] * bool(skipped))
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    """Judge a redirect like any other response, and do not send the key to another host."""
-
-    def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> Request | None:
+def _opened(stack: ExitStack, option: str, path: str | None) -> TextIO | None:
+    """The file of a report, opened before the first request: a run must not be lost to a wrong path."""
+    if path is None:
         return None
-
-
-_opener = build_opener(_NoRedirect)
-
-
-def _send(base: str, probe: Probe, key: str | None, timeout: float) -> tuple[int, dict[str, str], bytes]:
-    request = Request(base + probe.path, data=probe.body, method=probe.method)  # noqa: S310  only http and https get here
-    request.add_header("User-Agent", f"flexmw-check/{__version__}")
-    request.add_header("Accept", "application/json")
-    if probe.body is not None:
-        request.add_header("Content-Type", "application/json")
-    if key is not None:
-        request.add_unredirected_header("Authorization", f"Bearer {key}")
     try:
-        with _opener.open(request, timeout=timeout) as response:
-            return response.status, _lower(response.headers), response.read(_MAX_BODY_BYTES)
-    except HTTPError as error:
-        with error:
-            return error.code, _lower(error.headers), error.read(_MAX_BODY_BYTES)
+        return stack.enter_context(Path(path).open("w", encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--{option}", path, f"a file that can be written ({error.strerror})") from error
 
 
-def _lower(headers: Any) -> dict[str, str]:
-    return {name.lower(): ", ".join(headers.get_all(name)) for name in headers}
+def _text(check: Check, rows: Sequence[Row], width: int) -> str:
+    """The results for people: what passed and failed by group, then what was skipped by reason."""
+    lines: list[str] = []
+    judged = [row for row in rows if row.state != "skipped"]
+    for group in dict.fromkeys(row.probe.group for row in judged):
+        lines.append(f"\n{group}\n")
+        for row in (row for row in judged if row.probe.group == group):
+            lines.append(f"  {row.state}  {row.probe.name}\n")
+            if row.state == "failed":
+                lines += (_wrapped(note, width, " " * 10) for note in _notes(row))
+    skipped = [row for row in rows if row.state == "skipped"]
+    lines += ["\nskipped\n"] * bool(skipped)
+    for reason in dict.fromkeys("; ".join(row.notes) for row in skipped):
+        lines.append(_wrapped(reason, width, "  "))
+        ids = (row.probe.id for row in skipped if "; ".join(row.notes) == reason)
+        lines.append(_wrapped(", ".join(ids), width, " " * 10))
+    return "".join(lines) + "\n" + _summary(check, rows, width)
+
+
+def _notes(row: Row) -> Iterator[str]:
+    yield from row.notes
+    yield f"sent: {', '.join(row.exchanges) or 'one request'}"
+    yield f"expected: {row.probe.asks}  [{row.probe.source}]"
+
+
+def _summary(check: Check, rows: Sequence[Row], width: int) -> str:
+    counts = counted(rows)
+    numbers = ", ".join(f"{count} {state}" for state, count in counts.items())
+    text = f"{numbers}; {check.runner.requests} requests"
+    if check.runner.waited:
+        text += f", {check.runner.waited:.0f} s of waiting for the rate limiter"
+    lines = _wrapped(text, width, "")
+    for option, probes in (("--burst", _of_cost(check, "burst")), ("--paid", _of_cost(check, "paid"))):
+        if probes:
+            lines += _wrapped(f"not sent without {option}: {', '.join(probe.id for probe in probes)}", width, "")
+    return lines
+
+
+def _of_cost(check: Check, cost: str) -> list[Probe]:
+    return [probe for probe in check.left_out if probe.cost == cost]
+
+
+def _wrapped(text: str, width: int, indent: str) -> str:
+    filled = textwrap.fill(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=True,
+        break_on_hyphens=False,
+    )
+    return filled + "\n"
+
+
+def _width() -> int:
+    return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((100, 24)).columns))
+
+
+class _Progress:
+    """One line on a terminal that says what is done now; nothing where the stream is no terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream if stream.isatty() else None
+
+    def show(self, line: str) -> None:
+        if self._stream is not None:
+            self._stream.write(f"\r\x1b[K{line[: _width() - 1]}")
+            self._stream.flush()
+
+    def clear(self) -> None:
+        if self._stream is not None:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()

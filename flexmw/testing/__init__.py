@@ -1,4 +1,5 @@
-"""Test tools: a server that misbehaves on request, a fake clock, and conformance checks for components and stores.
+"""Test tools: a server that misbehaves on request, a fake clock, and conformance checks for components,
+stores and HTTP APIs.
 
 >>> import httpx
 >>> from flexmw.testing import HostileServer
@@ -6,7 +7,7 @@
 ...     [client.post(server.url, json={}).status_code for _ in range(2)]
 [503, 200]
 
-Public: the names in ``__all__``. The modules of this package are private.
+Public: the names in ``__all__``, and the module ``conformance``. The other modules of this package are private.
 """
 
 from __future__ import annotations

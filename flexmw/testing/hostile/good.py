@@ -55,7 +55,7 @@ def answer_to(request: Received, execution: int) -> Good:
 def _wants_stream(request: Received) -> bool:
     try:
         return bool(request.json()["stream"] is True)
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, RecursionError, TypeError, LookupError):
         return False
 
 

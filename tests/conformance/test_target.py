@@ -1,0 +1,88 @@
+"""What a user may write as the API to judge."""
+
+from __future__ import annotations
+
+import pytest
+
+from flexmw.conformance.check import Check, Settings
+from flexmw.conformance.target import parse_base, parse_body, parse_route
+from flexmw.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "query"),
+    [
+        ("http://x", "http://x/v1", ""),
+        ("http://x/", "http://x/v1", ""),
+        ("https://x:8443/v2/", "https://x:8443/v2", ""),
+        ("http://x?a=b", "http://x/v1", "a=b"),
+        ("http://x/openai?api-version=1&b=2", "http://x/openai", "api-version=1&b=2"),
+        ("http://[::1]:8000", "http://[::1]:8000/v1", ""),
+    ],
+)
+def test_a_base_url_keeps_its_path_and_its_query(url: str, base: str, query: str) -> None:
+    parsed = parse_base(url)
+    assert (parsed.url, parsed.query) == (base, query)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ftp://x", "a URL such as"),
+        ("nonsense", "a URL such as"),
+        ("http://[::1", "a URL such as"),
+        ("http://:80", "a URL such as"),
+        ("http://x:99999", "a URL such as"),
+        ("http://x/a b", "a URL such as"),
+        ("http://x/v1#top", "without a fragment"),
+        ("http://x/v1/chat/completions", "the base URL, http://x/v1"),
+        ("http://x/v1/models/", "the base URL, http://x/v1"),
+        ("https://ada:wo0dpecker@x/v1", "--key-env"),
+    ],
+)
+def test_a_wrong_url_is_refused_with_the_right_one(url: str, words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_base(url)
+    assert words in str(refused.value)
+    assert "wo0dpecker" not in str(refused.value)
+
+
+@pytest.mark.parametrize("route", ["/orders", "DELETE /orders", "POST orders", "POST /a?b=c", "POST /{id}", "POST", ""])
+def test_a_route_that_could_do_harm_or_cannot_be_sent_is_refused(route: str) -> None:
+    with pytest.raises(ConfigError, match="--route"):
+        parse_route(route)
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{", '"a"', "[" * 100_000])
+def test_a_body_is_a_json_object(body: str) -> None:
+    with pytest.raises(ConfigError, match="--body"):
+        parse_body(body)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"timeout": 0}, "--timeout"),
+        ({"timeout": float("nan")}, "--timeout"),
+        ({"patience": -1}, "--patience"),
+        ({"groups": ["error"]}, "one of errors, ids"),
+        ({"model": "m"}, "--paid beside it"),
+        ({"model": "m", "paid": True, "route": "POST /orders"}, "no --route"),
+        ({"body": "{}", "paid": True}, "--route beside it"),
+        ({"paid": True}, "--model NAME"),
+        ({"paid": True, "route": "POST /orders"}, "--body JSON"),
+        ({"paid": True, "groups": ["errors"]}, "a group with paid probes"),
+        ({"burst": True, "groups": ["errors"]}, "a group with bursts"),
+        ({"origin": "https://a.example", "groups": ["errors"]}, "the group cors"),
+        ({"origin": "a.example"}, "an origin such as"),
+        ({"origin": "https://a.example/"}, "an origin such as"),
+        ({"headers": ["x-tenant acme"]}, "--header"),
+        ({"headers": ["x-tenant: a\r\nb"]}, "--header"),
+        ({"key": "sk", "headers": ["Authorization: Bearer other"]}, "--key-env or --header"),
+        ({"key": "sk\n"}, "--key-env"),
+    ],
+)
+def test_an_option_that_cannot_work_or_has_no_effect_is_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Check(Settings(url="http://x", **settings))  # type: ignore[arg-type]
+    assert words in str(refused.value)
