@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import flexmw
 from scripts.site import ROOT
+from scripts.site.docstrings import markdown, summary
 from scripts.site.layout import BadSite, laid_out
 from scripts.site.links import Link, anchors, links, rewrite, slug
+from scripts.site.reference import reference_pages
 
 NAVIGATION = '[project]\nnav = [\n    { "Home" = "index.md" },\n]\n'
 
@@ -30,7 +33,7 @@ def faults(root: Path) -> list[str]:
 
 
 def test_every_page_of_this_repository_has_its_place_and_no_dead_link() -> None:
-    files = laid_out({})
+    files = laid_out(reference_pages())
     assert "ratelimit.md" in files
     assert "source/examples/gateway/README.md" in files
 
@@ -102,3 +105,36 @@ def test_every_environment_that_a_page_names_exists() -> None:
     known = re.findall(r"^\[testenv:([\w-]+)\]", (ROOT / "tox.ini").read_text("utf-8"), re.MULTILINE)
     texts = "".join(page.read_text("utf-8") for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")])
     assert set(re.findall(r"tox (?:run )?-q?e ([a-z-]+)", texts)) <= set(known)
+
+
+def test_the_reference_has_an_entry_for_each_public_name() -> None:
+    pages = reference_pages()
+    headings = {line for page in pages.values() for line in page.split("\n") if line.startswith("## ")}
+    assert {f"## {name}" for name in flexmw.__all__} <= headings | {"## httpx", "## httpx2"}
+    assert "Outcome(\n    outcome: Result,\n    attempts: int," in pages["reference/functions.md"]
+    assert "- **Raises** `ConfigError`: `status` is not an error status." in pages["reference/errors.md"]
+    assert "](../tokens.md#money)" in pages["reference/components.md"]
+
+
+def test_a_docstring_reads_as_markdown() -> None:
+    text = """Send ``x`` to :class:`flexmw.Retry`, <never> twice.
+
+    Like this::
+
+        send(x)
+
+    >>> 1
+    1
+
+    :param x: what is sent,
+        in bytes; see [Paths](#paths).
+    :return: the :data:`Outcome`.
+    :raises ConfigError: ``x`` is empty.
+    """
+    assert markdown(text, "../retry.md") == (
+        "Send `x` to `flexmw.Retry`, &lt;never> twice.\n\nLike this:\n\n```python\nsend(x)\n```\n\n"
+        "```pycon\n>>> 1\n1\n```\n\n| name | meaning |\n|---|---|\n"
+        "| `x` | what is sent, in bytes; see [Paths](../retry.md#paths). |\n\n"
+        "**Returns** the `Outcome`.\n\n- **Raises** `ConfigError`: `x` is empty."
+    )
+    assert summary(text) == "Send `x` to `flexmw.Retry`, &lt;never> twice."

@@ -41,7 +41,17 @@ def test_the_menu_of_a_phone_leads_to_every_part(origin: str, page: Page) -> Non
     page.resize(*PHONE)
     page.open(f"{origin}/")
     shown = page.run("[...document.querySelectorAll('.md-nav--primary a')].map(link => link.textContent.trim())")
-    assert {"Concepts", "Rate limiting", "Retry", "Plugins", "Stores", "Performance", "The gateway"} <= set(shown)
+    assert {
+        "Concepts",
+        "Rate limiting",
+        "Retry",
+        "Plugins",
+        "Stores",
+        "Performance",
+        "Comparison",
+        "All names",
+        "The gateway",
+    } <= set(shown)
 
 
 def test_the_search_finds_retry_after(origin: str, page: Page) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from scripts.site.layout import SETTINGS, BadSite, laid_out, navigation
+from scripts.site.reference import reference_pages
 
 __all__ = ["main"]
 
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the input and the site are written")
     folder: Path = parser.parse_args(arguments).folder
     try:
-        files = laid_out({})
+        files = laid_out(reference_pages())
     except BadSite as error:
         sys.stderr.write(f"{error}\n")
         return 1
