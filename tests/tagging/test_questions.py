@@ -26,6 +26,7 @@ from flexmw.testing.semconv import assert_semconv
 from tests.conftest import Telemetry
 from tests.retry.stream_server import Cut, StreamServer, refusal
 from tests.stores import client_of
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 
@@ -269,9 +270,13 @@ def app_of() -> Starlette:
     return Starlette(routes=[Route("/jobs/{job}", run, methods=["GET", "POST"])])
 
 
-async def test_the_operations_on_every_store_are_recorded(in_memory_telemetry: Telemetry, redis_url: str) -> None:
+async def test_the_operations_on_every_store_are_recorded(
+    in_memory_telemetry: Telemetry, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flexmw.pace.registry.TIMEOUT", LONGEST_WAIT)  # an operation that is late has an error
     tagging = Tagging(meter_provider=in_memory_telemetry.meter_provider)
-    limit, keys = flexmw.RateLimit("9/minute", storage=redis_url), flexmw.Idempotency(storage=redis_url)
+    limit = flexmw.RateLimit("9/minute", storage=redis_url, store_timeout=LONGEST_WAIT)
+    keys = flexmw.Idempotency(storage=redis_url, store_timeout=LONGEST_WAIT)
     wrapped: Any = flexmw.wrap_app(app_of(), tagging, flexmw.Envelope(), limit, keys)
     async with client_of(wrapped) as caller:
         assert (await caller.post("/jobs/1", headers={"idempotency-key": "k"})).status_code == 200
