@@ -18,6 +18,7 @@ from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 import flexmw
+from hatch_build import for_index
 
 ROOT = Path(__file__).parents[1]
 NOTES = "findings"
@@ -104,11 +105,23 @@ def test_the_metadata_say_what_pyproject_says(wheel: Wheel) -> None:
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == project["requires-python"]
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert metadata.get_payload() == ROOT.joinpath("README.md").read_text(encoding="utf-8")
+    assert metadata.get_payload() == for_index(ROOT.joinpath("README.md").read_text(encoding="utf-8"), "")
     assert metadata.get_all("Classifier") == project["classifiers"]
     assert set(metadata.get_all("Provides-Extra", ())) == set(project["optional-dependencies"])
     needed = {line for line in metadata.get_all("Requires-Dist", ()) if "extra ==" not in line}
     assert needed == set(project["dependencies"])
+
+
+def test_the_description_has_no_relative_link() -> None:
+    readme = ROOT.joinpath("README.md").read_text(encoding="utf-8")
+    paths = re.findall(r"\]\((?!https?:|#)([^)]+)\)", readme)
+    assert len(paths) > 5
+    for files in ("", "https://forge.test/o/r/blob/v1"):
+        assert re.findall(r"\]\((?!https?:|#)", for_index(readme, files)) == []
+    released = for_index(readme, "https://forge.test/o/r/blob/v1/")
+    assert all(f"(https://forge.test/o/r/blob/v1/{path}" in released for path in paths)
+    assert for_index("a [b](c.md) ![d](e.svg)", "https://f") == "a [b](https://f/c.md) ![d](https://f/e.svg?raw=true)"
+    assert for_index("a [b](c.md) ![d](e.svg) [g](https://h)", "") == "a b  [g](https://h)"
 
 
 def test_the_entry_points_lead_to_what_is_there(wheel: Wheel) -> None:

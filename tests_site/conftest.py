@@ -16,6 +16,14 @@ from tests_site.browser import CHROMIUM, Page, opened
 
 
 class _Quiet(SimpleHTTPRequestHandler):
+    """Connections are kept, and so are files: fifty pages share their scripts."""
+
+    protocol_version = "HTTP/1.1"
+
+    def end_headers(self) -> None:
+        self.send_header("cache-control", "max-age=600")
+        super().end_headers()
+
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
