@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         skip,
         sleep,
     )
+    from flexmw.openapi_document import openapi
     from flexmw.pace import Pace
     from flexmw.ratelimit import RateLimit
     from flexmw.ratelimit.route_limit import limit
@@ -125,6 +126,7 @@ __all__ = [
     "install",
     "installed",
     "limit",
+    "openapi",
     "outcome_of",
     "read",
     "replace",
@@ -150,6 +152,7 @@ _HOMES: Final = {
         *("discard", "emit", "follow", "read", "replace", "resume", "run_blocking", "send", "skip", "sleep"),
         *("Effect", "Flow", "Request", "Response"),
     ),
+    "openapi_document": ("openapi",),
     "pace": ("Pace",),
     "ratelimit": ("RateLimit",),
     "ratelimit.route_limit": ("limit",),

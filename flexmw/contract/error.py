@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from flexmw.contract.error_schema import error_schema
+
 __all__ = ["ErrorBody"]
 
 
@@ -93,6 +95,30 @@ class ErrorBody:
             param=_text(error.get("param")),
             doc_url=_text(error.get("doc_url")),
         )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> Any:
+        """For Pydantic, and so for ``responses={404: {"model": ErrorBody}}`` of FastAPI: the whole JSON value."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(
+            cls._validated, serialization=core_schema.plain_serializer_function_ser_schema(cls.as_dict)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: object, handler: object) -> dict[str, Any]:
+        return error_schema()
+
+    @classmethod
+    def _validated(cls, value: object) -> Self:
+        """An error, or the JSON value of one.
+
+        :raises ValueError: it is neither.
+        """
+        error = value if isinstance(value, cls) else cls.from_json(value)
+        if error is None:
+            raise ValueError('expected {"error": {"message": ..., "type": ..., "code": ...}}')
+        return error
 
 
 def _text(value: object) -> str | None:

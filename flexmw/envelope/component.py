@@ -11,11 +11,13 @@ from flexmw.contract.messages import expected, key_of
 from flexmw.envelope.asgi import EnvelopeApp
 from flexmw.envelope.core import Rules
 from flexmw.envelope.dialect import Dialect, OpenAI, check_dialects, choose, load
+from flexmw.envelope.documentation import document
 from flexmw.envelope.flow import translate
 from flexmw.envelope.plan import Plan
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.component import API, Order
+from flexmw.kit.documentation import Documentation, Operation
 from flexmw.kit.effects import Flow, Request, Response, Send
 from flexmw.kit.factory import ServerMiddleware
 from flexmw.kit.options import Rule, check, flag, function, option, optional, seconds, several, text, whole
@@ -197,6 +199,20 @@ class Envelope(ServerMiddleware):
             app=app,
         )
         return EnvelopeApp(app, plan)
+
+    def documents(self, operation: Operation) -> Documentation:
+        """What the errors of an operation are, for :func:`flexmw.openapi`."""
+        default = OpenAI(null_param=self.null_param)
+        return document(
+            operation,
+            [load(dialect) for dialect in self.dialects],
+            default,
+            _passthrough(tuple(self.passthrough)),
+            request_id=self.request_id,
+            should_retry=self.should_retry,
+            validation_status=self.validation_status,
+            null_param=self.null_param,
+        )
 
     def flow(self, request: Request) -> Flow:
         """Client side: rewrite the body of an upstream's error response that does not keep the contract.

@@ -17,6 +17,7 @@ from typing import ClassVar
 from flexmw.idempotency.asgi import IdempotencyApp
 from flexmw.idempotency.caller import CallerFunction
 from flexmw.idempotency.core import OnUnknown
+from flexmw.idempotency.documentation import document
 from flexmw.idempotency.followers import MAX_FOLLOWERS
 from flexmw.idempotency.options import CALLER, KEY_HEADER, METHOD, PEPPER, STORAGE, check_together, log_at_start
 from flexmw.idempotency.planning import build_plan, caller_hasher, predicates
@@ -25,6 +26,7 @@ from flexmw.idempotency.stores.open import check_url
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
+from flexmw.kit.documentation import Documentation, Operation
 from flexmw.kit.factory import ServerMiddleware
 from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.options import (
@@ -354,3 +356,7 @@ class Idempotency(ServerMiddleware):
         """The app with this component around it. Opens the store."""
         log_at_start(self, caller_hasher(self).proxies)
         return IdempotencyApp(build_plan(self, app))
+
+    def documents(self, operation: Operation) -> Documentation:
+        """What this component does to the requests of an operation, for :func:`flexmw.openapi`."""
+        return document(self, operation)

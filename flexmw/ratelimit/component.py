@@ -11,6 +11,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
+from flexmw.kit.documentation import Documentation, Operation
 from flexmw.kit.factory import ServerMiddleware
 from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.identity import CallerHasher, Pepper
@@ -34,6 +35,7 @@ from flexmw.ratelimit.callers import caller_function
 from flexmw.ratelimit.core import MESSAGES, REQUESTS
 from flexmw.ratelimit.cost import CostOption, Price, Pricing, TokenCostOption
 from flexmw.ratelimit.counted_options import CountedOptions
+from flexmw.ratelimit.documentation import document
 from flexmw.ratelimit.fallback import parse_store_failure
 from flexmw.ratelimit.ledger import Ledger
 from flexmw.ratelimit.local import middleware
@@ -365,6 +367,10 @@ class RateLimit(ServerMiddleware, CountedOptions):
             expected = "an app that this limiter is not around yet: every request would count twice"
             raise ConfigError("RateLimit.asgi(app)", app, expected)
         return middleware(plan, shared, MessageLimit(plan, shared, app) if plan.messages else app)
+
+    def documents(self, operation: Operation) -> Documentation:
+        """What this component does to the responses of an operation, for :func:`flexmw.openapi`."""
+        return document(self._plan(), operation, exempt=self.exempt, has_budget=self.budget is not None)
 
     def opened(self, app: ASGIApp | None = None) -> tuple[Plan, Shared]:
         """The resolved options, and the store that all users of this object share.

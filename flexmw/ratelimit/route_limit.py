@@ -24,10 +24,12 @@ from starlette.responses import Response
 
 from flexmw.errors import APIError, ConfigError
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
+from flexmw.kit.documentation import Documentation, Operation
 from flexmw.kit.exchange import ErrorOutcome, Exchange, Header
 from flexmw.ratelimit.asgi import Shared
 from flexmw.ratelimit.component import RateLimit
 from flexmw.ratelimit.core import SECOND, Check
+from flexmw.ratelimit.documentation import document
 from flexmw.ratelimit.endpoints import add_headers, connection_of, native_refusal, route_of, status_of, with_connection
 from flexmw.ratelimit.headers import Reporter
 from flexmw.ratelimit.plan import Plan
@@ -126,6 +128,10 @@ class RouteLimit:
             for name, value in headers:
                 response.headers[name.decode("latin-1")] = value.decode("latin-1")
 
+    def documents(self, operation: Operation) -> Documentation:
+        """What the limit does to the responses of an operation, for :func:`flexmw.openapi`."""
+        return document(self._plan, operation, exempt=None, has_budget=False)
+
     async def close(self) -> None:
         """Close the store's connections of this event loop."""
         await self._shared.backend.close()
@@ -197,6 +203,7 @@ class RouteLimit:
             return add_headers(result, headers)
 
         limited.__signature__ = signature  # type: ignore[attr-defined]
+        limited.documents = self.documents  # type: ignore[attr-defined]
         if injected:
             limited.__annotations__ = {**endpoint.__annotations__, injected: HTTPConnection}
         return limited
