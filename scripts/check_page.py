@@ -32,6 +32,7 @@ def results() -> Iterator[str]:
     servers: list[dict[str, Any]] = json.loads(RESULTS.read_text("utf-8"))["servers"]
     yield f"| probe | {' | '.join(server['name'] for server in servers)} |"
     yield f"|---|{'---|' * len(servers)}"
+    yield f"| version | {' | '.join(server['version'] for server in servers)} |"
     for probe in PROBES:
         cells = [_SIGNS.get(server["states"].get(probe.id, ""), "") for server in servers]
         yield f"| `{probe.id}` | {' | '.join(cells)} |"

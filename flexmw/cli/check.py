@@ -62,8 +62,12 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     with ExitStack() as stack:
         junit, sarif = (_opened(stack, name, getattr(arguments, name)) for name in ("junit", "sarif"))
         (sys.stderr if arguments.json else out).write(f"judging {check.url}, route {check.route}\n")
+        rows: list[Row] = []
+        is_interrupted = False
         try:
-            rows = list(check.rows())
+            rows.extend(check.rows())
+        except KeyboardInterrupt:
+            is_interrupted = True
         finally:
             progress.clear()
         if junit is not None:
@@ -71,6 +75,9 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
         if sarif is not None:
             sarif.write(sarif_report(check, rows))
     out.write(json_report(check, rows) if arguments.json else _text(check, rows, _width()))
+    if is_interrupted:
+        sys.stderr.write(f"flexmw: interrupted after {len(rows)} of {len(check.probes)} probes\n")
+        return 2
     counts = counted(rows)
     if not counts["passed"] and not counts["failed"]:
         sys.stderr.write(f"flexmw: nothing was judged: {len(rows)} of {len(rows)} probes were skipped\n")

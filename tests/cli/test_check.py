@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import json
 import socket
-import threading
+import time
 import xml.etree.ElementTree as Xml
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from flexmw.cli import main
 from flexmw.conformance.check import Check, Settings
 from flexmw.conformance.probes import PROBES
 from flexmw.conformance.probes.errors import WRONG_KEY
-from flexmw.testing import HostileServer
+from flexmw.testing import FakeClock, HostileServer
+from tests.conformance.test_http import canned
 from tests.servers import Serve
 from tests.waiting import LONGEST_WAIT
 
@@ -152,11 +152,20 @@ def test_the_gateway_keeps_what_paid_calls_promise(a_gateway: tuple[Backend, Run
 
 
 def test_a_burst_meets_the_limiter_and_obeys_it(serve: Serve) -> None:
-    app = flexmw.wrap_app(FastAPI(), flexmw.Envelope(), flexmw.RateLimit("5/second", key="address"))
-    settings = Settings(url=serve(app).url, groups=("limits",), burst=True, timeout=LONGEST_WAIT)
-    states = {row.probe.id: (row.state, row.notes) for row in Check(settings).rows()}
-    assert states["limits/headers"] == ("passed", ())
-    assert states["limits/obeyed"][0] == "passed", states
+    clock = FakeClock(now=time.time())
+    limit = flexmw.RateLimit("5/minute", key="address", clock=clock)
+    settings = Settings(
+        url=serve(flexmw.wrap_app(FastAPI(), flexmw.Envelope(), limit)).url,
+        groups=("limits",),
+        burst=True,
+        timeout=LONGEST_WAIT,
+    )
+    check = Check(settings, sleep=clock.advance)
+    assert [(row.probe.id, row.state, row.notes) for row in check.rows() if row.probe.id != "limits/refused"] == [
+        ("limits/headers", "passed", ()),
+        ("limits/obeyed", "passed", ()),
+    ]
+    assert 8 <= check.runner.requests <= 20
 
 
 def test_what_needs_a_key_is_skipped_without_one(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
@@ -318,33 +327,11 @@ def test_any_json_api_can_be_judged(serve: Serve) -> None:
     assert {"errors/malformed-json", "idempotency/executed-once", "idempotency/reused", "bodies/chunked"} <= passed
 
 
-@contextmanager
-def one_response(data: bytes) -> Any:
-    """A port where each connection gets the same bytes, whatever it asks."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def run() -> None:
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(65536)
-                    connection.sendall(data)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        server.shutdown(socket.SHUT_RDWR)
-    thread.join(LONGEST_WAIT)
-
-
 def test_a_body_after_the_head_of_a_response_to_head_is_seen() -> None:
     body = b'{"error":{"message":"No.","type":"invalid_request_error","code":null}}'
     head = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-    with one_response(head + body) as url:
-        check = Check(Settings(url=url, groups=("methods",), timeout=LONGEST_WAIT))
+    with canned(head + body) as port:
+        check = Check(Settings(url=port.url, groups=("methods",), timeout=LONGEST_WAIT))
         notes = faults(check)["methods/head-of-nothing"]
     assert notes == ("the response to HEAD has a body of 70 bytes",)
 
@@ -377,3 +364,22 @@ def test_nobody_there_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_cannot_be_asked_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", *arguments]) == 2
     assert capsys.readouterr().err.startswith("flexmw: ")
+
+
+def test_an_interrupted_run_shows_what_it_has(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(settings: Settings, progress: Any) -> Check:
+        count = iter(range(10))
+
+        def sleepless(line: str) -> None:
+            if next(count) == 2:
+                raise KeyboardInterrupt
+
+        return Check(settings, progress=sleepless)
+
+    monkeypatch.setattr("flexmw.cli.check.Check", interrupted)
+    assert main(["check", serve(FastAPI()).url, "--timeout", "60"]) == 2
+    output = capsys.readouterr()
+    assert output.err == f"flexmw: interrupted after 2 of {len(HARMLESS)} probes\n"
+    assert "2 skipped; 3 requests" in output.out
