@@ -198,6 +198,11 @@ def _said(model: Model) -> str:
     return f"The model {model.id!r}"
 
 
+def _keys_beside(storage: str) -> str:
+    """The store of idempotency keys: the same redis, or a sqlite file of its own beside the records' file."""
+    return f"{storage.removesuffix('.db')}-keys.db" if storage.startswith("sqlite:") else storage
+
+
 def build(gateway: Gateway) -> ASGIApp:
     """The gateway's app with everything around it, outermost first."""
     table: list[tuple[str, str, Endpoint]] = [
@@ -225,7 +230,7 @@ def build(gateway: Gateway) -> ASGIApp:
             storage=counters,
             exempt=["/admin/*", "/playground", "/playground.js"],
         ),
-        flexmw.Idempotency(storage=storage, sdk_retries=True),
+        flexmw.Idempotency(storage=_keys_beside(storage), sdk_retries=True),
         # Inside Idempotency: whoever has used up the credit still gets the response of a call that was executed.
         flexmw.RateLimit(
             unit="usd",
