@@ -132,7 +132,7 @@ def contrib(wrap: Wrap, on: dict[str, Any]) -> Any:
 
 
 def native(wrap: Wrap, on: dict[str, Any]) -> Any:
-    return Native(wrap(Starlette(routes=ROUTES), **on), tracer_provider=on["tracer_provider"])
+    return Native(wrap(Starlette(routes=ROUTES), **on), **two(on))
 
 
 def fastapi_around(wrap: Wrap, on: dict[str, Any]) -> Any:

@@ -24,6 +24,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import flexmw
+from flexmw.kit.clock import SystemClock
 
 __all__ = [
     "CLIENTS",
@@ -89,6 +90,16 @@ class Path:
                 yield steps
         else:
             yield Steps(prepared)
+
+
+class _StillClock(SystemClock):
+    """Never moves: Tagging checks for new providers once a second, and that check is none of a request's cost."""
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+STILL: Final = _StillClock()
 
 
 class _Stream(httpcore.NetworkStream, httpcore.AsyncNetworkStream):
@@ -189,7 +200,7 @@ def client_paths(method: str = "GET") -> list[Path]:
             path(group, "plain", lambda: None),
             path(group, "a trace callback", lambda: None, traced=True),
             path(group, "Retry", lambda: (flexmw.Retry(),)),
-            path(group, "Tagging and Retry", lambda: (flexmw.Tagging(), flexmw.Retry())),
+            path(group, "Tagging and Retry", lambda: (flexmw.Tagging(clock=STILL), flexmw.Retry())),
             path(group, "Pace", lambda: (flexmw.Pace(),)),
         )
     ]
@@ -251,12 +262,12 @@ def server_paths() -> list[Path]:
             path(group, "Envelope", lambda: (flexmw.Envelope(),)),
             path(group, "RateLimit on memory", lambda: (flexmw.RateLimit(RATE),)),
             path(group, "Idempotency, no key", lambda: (flexmw.Idempotency(storage="memory://"),)),
-            path(group, "Tagging without an SDK", lambda: (flexmw.Tagging(),)),
+            path(group, "Tagging without an SDK", lambda: (flexmw.Tagging(clock=STILL),)),
             path(
                 group,
                 "all components",
                 lambda: (
-                    flexmw.Tagging(),
+                    flexmw.Tagging(clock=STILL),
                     flexmw.Envelope(),
                     flexmw.RateLimit(RATE),
                     flexmw.Idempotency(storage="memory://"),
@@ -281,7 +292,7 @@ def traced_paths(provider: TracerProvider) -> list[Path]:
     def call(name: str, *components: Any) -> Path:
         return Path(CALLED, name, lambda: _call("httpx", components or None, provider=provider))
 
-    tagging = flexmw.Tagging(tracer_provider=provider)
+    tagging = flexmw.Tagging(tracer_provider=provider, clock=STILL)
     return [
         path("plain"),
         path("Tagging", tagging),

@@ -56,7 +56,10 @@ less: none continues a stream that was cut, or recognizes the retries of an SDK 
     "client": ("Clients: a call without faults", "Over loopback; the CPU of the server is not counted."),
     "telemetry": (
         "Telemetry: an app that records its own span",
-        "With the OpenTelemetry SDK and a batch processor whose exporter does nothing.",
+        """\
+Both sides have the same providers: traces with a batch processor whose exporter does nothing, metrics with a reader,
+and logs. FastAPI records a span and two metrics of each request, Starlette's middleware a span alone. Tagging adds the
+count of the request, and looks for what belongs on the span.""",
     ),
     "scale": (
         "Scale: what costs grow with",

@@ -19,7 +19,7 @@ from flexmw.kit.asgi import Scope
 from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.cardinality import attributes_of
 from flexmw.tagging.core import Attributes, Ending, exception_attributes, exception_target, is_normal_close
-from flexmw.tagging.instruments import contrib, fastapi, starlette
+from flexmw.tagging.instruments import contrib, starlette
 from flexmw.tagging.instruments.fastapi import ExceptionHook, FastAPITelemetry
 from flexmw.tagging.instruments.frames import passage_of
 from flexmw.tagging.settings import Settings
@@ -59,15 +59,23 @@ class ExceptionRecorder:
     )
 
     def __init__(
-        self, settings: Settings, scope: Scope, enclosing: BaseException | None, fastapi_outside: Any = None
+        self,
+        settings: Settings,
+        scope: Scope,
+        enclosing: BaseException | None,
+        fastapi_outside: Any = None,
+        fastapi_seen: Any = None,
     ) -> None:
         """
         :param enclosing: the exception that was being handled when the request came in.
         :param fastapi_outside: FastAPI's telemetry, if it was in the scope when the request came in.
+        :param fastapi_seen: FastAPI's telemetry, as seen last.
         """
         self._settings, self._scope, self._enclosing = settings, scope, enclosing
         self._fastapi_outside = None if fastapi_outside is None else FastAPITelemetry(fastapi_outside)
         self.fastapi = self._fastapi_outside
+        if fastapi_seen is not None and fastapi_seen is not fastapi_outside:
+            self.fastapi = FastAPITelemetry(fastapi_seen)
         self.candidate: BaseException | None = None
         self.send_error: OSError | None = None
         self._recorded: BaseException | None = None
@@ -77,13 +85,13 @@ class ExceptionRecorder:
         """True if an exception is known that nothing has raised to the app's caller."""
         return self.candidate is not None or self.send_error is not None
 
-    def follow_fastapi(self, callback: Callable[[BaseException | None], None]) -> None:
-        """Keep FastAPI's telemetry while it is in the scope.
+    def follow_fastapi(self, telemetry: Any, callback: Callable[[BaseException | None], None]) -> None:
+        """Keep FastAPI's telemetry of the request.
 
+        :param telemetry: what is in the scope now.
         :param callback: is called with each exception that FastAPI does not log.
         """
-        telemetry = self._scope[fastapi.SCOPE_KEY]
-        if telemetry is not None and (self.fastapi is None or not self.fastapi.wraps(telemetry)):
+        if self.fastapi is None or not self.fastapi.wraps(telemetry):
             self.fastapi = FastAPITelemetry(telemetry)
             self.fastapi.set_hook(ExceptionHook(callback))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from opentelemetry import metrics, trace
@@ -17,7 +17,7 @@ from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.semconv import DURATION_BUCKETS, EVENTS, METRICS, RATIO_BUCKETS, SCHEMA_URL, SCOPE
 from flexmw.tagging.cardinality import Series, series_of
 from flexmw.tagging.core import Attributes, Mode, Value, mode_of
-from flexmw.tagging.tally import Tally, tally_of
+from flexmw.tagging.tally import Cell, Tally, tally_of
 
 _logs: Any
 try:
@@ -59,12 +59,14 @@ class Otel:
     ) -> None:
         self._providers = (tracer_provider, meter_provider, logger_provider)
         self._monotonic = clock.monotonic
-        self._next_check = -math.inf
+        self._next_check = self._next_meters = -math.inf
         self._tracer: trace.Tracer | None = None
         self._logger: Any = None
         self._instruments: dict[str, tuple[Any, Series]] = {}
         """By name: the method of the instrument that takes a measurement, and its attribute sets."""
         self._tallies: dict[str, Tally] = {}
+        self.request_cells: Mapping[tuple[Value | None, ...], Cell] | None = None
+        """The counts of ``flexmw.server.requests`` by status and route; ``None`` before the first one."""
         self._gauges: set[str] = set()
         self._traces = self._meters = False
         self.live = False
@@ -109,9 +111,12 @@ class Otel:
 
     @property
     def meters(self) -> bool:
-        """Whether a meter provider is configured. Once true, it stays true."""
+        """Whether a meter provider is configured: checked at most once per :data:`CHECK_INTERVAL`, and once true, it
+        stays true."""
         # This provider alone: each request asks, and making a tracer costs more than the rest of a request.
-        self._meters = self._meters or self._has_meters()
+        if not self._meters and (now := self._monotonic()) >= self._next_meters:
+            self._next_meters = now + CHECK_INTERVAL
+            self._meters = self._has_meters()
         return self._meters
 
     @property
@@ -140,6 +145,8 @@ class Otel:
         tally = self._tallies.get(name)
         if tally is None and self.meters:
             tally = self._tallies[name] = tally_of(METRICS[name], *self._meter())
+            if name == "flexmw.server.requests":
+                self.request_cells = tally.cells
         return tally
 
     def record(self, name: str, seconds: float, *values: Value | None, span: Span | None = None) -> None:

@@ -6,41 +6,33 @@ The span is looked up inside ``send``: there the span of the app's instrument is
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from time import time_ns
 from typing import Any, Final
 
-from opentelemetry.context import get_current
-from opentelemetry.trace import Span
+from opentelemetry.trace import INVALID_SPAN
 
-from flexmw.kit.asgi import Message, Receive, Scope, Send
-from flexmw.kit.exchange import ErrorOutcome, Exchange
-from flexmw.tagging.core import DISCONNECTED, INCOMPLETE, Ending, ending, error_type, is_normal_close
-from flexmw.tagging.exceptions import ExceptionRecorder, emit_store_failure
-from flexmw.tagging.gen_ai import GenAi, usage_attributes
-from flexmw.tagging.instruments import AppInstrument, has_reached
-from flexmw.tagging.instruments.fastapi import SCOPE_KEY
-from flexmw.tagging.instruments.sdk import HeldSpan, ignore_errors
+from flexmw.kit.asgi import Message
+from flexmw.kit.exchange import ErrorOutcome
+from flexmw.tagging.core import Ending, ending, is_normal_close
+from flexmw.tagging.exceptions import emit_store_failure
+from flexmw.tagging.gen_ai import usage_attributes
+from flexmw.tagging.instruments.current import SPAN_KEY, get_current
+from flexmw.tagging.instruments.fastapi import SCOPE_KEY, route_of
 from flexmw.tagging.metrics import (
     KEY_HASH_CHARACTERS,
     count_request,
     count_slot,
-    record_limit_check,
     record_settlement,
     record_store_operation,
 )
-from flexmw.tagging.server_span import ServerSpan
-from flexmw.tagging.settings import Settings
-from flexmw.tagging.span_writer import SpanWriter
-from flexmw.tagging.spans import is_server, is_span_open, set_error_status
+from flexmw.tagging.request_span import RequestSpan
 
 __all__ = ["RequestTelemetry"]
 
 _BODIES: Final = frozenset({"http.response.body", "http.response.pathsend", "websocket.http.response.body"})
 
 
-class RequestTelemetry:
+class RequestTelemetry(RequestSpan):
     """The state of one request, from its arrival until the app is done.
 
     Each ASGI message, each event of the exchange and the end of the app moves the request on:
@@ -63,70 +55,7 @@ class RequestTelemetry:
     app returns or raises                                        what is new; outcome and ``error.type`` of a response
                                                                  that is not complete; exception; metrics
     ==========================  ===============================  ====================================================
-
-    ``_map_exception`` is the function of an Envelope further out. It maps an exception to the error response that the
-    Envelope will send.
-    The span and what is on it are kept by :class:`SpanWriter`, exceptions by :class:`ExceptionRecorder`.
     """
-
-    __slots__ = (
-        "_arrived",
-        "_checks",
-        "_enclosing",
-        "_exceptions",
-        "_gen_ai",
-        "_held",
-        "_instrument",
-        "_map_exception",
-        "_own_span",
-        "_receive",
-        "_send",
-        "_settings",
-        "error_outcome",
-        "exchange",
-        "is_complete",
-        "is_disconnected",
-        "is_stream",
-        "scope",
-        "spans",
-        "status",
-    )
-
-    def __init__(
-        self,
-        settings: Settings,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        own_span: ServerSpan | None,
-        instrument: AppInstrument,
-    ) -> None:
-        self._settings, self.scope, self._own_span, self._instrument = settings, scope, own_span, instrument
-        self._arrived = (time_ns(), settings.clock.monotonic()) if instrument.opens_span else None
-        self._receive, self._send = receive, send
-        self.exchange = exchange = Exchange.of(scope)
-        exchange.subscribe(self.on_event)
-        # An Envelope further out sends the response to an exception of the app, but not to one of a websocket.
-        self._map_exception = exchange.map_exception if exchange.enveloped and scope["type"] == "http" else None
-        self.spans = SpanWriter(settings, scope, None if own_span is None else own_span.span)
-        self._enclosing = sys.exception()
-        fastapi = scope.get(SCOPE_KEY)
-        self._exceptions: ExceptionRecorder | None = None
-        if fastapi is not None:
-            self._exceptions = ExceptionRecorder(settings, scope, self._enclosing, fastapi)
-        self._checks: tuple[Mapping[str, Any], ...] = ()
-        self._held: HeldSpan | None = None
-        self._gen_ai = GenAi.of_scope(scope) if settings.gen_ai else None
-        self.status: int | None = None
-        self.error_outcome: ErrorOutcome | None = None
-        self.is_stream = self.is_complete = self.is_disconnected = False
-
-    @property
-    def exceptions(self) -> ExceptionRecorder:
-        """The recorder of the request's exception. It is made when it is needed: most requests have no exception."""
-        if self._exceptions is None:
-            self._exceptions = ExceptionRecorder(self._settings, self.scope, self._enclosing)
-        return self._exceptions
 
     def on_store_operation(self, component: str, operation: str, seconds: float, error: BaseException | None) -> None:
         """Observe an operation on a store of a component further inward."""
@@ -148,27 +77,22 @@ class RequestTelemetry:
     async def send(self, message: Message) -> None:
         """The app's ``send``."""
         kind = message["type"]
-        if kind == "http.response.start" or kind == "websocket.http.response.start":
-            self._start(message["status"])
-            if self._gen_ai is not None:
-                self._gen_ai.begin_message(message)
-                self.spans.write_now(self._gen_ai.request_attributes())
-        elif kind in _BODIES:
+        if kind == "http.response.start":
+            self._start(message)
+        elif kind == "http.response.body" or kind in _BODIES:
             if self._gen_ai is not None:
                 self._gen_ai.add(message.get("body") or b"")
             if not message.get("more_body", False):
-                self._end()
+                if self.is_plain and self._gen_ai is None:
+                    self.is_complete = True
+                else:
+                    self._end()
             elif not self.is_stream:
                 self._begin_stream()
+        elif kind == "websocket.http.response.start":
+            self._start(message)
         elif kind == "websocket.accept" or kind == "websocket.close":
-            if SCOPE_KEY in self.scope:
-                self._follow_fastapi()
-            if self._write_known() is None and self._arrived is not None:
-                self._open_span_of_unreached()
-            if self._held is not None:
-                self._held.release(keep_open=True)
-            self._record_checks()
-            self.is_complete = kind == "websocket.close"
+            self._decide_websocket(is_closed=kind == "websocket.close")
         try:
             await self._send(message)
         except OSError as error:
@@ -178,6 +102,7 @@ class RequestTelemetry:
 
     def on_event(self, event: str, details: Mapping[str, Any]) -> None:
         """Observe an event of a component further inward."""
+        self.is_plain = False
         match event:
             case "flexmw.error.decided":
                 self.error_outcome = outcome = details["outcome"]
@@ -211,65 +136,50 @@ class RequestTelemetry:
             case _:  # an event of a plugin
                 pass
 
-    def _start(self, status: int) -> None:
+    def _start(self, message: Message) -> None:
         """The response is about to start: the last moment at which the span of every instrument is open."""
-        self.status = status
+        self.status = status = message["status"]
         if self._held is not None:
             self._held.release(None if status < 400 else status)
-        if status < 500:
-            if SCOPE_KEY in self.scope:
+        if status >= 500:
+            self._start_failed(status)
+        else:
+            is_in_fastapi = SCOPE_KEY in self.scope
+            if is_in_fastapi and self.scope[SCOPE_KEY] is not self._fastapi:
                 self._follow_fastapi()
-            spans = self.spans
-            if spans.span is not None or get_current() is not spans.context:
-                spans.write_known(self.exchange.facts, self.error_outcome, self.scope["headers"])
-            if spans.span is None and self._arrived is not None:
+            if self._spans is not None:
+                if self._spans.has_news(self.exchange.facts, self.error_outcome):
+                    self._write_known()
+            elif (context := get_current()) is not self._context and (
+                context.get(SPAN_KEY, INVALID_SPAN).is_recording()  # type: ignore[attr-defined]
+                or not self._settings.diagnostics.span_check_done
+            ):
+                self._write_known()
+            if self._arrived is not None and not is_in_fastapi and self.spans.span is None:
                 self._open_span_of_unreached()
             if self._checks:
                 self._record_checks()
-            return
-        self._find_candidate(None)
-        span = self._write_known()
-        if span is None and self._arrived is not None and self._open_span_of_unreached():
-            span = self.spans.span
+        if self._gen_ai is not None:
+            self._gen_ai.begin_message(message)
+            self.spans.write_now(self._gen_ai.request_attributes())
+
+    def _decide_websocket(self, *, is_closed: bool) -> None:
+        """The app accepts or closes a websocket."""
+        if SCOPE_KEY in self.scope:
+            self._follow_fastapi()
+        if self._write_known() is None and self._arrived is not None:
+            self._open_span_of_unreached()
+        if self._held is not None:
+            self._held.release(keep_open=True)
         self._record_checks()
-        if span is not None and not (self.is_disconnected and self._settings.on_disconnect == "unset"):
-            set_error_status(span)
-            if not is_server(span) or self._own_span is not None:
-                self.spans.write(span, {"error.type": str(status)})
-
-    def _open_span_of_unreached(self) -> bool:
-        """Open the server span of a request that is answered before it reaches the app whose instrument opens one."""
-        if self._own_span is not None or is_span_open(self.spans.entry) or not self._settings.otel.traces:
-            return False
-        if has_reached(self._instrument, self.scope, self.exchange.facts, self.error_outcome):
-            return False
-        self._own_span = ServerSpan(
-            self._settings, self.scope, is_measured=self._instrument.measures, arrived=self._arrived
-        )
-        self.spans.use_own(self._own_span.span)
-        self._write_known()
-        return True
-
-    def _record_checks(self) -> None:
-        """Record the decisions of limiters. Where the app's span is opened further inward, they wait for it, because
-        the exemplars of their durations name it."""
-        checks, self._checks = self._checks, ()
-        for details in checks:
-            record_limit_check(self._settings, details, self.spans.span)
+        self.is_complete = is_closed
 
     def _route(self) -> str | None:
-        exceptions = self._exceptions
-        return self._settings.route_of(self.scope) if exceptions is None else exceptions.route()
-
-    def _hold_span(self) -> None:
-        """Hold the span of an instrument inside of an Envelope that holds the head of a stream, or that of a websocket.
-        Where the app fails, the instrument ends the span before the Envelope sends its error."""
-        span = self.spans.target()
-        if self.status is None and self._held is None and span is not None and span is not self.spans.entry:
-            self._held = HeldSpan.of(span)
+        """``http.route`` of the request: what FastAPI has written to its span, else what the router says."""
+        return self._settings.route_of(self.scope, None if self._fastapi is None else route_of(self._fastapi))
 
     def _begin_stream(self) -> None:
-        self.is_stream = True
+        self.is_stream, self.is_plain = True, False
         if self.spans.span is not self.spans.entry:
             self._write_outcome("failed")
 
@@ -283,62 +193,55 @@ class RequestTelemetry:
         if exceptions is not None and exceptions.candidate is not None:
             exceptions.before_last_body(self.spans.target(), self.status)
 
-    def _disconnect(self) -> None:
-        self.is_disconnected = True
-        if self._held is not None:
-            self._held.release()
-        if self._settings.on_disconnect == "unset" and (span := self.spans.target()) is not None:
-            ignore_errors(span)
-        if self.is_stream and not self.is_complete:
-            self._write_outcome("client_disconnected")
-
-    def _is_broken(self) -> bool:
-        """Whether the body was ended by an error event after a successful start."""
-        outcome = self.error_outcome
-        return outcome is not None and outcome.exception is not None and (self.status or 500) < 400
-
-    def _write_outcome(self, outcome: Ending) -> None:
-        span = self.spans.target()
-        if span is not None:
-            self.spans.write(span, {"flexmw.response.outcome": outcome})
-            if outcome == "failed" and self._is_broken():
-                set_error_status(span)
-                self.spans.write(span, {"error.type": error_type(None, self.exceptions.candidate) or INCOMPLETE})
-            elif outcome == "client_disconnected":
-                self._write_disconnect(span, None)
-
-    def _write_disconnect(self, span: Span, error: BaseException | None) -> None:
-        """Make the span of a request whose client has disconnected an error, unless that is the instrument's to say.
-
-        An instrument says so where the server has raised in ``send``, but an Envelope in between keeps that from it.
-        """
-        mode = self._settings.on_disconnect
-        is_raised = self._own_span is not None or self.exceptions.send_error is not None
-        if mode == "error" or (mode == "host" and is_raised):
-            set_error_status(span)
-            self.spans.write(span, {"error.type": error_type(None, error) or DISCONNECTED})
-
-    def _write_known(self) -> Span | None:
-        return self.spans.write_known(self.exchange.facts, self.error_outcome, self.scope["headers"])
-
-    def _follow_fastapi(self) -> None:
-        self.exceptions.follow_fastapi(self._on_fastapi_exception)
-
-    def _on_fastapi_exception(self, error: BaseException | None) -> None:
-        """Take an exception that FastAPI has caught, unless a handler may still turn it into a response."""
-        if self.status is not None or self.scope["type"] != "http":
-            self.exceptions.fastapi_raised(error, self.spans.target(), self.status)
-
-    def _find_candidate(self, error: BaseException | None) -> None:
-        if SCOPE_KEY in self.scope:
-            self._follow_fastapi()
-        self.exceptions.find_candidate(error)
-
     def finish(self, error: BaseException | None) -> None:
         """Write what is left when the app is done.
 
         :param error: what the app has raised.
         """
+        exchange, settings = self.exchange, self._settings
+        if error is not None or exchange.facts or not (self.is_plain and self.is_complete):
+            self._finish_marked(error)
+        elif (cells := settings.otel.request_cells) is not None:
+            fastapi = self._fastapi
+            route = settings.route_of(self.scope, None if fastapi is None else route_of(fastapi))
+            cell = cells.get((self.status, route))
+            if cell is None:
+                self._count()
+            else:
+                cell.add()
+                if cell.trace is None and self._spans is not None and self._spans.span is not None:
+                    cell.set_trace(self._spans.span)
+        elif settings.otel.meters:
+            self._count()
+        if settings.key_hash:
+            settings.diagnostics.check_key_hash(is_known="flexmw.rate_limiting.key_hash" in exchange.facts)
+        if not settings.diagnostics.span_check_done:
+            self._check_for_span()
+        if len(exchange.observers) == 1:  # this one
+            exchange.observers = ()
+        else:
+            exchange.unsubscribe(self.on_event)
+
+    def _check_for_span(self) -> None:
+        diagnostics = self._settings.diagnostics
+        if self.spans.span is not None:
+            diagnostics.span_check_done = True
+        else:
+            is_instrumented = self._instrument.opens_span or SCOPE_KEY in self.scope
+            diagnostics.check_for_span(self.spans.entry, self.status, is_instrumented=is_instrumented)
+
+    def _count(self) -> None:
+        count_request(
+            self._settings,
+            self.exchange.facts,
+            self.error_outcome,
+            status=self.status,
+            route=self._route(),
+            span=self.spans.span,
+        )
+
+    def _finish_marked(self, error: BaseException | None) -> None:
+        """Finish a request that is more than a complete response, such as one with facts or an error."""
         is_polite = self.is_complete and self.is_stream and self.is_disconnected
         if self.scope["type"] == "websocket":
             complete = error is None or is_normal_close(error)
@@ -366,22 +269,13 @@ class RequestTelemetry:
             )
         self._record_checks()
         if known or self._settings.otel.meters:
-            count_request(
-                self._settings, facts, self.error_outcome, status=self.status, route=self._route(), span=spans.span
-            )
-        diagnostics = self._settings.diagnostics
-        if self._settings.key_hash:
-            diagnostics.check_key_hash(is_known="flexmw.rate_limiting.key_hash" in facts)
-        if spans.span is None and not diagnostics.span_check_done:
-            is_instrumented = self._instrument.opens_span or SCOPE_KEY in self.scope
-            diagnostics.check_for_span(spans.entry, self.status, is_instrumented=is_instrumented)
+            self._count()
         if self._own_span is not None:
             self._own_span.end(self.status, spans.error_type, self._route())
         if self._held is not None:
             self._held.finish()
         if exceptions is not None and exceptions.fastapi is not None:
             exceptions.fastapi.set_hook(None)
-        self.exchange.unsubscribe(self.on_event)
 
     def _error_decided_outside(self, error: Exception) -> None:
         """Note the error that an Envelope further out will send. The span of an instrument in between has closed."""
@@ -390,15 +284,3 @@ class RequestTelemetry:
             self.error_outcome = ErrorOutcome(
                 mapping.status, mapping.error.type, mapping.error.code, mapping.source, error
             )
-
-    def _write_ending(self, error: BaseException | None, how: Ending) -> None:
-        span = self._write_known()
-        if span is None or how == "complete":
-            return
-        if self.status is not None and self.scope["type"] != "websocket":
-            self.spans.write(span, {"flexmw.response.outcome": how})
-        if how == "client_disconnected":
-            self._write_disconnect(span, error or self.exceptions.candidate)
-        elif how != "cancelled":
-            set_error_status(span)
-            self.spans.write(span, {"error.type": error_type(None, error or self.exceptions.candidate) or INCOMPLETE})

@@ -57,7 +57,7 @@ class Settings:
         :param framework_route: the route that the framework has written to its own span.
         """
         try:
-            return (framework_route or starlette.route_of(scope)) if self.route is None else self.route(scope)
+            return self.route(scope) if self.route is not None else framework_route or starlette.route_of(scope)
         except Exception:
             self.diagnostics.route_failed()
             return None

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
-from opentelemetry.context import get_current
-from opentelemetry.trace import Span
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from flexmw.kit.asgi import Scope
 from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.core import Attributes, retry_count
 from flexmw.tagging.instruments import contrib
+from flexmw.tagging.instruments.current import SPAN_KEY, get_current
 from flexmw.tagging.instruments.frames import server_span_around
 from flexmw.tagging.settings import Settings
-from flexmw.tagging.spans import current_span, is_server
+from flexmw.tagging.spans import is_server
 
 __all__ = ["SpanWriter"]
 
 _NONE: Final[Attributes] = {}
+_NAME: Final = itemgetter(0)
+_RETRY_COUNT: Final = b"x-stainless-retry-count"
 
 
 class SpanWriter:
@@ -42,38 +46,43 @@ class SpanWriter:
     ===================  ============================================================================
     """
 
-    __slots__ = (
-        "_error_outcome",
-        "_facts",
-        "_has_retry_count",
-        "_is_own",
-        "_scope",
-        "_settings",
-        "_written",
-        "context",
-        "entry",
-        "span",
-    )
+    # Defaults of the class: what most requests never set costs them nothing.
+    span: Span | None = None
+    _is_own = False
+    _written: Attributes = _NONE
+    _facts: Mapping[str, Any] = _NONE
+    _error_outcome: ErrorOutcome | None = None
+    _has_retry_count = False
 
-    def __init__(self, settings: Settings, scope: Scope, own_span: Span | None) -> None:
-        self._settings, self._scope = settings, scope
-        self._is_own = own_span is not None
-        self.context = context = get_current()
-        self.entry = entry = current_span(context) if own_span is None else own_span
-        self.span: Span | None = None
-        if entry.is_recording():
-            # Now: a component further inward may run the app in a task of its own, whose frames do not lead outward.
-            self.span = entry if own_span is not None or is_server(entry) else server_span_around(scope) or entry
-            settings.otel.live = True
-        self._written = self._facts = _NONE
-        self._error_outcome: ErrorOutcome | None = None
-        self._has_retry_count = False
+    def __init__(
+        self, settings: Settings, scope: Scope, context: Context, recording: Span | None, *, is_own: bool = False
+    ) -> None:
+        """
+        :param context: the OpenTelemetry context in which the request came in.
+        :param recording: the span in that context; ``None`` where it does not record.
+        :param is_own: the span is flexmw's own server span.
+        """
+        self._settings, self._scope, self.context = settings, scope, context
+        if recording is None:
+            entry: Any = context.get(SPAN_KEY, INVALID_SPAN)
+            self.entry: Span = entry
+            return
+        self.entry = recording
+        if is_own:
+            self._is_own = True
+            if not recording.is_recording():
+                return
+        # Now: a component further inward may run the app in a task of its own, whose frames do not lead outward.
+        self.span = recording if is_own or is_server(recording) else server_span_around(scope) or recording
+        settings.otel.live = True
 
     def target(self) -> Span | None:
         """The span to write on now: the current one, unless it belongs to an operation inside the server span."""
         known, context = self.span, get_current()
         if context is not self.context and not self._is_own:
-            self.context, span = context, current_span(context)
+            self.context = context
+            current: Any = context.get(SPAN_KEY, INVALID_SPAN)
+            span: Span = current
             if span is not known and span.is_recording():
                 if known is None and not is_server(span):
                     span = self._server_span_around(span)
@@ -105,6 +114,15 @@ class SpanWriter:
             self._settings.diagnostics.server_span_not_found(str(getattr(operation, "name", "")))
         return span or operation
 
+    def has_news(self, facts: Mapping[str, Any], error_outcome: ErrorOutcome | None) -> bool:
+        """Whether :meth:`write_known` would write something, or look for another span. Most requests have nothing."""
+        return (
+            get_current() is not self.context
+            or error_outcome is not None
+            or bool(facts)
+            or (self.span is not None and _RETRY_COUNT in map(_NAME, self._scope["headers"]))
+        )
+
     def write_known(
         self,
         facts: Mapping[str, Any],
@@ -121,7 +139,8 @@ class SpanWriter:
         if span is not None:
             if not self._has_retry_count:
                 self._has_retry_count = True
-                _write_sdk_retry_count(span, headers)
+                if _RETRY_COUNT in map(_NAME, headers):
+                    _write_sdk_retry_count(span, headers)
             if (error_outcome is not None or facts) and self.is_news(facts, error_outcome):
                 self._facts, self._error_outcome = dict(facts), error_outcome
                 error = _NONE if error_outcome is None else self._settings.attributes_of(error_outcome)
@@ -163,5 +182,5 @@ def _is_better(span: Span, known: Span | None) -> bool:
 
 def _write_sdk_retry_count(span: Span, headers: Iterable[tuple[bytes, bytes]]) -> None:
     for name, value in headers:
-        if name == b"x-stainless-retry-count" and (count := retry_count(value.decode("latin-1"))) is not None:
+        if name == _RETRY_COUNT and (count := retry_count(value.decode("latin-1"))) is not None:
             span.set_attribute("flexmw.request.retry_count", count)

@@ -2,7 +2,7 @@
 
 A measurement of a synchronous counter costs the SDK as much as half of a span: it makes an object, copies and hashes
 the attributes, and takes a lock. Here a count costs one lookup. What is exported is the same: a monotonic sum, with the
-trace of the last measurement as its exemplar.
+trace of one measurement since the last export as its exemplar.
 
 >>> from flexmw.kit.semconv import METRICS
 >>> tally = Tally(Series(METRICS["flexmw.client.retries"], Bounds()))
@@ -39,7 +39,7 @@ class Cell:
 
     :ivar add: adds one. It is the ``__next__`` of an iterator, because that is atomic: requests of several threads
         count without a lock.
-    :ivar trace: the span of the last measurement that was sampled; ``None`` once it was exported.
+    :ivar trace: the span of the first measurement since the last export that was sampled; ``None`` before it.
     """
 
     __slots__ = ("_attributes", "_more", "_reads", "add", "trace")
@@ -53,6 +53,12 @@ class Cell:
     def add_more(self, number: int) -> None:
         """Add a number. The caller holds the lock of the tally."""
         self._more += number
+
+    def set_trace(self, span: Span) -> None:
+        """Note the span of a measurement, if it is sampled. Called while ``trace`` is ``None``."""
+        context = span.get_span_context()
+        if context.trace_flags & _SAMPLED:
+            self.trace = context
 
     def observation(self) -> Observation:
         """The count so far, with its exemplar. The caller holds the lock of the tally."""
@@ -91,10 +97,8 @@ class Tally:
         else:
             with self._lock:
                 cell.add_more(number)
-        if span is not None:
-            context = span.get_span_context()
-            if context.trace_flags & _SAMPLED:
-                cell.trace = context
+        if span is not None and cell.trace is None:
+            cell.set_trace(span)
 
     def cell(self, values: tuple[Value | None, ...]) -> Cell:
         """The count for these values; for the parameter see :meth:`count`."""

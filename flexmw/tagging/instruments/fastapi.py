@@ -28,6 +28,7 @@ __all__ = [
     "is_traced",
     "measures_requests",
     "opens_server_span",
+    "route_of",
 ]
 
 CHECKED_WITH: Final = {"fastapi": "0.165"}
@@ -77,8 +78,7 @@ class FastAPITelemetry:
     @property
     def route(self) -> str | None:
         """The template that FastAPI writes to its span as ``http.route``; ``None`` where no route has matched."""
-        route = getattr(self._telemetry, "route", None)
-        return route if isinstance(route, str) else None
+        return route_of(self._telemetry)
 
     def wraps(self, telemetry: object) -> bool:
         """Whether this object was made for ``telemetry``. A mounted FastAPI app has a telemetry object of its own."""
@@ -98,10 +98,18 @@ class FastAPITelemetry:
             self._telemetry.logger = hook
 
 
+_NO_LOGGERS: Final = (type(None), ExceptionHook)
+
+
 def has_logger(telemetry: object) -> bool:
     """Whether FastAPI logs the exceptions of the request that this telemetry object belongs to."""
-    logger = getattr(telemetry, "logger", None)
-    return logger is not None and not isinstance(logger, ExceptionHook)
+    return type(getattr(telemetry, "logger", None)) not in _NO_LOGGERS
+
+
+def route_of(telemetry: object) -> str | None:
+    """The template that FastAPI writes to its span as ``http.route``; ``None`` where no route has matched."""
+    route = getattr(telemetry, "route", None)
+    return route if isinstance(route, str) else None
 
 
 def is_traced(scope: MutableMapping[str, Any]) -> bool:

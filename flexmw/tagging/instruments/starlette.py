@@ -71,8 +71,10 @@ def route_of(scope: MutableMapping[str, Any]) -> str | None:
     with ``/{path}``.
     """
     route, root = scope.get("route"), scope.get("root_path", "")
-    base = scope.get("app_root_path", root)
     path_format = getattr(route, "path_format", None)
+    if not root and type(path_format) is str and not path_format.endswith(_REST):
+        return path_format  # asked for each request, and most routes are outside of mounts
+    base = scope.get("app_root_path", root)
     if root == base and not _is_mount(route):
         return root.rstrip("/") + path_format if isinstance(path_format, str) else None
     mounts = _mounts_of(scope.get("router"), root[len(base) :], _MAX_MOUNTS)

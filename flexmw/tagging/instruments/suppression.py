@@ -15,21 +15,24 @@ from typing import Final
 
 from opentelemetry import context
 
-__all__ = ["CHECKED_WITH", "is_suppressed"]
+__all__ = ["CHECKED_WITH", "KEYS", "is_suppressed"]
 
 CHECKED_WITH: Final = {"opentelemetry-api": "1.45"}
 
-_KEYS: Final = frozenset(
+KEYS: Final = frozenset(
     {
         "suppress_instrumentation",
         getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation"),
         getattr(context, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY", "suppress_instrumentation"),
     }
 )
-_get_current: Final = context.get_current
+"""The keys of a context in which telemetry may be suppressed."""
 
 
-def is_suppressed() -> bool:
-    """Whether ``suppress_instrumentation()`` or ``suppress_http_instrumentation()`` is on in the current context."""
-    current = _get_current()
-    return not _KEYS.isdisjoint(current) and any(current.get(key) for key in _KEYS)
+def is_suppressed(current: context.Context | None = None) -> bool:
+    """Whether ``suppress_instrumentation()`` or ``suppress_http_instrumentation()`` is on in a context.
+
+    :param current: the context; ``None`` for the current one.
+    """
+    current = context.get_current() if current is None else current
+    return not KEYS.isdisjoint(current) and any(current.get(key) for key in KEYS)

@@ -1,0 +1,219 @@
+"""State of one request, and what is written of it to its span: outcome, errors, and what the components know.
+
+:class:`flexmw.tagging.request.RequestTelemetry` moves the state on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from time import time_ns
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, Span
+
+from flexmw.contract.exceptions import ErrorMapping
+from flexmw.kit.asgi import Receive, Scope, Send
+from flexmw.kit.exchange import KEY, ErrorOutcome, Exchange
+from flexmw.tagging.core import DISCONNECTED, INCOMPLETE, Ending, error_type
+from flexmw.tagging.exceptions import ExceptionRecorder
+from flexmw.tagging.gen_ai import GenAi
+from flexmw.tagging.instruments import AppInstrument, has_reached
+from flexmw.tagging.instruments.current import SPAN_KEY
+from flexmw.tagging.instruments.fastapi import SCOPE_KEY, has_logger
+from flexmw.tagging.instruments.sdk import HeldSpan, ignore_errors
+from flexmw.tagging.metrics import record_limit_check
+from flexmw.tagging.server_span import ServerSpan
+from flexmw.tagging.settings import Settings
+from flexmw.tagging.span_writer import SpanWriter
+from flexmw.tagging.spans import is_server, is_span_open, set_error_status
+
+__all__ = ["RequestSpan"]
+
+
+class RequestSpan:
+    """The state of one request. Its methods read it and write to the span; none is called by the app.
+
+    ``is_plain`` is true while nothing but the messages of a complete response was seen.
+    ``_map_exception`` is the function of an Envelope further out. It maps an exception to the error response that the
+    Envelope will send.
+    The span and what is on it are kept by :class:`SpanWriter`, exceptions by :class:`ExceptionRecorder`.
+    """
+
+    # Defaults of the class: what most requests never set costs them nothing.
+    status: int | None = None
+    error_outcome: ErrorOutcome | None = None
+    is_stream = is_complete = is_disconnected = False
+    is_plain = True
+    _arrived: tuple[int, float] | None = None
+    _checks: tuple[Mapping[str, Any], ...] = ()
+    _exceptions: ExceptionRecorder | None = None
+    _fastapi: Any = None
+    _fastapi_outside: Any = None
+    _gen_ai: GenAi | None = None
+    _held: HeldSpan | None = None
+    _map_exception: Callable[[BaseException], ErrorMapping] | None = None
+    _own_span: ServerSpan | None = None
+    _spans: SpanWriter | None = None
+
+    def __init__(
+        self,
+        settings: Settings,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        own_span: ServerSpan | None,
+        instrument: AppInstrument,
+        context: Context,
+    ) -> None:
+        self._settings, self.scope, self._instrument = settings, scope, instrument
+        self._receive, self._send = receive, send
+        if own_span is not None:
+            self._own_span, self.is_plain = own_span, False
+        if instrument.opens_span:
+            self._arrived = time_ns(), settings.clock.monotonic()
+        exchange = scope.get(KEY)
+        if exchange is None:
+            exchange = Exchange.of(scope)
+        elif exchange.enveloped and scope["type"] == "http":
+            # An Envelope further out sends the response to an exception of the app, but not to one of a websocket.
+            self._map_exception = exchange.map_exception
+        self.exchange: Exchange = exchange
+        self._context = context
+        entry: Any = context.get(SPAN_KEY, INVALID_SPAN)
+        if own_span is not None:
+            self._spans = SpanWriter(settings, scope, context, own_span.span, is_own=True)
+        elif entry.is_recording():
+            self._spans = SpanWriter(settings, scope, context, entry)
+        self._enclosing = sys.exception()
+        if SCOPE_KEY in scope:
+            self._fastapi = self._fastapi_outside = scope[SCOPE_KEY]
+        if settings.gen_ai:
+            self._gen_ai = GenAi.of_scope(scope)
+
+    @property
+    def spans(self) -> SpanWriter:
+        """What writes to the span of the request. It is made when it is needed: an unsampled request has no span."""
+        if self._spans is None:
+            self._spans = SpanWriter(self._settings, self.scope, self._context, None)
+        return self._spans
+
+    @property
+    def exceptions(self) -> ExceptionRecorder:
+        """The recorder of the request's exception. It is made when it is needed: most requests have no exception."""
+        if self._exceptions is None:
+            self.is_plain = False
+            self._exceptions = ExceptionRecorder(
+                self._settings, self.scope, self._enclosing, self._fastapi_outside, self._fastapi
+            )
+        return self._exceptions
+
+    def _start_failed(self, status: int) -> None:
+        self._find_candidate(None)
+        span = self._write_known()
+        if span is None and self._arrived is not None and self._open_span_of_unreached():
+            span = self.spans.span
+        self._record_checks()
+        if span is not None and not (self.is_disconnected and self._settings.on_disconnect == "unset"):
+            set_error_status(span)
+            if not is_server(span) or self._own_span is not None:
+                self.spans.write(span, {"error.type": str(status)})
+
+    def _open_span_of_unreached(self) -> bool:
+        """Open the server span of a request that is answered before it reaches the app whose instrument opens one."""
+        if self._own_span is not None or is_span_open(self.spans.entry) or not self._settings.otel.traces:
+            return False
+        if has_reached(self._instrument, self.scope, self.exchange.facts, self.error_outcome):
+            return False
+        self.is_plain = False
+        self._own_span = ServerSpan(
+            self._settings, self.scope, is_measured=self._instrument.measures, arrived=self._arrived
+        )
+        self.spans.use_own(self._own_span.span)
+        self._write_known()
+        return True
+
+    def _record_checks(self) -> None:
+        """Record the decisions of limiters. Where the app's span is opened further inward, they wait for it, because
+        the exemplars of their durations name it."""
+        checks, self._checks = self._checks, ()
+        for details in checks:
+            record_limit_check(self._settings, details, self.spans.span)
+
+    def _hold_span(self) -> None:
+        """Hold the span of an instrument inside of an Envelope that holds the head of a stream, or that of a websocket.
+        Where the app fails, the instrument ends the span before the Envelope sends its error."""
+        span = self.spans.target()
+        if self.status is None and self._held is None and span is not None and span is not self.spans.entry:
+            self.is_plain = False
+            self._held = HeldSpan.of(span)
+
+    def _disconnect(self) -> None:
+        self.is_disconnected = True
+        if self._held is not None:
+            self._held.release()
+        if self._settings.on_disconnect == "unset" and (span := self.spans.target()) is not None:
+            ignore_errors(span)
+        if self.is_stream and not self.is_complete:
+            self._write_outcome("client_disconnected")
+
+    def _is_broken(self) -> bool:
+        """Whether the body was ended by an error event after a successful start."""
+        outcome = self.error_outcome
+        return outcome is not None and outcome.exception is not None and (self.status or 500) < 400
+
+    def _write_outcome(self, outcome: Ending) -> None:
+        span = self.spans.target()
+        if span is not None:
+            self.spans.write(span, {"flexmw.response.outcome": outcome})
+            if outcome == "failed" and self._is_broken():
+                set_error_status(span)
+                self.spans.write(span, {"error.type": error_type(None, self.exceptions.candidate) or INCOMPLETE})
+            elif outcome == "client_disconnected":
+                self._write_disconnect(span, None)
+
+    def _write_disconnect(self, span: Span, error: BaseException | None) -> None:
+        """Make the span of a request whose client has disconnected an error, unless that is the instrument's to say.
+
+        An instrument says so where the server has raised in ``send``, but an Envelope in between keeps that from it.
+        """
+        mode = self._settings.on_disconnect
+        is_raised = self._own_span is not None or self.exceptions.send_error is not None
+        if mode == "error" or (mode == "host" and is_raised):
+            set_error_status(span)
+            self.spans.write(span, {"error.type": error_type(None, error) or DISCONNECTED})
+
+    def _write_ending(self, error: BaseException | None, how: Ending) -> None:
+        span = self._write_known()
+        if span is None or how == "complete":
+            return
+        if self.status is not None and self.scope["type"] != "websocket":
+            self.spans.write(span, {"flexmw.response.outcome": how})
+        if how == "client_disconnected":
+            self._write_disconnect(span, error or self.exceptions.candidate)
+        elif how != "cancelled":
+            set_error_status(span)
+            self.spans.write(span, {"error.type": error_type(None, error or self.exceptions.candidate) or INCOMPLETE})
+
+    def _write_known(self) -> Span | None:
+        return self.spans.write_known(self.exchange.facts, self.error_outcome, self.scope["headers"])
+
+    def _follow_fastapi(self) -> None:
+        """Keep FastAPI's telemetry while it is in the scope. Where FastAPI logs exceptions, that is all."""
+        telemetry = self.scope[SCOPE_KEY]
+        if telemetry is None:
+            return
+        if self._exceptions is not None or not has_logger(telemetry):
+            self.exceptions.follow_fastapi(telemetry, self._on_fastapi_exception)
+        self._fastapi = telemetry
+
+    def _on_fastapi_exception(self, error: BaseException | None) -> None:
+        """Take an exception that FastAPI has caught, unless a handler may still turn it into a response."""
+        if self.status is not None or self.scope["type"] != "http":
+            self.exceptions.fastapi_raised(error, self.spans.target(), self.status)
+
+    def _find_candidate(self, error: BaseException | None) -> None:
+        if SCOPE_KEY in self.scope:
+            self._follow_fastapi()
+        self.exceptions.find_candidate(error)
