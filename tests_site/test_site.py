@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from markdown_it import MarkdownIt
 
 from tests_site.browser import Page
 
@@ -35,6 +38,26 @@ def test_no_page_complains_lacks_a_picture_or_scrolls_sideways_on_a_phone(site: 
         if page.run(_IS_WIDER):
             faults.append(f"{path} is wider than a phone: {page.run(_WIDEST)}")
     assert faults == []
+
+
+def test_each_page_has_the_structure_that_a_forge_gives_it(site: Path) -> None:
+    """Zensical reads another Markdown than CommonMark, in which a list needs an empty line before it, for one."""
+    commonmark = MarkdownIt("commonmark").enable("table")
+    differ = {}
+    for page in site.parent.joinpath("docs").rglob("*.md"):
+        place = page.relative_to(site.parent / "docs").with_suffix("")
+        folder = place.parent if place.name in {"index", "README"} else place
+        shown = site.joinpath(folder, "index.html").read_text("utf-8")
+        shown = shown[shown.index("<article") : shown.index("</article>")]
+        if (ours := structure(shown)) != (theirs := structure(commonmark.render(page.read_text("utf-8")))):
+            differ[str(place)] = (ours, theirs)
+    assert differ == {}
+
+
+def structure(html: str) -> dict[str, int]:
+    """How often a page has each of these elements."""
+    tags = ("h2", "h3", "li", "table", "tr", "pre", "em", "strong", "blockquote", "img")
+    return {tag: len(re.findall(rf"<{tag}[ >]", html)) for tag in tags}
 
 
 def test_the_menu_of_a_phone_leads_to_every_part(origin: str, page: Page) -> None:
