@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 from flexmw.errors import ConfigError
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request
-from flexmw.kit.factory import ServerMiddleware
+from flexmw.kit.factory import ServerMiddleware, middleware_factory
 from flexmw.kit.options import option
 
 __all__ = ["AdoptedMiddleware", "AdoptedTransport", "adopt"]
@@ -51,6 +51,7 @@ class _Adopted:
 class AdoptedMiddleware(ServerMiddleware, _Adopted):
     """An ASGI middleware class, or a function that takes an app and returns one."""
 
+    @middleware_factory
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """Wrap the app in a new middleware object."""
         middleware: ASGIApp = self.wraps(app, **self.options)

@@ -19,7 +19,7 @@ from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.component import API, Order
 from flexmw.kit.documentation import Documentation, Operation
 from flexmw.kit.effects import Flow, Request, Response, Send
-from flexmw.kit.factory import ServerMiddleware
+from flexmw.kit.factory import ServerMiddleware, middleware_factory
 from flexmw.kit.options import Rule, check, flag, function, option, optional, seconds, several, text, whole
 from flexmw.kit.paths import PathPattern, all_readings, path_patterns, routing_of
 
@@ -177,6 +177,7 @@ class Envelope(ServerMiddleware):
             if (fault := expected(key_of(code), message)) is not None:
                 raise ConfigError(f"Envelope(messages={{{code!r}: ...}})", message, fault)
 
+    @middleware_factory
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """Wrap an app; also a middleware factory for a framework's own ``add_middleware``.
 

@@ -27,7 +27,7 @@ from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.documentation import Documentation, Operation
-from flexmw.kit.factory import ServerMiddleware
+from flexmw.kit.factory import ServerMiddleware, middleware_factory
 from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.options import (
     check,
@@ -352,6 +352,7 @@ class Idempotency(ServerMiddleware):
         if isinstance(self.storage, str):
             check_url(self.storage, "Idempotency(storage=...)")
 
+    @middleware_factory
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """The app with this component around it. Opens the store."""
         log_at_start(self, caller_hasher(self).proxies)

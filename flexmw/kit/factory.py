@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flexmw.errors import ConfigError
 
-__all__ = ["ClientMiddleware", "ServerMiddleware"]
+__all__ = ["ClientMiddleware", "ServerMiddleware", "middleware_factory"]
+
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 
 class _Signature:
@@ -45,7 +48,8 @@ class _Factory:
 
         def __new__(cls, *values: Any, **options: Any) -> Any:
             if values and callable(values[0]):
-                return cls(*values[1:], **options)(values[0])
+                component = cls(*values[1:], **options)
+                return getattr(component, "asgi", component)(values[0])
             if callable(options.get("app")):
                 made = f"flexmw.{cls.__name__}(...)"
                 raise ConfigError(
@@ -54,6 +58,25 @@ class _Factory:
                     f"an object, which all routes share: middleware=[{made}], or flexmw.install(app, {made})",
                 )
             return super().__new__(cls)
+
+
+class _FactoryMethod:
+    """The method ``asgi``, which is a middleware factory by itself: ``app.add_middleware(component.asgi)``.
+
+    Sentry's integration assigns ``__call__`` to whatever is added. A bound method refuses that, a partial does not.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, component: object | None, owner: type) -> Callable[..., Any]:
+        return self._method if component is None else partial(self._method, component)
+
+
+def middleware_factory(method: MethodT) -> MethodT:
+    """A decorator for the method ``asgi`` of a component."""
+    return cast("MethodT", _FactoryMethod(method))
 
 
 class ServerMiddleware(_Factory):
@@ -66,6 +89,12 @@ class ServerMiddleware(_Factory):
         """Wrap an app: a component is a middleware factory for a framework's own ``add_middleware``."""
         wrapped: Callable[..., Awaitable[None]] = cast("Any", self).asgi(app)
         return wrapped
+
+    # Sentry's integrations replace `__call__` of the class and of the object that is added, by a coroutine function of
+    # (app, scope, receive, send) for spans of middleware. A frozen object refuses that, and a class whose `__call__` is
+    # replaced wraps no app any more. They leave alone what has the name of their own replacement. Tried with a
+    # `__setattr__` that ignores the name: an assignment to the class does not pass it.
+    __call__.__name__ = "_create_span_call"
 
 
 class ClientMiddleware(_Factory):
@@ -85,3 +114,5 @@ class ClientMiddleware(_Factory):
                 self,
                 "one with a server side; this one has only a client side: flexmw.wrap_client(client, ...)",
             )
+
+        __call__.__name__ = "_create_span_call"  # as that of ServerMiddleware

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, cast
 
 from flexmw.errors import ConfigError
 from flexmw.kit.documentation import Documented
@@ -104,11 +105,18 @@ class _FastAPIDocument:
 
 
 def _component_of(entry: Any) -> object:
-    """The component of an entry in an app's list of middleware, which holds an object, a bound ``asgi`` or a class."""
-    factory = getattr(entry.cls, "__self__", entry.cls)
+    """The component of an entry in an app's list of middleware, which holds an object, its ``asgi`` or its class."""
+    factory = _object_of(entry.cls)
     if isinstance(factory, type) and issubclass(factory, Documented):
         return factory(*entry.args, **entry.kwargs)
     return factory
+
+
+def _object_of(factory: Any) -> object:
+    """The object of a bound method, or of a partial of one; any other value as it is."""
+    if isinstance(factory, partial) and factory.args:
+        return cast("tuple[object, ...]", factory.args)[0]
+    return getattr(factory, "__self__", factory)
 
 
 def _dependencies(dependant: Any) -> Iterator[Documented]:
@@ -142,7 +150,7 @@ class _LitestarDocument:
         self._plugin._openapi_schema = complete(self.read())
 
     def middleware(self) -> list[object]:
-        return [getattr(each, "__self__", each) for each in self._app.middleware]
+        return [_object_of(each) for each in self._app.middleware]
 
     def of_routes(self) -> Mapping[tuple[str, str], list[Documented]]:
         found: dict[tuple[str, str], list[Documented]] = {}

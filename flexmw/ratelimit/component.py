@@ -12,7 +12,7 @@ from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.documentation import Documentation, Operation
-from flexmw.kit.factory import ServerMiddleware
+from flexmw.kit.factory import ServerMiddleware, middleware_factory
 from flexmw.kit.forwarded import PROXIES
 from flexmw.kit.identity import CallerHasher, Pepper
 from flexmw.kit.options import (
@@ -356,6 +356,7 @@ class RateLimit(ServerMiddleware, CountedOptions):
             clock=self.clock,
         )
 
+    @middleware_factory
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """The app with this component around it. All apps that one object is put around share its counters.
 

@@ -11,7 +11,7 @@ from flexmw.kit.asgi import ASGIApp
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request
-from flexmw.kit.factory import ServerMiddleware
+from flexmw.kit.factory import ServerMiddleware, middleware_factory
 from flexmw.kit.options import check, documented, flag, function, one_of, option, optional, several, text, whole
 from flexmw.kit.semconv import CODES, TYPES
 from flexmw.tagging.asgi import TaggingApp
@@ -155,6 +155,7 @@ class Tagging(ServerMiddleware):
     def __post_init__(self) -> None:
         check(self)
 
+    @middleware_factory
     def asgi(self, app: ASGIApp) -> ASGIApp:
         """The server side: ``app``, with its requests observed."""
         return TaggingApp(app, self._settings)

@@ -81,6 +81,30 @@ def test_a_crash_is_sent_beside_middleware_without_a_name(beside: Any) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
 
 
+def as_sentry_patches(middleware: Any) -> Any:
+    """What the integrations of sentry-sdk 2.75 for Starlette and Litestar do to middleware that is added."""
+    replaced = middleware.__call__
+
+    async def _create_span_call(app: Any, scope: Any, receive: Any, send: Any, **more: Any) -> None:
+        await replaced(app, scope, receive, send, **more)
+
+    if replaced.__name__ != "_create_span_call":
+        middleware.__call__ = _create_span_call
+    return middleware
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    [flexmw.Envelope, flexmw.Envelope(), flexmw.Envelope().asgi, flexmw.adopt(GZipMiddleware).asgi],  # type: ignore[union-attr]
+    ids=["class", "object", "method", "adopted"],
+)
+def test_a_library_may_patch_what_is_added(middleware: Any) -> None:
+    app = Starlette(routes=[Route("/ok", fine)])
+    app.add_middleware(as_sentry_patches(middleware))
+    assert statuses(app) == [200, 200]
+    assert statuses(flexmw.Envelope()(app)) == [200, 200]
+
+
 @pytest.mark.parametrize("component", [flexmw.Retry, flexmw.Pace, flexmw.Retry(), flexmw.Pace()])
 def test_a_component_of_clients_says_so_before_the_first_request(component: Any) -> None:
     app = Starlette()
