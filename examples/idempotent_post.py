@@ -18,7 +18,7 @@ async def charge(request: Request) -> JSONResponse:
     return JSONResponse({"charge": next(numbers)}, status_code=201)
 
 
-app = flexmw.wrap_app(
+app = flexmw.install(
     Starlette(routes=[Route("/charges", charge, methods=["POST"])]),
     flexmw.Envelope(),
     flexmw.Idempotency(required=True),  # storage="sqlite:///keys.db" survives a restart

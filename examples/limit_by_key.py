@@ -17,7 +17,7 @@ async def hello(request: Request) -> JSONResponse:
     return JSONResponse({"hello": "world"})
 
 
-app = flexmw.wrap_app(
+app = flexmw.install(
     Starlette(routes=[Route("/", hello)]),
     flexmw.Envelope(),
     flexmw.RateLimit("2/minute", "1000/day"),  # per bearer token; storage="redis://..." counts for many processes
