@@ -86,13 +86,19 @@ class CallerNames:
         lines: list[Header] = []
         tenant: list[Header] = []
         is_lasting, is_strong, has_cookie = True, False, False
+        roles = _ROLES
         for pair in scope["headers"]:
+            role = roles[pair[0]]
+            if role == _OTHER:
+                continue
             name, value = pair
-            role = _ROLES[name]
-            if role == _OTHER or not value or name == self._key_header:
+            if not value or name == self._key_header:
                 continue
             if role == _TENANT:
-                tenant.append((name, _PORT.sub(b"", value.lower())) if name.endswith(_HOST) else pair)
+                if name.endswith(_HOST):
+                    host = value.lower()
+                    pair = name, _PORT.sub(b"", host) if b":" in host else host
+                tenant.append(pair)
             elif role == _COOKIE:
                 has_cookie = True
             else:
@@ -125,9 +131,14 @@ class CallerNames:
         if name:
             # A second hash, so that a name and a token of the same text are two callers.
             return blake2b(self._hasher.of_key(name).digest.encode(), digest_size=16).hexdigest(), True
+        return self.shown_digest(scope, shown), False
+
+    def shown_digest(self, scope: Scope, shown: ShownCaller) -> str:
+        """The keyed hash of what a request shows of its caller."""
         lines = shown.lines or [(b"address", (self._hasher.address(scope) or "").encode())]
-        parts = [b"%s:%d:%s" % (name, len(value), value) for name, value in (*shown.tenant, *lines)]
-        return self._hasher.of_key(b"\n".join(parts)).digest, False
+        digest = self._hasher.hasher()
+        digest.update(b"\n".join([b"%s:%d:%s" % (name, len(value), value) for name, value in (*shown.tenant, *lines)]))
+        return digest.hexdigest()
 
     def prefix(self, digest: str) -> str:
         """The beginning of the store keys. Its hash tag puts all keys of a caller on one node of a redis cluster."""

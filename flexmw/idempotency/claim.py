@@ -31,7 +31,7 @@ from flexmw.idempotency.turns import Turns
 from flexmw.kit.clock import Clock
 from flexmw.kit.redis_errors import is_reply
 
-__all__ = ["Claim", "Claims", "StoreFailed", "TakenOver"]
+__all__ = ["Claim", "Claims", "StoreFailed", "TakenOver", "random_token"]
 
 _ROUNDS: Final = 32
 """How often a lost race for an entry is repeated. Each loss means that another request has won, so few are enough."""
@@ -201,6 +201,11 @@ class Claim:
         return False
 
 
+def random_token() -> str:
+    """A token that no other write of any process has."""
+    return urandom(16).hex()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
     """Claims keys in one store. Holds no state of any request.
@@ -222,7 +227,7 @@ class Claims:
     ttl: float
     sdk_window: float
     on_unknown: OnUnknown
-    token: Callable[[], str] = lambda: urandom(16).hex()
+    token: Callable[[], str] = random_token
     generation: Callable[[], str] = lambda: urandom(12).hex()
     encode: Callable[[Record], bytes] = Record.encode
 

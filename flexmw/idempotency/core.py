@@ -61,8 +61,8 @@ _FORMAT: Final = 2
 """Format 1 held keys and paths in the clear. Its records have other names, so no request meets them."""
 
 
-# Nothing changes a StoredResponse, a Record or a KeyedRequest. They are not frozen, because a frozen dataclass sets
-# each field by a call: three times the cost of the object, for several objects of each request.
+# Nothing changes a StoredResponse, a Record, a KeyedRequest or a Run. They are not frozen, because a frozen dataclass
+# sets each field by a call: three times the cost of the object, for several objects of each request.
 @dataclass(slots=True, kw_only=True)
 class StoredResponse:
     """A response as a store holds it.
@@ -182,7 +182,7 @@ class KeyedRequest:
     what: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """Claim the key by writing ``record``. The request whose write succeeds runs the app."""
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 from flexmw.contract.credentials import split_query
 
@@ -25,6 +26,12 @@ __all__ = ["MAX_KEY", "fingerprint", "parse_key"]
 
 MAX_KEY: Final = 255
 """Length of the longest key in characters. Stripe has the same bound."""
+
+_REMEMBERED: Final = 256
+"""Characters of the longest path, with its query, whose hash is remembered."""
+
+_SHORT_BODY: Final = 1024
+"""Bytes of a body that costs less to copy than a second call."""
 
 _LENGTHS: Final = Struct(">Q")
 _QUOTED: Final = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"[ \t]*(?:;[\x20-\x7e]*)?')
@@ -77,8 +84,19 @@ def fingerprint(method: str, path: str, query: bytes, body: bytes, content_type:
     boundary = _BOUNDARY.match(content_type) if b";" in content_type else None
     if boundary:
         body = body.replace(b"--" + (boundary[1] or boundary[2]), b"--")
+    begin = _begun if len(path) + len(query) <= _REMEMBERED else _begun.__wrapped__
+    digest = begin(method, path, query).copy()
+    digest.update(_LENGTHS.pack(len(body)) + body if len(body) <= _SHORT_BODY else _LENGTHS.pack(len(body)))
+    if len(body) > _SHORT_BODY:
+        digest.update(body)
+    digits: str = digest.hexdigest()
+    return digits
+
+
+@lru_cache(maxsize=128)
+def _begun(method: str, path: str, query: bytes) -> Any:
+    """The hash up to the body. A service has few paths that are asked for again and again."""
     verb, raw_path = method.upper().encode(), path.encode("utf-8", "surrogatepass")
-    digest = sha256(_LENGTHS.pack(len(verb)) + verb + _LENGTHS.pack(len(raw_path)) + raw_path)
-    digest.update(_LENGTHS.pack(len(query)) + query + _LENGTHS.pack(len(body)))
-    digest.update(body)
-    return digest.hexdigest()
+    return sha256(
+        _LENGTHS.pack(len(verb)) + verb + _LENGTHS.pack(len(raw_path)) + raw_path + _LENGTHS.pack(len(query)) + query
+    )

@@ -7,7 +7,7 @@ from typing import Any
 from flexmw.contract.idempotent_stream import STREAM
 from flexmw.contract.sdk import RETRY_COUNT
 from flexmw.idempotency.caller import CallerNames, caller_function
-from flexmw.idempotency.claim import Claims
+from flexmw.idempotency.claim import Claims, random_token
 from flexmw.idempotency.core import Record
 from flexmw.idempotency.errors import HEADER
 from flexmw.idempotency.followers import Followers
@@ -72,6 +72,7 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
         ttl=options.ttl,
         sdk_window=options.sdk_window,
         on_unknown=options.on_unknown,
+        token=store.token if isinstance(store, RecordsInMemory) else random_token,
         encode=Record.as_entry if isinstance(store, RecordsInMemory) else Record.encode,
     )
     return Plan(

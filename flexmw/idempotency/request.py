@@ -121,7 +121,11 @@ class ProtectedRequest:
         elif plan.authenticated is not None and not await holds(plan.authenticated, scope):
             await self._refuse(InvalidAPIKey(), "unauthenticated")
         else:
-            caller, is_named = await callers.digest(scope, shown)
+            caller, is_named = (
+                await callers.digest(scope, shown)
+                if callers.has_function
+                else (callers.shown_digest(scope, shown), False)
+            )
             is_anonymous = not (is_named or shown.lines)
             if is_named:
                 announce_ttl(self._exchange, plan.ttl_header)
@@ -261,7 +265,7 @@ class ProtectedRequest:
             label = key if "key" in plan.labels else ""
             request = KeyedRequest(key=label, fingerprint=digest, now=claims.clock.now(), what=what)
             outcome = await claims.claim(name, request, ttl=claims.ttl)
-            if outcome != Refuse("in_progress"):
+            if type(outcome) is Claim or outcome != Refuse("in_progress"):
                 return None, outcome
             patience, follows = self._patience()
             return None, await self._wait_for_response(

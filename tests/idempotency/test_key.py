@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from hashlib import sha256
 
 import hypothesis.strategies as st
 import pytest
@@ -91,3 +92,11 @@ def test_the_boundary_of_a_multipart_body_does_not_count(form: str) -> None:
     }
     assert len(prints) == 1
     assert fingerprint("POST", "/", b"", b"--aaa 1", b"text/plain") != fingerprint("POST", "/", b"", b"-- 1")
+
+
+@pytest.mark.parametrize("path", ["/orders", "/" + "a" * 300])
+@pytest.mark.parametrize("body", [b"", b"x" * 1024, b"x" * 1025])
+def test_a_fingerprint_hashes_each_part_behind_its_length(path: str, body: bytes) -> None:
+    parts = [b"POST", path.encode(), b"q=1", body]
+    expected = sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
+    assert [fingerprint("post", path, b"q=1", body) for _ in range(2)] == [expected] * 2
