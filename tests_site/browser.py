@@ -103,11 +103,11 @@ class Page:
         match message.get("method"):
             case "Page.loadEventFired":
                 self._loaded = True
-            case "Runtime.consoleAPICalled" if parameters["type"] in {"error", "warning", "assert"}:
+            case "Runtime.consoleAPICalled" if parameters["type"] in {"error", "assert"}:
                 self.complaints.append(" ".join(str(argument.get("value", "")) for argument in parameters["args"]))
             case "Runtime.exceptionThrown":
                 self.complaints.append(str(parameters["exceptionDetails"].get("exception", parameters)))
-            case "Log.entryAdded" if parameters["entry"]["level"] in {"error", "warning"}:
+            case "Log.entryAdded" if parameters["entry"]["level"] == "error":  # a warning may be about slowness
                 self.complaints.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
             case "Network.requestWillBeSent" if not _is_own(parameters["request"]["url"]):
                 self.complaints.append(f"a request to another origin: {parameters['request']['url']}")
