@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ __all__ = [
     "Lifespan",
     "Serve",
     "Served",
+    "child_server",
     "fastapi_server",
     "granian_server",
     "hypercorn_server",
@@ -155,11 +156,27 @@ def fastapi_server(module: Path, folder: Path) -> Generator[Child]:
 
 
 @contextmanager
-def _child(scheme: str, command: Callable[[int], Sequence[str]], folder: Path, hello: bytes | None) -> Generator[Child]:
+def child_server(
+    command: Callable[[int], Sequence[str]], folder: Path, *, environment: Mapping[str, str] | None = None
+) -> Generator[Child]:
+    """An HTTP server in a child process, by the command that serves on a port."""
+    with _child("http", command, folder, None, environment) as child:
+        yield child
+
+
+@contextmanager
+def _child(
+    scheme: str,
+    command: Callable[[int], Sequence[str]],
+    folder: Path,
+    hello: bytes | None,
+    environment: Mapping[str, str] | None = None,
+) -> Generator[Child]:
     """Run a command on a reserved port until it accepts connections, and answers ``hello`` if one is given."""
     log = folder / "log.txt"
     with Port() as port, log.open("wb") as output:
-        process = subprocess.Popen(command(port.number), stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
+        arguments = command(port.number)
+        process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
         try:
             _wait_until_ready(process, port.number, hello, log)
             yield Child(f"{scheme}://{HOST}:{port.number}", port.number, process)

@@ -66,7 +66,7 @@ def check_asgi(app: object, option: str) -> None:
     :param option: the name of the argument, for the error message.
     :raises ConfigError: the object is not called as ``app(scope, receive, send)``.
     """
-    if callable(app) and not hasattr(app, "asgi") and not hasattr(app, "flow") and _takes(app, 3):
+    if callable(app) and not _is_component(app) and _takes(app, 3):
         return
     expected = "an ASGI application, called as app(scope, receive, send)"
     raise ConfigError(option, _shown(app), f"{expected}; {_WSGI}" if _is_wsgi(app) else expected)
@@ -75,6 +75,11 @@ def check_asgi(app: object, option: str) -> None:
 def _shown(app: object) -> object:
     """The app, or the type of what is none: the value may hold secrets."""
     return app if callable(app) else type(app)
+
+
+def _is_component(value: object) -> bool:
+    """Whether a value is a component. An app may have attributes of the same names: Sanic's ``asgi`` is a bool."""
+    return hasattr(value, "order") and any(callable(getattr(value, side, None)) for side in ("asgi", "flow"))
 
 
 def _is_wsgi(app: object) -> bool:

@@ -188,6 +188,16 @@ def test_what_is_no_asgi_app_is_not_wrapped(app: Any, advice: str) -> None:
         flexmw.wrap_app(app)
 
 
+def test_an_app_may_have_an_attribute_named_as_the_method_of_a_component() -> None:
+    class App:
+        asgi = False  # as Sanic's apps have it
+        flow = "control"
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    assert callable(flexmw.wrap_app(App()))
+
+
 @every_framework
 async def test_an_installed_app_serves_as_a_mounted_one(make: Callable[[], Any]) -> None:
     outer = starlette()

@@ -1,0 +1,1 @@
+"""Every framework on every server, under the components: ``tox run -e hosts``."""
