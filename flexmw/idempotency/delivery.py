@@ -23,7 +23,7 @@ from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.signals import Pause, Signal
 from flexmw.kit.asgi import Message, Receive, Send
 
-__all__ = ["LAST_SECONDS", "PATIENCE", "ClientConnection", "Delivery"]
+__all__ = ["LAST_SECONDS", "PATIENCE", "ClientConnection", "ClientGone", "Delivery"]
 
 PATIENCE: Final = 0.25
 """Seconds that the app waits, in all, for a client that reads slowly."""
@@ -44,6 +44,13 @@ def _coroutines_of(send: Send) -> Callable[[Message], Any]:
         await send(message)
 
     return sent
+
+
+class ClientGone(OSError):
+    """What ``send`` of the app raises when nobody reads its response any more, as ASGI 2.4 has it."""
+
+    def __init__(self) -> None:
+        super().__init__("the client is gone")
 
 
 class ClientConnection:

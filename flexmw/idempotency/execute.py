@@ -24,7 +24,7 @@ from flexmw.idempotency import errors, running
 from flexmw.idempotency.claim import Claim
 from flexmw.idempotency.claim_writes import persist_outcome, write_outcome
 from flexmw.idempotency.completion import Completion, after_exception, after_response, without_response
-from flexmw.idempotency.delivery import LAST_SECONDS, ClientConnection, Delivery
+from flexmw.idempotency.delivery import LAST_SECONDS, ClientConnection, ClientGone, Delivery
 from flexmw.idempotency.execution import Execution, current
 from flexmw.idempotency.handover import READY, REFUSED
 from flexmw.idempotency.lingering import SDK_LINGER, wait_until_unread
@@ -42,23 +42,13 @@ from flexmw.idempotency.task_identity import run_as
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
-__all__ = ["ClaimedExecution", "ClientGone"]
+__all__ = ["ClaimedExecution"]
 
 _LOGGER: Final = logging.getLogger("flexmw.idempotency")
-
-_CREDENTIAL_REFUSED: Final = frozenset({401, 403})
-"""Statuses after which an SDK call is removed from the store: a caller who was not let in must not fill the store."""
 
 _FILE_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 """ASGI extensions that send a body without showing it to middleware. They are hidden from the app, so that the body can
 be recorded."""
-
-
-class ClientGone(OSError):
-    """What ``send`` of the app raises when nobody reads its response any more, as ASGI 2.4 has it."""
-
-    def __init__(self) -> None:
-        super().__init__("the client is gone")
 
 
 class ClaimedExecution:
@@ -152,7 +142,9 @@ class ClaimedExecution:
             if self._delivery is not None:
                 await self._delivery.done.wait()
             if attempt is not None:
-                await self._mark(attempt)
+                end = self._completion
+                status, refused = (0, False) if end is None else (end.response.status, end.released)
+                await attempt.conclude(status, refused=refused, is_gone=self._client.is_gone)
         finally:
             heartbeats.remove(self._claim)
             current.reset(token)
@@ -160,15 +152,6 @@ class ClaimedExecution:
             self._forget_log()
             await side_tasks.end()
         return error
-
-    async def _mark(self, attempt: SdkAttempt) -> None:
-        """Record for later attempts of an SDK call whether this one has got its response."""
-        completion = self._completion
-        refused = completion is not None and completion.released
-        if completion is not None and completion.response.status in _CREDENTIAL_REFUSED:
-            await attempt.forget()
-        elif refused or not self._client.is_gone:
-            await attempt.mark(refused=refused)
 
     async def _receive(self) -> Message:
         """``receive`` of the app: the whole body at once, and a disconnect only after the response."""

@@ -23,6 +23,9 @@ __all__ = ["SdkAttempt", "SdkRequest", "claim_call"]
 _ROUNDS: Final = 32
 """How often a lost race for the list is repeated. Each loss means that another request has won, so few are enough."""
 
+_CREDENTIAL_REFUSED: Final = frozenset({401, 403})
+"""Statuses after which a call is removed from the store: a caller who was not let in must not fill the store."""
+
 Outcome: TypeAlias = Claim | Replay | Refuse
 
 
@@ -73,6 +76,18 @@ class SdkAttempt:
     def ttl(self) -> float:
         """Seconds that the record of the call lives at most."""
         return _ttl(self.claims)
+
+    async def conclude(self, status: int, *, refused: bool, is_gone: bool) -> None:
+        """Record for later attempts of the call whether this one has got its response.
+
+        :param status: the HTTP status of the response; 0 where there is none.
+        :param refused: the response said that nothing was done.
+        :param is_gone: the client has not got its whole response.
+        """
+        if status in _CREDENTIAL_REFUSED:
+            await self.forget()
+        elif refused or not is_gone:
+            await self.mark(refused=refused)
 
     async def mark(self, *, refused: bool) -> None:
         """Record that the response was sent, or that it said that nothing was done.
