@@ -73,6 +73,8 @@ class Algorithm(NamedTuple):
         holds it equal to the four functions above.
     :param lifetime_windows: after how many windows without use a state means nothing any more.
     :param redis: the same algorithm in Lua.
+    :param is_in_place: ``hit`` changes the state that it is given. It cannot be called then before it is known that all
+        other windows admit the request too.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Algorithm(NamedTuple):
     hit: Callable[[State, int, Rate, int], tuple[int, State, int, int]]
     lifetime_windows: int
     redis: RedisScript
+    is_in_place: bool = False
 
 
 def one_key(key: str) -> tuple[str, ...]:

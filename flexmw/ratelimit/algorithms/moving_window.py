@@ -194,4 +194,5 @@ MOVING_WINDOW: Final = Algorithm(
     hit=_hit,
     lifetime_windows=1,
     redis=RedisScript(_READ, _TAKE, one_key, _states, _EMPTY),
+    is_in_place=True,
 )
