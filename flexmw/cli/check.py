@@ -45,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--body", metavar="JSON", help="the body of the valid calls of --paid to --route")
     add("--origin", metavar="URL", help="the origin of the pages that the API admits, for the group cors")
     add("--timeout", type=float, default=10.0, help="seconds for each response")
-    add("--patience", type=float, default=120.0, help="seconds to wait for the API's rate limiter, in all")
+    add("--patience", type=float, default=180.0, help="seconds to wait for the API's rate limiter, in all")
     add("--json", action="store_true", help="the results as JSON")
     add("--junit", metavar="FILE", help="write the results as JUnit XML")
     add("--sarif", metavar="FILE", help="write the results as SARIF 2.1.0")
@@ -58,7 +58,7 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     if arguments.url is None:
         raise ConfigError("check", None, "a URL such as https://api.example.com/v1, or --list")
     progress = _Progress(sys.stderr)
-    check = Check(_settings(arguments), progress=progress.show)
+    check = Check(_settings(arguments), progress=progress.show, pause=progress.show_pause)
     with ExitStack() as stack:
         junit, sarif = (_opened(stack, name, getattr(arguments, name)) for name in ("junit", "sarif"))
         (sys.stderr if arguments.json else out).write(f"judging {check.url}, route {check.route}\n")
@@ -188,17 +188,25 @@ def _width() -> int:
 
 
 class _Progress:
-    """One line on a terminal that says what is done now; nothing where the stream is no terminal."""
+    """One line on a terminal that says what is done now. A stream that is no terminal gets one line for each pause."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream if stream.isatty() else None
+        self._stream = stream
+        self._is_terminal = stream.isatty()
 
     def show(self, line: str) -> None:
-        if self._stream is not None:
-            self._stream.write(f"\r\x1b[K{line[: _width() - 1]}")
-            self._stream.flush()
+        if self._is_terminal:
+            self._write(f"\r\x1b[K{line[: _width() - 1]}")
+
+    def show_pause(self, line: str) -> None:
+        if self._is_terminal:
+            self.show(line)
+        else:
+            self._write(f"{line}\n")
 
     def clear(self) -> None:
-        if self._stream is not None:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+        self.show("")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()

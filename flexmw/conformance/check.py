@@ -51,7 +51,7 @@ class Settings:
     body: str | Mapping[str, Any] | None = None
     origin: str | None = None
     timeout: float = 10.0
-    patience: float = 120.0
+    patience: float = 180.0
 
 
 def select(groups: Sequence[str], costs: Sequence[Cost]) -> tuple[Probe, ...]:
@@ -70,7 +70,8 @@ class Check:
     """One check of one API.
 
     :param settings: what to check.
-    :param progress: called with a line of text before each probe and each pause.
+    :param progress: called with a line of text before each probe.
+    :param pause: called with a line of text before each pause.
     :param sleep: pauses for so many seconds.
     :raises ConfigError: a setting cannot work, or has no effect.
     """
@@ -80,6 +81,7 @@ class Check:
         settings: Settings,
         *,
         progress: Progress = lambda line: None,
+        pause: Progress = lambda line: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         base = parse_base(settings.url)
@@ -101,7 +103,9 @@ class Check:
         """What is judged: the base URL, as completed, with the query of each request."""
         self._secrets = [text for text in (settings.key, *map(_header_value, settings.headers)) if text]
         client = Client(base=base, key=settings.key, headers=_headers(settings.headers), timeout=settings.timeout)
-        self.runner = Runner(self.target, client.send, patience=settings.patience, sleep=sleep, progress=progress)
+        self.runner = Runner(
+            self.target, client.send, patience=settings.patience, sleep=sleep, progress=progress, pause=pause
+        )
 
     @property
     def route(self) -> str:

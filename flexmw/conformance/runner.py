@@ -54,7 +54,8 @@ class Runner:
     :param send: sends one request.
     :param patience: longest time in seconds that all probes together wait for the API's rate limiter.
     :param sleep: pauses for so many seconds.
-    :param progress: called with a line of text before each probe and each pause.
+    :param progress: called with a line of text before each probe.
+    :param pause: called with a line of text before each pause.
     """
 
     def __init__(
@@ -62,14 +63,15 @@ class Runner:
         target: Target,
         send: Sender,
         *,
-        patience: float = 120.0,
+        patience: float = 180.0,
         sleep: Callable[[float], None] = time.sleep,
         progress: Progress = lambda line: None,
+        pause: Progress = lambda line: None,
     ) -> None:
         self.target = target
         self.requests = 0
         self.waited = 0.0
-        self._send, self._sleep, self._progress = send, sleep, progress
+        self._send, self._sleep, self._progress, self._pause = send, sleep, progress, pause
         self._patience = patience
         self._known: dict[Request, Response] = {}
 
@@ -108,7 +110,7 @@ class Runner:
     def _do(self, step: Step, exchanges: list[str]) -> Response | tuple[Response, ...] | None:
         match step:
             case Wait(seconds):
-                self._progress(f"waiting {seconds:.0f} s")
+                self._pause(f"waiting {seconds:.0f} s")
                 self._sleep(seconds)
                 return None
             case Together(requests):
@@ -154,7 +156,7 @@ class Runner:
         seconds = named.seconds if named else 0.0
         if self.waited + seconds > self._patience:
             raise Skipped(f"rate limited: the 429 asks for {seconds:.0f} s, --patience leaves {self._left:.0f} s")
-        self._progress(f"rate limited: waiting {seconds:.0f} s")
+        self._pause(f"rate limited: waiting {seconds:.0f} s")
         self.waited += seconds
         self._sleep(seconds)
 

@@ -60,7 +60,7 @@ class Target:
     origin: str = "https://flexmw-check.example"
     nonce: str = "0"
     burst: int = 200
-    patience: float = 120.0
+    patience: float = 180.0
 
     @property
     def takes_body(self) -> bool:

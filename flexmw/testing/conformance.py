@@ -79,7 +79,7 @@ def check_api(
     body: Mapping[str, Any] | None = None,
     origin: str | None = None,
     timeout: float = _CHECK_SECONDS,
-    patience: float = 120.0,
+    patience: float = 180.0,
 ) -> None:
     """Run the probes of some groups against an API, and name every fault in one error.
 
@@ -139,7 +139,7 @@ def open_api(
     body: Mapping[str, Any] | None = None,
     origin: str | None = None,
     timeout: float = _CHECK_SECONDS,
-    patience: float = 120.0,
+    patience: float = 180.0,
 ) -> Generator[Api]:
     """Serve an app, or name a URL, for as long as a block runs; its :meth:`Api.judge` runs one probe.
 

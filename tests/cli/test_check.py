@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 import time
 import xml.etree.ElementTree as Xml
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -369,7 +371,7 @@ def test_what_cannot_be_asked_is_refused(arguments: list[str], capsys: pytest.Ca
 def test_an_interrupted_run_shows_what_it_has(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(settings: Settings, progress: Any) -> Check:
+    def interrupted(settings: Settings, **callbacks: Any) -> Check:
         count = iter(range(10))
 
         def sleepless(line: str) -> None:
@@ -383,3 +385,18 @@ def test_an_interrupted_run_shows_what_it_has(
     output = capsys.readouterr()
     assert output.err == f"flexmw: interrupted after 2 of {len(HARMLESS)} probes\n"
     assert "2 skipped; 3 requests" in output.out
+
+
+def test_a_log_says_how_long_the_check_waits(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = FakeClock(now=time.time())
+    limit = flexmw.RateLimit("1/minute", key="address", clock=clock)
+    monkeypatch.setattr("flexmw.cli.check.Check", partial(Check, sleep=clock.advance))
+    url = serve(flexmw.wrap_app(FastAPI(), flexmw.Envelope(), limit)).url
+    assert main(["check", url, "--group", "ids", "--timeout", "60"]) == 0
+    output = capsys.readouterr()
+    first, *others = output.err.splitlines()
+    assert re.fullmatch(r"rate limited: waiting \d+ s", first)
+    assert all(line.startswith("rate limited: waiting") for line in others)
+    assert re.search(r"requests, \d+ s of waiting for the rate limiter", output.out)

@@ -23,7 +23,9 @@ def test_a_429_is_obeyed_and_the_question_asked_again() -> None:
     responses = iter([REFUSED, REFUSED, NO_SUCH_ROUTE])
     slept: list[float] = []
     lines: list[str] = []
-    runner = Runner(Target(), lambda request: next(responses), sleep=slept.append, progress=lines.append)
+    runner = Runner(
+        Target(), lambda request: next(responses), sleep=slept.append, progress=lines.append, pause=lines.append
+    )
     (row,) = runner.run([BY_ID["errors/unknown-route"]])
     assert (row.state, slept, runner.waited, runner.requests) == ("passed", [7.0, 7.0], 14.0, 3)
     assert lines == ["1/1 errors/unknown-route", *["rate limited: waiting 7 s"] * 2]
