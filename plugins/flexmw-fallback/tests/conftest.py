@@ -4,10 +4,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import hypothesis
 import pytest
 from calls import Upstreams
 
 from flexmw.testing import FakeClock, HostileServer
+
+# A busy machine is no failure: properties are bounded by their number of examples, not by time.
+hypothesis.settings.register_profile(
+    "fallback", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], derandomize=True
+)
+hypothesis.settings.load_profile("fallback")
 
 
 @pytest.fixture
