@@ -42,7 +42,7 @@ class WrappingApp:
             "instrument the app before it is wrapped: FastAPIInstrumentor.instrument_app(app), "
             "then app = flexmw.wrap_app(app)"
             if name == "build_middleware_stack"
-            else "it wraps an app; ask the app that was given to flexmw.wrap_app"
+            else "it wraps an app; ask the app that was given to flexmw.wrap_app, or use flexmw.install, which keeps it"
         )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: {advice}", name=name, obj=self)
 
