@@ -36,6 +36,7 @@ class _State(IntEnum):
     DENYING = 1  # the app sends a denial response of its own
     OPEN = 2
     CLOSED = 3
+    LEFT = 4  # the client has disconnected
 
 
 def _readable(close: Message) -> tuple[Message, PartialError | None]:
@@ -110,7 +111,7 @@ class Socket:
         """The app's ``receive``."""
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
-            self._state = _State.CLOSED
+            self._state = _State.LEFT
         return message
 
     async def send(self, message: Message) -> None:
@@ -118,6 +119,10 @@ class Socket:
         kind, state = message["type"], self._state
         if kind.startswith("websocket.http.response."):
             await self._send_denial(message)
+        elif state is _State.LEFT:
+            # The server raises. An app that sends in a loop ends by that error and by nothing else: Sanic's does.
+            if kind == "websocket.send":
+                await self._send(message)
         elif state is _State.CLOSED:
             return
         elif kind == "websocket.accept":

@@ -128,12 +128,33 @@ async def test_nothing_is_sent_after_a_close() -> None:
     assert wire.sent == [ACCEPT, CLOSE]
 
 
+async def test_an_app_that_sends_in_a_loop_ends_by_the_servers_error_after_a_disconnect() -> None:
+    class Server(Wire):
+        async def send(self, message: Any) -> None:
+            if message["type"] == "websocket.send":
+                raise ConnectionResetError("the client has left")
+            await super().send(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        assert (await receive())["type"] == "websocket.disconnect"
+        for _ in range(100):
+            await send({"type": "websocket.send", "text": "late"})
+        raise AssertionError("it would go on for ever")
+
+    wire = Server({"type": "websocket.disconnect", "code": 1001})
+    with pytest.raises(ConnectionResetError):
+        await wire.run(app)
+    assert wire.sent == [ACCEPT]
+
+
 async def test_nothing_is_sent_to_a_client_that_has_left() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send(ACCEPT)
         assert (await receive())["type"] == "websocket.disconnect"
-        await send({"type": "websocket.send", "text": "late"})
+        await send(CLOSE)
         raise RuntimeError("after the client had left")
 
     wire = Wire({"type": "websocket.disconnect", "code": 1001})
