@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flexmw.kit.effects import Observer, is_connect
+from flexmw.kit.effects import Observer
 
 __all__ = ["copy_request", "observed", "observed_async", "unobserve"]
 
@@ -22,24 +22,20 @@ class _OwnExtensions(dict[str, Any]):
 
 def copy_request(request: Any, **extensions: Any) -> Any:
     """The same request with its own headers and extensions, so that an attempt can change them."""
-    own = _OwnExtensions(request.extensions)
+    twin = _with_own_extensions(request)
+    headers = twin.headers
+    twin.headers = type(headers)(headers)
     if extensions:
-        own.update(extensions)
-    return _twin(request, own, type(request.headers)(request.headers))
+        twin.extensions.update(extensions)
+    return twin
 
 
 def _with_own_extensions(request: Any) -> Any:
-    return _twin(request, _OwnExtensions(request.extensions), request.headers)
-
-
-def _twin(request: Any, extensions: _OwnExtensions, headers: Any) -> Any:
     """Copy the instance dictionary, which is the whole state of a request in both libraries. A constructor would parse
     everything again, and ``copy.copy`` drops the stream."""
-    twin = object.__new__(type(request))
-    state = request.__dict__.copy()
-    state["extensions"] = extensions
-    state["headers"] = headers
-    twin.__dict__ = state
+    twin = object.__new__(request.__class__)
+    twin.__dict__ = state = request.__dict__.copy()
+    state["extensions"] = _OwnExtensions(request.extensions)
     return twin
 
 
@@ -61,7 +57,8 @@ def observed(request: Any, observe: Observer, own: Any) -> Any:
             if event == _LAST_FAILED:
                 observe(event, details)
             return
-        if event == _LAST and not is_connect(details):
+        # The request of a CONNECT asks a proxy for a tunnel: see is_connect(), whose call each request would pay for.
+        if event == _LAST and getattr(details.get("request"), "method", b"") != b"CONNECT":
             known = True
             if own is None:
                 extensions.pop("trace", None)  # the transport need not report the rest
@@ -87,7 +84,8 @@ def observed_async(request: Any, observe: Observer, own: Any) -> Any:
             if event == _LAST_FAILED:
                 observe(event, details)
             return
-        if event == _LAST and not is_connect(details):
+        # The request of a CONNECT asks a proxy for a tunnel: see is_connect(), whose call each request would pay for.
+        if event == _LAST and getattr(details.get("request"), "method", b"") != b"CONNECT":
             known = True
             if own is None:
                 extensions.pop("trace", None)

@@ -58,7 +58,9 @@ class ObservedBody(_Observed):
         except BaseException as error:
             self._end(error)
             raise
-        self._end(None)
+        if (on_end := self._on_end) is not None:
+            self._on_end = None
+            on_end(None)
 
     def close(self) -> None:
         try:

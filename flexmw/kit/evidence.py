@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from flexmw.contract.exception_slots import args_of
-from flexmw.kit.effects import HEADS, is_connect
+from flexmw.kit.effects import HEADS
 
 __all__ = ["IN_PROCESS", "WAITED", "Evidence", "is_transport_error"]
 
@@ -54,19 +54,21 @@ class Evidence:
         whether the connection is HTTP/2, so that other calls share it. What it raises keeps the head from being sent.
     """
 
-    __slots__ = ("head", "leaves", "rejection", "seen", "stream", "waited")
+    # Defaults of the class: what most attempts never set costs them nothing.
+    leaves: Callable[[bool, bool], None] | None = None
+    seen = head = False
+    stream: int | None = None
+    waited = 0.0
+    """Seconds that components further inward have waited before they sent the attempt."""
+    rejection: BaseException | None = None
+    """What the protocol library on this side raised instead of writing the head."""
 
     def __init__(self, leaves: Callable[[bool, bool], None] | None = None) -> None:
-        self.leaves = leaves
-        self.seen = self.head = False
-        self.stream: int | None = None
-        self.waited = 0.0
-        """Seconds that components further inward have waited before they sent the attempt."""
-        self.rejection: BaseException | None = None
-        """What the protocol library on this side raised instead of writing the head."""
+        if leaves is not None:
+            self.leaves = leaves
 
     def observe(self, event: str, details: Mapping[str, Any]) -> None:
-        if event in HEADS and not is_connect(details):
+        if event in HEADS and getattr(details.get("request"), "method", b"") != b"CONNECT":  # is_connect(), in place
             self.seen = True
             if self.leaves is not None:
                 self.leaves(self.head, event.startswith("http2."))

@@ -72,14 +72,21 @@ class TransportBase(Generic[RequestT, ResponseT]):
                 self.wrapped = around(type(self)(*components[place + 1 :], transport=self.wrapped, clock=clock))
                 break
         idle = [(component, getattr(component, "is_idle", None)) for component in self._own]
-        self._can_idle = idle if any(is_idle is not None for _, is_idle in idle) else []
+        self._with_idle: Sequence[tuple[Sends, Callable[[], bool] | None]] = idle
+        self._can_idle: Sequence[Callable[[], bool]] = [is_idle for _, is_idle in idle if is_idle is not None]
+        self._always: Sequence[Sends] = [component for component, is_idle in idle if is_idle is None]
 
     def __repr__(self) -> str:
         return redact(f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})")
 
     def _active(self) -> Sequence[Sends]:
         """The components that have something to do now."""
-        return [component for component, is_idle in self._can_idle if is_idle is None or not is_idle()]
+        for is_idle in self._can_idle:
+            if not is_idle():
+                break
+        else:
+            return self._always
+        return [component for component, is_idle in self._with_idle if is_idle is None or not is_idle()]
 
     def _follow(self, response: Response, on_end: OnEnd, tap: Callable[[bytes], None] | None = None) -> Response:
         if hasattr(response, "_content"):

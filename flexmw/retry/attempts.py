@@ -62,11 +62,12 @@ class Attempts(Call):
         own = request.extensions.get("timeout")
         timeout = self.timeout = {**own} if own else {}
         attempt: Request = copy_request(request)
-        attempt.extensions["timeout"] = timeout
+        extensions = attempt.extensions
+        extensions["timeout"] = timeout
         if self.key is not None:
             self._mark_keyed(attempt)
         if resends := self.sent - 1 + self.limits.earlier:
-            attempt.extensions[RESENDS] = resends
+            extensions[RESENDS] = resends
             if self.cookie is not None:
                 attempt.headers.pop("cookie", None)
                 if self.cookie:
@@ -75,7 +76,7 @@ class Attempts(Call):
             left = self.ends - self.clock.monotonic()
             if left <= 0:
                 raise self.too_late()
-            attempt.extensions[DEADLINE] = self.ends
+            extensions[DEADLINE] = self.ends
             write = timeout.get("write")
             timeout.update(shrink(timeout, left))
             timeout["write"] = write

@@ -20,7 +20,7 @@ from flexmw.retry.budget import Budget
 from flexmw.retry.causes import copy_without_references
 from flexmw.retry.core import SAFE_METHODS, Event, Outcome, RetryDecision, Safety, judge
 from flexmw.retry.deadline import deadline_of
-from flexmw.retry.limits import limits_of
+from flexmw.retry.limits import LIMITS, NO_LIMITS, AttemptLimits
 from flexmw.retry.log import LOGGER, note_of
 from flexmw.retry.memory import FailedCall, Memory
 from flexmw.retry.options import RetryOptions
@@ -40,6 +40,17 @@ class Call:
     ``returned`` says whether the caller has a response: an error in its body is not a failure of an attempt.
     """
 
+    # Defaults of the class: what most calls never set costs them nothing.
+    ends: float | None = None
+    patience_ends: float | None = None
+    sdk_count: int | None = None
+    key: str | None = None
+    fresh_key = may_have_run = returned = False
+    sent = 0
+    waited = 0.0
+    cookie: str | None = None
+    classified: Event | None = None
+
     def __init__(self, options: RetryOptions, budget: Budget, memory: Memory, request: Request) -> None:
         self.options = options
         self.budget = budget
@@ -48,19 +59,11 @@ class Call:
         self.clock = clock = options.clock
         self.began = self.first_sent = clock.monotonic()
         self.safe = request.method in SAFE_METHODS
-        self.ends: float | None = None
-        self.patience_ends: float | None = None
-        self.sdk_count: int | None = None
-        self.key: str | None = None
-        self.fresh_key = self.may_have_run = self.returned = False
-        self.sent = 0
-        self.waited = 0.0
-        self.cookie: str | None = None
-        self.classified: Event | None = None
-        self.limits = limits = limits_of(request)
+        self.limits: AttemptLimits = request.extensions.get(LIMITS, NO_LIMITS)
+        limits = self.limits
         if options.deadline is not None:
             self.ends = deadline_of(request, options.deadline, self.began)
-        if limits.ends is not None:
+        if limits is not NO_LIMITS and limits.ends is not None:
             self.ends = limits.ends if self.ends is None else min(self.ends, limits.ends)
         if has_any(request.headers, _NAMES):
             self.sdk_count = parse_retry_count(request.headers.get(_SDK_COUNT))

@@ -23,9 +23,9 @@ from flexmw.errors import ConfigError
 from flexmw.kit.effects import Request
 from flexmw.retry.core import Result
 
-__all__ = ["NO_LIMITS", "AttemptLimits", "limit_attempts", "limits_of"]
+__all__ = ["LIMITS", "NO_LIMITS", "AttemptLimits", "limit_attempts", "limits_of"]
 
-_EXTENSION: Final = "flexmw.retry.limits"
+LIMITS: Final = "flexmw.retry.limits"
 """The request extension with the :class:`AttemptLimits` of one request."""
 
 
@@ -72,12 +72,12 @@ def limit_attempts(
     if attempts is not None and attempts < 1:
         raise ConfigError("limit_attempts(attempts=...)", attempts, "a whole number, at least 1, or None")
     if attempts is None and not hand_back and not earlier and ends is None:
-        request.extensions.pop(_EXTENSION, None)
+        request.extensions.pop(LIMITS, None)
     else:
-        request.extensions[_EXTENSION] = AttemptLimits(attempts, frozenset(hand_back), earlier, ends)
+        request.extensions[LIMITS] = AttemptLimits(attempts, frozenset(hand_back), earlier, ends)
 
 
 def limits_of(request: Request) -> AttemptLimits:
     """The limits of a request."""
-    limits: AttemptLimits = request.extensions.get(_EXTENSION, NO_LIMITS)
+    limits: AttemptLimits = request.extensions.get(LIMITS, NO_LIMITS)
     return limits
