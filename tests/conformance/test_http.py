@@ -13,6 +13,7 @@ import pytest
 from flexmw.conformance.http import Client
 from flexmw.conformance.target import parse_base
 from flexmw.conformance.values import NoResponse, Request, Response
+from flexmw.testing import HostileServer
 from tests.waiting import LONGEST_WAIT
 
 OK = b"HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 4\r\n\r\nbody"
@@ -142,3 +143,16 @@ def test_a_secure_url_goes_through_the_proxys_tunnel(monkeypatch: pytest.MonkeyP
         with pytest.raises(NoResponse, match="403 Forbidden"):
             send(port, Request(method="GET", path="/"), "https://api.example")
     assert port.requests[0].startswith(b"CONNECT api.example:443 HTTP/1.")
+
+
+def test_a_certificate_that_nobody_vouches_for_is_no_response_and_a_trusted_one_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request = Request(method="GET", path="/models")
+    with HostileServer(["404"], tls=True) as server:
+        client = Client(base=parse_base(server.url), timeout=LONGEST_WAIT)
+        with pytest.raises(NoResponse, match="CERTIFICATE_VERIFY_FAILED"):
+            client.send(request)
+        trusting = server.client_context()
+        monkeypatch.setattr("ssl.create_default_context", lambda: trusting)
+        assert client.send(request).status == 404
