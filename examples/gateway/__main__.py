@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import flexmw
 from examples.gateway.app import Gateway, Settings, build
 from examples.gateway.processes import Server, bind, child, port_number, until_stdin_closes
-from examples.gateway.store import StoreError
+from examples.gateway.store import StoreError, place_of
 
 __all__ = ["main"]
 
@@ -106,6 +106,7 @@ def announce(url: str, settings: Settings) -> None:
         f"  playground   {url}/playground",
         f"  demo key     {settings.demo_key}   (free tier: 10 requests a minute, one dollar)",
         f"  admin token  {settings.admin_token}",
+        f"  records      {place_of(settings.storage)}",
         f"  try          curl -H 'Authorization: Bearer {settings.demo_key}' {url}/v1/models",
     )
     print(*lines, sep="\n", flush=True)

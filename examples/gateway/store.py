@@ -10,13 +10,14 @@ arithmetic that money needs, `add`, is atomic in both.
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from anyio import to_thread
 
-__all__ = ["CONNECTIONS", "RedisStore", "SqliteStore", "Store", "StoreError", "open_store"]
+__all__ = ["CONNECTIONS", "RedisStore", "SqliteStore", "Store", "StoreError", "open_store", "place_of"]
 
 Record = dict[str, str]
 
@@ -54,10 +55,18 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+def place_of(url: str) -> str:
+    """Where a store is, for people: the whole path of a file, or the URL without its password."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return str(Path(parts.path[1:]).absolute())
+    return f"{parts.scheme}://{url.rpartition('@')[2]}" if "@" in url else url
+
+
 async def open_store(url: str) -> Store:
     """Open the store that `url` names and see that it responds. Raises StoreError."""
     parts = urlsplit(url)
-    shown = f"{parts.scheme}://{url.rpartition('@')[2]}" if "@" in url else url  # without the password
+    shown = url if parts.scheme == "sqlite" else place_of(url)
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
         return SqliteStore(parts.path[1:], shown)
     if parts.scheme in ("redis", "rediss"):

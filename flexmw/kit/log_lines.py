@@ -167,6 +167,14 @@ LINES: Final = (
     LogLine(
         "flexmw.idempotency",
         "INFO",
+        "A sqlite store begins a new file: its whole path.",
+        "once for each file",
+        "idempotency.stores.sqlite_store",
+        "the keys are kept in a new file",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "INFO",
         "The app is told of a disconnect, because nobody reads the response of its execution any more.",
         _EACH,
         "idempotency.execute",

@@ -11,7 +11,10 @@ from examples.gateway.serve import backend, gateway
 from examples.gateway.wire import cutting
 from tests.servers import skip_unless
 
-SCRIPT = Path(__file__).parent.parent.parent / "examples" / "gateway" / "playground.js"
+FOLDER = Path(__file__).parent.parent.parent / "examples" / "gateway"
+SCRIPT = FOLDER / "playground.js"
+PAGE = FOLDER / "playground.html"
+BROWSER = Path(__file__).with_name("playground_page.mjs")
 CUTS = 3
 PROGRAM = """
 const { stream } = await import(process.argv[2]);
@@ -45,3 +48,22 @@ def test_the_playground_reads_one_whole_stream_through_cuts(tmp_path: Path) -> N
     assert events[-1] == "data: [DONE]"
     assert all("choices" in json.loads(event.removeprefix("data: ")) for event in events[:-1])
     assert executions == 1
+
+
+def test_the_page_shows_one_response_at_a_time_and_every_error(tmp_path: Path) -> None:
+    node = shutil.which("node")
+    skip_unless(node, "node")
+    html = PAGE.read_text()
+    script = html.partition('<script type="module">')[2].partition("</script>")[0]
+    (tmp_path / "playground.mjs").write_text(SCRIPT.read_text())
+    (tmp_path / "page.mjs").write_text(script.replace("./playground.js", "./playground.mjs"))
+    command = [str(node), str(BROWSER), str(tmp_path / "page.mjs")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["during"] == {"text": "Who", "status": "", "busy": True, "calls": 1}
+    assert seen["whole"] == {"text": "Who are you?", "status": "", "busy": False, "calls": 1}
+    assert seen["refused"]["status"] == "401 invalid_api_key: Invalid API key provided."
+    lost = "The connection to the gateway was lost (Failed to fetch). Is it still running?"
+    assert seen["lost"] == {"text": "", "status": lost, "busy": False, "calls": 3}
+    assert "demo key</em> that the gateway prints" in html

@@ -1,4 +1,4 @@
-"""What is wrong with a file of ``sqlite:///file``, and what its owner can do, as the words of a ConfigError."""
+"""What is wrong with a file of ``sqlite:///file``, and what its owner can do."""
 
 from __future__ import annotations
 

@@ -79,6 +79,8 @@ class SQLiteStore:
             message begins with ``option``.
         """
         check_owner(self.path, option)
+        if not self.path.exists():
+            _LOGGER.info("%s: the keys are kept in a new file, %s", option, self.path)
         try:
             self.load("")
             _one(self.write_all, operations.probe())

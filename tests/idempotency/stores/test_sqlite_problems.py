@@ -1,4 +1,4 @@
-"""A file that a sqlite store cannot use is named with what would be right, and is not changed."""
+"""A file that a sqlite store cannot use is named with what would be right."""
 
 from __future__ import annotations
 
@@ -60,3 +60,15 @@ def test_a_file_that_another_program_keeps_locked_is_named(tmp_path: Path) -> No
     assert expected_of(sqlite3.Error("odd")) == (
         "a file that can be opened and written (odd): check the folder and its permissions"
     )
+
+
+def test_a_new_file_is_named_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="flexmw.idempotency")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        open_store("sqlite:///keys.db")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"storage: the keys are kept in a new file, {tmp_path / 'keys.db'}"
+    ]
