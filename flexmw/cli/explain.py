@@ -35,7 +35,7 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     source = Source.of(arguments)
     configuration = source.load("tagging", "envelope", "retry")
     stack = Stack.of(configuration)
-    described = [
+    described: list[dict[str, Any]] = [
         {**row, "changed": changed(each)} for row, each in zip(stack.describe(), stack.components, strict=True)
     ]
     clients = [each for each in stack.components if hasattr(each, "flow")]

@@ -69,7 +69,8 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
         _of_file(Source.of(arguments)) if arguments.storage is None else (arguments.storage, PREFIX, None)
     )
     prefix = arguments.prefix or prefix
-    if given_id := arguments.run or responded_id or arguments.stop:
+    key_id, given_id = "", arguments.run or responded_id or arguments.stop
+    if given_id:
         key_id = _with_store(storage, lambda store: full_id(store, given_id, prefix=prefix))
     if arguments.run or responded_id:
         _with_store(storage, lambda store: resolve(store, key_id, outcome, force=arguments.force))

@@ -18,7 +18,7 @@ SETTINGS: Final = ROOT / "zensical.toml"
 SOURCE: Final = "source"
 """The folder of the site for what lies outside of ``docs/``. Only its READMEs need a place in the navigation."""
 
-PENDING: Final = frozenset({"clients.md", "hosts.md", "testing.md"})
+PENDING: Final = frozenset({"clients.md", "hosts.md"})
 """Pages that have a place in the navigation before they exist."""
 
 _LANGUAGES: Final = {".py": "python", ".toml": "toml", ".ini": "ini", ".json": "json", ".yml": "yaml", ".sh": "sh"}
