@@ -8,6 +8,7 @@ stays open.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Final, TypeAlias
 
@@ -58,6 +59,10 @@ class MessageLimit(WrappingApp):
         return bool(await exempt if isawaitable(exempt) else exempt)
 
 
+class _ClosedError(OSError):
+    """An app sends to a connection that the limiter has closed. It is no failure of the app."""
+
+
 class _Connection:
     """One websocket."""
 
@@ -70,7 +75,8 @@ class _Connection:
         self._is_closed = False
 
     async def run(self, app: ASGIApp) -> None:
-        await app(self._scope, self.receive, self.send)
+        with suppress(_ClosedError):
+            await app(self._scope, self.receive, self.send)
 
     async def receive(self) -> Message:
         """The app's ``receive``: the next message that is within the limit."""
@@ -88,9 +94,15 @@ class _Connection:
             await self._send_refusal(write, error)
 
     async def send(self, message: Message) -> None:
-        """The app's ``send``. What an app sends after the close is dropped, as after a disconnect."""
+        """The app's ``send``.
+
+        :raises OSError: the limiter has closed the connection. Servers raise one after a disconnect, and it ends an app
+            that sends in a loop.
+        """
         if not self._is_closed:
             await self._send(message)
+        elif message["type"] == "websocket.send":
+            raise _ClosedError("the connection was closed because of its message limit")
 
     async def _count(self) -> APIError | None:
         """The error of a message over the limit."""

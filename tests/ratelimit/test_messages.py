@@ -65,6 +65,18 @@ async def test_a_message_over_the_limit_closes_the_connection() -> None:
     assert [message["type"] for message in chat.received] == ["websocket.receive"] * 2 + ["websocket.disconnect"]
 
 
+async def test_an_app_that_sends_in_a_loop_ends_when_the_limiter_has_closed_its_connection() -> None:
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(100):  # as the handlers of Sanic do, which get None in place of a disconnect
+            await send({"type": "websocket.send", "text": (await receive()).get("text") or "None"})
+        raise AssertionError("it would go on for ever")
+
+    app = RateLimit(messages="1/minute", clock=FakeClock()).asgi(echo)
+    assert kinds(await connect(app, TEXT, TEXT)) == ["accept", "send", "close"]
+
+
 async def test_messages_are_counted_over_all_connections_of_a_caller() -> None:
     clock = FakeClock()
     app = RateLimit("9/minute", messages="2/minute", clock=clock).asgi(Chat())
