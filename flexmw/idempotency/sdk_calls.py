@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from flexmw.idempotency import sdk
-from flexmw.idempotency.claim import Claim, Claims, StoreFailed
+from flexmw.idempotency.claim import Claim, Claims, StoreFailed, random_token
 from flexmw.idempotency.core import KeyedRequest, Refuse, Replay
 from flexmw.idempotency.stores import Held, Store, Swap
 from flexmw.idempotency.stores.guarded import guarded
@@ -130,7 +130,7 @@ async def claim_call(
     :param has_left: whether the client has left.
     :raises StoreFailed: when the store does not respond. The key is given back if it was claimed nevertheless.
     """
-    token, fresh = claims.token(), claims.token()
+    token, fresh = claims.token(), random_token()  # operators see the id of a call, also after a restart
     name = ""
     try:
         with guarded(claims.store):
