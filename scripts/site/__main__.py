@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.site.layout import SETTINGS, BadSite, laid_out, navigation
+from scripts.site.layout import SETTINGS, BadSite, laid_out
 from scripts.site.reference import reference_pages
 
 __all__ = ["main"]
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
     shutil.copy(_STYLE, folder / "docs" / _STYLE.name)
-    (folder / SETTINGS.name).write_text(navigation(), "utf-8")
+    shutil.copy(SETTINGS, folder / SETTINGS.name)
     return subprocess.run(  # noqa: S603 - the generator, by its module, on the folder just written
         [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f", str(folder / SETTINGS.name)],
         check=False,

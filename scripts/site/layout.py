@@ -12,14 +12,11 @@ from typing import Any, Final
 from scripts.site import ROOT
 from scripts.site.links import anchors, links, rewrite
 
-__all__ = ["SETTINGS", "BadSite", "laid_out", "navigation", "place_of"]
+__all__ = ["SETTINGS", "BadSite", "laid_out", "place_of"]
 
 SETTINGS: Final = ROOT / "zensical.toml"
 SOURCE: Final = "source"
 """The folder of the site for what lies outside of ``docs/``. Only its READMEs need a place in the navigation."""
-
-PENDING: Final = frozenset({"clients.md", "hosts.md"})
-"""Pages that have a place in the navigation before they exist."""
 
 _LANGUAGES: Final = {".py": "python", ".toml": "toml", ".ini": "ini", ".json": "json", ".yml": "yaml", ".sh": "sh"}
 _PICTURES: Final = frozenset({".svg", ".png"})
@@ -85,13 +82,6 @@ def place_of(file: Path, root: Path = ROOT) -> str:
     return f"{SOURCE}/{path}" if file.suffix in {".md", *_PICTURES} else f"{SOURCE}/{path}.md"
 
 
-def navigation(root: Path = ROOT) -> str:
-    """The text of ``zensical.toml`` without the lines of pages that do not exist yet."""
-    lines = (root / SETTINGS.name).read_text("utf-8").split("\n")
-    absent = {name for name in PENDING if not (root / "docs" / name).exists()}
-    return "\n".join(line for line in lines if not any(f'= "{name}" }},' in line for name in absent))
-
-
 def _target(page: Path, path: str) -> Path:
     """The file that a link on a page leads to. A folder shows its README, as on a forge."""
     target = Path(os.path.normpath(page.parent / path)) if path else page
@@ -113,7 +103,7 @@ def _source_page(file: Path, root: Path) -> str:
 
 
 def _outside_navigation(pages: set[str], root: Path) -> Iterator[str]:
-    named = list(_named(tomllib.loads(navigation(root))["project"]["nav"]))
+    named = list(_named(tomllib.loads((root / SETTINGS.name).read_text("utf-8"))["project"]["nav"]))
     for page in sorted(pages - set(named)):
         if not page.startswith(f"{SOURCE}/"):
             yield f"{page}: no line of zensical.toml names the page"
