@@ -9,7 +9,8 @@
 Importing it imports neither httpx nor httpx2, no storage driver and no OpenTelemetry SDK: names are looked up when
 they are first used.
 
-Public: the names in ``__all__``. The modules of this package are private; each package in it says what it offers.
+Public: the names in ``__all__``, and the module ``instrument``. The other modules of this package are private; each
+package in it says what it offers.
 """
 
 from __future__ import annotations
