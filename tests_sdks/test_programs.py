@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.clients.programs import PROGRAMS, run_program
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # read when a program imports litellm: no download
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the SDKs: not ours to mend
 
