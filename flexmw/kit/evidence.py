@@ -54,18 +54,16 @@ class Evidence:
         whether the connection is HTTP/2, so that other calls share it. What it raises keeps the head from being sent.
     """
 
-    # Defaults of the class: what most attempts never set costs them nothing.
-    leaves: Callable[[bool, bool], None] | None = None
+    # Defaults of the class: what most attempts only set, or never read, costs them nothing.
     seen = head = False
     stream: int | None = None
-    waited = 0.0
-    """Seconds that components further inward have waited before they sent the attempt."""
     rejection: BaseException | None = None
     """What the protocol library on this side raised instead of writing the head."""
 
     def __init__(self, leaves: Callable[[bool, bool], None] | None = None) -> None:
-        if leaves is not None:
-            self.leaves = leaves
+        self.leaves = leaves
+        self.waited = 0.0
+        """Seconds that components further inward have waited before they sent the attempt."""
 
     def observe(self, event: str, details: Mapping[str, Any]) -> None:
         if event in HEADS and getattr(details.get("request"), "method", b"") != b"CONNECT":  # is_connect(), in place

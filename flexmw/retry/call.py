@@ -40,16 +40,10 @@ class Call:
     ``returned`` says whether the caller has a response: an error in its body is not a failure of an attempt.
     """
 
-    # Defaults of the class: what most calls never set costs them nothing.
-    ends: float | None = None
+    # Defaults of the class: what most calls neither set nor read costs them nothing.
     patience_ends: float | None = None
-    sdk_count: int | None = None
-    key: str | None = None
-    fresh_key = may_have_run = returned = False
-    sent = 0
-    waited = 0.0
+    fresh_key = returned = False
     cookie: str | None = None
-    classified: Event | None = None
 
     def __init__(self, options: RetryOptions, budget: Budget, memory: Memory, request: Request) -> None:
         self.options = options
@@ -59,6 +53,13 @@ class Call:
         self.clock = clock = options.clock
         self.began = self.first_sent = clock.monotonic()
         self.safe = request.method in SAFE_METHODS
+        self.ends: float | None = None
+        self.sdk_count: int | None = None
+        self.key: str | None = None
+        self.may_have_run = False
+        self.sent = 0
+        self.waited = 0.0
+        self.classified: Event | None = None
         self.limits: AttemptLimits = request.extensions.get(LIMITS, NO_LIMITS)
         limits = self.limits
         if options.deadline is not None:

@@ -41,21 +41,14 @@ class RequestSpan:
     The span and what is on it are kept by :class:`SpanWriter`, exceptions by :class:`ExceptionRecorder`.
     """
 
-    # Defaults of the class: what most requests never set costs them nothing.
+    # Defaults of the class: what most requests neither set nor read costs them nothing.
     status: int | None = None
     error_outcome: ErrorOutcome | None = None
     is_stream = is_complete = is_disconnected = False
-    is_plain = True
-    _arrived: tuple[int, float] | None = None
-    _checks: tuple[Mapping[str, Any], ...] = ()
     _exceptions: ExceptionRecorder | None = None
-    _fastapi: Any = None
     _fastapi_outside: Any = None
-    _gen_ai: GenAi | None = None
-    _held: HeldSpan | None = None
     _map_exception: Callable[[BaseException], ErrorMapping] | None = None
     _own_span: ServerSpan | None = None
-    _spans: SpanWriter | None = None
 
     def __init__(
         self,
@@ -69,6 +62,14 @@ class RequestSpan:
     ) -> None:
         self._settings, self.scope, self._instrument = settings, scope, instrument
         self._receive, self._send = receive, send
+        # Each request reads these. A default of the class is looked up anew each time, which costs more than to set it.
+        self.is_plain = True
+        self._arrived: tuple[int, float] | None = None
+        self._checks: tuple[Mapping[str, Any], ...] = ()
+        self._fastapi: Any = None
+        self._gen_ai: GenAi | None = None
+        self._held: HeldSpan | None = None
+        self._spans: SpanWriter | None = None
         if own_span is not None:
             self._own_span, self.is_plain = own_span, False
         if instrument.opens_span:

@@ -46,9 +46,7 @@ class SpanWriter:
     ===================  ============================================================================
     """
 
-    # Defaults of the class: what most requests never set costs them nothing.
-    span: Span | None = None
-    _is_own = False
+    # Defaults of the class: what most requests neither set nor read costs them nothing.
     _written: Attributes = _NONE
     _facts: Mapping[str, Any] = _NONE
     _error_outcome: ErrorOutcome | None = None
@@ -63,6 +61,8 @@ class SpanWriter:
         :param is_own: the span is flexmw's own server span.
         """
         self._settings, self._scope, self.context = settings, scope, context
+        self.span: Span | None = None
+        self._is_own = False
         if recording is None:
             entry: Any = context.get(SPAN_KEY, INVALID_SPAN)
             self.entry: Span = entry
