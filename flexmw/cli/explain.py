@@ -79,15 +79,19 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
 
 @contextmanager
 def _unlogged() -> Generator[None]:
-    """Keep what components log about observed calls off the terminal: nobody has made those calls."""
-    logger, handler = logging.getLogger("flexmw"), logging.NullHandler()
-    propagates, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
+    """Keep what components and clients log about observed calls off the terminal: nobody has made those calls."""
+    handler = logging.NullHandler()
+    loggers = [logging.getLogger(name) for name in ("flexmw", "httpx", "httpx2")]
+    propagates = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.propagate = False
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagates
+        for logger, before in zip(loggers, propagates, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = before
 
 
 def _source_of(configuration: Configuration, source: Source) -> str:
