@@ -157,7 +157,7 @@ def test_the_same_limiter_twice_around_an_app_is_refused() -> None:
 def test_an_app_is_wrapped_once() -> None:
     app = flexmw.wrap_app(framework("/x"), flexmw.Envelope())
     for again in (app, flexmw.Tagging().asgi(app)):
-        with pytest.raises(ConfigError, match="wrap it once"):
+        with pytest.raises(ConfigError, match="wrap it or install them once"):
             flexmw.wrap_app(again, RateLimit("1/hour"))
     flexmw.wrap_app(Starlette(routes=[Mount("/", app)]), flexmw.Envelope())
 
