@@ -8,17 +8,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from flexmw.conformance.http import Client
 from flexmw.conformance.probes import GROUPS, PROBES
 from flexmw.conformance.runner import Progress, Runner
-from flexmw.conformance.target import CHAT, MODELS, Target, parse_base, parse_body, parse_route
+from flexmw.conformance.target import CHAT, MODELS, Target, masked_query, parse_base, parse_body, parse_route
 from flexmw.conformance.values import Cost, Probe, Row
 from flexmw.errors import ConfigError
 
 __all__ = ["Check", "Settings", "select"]
 
 _MAX_SECONDS: Final = 3600
+_MIN_SECRET_LENGTH: Final = 8  # characters; a shorter value of a query, such as 1, stands in unrelated text
 _LLM_ROUTE: Final = f"POST {CHAT}"
 
 
@@ -99,9 +101,10 @@ class Check:
         _check_key(settings)
         _check_effect(settings, self.probes)
         self.target = _target(settings)
-        self.url = base.url + (f"?{base.query}" if base.query else "")
-        """What is judged: the base URL, as completed, with the query of each request."""
+        self.url = masked_query(base.url + (f"?{base.query}" if base.query else ""))
+        """What is judged, for output: the base URL, as completed, with ``***`` for each value of its query."""
         self._secrets = [text for text in (settings.key, *map(_header_value, settings.headers)) if text]
+        self._secrets += [value for _, value in parse_qsl(base.query) if len(value) >= _MIN_SECRET_LENGTH]
         client = Client(base=base, key=settings.key, headers=_headers(settings.headers), timeout=settings.timeout)
         self.runner = Runner(
             self.target, client.send, patience=settings.patience, sleep=sleep, progress=progress, pause=pause

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from flexmw.errors import ConfigError
 
-__all__ = ["CHAT", "MODELS", "NO_MODEL", "Base", "Target", "parse_base", "parse_body", "parse_route"]
+__all__ = ["CHAT", "MODELS", "NO_MODEL", "Base", "Target", "masked_query", "parse_base", "parse_body", "parse_route"]
 
 CHAT: Final = "/chat/completions"
 MODELS: Final = "/models"
@@ -83,6 +83,17 @@ def _json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value).encode()
 
 
+def masked_query(url: str) -> str:
+    """A URL for output, with the names of its query and without their values: a value may be a key.
+
+    >>> masked_query("https://x/v1?api-version=1&code=s3cret")
+    'https://x/v1?api-version=***&code=***'
+    """
+    head, mark, query = url.partition("?")
+    fields = (name + equals for name, equals, _ in (field.partition("=") for field in query.split("&")))
+    return head + mark + "&".join(f"{field}***" if field.endswith("=") else "***" for field in fields if query)
+
+
 def parse_base(url: str) -> Base:
     """Read the URL of an API; ``/v1`` is added to a URL without a path.
 
@@ -92,19 +103,19 @@ def parse_base(url: str) -> Base:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
     except ValueError:
-        raise ConfigError("check", url, "a URL such as https://api.example.com/v1") from None
+        raise ConfigError("check", masked_query(url), "a URL such as https://api.example.com/v1") from None
     if not valid or not url.isascii() or any(character <= " " for character in url):
-        raise ConfigError("check", url, "a URL such as https://api.example.com/v1")
+        raise ConfigError("check", masked_query(url), "a URL such as https://api.example.com/v1")
     if "@" in parts.netloc:
         host = parts.netloc.rpartition("@")[2]
         raise ConfigError("check", f"{parts.scheme}://***@{host}", "a URL without credentials: use --key-env")
     if parts.fragment:
-        raise ConfigError("check", url, "a URL without a fragment (#): it is never sent to a server")
+        raise ConfigError("check", masked_query(url), "a URL without a fragment (#): it is never sent to a server")
     path = parts.path.rstrip("/")
     for route in _LLM_ROUTES:
         if path.endswith(route):
             base = f"{parts.scheme}://{parts.netloc}{path.removesuffix(route)}"
-            raise ConfigError("check", url, f"the base URL, {base}: the route {route} is added to it")
+            raise ConfigError("check", masked_query(url), f"the base URL, {base}: the route {route} is added to it")
     return Base(f"{parts.scheme}://{parts.netloc}{path or '/v1'}", parts.query)
 
 

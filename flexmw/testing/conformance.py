@@ -44,7 +44,7 @@ class Api:
 
     @property
     def url(self) -> str:
-        """What is judged: the base URL, with the query of each request."""
+        """What is judged, for output: the base URL, with ``***`` for each value of its query."""
         return self._check.url
 
     def judge(self, probe: Probe) -> None:

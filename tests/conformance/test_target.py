@@ -47,6 +47,22 @@ def test_a_wrong_url_is_refused_with_the_right_one(url: str, words: str) -> None
     assert "wo0dpecker" not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["http://x?key=wo0dpecker&a=1", "http://x/v1?wo0dpecker", "http://x?a=b=wo0dpecker"])
+def test_a_value_of_the_query_is_sent_and_not_shown(url: str) -> None:
+    assert "wo0dpecker" in parse_base(url).query
+    assert "wo0dpecker" not in Check(Settings(url=url)).url
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://x?key=wo0dpecker", "http://x/v1/models?key=wo0dpecker", "http://x?k=wo0dpecker#a"]
+)
+def test_a_wrong_url_is_refused_without_a_value_of_its_query(url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_base(url)
+    assert "wo0dpecker" not in str(refused.value)
+    assert "***" in str(refused.value)
+
+
 @pytest.mark.parametrize("route", ["/orders", "DELETE /orders", "POST orders", "POST /a?b=c", "POST /{id}", "POST", ""])
 def test_a_route_that_could_do_harm_or_cannot_be_sent_is_refused(route: str) -> None:
     with pytest.raises(ConfigError, match="--route"):
