@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
+from weakref import WeakMethod
 
 from opentelemetry import metrics, trace
 from opentelemetry.trace import Span
@@ -17,6 +19,7 @@ from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.semconv import DURATION_BUCKETS, EVENTS, METRICS, RATIO_BUCKETS, SCHEMA_URL, SCOPE
 from flexmw.tagging.cardinality import Series, series_of
 from flexmw.tagging.core import Attributes, Mode, Value, mode_of
+from flexmw.tagging.per_provider import PerProvider
 from flexmw.tagging.tally import Cell, Tally, tally_of
 
 _logs: Any
@@ -41,6 +44,11 @@ _UNSET: Final = frozenset(
         "NoOpLoggerProvider",
     }
 )
+
+_Callback = Callable[[], Iterable[tuple[int, Value]]]
+
+_callbacks: Final[PerProvider[dict[str, list[WeakMethod[_Callback]]]]] = PerProvider(dict)
+"""Of each gauge that is observed, by its name: those of all components that record to one provider."""
 
 
 class Otel:
@@ -160,22 +168,31 @@ class Otel:
         write, series = self._instruments.get(name) or self._make(name)
         write(number, series.of(values), None if span is None else trace.set_span_in_context(span))
 
-    def observe(self, name: str, callback: Callable[[], Iterable[tuple[int, Value]]]) -> None:
+    def observe(self, name: str, callback: _Callback) -> None:
         """Let a gauge with one attribute be observed, once for this component.
 
-        :param callback: returns pairs of a number and the value of the attribute.
+        :param callback: a method that returns pairs of a number and the value of the attribute. The gauge keeps no
+            reference to its object. Equal values of several components are added up.
         """
         if name in self._gauges:
             return
         self._gauges.add(name)
-        metric = METRICS[name]
         provider, meter = self._meter()
-        series = series_of(metric, provider)
+        callbacks: list[WeakMethod[_Callback]] = []
+        known = _callbacks.of(provider).setdefault(name, callbacks)
+        known.append(WeakMethod(callback))
+        if known is callbacks:  # the SDK keeps only the callbacks of the first registration
+            metric = METRICS[name]
+            series = series_of(metric, provider)
 
-        def observations(options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-            return [metrics.Observation(number, series.of((value,))) for number, value in callback()]
+            def observations(options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+                totals: Counter[Value] = Counter()
+                for get in (reference() for reference in list(callbacks)):
+                    for number, value in get() if get is not None else ():
+                        totals[value] += number
+                return [metrics.Observation(number, series.of((value,))) for value, number in totals.items()]
 
-        meter.create_observable_gauge(name, [observations], metric.unit, metric.meaning)
+            meter.create_observable_gauge(name, [observations], metric.unit, metric.meaning)
 
     def _make(self, name: str) -> tuple[Any, Series]:
         metric = METRICS[name]

@@ -374,3 +374,17 @@ async def test_hot_callers_are_reported_by_hash_where_it_is_asked_for(in_memory_
     assert number == 2
     assert len(attributes["flexmw.rate_limiting.key_hash"]) == 16
     assert "secret" not in str(attributes)
+
+
+async def test_the_hot_callers_of_two_apps_are_reported_by_one_provider(in_memory_telemetry: Telemetry) -> None:
+    async def call(tagging: Tagging, *tokens: str) -> None:
+        wrapped = flexmw.wrap_app(app_of(), tagging, flexmw.Envelope(), flexmw.RateLimit("99/minute"))
+        async with client_of(wrapped) as caller:
+            for token in tokens:
+                await caller.get("/jobs/1", headers={"authorization": f"Bearer {token}"})
+
+    taggings = [Tagging(meter_provider=in_memory_telemetry.meter_provider, hot_callers=2) for _ in range(2)]
+    await call(taggings[0], "both", "first")
+    await call(taggings[1], "both", "both", "second")
+    reported = points(in_memory_telemetry)("flexmw.rate_limiting.hot_callers")
+    assert sorted(number for _, number in reported) == [1, 1, 3]
