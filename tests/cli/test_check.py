@@ -200,7 +200,7 @@ def test_the_text_fits_the_terminal_and_ends_in_a_summary(
     assert main(["check", f"{url}?tenant=a", "--timeout", "60"]) == 1
     output = capsys.readouterr()
     lines = output.out.splitlines()
-    assert lines[0] == f"judging {url}/v1?tenant=a, route POST /chat/completions"
+    assert lines[0] == f"judging {url}/v1?tenant=***, route POST /chat/completions"
     assert max(map(len, lines[1:])) <= columns
     assert f"1 passed, 20 failed, {len(HARMLESS) - 21} skipped; 25 requests" in lines
     assert "b'" not in output.out

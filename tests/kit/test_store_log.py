@@ -147,6 +147,7 @@ async def test_an_outage_of_a_store_leaves_two_lines(
         caplog.set_level(logging.INFO)
         async with requests_of(name, outage.url, clock) as ask:
             assert await ask(0) == 200
+            caplog.clear()  # a new sqlite file is named once
             outage.begin()
             statuses = {await ask(number) for number in range(1, 6)}
             assert statuses == ({503} if "refused" in LINES[name] else {200})
