@@ -11,7 +11,7 @@
     flexmw --version                      print the versions of flexmw and of Python
 
 Without a command, ``flexmw`` prints its help. Exit codes: 0, the command is done and nothing that it judged is broken;
-1, something is broken; 2, the command could not be carried out.
+1, something is broken; 2, the command could not be carried out; 141, the reader of the output has closed the pipe.
 
 >>> main(["plugins", "--json", "--dialects"]) in (0, 1, 2)
 []
@@ -29,6 +29,7 @@ from collections.abc import Sequence
 
 from flexmw import __version__
 from flexmw.cli import check, explain, keys, plugins, run, schema
+from flexmw.cli.output import OutputError, exit_code_of, guarded
 from flexmw.errors import ConfigError, PluginError
 
 __all__ = ["main"]
@@ -75,13 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(arguments, "command"):
         commands.print_help(sys.stdout)
         return 0
+    output = guarded(sys.stdout)
     try:
-        code: int = arguments.command(arguments, sys.stdout)
+        code: int = arguments.command(arguments, output)
+        output.flush()
     except (ConfigError, PluginError) as error:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         sys.stderr.write(f"flexmw: {error}{notes}\n")
         return 2
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 2
+    except OutputError as error:
+        return exit_code_of(error, sys.stdout, sys.stderr)
     return code
