@@ -56,7 +56,7 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     if arguments.list:
         return _list(arguments, out)
     if arguments.url is None:
-        raise ConfigError("check", None, "a URL such as https://api.example.com/v1, or --list")
+        raise ConfigError("URL", None, "a URL such as https://api.example.com/v1, or --list")
     progress = _Progress(sys.stderr)
     check = Check(_settings(arguments), progress=progress.show, pause=progress.show_pause)
     with ExitStack() as stack:

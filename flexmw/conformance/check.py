@@ -159,9 +159,9 @@ def _check_effect(settings: Settings, probes: Sequence[Probe]) -> None:
         if settings.paid:
             raise ConfigError("--paid", ", ".join(settings.groups), "a group with paid probes: see --list")
     elif settings.route is None and settings.model is None:
-        raise ConfigError("--paid", True, "--model NAME: the model that the valid calls ask")
+        raise ConfigError("--model", None, "NAME beside --paid: the model that the valid calls ask")
     elif settings.route is not None and settings.body is None:
-        raise ConfigError("--paid", True, "--body JSON: the body of a valid call to the route")
+        raise ConfigError("--body", None, "JSON beside --paid and --route: the body of a valid call to the route")
     if settings.burst and not any(probe.cost == "burst" for probe in probes):
         raise ConfigError("--burst", ", ".join(settings.groups), "a group with bursts: see --list")
 
