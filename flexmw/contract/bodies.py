@@ -230,10 +230,16 @@ def _flat(value: Any, status: int) -> Found:
     kind, param = value.get("type"), value.get("param")
     if not (message or code):
         return None
-    own_code = code or slug_in(lower(value.get("status"))) or slug_in(text_in(value.get("error")))
+    own_code = code or _code_named(lower(value.get("status"))) or _code_named(text_in(value.get("error")))
     return PartialError(
         message, slug_in(kind), own_code, param_in(param), text_in(value.get("doc_url")), _others(value)
     )
+
+
+def _code_named(value: object) -> str | None:
+    """A code where an API may as well write that the request failed: ``{"status": "error"}`` (JSend) names no code."""
+    code = slug_in(value)
+    return None if code in _FAILED else code
 
 
 def _others(value: dict[str, Any]) -> dict[str, Any]:
@@ -257,7 +263,7 @@ def _detail(value: Any, status: int) -> Found:
     listed = validation([{"loc": ("body", item.get("key") or ""), "msg": item.get("message")} for item in extra])
     if listed is not None and listed.param:
         return listed
-    code = code_in(value.get("code"), status)
+    code = code_in(value.get("code"), status) or _code_named(text_in(value.get("error")))
     message = message_in(detail) or message_in(value.get("title"))
     return PartialError(message, code=code, members=_others(value)) if message or code else None
 
@@ -315,6 +321,7 @@ def _fields(value: Any, status: int) -> Found:
     return validation([{"loc": ("body", name), "msg": text} for name, texts in fields.items() for text in texts])
 
 
+_FAILED: Final = frozenset({"error", "fail", "failed", "failure"})
 _MESSAGES: Final = ("message", "msg", "error_message", "errorMessage", "Message")
 _TAKEN: Final = CONTRACT_FIELDS | frozenset(
     """msg error_message errorMessage Message error error_code detail title description reason status statusCode
