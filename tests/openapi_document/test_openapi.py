@@ -239,7 +239,7 @@ def test_a_limiter_without_an_envelope_documents_its_own_errors_beside_those_of_
     [
         (Starlette(), "FastAPI or Litestar"),
         (FastAPI(), r"flexmw\.install"),
-        (Litestar([], openapi_config=None), "openapi_config"),
+        (Litestar([], openapi_config=None, logging_config=None), "openapi_config"),
         (None, "FastAPI or Litestar"),
     ],
     ids=["starlette", "no components", "no document", "None"],
