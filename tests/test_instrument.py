@@ -54,7 +54,11 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[Signals]:
 async def test_apps_are_tagged_once_whether_they_were_wrapped_or_not(
     setup: Any, wrapped: bool, signals: Signals
 ) -> None:
-    app = setup(signals, flexmw.wrap_app if wrapped else lambda app: app)
+    def wrap(app: Any) -> Any:
+        # Without options Tagging would write to the global providers, which an earlier test may have set.
+        return flexmw.wrap_app(app, flexmw.Tagging(**signals.options), flexmw.Envelope()) if wrapped else app
+
+    app = setup(signals, wrap)
     await call(app, "/upstream")
     assert signals.server_span.status.status_code is StatusCode.ERROR
     assert [name for _, name in signals.exceptions] == ["TimeoutError"]
