@@ -31,14 +31,23 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
 
+from flexmw.idempotency.stores.batch_waiters import (
+    AsyncioLoop,
+    Loop,
+    Operation,
+    Operations,
+    Outcome,
+    TrioLoop,
+    TrioWaiter,
+)
 from flexmw.kit.forked import prepare_forks
 
-__all__ = ["BatchThread", "CarryOut", "Operation", "Outcome"]
+__all__ = ["BatchThread", "CarryOut"]
 
 T = TypeVar("T")
 
@@ -50,188 +59,10 @@ _IDLE_SECONDS: Final = 0.1
 """Seconds without an operation after which the thread ends. To begin a thread takes 0.1 ms."""
 
 
-class _Waiter(Protocol):
-    """What a task waits for: a future of asyncio, or its like for trio. Written in the thread of its event loop."""
-
-    def done(self) -> bool: ...
-    def set_result(self, value: Any, /) -> None: ...
-    def set_exception(self, error: Any, /) -> None: ...
-
-
-class Operation(Generic[T]):
-    """An operation on a store.
-
-    Neither a closure nor a cycle of references belongs to an operation. Both were there once, and with 64 requests at
-    once the garbage collector took a quarter of their time.
-
-    :param call: carries the operation out. The store calls it with what it needs, a transaction for example, and with
-        ``arguments``.
-    :param ends: the time after which nobody waits for the operation, by :func:`time.monotonic`.
-    :param is_durable: whether a power cut must not undo it.
-    :param size_bytes: number of bytes that it writes, about.
-    :ivar waiter: what the task waits for; ``None`` where no task waits.
-    :ivar outcome: what became of the operation, once it was carried out.
-    """
-
-    __slots__ = ("arguments", "call", "ends", "is_durable", "outcome", "size_bytes", "waiter")
-
-    def __init__(
-        self,
-        call: Callable[..., T],
-        arguments: tuple[Any, ...] = (),
-        *,
-        ends: float = inf,
-        is_durable: bool = True,
-        size_bytes: int = 0,
-    ) -> None:
-        self.call, self.arguments, self.ends = call, arguments, ends
-        self.is_durable, self.size_bytes = is_durable, size_bytes
-        self.waiter: _Waiter | None = None
-        self.outcome: Outcome
-
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether the task that waited has left. An operation that was not begun then is not carried out."""
-        waiter = self.waiter
-        return waiter is not None and waiter.done()
-
-
-class Outcome(NamedTuple):
-    """What became of an operation: its value, or the exception that it raised."""
-
-    value: Any
-    error: BaseException | None
-
-
 CarryOut: TypeAlias = Callable[[Sequence[Operation[Any]]], Sequence[Outcome]]
 """Carries out a batch, and returns an outcome for each operation, in order."""
 
-_Operations: TypeAlias = list[Operation[Any]]
-
-
-class _AsyncioLoop:
-    """An event loop of asyncio, and the operations of its tasks.
-
-    The thread sees the operations of one turn of the loop when the turn ends: none of the tasks can go on before, and
-    a thread that takes what is there in the middle makes many small batches, each of which takes the interpreter lock
-    from the loop. One timer bounds the time of all operations.
-
-    :ivar turn: the operations of this turn.
-    """
-
-    __slots__ = ("_loop", "_pending", "_timer", "_timer_at", "turn")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.turn: _Operations = []
-        self._pending: set[Operation[Any]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = inf
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether no task of the loop can wait any more."""
-        return self._loop.is_closed()
-
-    def end_turn(self) -> _Operations:
-        """The operations of the turn, whose time is bounded from now on."""
-        operations, self.turn = self.turn, []
-        self._pending.update(operations)
-        for operation in operations:
-            if operation.ends < self._timer_at:
-                self._end_late()
-                break
-        return operations
-
-    def _end_late(self) -> None:
-        """End each operation whose time is over, and set the timer to the end of the next one.
-
-        The timer is not set anew with each operation, because that costs more than the operation.
-        """
-        if self._timer is not None:
-            self._timer.cancel()
-        now, next_end = time.monotonic(), inf
-        for operation in list(self._pending):
-            waiter = operation.waiter
-            if waiter is None or waiter.done():
-                self._pending.discard(operation)
-            elif operation.ends <= now:
-                self._pending.discard(operation)
-                waiter.set_exception(TimeoutError())
-            elif operation.ends < next_end:
-                next_end = operation.ends
-        self._timer_at = next_end
-        self._timer = None if next_end == inf else self._loop.call_later(next_end - now, self._end_late)
-
-    def deliver_soon(self, operations: _Operations) -> None:
-        """Wake the tasks, from another thread.
-
-        :raises RuntimeError: when the loop is closed.
-        """
-        self._loop.call_soon_threadsafe(self.deliver, operations)
-
-    def deliver(self, operations: _Operations) -> None:
-        """Wake the tasks."""
-        self._pending.difference_update(operations)
-        _deliver(operations)
-
-
-class _TrioLoop(NamedTuple):
-    """An event loop of trio, by its token."""
-
-    token: Any
-
-    def deliver_soon(self, operations: _Operations) -> None:
-        """Wake the tasks, from another thread.
-
-        :raises RuntimeError: when the loop has ended.
-        """
-        self.token.run_sync_soon(_deliver, operations)
-
-    def deliver(self, operations: _Operations) -> None:
-        """Wake the tasks."""
-        _deliver(operations)
-
-
-class _TrioWaiter:
-    """What a task of trio waits for."""
-
-    __slots__ = ("_delivered", "_error", "_is_over", "_value")
-
-    def __init__(self) -> None:
-        self._delivered = anyio.Event()
-        self._is_over = False
-        self._value: Any = None
-        self._error: BaseException | None = None
-
-    def done(self) -> bool:
-        return self._is_over
-
-    def set_result(self, value: Any, /) -> None:
-        self._is_over, self._value = True, value
-        self._delivered.set()
-
-    def set_exception(self, error: Any, /) -> None:
-        self._is_over, self._error = True, error
-        self._delivered.set()
-
-    async def wait(self, seconds: float | None) -> Any:
-        """The value of the operation, or its exception.
-
-        :param seconds: the time of the operation.
-        """
-        try:
-            with anyio.fail_after(seconds):
-                await self._delivered.wait()
-        finally:
-            self._is_over = True
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-
-_Loop: TypeAlias = _AsyncioLoop | _TrioLoop
-_Group: TypeAlias = tuple[_Loop, _Operations]
+_Group: TypeAlias = tuple[Loop, Operations]
 """Operations of the tasks of one event loop."""
 
 
@@ -248,20 +79,20 @@ class _Queue:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.waiting: SimpleQueue[_Group | None] = SimpleQueue()
-        self.loops: dict[asyncio.AbstractEventLoop, _AsyncioLoop] = {}
+        self.loops: dict[asyncio.AbstractEventLoop, AsyncioLoop] = {}
         self.thread: threading.Thread | None = None
         self._rest: _Group | None = None
         """What the last batch had no room for. Belongs to the thread."""
         self._is_closing = False
 
-    def loop_of(self, loop: asyncio.AbstractEventLoop) -> _AsyncioLoop:
+    def loop_of(self, loop: asyncio.AbstractEventLoop) -> AsyncioLoop:
         """The operations of an event loop."""
         found = self.loops.get(loop)
         if found is None:
             for other, party in list(self.loops.items()):
                 if party.is_closed:
                     self.loops.pop(other, None)
-            found = self.loops[loop] = _AsyncioLoop(loop)
+            found = self.loops[loop] = AsyncioLoop(loop)
         return found
 
     def take(self) -> list[_Group]:
@@ -350,12 +181,12 @@ class BatchThread:
         import trio
 
         token = trio.lowlevel.current_trio_token()
-        waiter = operation.waiter = _TrioWaiter()
-        self._submit(self._queue, (_TrioLoop(token), [operation]))
+        waiter = operation.waiter = TrioWaiter()
+        self._submit(self._queue, (TrioLoop(token), [operation]))
         value: T = await waiter.wait(None if operation.ends == inf else max(0.0, operation.ends - time.monotonic()))
         return value
 
-    def _end_turn(self, queue: _Queue, party: _AsyncioLoop) -> None:
+    def _end_turn(self, queue: _Queue, party: AsyncioLoop) -> None:
         if party.turn:
             self._submit(queue, (party, party.end_turn()))
 
@@ -409,7 +240,7 @@ def _work(queue: _Queue, carry_out: CarryOut) -> None:
 
 def _carry_out_batch(carry_out: CarryOut, batch: list[_Group]) -> None:
     """Carry out the operations that somebody waits for, and wake the tasks: one call for each event loop."""
-    by_loop: dict[_Loop, _Operations] = {}
+    by_loop: dict[Loop, Operations] = {}
     for loop, operations in batch:
         others = by_loop.setdefault(loop, operations)
         if others is not operations:
@@ -422,23 +253,10 @@ def _carry_out_batch(carry_out: CarryOut, batch: list[_Group]) -> None:
             loop.deliver_soon(operations)
 
 
-def _outcomes(carry_out: CarryOut, operations: _Operations) -> Sequence[Outcome]:
+def _outcomes(carry_out: CarryOut, operations: Operations) -> Sequence[Outcome]:
     if not operations:
         return ()
     try:
         return carry_out(operations)
     except BaseException as error:
         return [Outcome(None, error)] * len(operations)
-
-
-def _deliver(operations: _Operations) -> None:
-    """Wake the tasks that still wait, in the thread of their event loop."""
-    for operation in operations:
-        waiter = operation.waiter
-        if waiter is None or waiter.done():
-            continue
-        value, error = operation.outcome
-        if error is None:
-            waiter.set_result(value)
-        else:
-            waiter.set_exception(error)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from flexmw.idempotency.stores import Appended, Held, Piece, Swap
-from flexmw.idempotency.stores.batch_thread import Operation
+from flexmw.idempotency.stores.batch_waiters import Operation
 from flexmw.idempotency.stores.sqlite_keys import Reading, Writing
 from flexmw.kit import time_limit
 

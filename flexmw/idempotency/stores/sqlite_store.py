@@ -30,7 +30,8 @@ from flexmw.errors import ConfigError
 from flexmw.idempotency.stores import Appended, Full, Held, Piece, Swap
 from flexmw.idempotency.stores import sqlite_operations as operations
 from flexmw.idempotency.stores import sqlite_size as size
-from flexmw.idempotency.stores.batch_thread import CarryOut, Operation, Outcome
+from flexmw.idempotency.stores.batch_thread import CarryOut
+from flexmw.idempotency.stores.batch_waiters import Operation, Outcome
 from flexmw.idempotency.stores.sqlite_file import File, Identity
 from flexmw.idempotency.stores.sqlite_keys import Reading, Writing
 from flexmw.idempotency.stores.sqlite_problems import check_owner, expected_of

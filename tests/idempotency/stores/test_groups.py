@@ -17,7 +17,8 @@ import pytest
 import flexmw
 from flexmw.idempotency.stores import Full, ManyLeases, Swap, SwapPairs
 from flexmw.idempotency.stores import sqlite_operations as operations
-from flexmw.idempotency.stores.batch_thread import BatchThread, Operation, Outcome
+from flexmw.idempotency.stores.batch_thread import BatchThread
+from flexmw.idempotency.stores.batch_waiters import Operation, Outcome
 from flexmw.idempotency.stores.open import open_store
 from flexmw.idempotency.stores.sqlite_async import AsyncSQLiteStore
 from flexmw.idempotency.stores.sqlite_size import Bounds
