@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Generator
+from typing import Any, Final
 
 from flexmw.conformance.judges import envelope_faults, limit_faults, refusal_faults
 from flexmw.conformance.probes.asking import ask, read, unknown_route
 from flexmw.conformance.target import Target
-from flexmw.conformance.values import Probe, Request, Skipped, Steps, Verdict, judged, send, wait
+from flexmw.conformance.values import Probe, Request, Response, Skipped, Step, Steps, Verdict, judged, send, wait
 from flexmw.contract import wait_of
 
 __all__ = ["PROBES"]
@@ -25,24 +26,23 @@ def _admitted(target: Target) -> Request:
     return unknown_route(target) if target.read_path is None else read(target)
 
 
-def refused(target: Target) -> Steps:
+def _first_refusal(target: Target) -> Generator[Step, Any, Response]:
+    """Send requests until one is refused."""
     for _ in range(target.burst):
         response = yield from send(unknown_route(target, fresh=True, obey=False))
         if response.status == 429:
-            break
-    else:
-        raise Skipped(f"{target.burst} requests in a row were not limited")
+            return response
+    raise Skipped(f"{target.burst} requests in a row were not limited")
+
+
+def refused(target: Target) -> Steps:
+    response = yield from _first_refusal(target)
     faults = envelope_faults(response, (429,), "rate_limit_error", "rate_limit_exceeded")
     return judged(faults + refusal_faults(response.headers, now=response.seconds))
 
 
 def obeyed(target: Target) -> Steps:
-    for _ in range(target.burst):
-        response = yield from send(unknown_route(target, fresh=True, obey=False))
-        if response.status == 429:
-            break
-    else:
-        raise Skipped(f"{target.burst} requests in a row were not limited")
+    response = yield from _first_refusal(target)
     named = wait_of(response.headers, now=response.seconds)
     if named is None:
         return Verdict("failed", ("a 429 that names no time to wait",))
