@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flexmw.conformance.probes import PROBES
+from scripts.marked import filled
 
 __all__ = ["COMMAND", "PAGE", "RESULTS", "main", "written"]
 
@@ -48,10 +49,7 @@ def written(page: str) -> str:
     """
     for title, rows in (("probes", probes), ("results", results)):
         begin, end = f"<!-- The {title}, written by {COMMAND} -->", f"<!-- End of the {title} -->"
-        before, found, rest = page.partition(begin)
-        if not found or end not in rest:
-            raise ValueError(f"{PAGE.name} lacks the lines {begin!r} and {end!r}")
-        page = "\n\n".join((f"{before}{begin}", "\n".join(rows()), f"{end}{rest.partition(end)[2]}"))
+        page = filled(page, begin, end, "\n".join(rows()), name=PAGE.name)
     return page
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from flexmw import errors
 from flexmw.contract import PAGE
+from scripts.marked import filled
 
 __all__ = ["BEGIN", "END", "PAGE_FILE", "kinds", "written"]
 
 PAGE_FILE = Path(__file__).parent.parent / "docs" / "kinds.md"
-BEGIN = "<!-- Kinds, written by python -m scripts.kinds_page -->\n\n"
-END = "\n<!-- End of kinds -->"
+BEGIN = "<!-- Kinds, written by python -m scripts.kinds_page -->"
+END = "<!-- End of kinds -->"
 
 
 def kinds() -> list[type[errors.APIError]]:
@@ -27,14 +28,15 @@ def table() -> str:
         call = own if own.endswith(")") else f"{own})"
         cells = (f"`{call}`", f"`{name}`", str(row.status), f"`{row.type}`", f"`{row.code}`", row.message)
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def written(page: str) -> str:
-    """The page with the table as the code has it."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + table() + END + after
+    """The page with the table as the code has it.
+
+    :raises ValueError: the page lacks the place of the table.
+    """
+    return filled(page, BEGIN, END, table(), name=PAGE_FILE.name)
 
 
 if __name__ == "__main__":

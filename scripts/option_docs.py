@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from flexmw import Envelope, Idempotency, Pace, RateLimit, Retry, Tagging
 from flexmw.kit.options import OptionDoc, documentation
+from scripts.marked import filled
 
 __all__ = ["COMMAND", "COMPONENTS", "ROOT", "documented_options", "generated", "literal", "main", "table"]
 
@@ -108,10 +109,7 @@ def literal(value: object) -> str:
 
 def _with_table(cls: type[Any], page: str) -> str:
     begin, end = f"<!-- Options of {cls.__name__}, written by {COMMAND} -->", "<!-- End of options -->"
-    before, found, rest = page.partition(begin)
-    if not found or end not in rest:
-        raise ValueError(f"the page of {cls.__name__} lacks the lines {begin!r} and {end!r}")
-    return f"{before}{begin}\n\n{table(cls)}\n\n{end}{rest.partition(end)[2]}"
+    return filled(page, begin, end, table(cls), name=f"the page of {cls.__name__}")
 
 
 def _with_params(cls: type[Any], source: str) -> str:

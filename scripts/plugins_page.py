@@ -20,6 +20,7 @@ from typing import Any, Final, get_type_hints
 
 import flexmw
 from flexmw.kit.events import EVENTS
+from scripts.marked import filled
 
 __all__ = ["COMMAND", "PAGE", "Package", "generated", "main", "packages"]
 
@@ -109,10 +110,7 @@ def generated() -> str:
     text = PAGE.read_text("utf-8")
     for title, rows in _TABLES.items():
         begin, end = f"<!-- {title.capitalize()}, written by {COMMAND} -->", f"<!-- End of {title} -->"
-        before, found, rest = text.partition(begin)
-        if not found or end not in rest:
-            raise ValueError(f"{PAGE.name} lacks the lines {begin!r} and {end!r}")
-        text = "\n\n".join((f"{before}{begin}", "\n".join(rows()), f"{end}{rest.partition(end)[2]}"))
+        text = filled(text, begin, end, "\n".join(rows()), name=PAGE.name)
     return text
 
 

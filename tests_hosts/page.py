@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from scripts.marked import filled
 from tests_hosts.apps import HOSTS
 from tests_hosts.limits import LIMITS, Limit, limits_of
 from tests_hosts.matrix import ALL_CHECKS, CELLS, Results, failures, untried
@@ -61,8 +62,7 @@ def _sentence(limit: Limit) -> str:
 
 def written(page: str) -> str:
     """The page with the table of today."""
-    head, rest = page.split(_BEGIN)
-    return f"{head}{_BEGIN}\n\n{table()}\n\n{_END}{rest.split(_END)[1]}"
+    return filled(page, _BEGIN, _END, table(), name=PAGE.name)
 
 
 def _main() -> None:
