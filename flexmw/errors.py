@@ -138,11 +138,15 @@ class PluginError(FlexmwError):
 
 
 class UnknownComponent(PluginError, ConfigError):
-    """No component has the given name: the name is misspelt, or the distribution is not installed."""
+    """No component has the given name: the name is misspelt, or the distribution is not installed.
+
+    :ivar is_guessed: the message has a known name that is similar.
+    """
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         close = difflib.get_close_matches(name, names, n=1)
+        self.is_guessed = bool(close)
         guess = f"did you mean {close[0]!r}?" if close else ""
         self.option, self.value, self.where = "component", repr(name), None
         self.expected = "; ".join(filter(None, (f"one of {', '.join(names)}", guess)))

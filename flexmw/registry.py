@@ -23,6 +23,7 @@ from flexmw.contract import redact
 from flexmw.errors import ConfigError, PluginError, UnknownComponent
 from flexmw.kit.component import API, OLDEST_API, Component, Order
 from flexmw.kit.entry_points import Plugin, claim, declared, fault, load, load_target
+from flexmw.kit.options import UNKNOWN, check_values, is_checking
 
 __all__ = [
     "BUILT_IN",
@@ -153,6 +154,9 @@ def unknown_in_order(component: Any) -> list[str]:
 def component(name: str, /, **options: Any) -> Component:
     """Create a component by its name: ``component("acme.quota", limit=5)``.
 
+    While options are only checked (:func:`flexmw.kit.options.is_checking`), the options of a plugin, and those beside
+    a value that is unknown, are checked one by one: the component is not made, and the class is returned in its place.
+
     :param name: a built-in name, or the name of an entry point.
     :param options: the options of the component.
     :raises ConfigError: the component does not have the option, or does not accept the value.
@@ -166,6 +170,9 @@ def component(name: str, /, **options: Any) -> Component:
         if option not in valid and not accepts_any:
             choices = f"one of {', '.join(sorted(valid))}" if valid else "no options"
             raise ConfigError(f"{name}: option", option, choices)
+    if is_checking() and (name not in BUILT_IN or UNKNOWN in options.values()):
+        check_values(cls, options)
+        return cast("Component", cls)
     try:
         return cls(**options)
     except ConfigError:

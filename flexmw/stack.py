@@ -204,8 +204,10 @@ class Stack:
         :param path: the file. In ``pyproject.toml`` the tables stand under ``[tool.flexmw]``.
         :param profile: the name of a profile, whose tables ``[profile.NAME.component]`` lie over those of the file.
             ``None`` takes the name from the environment variable ``FLEXMW_PROFILE``, if it is set.
-        :param overrides: texts such as ``"ratelimit.rates=10/minute"``, which lie over file and profile.
-        :raises ConfigError: the file or one of its options cannot be used; the error names file, line and key.
+        :param overrides: texts such as ``"ratelimit.rates=10/minute"``, which lie over file and profile. The second of
+            several tables is ``ratelimit.1``.
+        :raises ConfigError: the file or one of its options cannot be used, also in a profile that is not chosen; the
+            error names file, line and key.
         :raises PluginError: a table names a plugin that cannot be used.
 
         A component that only a profile or an override has is put where its ``order`` requires it.

@@ -342,7 +342,6 @@ def test_a_profile_replaces_single_options(write: Write, monkeypatch: pytest.Mon
 
 def test_a_profile_of_pyproject_is_below_the_tables_of_flexmw(write: Write) -> None:
     path = write("[tool.flexmw.other]\n[tool.flexmw.profile.prod.other]\nlimit = 0\n", "pyproject.toml")
-    assert loaded(path) == [Audit()]
     with pytest.raises(ConfigError, match=r"pyproject.toml, line 3: Audit\(limit=...\) = 0"):
         load(path, make, profile="prod")
 
@@ -411,9 +410,84 @@ def test_an_override_that_does_not_fit_is_named(write: Write, override: str, mes
         load(write('[other]\nheader = "x"\n'), strict, overrides=[override])
 
 
-def test_an_override_of_one_of_several_components_is_refused(write: Write) -> None:
-    with pytest.raises(ConfigError, match=r"--set other.limit: components = '2 x \[\[other\]\]': expected one table"):
-        load(write("[[other]]\n[[other]]\n"), make, overrides=["other.limit=2"])
+NOT_CHOSEN = [
+    (
+        "[profile.prod.other]\nlimit = 0",
+        ", line 4 (profile 'prod', not chosen): Audit(limit=...) = 0: expected a whole",
+    ),
+    ("[profile.prod]\nother = 3", ", line 4 (profile 'prod', not chosen): other = 3: expected a table"),
+    (
+        "[profile.prod]\nother = false",
+        "(profile 'prod', not chosen): profile = 'prod': expected at least one component",
+    ),
+    ("[profile.prod.oter]", ", line 3 (profile 'prod', not chosen): plugin 'oter': no component has"),
+    ("[profile.prod.'acme.audi']", ", line 3 (profile 'prod', not chosen): plugin 'acme.audi': no component has"),
+    (
+        "[profile.prod.other]\nheader = { env = 'X' }\nlimit = 0",
+        ", line 5 (profile 'prod', not chosen): Audit(limit=...) = 0: expected a whole",
+    ),
+    (
+        "[profile.prod.other]\nlimit = { env = 'X', type = 'integer' }",
+        ", line 4 (profile 'prod', not chosen): other.limit: type = 'integer': expected one of",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), NOT_CHOSEN)
+@pytest.mark.parametrize("profile", [None, "dev"])
+def test_a_profile_that_is_not_chosen_is_checked_and_named(
+    write: Write, text: str, message: str, profile: str | None
+) -> None:
+    path = write(f"[other]\n[profile.dev]\n{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, make, profile=profile)
+    assert f"{path}" in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_a_profile_that_is_not_chosen_needs_nothing_of_this_environment(
+    write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FLEXMW_TEST_LIMIT", "0")
+    monkeypatch.delenv("FLEXMW_TEST_UNSET", raising=False)
+    path = write("""
+        [other]
+        [profile.prod.other]
+        limit = { env = "FLEXMW_TEST_LIMIT", type = "int" }
+        table = [{ url = { env = "FLEXMW_TEST_UNSET" } }]
+        [profile.dev."vendor.thing"]
+        depth = 3
+    """)
+    with caplog.at_level("INFO", logger="flexmw"):
+        assert loaded(path) == [Audit()]
+    assert "profile 'dev', which is not chosen: the table of 'vendor.thing' is not checked" in caplog.text
+
+
+def test_an_override_of_one_of_several_components_names_its_index(write: Write) -> None:
+    path = write("[[other]]\nlimit = 2\n[[other]]\nlimit = 3\n[[profile.prod.other]]\nlimit = 4\n")
+    assert loaded(path, overrides=["other.1.limit=7"]) == [Audit(limit=2), Audit(limit=7)]
+    assert loaded(path, overrides=["other.0=false", "other.1.header=x"]) == [Audit(limit=3, header="x")]
+    assert loaded(path, profile="prod", overrides=["other.0.table.1=true"]) == [Audit(limit=4, table={"1": True})]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "other.limit=2",
+            r"^--set other.limit: components = '2 x \[\[other\]\]': expected one table \[other\], or the ",
+        ),
+        ("other.limit=2", r"the index of one: other.0 \(.*flexmw.toml, line 1\), other.1 \(.*flexmw.toml, line 2\)$"),
+        ("other.2.limit=2", r"^--set other.2.limit: other = 2: expected the index of a table, from 0: other.0 \("),
+        ("other.2=false", r"^--set other.2: other = 2: expected the index of a table, from 0: other.0 \("),
+        ("other.1=true", r"^--set other.1: other = True: expected false, or an option: other.option=value"),
+        ("retry.0.limit=2", r"^--set retry.0.limit: retry = 0: expected the index of .*has none of this name"),
+        ("other.1.limit=0", r"^--set other.1.limit: Audit\(limit=...\) = 0: expected a whole"),
+    ],
+)
+def test_an_override_without_a_right_index_is_refused_and_lists_them(write: Write, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(write("[[other]]\n[[other]]\n"), make, overrides=[override])
 
 
 @pytest.mark.parametrize(("profile", "option"), [("prod", "--profile"), (None, PROFILE_VARIABLE)])

@@ -432,3 +432,40 @@ def test_a_component_that_a_profile_adds_is_put_in_its_place(tmp_path: Path) -> 
     assert names.index("tagging") < names.index("ratelimit") < names.index("idempotency")
     stack = flexmw.Stack.load(path, overrides=["retry=false", "ratelimit.rates=2/minute"])
     assert [each.name for each in stack.components] == ["ratelimit", "idempotency"]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('ratelimit]\nrates = ["10/minit"]', r"line 3 \(profile 'prod', not chosen\): RateLimit\("),
+        ("retry]\nresume = 0\nresume_patience = 3.0", r"line 4 \(profile 'prod', not chosen\): Retry\(resume_pat"),
+        ("retry]\nattemps = 2", r"line 3 \(profile 'prod', not chosen\): retry: option = 'attemps'"),
+        ('retry]\nattempts = 0\ndeadline = { env = "X" }', r"line 3 \(profile 'prod', not chosen\): Retry\(attempts="),
+    ],
+)
+def test_a_profile_that_is_not_chosen_is_checked_by_its_components(tmp_path: Path, table: str, message: str) -> None:
+    path = tmp_path / "flexmw.toml"
+    path.write_text(f"[envelope]\n[profile.prod.{table}\n")
+    with pytest.raises(ConfigError, match=message):
+        flexmw.Stack.load(path)
+
+
+def test_a_profile_that_is_not_chosen_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("contacted a store, or looked for a driver")
+
+    monkeypatch.setattr("flexmw.kit.redis_probe.probe_redis", refuse)
+    monkeypatch.setattr("flexmw.kit.store_url.find_spec", refuse)
+    monkeypatch.setattr("flexmw.ratelimit.naming._counters.number", refuse)
+    path = tmp_path / "flexmw.toml"
+    path.write_text("""
+        [envelope]
+        [profile.prod.ratelimit]
+        rates = ["10/minute"]
+        storage = "redis://cache.invalid"
+        [profile.prod.idempotency]
+        storage = "redis://cache.invalid"
+        [profile.prod.pace]
+        storage = "redis://cache.invalid"
+    """)
+    assert [each.name for each in flexmw.Stack.load(path).components] == ["envelope"]

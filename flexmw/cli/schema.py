@@ -56,12 +56,17 @@ def schema(components: dict[str, Any]) -> dict[str, Any]:
 
     :param components: component classes by name.
     """
-    tables = {name: of_component(cls) for name, cls in components.items()}
+    single = {name: of_component(cls) for name, cls in components.items()}
+    tables = {name: _or_several(table, f"#/properties/{name}") for name, table in single.items()}
     # A profile holds what differs, so that no option of a table is required in it.
     partial = {
-        name: {key: value for key, value in table.items() if key != "required"} for name, table in tables.items()
+        name: {key: value for key, value in table.items() if key != "required"} for name, table in single.items()
     }
-    properties = {name: {"anyOf": [table, {"const": False}]} for name, table in partial.items()}
+    profiles = "#/properties/profile/additionalProperties/properties"
+    properties = {
+        name: {"anyOf": [_or_several(table, f"{profiles}/{name}/anyOf/0"), {"const": False}]}
+        for name, table in partial.items()
+    }
     profile = "Profiles by name: tables that lie over those of the file, and `false` for a component to leave out."
     inner = {"type": "object", "properties": properties, "additionalProperties": False}
     return {
@@ -72,6 +77,14 @@ def schema(components: dict[str, Any]) -> dict[str, Any]:
         "properties": {**tables, "profile": {"type": "object", "description": profile, "additionalProperties": inner}},
         "additionalProperties": False,
     }
+
+
+def _or_several(table: dict[str, Any], reference: str) -> dict[str, Any]:
+    """The schema of a table ``[x]``, or of an array of such tables, ``[[x]]``.
+
+    :param reference: where the schema will stand in the document.
+    """
+    return {**table, "type": ["object", "array"], "items": {"$ref": reference, "type": "object"}, "minItems": 1}
 
 
 def of_component(cls: Any) -> dict[str, Any]:

@@ -32,8 +32,8 @@ def source_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME.OPTION=VALUE",
         action="append",
         default=[],
-        help="replace an option of the file, such as ratelimit.rates=10/minute; NAME=false leaves a component out. The "
-        "value is TOML, or a text",
+        help="replace an option of the file, such as ratelimit.rates=10/minute; NAME=false leaves a component out; "
+        "NAME.0 is the first of several tables [[NAME]]. The value is TOML, or a text",
     )
 
 

@@ -24,24 +24,24 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
+from flexmw.config.building import Make, build, place_of
 from flexmw.config.layers import Layers, Table
 from flexmw.config.locations import Locations
-from flexmw.config.values import Override, from_environment, is_variable, meant_type
-from flexmw.errors import ConfigError, PluginError, UnknownComponent
+from flexmw.config.profiles import check_profiles
+from flexmw.config.values import Override
+from flexmw.errors import ConfigError
 from flexmw.kit.component import Component
 
 __all__ = ["PROFILE_VARIABLE", "Configuration", "load", "read"]
 
 PROFILE_VARIABLE: Final = "FLEXMW_PROFILE"
 """The environment variable that names a profile where the caller names none."""
-
-Make = Callable[..., Component]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Configuration:
 
     def place(self, table: Table, key: str | None) -> str:
         """Where a table, or a key of it, is written."""
-        return _place(self.locations, table, key)
+        return place_of(self.locations, table, key)
 
 
 def read(path: str | PathLike[str], make: Make) -> list[Component]:
@@ -100,6 +100,8 @@ def load(
 ) -> Configuration:
     """Read a configuration file and build its components.
 
+    The profiles that are not chosen are checked too; see :mod:`flexmw.config.profiles`.
+
     :param path: a TOML file. In ``pyproject.toml`` the tables stand under ``[tool.flexmw]``. ``None`` reads no file.
     :param make: builds one component, as ``make(name, **options)``.
     :param profile: the name of a profile of the file; ``None`` takes ``FLEXMW_PROFILE`` from the environment.
@@ -111,18 +113,22 @@ def load(
     """
     chosen = profile or os.environ.get(PROFILE_VARIABLE) or None
     file = None if path is None else Path(path)
+    document = None
     if file is None:
         if chosen is not None:
             option = "--profile" if profile else PROFILE_VARIABLE
             raise ConfigError(option, chosen, "a file that has the profile: --config FILE")
         layers = Layers({name: {} for name in defaults}, Locations("the defaults", ""))
     else:
-        layers = Layers(*_document(file), profile=chosen)
+        document = _document(file)
+        layers = Layers(*document, profile=chosen)
     for text in overrides:
         layers.override(Override.parse(text))
     if file is not None and not layers.tables:
         raise ConfigError("configuration file", str(file), "one table per component, such as [envelope]")
-    components = tuple(_build(make, table, layers.locations) for table in layers.tables)
+    components = tuple(build(make, table, layers.locations) for table in layers.tables)
+    if document is not None:
+        check_profiles(*document, make, chosen=chosen)
     return Configuration(file, chosen, components, tuple(layers.tables), layers.locations, layers.is_extended)
 
 
@@ -142,69 +148,3 @@ def _document(file: Path) -> tuple[dict[str, Any], Locations, tuple[str, ...]]:
     if not (isinstance(tables, dict) and tables):
         raise ConfigError("configuration file", str(file), "one table per component, such as [envelope]")
     return tables, Locations(str(file), text), prefix
-
-
-def _place(locations: Locations, table: Table, key: str | None) -> str:
-    if key in table.places:
-        return table.places[key]
-    return locations.of(table.path, key, table.index) if table.path else table.where
-
-
-def _build(make: Make, table: Table, locations: Locations) -> Component:
-    options = {key: _value(table, key, value, locations) for key, value in table.options.items()}
-    try:
-        return make(table.name, **options)
-    except ConfigError as error:
-        if isinstance(error, UnknownComponent):
-            _check_quotes(table, locations)
-        words = {*re.findall(r"\w+", error.option), error.value.strip("'")}
-        key = next((key for key in table.options if key in words), None)
-        raise _with_hint(error, table, key).at(_place(locations, table, key)) from error
-    except PluginError as error:
-        error.add_note(f"named in {table.where}")
-        raise
-
-
-def _with_hint(error: ConfigError, table: Table, key: str | None) -> ConfigError:
-    """The error, with the type that the file should name where a component refuses the text of a variable."""
-    value: Any = table.options.get(key or "")
-    kind = meant_type(value) if is_variable(value) else None
-    if kind is None:
-        return error
-    written = f'{{ env = "{value["env"]}", type = "{kind}" }}'
-    return ConfigError(
-        error.option, _Written(error.value), f"{error.expected}; the variable is read as text: {written}"
-    )
-
-
-class _Written(str):
-    """A value as an error has written it already."""
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def _check_quotes(table: Table, locations: Locations) -> None:
-    """TOML reads a name with a dot and without quotes as a table in a table.
-
-    :raises ConfigError: the table looks like such a name.
-    """
-    *outer, _ = table.path or (table.name,)
-    for key, value in table.options.items():
-        if isinstance(value, dict) and not is_variable(value):
-            prefix = "".join(f"{name}." for name in outer)
-            name = f"{table.name}.{key}"
-            expected = f'quotes around a name with a dot: [{prefix}"{name}"]'
-            raise ConfigError("component", f"[{prefix}{name}]", expected, where=table.where)
-
-
-def _value(table: Table, key: str, value: Any, locations: Locations) -> Any:
-    """The value of an option: a list as a tuple, ``{ env = "NAME" }`` as the value of the environment variable, in
-    lists and tables too."""
-    if isinstance(value, list):
-        return tuple(_value(table, key, item, locations) for item in value)
-    if is_variable(value):
-        return from_environment(f"{table.name}.{key}", value, _place(locations, table, key))
-    if isinstance(value, dict):
-        return {name: _value(table, key, item, locations) for name, item in value.items()}
-    return value

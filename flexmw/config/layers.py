@@ -21,10 +21,15 @@ from flexmw.config.locations import Locations
 from flexmw.config.values import Override
 from flexmw.errors import ConfigError
 
-__all__ = ["PROFILES", "Layers", "Table"]
+__all__ = ["PROFILES", "Layers", "Table", "profile_names"]
 
 PROFILES: Final = "profile"
 """The table that holds the profiles. No component has this name."""
+
+
+def profile_names(document: Mapping[str, Any]) -> list[str]:
+    """The names of the profiles of a document whose layers were read."""
+    return [*document.get(PROFILES, {})]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +89,23 @@ class Layers:
     def override(self, override: Override) -> None:
         """Lay one override over the tables.
 
-        :raises ConfigError: the file has several components of the name, or the path leads into something that is no
-            table.
+        :raises ConfigError: the file has several components of the name and the path has no index, no component has the
+            index, or the path leads into something that is no table.
         """
         name, keys = self._split(override.path)
         where = f"--set {'.'.join(override.path)}"
+        index = int(keys[0]) if keys and keys[0].isdecimal() else None
+        if index is not None:
+            keys = keys[1:]
         if not keys:
             if override.value is not False:
                 raise ConfigError(name, override.value, f"false, or an option: {name}.option=value", where=where)
-            self._remove(name, where)
+            if index is None:
+                self._remove(name, where)
+            else:
+                self.tables.remove(self._chosen(name, index, where))
             return
-        table = self._only(name, where, f"one table [{name}]: edit the file to change one of several")
-        if table is None:
-            table = Table(name, {}, where)
-            self.tables.append(table)
-            self.is_extended = True
+        table = self._chosen(name, index, where)
         options = table.options
         *outer, last = keys
         for key in outer:
@@ -108,6 +115,33 @@ class Layers:
             options[key] = options = dict(inner)
         options[last] = override.value
         table.places[keys[0]] = where
+
+    def _chosen(self, name: str, index: int | None, where: str) -> Table:
+        """The table that an override changes. Without a table of the name, a new one.
+
+        :param index: the index of the table in the array of its name, from 0; ``None`` where the override has none.
+        :raises ConfigError: several tables have the name and the override has no index, or no table has the index.
+        """
+        tables = [table for table in self.tables if table.name == name]
+        known = ", ".join(f"{name}.{table.index} ({table.where})" for table in tables)
+        if index is not None:
+            for table in tables:
+                if table.index == index:
+                    return table
+            expected = f"the index of a table, from 0: {known or 'the configuration has none of this name'}"
+            raise ConfigError(name, index, expected, where=where)
+        if len(tables) > 1:
+            raise ConfigError(
+                "components",
+                f"{len(tables)} x [[{name}]]",
+                f"one table [{name}], or the index of one: {known}",
+                where=where,
+            )
+        if not tables:
+            self.is_extended = True
+            self.tables.append(Table(name, {}, where))
+            return self.tables[-1]
+        return tables[0]
 
     def _read(self, name: str, value: Any, path: tuple[str, ...]) -> list[Table]:
         tables: list[Table] = []
@@ -143,10 +177,12 @@ class Layers:
             self.tables = [table for table in self.tables if table.name != name]
             self.tables[places[0] : places[0]] = replacement
         else:
-            table = self._only(name, where, f"[[{'.'.join((*path, name))}]], which replaces all of the file's")
-            if table is not None:
-                table.options.update(replacement[0].options)
-                table.places.update({key: self.locations.of((*path, name), key) for key in replacement[0].options})
+            if len(places) > 1:
+                expected = f"[[{'.'.join((*path, name))}]], which replaces all of the file's"
+                raise ConfigError("components", f"{len(places)} x [[{name}]]", expected, where=where)
+            table = self.tables[places[0]]
+            table.options.update(replacement[0].options)
+            table.places.update({key: self.locations.of((*path, name), key) for key in replacement[0].options})
 
     def _remove(self, name: str, where: str) -> None:
         kept = [table for table in self.tables if table.name != name]
@@ -154,16 +190,6 @@ class Layers:
             names = ", ".join(dict.fromkeys(table.name for table in self.tables)) or "none"
             raise ConfigError(name, False, f"the name of a component to switch off ({names})", where=where)
         self.tables = kept
-
-    def _only(self, name: str, where: str, expected: str) -> Table | None:
-        """The table of a name; ``None`` if there is none.
-
-        :raises ConfigError: there are several.
-        """
-        tables = [table for table in self.tables if table.name == name]
-        if len(tables) > 1:
-            raise ConfigError("components", f"{len(tables)} x [[{name}]]", expected, where=where)
-        return tables[0] if tables else None
 
     def _split(self, path: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         """The name of a component, and the keys after it. A name with a dot needs no quotes where the file has it."""

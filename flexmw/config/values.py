@@ -18,7 +18,18 @@ from typing import Any, Final, NamedTuple, Self
 
 from flexmw.errors import ConfigError
 
-__all__ = ["ENV_KEYS", "TYPES", "Override", "from_environment", "from_text", "frozen", "is_variable", "meant_type"]
+__all__ = [
+    "ENV_KEYS",
+    "TYPES",
+    "Override",
+    "from_environment",
+    "from_text",
+    "frozen",
+    "is_variable",
+    "meant_type",
+    "variable_type",
+    "variables",
+]
 
 ENV_KEYS: Final = ("env", "default", "type")
 """The keys of a table that stands for an environment variable."""
@@ -83,9 +94,7 @@ def from_environment(option: str, table: Mapping[str, Any], where: str) -> Any:
         exist. The message names the variable and never shows its value.
     """
     name: Any = table["env"]
-    type_name: Any = table.get("type", _type_of(table["default"]) if "default" in table else "str")
-    if type_name not in TYPES:
-        raise ConfigError(f"{option}: type", type_name, f"one of {', '.join(TYPES)}", where=where)
+    type_name = variable_type(option, table, where)
     text = os.environ.get(str(name))
     if text is None:
         if "default" not in table:
@@ -96,6 +105,27 @@ def from_environment(option: str, table: Mapping[str, Any], where: str) -> Any:
     except ValueError:
         expected = f"an environment variable that holds {TYPES[type_name][1]} (type = {type_name!r})"
         raise ConfigError(option, name, expected, where=where) from None
+
+
+def variable_type(option: str, table: Mapping[str, Any], where: str) -> str:
+    """The name of the type that a variable is read as.
+
+    :param option: the name of the option, for messages.
+    :param where: file and line of the option.
+    :raises ConfigError: the type does not exist.
+    """
+    type_name: Any = table.get("type", _type_of(table["default"]) if "default" in table else "str")
+    if type_name not in TYPES:
+        raise ConfigError(f"{option}: type", type_name, f"one of {', '.join(TYPES)}", where=where)
+    return str(type_name)
+
+
+def variables(value: Any) -> list[Mapping[str, Any]]:
+    """The variables in a value, in lists and tables too."""
+    if is_variable(value):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [found for each in inner for found in variables(each)]
 
 
 def frozen(value: Any) -> Any:

@@ -301,5 +301,13 @@ LINES: Final = (
         "registry",
         "component %r: ",
     ),
+    LogLine(
+        "flexmw.plugins",
+        "INFO",
+        "A profile that is not chosen names a plugin that cannot be used here: its table is not checked.",
+        _EACH,
+        "config.profiles",
+        "which is not chosen: ",
+    ),
 )
 """Every line."""

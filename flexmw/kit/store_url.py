@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from flexmw.errors import ConfigError
 from flexmw.kit import redis_options
+from flexmw.kit.options import is_checking
 
 __all__ = [
     "PROBE_SECONDS",
@@ -171,7 +172,7 @@ def parse(url: object, option: str, *, schemes: Collection[str] = tuple(SCHEMES)
         application registered; its family is its name.
     :raises ConfigError: with ``option``, the masked value and what was expected, when the value is not a text, the
         scheme is unknown, the driver is not installed, or a port, a database number or an option of the query is not
-        valid.
+        valid. For the options of another environment (:func:`~flexmw.kit.options.is_checking`), no driver is needed.
     """
 
     def wrong(expected: str) -> ConfigError:
@@ -185,7 +186,7 @@ def parse(url: object, option: str, *, schemes: Collection[str] = tuple(SCHEMES)
     if name not in schemes:
         raise wrong(f"a storage URL whose scheme is one of {names}")
     scheme = SCHEMES.get(name) or Scheme(name)
-    if scheme.driver and find_spec(scheme.driver) is None:
+    if scheme.driver and not is_checking() and find_spec(scheme.driver) is None:
         raise wrong(f"the package {scheme.driver!r} to be installed for {name}://: pip install '{scheme.install}'")
     is_redis = scheme.family in REDIS_FAMILIES
     info, _, rest = rest.rpartition("@")

@@ -20,6 +20,7 @@ from flexmw.kit.options import (
     documented,
     flag,
     function,
+    is_checking,
     option,
     optional,
     positional,
@@ -293,9 +294,10 @@ class RateLimit(ServerMiddleware, CountedOptions):
         check_plan(
             plan, plan.algorithm.name, cost=self.cost, tokens=self.tokens is not None, token_cost=self.token_cost
         )
-        object.__setattr__(
-            self, "_prefix", prefix_of(plan, plan.algorithm.name) if self.prefix is None else self.prefix
-        )
+        prefix = self.prefix
+        if prefix is None:
+            prefix = "" if is_checking() else prefix_of(plan, plan.algorithm.name)
+        object.__setattr__(self, "_prefix", prefix)
 
     def _plan(self, app: ASGIApp | None = None) -> Plan:
         """Resolve the options. Every plan has caches of its own.

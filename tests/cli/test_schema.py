@@ -81,7 +81,10 @@ def test_a_good_file_is_good_to_both(validator: Any, tmp_path: Path, monkeypatch
         "[retry]\nkey_origins = 'https://api.example.com'",
         "[ratelimit]\nrates = ['1/minute']\nstorage = { environment = 'X' }",
         "envelope = 1",
+        "[[envelope]]\nnull_parm = true",
+        "ratelimit = [[{ rates = ['1/minute'] }]]",
         "[envelope]\n[profile.prod.envelope]\nnull_param = 3",
+        "[envelope]\n[[profile.prod.envelope]]\nnull_param = 3",
         "[envelope]\n[profile.prod]\nenvelope = true",
     ],
 )
@@ -92,6 +95,14 @@ def test_a_bad_file_is_bad_to_both(validator: Any, tmp_path: Path, text: str) ->
     with pytest.raises(flexmw.ConfigError):
         flexmw.Stack.load(file, profile=profile)
     assert list(validator.iter_errors(tomllib.loads(text)))
+
+
+def test_a_list_of_tables_is_good_to_both(validator: Any, tmp_path: Path) -> None:
+    text = "[[ratelimit]]\nrates = ['1/minute']\n[[ratelimit]]\nrates = ['9/day']\n"
+    file = tmp_path / "flexmw.toml"
+    file.write_text(text + text.replace("ratelimit", "profile.prod.ratelimit"))
+    assert len(flexmw.Stack.load(file).describe()) == 2
+    assert list(validator.iter_errors(tomllib.loads(file.read_text()))) == []
 
 
 def test_every_built_in_component_is_in_it_without_its_inner_parts(capsys: pytest.CaptureFixture[str]) -> None:
