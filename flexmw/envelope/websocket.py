@@ -37,6 +37,7 @@ class _State(IntEnum):
     OPEN = 2
     CLOSED = 3
     LEFT = 4  # the client has disconnected
+    REPLACED = 5  # a close frame was sent in place of the app's denial of an open connection
 
 
 def _readable(close: Message) -> tuple[Message, PartialError | None]:
@@ -123,8 +124,11 @@ class Socket:
             # The server raises. An app that sends in a loop ends by that error and by nothing else: Sanic's does.
             if kind == "websocket.send":
                 await self._send(message)
-        elif state is _State.CLOSED:
+        elif state is _State.REPLACED:
             return
+        elif state is _State.CLOSED:
+            # An error of the app. The server raises, and the app learns of it as it does without flexmw.
+            await self._send(message)
         elif kind == "websocket.accept":
             self._state = _State.OPEN
             if self._merges_headers and self._exchange.headers:
@@ -149,6 +153,8 @@ class Socket:
             if message["type"].endswith(".start"):
                 await self._close_instead_of_denial(message["status"])
             return
+        if self._state is _State.CLOSED:
+            await self._send(message)
         if self._state is _State.CONNECTING:
             self._state = _State.DENYING
             self._denial = Responder(self._plan, self._scope, self._receive, self._send_prefixed)
@@ -186,6 +192,7 @@ class Socket:
         Writer(self._plan, self._scope).record(response_to(mapping))
         code = POLICY_VIOLATION if status < 500 else INTERNAL_ERROR
         await self._close(code, mapping.error.code or mapping.error.type)
+        self._state = _State.REPLACED
 
     async def _raised(self, error: BaseException) -> bool:
         """End the connection for an exception. Returns True if the exception is not to be raised again."""

@@ -122,10 +122,36 @@ async def test_a_good_response_after_accepting_is_an_error_of_the_hosts() -> Non
     assert wire.sent[1:] == [{"type": "websocket.close", "code": 1011, "reason": "internal_error"}]
 
 
-async def test_nothing_is_sent_after_a_close() -> None:
-    wire = Wire()
-    await wire.run(sends(ACCEPT, CLOSE, {"type": "websocket.send", "text": "late"}, CLOSE))
-    assert wire.sent == [ACCEPT, CLOSE]
+class Strict(Wire):
+    """A server that raises after the end of a connection, as uvicorn and Hypercorn do."""
+
+    is_over = False
+
+    async def send(self, message: Any) -> None:
+        if self.is_over:
+            raise RuntimeError(f"unexpected {message['type']}")
+        kind = message["type"]
+        is_body = kind == "websocket.http.response.body"
+        self.is_over = kind == "websocket.close" or (is_body and not message.get("more_body"))
+        await super().send(message)
+
+
+@pytest.mark.parametrize("late", [{"type": "websocket.send", "text": "late"}, CLOSE, ACCEPT, *denial(403)])
+@pytest.mark.parametrize("first", [(ACCEPT, CLOSE), (CLOSE,)], ids=["after accepting", "before accepting"])
+@pytest.mark.parametrize("extensions", [None, DENIAL], ids=["no denial", "denial"])
+async def test_what_an_app_sends_after_its_own_close_is_an_error_of_the_server(
+    first: Any, late: Any, extensions: Any
+) -> None:
+    wire = Strict(extensions=extensions)
+    with pytest.raises(RuntimeError, match=f"unexpected {late['type']}"):
+        await wire.run(sends(*first, late))
+    assert sum(each["type"] in ("websocket.close", "websocket.http.response.start") for each in wire.sent) == 1
+
+
+async def test_what_an_app_sends_after_a_denial_that_became_a_close_frame_is_dropped() -> None:
+    wire = Strict()
+    await wire.run(sends(ACCEPT, *denial(403, b"No."), CLOSE, {"type": "websocket.send", "text": "late"}))
+    assert wire.sent == [ACCEPT, {"type": "websocket.close", "code": 1008, "reason": "permission_denied"}]
 
 
 async def test_an_app_that_sends_in_a_loop_ends_by_the_servers_error_after_a_disconnect() -> None:
@@ -214,12 +240,6 @@ async def test_a_disconnect_that_the_host_raises_is_no_error() -> None:
     wire = Wire()
     await wire.run(sends(ACCEPT, then=WebSocketDisconnect(1001)))
     assert wire.sent == [ACCEPT]
-
-
-async def test_a_denial_after_a_close_is_dropped() -> None:
-    wire = Wire(extensions=None)
-    await wire.run(sends(CLOSE, *denial(403, b"too late")))
-    assert wire.sent == [CLOSE]
 
 
 async def test_a_redirect_instead_of_a_websocket_passes_as_it_is() -> None:
