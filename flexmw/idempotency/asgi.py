@@ -90,10 +90,11 @@ class IdempotencyApp(WrappingApp):
                 exchange.headers_claimed = False
 
     def _closing(self, send: Send) -> Send:
-        """A ``send`` that closes the store when the lifespan of the app ends."""
+        """A ``send`` that closes the store when the lifespan of the app ends, after a last time for late outcomes."""
 
         async def closing(message: Message) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await self._plan.late_outcomes.drain()
                 await self._plan.claims.store.aclose()
             await send(message)
 

@@ -7,38 +7,73 @@ from typing import Final
 from flexmw.idempotency.claim import Claim, Claims
 from flexmw.idempotency.completion import Completion
 from flexmw.idempotency.heartbeats import BEATS
+from flexmw.idempotency.sdk_calls import SdkAttempt
 from flexmw.idempotency.stores.guarded import guarded
+from flexmw.kit import time_limit
 from flexmw.kit.exchange import Exchange
 
-__all__ = ["persist_outcome", "write_outcome"]
+__all__ = ["conclude_attempt", "persist_in_time", "persist_outcome", "write_outcome"]
 
 _FIRST_PAUSE: Final = 0.1
 """Seconds after which a failed write of the outcome is tried again. The pause doubles with each attempt."""
 
+_LONGEST_PAUSE: Final = 1.0
 
-async def write_outcome(claim: Claim, completion: Completion, exchange: Exchange) -> bool:
-    """Write the outcome to the key once. Returns whether the write succeeded; a failure is emitted."""
-    try:
-        with guarded(claim.store):
+
+async def write_outcome(claim: Claim, completion: Completion, exchange: Exchange) -> float | None:
+    """Write the outcome to the key once.
+
+    :returns: ``None``: the outcome is written. Otherwise the seconds that are left of the time that a request has to
+        store its response; the failure is emitted.
+    """
+    with guarded(claim.store):
+        try:
             if completion.released:
                 await claim.release()
             else:
                 await claim.complete(completion.response)
-    except Exception as failure:
-        exchange.emit("flexmw.idempotency.store_failed", {"exception": failure})
-        return False
-    return True
+        except Exception as failure:
+            exchange.emit("flexmw.idempotency.store_failed", {"exception": failure})
+            return max(0.0, time_limit.remaining())
+    return None
 
 
 async def persist_outcome(
     claim: Claim, claims: Claims, completion: Completion, exchange: Exchange, *, patience: float
-) -> None:
+) -> bool:
     """Write the outcome to the key, and try again while the store does not respond.
 
-    :param patience: seconds after which no further write is tried.
+    :param patience: seconds after which no further write is begun.
+    :returns: whether the outcome is written.
     """
-    clock, lease = claims.clock, claims.lease
-    deadline, pause = clock.monotonic() + patience, _FIRST_PAUSE
-    while not await write_outcome(claim, completion, exchange) and clock.monotonic() < deadline:
+    clock, pause = claims.clock, _FIRST_PAUSE
+    deadline = clock.monotonic() + patience
+    while await write_outcome(claim, completion, exchange) is not None:
+        if clock.monotonic() + pause > deadline:
+            return False
         await clock.asleep(pause)
-        pause = min(pause * 2, lease / BEATS)
+        pause = min(pause * 2, _LONGEST_PAUSE, claims.lease / BEATS)
+    return True
+
+
+async def persist_in_time(
+    claim: Claim, claims: Claims, completion: Completion, exchange: Exchange, *, seconds: float
+) -> bool:
+    """:func:`persist_outcome` for a request that waits for it.
+
+    :param seconds: the time that the request has, operations that do not end included.
+    """
+    if seconds <= 0.0:
+        return False
+    with time_limit.within(seconds):
+        return await persist_outcome(claim, claims, completion, exchange, patience=seconds)
+
+
+async def conclude_attempt(attempt: SdkAttempt, completion: Completion | None, *, is_gone: bool) -> None:
+    """Record for later attempts of an SDK's call how this one has ended.
+
+    :param completion: how the execution has ended; ``None`` where it was cut off.
+    :param is_gone: the client has not got its whole response.
+    """
+    status, refused = (0, False) if completion is None else (completion.response.status, completion.released)
+    await attempt.conclude(status, refused=refused, is_gone=is_gone)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from flexmw.errors import APIError
 from flexmw.idempotency.core import StoredResponse
-from flexmw.idempotency.outcome import is_final, is_held_back, response_to, swallowed_error
+from flexmw.idempotency.outcome import is_bare, is_final, is_held_back, response_to, swallowed_error
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.stored import error_response, is_stored
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["Completion", "after_exception", "after_response", "stores", "without_response"]
+__all__ = ["Completion", "after_response", "at_the_end", "stores"]
 
 
 @dataclass(slots=True)
@@ -63,7 +63,33 @@ def after_response(recorder: ResponseRecorder, exchange: Exchange, *, is_anonymo
     return Completion(response, released)
 
 
-def after_exception(
+def at_the_end(
+    completion: Completion | None,
+    error: Exception | None,
+    recorder: ResponseRecorder,
+    exchange: Exchange,
+    *,
+    is_end_held: bool,
+    is_anonymous: bool = False,
+) -> Completion:
+    """The completion after the app has returned or raised: ``completion``, if that stands.
+
+    Frameworks respond to a crash with a bare 500 and raise. Envelope sends its own response instead of that 500.
+
+    :param completion: the completion after the response, if the app has sent a complete one.
+    :param error: what the app has raised.
+    :param is_end_held: an Envelope outside holds the end of the stream, and ends it with the error.
+    :param is_anonymous: the caller has shown no credential.
+    """
+    if error is not None and (
+        completion is None or is_end_held or is_bare(completion.response, error, exchange, status=recorder.status)
+    ):
+        is_complete = completion is not None and not is_end_held
+        return _after_exception(error, recorder, exchange, is_complete=is_complete, is_anonymous=is_anonymous)
+    return _without_response(recorder, exchange) if completion is None else completion
+
+
+def _after_exception(
     error: Exception,
     recorder: ResponseRecorder,
     exchange: Exchange,
@@ -84,7 +110,7 @@ def after_exception(
     )
 
 
-def without_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion:
+def _without_response(recorder: ResponseRecorder, exchange: Exchange) -> Completion:
     """The completion after the app has returned without a complete response."""
     error = RuntimeError("no response")
     status, body, headers = response_to(error, exchange)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from math import inf
 from threading import get_ident
 from typing import Final
 
@@ -22,18 +24,18 @@ from anyio.lowlevel import checkpoint
 
 from flexmw.idempotency import errors, running
 from flexmw.idempotency.claim import Claim
-from flexmw.idempotency.claim_writes import persist_outcome, write_outcome
-from flexmw.idempotency.completion import Completion, after_exception, after_response, without_response
+from flexmw.idempotency.claim_writes import conclude_attempt, persist_in_time, persist_outcome, write_outcome
+from flexmw.idempotency.completion import Completion, after_response, at_the_end
 from flexmw.idempotency.delivery import LAST_SECONDS, ClientConnection, ClientGone, Delivery
 from flexmw.idempotency.execution import Execution, current
 from flexmw.idempotency.handover import READY, REFUSED
+from flexmw.idempotency.heartbeats import LoopHeartbeats
 from flexmw.idempotency.lingering import SDK_LINGER, wait_until_unread
 from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.log_writer import LogWriter, log_writer
-from flexmw.idempotency.outcome import is_bare
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.recording import ResponseRecorder
-from flexmw.idempotency.response_head import NO_RETRY, RESULT, is_stream, write_head
+from flexmw.idempotency.response_head import NO_RETRY, RESULT, hide_file_bodies, is_stream, write_head
 from flexmw.idempotency.sdk_calls import SdkAttempt
 from flexmw.idempotency.side_tasks import AsyncioTasks, SideTasks, TrioTasks, current_task
 from flexmw.idempotency.signals import Signal
@@ -45,10 +47,6 @@ from flexmw.kit.exchange import Exchange
 __all__ = ["ClaimedExecution"]
 
 _LOGGER: Final = logging.getLogger("flexmw.idempotency")
-
-_FILE_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
-"""ASGI extensions that send a body without showing it to middleware. They are hidden from the app, so that the body can
-be recorded."""
 
 
 class ClaimedExecution:
@@ -88,8 +86,9 @@ class ClaimedExecution:
         self._delivery: Delivery | None = None
         self._framed: anyio.Event | None = None
         self._thread = get_ident()
-        self._has_body = self._is_watched = self._is_written = False
-        self._is_unwanted = self._is_stopped = False
+        self._has_body = self._is_watched = self._is_unwanted = self._is_stopped = False
+        self._unwritten: float | None = inf
+        """``None``: the outcome is written. Otherwise the seconds that a request may still wait for that."""
         self._log_writer: LogWriter | None = None
 
     async def run(self, key: str | None, attempt: SdkAttempt | None) -> None:
@@ -118,15 +117,14 @@ class ClaimedExecution:
         execution = Execution(
             key, attempt=record.attempt, steps=record.steps, record=self._claim.record_steps, owner=self._exchange
         )
-        extensions = scope.get("extensions")
-        if extensions and _FILE_EXTENSIONS & extensions.keys():
-            scope["extensions"] = {name: value for name, value in extensions.items() if name not in _FILE_EXTENSIONS}
+        if scope.get("extensions"):
+            hide_file_bodies(scope)
         token = current.set(execution)
         error: BaseException | None = None
         running.add(record.generation, self)
         heartbeats = self._plan.heartbeats.of_loop()
         heartbeats.add(self._claim, self.stop)
-        side_tasks = self._side_tasks
+        side_tasks, is_late = self._side_tasks, False
         try:
             if attempt is not None or self._plan.linger is not None:
                 self._watch_client()
@@ -138,18 +136,21 @@ class ClaimedExecution:
             self._over.set()
             if self._is_stopped and error is None and self._completion is None:
                 error = errors.ExecutionEnded()
-            await self._conclude(error)
+            is_written = await self._conclude(error)
             if self._delivery is not None:
                 await self._delivery.done.wait()
-            if attempt is not None:
-                end = self._completion
-                status, refused = (0, False) if end is None else (end.response.status, end.released)
-                await attempt.conclude(status, refused=refused, is_gone=self._client.is_gone)
+            if not is_written:
+                # The client has its response, or gets it when this call ends: neither waits for the store any longer.
+                is_late = True
+                late_outcomes = self._plan.late_outcomes
+                late_outcomes.add(partial(self._write_late, attempt), partial(self._let_go, heartbeats))
+            elif attempt is not None:
+                await conclude_attempt(attempt, self._completion, is_gone=self._client.is_gone)
         finally:
-            heartbeats.remove(self._claim)
+            if not is_late:
+                self._let_go(heartbeats)
             current.reset(token)
             running.remove(record.generation)
-            self._forget_log()
             await side_tasks.end()
         return error
 
@@ -268,7 +269,7 @@ class ClaimedExecution:
         end = recorder.finish(data)
         completion = after_response(recorder, self._exchange, is_anonymous=self._is_anonymous)
         self._end_with(completion)
-        self._is_written = await write_outcome(self._claim, completion, self._exchange)
+        self._unwritten = await write_outcome(self._claim, completion, self._exchange)
         final = message if end is data else {**message, "body": end}
         if self._delivery is None:
             await self._client.send(final)
@@ -290,52 +291,54 @@ class ClaimedExecution:
         self._completion = completion
         self._exchange.facts[RESULT] = completion.result
 
-    async def _conclude(self, error: BaseException | None) -> None:
-        """Write the outcome of the execution to the key.
+    async def _conclude(self, error: BaseException | None) -> bool:
+        """Write the outcome of the execution to the key. Returns False where the store has not taken it yet.
 
         :param error: what the app has raised. ``None``: it has returned.
         """
         completion, recorder = self._completion, self._recorder
         if self._delivery is not None:
             self._delivery.close()
-        if self._is_unwanted and (error is None or (isinstance(error, Exception) and self._is_leave(error))):
+        if self._is_unwanted and (
+            error is None or (isinstance(error, Exception) and self._exchange.map_exception(error).gone)
+        ):
             error = errors.ExecutionEnded()
         if error is not None and not isinstance(error, Exception):
             if completion is None:
                 self._exchange.facts[RESULT] = "unknown"
                 with suppress(Exception):
                     await self._claim.lapse()
-            return
-        # Frameworks respond to a crash with a bare 500 and raise. Envelope sends its own response instead of that 500.
-        if error is not None and (
-            completion is None
-            or self._is_end_held()
-            or is_bare(completion.response, error, self._exchange, status=recorder.status)
-        ):
-            is_complete = completion is not None and not self._is_end_held()
-            completion = after_exception(
-                error, recorder, self._exchange, is_complete=is_complete, is_anonymous=self._is_anonymous
-            )
-            self._end_with(completion)
-            self._is_written = False
-            if not completion.released and completion.response.status >= 500 and not recorder.started:
-                self._exchange.headers.append(NO_RETRY)
-        elif completion is None:
-            completion = without_response(recorder, self._exchange)
-            self._end_with(completion)
-        if not self._is_written:
-            # A client that has its response does not notice how long the write takes, so the write is tried for as
-            # long as the lease would have lasted. A client whose response is an exception still waits for it.
+            return True
+        if error is not None or completion is None:
+            is_held, is_anonymous = self._is_end_held(), self._is_anonymous
+            last, exchange = completion, self._exchange
+            completion = at_the_end(last, error, recorder, exchange, is_end_held=is_held, is_anonymous=is_anonymous)
+            if completion is not last:
+                self._end_with(completion)
+                self._unwritten = inf
+                is_error = not completion.released and completion.response.status >= 500
+                if error is not None and is_error and not recorder.started:
+                    exchange.headers.append(NO_RETRY)
+        is_written = self._unwritten is None
+        if self._unwritten is not None:
             claims = self._plan.claims
-            patience = claims.lease if error is None else min(self._plan.store_timeout, claims.lease)
-            await persist_outcome(self._claim, claims, completion, self._exchange, patience=patience)
+            seconds = min(self._unwritten, self._plan.store_timeout, claims.lease)
+            is_written = await persist_in_time(self._claim, claims, completion, self._exchange, seconds=seconds)
         recorder.end_log(completion.last_unit)
+        return is_written
 
-    def _is_leave(self, error: Exception) -> bool:
-        return self._exchange.map_exception(error).gone
+    async def _write_late(self, attempt: SdkAttempt | None) -> bool:
+        """Write the outcome that the store did not take in time. Returns whether the store has it."""
+        claims, completion = self._plan.claims, self._completion
+        assert completion is not None  # noqa: S101 - there is an outcome
+        is_written = await persist_outcome(self._claim, claims, completion, self._exchange, patience=claims.lease)
+        if attempt is not None:
+            await conclude_attempt(attempt, self._completion, is_gone=self._client.is_gone)
+        return is_written
 
-    def _forget_log(self) -> None:
-        """Let go of the readers of an execution that is over, or was cut off."""
+    def _let_go(self, heartbeats: LoopHeartbeats) -> None:
+        """Let go of the key and of the readers of an execution that is over, or was cut off."""
+        heartbeats.remove(self._claim)
         log = self._recorder.log
         if log is not None:
             if not log.is_ended:
@@ -348,12 +351,9 @@ class ClaimedExecution:
             self._is_watched = True
             self._side_tasks.start(self._attend)
 
-    def _has_ended(self) -> bool:
-        return self._over.is_set
-
     async def _attend(self) -> None:
         """Wait until the client leaves, and end the execution when nobody reads its response any more."""
-        await self._client.watch(self._has_ended)
+        await self._client.watch(lambda: self._over.is_set)
         if not self._client.has_left or self._over.is_set:
             return
         if self._log_writer is not None:

@@ -21,7 +21,7 @@ from flexmw.idempotency.stores import ManyLeases
 from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit.clock import SYSTEM
 
-__all__ = ["BEATS", "Heartbeats"]
+__all__ = ["BEATS", "Heartbeats", "LoopHeartbeats"]
 
 BEATS: Final = 3.0
 """Heartbeats in one lease. Two of them may be lost."""
@@ -39,12 +39,12 @@ class Heartbeats:
     __slots__ = ("_last", "_lock", "_loops")
 
     def __init__(self) -> None:
-        self._loops: WeakKeyDictionary[Any, _LoopHeartbeats] = WeakKeyDictionary()
+        self._loops: WeakKeyDictionary[Any, LoopHeartbeats] = WeakKeyDictionary()
         self._lock = Lock()
-        self._last: tuple[Any, _LoopHeartbeats | None] = (None, None)
+        self._last: tuple[Any, LoopHeartbeats | None] = (None, None)
         """The event loop of the last request, and its heartbeats. Most apps have one event loop."""
 
-    def of_loop(self) -> _LoopHeartbeats:
+    def of_loop(self) -> LoopHeartbeats:
         """The heartbeats of the running event loop."""
         try:
             loop: Any = asyncio.get_running_loop()
@@ -57,12 +57,12 @@ class Heartbeats:
             with self._lock:
                 heartbeats = self._loops.get(loop)
                 if heartbeats is None:
-                    heartbeats = self._loops[loop] = _LoopHeartbeats()
+                    heartbeats = self._loops[loop] = LoopHeartbeats()
                 self._last = (loop, heartbeats)
         return heartbeats
 
 
-class _LoopHeartbeats:
+class LoopHeartbeats:
     """The running keys of one event loop, and their timer."""
 
     __slots__ = ("_due", "_is_armed", "_retries", "_sleep", "_tasks")

@@ -10,6 +10,7 @@ from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.followers import MAX_FOLLOWERS, Followers
 from flexmw.idempotency.hashing import KeyHasher
 from flexmw.idempotency.heartbeats import Heartbeats
+from flexmw.idempotency.late_outcomes import LateOutcomes
 from flexmw.idempotency.log import RunningLogs
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
@@ -54,6 +55,7 @@ class Plan:
     :param attaches_all: whether every duplicate of a running request follows its response.
     :param logs: the logs of the executions that run in this process.
     :param heartbeats: the heartbeats of the executions that run in this process.
+    :param late_outcomes: the outcomes that the store did not take in time.
     :param followers: the clients that follow a response in this process.
     """
 
@@ -86,4 +88,5 @@ class Plan:
     attaches_all: bool = False
     logs: RunningLogs = field(default_factory=RunningLogs)
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
+    late_outcomes: LateOutcomes = field(default_factory=LateOutcomes)
     followers: Followers = field(default_factory=lambda: Followers(MAX_FOLLOWERS))

@@ -12,6 +12,7 @@ from flexmw.idempotency.core import Record
 from flexmw.idempotency.errors import HEADER
 from flexmw.idempotency.followers import Followers
 from flexmw.idempotency.hashing import KeyHasher
+from flexmw.idempotency.late_outcomes import LateOutcomes
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.reading import BodyBudget
 from flexmw.idempotency.renewed import AnonymousCalls, RenewedCredentials
@@ -108,6 +109,7 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
         copies_logs=has_logs and not _is_private(options.storage),
         linger=options.linger,
         attaches_all=options.attach == "all",
+        late_outcomes=LateOutcomes(options.clock),
         followers=Followers(options.max_followers),
     )
 

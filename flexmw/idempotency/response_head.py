@@ -20,6 +20,7 @@ __all__ = [
     "TTL_HEADER",
     "announce_ttl",
     "content_length",
+    "hide_file_bodies",
     "is_stream",
     "stream_field",
     "write_head",
@@ -51,6 +52,16 @@ inner middleware often splits a whole response, and no server waits for the clie
 HTTP_1_0: Final = frozenset({"1.0", "1"})
 """The spellings of HTTP/1.0 in ``scope["http_version"]``. A server may end a body by closing the connection there, so
 that a body that is cut looks like a whole one."""
+
+_FILE_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+"""ASGI extensions that send a body without showing it to middleware."""
+
+
+def hide_file_bodies(scope: Scope) -> None:
+    """Hide the extensions from the app that send a body without showing it, so that the body can be recorded."""
+    extensions = scope["extensions"]
+    if _FILE_EXTENSIONS & extensions.keys():
+        scope["extensions"] = {name: value for name, value in extensions.items() if name not in _FILE_EXTENSIONS}
 
 
 def announce_ttl(exchange: Exchange, header: Header | None) -> None:

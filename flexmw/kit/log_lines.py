@@ -183,6 +183,15 @@ LINES: Final = (
     LogLine(
         "flexmw.idempotency",
         "WARNING",
+        "The outcome of an execution was not stored, because the store did not take it for the time of a lease, or the "
+        "app or the event loop ended before: its key becomes unknown.",
+        "5 at once, then one a minute, with the number of those left out",
+        "idempotency.late_outcomes",
+        "The outcome of an execution is lost",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
         "`flexmw keys` does not list keys that an earlier version has stored.",
         _EACH,
         "idempotency.admin",

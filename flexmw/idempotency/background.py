@@ -1,0 +1,61 @@
+"""Background task: a task of the running event loop that no request waits for, under asyncio and trio.
+
+The task runs in a context of its own: that of the request that begins it has spans, deadlines and a time for the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from contextvars import Context
+from functools import partial
+from typing import Any, NamedTuple
+
+__all__ = ["BackgroundTask", "start_in_background"]
+
+
+class BackgroundTask(NamedTuple):
+    """A task that was started. Keep the object until the task is over: the event loop does not.
+
+    :param cancel: cancels the task. Any thread may call it.
+    :param is_lost: whether the event loop was closed, so that the task never goes on.
+    :param task: the task of asyncio; ``None`` under trio.
+    """
+
+    cancel: Callable[[], None]
+    is_lost: Callable[[], bool]
+    task: asyncio.Task[None] | None
+
+
+def start_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> BackgroundTask:
+    """Start a task. Under trio it must not raise an exception: trio ends the whole program then.
+
+    :param work: makes the coroutine of the task.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return _start_in_trio(work)
+    task = loop.create_task(work(), context=Context())
+    return BackgroundTask(partial(_from_any_thread, loop.call_soon_threadsafe, task.cancel), loop.is_closed, task)
+
+
+def _start_in_trio(work: Callable[[], Coroutine[Any, Any, None]]) -> BackgroundTask:
+    import trio
+
+    scope = trio.CancelScope()
+
+    async def in_scope() -> None:
+        with scope:
+            await work()
+
+    trio.lowlevel.spawn_system_task(in_scope, context=Context())
+    call_soon = trio.lowlevel.current_trio_token().run_sync_soon
+    # trio cancels its system tasks when it ends, so that none is ever lost.
+    return BackgroundTask(partial(_from_any_thread, call_soon, scope.cancel), lambda: False, None)
+
+
+def _from_any_thread(call_soon: Callable[[Callable[[], object]], object], cancel: Callable[[], object]) -> None:
+    with suppress(RuntimeError):  # the event loop has ended; trio's own error is one, too
+        call_soon(cancel)
