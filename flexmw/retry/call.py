@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+import weakref
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
-from flexmw.contract import CREDENTIALS
+from flexmw.contract.credentials import shows_caller, split_query
 from flexmw.contract.exception_slots import attributes_of
 from flexmw.contract.sdk import parse_retry_count
-from flexmw.kit.deadline import timeout_error
+from flexmw.kit.client_call import current_call
+from flexmw.kit.deadline import library_error, timeout_error
 from flexmw.kit.effects import Request
 from flexmw.kit.headers import has_any
 from flexmw.retry.body import body_bytes
@@ -21,15 +23,32 @@ from flexmw.retry.causes import copy_without_references
 from flexmw.retry.core import SAFE_METHODS, Event, Outcome, RetryDecision, Safety, judge
 from flexmw.retry.deadline import deadline_of
 from flexmw.retry.limits import LIMITS, NO_LIMITS, AttemptLimits
-from flexmw.retry.log import LOGGER, note_of
+from flexmw.retry.log import LOGGER, log_stop, note_of
 from flexmw.retry.memory import FailedCall, Memory
 from flexmw.retry.options import RetryOptions
 
-__all__ = ["KEY", "Call"]
+__all__ = ["KEY", "LOST_STEP", "Call"]
 
 KEY: Final = "idempotency-key"
 _SDK_COUNT: Final = "x-stainless-retry-count"
 _NAMES: Final = frozenset({KEY.encode(), _SDK_COUNT.encode()})
+
+LOST_STEP: Final = "flexmw.lost_step"
+"""The request extension that the client copies to the request of a redirect, and that an authentication step keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LostStep:
+    """A step (a redirect, or one of authentication) of a call of the client, which may have been executed.
+
+    :param call: the call of the client.
+    :param place: where the step was sent.
+    :param known: its key and its credentials.
+    """
+
+    call: weakref.ref[Any]
+    place: str
+    known: FailedCall
 
 
 class Call:
@@ -139,12 +158,16 @@ class Call:
         """Let a repetition by the SDK above go on under the key of this call."""
         if not self.safe and (self.key is not None or self.options.auto_key):
             may_have_run = self.may_have_run or decision.outcome == "ambiguous"
-            call = FailedCall(self.key, self.first_sent, may_have_run)
+            call = FailedCall(self.key, self.first_sent, may_have_run, self.credentials())
             self.memory.remember_failed(self.fingerprint(), call, self.clock.monotonic())
 
     def resume_repetition(self, count: int) -> None:
         """The SDK above repeats a call: warn once, go on under the key of that call, and raise the same error again
-        where the call may have been executed and nothing makes a repetition safe."""
+        where the call may have been executed and nothing makes a repetition safe.
+
+        A server keeps the keys of its callers apart. An SDK may ask for a new token before each attempt, so a key that
+        was sent with other credentials makes nothing safe.
+        """
         if self.memory.first_warning():
             LOGGER.warning(
                 "an SDK retries above flexmw (%s: %s): its repetitions get one attempt each; "
@@ -154,22 +177,58 @@ class Call:
             )
         if self.safe:
             return
-        now = self.clock.monotonic()
-        unknown = False
+        now, fingerprint = self.clock.monotonic(), self.fingerprint()
+        failed, unknown, renewed = None, False, False
         if self.key is not None or self.options.auto_key:
-            failed = self.memory.take_failed(self.fingerprint(), now)
-            if failed is not None and self.key in (None, failed.key):
+            credentials = self.credentials()
+            failed = self.memory.take_failed(fingerprint, now, key=self.key, credentials=credentials)
+            if failed is not None:
                 self.fresh_key = self.key is None and failed.key is not None
                 self.key, self.first_sent, self.may_have_run = failed.key, failed.first_sent, failed.may_have_run
+                renewed = failed.may_have_run and failed.credentials != credentials
             unknown = failed is None and self.key is None
-        if self.safety != "none" and not unknown and not self.is_forgotten(now):
+        safety = self.safety
+        if safety == "opt_in" or (safety != "none" and not unknown and not renewed and not self.is_forgotten(now)):
             return
-        lost = self.memory.find_lost(self.fingerprint(), now)
+        lost = self.memory.find_lost(fingerprint, now)
         if lost is None and not unknown and not self.may_have_run:
             return
+        # The SDK may repeat the call again, and the longer it does the later.
+        if failed is not None:
+            self.memory.remember_failed(fingerprint, failed, now)
+        if lost is not None:
+            self.memory.remember_lost(fingerprint, lost, now)
         again = self.too_late() if lost is None else copy_without_references(lost)
         attributes_of(again)["flexmw"] = self.outcome(judge("ambiguous", "none"), "given_back_before")
         raise again
+
+    def note_lost_step(self) -> None:
+        """The caller gets a response although an attempt may have been executed: let a further step know.
+
+        Such a response is a 401 because the token has expired meanwhile, or a redirect: the client goes on by itself.
+        """
+        call = current_call()
+        if call is not None and not self.safe:
+            known = FailedCall(self.key, self.first_sent, may_have_run=True, credentials=self.credentials())
+            self.request.extensions[LOST_STEP] = _LostStep(weakref.ref(call), self.place, known)
+
+    def resume_step(self) -> None:
+        """Go on under the key of an earlier step of the same call of the client, of which an attempt may have been
+        executed. Elsewhere, or with other credentials, the key makes nothing safe: nothing is sent then."""
+        step, call = self.request.extensions[LOST_STEP], current_call()
+        if not isinstance(step, _LostStep) or call is None or step.call() is not call or self.safe:
+            return
+        known = step.known
+        own = self.request.headers.get(KEY)
+        self.first_sent, self.may_have_run = known.first_sent, True
+        if step.place == self.place and own in (None, known.key) and known.credentials == self.credentials():
+            self.key, self.fresh_key = known.key, own is None
+        elif not self.options.idempotent:
+            message = "this call may have been executed with other credentials or elsewhere; nothing was sent"
+            error = library_error(self.request, "TransportError", message)
+            outcome = attributes_of(error)["flexmw"] = self.outcome(judge("ambiguous", "none"), "key_not_honoured")
+            log_stop(self.request.method, self.origin, outcome, kind=type(error).__name__)
+            raise error
 
     def outcome(self, decision: RetryDecision, reason: str | None) -> Outcome:
         """What is known of the whole call: an attempt that nothing came of does not undo an earlier one."""
@@ -181,12 +240,20 @@ class Call:
         return Outcome(outcome, self.sent, self.waited, self.key, reason, decision.row)
 
     def fingerprint(self) -> bytes:
-        """Equal for equal requests of one caller. A body that is not held in memory does not count."""
-        parts = (
-            self.place,
-            self.request.url.query.decode("ascii", "replace"),
-            *(self.request.headers.get(name, "") for name in CREDENTIALS),
-        )
-        digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=16)
+        """Equal for equal requests, whoever sends them. A body that is not held in memory does not count.
+
+        Credentials do not count either: an SDK that asks for a new token, or signs anew, before each of its attempts
+        repeats the same call.
+        """
+        query, _ = split_query(self.request.url.query)
+        digest = hashlib.blake2b("\0".join((self.place, query.decode("ascii", "replace"))).encode(), digest_size=16)
         digest.update(body_bytes(self.request.stream) or b"")
+        return digest.digest()
+
+    def credentials(self) -> bytes:
+        """Equal for requests that show the same of their caller."""
+        digest = hashlib.blake2b(b"\0".join(split_query(self.request.url.query)[1]), digest_size=16)
+        for name, value in self.request.headers.items():
+            if shows_caller(name):
+                digest.update(f"\0{name}\0{value}".encode())
         return digest.digest()

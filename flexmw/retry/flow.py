@@ -18,6 +18,7 @@ from flexmw.kit.evidence import Evidence, is_transport_error
 from flexmw.kit.transport import DRAIN_SECONDS, ClientClosed, is_shared
 from flexmw.retry.attempts import Attempts
 from flexmw.retry.body import no_rewind_needed, rewinder
+from flexmw.retry.call import LOST_STEP
 from flexmw.retry.causes import causes_of, class_names, proves_unsent
 from flexmw.retry.continuation import is_waiting
 from flexmw.retry.core import (
@@ -79,6 +80,8 @@ class RetryCall(Attempts):
         options = self.options
         if self.sdk_count:
             self.resume_repetition(self.sdk_count)
+        if LOST_STEP in self.request.extensions:
+            self.resume_step()
         if not self.limits.earlier:
             self.budget.deposit(options.budget_ratio, options.budget_per_second, self.began)
         self.rewind = rewinder(self.request.stream)
@@ -309,6 +312,8 @@ class RetryCall(Attempts):
 
     def _sign(self, response: Response, decision: RetryDecision = GOOD, reason: str | None = None) -> None:
         """Write the outcome on a response."""
+        if self.may_have_run or decision.outcome == "ambiguous":
+            self.note_lost_step()
         response.extensions["flexmw"] = self.outcome(decision, reason)
         if reason is not None and self.sdk_count is not None:
             response.headers[SHOULD_RETRY] = "false"

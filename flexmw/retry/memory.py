@@ -33,11 +33,13 @@ class FailedCall:
     :param key: the key that the call was sent with; ``None`` where it was sent without one.
     :param first_sent: when the call was first sent, in monotonic seconds.
     :param may_have_run: whether an attempt of the call may have been executed.
+    :param credentials: a digest of what the call showed of its caller.
     """
 
     key: str | None
     first_sent: float
     may_have_run: bool
+    credentials: bytes = b""
 
 
 class Memory:
@@ -95,15 +97,21 @@ class Memory:
             calls = [*(calls if expires > now else []), call][-_MAX_EQUAL_CALLS:]
             _put(self._failed, fingerprint, (now + _FAILED_CALL_SECONDS, calls))
 
-    def take_failed(self, fingerprint: bytes, now: float) -> FailedCall | None:
-        """The oldest equal call that was given back within the last ten minutes, taken out."""
+    def take_failed(self, fingerprint: bytes, now: float, *, key: str | None, credentials: bytes) -> FailedCall | None:
+        """The oldest equal call that was given back within the last ten minutes, taken out.
+
+        :param key: the key of the repetition and of its call; ``None``: equal credentials show which call it was.
+        :param credentials: a digest of what the repetition shows of its caller.
+        """
         with self._lock:
             expires, calls = self._failed.get(fingerprint, (0.0, []))
-            if expires <= now or not calls:
+            if expires <= now:
                 return None
-            call, *rest = calls
-            self._failed[fingerprint] = (expires, rest)
-            return call
+            for index, call in enumerate(calls):
+                if call.credentials == credentials if key is None else call.key == key:
+                    self._failed[fingerprint] = (expires, calls[:index] + calls[index + 1 :])
+                    return call
+            return None
 
     def first_warning(self) -> bool:
         """True at the first call, False from then on."""
