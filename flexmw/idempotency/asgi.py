@@ -9,9 +9,9 @@ from flexmw.idempotency.execution import current
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.request import ProtectedRequest, holds
 from flexmw.idempotency.response_head import announce_ttl
-from flexmw.kit.asgi import Message, Receive, Scope, Send, WrappingApp, with_headers
+from flexmw.kit.asgi import Message, Receive, Scope, Send, WrappingApp
 from flexmw.kit.cors import is_preflight
-from flexmw.kit.exchange import KEY, Exchange
+from flexmw.kit.exchange import KEY, Exchange, exchange_of, too_late
 from flexmw.kit.paths import request_method
 
 __all__ = ["IdempotencyApp"]
@@ -57,10 +57,12 @@ class IdempotencyApp(WrappingApp):
             exchange = scope[KEY] = Exchange()
             exchange.headers.append(plan.ttl_header)
             exchange.headers_claimed = True
+            exchange.forward = send
             try:
-                await plan.app(scope, receive, with_headers(exchange, send))
+                await plan.app(scope, receive, exchange.send)
             finally:
                 exchange.headers_claimed = False
+                exchange.forward = too_late
             return
         if (
             (plan.exempt is not None and await holds(plan.exempt, scope))
@@ -71,7 +73,7 @@ class IdempotencyApp(WrappingApp):
             return
         if exchange is None:
             is_unkeyed = plan.passing is None and plan.unkeyed is not None and plan.unkeyed.recognizes(scope)
-            exchange = Exchange.of(scope)
+            exchange = exchange_of(scope)
         else:
             is_unkeyed = plan.unkeyed is not None and plan.unkeyed.recognizes(scope)
         if is_unkeyed:
@@ -79,7 +81,8 @@ class IdempotencyApp(WrappingApp):
         merges, send_body = not exchange.headers_claimed, send
         if merges:
             exchange.headers_claimed = True
-            send = with_headers(exchange, send)
+            exchange.forward = send
+            send = exchange.send
         try:
             if is_unkeyed:
                 await plan.app(scope, receive, send)
@@ -88,6 +91,7 @@ class IdempotencyApp(WrappingApp):
         finally:
             if merges:
                 exchange.headers_claimed = False
+                exchange.forward = too_late
 
     def _closing(self, send: Send) -> Send:
         """A ``send`` that closes the store when the lifespan of the app ends, after a last time for late outcomes."""

@@ -1,19 +1,18 @@
-"""ASGI helpers that several components need: types, a whole error response in one call, merged response headers."""
+"""ASGI helpers that several components need: types, a whole error response in one call."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flexmw.contract import error_headers
 from flexmw.errors import APIError
 from flexmw.kit.cors import send_through_cors
-from flexmw.kit.exchange import Exchange, Header
+from flexmw.kit.exchange import Header, exchange_of
 
 __all__ = [
-    "STARTS",
     "ASGIApp",
     "Message",
     "Receive",
@@ -22,13 +21,9 @@ __all__ = [
     "WrappingApp",
     "raw_headers",
     "send_error",
-    "with_headers",
 ]
 
 POLICY_VIOLATION = 1008
-
-STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
-"""The messages that carry the headers of a response."""
 
 
 class WrappingApp:
@@ -53,32 +48,6 @@ def raw_headers(headers: Mapping[str, str] | Sequence[tuple[str, str]] | None) -
     return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in pairs]
 
 
-def with_headers(exchange: Exchange, send: Send) -> Send:
-    """A ``send`` that adds the headers of the exchange to the response.
-
-    Only the outermost component that wraps ``send`` may use it, so it says so on the exchange while its app runs. The
-    lines stand in each component, because a context manager costs three more calls for each request::
-
-        if exchange.headers_claimed:
-            await app(scope, receive, send)
-            return
-        exchange.headers_claimed = True
-        try:
-            await app(scope, receive, with_headers(exchange, send))
-        finally:
-            exchange.headers_claimed = False
-    """
-
-    # Not a coroutine: it returns the awaitable of `send`, which the app awaits.
-    def send_with_headers(message: Message) -> Awaitable[None]:
-        if message["type"] in STARTS:
-            message = dict(message)
-            message["headers"] = exchange.complete(message.get("headers") or ())
-        return send(message)
-
-    return send_with_headers
-
-
 async def send_error(scope: Scope, send: Send, error: APIError, app: ASGIApp | None = None) -> None:
     """Send an error of the contract as the whole response, without running the app.
 
@@ -92,7 +61,7 @@ async def send_error(scope: Scope, send: Send, error: APIError, app: ASGIApp | N
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": error.code[:120]})
         return
     prefix = "websocket.http" if websocket else "http"
-    exchange = Exchange.of(scope)
+    exchange = exchange_of(scope)
     body = exchange.map_exception(error).error.encode()
     headers: list[Header] = [
         (b"content-type", b"application/json"),

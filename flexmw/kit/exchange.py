@@ -10,7 +10,7 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextvars import Token
 from threading import Lock
 from types import TracebackType
@@ -21,10 +21,16 @@ from flexmw.contract.stream_framing import Framing
 from flexmw.errors import APIError, raised
 from flexmw.kit.events import ERROR_DECIDED, ErrorOutcome, error_decided
 
-__all__ = ["KEY", "ErrorOutcome", "Exchange", "FramedStream", "Header"]
+__all__ = ["KEY", "REFUSALS", "STARTS", "ErrorOutcome", "Exchange", "FramedStream", "Header", "exchange_of", "too_late"]
 
 KEY: Final = "flexmw"
 """The scope key of the exchange. It is the only thing that flexmw adds to a scope."""
+
+STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+"""The messages that carry the headers of a response."""
+
+REFUSALS: Final = frozenset({401, 403})
+"""The statuses by which an app refuses a credential."""
 
 Header = tuple[bytes, bytes]
 
@@ -46,6 +52,8 @@ _names_lock: Final = Lock()
 
 
 Observer = Callable[[str, Mapping[str, Any]], None]
+_Message = MutableMapping[str, Any]
+_Send = Callable[[_Message], Awaitable[None]]
 
 
 class FramedStream(Protocol):
@@ -81,7 +89,10 @@ class Exchange:
         A component only adds to them; the outermost component that wraps ``send`` merges them (``headers_claimed``).
     :ivar headers_claimed: True while a component further out merges ``headers`` into the response. A component that
         wraps ``send`` reads it when the request comes in: if it is False, the component sets it, calls
-        :meth:`complete` on the start of the response, and resets it when its app is done.
+        :meth:`complete` on the start of the response, and resets it when its app is done. :meth:`send` does that.
+    :ivar forward: where :meth:`send` sends the messages of the app.
+    :ivar judged_key: a function, and the key of the caller: :meth:`send` calls ``function(key, status)`` before it
+        sends a status that refuses the credential.
     :ivar facts: values for the span, by attribute name.
     :ivar map_exception: maps an exception to the error response that it becomes: by the options of the innermost
         Envelope around the caller, or by default.
@@ -100,8 +111,10 @@ class Exchange:
         "checks",
         "error_outcome",
         "facts",
+        "forward",
         "headers",
         "headers_claimed",
+        "judged_key",
         "map_exception",
         "observers",
         "remembered",
@@ -113,6 +126,8 @@ class Exchange:
     def __init__(self) -> None:
         self.headers: list[Header] = []
         self.headers_claimed = False
+        self.forward: _Send = too_late
+        self.judged_key: tuple[Callable[[str, int], None], str] | None = None
         self.facts: dict[str, str | int | float | bool] = {}
         self.remembered: APIError | None = None
         self.error_outcome: ErrorOutcome | None = None
@@ -121,24 +136,38 @@ class Exchange:
         self.observers: tuple[Observer, ...] = ()
         self._tokens: tuple[Token[Any], ...] = ()
 
-    @classmethod
-    def of(cls, scope: MutableMapping[str, Any]) -> Self:
-        """The exchange of a request. It is made if the scope has no exchange.
+    @staticmethod
+    def of(scope: MutableMapping[str, Any]) -> Exchange:
+        """:func:`exchange_of`."""
+        return exchange_of(scope)
 
-        What runs for every request asks the scope first, ``scope.get(KEY) or Exchange.of(scope)``: that is a call less
-        for all components but the outermost.
+    def send(self, message: _Message) -> Awaitable[None]:
+        """The ``send`` of an app whose response gets the headers of the exchange. Not a coroutine: it returns the
+        awaitable of :attr:`forward`, which the app awaits.
 
-        ASGI allows headers that can be read only once, and names that are not ``bytes``. The first component that asks
-        for the exchange makes a list of pairs of bytes of them, because several components and the app read them.
+        Only the outermost component that wraps ``send`` may use it, so it says so on the exchange while its app runs.
+        The lines stand in each component, because a context manager costs three more calls for each request::
+
+            if exchange.headers_claimed:
+                await app(scope, receive, send)
+                return
+            exchange.headers_claimed = True
+            exchange.forward = send
+            try:
+                await app(scope, receive, exchange.send)
+            finally:
+                exchange.headers_claimed = False
+                exchange.forward = too_late
+
+        A function with these variables in its closure would be five objects more for each request.
         """
-        exchange = scope.get(KEY)
-        if exchange is None:
-            exchange = scope[KEY] = cls()
-            headers = scope.get("headers", _NO_HEADERS)
-            # The headers of one request have names of one type, so the first name stands for all.
-            if type(headers) is not list or (headers and type(headers[0][0]) is not bytes):
-                scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
-        return exchange
+        if message["type"] in STARTS:
+            message = dict(message)
+            message["headers"] = self.complete(message.get("headers") or ())
+            if self.judged_key is not None and (status := message.get("status")) in REFUSALS:
+                judge, key = self.judged_key
+                judge(key, status)
+        return self.forward(message)
 
     @property
     def enveloped(self) -> bool:
@@ -230,6 +259,33 @@ class Exchange:
             left.remove(token)
             break
         self._tokens = (*left, last)
+
+
+def exchange_of(scope: MutableMapping[str, Any]) -> Exchange:
+    """The exchange of a request. It is made if the scope has no exchange.
+
+    What runs for every request asks the scope first, ``scope.get(KEY) or exchange_of(scope)``: that is a call less for
+    all components but the outermost.
+
+    ASGI allows headers that can be read only once, and names that are not ``bytes``. The first component that asks for
+    the exchange makes a list of pairs of bytes of them, because several components and the app read them.
+    """
+    exchange: Exchange | None = scope.get(KEY)
+    if exchange is None:
+        exchange = scope[KEY] = Exchange()
+        headers = scope.get("headers", _NO_HEADERS)
+        # The headers of one request have names of one type, so the first name stands for all.
+        if type(headers) is not list or (headers and type(headers[0][0]) is not bytes):
+            scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
+    return exchange
+
+
+def too_late(message: _Message) -> Awaitable[None]:
+    """:attr:`Exchange.forward` when the app has returned. It keeps no ``send``, and so no cycle of references.
+
+    :raises RuntimeError: always.
+    """
+    raise RuntimeError(f"the app has sent {message['type']!r} after it has returned")
 
 
 def _merged(headers: list[Header], added: list[Header]) -> list[Header]:

@@ -21,7 +21,20 @@ from typing import Any, Final, NamedTuple, cast
 from flexmw.errors import ConfigError
 from flexmw.kit.forwarded import Proxies, networks
 
-__all__ = ["PEPPER_VARIABLE", "CallerHasher", "Identity", "Pepper", "bearer_token", "header", "networks"]
+__all__ = [
+    "AUTHORIZATION",
+    "PEPPER_VARIABLE",
+    "CallerHasher",
+    "Identity",
+    "Pepper",
+    "bearer_token",
+    "bearer_token_of",
+    "header",
+    "networks",
+]
+
+AUTHORIZATION: Final = b"authorization"
+"""The name of the header, as in an ASGI scope."""
 
 PEPPER_VARIABLE: Final = "FLEXMW_PEPPER"
 """The environment variable with the pepper, for components whose option does not give one."""
@@ -117,11 +130,18 @@ class CallerHasher:
 def bearer_token(scope: MutableMapping[str, Any]) -> bytes | None:
     """The token of ``Authorization: Bearer`` (RFC 6750, the scheme in any case); ``None`` without a token."""
     for name, value in scope.get("headers") or ():
-        if name == b"authorization":
-            if value[:7] != b"Bearer " and (value[:6].lower() != b"bearer" or value[6:7] not in (b" ", b"\t")):
-                return None
-            return value[7:].strip() or None
+        if name == AUTHORIZATION:
+            return bearer_token_of(value)
     return None
+
+
+def bearer_token_of(authorization: bytes) -> bytes | None:
+    """The token in a value of ``Authorization``; ``None`` for another scheme, and without a token."""
+    if authorization[:7] != b"Bearer " and (
+        authorization[:6].lower() != b"bearer" or authorization[6:7] not in (b" ", b"\t")
+    ):
+        return None
+    return authorization[7:].strip() or None
 
 
 def header(scope: MutableMapping[str, Any], name: bytes) -> bytes | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 from inspect import isawaitable
 from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
-from flexmw.kit.asgi import STARTS, ASGIApp, Message, Receive, Scope, Send, WrappingApp, send_error
+from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, WrappingApp, send_error
 from flexmw.kit.cors import is_preflight
-from flexmw.kit.exchange import ErrorOutcome, Exchange
+from flexmw.kit.exchange import ErrorOutcome, Exchange, exchange_of, too_late
 from flexmw.kit.paths import wrapped_apps
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
 from flexmw.ratelimit.callers import CallerIdentifier
@@ -19,13 +18,13 @@ from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane, givin
 from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, Slot, decision_of
 from flexmw.ratelimit.headers import RESULT, Reporter
 from flexmw.ratelimit.ledger import Bill
-from flexmw.ratelimit.new_keys import REFUSALS, NewKeyGuard
+from flexmw.ratelimit.new_keys import NewKeyGuard
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.rates import Rates
 from flexmw.ratelimit.settlement import Settlement
 from flexmw.ratelimit.usage_observer import UsageLog
 
-__all__ = ["RateLimitMiddleware", "Shared", "is_around", "share", "with_headers"]
+__all__ = ["RateLimitMiddleware", "Shared", "is_around", "share"]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
 _ENDS: Final = frozenset({"http.response.body", "websocket.http.response.body", "websocket.close"})
@@ -104,7 +103,7 @@ class RateLimitMiddleware(WrappingApp):
         if scope["type"] not in _REQUESTS:
             await self._lifespan(scope, receive, send)
             return
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         if (self._exempt is not None and await _value(self._exempt(scope))) or (
             scope.get("method") == "OPTIONS" and is_preflight(scope)
         ):
@@ -153,7 +152,9 @@ class RateLimitMiddleware(WrappingApp):
                 return
             if not exchange.headers_claimed:
                 exchange.headers_claimed = merges = True
-                send = with_headers(exchange, send, self._judge_known, digest)
+                exchange.judged_key = self._judge_known, digest
+                exchange.forward = send
+                send = exchange.send
             if lease is not None:
                 send = _with_release(lease, send)
             if charge.settled is None:
@@ -178,6 +179,8 @@ class RateLimitMiddleware(WrappingApp):
         finally:
             if merges:
                 exchange.headers_claimed = False
+                exchange.forward = too_late
+                exchange.judged_key = None
             elif exchange.error_outcome is not None:
                 self._judge_known(digest, exchange.error_outcome.status)
             if lease is not None:
@@ -256,23 +259,6 @@ def _nested(rates: Rates, prefix: str, depth: int) -> tuple[Rates, str]:
     """Rates and prefix of a limiter inside ``depth`` others with the same counters."""
     prefix = f"{prefix}:inner{depth}" if prefix else f"inner{depth}"
     return tuple(rate._replace(prefix=prefix) for rate in rates), prefix
-
-
-def with_headers(exchange: Exchange, send: Send, judge: Callable[[str, int], None], digest: str) -> Send:
-    """:func:`flexmw.kit.asgi.with_headers`, which also reports a refused credential to the guard of new keys.
-
-    :param judge: takes a digest and the status of a response as a verdict on the key.
-    """
-
-    def send_with_headers(message: Message) -> Awaitable[None]:
-        if message["type"] in STARTS:
-            message = dict(message)
-            message["headers"] = exchange.complete(message.get("headers") or ())
-            if message.get("status") in REFUSALS:
-                judge(digest, message["status"])
-        return send(message)
-
-    return send_with_headers
 
 
 def _with_release(lease: Lease, send: Send) -> Send:

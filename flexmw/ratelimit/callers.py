@@ -18,9 +18,10 @@ from typing import Final, NamedTuple, TypeAlias
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.caller_names import MissingKey, key_function, raw_name
-from flexmw.kit.identity import CallerHasher, bearer_token
+from flexmw.kit.exchange import REFUSALS
+from flexmw.kit.identity import AUTHORIZATION, CallerHasher, bearer_token_of
 from flexmw.ratelimit.core import SECOND
-from flexmw.ratelimit.new_keys import REFUSALS, NewKeyGuard, judged_app
+from flexmw.ratelimit.new_keys import NewKeyGuard, judged_app
 
 __all__ = ["BearerDigest", "Caller", "CallerFunction", "CallerIdentifier", "by_address", "caller_function"]
 
@@ -103,6 +104,7 @@ class CallerIdentifier:
     ) -> None:
         self._caller, self._hasher, self._guard, self._monotonic = caller, hasher, guard, monotonic
         self._key_hasher = hasher.hasher
+        self._recent = guard.recent
         self._has_warned = False
 
     async def identify(self, scope: Scope, now_us: int, app: ASGIApp) -> tuple[Caller, ASGIApp]:
@@ -130,13 +132,24 @@ class CallerIdentifier:
 
         ``None``: the app has not accepted the key yet, and :meth:`identify` decides.
         """
-        token = bearer_token(scope)
+        for name, value in scope.get("headers", ()):
+            if name == AUTHORIZATION:
+                return self._recent.get(value, now_us) or self._hashed(scope, value, now_us)
+        return self._hasher.of_address(scope).digest
+
+    def _hashed(self, scope: Scope, value: bytes, now_us: int) -> str | None:
+        """:meth:`bearer_digest` for a value of ``Authorization`` that is not remembered."""
+        token = bearer_token_of(value)
         if token is None:
             return self._hasher.of_address(scope).digest
         hasher = self._key_hasher()
         hasher.update(token)
         digest = hasher.hexdigest()
-        return digest if self._guard.knows(digest, now_us) else None
+        if not self._guard.knows(digest, now_us):
+            return None
+        if not self._guard.is_alert:
+            self._recent.add(value, digest, now_us)
+        return digest
 
     def judge_known(self, digest: str, status: int) -> None:
         """Take the response to a request with a key that the app has accepted earlier as a verdict on the key."""

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.cors import is_preflight
-from flexmw.kit.exchange import KEY, Exchange
+from flexmw.kit.exchange import KEY, Exchange, exchange_of, too_late
 from flexmw.kit.paths import RequestPredicate
-from flexmw.ratelimit.asgi import RateLimitMiddleware, Shared, with_headers
+from flexmw.ratelimit.asgi import RateLimitMiddleware, Shared
 from flexmw.ratelimit.backend import LocalBackend
 from flexmw.ratelimit.callers import BearerDigest
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane
@@ -93,7 +93,7 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         if scope["type"] not in _REQUESTS:
             await self._lifespan(scope, receive, send)
             return
-        exchange: Exchange = scope.get(KEY) or Exchange.of(scope)
+        exchange: Exchange = scope.get(KEY) or exchange_of(scope)
         method = scope.get("method")
         if (parts.exempt is not None and await _value(parts.exempt(scope))) or (
             method == "OPTIONS" and is_preflight(scope)
@@ -149,10 +149,14 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
                     parts.judge_key(digest, exchange.error_outcome.status)
                 return
             exchange.headers_claimed = True
+            exchange.judged_key = parts.judge_key, digest
+            exchange.forward = send
             try:
-                await app(scope, receive, with_headers(exchange, send, parts.judge_key, digest))
+                await app(scope, receive, exchange.send)
             finally:
                 exchange.headers_claimed = False
+                exchange.forward = too_late
+                exchange.judged_key = None
         except Exception as error:
             parts.judge_key(digest, exchange.map_exception(error).status)
             raise

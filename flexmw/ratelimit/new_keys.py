@@ -28,14 +28,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
-from flexmw.kit.exchange import Exchange
+from flexmw.kit.exchange import REFUSALS, Exchange
 from flexmw.kit.expiring import ExpiringTable
 from flexmw.ratelimit.core import SECOND
+from flexmw.ratelimit.recent_keys import RecentKeys
 
-__all__ = ["REFUSALS", "NewKeyGuard", "judged_app"]
-
-REFUSALS: Final = frozenset({401, 403})
-"""The statuses by which an app refuses a credential."""
+__all__ = ["NewKeyGuard", "judged_app"]
 
 _NO_VERDICT: Final = 300
 """Stands for a response that says nothing about the key."""
@@ -74,6 +72,8 @@ class NewKeyGuard:
         self._unproven: ExpiringTable[_Unproven] = ExpiringTable(self._window_us, max_entries=_MOST_UNPROVEN)
         self._windows: ExpiringTable[tuple[int, int]] = ExpiringTable(self._window_us, shards=16)
         """By address: the end of its window in microseconds, and its unproven keys."""
+        self.recent = RecentKeys(self._window_us)
+        """Proven keys that were seen within seconds. Emptied as soon as a proven key may be proven no more."""
         self._alert_until_us = 0
         self.knows: Callable[[str, int], bool] = self._proven.touch
         """Whether the key with a digest is proven at a time in microseconds. The attribute is a method of the table, so
@@ -83,6 +83,11 @@ class NewKeyGuard:
     def window(self) -> float:
         """The window in seconds."""
         return self._window_us / SECOND
+
+    @property
+    def is_alert(self) -> bool:
+        """Whether an address is exhausted, so that each proven key is looked at anew."""
+        return self.knows == self._knows_of_others
 
     def admits(self, digest: str, address: str, now_us: int) -> bool:
         """Whether a key that is not proven gets a limit of its own. If so, the key counts as unproven from now on."""
@@ -141,6 +146,7 @@ class NewKeyGuard:
         end_us, count = self._window(address, now_us)
         if at_us >= end_us - self._window_us:
             self._proven.discard(digest)
+            self.recent.clear()
             self._windows.put(address, (end_us, count + 1), now_us)
             self._unproven.put(digest, _Unproven(address, end_us, refused=True), now_us)
             if count + 1 >= self._limit:
@@ -156,6 +162,7 @@ class NewKeyGuard:
     def _exhaust(self, end_us: int) -> None:
         self._alert_until_us = max(self._alert_until_us, end_us)
         self.knows = self._knows_of_others
+        self.recent.clear()
 
     def _knows_of_others(self, digest: str, now_us: int) -> bool:
         """:attr:`knows` while an address is exhausted: without the keys that it has proven within its window."""

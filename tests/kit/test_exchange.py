@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from flexmw.errors import JobNotFound, ModelNotFound, UpstreamTimeout, raised
-from flexmw.kit.exchange import KEY, ErrorOutcome, Exchange
+from flexmw.kit.exchange import KEY, ErrorOutcome, Exchange, too_late
 
 
 def test_there_is_one_exchange_for_a_request_and_it_lives_in_the_scope() -> None:
@@ -214,3 +214,25 @@ def test_more_names_than_are_remembered_are_compared_all_the_same() -> None:
         name = b"x-response-%d" % number
         assert exchange.complete([(name, b"a"), (b"X-Added", b"b")]) == [(name, b"a"), (b"X-Added", b"b")]
         assert exchange.complete([(name, b"a")]) == [(name, b"a"), (b"x-added", b"1")]
+
+
+async def _discard(message: Any) -> None:
+    pass
+
+
+def test_an_app_that_sends_after_it_has_returned_is_told_so() -> None:
+    exchange = Exchange()
+    assert exchange.forward is too_late
+    with pytest.raises(RuntimeError, match=r"'http.response.body' after it has returned"):
+        exchange.send({"type": "http.response.body"})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("status", "judged"), [(200, []), (401, [("key", 401)]), (403, [("key", 403)]), (500, [])])
+async def test_a_status_that_refuses_the_credential_is_a_verdict_on_the_key(status: int, judged: list[Any]) -> None:
+    exchange, verdicts = Exchange(), list[Any]()
+    exchange.judged_key = (lambda key, status: verdicts.append((key, status))), "key"
+    exchange.forward = _discard
+    await exchange.send({"type": "http.response.start", "status": status, "headers": []})
+    await exchange.send({"type": "http.response.body", "status": 401})
+    assert verdicts == judged
