@@ -13,9 +13,10 @@ from typing import Any, Final
 from flexmw.contract.credentials import shows_caller, split_query
 from flexmw.contract.exception_slots import attributes_of
 from flexmw.contract.sdk import parse_retry_count
-from flexmw.kit.client_call import current_call
+from flexmw.kit.built_response import build_response
+from flexmw.kit.client_call import current_call, sdk_count_on_stack
 from flexmw.kit.deadline import library_error, timeout_error
-from flexmw.kit.effects import Request
+from flexmw.kit.effects import Request, Response
 from flexmw.kit.headers import has_any
 from flexmw.retry.body import body_bytes
 from flexmw.retry.budget import Budget
@@ -24,7 +25,7 @@ from flexmw.retry.core import SAFE_METHODS, Event, Outcome, RetryDecision, Safet
 from flexmw.retry.deadline import deadline_of
 from flexmw.retry.limits import LIMITS, NO_LIMITS, AttemptLimits
 from flexmw.retry.log import LOGGER, log_stop, note_of
-from flexmw.retry.memory import FailedCall, Memory
+from flexmw.retry.memory import FailedCall, GivenBack, Memory
 from flexmw.retry.options import RetryOptions
 
 __all__ = ["KEY", "LOST_STEP", "Call"]
@@ -61,7 +62,7 @@ class Call:
 
     # Defaults of the class: what most calls neither set nor read costs them nothing.
     patience_ends: float | None = None
-    fresh_key = returned = False
+    fresh_key = returned = is_counted_on_stack = False
     cookie: str | None = None
 
     def __init__(self, options: RetryOptions, budget: Budget, memory: Memory, request: Request) -> None:
@@ -88,8 +89,15 @@ class Call:
         if has_any(request.headers, _NAMES):
             self.sdk_count = parse_retry_count(request.headers.get(_SDK_COUNT))
             self.key = request.headers.get(KEY)
+        if memory.counts_on_stack:
+            self.find_count()
         if options.auto_key and not self.safe and self.key is None and not self.sdk_count and self.keyed:
             self.key, self.fresh_key = str(uuid.uuid4()), True
+
+    def find_count(self) -> None:
+        """Find the count of an SDK's repetitions on the stack, where the SDK sends none."""
+        if self.sdk_count is None and not self.safe and (count := sdk_count_on_stack()) is not None:
+            self.sdk_count, self.is_counted_on_stack, self.memory.counts_on_stack = count, True, True
 
     @property
     def max_attempts(self) -> int:
@@ -143,6 +151,7 @@ class Call:
 
         :param received: the bytes of the body that the caller has.
         """
+        self.find_count()
         known = replace(self.outcome(decision, reason), received=received)
         attributes_of(error)["flexmw"] = known
         with suppress(Exception):  # a class may hide its notes; the caller gets the error all the same
@@ -161,9 +170,17 @@ class Call:
             call = FailedCall(self.key, self.first_sent, may_have_run, self.credentials())
             self.memory.remember_failed(self.fingerprint(), call, self.clock.monotonic())
 
-    def resume_repetition(self, count: int) -> None:
-        """The SDK above repeats a call: warn once, go on under the key of that call, and raise the same error again
-        where the call may have been executed and nothing makes a repetition safe.
+    def remember_response(self, response: Response, body: bytes) -> None:
+        """Let a repetition by the SDK above get this response again.
+
+        :param body: the body as it arrived.
+        """
+        lost = GivenBack(response.status_code, tuple(response.headers.items()), body)
+        self.memory.remember_lost(self.fingerprint(), lost, self.clock.monotonic())
+
+    def resume_repetition(self, count: int) -> Response | None:
+        """The SDK above repeats a call: warn once, go on under the key of that call, and give the same error or
+        response back again where the call may have been executed and nothing makes a repetition safe.
 
         A server keeps the keys of its callers apart. An SDK may ask for a new token before each attempt, so a key that
         was sent with other credentials makes nothing safe.
@@ -172,11 +189,11 @@ class Call:
             LOGGER.warning(
                 "an SDK retries above flexmw (%s: %s): its repetitions get one attempt each; "
                 "build it with max_retries=0 and leave retrying to flexmw.Retry",
-                _SDK_COUNT,
+                "retries" if self.is_counted_on_stack else _SDK_COUNT,
                 count,
             )
         if self.safe:
-            return
+            return None
         now, fingerprint = self.clock.monotonic(), self.fingerprint()
         failed, unknown, renewed = None, False, False
         if self.key is not None or self.options.auto_key:
@@ -189,17 +206,22 @@ class Call:
             unknown = failed is None and self.key is None
         safety = self.safety
         if safety == "opt_in" or (safety != "none" and not unknown and not renewed and not self.is_forgotten(now)):
-            return
+            return None
         lost = self.memory.find_lost(fingerprint, now)
         if lost is None and not unknown and not self.may_have_run:
-            return
+            return None
         # The SDK may repeat the call again, and the longer it does the later.
         if failed is not None:
             self.memory.remember_failed(fingerprint, failed, now)
         if lost is not None:
             self.memory.remember_lost(fingerprint, lost, now)
+        outcome = self.outcome(judge("ambiguous", "none"), "given_back_before")
+        if isinstance(lost, GivenBack):
+            response = build_response(self.request, lost.status, headers=lost.headers, body=lost.body)
+            response.extensions["flexmw"] = outcome
+            return response
         again = self.too_late() if lost is None else copy_without_references(lost)
-        attributes_of(again)["flexmw"] = self.outcome(judge("ambiguous", "none"), "given_back_before")
+        attributes_of(again)["flexmw"] = outcome
         raise again
 
     def note_lost_step(self) -> None:

@@ -78,8 +78,8 @@ class RetryCall(Attempts):
 
     def flow(self) -> Flow:
         options = self.options
-        if self.sdk_count:
-            self.resume_repetition(self.sdk_count)
+        if self.sdk_count and (given_back := self.resume_repetition(self.sdk_count)) is not None:
+            return given_back
         if LOST_STEP in self.request.extensions:
             self.resume_step()
         if not self.limits.earlier:
@@ -154,6 +154,9 @@ class RetryCall(Attempts):
                     if decision.row != "answered":
                         log_stop(self.request.method, self.origin, self.outcome(decision, reason), kind=kind)
                         yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
+                        self.find_count()
+                        if self.is_counted_on_stack and self.outcome(decision, reason).outcome == "ambiguous":
+                            yield from self._keep(response, attempt)
                     self.returned = True
                     if self.broken_by is not None:
                         self._body_ended(self.broken_by)
@@ -253,6 +256,18 @@ class RetryCall(Attempts):
         if response.status_code == 429 and is_out_of_quota(plain, media_type):
             return True, wait
         return False, wait or wait_in_body(plain, media_type)
+
+    def _keep(self, response: Response, attempt: Request) -> Generator[Effect, Any, None]:
+        """Keep a response for the repetition of an SDK that heeds no ``x-should-retry``."""
+        body: bytes | None = None
+        if self.broken_by is None:
+            try:
+                body = yield Read(response, MAX_BODY_BYTES, DRAIN_SECONDS, request=attempt)
+            except Exception as error:
+                if not is_transport_error(error):
+                    raise
+                self.broken_by = error
+        self.remember_response(response, body or b"")
 
     def _give_up(self, response: Response, attempt: Request, delay: float) -> Discard:
         # Each read may take as long as all of them: with half of what is left, the wait begins in time.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
-__all__ = ["FailedCall", "Memory"]
+__all__ = ["FailedCall", "GivenBack", "Memory"]
 
 _MAX_ENTRIES: Final = 4096
 _LOST_CALL_SECONDS: Final = 120.0
@@ -42,15 +42,30 @@ class FailedCall:
     credentials: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """A response that says that its request may have been executed, for the repetition of an SDK.
+
+    :param headers: pairs of name and value, in order.
+    :param body: the body as it arrived; empty where it was not read.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
 class Memory:
     """Shared by threads and tasks; bounded in entries and in bytes, because places are kept as digests."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._trusted: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-        self._lost: OrderedDict[bytes, tuple[float, BaseException]] = OrderedDict()
+        self._lost: OrderedDict[bytes, tuple[float, BaseException | GivenBack]] = OrderedDict()
         self._failed: OrderedDict[bytes, tuple[float, list[FailedCall]]] = OrderedDict()
         self._warned = False
+        self.counts_on_stack = False
+        """Whether an SDK above has failed that sends no count of its repetitions."""
 
     def trust(self, place: str, *, ttl: float, now: float) -> None:
         """Record that a place (method, origin and path) announced that it honours keys for ``ttl`` seconds."""
@@ -79,16 +94,16 @@ class Memory:
             expires, ttl = self._trusted.get(_digest(place), (now, 0.0))
             return ttl if expires > now else None
 
-    def remember_lost(self, fingerprint: bytes, error: BaseException, now: float) -> None:
-        """Record that a request was given back as ambiguous: its repetition gets the same error."""
+    def remember_lost(self, fingerprint: bytes, lost: BaseException | GivenBack, now: float) -> None:
+        """Record that a request was given back as ambiguous: its repetition gets the same error or response."""
         with self._lock:
-            _put(self._lost, fingerprint, (now + _LOST_CALL_SECONDS, error))
+            _put(self._lost, fingerprint, (now + _LOST_CALL_SECONDS, lost))
 
-    def find_lost(self, fingerprint: bytes, now: float) -> BaseException | None:
-        """The error of an equal request that was given back as ambiguous within the last two minutes."""
+    def find_lost(self, fingerprint: bytes, now: float) -> BaseException | GivenBack | None:
+        """What an equal request came to that was given back as ambiguous within the last two minutes."""
         with self._lock:
-            expires, error = self._lost.get(fingerprint, (0.0, None))
-            return error if expires > now else None
+            expires, lost = self._lost.get(fingerprint, (0.0, None))
+            return lost if expires > now else None
 
     def remember_failed(self, fingerprint: bytes, call: FailedCall, now: float) -> None:
         """Record a call that was given back, so that its repetition is sent under the same key."""

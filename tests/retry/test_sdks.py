@@ -143,6 +143,57 @@ def call_cohere(url: str) -> Any:
         return sdk.chat(model="m", messages=MESSAGES, request_options={"max_retries": 0})
 
 
+def call_cohere_async(url: str) -> Any:
+    async def run() -> Any:
+        async with flexmw.wrap_client(httpx.AsyncClient(timeout=patience(httpx), trust_env=False)) as http:
+            sdk = cohere.AsyncClientV2(api_key="k", base_url=url, httpx_client=http)
+            return await sdk.chat(model="m", messages=MESSAGES)
+
+    return anyio.run(run)
+
+
+def call_cohere_blocking(url: str) -> Any:
+    with new(httpx) as http:
+        return cohere.ClientV2(api_key="k", base_url=url, httpx_client=http).chat(model="m", messages=MESSAGES)
+
+
+@pytest.mark.parametrize("call", [call_cohere_blocking, call_cohere_async])
+@pytest.mark.parametrize("fault", ["500", "408", "502"])
+def test_cohere_with_its_own_two_retries_executes_once_and_shows_the_first_response(
+    call: Callable[..., Any], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cohere.core.http_client.INITIAL_RETRY_DELAY_SECONDS", 0.005)
+    with HostileServer([fault] * 3) as server, pytest.raises(cohere.core.ApiError) as caught:
+        call(server.url)
+    assert (server.executions, len(server.requests)) == (1, 1)
+    assert caught.value.status_code == int(fault)
+    assert caught.value.body
+    known = flexmw.outcome_of(caught.value)
+    assert known is not None
+    assert (known.outcome, known.reason) == ("ambiguous", "given_back_before")
+
+
+def test_cohere_that_repeats_lost_responses_too_executes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cohere.core.http_client.INITIAL_RETRY_DELAY_SECONDS", 0.005)
+    with new(httpx) as http, HostileServer(["fin"] * 3) as server:
+        sdk = cohere.ClientV2(api_key="k", base_url=server.url, httpx_client=http)
+        with pytest.raises(httpx.RemoteProtocolError) as caught:
+            sdk.chat(model="m", messages=MESSAGES, request_options={"retry_remote_protocol_errors": True})
+    assert server.executions == 1
+    assert caught.value.flexmw.reason == "given_back_before"  # type: ignore[attr-defined]
+
+
+def test_cohere_asks_again_what_was_refused_and_asks_anew_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cohere.core.http_client.INITIAL_RETRY_DELAY_SECONDS", 0.005)
+    with new(httpx) as http, HostileServer(["500", "ok", *["429:ms=1"] * 4, "ok"]) as server:
+        sdk = cohere.ClientV2(api_key="k", base_url=server.url, httpx_client=http)
+        with pytest.raises(cohere.core.ApiError):
+            sdk.chat(model="m", messages=MESSAGES)
+        assert sdk.chat(model="m", messages=MESSAGES).message
+        assert sdk.chat(model="other", messages=MESSAGES).message  # three attempts, and one for each repetition
+        assert (server.executions, len(server.requests)) == (3, 7)
+
+
 def call_genai(url: str) -> Any:
     with new(httpx) as http:
         sdk = genai.Client(api_key="k", http_options=genai.types.HttpOptions(base_url=url, httpx_client=http))
