@@ -45,12 +45,15 @@ _SHARED_SECONDS: Final = 1.0
 
 _SCHEMA: Final = """
 create table if not exists flexmw_keys (
-    key text primary key, token text not null, entry blob not null,
+    key text primary key not null, token text not null, entry blob not null,
     leased_until real not null, lease real not null,
     fresh_until real not null, ttl real not null, expires real not null
-) without rowid;
+);
 create index if not exists flexmw_keys_expires on flexmw_keys (expires);
 """
+"""Rows are stored in the order of their claims, so the rows of a group share pages. Files of earlier versions have
+``without rowid``: rows in the order of their keys, which are hashes, so each row of a group has a page of its own to
+write to the log, and to copy back from it. All statements work with both."""
 
 Identity: TypeAlias = tuple[int, int]
 """Device and inode of a file."""

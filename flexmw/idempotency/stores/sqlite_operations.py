@@ -26,6 +26,7 @@ __all__ = [
     "read",
     "swap",
     "swap_pair",
+    "swapped_keys",
 ]
 
 T = TypeVar("T")
@@ -75,6 +76,17 @@ def append(
     """Not synced: the log of a response belongs to a process that a power cut ends."""
     arguments = (key, token, generation, at, data, head, last, lease, ttl)
     return _write(Writing.append, *arguments, is_durable=False, size_bytes=len(head) + len(data))
+
+
+def swapped_keys(group: Sequence[Operation[Any]]) -> list[str]:
+    """The keys that the operations of a group swap."""
+    keys: list[str] = []
+    for operation in group:
+        if operation.call is Writing.swap:
+            keys.append(operation.arguments[0])
+        elif operation.call is Writing.swap_pair:
+            keys += [swap.key for swap in operation.arguments]
+    return keys
 
 
 def note_reader(key: str) -> Operation[None]:

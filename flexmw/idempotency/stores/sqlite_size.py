@@ -12,7 +12,6 @@ whole file under a lock.
 from __future__ import annotations
 
 import sqlite3
-import sys
 from typing import Final, NamedTuple
 
 from flexmw.idempotency.stores import Full
@@ -63,9 +62,6 @@ and not (leased_until - :ticks > 0 and leased_until - :ticks <= lease) order by 
 _MAX_DELETED: Final = 1000
 """Keys that one write deletes at most. A file with far more keys than its bound shrinks to it over several writes."""
 
-_PAGES: Final = """
-select freelist_count, page_count from pragma_freelist_count, pragma_page_count
-"""
 _SPARE_PAGES: Final = 64
 _SPARE_PART: Final = 8
 """Unused pages that stay in the file for the next keys: 64, or an eighth of the file if that is more."""
@@ -110,43 +106,66 @@ class Room:
     :param ticks: the monotonic time in seconds.
     """
 
-    __slots__ = ("_bounds", "_connection", "_keys", "_now", "_size_bytes", "_ticks")
+    __slots__ = ("_bounds", "_connection", "_is_read", "_keys", "_now", "_size_bytes", "_ticks")
 
     def __init__(self, connection: sqlite3.Connection, bounds: Bounds, *, now: float, ticks: float) -> None:
         self._connection, self._bounds, self._now, self._ticks = connection, bounds, now, ticks
-        self.read_again()
+        self._keys = self._size_bytes = 0
+        self._is_read = False
 
     def read_again(self) -> None:
         """Read the size of the file with the next write: writes of the transaction were undone."""
-        self._keys = self._size_bytes = sys.maxsize
+        self._is_read = False
 
-    def take(self, key: str, *, keys: int, size_bytes: int, is_claim: bool) -> int:
-        """Take room for a write, and delete the oldest keys of no running request where there is none.
+    def has(self, *, keys: int, size_bytes: int) -> bool:
+        """Whether the file has room for claims, whatever they replace.
 
-        Call it before the write. ``key`` itself is not deleted.
+        :param keys: number of keys that the claims add at most.
+        :param size_bytes: number of bytes that they add at most.
+        """
+        if not self._is_read:
+            self._read()
+        return self._keys + keys <= self._bounds.keys and self._size_bytes + size_bytes <= self._bounds.size_bytes
+
+    def take(self, *, keys: int, size_bytes: int, is_claim: bool) -> bool:
+        """Take room for a write if the file has it. Returns whether it has.
+
+        Call it before the write.
 
         :param keys: number of keys that the write adds.
         :param size_bytes: number of bytes that the write adds; below 0 if the write frees some.
         :param is_claim: whether the write claims its key. No other write is refused for the number of keys.
+        """
+        if not self._is_read:
+            self._read()
+        keys += self._keys
+        size_bytes += self._size_bytes
+        if (is_claim and keys > self._bounds.keys) or size_bytes > self._bounds.size_bytes:
+            return False
+        self._keys, self._size_bytes = keys, size_bytes
+        return True
+
+    def make(self, key: str, *, keys: int, size_bytes: int, is_claim: bool) -> int:
+        """Delete the oldest keys of no running request, and take room for a write; the arguments are those of
+        :meth:`take`. Call it when the file holds all earlier writes of the transaction.
+
+        :param key: the key that will be written. It is not deleted.
         :returns: the number of keys that were deleted before they expired.
         :raises Full: when all other keys belong to running requests. Nothing has changed then.
         """
+        self._read()
         early = 0
-        excess = self._excess(keys, size_bytes, is_claim)
-        if excess is not None:
-            self._keys, self._size_bytes = self._connection.execute(_SIZE).fetchone()
-            excess = self._excess(keys, size_bytes, is_claim)
-            if excess is not None:
-                early = self._delete(key, self._keys + keys, *excess)
+        excess_keys = self._keys + keys - self._bounds.keys if is_claim else 0
+        excess_bytes = self._size_bytes + size_bytes - self._bounds.size_bytes
+        if excess_keys > 0 or excess_bytes > 0:
+            early = self._delete(key, self._keys + keys, excess_keys, excess_bytes)
         self._keys += keys
         self._size_bytes += size_bytes
         return early
 
-    def _excess(self, keys: int, size_bytes: int, is_claim: bool) -> tuple[int, int] | None:
-        """Keys and bytes above the bounds after a write; ``None`` where it fits."""
-        excess_keys = self._keys + keys - self._bounds.keys if is_claim else 0
-        excess_bytes = self._size_bytes + size_bytes - self._bounds.size_bytes
-        return None if excess_keys <= 0 and excess_bytes <= 0 else (excess_keys, excess_bytes)
+    def _read(self) -> None:
+        self._keys, self._size_bytes = self._connection.execute(_SIZE).fetchone()
+        self._is_read = True
 
     def _delete(self, key: str, keys: int, excess_keys: int, excess_bytes: int) -> int:
         """Delete keys until nothing is in excess, ``_MAX_DELETED`` at most. Returns how many had not expired.
@@ -183,7 +202,10 @@ def shrinks(connection: sqlite3.Connection) -> bool:
 
 def shrink(connection: sqlite3.Connection) -> None:
     """Give back some of the pages that nothing uses, if there are many."""
-    unused, pages = connection.execute(_PAGES).fetchone()
+    (unused,) = connection.execute("pragma freelist_count").fetchone()
+    if unused <= _SPARE_PAGES:
+        return
+    (pages,) = connection.execute("pragma page_count").fetchone()
     spare = max(_SPARE_PAGES, pages // _SPARE_PART)
     if unused > spare:
         for _ in range(min(unused - spare, _MAX_RELEASED)):  # sqlite3 runs the statement up to its first page

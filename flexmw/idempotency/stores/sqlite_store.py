@@ -170,7 +170,10 @@ class SQLiteStore:
             with self.writer.writing(partial(_latest_end, group), is_durable=is_durable) as connection:
                 writing = Writing(connection, self._clock, self._bounds, shrinks=self.writer.shrinks)
                 is_begun = True
-                outcomes.extend(_written(operation, writing) for operation in group)
+                if len(group) > 1:
+                    writing.read_ahead(operations.swapped_keys(group))
+                now = time.monotonic()
+                outcomes.extend([_written(operation, writing, now) for operation in group])
                 writing.finish()
                 is_complete = True
                 connection.commit()
@@ -220,12 +223,13 @@ def _latest_end(group: Sequence[Operation[Any]]) -> float:
     return max((operation.ends for operation in group if not operation.is_abandoned), default=-inf)
 
 
-def _is_over(operation: Operation[Any]) -> bool:
-    return operation.is_abandoned or operation.ends <= time.monotonic()
+def _is_over(operation: Operation[Any], now: float) -> bool:
+    """:param now: the time in seconds, by :func:`time.monotonic`."""
+    return operation.ends <= now or operation.is_abandoned
 
 
 def _read(operation: Operation[Any], reading: Reading) -> Outcome:
-    if _is_over(operation):
+    if _is_over(operation, time.monotonic()):
         return _too_late()
     try:
         return Outcome(operation.call(reading, *operation.arguments), None)
@@ -233,8 +237,8 @@ def _read(operation: Operation[Any], reading: Reading) -> Outcome:
         return Outcome(None, error)
 
 
-def _written(operation: Operation[Any], writing: Writing) -> Outcome:
-    if _is_over(operation):
+def _written(operation: Operation[Any], writing: Writing, now: float) -> Outcome:
+    if _is_over(operation, now):
         return _too_late()
     try:
         return Outcome(operation.call(writing, *operation.arguments), None)

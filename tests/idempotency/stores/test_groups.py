@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import gc
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given, settings
 
 import flexmw
 from flexmw.idempotency.stores import Full, ManyLeases, Swap, SwapPairs
@@ -255,6 +259,83 @@ def test_a_file_that_cannot_be_written_fails_each_operation_of_a_group_with_its_
     assert errors[0] is not errors[1]
     connection.execute("pragma query_only = off")
     assert shown(store.write_all([claim("b")])) == ["token of b"]
+
+
+KEYS = st.integers(0, 5)
+WRITES = st.lists(
+    st.one_of(
+        st.tuples(st.just("claim"), KEYS, KEYS),
+        st.tuples(st.just("write"), KEYS, KEYS),
+        st.tuples(st.just("append"), KEYS, KEYS),
+        st.tuples(st.just("pair"), KEYS, KEYS),
+        st.tuples(st.sampled_from(["extend", "drop", "note"]), KEYS, KEYS),
+    ),
+    min_size=4,
+    max_size=12,
+)
+
+
+class Writer:
+    """Makes operations, which expect the tokens that the keys had when the operation was made."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def operation(self, name: str, key: int, other: int) -> Operation[Any]:
+        self.number += 1
+        token, old, times = f"t{other}", f"t{key}", {"lease": float(key % 2), "ttl": 10.0 * (1 + other)}
+        if name in ("claim", "write"):
+            expected = "" if name == "claim" else old
+            return operations.swap(f"k{key}", expected, token, b"x" * 9 * other, **times)
+        if name == "append":
+            data = b"%d" % self.number
+            return operations.append(f"k{key}", token, "g", 0, data, head=b"head", last=False, **times)
+        if name == "pair":
+            first = Swap(f"k{key}", "" if other % 2 else old, token, b"first", **times)
+            return operations.swap_pair(first, Swap(f"k{other}", "", "t0", b"second" * key, **times))
+        if name == "extend":
+            return operations.extend(f"k{key}", token, **times)
+        return operations.drop(f"k{key}", token) if name == "drop" else operations.note_reader(f"k{key}")
+
+
+@given(st.lists(WRITES, max_size=4), st.sampled_from([2, 4, 100]))
+@settings(max_examples=15, deadline=None)
+def test_a_group_does_what_its_operations_do_one_by_one(groups: list[list[tuple[str, int, int]]], keys: int) -> None:
+    clock, writer, bounds = FakeClock(), Writer(), Bounds(keys, 40 * keys)
+    with tempfile.TemporaryDirectory() as folder:
+        together, alone = (SQLiteStore(Path(folder) / name, clock=clock, bounds=bounds) for name in ("one", "two"))
+        for writes in groups:
+            made = [writer.operation(*write) for write in writes]
+            outcomes = [alone.write_all([operation])[0] for operation in made]
+            shown = [(value, type(error)) for value, error in outcomes]
+            assert [(value, type(error)) for value, error in together.write_all(made)] == shown
+            assert dict(together.scan()) == dict(alone.scan())
+            assert [together.read(f"k{key}", "g", 0, 99) for key in range(6)] == [
+                alone.read(f"k{key}", "g", 0, 99) for key in range(6)
+            ]
+            clock.advance(5.0)
+        for store in (together, alone):
+            store.close()
+
+
+def test_a_group_goes_on_in_a_file_of_an_earlier_version(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "keys.db")) as connection:
+        connection.executescript(
+            """
+            create table flexmw_keys (
+                key text primary key, token text not null, entry blob not null,
+                leased_until real not null, lease real not null,
+                fresh_until real not null, ttl real not null, expires real not null
+            ) without rowid;
+            insert into flexmw_keys values ('k1', 'old', x'61', 0, 0, 0, 100, 9e9);
+            """
+        )
+    store = SQLiteStore(tmp_path / "keys.db", bounds=Bounds(64, 10**6))
+    assert shown(store.write_all([claim(f"k{number}") for number in range(64)])).count("old") == 1
+    outcomes = store.write_all([operations.swap("k1", "old", "new", b"", **LASTING), claim("more")])
+    assert shown(outcomes) == ["new", "Full"]
+    assert len(dict(store.scan())) == 64
+    store.close()
 
 
 class Failing(sqlite3.Connection):
