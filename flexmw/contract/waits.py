@@ -38,14 +38,15 @@ def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
 
     Precedence: ``retry-after-ms``, then ``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date; fractions are
     read as well), then a reset header. Of a repeated header the longest wait counts. A date is compared with the
-    response's own ``Date``, so that a wrong clock on either side does not matter. Zero, negative and unreadable values
-    are ignored; a number may have any length.
+    response's own ``Date``, so that a wrong clock on either side does not matter, and with the earliest ``Date`` where
+    there are several (uvicorn and hypercorn add one to that of the app). Zero, negative and unreadable values are
+    ignored; a number may have any length.
 
     :param headers: names in lower case; several lines of one name joined by ``", "``, as httpx's ``Headers`` does.
     :param now: Unix seconds; used for dates where the response has no ``Date``.
     """
-    date = http_date(headers.get("date", ""))
-    date = now if date is None else date
+    dates = [date for part in _split(headers.get("date")) if (date := http_date(part)) is not None]
+    date = min(dates, default=now)
     for name in _MILLISECONDS:
         waits_ms = [wait_ms for wait_ms in map(decimal, _split(headers.get(name))) if wait_ms]
         if waits_ms:

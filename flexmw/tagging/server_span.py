@@ -135,7 +135,7 @@ def _request_attributes(scope: Scope) -> Attributes:
     if address:
         attributes["server.address"] = address
         if port is not None:
-            attributes["server.port"] = port
+            attributes["server.port"] = int(port)  # granian: a text in the scope
     return attributes
 
 

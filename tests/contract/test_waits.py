@@ -127,6 +127,13 @@ def test_a_date_is_measured_against_the_response_s_own_date(skew: float) -> None
     assert seconds(date=date(NOW + skew), x_ratelimit_reset_requests=str(int(NOW + skew) + 30)) == 30.0
 
 
+@pytest.mark.parametrize("skew", [-300.0, 300.0])
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_several_dates_the_earliest_counts_so_that_no_retry_is_early(skew: float, order: int) -> None:
+    dates = ", ".join([date(NOW + skew), date(NOW)][::order])
+    assert seconds(date=dates, retry_after=date(NOW + 400)) == 400.0 - min(skew, 0.0)
+
+
 def test_a_server_without_a_clock_lives_in_1970() -> None:
     assert seconds(date=date(0), retry_after=date(45)) == 45.0
 

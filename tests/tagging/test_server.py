@@ -245,6 +245,17 @@ async def test_server_span_opens_a_complete_span_where_nothing_records(
 
 
 @pytest.mark.anyio
+async def test_a_port_that_the_server_gives_as_a_text_is_a_number_on_the_span(signals: Signals) -> None:
+    app = Tagging(server_span=True, **signals.options).asgi(starlette_app())
+
+    async def granian(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "server": ("127.0.0.1", "8443")}, receive, send)
+
+    await call(granian, "/ok", host=False)
+    assert (signals.server_span.attributes or {})["server.port"] == 8443
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("host", "address", "port"),
     [("api.test:8443", "api.test", 8443), ("api.test", "api.test", 80), ("[::1]:81", "[::1]", 81)],
