@@ -260,12 +260,19 @@ def _detail(value: Any, status: int) -> Found:
         found = _flat(inner, status) if found is FOREIGN else found
         return found if found is not None else PartialError(members=_others(inner))
     extra = [object_in(item) for item in array_in(value.get("extra"))]
-    listed = validation([{"loc": ("body", item.get("key") or ""), "msg": item.get("message")} for item in extra])
-    if listed is not None and listed.param:
+    listed = validation([_litestar_item(item) for item in extra])
+    if listed is not None and (listed.param or str(detail).startswith("Validation failed for ")):
         return listed
     code = code_in(value.get("code"), status) or _code_named(text_in(value.get("error")))
     message = message_in(detail) or message_in(value.get("title"))
     return PartialError(message, code=code, members=_others(value)) if message or code else None
+
+
+def _litestar_item(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of Litestar's ``extra`` as a validation error. A part of the request that is missing has the ``repr`` of
+    its name as its message."""
+    key, message = item.get("key") or "", item.get("message")
+    return {"loc": ("body", key), "msg": "Field required" if message == repr(key) else message}
 
 
 def _text_error(value: Any, status: int) -> Found:
@@ -354,7 +361,14 @@ def of_text(text: str, status: int = 500) -> PartialError | None:
     elif _HTML.match(text) or "\0" in text or TRACE.search(text):
         return None
     message = message_in(text)
-    return PartialError(message) if message else None
+    return PartialError(_without_phrase(message, status)) if message else None
+
+
+def _without_phrase(message: str, status: int) -> str:
+    """A message without the phrase of its status in front, which BlackSheep writes: ``Bad Request: n is missing``."""
+    row = for_status(status)
+    phrase, colon, rest = message.partition(": ")
+    return rest if colon and rest and phrase.lower() in (f"{status}", row.message.rstrip(".").lower()) else message
 
 
 def complete(partial: PartialError | None, status: int) -> ErrorBody:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from flexmw.contract.bodies import FOREIGN, PartialError, complete, is_own_message, of_text, recognise, validation
 from flexmw.contract.error import ErrorBody
+from flexmw.contract.framework_words import in_contract_words
 from flexmw.contract.table import PAGE, Row, for_status
 from flexmw.contract.text import contains_text_of
 
@@ -91,6 +92,7 @@ def _http(status: str, detail: str, headers: str = "headers") -> Callable[[Any],
         partial = _detail(getattr(error, detail, None), number)
         if number >= 500 and partial is not None and partial.message and _repeats_cause(error, partial.message):
             partial = None
+        partial = in_contract_words(partial, number) if partial is not None else None
         try:
             pairs = tuple(_pairs(getattr(error, headers, None)))
         except Exception:  # headers that cannot be read are no reason to change the status

@@ -1,14 +1,15 @@
-"""App introspection: what a framework has put into the scope about itself, read without importing any framework."""
+"""App introspection: what a framework says about itself, read without importing any framework."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from flexmw.kit.asgi import Receive, Scope, Send
 from flexmw.kit.paths import wrapped_apps
 
-__all__ = ["handles_crashes", "through_cors", "unrouted"]
+__all__ = ["handles_crashes", "is_form", "standing_text", "through_cors"]
 
 
 def handles_crashes(outer_app: Any, wrapped_app: Any) -> bool:
@@ -24,9 +25,21 @@ def handles_crashes(outer_app: Any, wrapped_app: Any) -> bool:
     return isinstance(handlers, dict) and (500 in handlers or Exception in handlers)
 
 
-def unrouted(scope: Scope) -> bool:
-    """True if Starlette or FastAPI has found no route: their routers put the endpoint into the scope."""
-    return "router" in scope and scope.get("endpoint") is None
+def standing_text(status: int, wrapped_app: object) -> str | None:
+    """The sentence that the framework writes for a status where the app gives no words of its own: that of werkzeug,
+    and so of Quart, and that of BlackSheep for a 404."""
+    if status == 404 and any(type(layer).__module__.startswith("blacksheep.") for layer in wrapped_apps(wrapped_app)):
+        return "Resource not found"
+    exceptions: Any = sys.modules.get("werkzeug.exceptions")
+    error = getattr(exceptions, "default_exceptions", {}).get(status)
+    text = getattr(error, "description", None)
+    return text if isinstance(text, str) else None
+
+
+def is_form(scope: Scope) -> bool:
+    """True if the body of a request is a form."""
+    content_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"").lower()
+    return content_type.startswith((b"multipart/", b"application/x-www-form-urlencoded"))
 
 
 async def through_cors(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from flexmw.envelope.app_info import unrouted
+from flexmw.envelope.app_info import is_form, standing_text
+from flexmw.envelope.app_routes import is_unrouted
 from flexmw.envelope.core import AppResponse, error_status
 from flexmw.envelope.field_names import field_names
-from flexmw.kit.asgi import Message, Scope
+from flexmw.kit.asgi import ASGIApp, Message, Scope
 from flexmw.kit.exchange import Exchange
 
 __all__ = ["Collector"]
@@ -37,14 +38,19 @@ class Collector:
             if len(self._data) > self._max_body:
                 self._data = None
 
-    def response(self, scope: Scope, exchange: Exchange) -> AppResponse:
-        """The response with the body that has come, for :func:`flexmw.envelope.core.decide`."""
+    def response(self, scope: Scope, exchange: Exchange, app: ASGIApp | None) -> AppResponse:
+        """The response with the body that has come, for :func:`flexmw.envelope.core.decide`.
+
+        :param app: the wrapped app.
+        """
         status = self._start.get("status")
         return AppResponse(
             status=error_status(status),
             headers=tuple(self._start["headers"]),
             body=None if self._data is None else bytes(self._data),
-            unrouted=unrouted(scope),
+            unrouted=status == 404 and is_unrouted(scope, app),
+            is_form=status == 400 and is_form(scope),
+            standing_text=standing_text(status, app) if isinstance(status, int) else None,
             names=field_names(scope) if status in (400, 422) else None,
             settled=exchange.error_outcome is not None and exchange.error_outcome.status == status,
         )

@@ -23,8 +23,9 @@ from flexmw.contract.bodies import (
     says_nothing,
 )
 from flexmw.contract.exceptions import ErrorMapping, map_exception, stands_for
+from flexmw.contract.framework_words import in_contract_words
 from flexmw.contract.messages import reword
-from flexmw.contract.text import array_in, contains_text_of, object_in
+from flexmw.contract.text import array_in, contains_text_of, message_in, object_in
 from flexmw.contract.validation import validation
 from flexmw.errors import APIError
 
@@ -72,6 +73,8 @@ class AppResponse:
 
     :param body: ``None`` if the body is longer than may be read.
     :param unrouted: True if no route of the app has matched the request.
+    :param is_form: True if the body of the request is a form.
+    :param standing_text: what the framework writes for the status where the app gives no words of its own.
     :param settled: True if another component of flexmw made the response, which then keeps the contract.
     :param names: the names that the models of the request's route have; ``None`` where they are not known.
     """
@@ -80,6 +83,8 @@ class AppResponse:
     headers: tuple[Header, ...] = ()
     body: bytes | None = b""
     unrouted: bool = False
+    is_form: bool = False
+    standing_text: str | None = None
     settled: bool = False
     names: frozenset[str] | None = None
 
@@ -123,12 +128,19 @@ def decide(
         return _kept(response, read.value)
     if read.found is FOREIGN or (rules.debug and response.status == 500 and "Traceback" in read.text):
         return _kept(response, None)
-    partial = read.found if isinstance(read.found, PartialError) else None
+    partial = _stated(response, read.found) if isinstance(read.found, PartialError) else None
     if partial is not None and partial.code == "validation_error" and response.names is not None:
         listed = validation(array_in(object_in(read.value).get("detail")), response.names)
         if listed is not None:
             partial = replace(partial, message=listed.message, param=listed.param)
     return _rewritten(response, partial, rules, mapping, remembered)
+
+
+def _stated(response: AppResponse, partial: PartialError) -> PartialError:
+    """What the app's response states, without the words that its framework writes by itself."""
+    if partial.message and partial.message == message_in(response.standing_text):
+        return replace(partial, message=None)
+    return in_contract_words(partial, response.status, is_form=response.is_form)
 
 
 def _rewritten(

@@ -241,7 +241,7 @@ class Responder:
 
     async def _decide(self, *, app_ended: bool = False) -> None:
         """Send the app's error response; or hold it, if it is a bare 500 and its exception is still to come."""
-        response = self._collector.response(self._scope, self._exchange)
+        response = self._collector.response(self._scope, self._exchange, self._plan.app)
         error = sys.exception()
         mapping = self._plan.map_exception(error) if error is not None and error is not self.handled_before else None
         if mapping is not None and mapping.gone:

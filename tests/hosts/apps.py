@@ -21,13 +21,17 @@ def litestar() -> ASGIApp:
 def quart() -> ASGIApp:
     from quart import Quart, request
     from werkzeug.datastructures import WWWAuthenticate
-    from werkzeug.exceptions import BadRequest, TooManyRequests, Unauthorized
+    from werkzeug.exceptions import BadRequest, NotFound, TooManyRequests, Unauthorized
 
     app = Quart("quart_host")
 
     @app.get("/ok")
     async def ok() -> str:
         return "fine"
+
+    @app.get("/missing")
+    async def missing() -> str:
+        raise NotFound
 
     @app.get("/items/<item>/part")
     async def part(item: str) -> str:
@@ -114,6 +118,7 @@ def falcon() -> ASGIApp:
 
     app = falcon.asgi.App()
     app.add_route("/ok", Ok())
+    app.add_route("/missing", Raises(falcon.HTTPNotFound))
     app.add_route("/items/{item}/part", Part())
     app.add_route("/validate", Validate())
     app.add_route(

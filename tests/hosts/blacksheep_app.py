@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from blacksheep import Application, Request, Response, TextContent
-from blacksheep.exceptions import BadRequest
+from blacksheep.exceptions import BadRequest, NotFound
 
 import flexmw
 from tests.servers import ASGIApp
@@ -22,6 +22,9 @@ def make() -> ASGIApp:
 
     async def ok(request: Request) -> Response:
         return Response(200, content=TextContent("fine"))
+
+    async def missing(request: Request) -> Response:
+        raise NotFound
 
     async def validate(request: Request) -> Response:
         if not isinstance((await request.json()).get("n"), int):
@@ -45,7 +48,8 @@ def make() -> ASGIApp:
         raise AssertionError
 
     for name, endpoint in {
-        "ok": ok, "limited": limited, "crash": crash, "kind": kind, "kind-500": kind_500, "thread": thread,
+        "ok": ok, "missing": missing, "limited": limited, "crash": crash, "kind": kind, "kind-500": kind_500,
+        "thread": thread,
     }.items():  # fmt: skip
         app.router.add_get(f"/{name}", endpoint)
     app.router.add_get("/items/:item/part", ok)

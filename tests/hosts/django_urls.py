@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.http import require_safe
 
@@ -17,6 +17,10 @@ SECRET = "sk-canary-0123456789abcdef"
 @require_safe
 def ok(request: HttpRequest) -> HttpResponse:
     return HttpResponse("fine")
+
+
+def missing(request: HttpRequest) -> HttpResponse:
+    raise Http404
 
 
 @require_safe
@@ -94,6 +98,7 @@ async def ring(request: HttpRequest) -> HttpResponse:
 
 urlpatterns: list[Any] = [
     path("ok", ok),
+    path("missing", missing),
     path("items/<str:item>/part", part),
     path("validate", validate),
     path("limited", limited),

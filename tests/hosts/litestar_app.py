@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Litestar, get, post
-from litestar.exceptions import TooManyRequestsException
+from litestar.exceptions import NotFoundException, TooManyRequestsException
 from litestar.params import JSONBody
 from pydantic import BaseModel
 
@@ -23,6 +23,10 @@ def make(**options: Any) -> ASGIApp:
     @get("/ok", sync_to_thread=False)
     def ok() -> str:
         return "fine"
+
+    @get("/missing", sync_to_thread=False)
+    def missing() -> None:
+        raise NotFoundException
 
     @get("/items/{item:str}/part", sync_to_thread=False)
     def part(item: str) -> str:
@@ -51,5 +55,5 @@ def make(**options: Any) -> ASGIApp:
     def thread() -> None:
         raise flexmw.InsufficientCredit()
 
-    handlers = [ok, part, validate, limited, crash, kind, kind_500, thread]
+    handlers = [ok, missing, part, validate, limited, crash, kind, kind_500, thread]
     return Litestar(handlers, logging_config=None, **options)  # type: ignore[return-value]
