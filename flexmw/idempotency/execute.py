@@ -12,7 +12,7 @@ more: the app's task sends the rest itself, at the pace of the client.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -31,16 +31,14 @@ from flexmw.idempotency.execution import Execution, current
 from flexmw.idempotency.handover import READY, REFUSED
 from flexmw.idempotency.heartbeats import LoopHeartbeats
 from flexmw.idempotency.lingering import SDK_LINGER, wait_until_unread
-from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.log_writer import LogWriter, log_writer
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.recording import ResponseRecorder
-from flexmw.idempotency.response_head import NO_RETRY, RESULT, hide_file_bodies, is_stream, write_head
+from flexmw.idempotency.response_head import NO_RETRY, RESULT, hide_file_bodies, is_stream, response_log, write_head
 from flexmw.idempotency.sdk_calls import SdkAttempt
 from flexmw.idempotency.side_tasks import AsyncioTasks, SideTasks, TrioTasks, current_task
-from flexmw.idempotency.signals import Signal
-from flexmw.idempotency.stored import lasting_headers
-from flexmw.idempotency.task_identity import run_as
+from flexmw.idempotency.signals import DONE, Signal
+from flexmw.idempotency.task_identity import running_tasks
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
@@ -163,17 +161,27 @@ class ClaimedExecution:
         await self._over.wait()
         return {"type": "http.disconnect"}
 
-    async def _send(self, message: Message) -> None:
-        """``send`` of the app. A complete response stands, whatever the app sends after it."""
+    def _send(self, message: Message) -> Awaitable[None]:
+        """``send`` of the app. Not a coroutine: most chunks of a stream are sent when they come."""
         delivery = self._delivery
         if delivery is not None and (write := delivery.write) is not None:
-            awaited = run_as(delivery.task, delivery.loop, write, message)
+            # As the task of the delivery, which goes on with the message where the server has to wait.
+            loop = delivery.loop
+            caller, running_tasks[loop] = running_tasks[loop], delivery.task
+            try:
+                awaited = write(message)
+            finally:
+                running_tasks[loop] = caller
             if awaited is READY:
-                return
+                return DONE
             if awaited is not REFUSED:
                 delivery.leave(awaited)
-                await delivery.catch_up()
-                return
+                return delivery.catch_up()
+        return self._send_any(message)
+
+    async def _send_any(self, message: Message) -> None:
+        """Send a message. A complete response stands, whatever the app sends after it."""
+        delivery = self._delivery
         recorder, message_type = self._recorder, message["type"]
         if self._completion is not None:
             pass
@@ -195,18 +203,17 @@ class ClaimedExecution:
                 await delivery.catch_up()
             return
         elif message_type == "http.response.start" and not recorder.started:
-            await self._client.send_head(
-                write_head(
-                    message,
-                    recorder,
-                    self._plan,
-                    self._scope,
-                    self._exchange,
-                    generation=self._claim.record.generation if self._is_keyed and self._plan.continues else "",
-                    is_keyed=self._is_keyed,
-                    is_anonymous=self._is_anonymous,
-                )
+            head = write_head(
+                message,
+                recorder,
+                self._plan,
+                self._scope,
+                self._exchange,
+                self._claim.record.generation,
+                is_keyed=self._is_keyed,
+                is_anonymous=self._is_anonymous,
             )
+            await self._client.send_head(head)
             recorder.frame(self._exchange.stream)
             if self._framed is not None and recorder.is_framed:
                 self._framed.set()
@@ -229,15 +236,7 @@ class ClaimedExecution:
 
     def _begin_delivery(self) -> None:
         plan, recorder, claim = self._plan, self._recorder, self._claim
-        log = ResponseLog(
-            claim.record.generation,
-            status=recorder.status,
-            headers=lasting_headers(recorder.headers),
-            max_body=plan.max_body,
-            max_followers=plan.followers.limit,
-            clock=plan.claims.clock.monotonic,
-        )
-        recorder.log = log
+        log = recorder.log = response_log(plan, recorder, claim.record.generation)
         plan.logs.add(claim.name, log)
         self._delivery = Delivery(self._client, recorder, log)
         self._delivery.cancel = self._side_tasks.start(self._delivery.run)

@@ -8,7 +8,7 @@ The work is a generator, because a generator that goes on costs half of a corout
 identity of the second task and in one context for all steps, so that cancel scopes, timeouts and context variables
 inside it belong to the task that leaves them (:mod:`flexmw.idempotency.task_identity`). trio has nothing like it.
 
->>> from flexmw.idempotency.task_identity import run_as
+>>> from flexmw.idempotency.task_identity import running_tasks
 >>> @work_of
 ... def work():
 ...     value = yield READY
@@ -17,7 +17,9 @@ inside it belong to the task that leaves them (:mod:`flexmw.idempotency.task_ide
 ...         value = yield READY if value else REFUSED
 >>> async def begin_and_finish():
 ...     handover = Handover(work())
-...     awaited = run_as(handover.task, handover.loop, handover.send, True)
+...     caller, running_tasks[handover.loop] = running_tasks[handover.loop], handover.task
+...     awaited = handover.send(True)
+...     running_tasks[handover.loop] = caller
 ...     handover.leave(awaited)
 ...     await handover.finish()
 ...     return awaited is READY, handover.is_pending
@@ -60,7 +62,8 @@ class Handover:
     :ivar loop: the event loop.
     :ivar task: the task that makes this object.
     :ivar send: sends a value to the work, in the context of all its steps, and returns what it yields. Another task
-        calls it by :func:`~flexmw.idempotency.task_identity.run_as`, while no step :attr:`is_pending`.
+        calls it as the :data:`~flexmw.idempotency.task_identity.running_tasks` say that ``task`` runs, while no step
+        :attr:`is_pending`.
     """
 
     __slots__ = ("_awaited", "_run", "_work", "loop", "send", "task")

@@ -23,7 +23,7 @@ from typing import Any, Final, TextIO, cast
 
 import anyio
 
-from flexmw.idempotency.task_identity import set_current_task
+from flexmw.idempotency.task_identity import running_tasks
 
 __all__ = ["NestedTask", "run_nested"]
 
@@ -201,11 +201,11 @@ def run_nested(work: Coroutine[Any, Any, None], on_cancel: Callable[[], None]) -
     cancelled: BaseException | None = None
     try:
         while True:
-            set_current_task(loop, identity)
+            running_tasks[loop] = identity
             try:
                 awaited = work.send(None) if error is None else work.throw(error)
             finally:
-                set_current_task(loop, host)
+                running_tasks[loop] = host
             if wait is None:
                 wait = _Wait(loop)
                 _register_task(identity)

@@ -8,8 +8,10 @@ from typing import Final
 from flexmw.contract.content import EVENT_STREAM
 from flexmw.contract.idempotent_stream import STREAM
 from flexmw.idempotency.completion import stores
+from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.recording import ResponseRecorder
+from flexmw.idempotency.stored import lasting_headers
 from flexmw.kit.asgi import Message, Scope
 from flexmw.kit.exchange import Exchange, Header
 
@@ -22,6 +24,7 @@ __all__ = [
     "content_length",
     "hide_file_bodies",
     "is_stream",
+    "response_log",
     "stream_field",
     "write_head",
 ]
@@ -94,14 +97,14 @@ def write_head(
     plan: Plan,
     scope: Scope,
     exchange: Exchange,
-    *,
     generation: str,
+    *,
     is_keyed: bool,
     is_anonymous: bool,
 ) -> Message:
     """Record the head that the app has sent, and return the head to send.
 
-    :param generation: the generation of the execution; empty where its response cannot be continued.
+    :param generation: the generation of the execution.
     :param is_keyed: the request has a key.
     :param is_anonymous: the caller has shown no credential.
     """
@@ -120,13 +123,28 @@ def write_head(
     elif is_keyed:
         if _STREAM in fields:  # of another server, further inside
             headers = [pair for pair in headers if pair[0].lower() != _STREAM]
-        if generation and 200 <= status < 300 and _length(fields.get(_LENGTH, b"")) <= plan.max_body:
+        if plan.continues and 200 <= status < 300 and _length(fields.get(_LENGTH, b"")) <= plan.max_body:
             confirm = _LENGTH not in fields and scope.get("http_version") in HTTP_1_0
             headers.append((_STREAM, stream_field(generation, confirm=confirm)))
     is_final = (will_store and status >= 500) or (status == 409 and b"retry-after" not in fields)
     if is_final and NO_RETRY[0] not in fields:
         headers.append(NO_RETRY)
     return {**message, "headers": headers}
+
+
+def response_log(plan: Plan, recorder: ResponseRecorder, generation: str) -> ResponseLog:
+    """The log of a stream whose head was recorded.
+
+    :param generation: the generation of the execution.
+    """
+    return ResponseLog(
+        generation,
+        status=recorder.status,
+        headers=lasting_headers(recorder.headers),
+        max_body=plan.max_body,
+        max_followers=plan.followers.limit,
+        clock=plan.claims.clock.monotonic,
+    )
 
 
 def content_length(headers: Iterable[Header]) -> int:

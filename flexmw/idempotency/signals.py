@@ -7,10 +7,13 @@ what an open stream took.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from itertools import repeat
+from typing import Any, Final, NoReturn
 
 import anyio
 
-__all__ = ["Pause", "Signal"]
+__all__ = ["DONE", "Pause", "Signal"]
 
 
 class Signal:
@@ -58,3 +61,27 @@ class Pause:
     async def wait(self) -> None:
         """Wait. Used once."""
         await self._future
+
+
+class _Done(Coroutine[Any, Any, None]):
+    """A coroutine that has nothing left to do. Any number of tasks may await it, any number of times."""
+
+    __slots__ = ()
+
+    # An iterator without items, by a function in C: one in Python takes as long as a coroutine that does nothing.
+    __await__ = repeat(iter(())).__next__  # type: ignore[assignment]
+
+    def send(self, value: Any) -> NoReturn:
+        """Raises StopIteration: the coroutine has ended."""
+        raise StopIteration
+
+    def throw(self, error: Any, *_: Any) -> NoReturn:
+        """Raises the error, which nobody handles."""
+        raise error
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+DONE: Final[Coroutine[Any, Any, None]] = _Done()
+"""What a function returns in place of a coroutine where it has done its work already."""

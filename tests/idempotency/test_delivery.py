@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import anyio
@@ -11,6 +12,7 @@ import flexmw
 from flexmw.contract.idempotent_stream import format_stream, parse_stream
 from flexmw.idempotency import Idempotency
 from flexmw.idempotency.response_head import stream_field
+from flexmw.idempotency.signals import DONE
 from flexmw.kit.asgi import Message
 from tests.idempotency.calls import KEYED, Caller, Host
 from tests.waiting import LONGEST_WAIT
@@ -218,3 +220,83 @@ async def test_a_server_whose_send_returns_another_awaitable_than_a_coroutine_ge
     second = await Caller(wrapped, headers=KEYED)()
     assert [message["body"] for message in first.sent[1:]] == [*EVENTS[:19], EVENTS[19]]
     assert (second.answer, second.replayed) == (first.answer, True)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"",
+        b"\n",
+        b"d",
+        b"data: 1",
+        b"data: 1\n",
+        b"data: 1\n\n",
+        b"data: 1\r\n\r\n",
+        b"data: 1\r\r",
+        b"data: 1\n\ndata: 2",
+        bytearray(b"data: 1\n\n"),
+        memoryview(b"data: 1\n\n"),
+    ],
+    ids=repr,
+)
+async def test_a_chunk_of_any_form_is_sent_in_whole_events_and_kept(part: Any) -> None:
+    """A chunk that is one whole event takes a shorter way than any other."""
+    whole = b"data: 0\n\n"
+    host = Host(parts=(whole, whole, part, b": a rest\n\n", whole, b""), headers=EVENT_STREAM)
+    app = Idempotency().asgi(host)
+    first = await Caller(app, headers=KEYED)()
+    bodies = [message["body"] for message in first.sent[1:-1]]
+    assert first.answer == whole + whole + bytes(part) + b": a rest\n\n" + whole
+    assert all(body.endswith((b"\n\n", b"\n\r\n", b"\r\r")) for body in bodies if body)
+    second = await Caller(app, headers=KEYED)()
+    assert (second.answer, second.replayed) == (first.answer, True)
+
+
+async def test_a_message_without_more_body_ends_the_stream() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
+        for event in EVENTS[:3]:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "more_body": True})
+        await send({"type": "http.response.body", "body": EVENTS[3]})
+
+    first = await Caller(Idempotency().asgi(app), headers=KEYED)()
+    assert first.answer == b"".join(EVENTS[:4])
+
+
+def in_time(sending: Any) -> Any:
+    return asyncio.wait_for(sending, LONGEST_WAIT)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        asyncio.create_task,
+        asyncio.ensure_future,
+        asyncio.gather,
+        asyncio.shield,
+        in_time,
+    ],
+)
+async def test_an_app_may_do_with_the_result_of_send_what_it_does_with_a_coroutine(call: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
+        for event in EVENTS:
+            await call(send({"type": "http.response.body", "body": event, "more_body": True}))
+        async with anyio.create_task_group() as group:
+            group.start_soon(send, {"type": "http.response.body", "body": EVENTS[0], "more_body": True})
+        await call(send({"type": "http.response.body", "body": b""}))
+
+    first = await Caller(Idempotency().asgi(app), headers=KEYED)()
+    assert first.raised is None
+    assert first.answer == b"".join(EVENTS) + EVENTS[0]
+
+
+async def test_a_send_that_is_done_raises_what_is_thrown_into_it() -> None:
+    with pytest.raises(StopIteration):
+        DONE.send(None)
+    with pytest.raises(LookupError):
+        DONE.throw(LookupError())
+    DONE.close()
+    assert [await DONE, await DONE] == [None, None]

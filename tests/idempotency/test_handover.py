@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flexmw.idempotency.handover import READY, REFUSED, Handover, work_of
-from flexmw.idempotency.task_identity import run_as
+from flexmw.idempotency.task_identity import running_tasks
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
@@ -25,9 +25,19 @@ def calling(function: Callable[[Any], Any]) -> Generator[Any, Any, None]:
         value = yield REFUSED if value is None else READY
 
 
+def send(handover: Handover, value: Any) -> Any:
+    """Send a value from another task."""
+    loop = handover.loop
+    caller, running_tasks[loop] = running_tasks[loop], handover.task
+    try:
+        return handover.send(value)
+    finally:
+        running_tasks[loop] = caller
+
+
 def begin(handover: Handover, value: Any) -> bool:
     """Begin a step from another task. Returns whether it is over."""
-    awaited = run_as(handover.task, handover.loop, handover.send, value)
+    awaited = send(handover, value)
     if awaited is READY:
         return True
     handover.leave(awaited)
@@ -80,7 +90,7 @@ def test_a_step_that_waits_is_finished_by_the_second_task() -> None:
 def test_a_value_that_the_work_refuses_leaves_nothing_to_finish() -> None:
     async def run() -> tuple[bool, bool]:
         handover = Handover(calling(asyncio.sleep))
-        refused = run_as(handover.task, handover.loop, handover.send, None) is REFUSED
+        refused = send(handover, None) is REFUSED
         handover.leave(REFUSED)
         await handover.finish()
         return refused, begin(handover, 0)
