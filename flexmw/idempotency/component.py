@@ -43,6 +43,7 @@ from flexmw.kit.options import (
     whole,
 )
 from flexmw.kit.storage import RedisClient, shown_storage
+from flexmw.kit.store_observer import expect_reports
 
 __all__ = ["Idempotency"]
 
@@ -351,6 +352,8 @@ class Idempotency(ServerMiddleware):
         caller_hasher(self)
         if isinstance(self.storage, str):
             check_url(self.storage, "Idempotency(storage=...)")
+        if self.storage != "memory://":
+            expect_reports()
 
     @middleware_factory
     def asgi(self, app: ASGIApp) -> ASGIApp:

@@ -29,6 +29,7 @@ from flexmw.kit.options import (
 )
 from flexmw.kit.paths import request_predicate, routing_of
 from flexmw.kit.storage import RedisClient, parse_storage
+from flexmw.kit.store_observer import expect_reports
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.amounts import Amount
 from flexmw.ratelimit.asgi import Shared, is_around, share
@@ -298,6 +299,8 @@ class RateLimit(ServerMiddleware, CountedOptions):
         if prefix is None:
             prefix = "" if is_checking() else prefix_of(plan, plan.algorithm.name)
         object.__setattr__(self, "_prefix", prefix)
+        if self.storage != "memory://":
+            expect_reports()
 
     def _plan(self, app: ASGIApp | None = None) -> Plan:
         """Resolve the options. Every plan has caches of its own.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from flexmw.kit import store_observer
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send, WrappingApp
 from flexmw.kit.exchange import KEY, Exchange
-from flexmw.kit.store_observer import observer as store_observer
 from flexmw.tagging.instruments import AppInstrument, fastapi, instrument_of, starlette
 from flexmw.tagging.instruments.current import get_current
 from flexmw.tagging.instruments.suppression import KEYS, is_suppressed
@@ -39,23 +39,29 @@ class TaggingApp(WrappingApp):
             await app(scope, receive, send)
             return
         context = get_current()
-        if not KEYS.isdisjoint(context) and is_suppressed(context):
+        if context and not KEYS.isdisjoint(context) and is_suppressed(context):
             await app(scope, receive, send)
             return
         kind = scope["type"]
-        if (kind != "http" and kind != "websocket") or (KEY in scope and _is_observed(scope)):
+        shared: Exchange | None = scope.get(KEY)
+        if (kind != "http" and kind != "websocket") or (shared is not None and _is_observed(shared)):
             await app(scope, receive, send)
             return
         if instrument is None:
             instrument = instrument_of(app)
             if otel.live:
                 self._parts = otel, app, settings, instrument
-        own_span = self._open_span(scope, settings, instrument) if settings.server_span else None
-        if own_span is not None:
+        own_span = None
+        if settings.server_span and (own_span := self._open_span(scope, settings, instrument)) is not None:
             context = get_current()
-        request = RequestTelemetry(settings, scope, receive, send, own_span, instrument, context)
-        request.exchange.observers += (request.on_event,)
-        token = store_observer.set(request.on_store_operation)
+        exchange = shared or Exchange.of(scope)
+        request = RequestTelemetry(settings, instrument, context, exchange, scope, receive, send)
+        if shared is not None or kind != "http" or not request.is_plain:
+            request.begin(own_span)
+        others = exchange.observers
+        exchange.observers += (request.on_event,)
+        observers = exchange.observers
+        token = store_observer.observer.set(request.on_store_operation) if store_observer.reports_expected else None
         try:
             await app(scope, request.receive, request.send)
         except BaseException as error:
@@ -64,10 +70,15 @@ class TaggingApp(WrappingApp):
         else:
             request.finish(None)
         finally:
-            try:  # noqa: SIM105 - suppress() costs a request more
-                store_observer.reset(token)
-            except ValueError:  # an app that the garbage collector closes ends in another context
-                pass
+            if exchange.observers is observers:
+                exchange.observers = others
+            else:
+                exchange.unsubscribe(request.on_event)
+            if token is not None:
+                try:  # noqa: SIM105 - suppress() costs a request more
+                    store_observer.observer.reset(token)
+                except ValueError:  # an app that the garbage collector closes ends in another context
+                    pass
             if own_span is not None:
                 own_span.leave()
 
@@ -85,9 +96,6 @@ class TaggingApp(WrappingApp):
         return ServerSpan(settings, scope, is_measured=not instrument.measures)
 
 
-def _is_observed(scope: Scope) -> bool:
-    """Whether a Tagging further outward observes this request."""
-    exchange: Exchange | None = scope.get(KEY)
-    return exchange is not None and any(
-        isinstance(getattr(observer, "__self__", None), RequestTelemetry) for observer in exchange.observers
-    )
+def _is_observed(exchange: Exchange) -> bool:
+    """Whether a Tagging further outward observes the request of an exchange."""
+    return any(isinstance(getattr(observer, "__self__", None), RequestTelemetry) for observer in exchange.observers)

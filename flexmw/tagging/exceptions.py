@@ -201,7 +201,7 @@ class ExceptionRecorder:
 
     def route(self) -> str | None:
         """``http.route`` of the request: what FastAPI has written to its span, else what the router says."""
-        return self._settings.route_of(self._scope, None if self.fastapi is None else self.fastapi.route)
+        return self._settings.route_of(self._scope, None if self.fastapi is None else self.fastapi.telemetry)
 
     def _add_event(self, span: Span, error: Exception) -> None:
         self._recorded = error

@@ -17,7 +17,7 @@ from flexmw.tagging.core import Ending, ending, is_normal_close
 from flexmw.tagging.exceptions import emit_store_failure
 from flexmw.tagging.gen_ai import usage_attributes
 from flexmw.tagging.instruments.current import SPAN_KEY, get_current
-from flexmw.tagging.instruments.fastapi import SCOPE_KEY, route_of
+from flexmw.tagging.instruments.fastapi import SCOPE_KEY, has_logger
 from flexmw.tagging.metrics import (
     KEY_HASH_CHARACTERS,
     count_request,
@@ -26,6 +26,8 @@ from flexmw.tagging.metrics import (
     record_store_operation,
 )
 from flexmw.tagging.request_span import RequestSpan
+from flexmw.tagging.span_writer import has_retry_count
+from flexmw.tagging.spans import is_server
 
 __all__ = ["RequestTelemetry"]
 
@@ -80,21 +82,22 @@ class RequestTelemetry(RequestSpan):
         if kind == "http.response.start":
             self._start(message)
         elif kind == "http.response.body" or kind in _BODIES:
-            if self._gen_ai is not None:
+            if not self.is_plain and self._gen_ai is not None:
                 self._gen_ai.add(message.get("body") or b"")
-            if not message.get("more_body", False):
-                if self.is_plain and self._gen_ai is None:
-                    self.is_complete = True
-                else:
-                    self._end()
-            elif not self.is_stream:
-                self._begin_stream()
+            if message.get("more_body", False):
+                if not self.is_stream:
+                    self._begin_stream()
+            elif self.is_plain:
+                self.is_complete = True
+            else:
+                self._end()
         elif kind == "websocket.http.response.start":
             self._start(message)
         elif kind == "websocket.accept" or kind == "websocket.close":
             self._decide_websocket(is_closed=kind == "websocket.close")
+        send = self._send  # as a method it would be looked up on the class first
         try:
-            await self._send(message)
+            await send(message)
         except OSError as error:
             self.exceptions.send_error = error
             self._disconnect()
@@ -137,8 +140,38 @@ class RequestTelemetry(RequestSpan):
                 pass
 
     def _start(self, message: Message) -> None:
-        """The response is about to start: the last moment at which the span of every instrument is open."""
+        """The response is about to start: the last moment at which the span of every instrument is open.
+
+        That of a plain request ends here: its span is found without a look at frames, and has nothing to be written.
+        """
         self.status = status = message["status"]
+        if status < 500 and self.is_plain and not self.exchange.facts:
+            scope, span, is_in_fastapi, context = self.scope, self._span, False, get_current()
+            if SCOPE_KEY in scope:
+                is_in_fastapi, telemetry = True, scope[SCOPE_KEY]
+                if telemetry is not self._fastapi:
+                    if telemetry is None or not has_logger(telemetry):
+                        return self._start_marked(message)
+                    self._fastapi = telemetry
+            if context is not self._context:
+                current: Any = context.get(SPAN_KEY, INVALID_SPAN)
+                if current is not span and current.is_recording():
+                    if span is not None or not is_server(current):
+                        return self._start_marked(message)
+                    self._span = span = current
+                    self._settings.otel.live = True
+                elif span is None and not self._settings.diagnostics.span_check_done:
+                    return self._start_marked(message)
+            if span is not None:
+                if not has_retry_count(scope):
+                    return None
+            elif is_in_fastapi or not self._instrument.opens_span:
+                return None
+        return self._start_marked(message)
+
+    def _start_marked(self, message: Message) -> None:
+        """The response of a request is about to start that may not be plain."""
+        status: int = message["status"]
         if self._held is not None:
             self._held.release(None if status < 400 else status)
         if status >= 500:
@@ -147,8 +180,8 @@ class RequestTelemetry(RequestSpan):
             is_in_fastapi = SCOPE_KEY in self.scope
             if is_in_fastapi and self.scope[SCOPE_KEY] is not self._fastapi:
                 self._follow_fastapi()
-            if self._spans is not None:
-                if self._spans.has_news(self.exchange.facts, self.error_outcome):
+            if self._span is not None or self._spans is not None:
+                if self.spans.has_news(self.exchange.facts, self.error_outcome):
                     self._write_known()
             elif (context := get_current()) is not self._context and (
                 context.get(SPAN_KEY, INVALID_SPAN).is_recording()  # type: ignore[attr-defined]
@@ -175,8 +208,8 @@ class RequestTelemetry(RequestSpan):
         self.is_complete = is_closed
 
     def _route(self) -> str | None:
-        """``http.route`` of the request: what FastAPI has written to its span, else what the router says."""
-        return self._settings.route_of(self.scope, None if self._fastapi is None else route_of(self._fastapi))
+        """``http.route`` of the request."""
+        return self._settings.route_of(self.scope, self._fastapi)
 
     def _begin_stream(self) -> None:
         self.is_stream, self.is_plain = True, False
@@ -198,29 +231,22 @@ class RequestTelemetry(RequestSpan):
 
         :param error: what the app has raised.
         """
-        exchange, settings = self.exchange, self._settings
-        if error is not None or exchange.facts or not (self.is_plain and self.is_complete):
+        settings = self._settings
+        if error is not None or not (self.is_plain and self.is_complete) or self.exchange.facts:
             self._finish_marked(error)
         elif (cells := settings.otel.request_cells) is not None:
-            fastapi = self._fastapi
-            route = settings.route_of(self.scope, None if fastapi is None else route_of(fastapi))
-            cell = cells.get((self.status, route))
+            cell = cells.get((self.status, settings.route_of(self.scope, self._fastapi)))
             if cell is None:
                 self._count()
             else:
-                cell.add()
-                if cell.trace is None and self._spans is not None and self._spans.span is not None:
-                    cell.set_trace(self._spans.span)
+                add = cell.add
+                add()
+                if cell.trace is None and (span := self._span if self._spans is None else self._spans.span) is not None:
+                    cell.set_trace(span)
         elif settings.otel.meters:
             self._count()
-        if settings.key_hash:
-            settings.diagnostics.check_key_hash(is_known="flexmw.rate_limiting.key_hash" in exchange.facts)
         if not settings.diagnostics.span_check_done:
             self._check_for_span()
-        if len(exchange.observers) == 1:  # this one
-            exchange.observers = ()
-        else:
-            exchange.unsubscribe(self.on_event)
 
     def _check_for_span(self) -> None:
         diagnostics = self._settings.diagnostics
@@ -237,7 +263,7 @@ class RequestTelemetry(RequestSpan):
             self.error_outcome,
             status=self.status,
             route=self._route(),
-            span=self.spans.span,
+            span=self._span if self._spans is None else self._spans.span,
         )
 
     def _finish_marked(self, error: BaseException | None) -> None:
@@ -276,6 +302,8 @@ class RequestTelemetry(RequestSpan):
             self._held.finish()
         if exceptions is not None and exceptions.fastapi is not None:
             exceptions.fastapi.set_hook(None)
+        if self._settings.key_hash:
+            self._settings.diagnostics.check_key_hash(is_known="flexmw.rate_limiting.key_hash" in facts)
 
     def _error_decided_outside(self, error: Exception) -> None:
         """Note the error that an Envelope further out will send. The span of an instrument in between has closed."""

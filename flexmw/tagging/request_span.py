@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from time import time_ns
+from sys import exception
 from typing import Any
 
 from opentelemetry.context import Context
@@ -15,13 +14,14 @@ from opentelemetry.trace import INVALID_SPAN, Span
 
 from flexmw.contract.exceptions import ErrorMapping
 from flexmw.kit.asgi import Receive, Scope, Send
-from flexmw.kit.exchange import KEY, ErrorOutcome, Exchange
+from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.tagging.core import DISCONNECTED, INCOMPLETE, Ending, error_type
 from flexmw.tagging.exceptions import ExceptionRecorder
 from flexmw.tagging.gen_ai import GenAi
 from flexmw.tagging.instruments import AppInstrument, has_reached
 from flexmw.tagging.instruments.current import SPAN_KEY
 from flexmw.tagging.instruments.fastapi import SCOPE_KEY, has_logger
+from flexmw.tagging.instruments.frames import server_span_around
 from flexmw.tagging.instruments.sdk import HeldSpan, ignore_errors
 from flexmw.tagging.metrics import record_limit_check
 from flexmw.tagging.server_span import ServerSpan
@@ -35,69 +35,78 @@ __all__ = ["RequestSpan"]
 class RequestSpan:
     """The state of one request. Its methods read it and write to the span; none is called by the app.
 
-    ``is_plain`` is true while nothing but the messages of a complete response was seen.
-    ``_map_exception`` is the function of an Envelope further out. It maps an exception to the error response that the
-    Envelope will send.
-    The span and what is on it are kept by :class:`SpanWriter`, exceptions by :class:`ExceptionRecorder`.
+    Most requests are **plain**: one response below 500 whose body is one message, and nothing to write on the span.
+    They only need what ``__init__`` sets. Everything else has a default of the class, and is set once it is needed.
+
+    :ivar is_plain: True while the request may be plain.
+    :ivar _map_exception: the function of an Envelope further out. It maps an exception to the error response that the
+        Envelope will send.
+    :ivar _span: the span of the request, as far as it was found without a :class:`SpanWriter`.
+    :ivar _spans: finds the span and keeps what is on it, once there is something to write.
+    :ivar _exceptions: keeps the exceptions of the request.
     """
 
-    # Defaults of the class: what most requests neither set nor read costs them nothing.
     status: int | None = None
     error_outcome: ErrorOutcome | None = None
     is_stream = is_complete = is_disconnected = False
+    _arrived: float | None = None
+    _checks: tuple[Mapping[str, Any], ...] = ()
     _exceptions: ExceptionRecorder | None = None
-    _fastapi_outside: Any = None
+    _gen_ai: GenAi | None = None
+    _held: HeldSpan | None = None
     _map_exception: Callable[[BaseException], ErrorMapping] | None = None
     _own_span: ServerSpan | None = None
 
     def __init__(
         self,
         settings: Settings,
+        instrument: AppInstrument,
+        context: Context,
+        exchange: Exchange,
         scope: Scope,
         receive: Receive,
         send: Send,
-        own_span: ServerSpan | None,
-        instrument: AppInstrument,
-        context: Context,
     ) -> None:
-        self._settings, self.scope, self._instrument = settings, scope, instrument
+        # A plain request reads these. A default of the class is looked up anew each time, which costs more than to set
+        # the attribute.
+        self._settings, self._instrument, self._context = settings, instrument, context
+        self.exchange, self.scope = exchange, scope
         self._receive, self._send = receive, send
-        # Each request reads these. A default of the class is looked up anew each time, which costs more than to set it.
-        self.is_plain = True
-        self._arrived: tuple[int, float] | None = None
-        self._checks: tuple[Mapping[str, Any], ...] = ()
-        self._fastapi: Any = None
-        self._gen_ai: GenAi | None = None
-        self._held: HeldSpan | None = None
+        self.is_plain = settings.has_plain_requests
+        self._enclosing = exception()
+        self._fastapi = self._fastapi_outside = scope.get(SCOPE_KEY)
+        self._span: Span | None = None
         self._spans: SpanWriter | None = None
-        if own_span is not None:
-            self._own_span, self.is_plain = own_span, False
         if instrument.opens_span:
-            self._arrived = time_ns(), settings.clock.monotonic()
-        exchange = scope.get(KEY)
-        if exchange is None:
-            exchange = Exchange.of(scope)
-        elif exchange.enveloped and scope["type"] == "http":
+            self._arrived = settings.clock.monotonic()
+        if context:
+            entry: Any = context.get(SPAN_KEY, INVALID_SPAN)
+            if entry.is_recording():
+                # Now: a component further inward may run the app in a task of its own, whose frames lead nowhere.
+                self._span = entry if is_server(entry) else server_span_around(scope) or entry
+                settings.otel.live = True
+
+    def begin(self, own_span: ServerSpan | None) -> None:
+        """Note what few requests have.
+
+        :param own_span: flexmw's own server span.
+        """
+        settings, exchange, is_http = self._settings, self.exchange, self.scope["type"] == "http"
+        self.is_plain = self.is_plain and is_http and own_span is None
+        if exchange.enveloped and is_http:
             # An Envelope further out sends the response to an exception of the app, but not to one of a websocket.
             self._map_exception = exchange.map_exception
-        self.exchange: Exchange = exchange
-        self._context = context
-        entry: Any = context.get(SPAN_KEY, INVALID_SPAN)
         if own_span is not None:
-            self._spans = SpanWriter(settings, scope, context, own_span.span, is_own=True)
-        elif entry.is_recording():
-            self._spans = SpanWriter(settings, scope, context, entry)
-        self._enclosing = sys.exception()
-        if SCOPE_KEY in scope:
-            self._fastapi = self._fastapi_outside = scope[SCOPE_KEY]
+            self._own_span = own_span
+            self._spans = SpanWriter(settings, self.scope, self._context, own_span.span, is_own=True)
         if settings.gen_ai:
-            self._gen_ai = GenAi.of_scope(scope)
+            self._gen_ai = GenAi.of_scope(self.scope)
 
     @property
     def spans(self) -> SpanWriter:
-        """What writes to the span of the request. It is made when it is needed: an unsampled request has no span."""
+        """What writes to the span of the request. It is made when it is needed."""
         if self._spans is None:
-            self._spans = SpanWriter(self._settings, self.scope, self._context, None)
+            self._spans = SpanWriter(self._settings, self.scope, self._context, self._span)
         return self._spans
 
     @property
@@ -151,7 +160,7 @@ class RequestSpan:
             self._held = HeldSpan.of(span)
 
     def _disconnect(self) -> None:
-        self.is_disconnected = True
+        self.is_disconnected, self.is_plain = True, False
         if self._held is not None:
             self._held.release()
         if self._settings.on_disconnect == "unset" and (span := self.spans.target()) is not None:

@@ -8,6 +8,7 @@ of the server, and credentials are removed from the query.
 from __future__ import annotations
 
 from functools import lru_cache
+from time import time_ns
 from typing import Final
 
 from opentelemetry import context, propagate, trace
@@ -48,18 +49,19 @@ _HEADERS: Final = _Headers()
 class ServerSpan:
     """The server span of one request, or of one websocket.
 
-    :param arrived: when the request came in, if that is over: Unix nanoseconds and monotonic seconds. Otherwise the
-        request comes in now, and the span is the current one until :meth:`leave` is called.
+    :param arrived: when the request came in, if that is over: monotonic seconds. Otherwise the request comes in now,
+        and the span is the current one until :meth:`leave` is called.
     :param is_measured: record ``http.server.request.duration``: nothing else does for this request.
     """
 
     __slots__ = ("_attributes", "_is_measured", "_scope", "_settings", "_started", "_token", "span")
 
-    def __init__(
-        self, settings: Settings, scope: Scope, *, is_measured: bool, arrived: tuple[int, float] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, scope: Scope, *, is_measured: bool, arrived: float | None = None) -> None:
         self._settings, self._scope = settings, scope
-        started_ns, self._started = arrived or (None, settings.clock.monotonic())
+        now, started_ns = settings.clock.monotonic(), None
+        self._started = now if arrived is None else arrived
+        if arrived is not None:
+            started_ns = time_ns() - int((now - arrived) * 1e9)
         self._is_measured = is_measured and scope["type"] == "http"
         parent = propagate.extract(scope, context.get_current(), _HEADERS)
         self._attributes = _request_attributes(scope)

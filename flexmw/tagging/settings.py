@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from flexmw.kit.clock import Clock
@@ -11,7 +11,7 @@ from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.core import Attributes
 from flexmw.tagging.diagnostics import Diagnostics
 from flexmw.tagging.hot_callers import HotCallers
-from flexmw.tagging.instruments import starlette
+from flexmw.tagging.instruments import fastapi, starlette
 from flexmw.tagging.otel import Otel
 
 __all__ = ["Route", "Settings"]
@@ -35,6 +35,7 @@ class Settings:
     :param key_hash: put the keyed hash of the caller on server spans.
     :param gen_ai: put the attributes of language models on spans.
     :param hot_callers: counts the requests of callers; ``None``: nobody asked for it.
+    :ivar has_plain_requests: whether a request may have nothing to write on its span: no option asks for more.
     """
 
     otel: Otel
@@ -50,14 +51,22 @@ class Settings:
     key_hash: bool
     gen_ai: bool
     hot_callers: HotCallers | None
+    has_plain_requests: bool = field(init=False)
 
-    def route_of(self, scope: MutableMapping[str, Any], framework_route: str | None = None) -> str | None:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_plain_requests", not (self.gen_ai or self.key_hash or self.server_span))
+
+    def route_of(self, scope: MutableMapping[str, Any], telemetry: object = None) -> str | None:
         """``http.route``, where the router has matched a route; never the path.
 
-        :param framework_route: the route that the framework has written to its own span.
+        :param telemetry: FastAPI's telemetry of the request; the route that it has written to its span comes first.
         """
         try:
-            return self.route(scope) if self.route is not None else framework_route or starlette.route_of(scope)
+            if self.route is not None:
+                return self.route(scope)
+            if telemetry is not None and (route := fastapi.route_of(telemetry)):
+                return route
+            return starlette.route_of(scope)
         except Exception:
             self.diagnostics.route_failed()
             return None

@@ -18,7 +18,7 @@ from flexmw.tagging.instruments.frames import server_span_around
 from flexmw.tagging.settings import Settings
 from flexmw.tagging.spans import is_server
 
-__all__ = ["SpanWriter"]
+__all__ = ["SpanWriter", "has_retry_count"]
 
 _NONE: Final[Attributes] = {}
 _NAME: Final = itemgetter(0)
@@ -53,28 +53,21 @@ class SpanWriter:
     _has_retry_count = False
 
     def __init__(
-        self, settings: Settings, scope: Scope, context: Context, recording: Span | None, *, is_own: bool = False
+        self, settings: Settings, scope: Scope, context: Context, span: Span | None, *, is_own: bool = False
     ) -> None:
         """
         :param context: the OpenTelemetry context in which the request came in.
-        :param recording: the span in that context; ``None`` where it does not record.
+        :param span: the span of the request that is known by now; ``None`` where none is.
         :param is_own: the span is flexmw's own server span.
         """
         self._settings, self._scope, self.context = settings, scope, context
+        entry: Any = context.get(SPAN_KEY, INVALID_SPAN)
+        self.entry: Span = entry
+        self._is_own = is_own
         self.span: Span | None = None
-        self._is_own = False
-        if recording is None:
-            entry: Any = context.get(SPAN_KEY, INVALID_SPAN)
-            self.entry: Span = entry
-            return
-        self.entry = recording
-        if is_own:
-            self._is_own = True
-            if not recording.is_recording():
-                return
-        # Now: a component further inward may run the app in a task of its own, whose frames do not lead outward.
-        self.span = recording if is_own or is_server(recording) else server_span_around(scope) or recording
-        settings.otel.live = True
+        if span is not None and (not is_own or span.is_recording()):
+            self.span = span
+            settings.otel.live = True
 
     def target(self) -> Span | None:
         """The span to write on now: the current one, unless it belongs to an operation inside the server span."""
@@ -120,7 +113,7 @@ class SpanWriter:
             get_current() is not self.context
             or error_outcome is not None
             or bool(facts)
-            or (self.span is not None and _RETRY_COUNT in map(_NAME, self._scope["headers"]))
+            or (self.span is not None and has_retry_count(self._scope))
         )
 
     def write_known(
@@ -139,7 +132,7 @@ class SpanWriter:
         if span is not None:
             if not self._has_retry_count:
                 self._has_retry_count = True
-                if _RETRY_COUNT in map(_NAME, headers):
+                if has_retry_count(self._scope):
                     _write_sdk_retry_count(span, headers)
             if (error_outcome is not None or facts) and self.is_news(facts, error_outcome):
                 self._facts, self._error_outcome = dict(facts), error_outcome
@@ -170,6 +163,11 @@ class SpanWriter:
         """The ``error.type`` that was written."""
         value = self._written.get("error.type")
         return None if value is None else str(value)
+
+
+def has_retry_count(scope: Scope) -> bool:
+    """Whether an SDK has sent the number of its retries, an attribute of the span."""
+    return _RETRY_COUNT in map(_NAME, scope["headers"])
 
 
 def _is_better(span: Span, known: Span | None) -> bool:

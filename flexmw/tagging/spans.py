@@ -15,6 +15,7 @@ from flexmw.tagging.core import type_name
 
 __all__ = ["current_span", "has_exception", "is_server", "is_span_open", "records_exception", "set_error_status"]
 
+_SERVER: Final = SpanKind.SERVER  # before Python 3.12 a member looked up on its class costs three times as much
 _ERROR: Final = Status(StatusCode.ERROR)
 _NO_ATTRIBUTES: Final[dict[str, Any]] = {}
 
@@ -37,7 +38,7 @@ def is_span_open(entry: Span) -> bool:
 
 def is_server(span: Span) -> bool:
     """Whether the kind of the span is SERVER."""
-    return getattr(span, "kind", None) is SpanKind.SERVER
+    return getattr(span, "kind", None) is _SERVER
 
 
 def has_exception(span: Span | None) -> bool:

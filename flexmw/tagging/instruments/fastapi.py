@@ -65,28 +65,23 @@ class ExceptionHook:
 class FastAPITelemetry:
     """FastAPI's telemetry of one request. It is kept because FastAPI deletes it from the scope and empties it.
 
-    :param telemetry: the value of ``scope["fastapi.telemetry"]``.
+    :ivar telemetry: the value of ``scope["fastapi.telemetry"]``.
     """
 
-    __slots__ = ("_exceptions", "_telemetry", "logs_exceptions")
+    __slots__ = ("_exceptions", "logs_exceptions", "telemetry")
 
     def __init__(self, telemetry: Any) -> None:
-        self._telemetry = telemetry
+        self.telemetry = telemetry
         self._exceptions: tuple[BaseException, ...] = ()
         self.logs_exceptions = has_logger(telemetry)
 
-    @property
-    def route(self) -> str | None:
-        """The template that FastAPI writes to its span as ``http.route``; ``None`` where no route has matched."""
-        return route_of(self._telemetry)
-
     def wraps(self, telemetry: object) -> bool:
         """Whether this object was made for ``telemetry``. A mounted FastAPI app has a telemetry object of its own."""
-        return self._telemetry is telemetry
+        return self.telemetry is telemetry
 
     def refresh(self) -> None:
         """Copy the exceptions that FastAPI has seen so far."""
-        self._exceptions = tuple(getattr(self._telemetry, "_exceptions", ()))
+        self._exceptions = tuple(getattr(self.telemetry, "_exceptions", ()))
 
     def logged(self, error: BaseException) -> bool:
         """Whether FastAPI had logged ``error`` when :meth:`refresh` was last called."""
@@ -94,8 +89,8 @@ class FastAPITelemetry:
 
     def set_hook(self, hook: ExceptionHook | None) -> None:
         """Install ``hook`` where FastAPI logs no exceptions; ``None`` removes it."""
-        if not self.logs_exceptions and hasattr(self._telemetry, "logger"):
-            self._telemetry.logger = hook
+        if not self.logs_exceptions and hasattr(self.telemetry, "logger"):
+            self.telemetry.logger = hook
 
 
 _NO_LOGGERS: Final = (type(None), ExceptionHook)
