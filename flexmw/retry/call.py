@@ -214,7 +214,7 @@ class Call:
         if failed is not None:
             self.memory.remember_failed(fingerprint, failed, now)
         if lost is not None:
-            self.memory.remember_lost(fingerprint, lost, now)
+            self.memory.extend_lost(fingerprint, count, now)
         outcome = self.outcome(judge("ambiguous", "none"), "given_back_before")
         if isinstance(lost, GivenBack):
             response = build_response(self.request, lost.status, headers=lost.headers, body=lost.body)

@@ -61,7 +61,7 @@ class Memory:
     def __init__(self) -> None:
         self._lock = Lock()
         self._trusted: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-        self._lost: OrderedDict[bytes, tuple[float, BaseException | GivenBack]] = OrderedDict()
+        self._lost: OrderedDict[bytes, tuple[float, BaseException | GivenBack, int]] = OrderedDict()
         self._failed: OrderedDict[bytes, tuple[float, list[FailedCall]]] = OrderedDict()
         self._warned = False
         self.counts_on_stack = False
@@ -97,12 +97,21 @@ class Memory:
     def remember_lost(self, fingerprint: bytes, lost: BaseException | GivenBack, now: float) -> None:
         """Record that a request was given back as ambiguous: its repetition gets the same error or response."""
         with self._lock:
-            _put(self._lost, fingerprint, (now + _LOST_CALL_SECONDS, lost))
+            _put(self._lost, fingerprint, (now + _LOST_CALL_SECONDS, lost, 0))
+
+    def extend_lost(self, fingerprint: bytes, count: int, now: float) -> None:
+        """Remember a request that was given back for as long as its SDK repeats it.
+
+        Only a higher count is the next repetition of the same call: the count of a new call begins anew.
+        """
+        with self._lock:
+            if fingerprint in self._lost and self._lost[fingerprint][2] < count:
+                _put(self._lost, fingerprint, (now + _LOST_CALL_SECONDS, self._lost[fingerprint][1], count))
 
     def find_lost(self, fingerprint: bytes, now: float) -> BaseException | GivenBack | None:
         """What an equal request came to that was given back as ambiguous within the last two minutes."""
         with self._lock:
-            expires, lost = self._lost.get(fingerprint, (0.0, None))
+            expires, lost, _ = self._lost.get(fingerprint, (0.0, None, 0))
             return lost if expires > now else None
 
     def remember_failed(self, fingerprint: bytes, call: FailedCall, now: float) -> None:

@@ -92,6 +92,16 @@ def test_a_lost_call_is_remembered_for_as_long_as_its_sdk_repeats_it() -> None:
         assert play(policy, [200], repetition(count, "a")).count(flexmw.Send) == 0
 
 
+def test_later_calls_do_not_keep_a_lost_call_in_memory() -> None:
+    clock = FakeClock()
+    policy = flexmw.Retry(clock=clock, attempts=1)
+    play(policy, [LOST], repetition(0, "a"))
+    for sent in (0, 0, 1, 1):
+        clock.advance(60.0)
+        assert play(policy, [429], repetition(0, "a")).count(flexmw.Send) == 1
+        assert play(policy, [200], repetition(1, "a")).count(flexmw.Send) == sent
+
+
 class Renewing:
     """Shows a token, and a new one after a 401."""
 
