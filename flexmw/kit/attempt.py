@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from flexmw.kit.effects import Observer
 
-__all__ = ["copy_request", "observed", "observed_async", "unobserve"]
+__all__ = ["HEAD_FAILED", "HEAD_STARTED", "copy_request", "observed", "observed_async", "unobserve"]
 
-_LAST: Final = "http11.send_request_headers.started"
+HEAD_STARTED: Final = "http11.send_request_headers.started"
 """From here on, over HTTP/1.1, only the failure of this very step matters. (Over HTTP/2 the pool may send the request
 again on another stream.)"""
-_LAST_FAILED: Final = "http11.send_request_headers.failed"
+HEAD_FAILED: Final = "http11.send_request_headers.failed"
 
 
 class _OwnExtensions(dict[str, Any]):
@@ -54,11 +54,11 @@ def observed(request: Any, observe: Observer, own: Any) -> Any:
         if own is not None:
             own(event, details)
         if known:
-            if event == _LAST_FAILED:
+            if event == HEAD_FAILED:
                 observe(event, details)
             return
         # The request of a CONNECT asks a proxy for a tunnel: see is_connect(), whose call each request would pay for.
-        if event == _LAST and getattr(details.get("request"), "method", b"") != b"CONNECT":
+        if event == HEAD_STARTED and getattr(details.get("request"), "method", b"") != b"CONNECT":
             known = True
             if own is None:
                 extensions.pop("trace", None)  # the transport need not report the rest
@@ -81,11 +81,11 @@ def observed_async(request: Any, observe: Observer, own: Any) -> Any:
         if own is not None:
             await own(event, details)
         if known:
-            if event == _LAST_FAILED:
+            if event == HEAD_FAILED:
                 observe(event, details)
             return
         # The request of a CONNECT asks a proxy for a tunnel: see is_connect(), whose call each request would pay for.
-        if event == _LAST and getattr(details.get("request"), "method", b"") != b"CONNECT":
+        if event == HEAD_STARTED and getattr(details.get("request"), "method", b"") != b"CONNECT":
             known = True
             if own is None:
                 extensions.pop("trace", None)

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeVar
 from flexmw.errors import ConfigError
 from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Observer, Request, Response, Resume, Send
 
-__all__ = ["Sends", "adrive", "arun", "chain", "drive", "run"]
+__all__ = ["Sends", "adrive", "arun", "chain", "drive", "run", "taken_over"]
 
 _E = TypeVar("_E")
 _R = TypeVar("_R")
@@ -268,6 +268,19 @@ def _after_error(flow: Any, effect: Any, response: Any, error: BaseException) ->
         flow.close()
         raise error
     return _Begun(flow.throw, error)
+
+
+def taken_over(
+    flow: Flow, effect: Effect, component: Sends, response: Response | None, error: BaseException | None
+) -> Flow:
+    """The rest of a flow whose first effect has been performed outside of it.
+
+    :param effect: the first effect, which the flow has yielded.
+    :param response: the result of the effect; ``None`` if the transport raised.
+    :param error: what the transport raised.
+    """
+    begun = _Begun(flow.send, response, response) if error is None else _after_error(flow, effect, None, error)
+    return _nested(flow, component, (), (), begun)
 
 
 def _give(effect: Effect, _: object) -> Effect:

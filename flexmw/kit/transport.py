@@ -19,7 +19,8 @@ from flexmw.kit.bodies import Broken, OnEnd, Replayed, forget, ignore_end
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.deadline import DeadlineBody, timeout_error
 from flexmw.kit.drive import Sends
-from flexmw.kit.effects import DEADLINE, Read, Response, Resume
+from flexmw.kit.effects import DEADLINE, Flow, Read, Response, Resume
+from flexmw.kit.first_send import FirstSend, begin_of, rest_of
 from flexmw.kit.in_process import calls_an_app
 from flexmw.kit.response import DRAIN_BYTES, is_shared
 from flexmw.kit.validation import check_alone, check_fit
@@ -75,6 +76,8 @@ class TransportBase(Generic[RequestT, ResponseT]):
         self._with_idle: Sequence[tuple[Sends, Callable[[], bool] | None]] = idle
         self._can_idle: Sequence[Callable[[], bool]] = [is_idle for _, is_idle in idle if is_idle is not None]
         self._always: Sequence[Sends] = [component for component, is_idle in idle if is_idle is None]
+        quick = len(self._always) == 1 and not self._in_process
+        self._begin = begin_of(self._always[0]) if quick else None
 
     def __repr__(self) -> str:
         return redact(f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})")
@@ -87,6 +90,10 @@ class TransportBase(Generic[RequestT, ResponseT]):
         else:
             return self._always
         return [component for component, is_idle in self._with_idle if is_idle is None or not is_idle()]
+
+    def _rest(self, first: FirstSend, response: Response | None, error: BaseException | None) -> Flow:
+        """The flow of a call that its first send has not ended."""
+        return rest_of(first, self._always[0], response, error)
 
     def _follow(self, response: Response, on_end: OnEnd, tap: Callable[[bytes], None] | None = None) -> Response:
         if hasattr(response, "_content"):

@@ -12,7 +12,7 @@ import anyio.to_thread
 from flexmw.kit.attempt import observed_async, unobserve
 from flexmw.kit.bodies import forget
 from flexmw.kit.deadline import timeout_error
-from flexmw.kit.drive import arun
+from flexmw.kit.drive import adrive, arun
 from flexmw.kit.effects import (
     DEADLINE,
     Discard,
@@ -47,8 +47,26 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
     """The transport for asyncio and trio."""
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
-        components = self._active() if self._can_idle else self._own
-        return await arun(components, request, self._perform)  # type: ignore[arg-type,return-value]
+        components = self._active() if self._can_idle else self._always
+        begin = self._begin
+        if begin is None or components is not self._always or (first := begin(request)) is None:
+            return await arun(components, request, self._perform)  # type: ignore[arg-type,return-value]
+        if self._closed:
+            raise ClientClosed
+        attempt = first.request
+        extensions = attempt.extensions
+        extensions["trace"] = first.atrace
+        try:
+            sent = await self.wrapped.handle_async_request(attempt)
+        except BaseException as error:
+            rest = self._rest(first, None, error)
+        else:
+            extensions.pop("trace", None)
+            response = self._follow(sent, first.on_end)
+            if first.finish(response):
+                return response  # type: ignore[return-value]
+            rest = self._rest(first, response, None)
+        return await adrive(rest, self._perform)  # type: ignore[arg-type]
 
     async def _perform(self, effect: Effect) -> object:
         match effect:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from flexmw.kit.attempt import observed, unobserve
 from flexmw.kit.bodies import forget
 from flexmw.kit.clock import SYSTEM
-from flexmw.kit.drive import run
+from flexmw.kit.drive import drive, run
 from flexmw.kit.effects import (
     DEADLINE,
     Discard,
@@ -41,8 +41,26 @@ class SyncTransportBase(TransportBase[RequestT, ResponseT]):
     """The blocking transport."""
 
     def handle_request(self, request: RequestT) -> ResponseT:
-        components = self._active() if self._can_idle else self._own
-        return run(components, request, self._perform)  # type: ignore[arg-type,return-value]
+        components = self._active() if self._can_idle else self._always
+        begin = self._begin
+        if begin is None or components is not self._always or (first := begin(request)) is None:
+            return run(components, request, self._perform)  # type: ignore[arg-type,return-value]
+        if self._closed:
+            raise ClientClosed
+        attempt = first.request
+        extensions = attempt.extensions
+        extensions["trace"] = first.trace
+        try:
+            sent = self.wrapped.handle_request(attempt)
+        except BaseException as error:
+            rest = self._rest(first, None, error)
+        else:
+            extensions.pop("trace", None)
+            response = self._follow(sent, first.on_end)
+            if first.finish(response):
+                return response  # type: ignore[return-value]
+            rest = self._rest(first, response, None)
+        return drive(rest, self._perform)  # type: ignore[return-value]
 
     def _perform(self, effect: Effect) -> object:
         match effect:

@@ -18,10 +18,10 @@ from flexmw.retry.call import KEY, Call
 from flexmw.retry.continuation import preferred_wait
 from flexmw.retry.core import is_signed_once, shrink
 
-__all__ = ["Attempts"]
+__all__ = ["KEY_TTL_NAME", "Attempts"]
 
 KEY_TTL: Final = "idempotency-key-ttl"
-_KEY_TTL_NAME: Final = KEY_TTL.encode()
+KEY_TTL_NAME: Final = KEY_TTL.encode()
 
 
 class Attempts(Call):
@@ -132,7 +132,7 @@ class Attempts(Call):
     def learn(self, response: Response) -> None:
         """Note whether the server honours keys for this method and path. A safe method needs no key."""
         headers = response.headers
-        if has(headers, _KEY_TTL_NAME) and (ttl := key_ttl(headers[KEY_TTL])) is not None:
+        if has(headers, KEY_TTL_NAME) and (ttl := key_ttl(headers[KEY_TTL])) is not None:
             self.memory.trust(self.place, ttl=ttl, now=self.clock.monotonic())
         elif self.memory.trusts_any:
             self.memory.distrust(self.place)

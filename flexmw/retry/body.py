@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
-__all__ = ["body_bytes", "mark_consumed", "no_rewind_needed", "rewinder"]
+__all__ = ["BYTE_STREAMS", "body_bytes", "mark_consumed", "no_rewind_needed", "rewinder"]
 
-_BYTE_STREAMS: Final[set[type]] = set()
+BYTE_STREAMS: Final[set[type]] = set()
 """The classes of the libraries for a body of bytes, which nearly every request has: a set is looked up faster than the
 cache of :func:`_library_class`."""
 
@@ -35,11 +35,11 @@ def rewinder(stream: Any) -> Callable[[], None] | None:
     Bytes, JSON and forms are held in memory. A file goes back to the position that it has now. A multipart body is
     built again from its fields if every file in it can be rewound. Iterators and generators can be read once.
     """
-    if stream.__class__ in _BYTE_STREAMS:
+    if stream.__class__ in BYTE_STREAMS:
         return no_rewind_needed
     name = _library_class(stream.__class__)
     if name == "ByteStream":
-        _BYTE_STREAMS.add(stream.__class__)
+        BYTE_STREAMS.add(stream.__class__)
         return no_rewind_needed
     if name == "MultipartStream":
         files = [getattr(field, "file", None) for field in getattr(stream, "fields", ())]

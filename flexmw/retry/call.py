@@ -28,11 +28,11 @@ from flexmw.retry.log import LOGGER, log_stop, note_of
 from flexmw.retry.memory import FailedCall, GivenBack, Memory
 from flexmw.retry.options import RetryOptions
 
-__all__ = ["KEY", "LOST_STEP", "Call"]
+__all__ = ["KEY", "LOST_STEP", "NAMES", "SDK_COUNT", "Call"]
 
 KEY: Final = "idempotency-key"
-_SDK_COUNT: Final = "x-stainless-retry-count"
-_NAMES: Final = frozenset({KEY.encode(), _SDK_COUNT.encode()})
+SDK_COUNT: Final = "x-stainless-retry-count"
+NAMES: Final = frozenset({KEY.encode(), SDK_COUNT.encode()})
 
 LOST_STEP: Final = "flexmw.lost_step"
 """The request extension that the client copies to the request of a redirect, and that an authentication step keeps."""
@@ -86,8 +86,8 @@ class Call:
             self.ends = deadline_of(request, options.deadline, self.began)
         if limits is not NO_LIMITS and limits.ends is not None:
             self.ends = limits.ends if self.ends is None else min(self.ends, limits.ends)
-        if has_any(request.headers, _NAMES):
-            self.sdk_count = parse_retry_count(request.headers.get(_SDK_COUNT))
+        if has_any(request.headers, NAMES):
+            self.sdk_count = parse_retry_count(request.headers.get(SDK_COUNT))
             self.key = request.headers.get(KEY)
         if memory.counts_on_stack:
             self.find_count()
@@ -189,7 +189,7 @@ class Call:
             LOGGER.warning(
                 "an SDK retries above flexmw (%s: %s): its repetitions get one attempt each; "
                 "build it with max_retries=0 and leave retrying to flexmw.Retry",
-                "retries" if self.is_counted_on_stack else _SDK_COUNT,
+                "retries" if self.is_counted_on_stack else SDK_COUNT,
                 count,
             )
         if self.safe:

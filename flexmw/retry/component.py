@@ -14,7 +14,6 @@ import difflib
 import random
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from inspect import iscoroutinefunction
@@ -26,19 +25,16 @@ from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
 from flexmw.kit.factory import ClientMiddleware
+from flexmw.kit.first_send import Begin
 from flexmw.kit.options import Rule, check, flag, function, one_of, option, optional, seconds, several, whole
 from flexmw.retry.budget import Budget
 from flexmw.retry.core import Outcome, Refused503
+from flexmw.retry.first_attempt import OrdinaryCalls
 from flexmw.retry.flow import RetryCall
 from flexmw.retry.memory import Memory
+from flexmw.retry.options import EXTENSION, OVERRIDES, UNSET
 
 __all__ = ["EXTENSION", "Retry", "retry_options"]
-
-EXTENSION: Final = "flexmw.retry"
-"""The request extension of one call's own policy: a Retry, a mapping of options, or None to switch Retry off."""
-
-_UNSET: Final[Any] = object()
-_overrides: ContextVar[Mapping[str, Any] | Retry | None] = ContextVar("flexmw.retry_options", default=_UNSET)
 
 
 def _is_origin(value: object) -> bool:
@@ -250,15 +246,26 @@ class Retry(ClientMiddleware):
         :raises ConfigError: the request's ``flexmw.retry`` extension cannot be used.
         """
         extensions = request.extensions
-        policy = self.for_call(extensions) if EXTENSION in extensions or _overrides.get() is not _UNSET else self
+        policy = self.for_call(extensions) if EXTENSION in extensions or OVERRIDES.get() is not UNSET else self
         return _once(request) if policy is None else RetryCall(policy, self._budget, self._memory, request).flow()
+
+    @property
+    def begin(self) -> Begin | None:
+        """Begins an ordinary call by its first attempt, and returns ``None`` for any other call; ``None`` with options
+        that need the flow for every call. See :mod:`flexmw.kit.first_send`."""
+        if self.deadline is not None or self.auto_key or self.classify is not None or self.reread:
+            return None
+        return OrdinaryCalls(self, self._budget, self._memory, self._call).begin
+
+    def _call(self, request: Request) -> RetryCall:
+        return RetryCall(self, self._budget, self._memory, request)
 
     def for_call(self, extensions: Mapping[str, Any]) -> Self | None:
         """The policy of one call: its own extension, else that of ``retry_options``, else this one; ``None``: off."""
-        chosen = extensions.get(EXTENSION, _UNSET)
-        if chosen is _UNSET:
-            chosen = _overrides.get()
-        if chosen is _UNSET:
+        chosen = extensions.get(EXTENSION, UNSET)
+        if chosen is UNSET:
+            chosen = OVERRIDES.get()
+        if chosen is UNSET:
             return self
         if chosen is None or isinstance(chosen, type(self)):
             return chosen
@@ -297,7 +304,7 @@ def _once(request: Request) -> Flow:
 
 
 @contextmanager
-def retry_options(policy: Retry | None = _UNSET, /, **options: Any) -> Generator[None]:
+def retry_options(policy: Retry | None = UNSET, /, **options: Any) -> Generator[None]:
     """Other options for the calls made inside, for SDKs that hide ``request.extensions``.
 
     ``retry_options(attempts=5, idempotent=True)`` changes those options of whatever policy the client has;
@@ -309,18 +316,18 @@ def retry_options(policy: Retry | None = _UNSET, /, **options: Any) -> Generator
 
     :raises ConfigError: an option that Retry does not have, or a value that it does not take.
     """
-    if policy is _UNSET:
+    if policy is UNSET:
         _check_values(_known(options))
     elif not (policy is None or isinstance(policy, Retry)):
         raise ConfigError("retry_options(policy)", policy, "a flexmw.Retry, None, or options as keywords")
     elif options:
         raise ConfigError("retry_options(policy, ...)", sorted(options), "a policy or options, not both")
-    token = _overrides.set(options if policy is _UNSET else policy)
+    token = OVERRIDES.set(options if policy is UNSET else policy)
     try:
         yield
     finally:
         with suppress(ValueError):  # a framework has resumed a synchronous generator in another thread's context
-            _overrides.reset(token)
+            OVERRIDES.reset(token)
 
 
 def _check_values(options: Mapping[str, Any]) -> None:

@@ -69,6 +69,8 @@ AT_ONCE: Final = Outcome("answered", 1)
 class RetryCall(Attempts):
     """A call that is sent, and sent again where that does no harm."""
 
+    first: tuple[Request, Evidence] | None = None
+    """The first attempt and its evidence, where it was sent before the flow begins."""
     waits = 0
     """Attempts that only said that the response of the execution under the key is not there yet."""
     beginning: bytes = b""
@@ -78,24 +80,29 @@ class RetryCall(Attempts):
 
     def flow(self) -> Flow:
         options = self.options
-        if self.sdk_count and (given_back := self.resume_repetition(self.sdk_count)) is not None:
-            return given_back
-        if LOST_STEP in self.request.extensions:
-            self.resume_step()
-        if not self.limits.earlier:
-            self.budget.deposit(options.budget_ratio, options.budget_per_second, self.began)
+        first = self.first
+        if first is None:
+            if self.sdk_count and (given_back := self.resume_repetition(self.sdk_count)) is not None:
+                return given_back
+            if LOST_STEP in self.request.extensions:
+                self.resume_step()
+            if not self.limits.earlier:
+                self.budget.deposit(options.budget_ratio, options.budget_per_second, self.began)
         self.rewind = rewinder(self.request.stream)
         # The first response is nearly always the last, so it is followed as it arrives. A body that is read before the
         # response is returned is followed later: what breaks it then is the failure of an attempt.
         may_resume = self.key is not None and self.may_resume
         reads = options.reread or options.classify is not None
-        on_end = None if reads or may_resume else self._body_ended
+        on_end = None if reads or may_resume else self.body_ended
         while True:
             self.sent += 1
-            special = self.rewind is not no_rewind_needed or self.ends is not None or self.may_have_run
-            evidence = Evidence(self.leaves if special else None)
             try:
-                attempt = self.attempt()
+                if first is None:
+                    special = self.rewind is not no_rewind_needed or self.ends is not None or self.may_have_run
+                    evidence = Evidence(self.leaves if special else None)
+                    attempt = self.attempt()
+                else:
+                    (attempt, evidence), first = first, None
                 response: Response = yield Send(attempt, evidence.observe, on_end)
                 if not self.safe:
                     self.learn(response)
@@ -133,7 +140,7 @@ class RetryCall(Attempts):
                     if on_end is None:
                         stream = resumption_of(self, response) if may_resume else None
                         if stream is None:
-                            response = yield Follow(response, self._body_ended)
+                            response = yield Follow(response, self.body_ended)
                         else:
                             response.extensions[EXTENSION] = stream.report
                             response = yield Resume(response, stream.again, stream.tap)
@@ -159,11 +166,11 @@ class RetryCall(Attempts):
                             yield from self._keep(response, attempt)
                     self.returned = True
                     if self.broken_by is not None:
-                        self._body_ended(self.broken_by)
+                        self.body_ended(self.broken_by)
                         raise self.broken_by
                     self._sign(response, decision, reason)
                     if on_end is None:
-                        response = yield Follow(response, self._body_ended)
+                        response = yield Follow(response, self.body_ended)
                     return response
                 if "set-cookie" in response.headers:
                     sent_cookie = self.cookie if self.cookie is not None else self.request.headers.get("cookie")
@@ -334,7 +341,7 @@ class RetryCall(Attempts):
             response.headers[SHOULD_RETRY] = "false"
             self.remember_failed(decision)
 
-    def _body_ended(self, error: BaseException | None) -> None:
+    def body_ended(self, error: BaseException | None) -> None:
         if error is not None and self.returned and is_transport_error(error):
             reason = "unsafe_method" if self.safety == "none" else "body_broken"
             outcome = self.mark_lost(error, judge("ambiguous", self.safety), reason)

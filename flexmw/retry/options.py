@@ -6,12 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from contextvars import ContextVar
+from typing import Any, Final, Literal, Protocol
 
 from flexmw.kit.clock import Clock
 from flexmw.retry.core import Outcome, Refused503
 
-__all__ = ["RetryOptions"]
+__all__ = ["EXTENSION", "OVERRIDES", "UNSET", "RetryOptions"]
+
+EXTENSION: Final = "flexmw.retry"
+"""The request extension of one call's own policy: a Retry, a mapping of options, or None to switch Retry off."""
+
+UNSET: Final[Any] = object()
+
+OVERRIDES: Final[ContextVar[Any]] = ContextVar("flexmw.retry_options", default=UNSET)
+"""What :func:`flexmw.retry_options` sets for the calls made inside; :data:`UNSET` outside of it."""
 
 
 class RetryOptions(Protocol):

@@ -1,0 +1,137 @@
+"""The first attempt of an ordinary call, which is sent without a flow.
+
+An ordinary call has no option that needs more than one look at a response, no idempotency key and a body of bytes.
+:class:`FirstAttempt` prepares its request and decides whether the response ends the call. Everything else is decided by
+the flow of :class:`flexmw.retry.flow.RetryCall`, which takes over from the first attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from flexmw.kit.attempt import HEAD_FAILED, HEAD_STARTED
+from flexmw.kit.effects import DEADLINE, Flow, Request, Response
+from flexmw.kit.evidence import Evidence, is_transport_error
+from flexmw.kit.headers import has, has_any
+from flexmw.retry.attempts import KEY_TTL_NAME
+from flexmw.retry.body import BYTE_STREAMS
+from flexmw.retry.budget import Budget
+from flexmw.retry.call import KEY, LOST_STEP, NAMES, SDK_COUNT
+from flexmw.retry.core import SAFE_METHODS
+from flexmw.retry.flow import AT_ONCE, RetryCall
+from flexmw.retry.limits import LIMITS
+from flexmw.retry.memory import Memory
+from flexmw.retry.options import EXTENSION, OVERRIDES, UNSET, RetryOptions
+
+__all__ = ["FirstAttempt", "OrdinaryCalls"]
+
+
+_NOT_ORDINARY: Final = frozenset({EXTENSION, LIMITS, LOST_STEP, DEADLINE, "trace"})
+"""Extensions of a request that are not for the transport alone."""
+
+
+class OrdinaryCalls:
+    """Begins the calls of a Retry whose options need no more than the head of a good response.
+
+    :param make_call: makes the call of a request, for what is decided after the send.
+    """
+
+    __slots__ = ("_budget", "_make_call", "_memory", "_monotonic", "_per_second", "_ratio")
+
+    def __init__(
+        self, options: RetryOptions, budget: Budget, memory: Memory, make_call: Callable[[Request], RetryCall]
+    ) -> None:
+        self._budget, self._memory, self._make_call = budget, memory, make_call
+        self._ratio, self._per_second = options.budget_ratio, options.budget_per_second
+        self._monotonic = options.clock.monotonic
+
+    def begin(self, request: Request) -> FirstAttempt | None:
+        """The first attempt of an ordinary call; ``None`` for any other call."""
+        headers = request.headers
+        if (
+            OVERRIDES.get() is not UNSET
+            or self._memory.counts_on_stack
+            or not _NOT_ORDINARY.isdisjoint(request.extensions)
+            or request.stream.__class__ not in BYTE_STREAMS
+            or (has_any(headers, NAMES) and (KEY in headers or headers[SDK_COUNT] != "0"))
+        ):
+            return None
+        self._budget.deposit(self._ratio, self._per_second, self._monotonic())
+        return FirstAttempt(request, self._memory, self._make_call)
+
+
+class FirstAttempt:
+    """A :class:`flexmw.kit.first_send.FirstSend`: see there for the methods.
+
+    :param given: the request as the client made it.
+    :param memory: what the calls of the Retry remember.
+    :param make_call: makes the call of a request, for what is decided after the send.
+    """
+
+    __slots__ = ("_call", "_evidence", "_given", "_left", "_make_call", "_memory", "request")
+
+    def __init__(self, given: Any, memory: Memory, make_call: Callable[[Request], RetryCall]) -> None:
+        self._given, self._memory, self._make_call = given, memory, make_call
+        self._left = False
+        self._evidence: Evidence | None = None
+        self._call: RetryCall | None = None
+        self.request: Any
+        self.request = request = object.__new__(given.__class__)
+        request.__dict__ = state = given.__dict__.copy()
+        headers, extensions = state["headers"], state["extensions"]
+        state["headers"] = type(headers)(headers)
+        own = extensions.get("timeout")
+        state["extensions"] = {**extensions, "timeout": {**own} if own else {}}
+
+    def trace(self, event: str, details: Mapping[str, Any]) -> None:
+        # No event after the head matters over HTTP/1.1, so the transport need not report any.
+        if self._left:
+            if event == HEAD_FAILED:
+                self._gathered().observe(event, details)
+        elif event == HEAD_STARTED and getattr(details.get("request"), "method", b"") != b"CONNECT":
+            self._left = True
+            if self._evidence is not None:
+                self._evidence.observe(event, details)
+            self.request.extensions.pop("trace", None)
+        else:
+            self._gathered().observe(event, details)
+
+    async def atrace(self, event: str, details: Mapping[str, Any]) -> None:
+        self.trace(event, details)
+
+    def _gathered(self) -> Evidence:
+        evidence = self._evidence
+        if evidence is None:
+            self._evidence = evidence = Evidence()
+            if self._left:
+                evidence.observe(HEAD_STARTED, {})
+        return evidence
+
+    def finish(self, response: Response) -> bool:
+        if response.status_code >= 400 or (self._evidence is not None and self._evidence.waited):
+            return False
+        if self._given.method not in SAFE_METHODS:
+            memory = self._memory
+            if memory.trusts_any or has(response.headers, KEY_TTL_NAME):
+                self._known_call().learn(response)
+        response.extensions["flexmw"] = AT_ONCE
+        return True
+
+    def on_end(self, error: BaseException | None) -> None:
+        if error is not None and is_transport_error(error):
+            call = self._known_call()
+            if not call.sent:
+                call.sent, call.returned = 1, True
+            call.body_ended(error)
+
+    def flow(self) -> Flow:
+        call = self._known_call()
+        call.first = self.request, self._gathered()
+        return call.flow()
+
+    def _known_call(self) -> RetryCall:
+        call = self._call
+        if call is None:
+            self._call = call = self._make_call(self._given)
+        return call
