@@ -28,6 +28,8 @@ _VALUE_CHARACTERS: Final = 4096
 
 _WINDOWS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2592000}
 _UNIT_NAMES: Final = {"": "requests", "req": "requests", "request": "requests", "token": "tokens"}
+_WHOLE_UNITS: Final = frozenset({"requests", "tokens"})
+"""Units whose smallest amount is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +248,10 @@ def _place_of(name: str) -> tuple[str, str, str] | None:
 
 def _reading(dimension: str, parts: Mapping[str, str], now: float) -> LimitReading | None:
     unit, window = _unit_of(dimension)
-    limit, remaining = _counts(parts.get("limit")), _counts(parts.get("remaining"))
+    # A part of a request is none, but a part of a dollar is some: a limit of money is not used up before it is 0.
+    is_rounded_up = unit not in _WHOLE_UNITS
+    limit = _counts(parts.get("limit"), is_rounded_up=is_rounded_up)
+    remaining = _counts(parts.get("remaining"), is_rounded_up=is_rounded_up)
     reset = latest_reset(parts.get("reset-after"), now=now) or latest_reset(parts.get("reset"), now=now)
     if not limit and not remaining and reset is None:
         return None
@@ -270,12 +275,18 @@ def _unit_of(dimension: str) -> tuple[str, int | None]:
     return _UNIT_NAMES.get(unit, unit), window
 
 
-def _counts(value: str | None) -> list[tuple[int, int | None]]:
-    """Counts, rounded down, with the window that a ``w`` parameter names: ``"100;w=21600"`` is ``[(100, 21600)]``."""
+def _counts(value: str | None, *, is_rounded_up: bool = False) -> list[tuple[int, int | None]]:
+    """Whole counts, with the window that a ``w`` parameter names: ``"100;w=21600"`` is ``[(100, 21600)]``.
+
+    :param is_rounded_up: round a count with decimals up; otherwise it is rounded down.
+    """
     counts: list[tuple[int, int | None]] = []
     for member in (value or "").split(","):
         text, *parameters = (piece.strip() for piece in member.split(";"))
-        count = whole_number(text.partition(".")[0]) if decimal(text) is not None else None
+        number = decimal(text)
+        count = whole_number(text.partition(".")[0]) if number is not None else None
+        if count is not None and is_rounded_up and number is not None and number > count:
+            count += 1
         if count is not None:
             windows = [whole_number(piece[2:].strip()) for piece in parameters if piece.startswith("w=")]
             counts.append((count, windows[0] if windows else None))

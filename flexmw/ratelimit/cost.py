@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import isawaitable
+from itertools import compress
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from flexmw.errors import ConfigError
@@ -52,6 +53,7 @@ class Charge(NamedTuple):
     :param costs: the cost in each rate.
     :param settled: the rates that are corrected when the real use is known; ``None`` if the cost is fixed.
     :param reserved: the cost in each of ``settled``.
+    :param expected: the same without the smallest amount, which a request without a cost reserves.
     :param estimate: the usage that a reader expects by the body of the request; ``None`` where none was asked.
     :param receive: the ``receive`` that gives the body which was read to the app; ``None`` where none was read.
     """
@@ -59,6 +61,7 @@ class Charge(NamedTuple):
     costs: tuple[int, ...]
     settled: Rates | None = None
     reserved: tuple[int, ...] = ()
+    expected: tuple[int, ...] = ()
     estimate: Usage | None = None
     receive: Receive | None = None
 
@@ -113,12 +116,18 @@ class Pricing:
             if rate.unit not in by_unit:
                 by_unit[rate.unit] = await self._cost_of(rate, scope, estimate)
         # A guess must not make a request impossible: one above a limit waits for the whole window.
-        costs = tuple(by_unit[rate.unit] if name is None else min(by_unit[rate.unit], rate.limit) for rate in rates)
-        if self._token_cost is None or self.unit != REQUESTS:
-            settled = [*zip(rates, costs, strict=True)]
-        else:
-            settled = [pair for pair in zip(rates, costs, strict=True) if pair[0].unit == TOKENS]
-        return Charge(costs, tuple(rate for rate, _ in settled), tuple(cost for _, cost in settled), estimate, receive)
+        expected = tuple(by_unit[rate.unit] if name is None else min(by_unit[rate.unit], rate.limit) for rate in rates)
+        # A request that reserves nothing would pass a limit that is used up to the last millionth.
+        costs = tuple(cost if rate.scale == 1 else max(1, cost) for rate, cost in zip(rates, expected, strict=True))
+        is_settled = [self._token_cost is None or self.unit != REQUESTS or rate.unit == TOKENS for rate in rates]
+        return Charge(
+            costs,
+            tuple(compress(rates, is_settled)),
+            tuple(compress(costs, is_settled)),
+            tuple(compress(expected, is_settled)),
+            estimate,
+            receive,
+        )
 
     def used(self, rate: Rate, usage: Usage) -> int | None:
         """What usage costs in a rate; ``None`` where it does not depend on usage.
@@ -148,8 +157,7 @@ class Pricing:
                     option = _TOKEN_OPTION if is_tokens else "RateLimit(cost=...)"
                     raise ConfigError(option, cost, f"the function to return {expected}")
             cost = whole_amount(cost, rate.scale)
-        # A request that reserves nothing would pass a limit that is used up to the last millionth.
-        return int(cost) if rate.scale == 1 else max(1, int(cost))
+        return int(cost)
 
 
 class Reservation:

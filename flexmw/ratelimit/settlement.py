@@ -153,7 +153,7 @@ class Settlement:
         elif self._observer is not None:
             basis, usage = settled_by(self._observer.observed(), self._charge.estimate)
         amounts: list[int] = []
-        for rate, reserved in zip(self._check.rates, self._charge.reserved, strict=True):
+        for rate, expected in zip(self._check.rates, self._charge.expected, strict=True):
             amount = reservation.amounts.get(rate.unit)
             if amount is not None:
                 basis = "reported"
@@ -165,7 +165,7 @@ class Settlement:
                 except Exception as error:  # the application's own function of the price
                     self._log.failed(error)
                     basis = "estimate"
-            amounts.append(reserved if amount is None else amount)
+            amounts.append(expected if amount is None else amount)
         return basis, usage, tuple(amounts)
 
     def _report(self, basis: Basis, usage: Usage | None, amounts: tuple[int, ...]) -> None:

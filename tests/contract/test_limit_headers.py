@@ -170,3 +170,18 @@ def test_no_value_raises_and_every_number_is_in_bounds(headers: dict[str, str]) 
 def test_the_page_in_the_docs_is_made_from_the_table() -> None:
     written = Path("docs/limit-headers.md").read_text("utf-8")
     assert written == page(), "run: python -m scripts.limit_headers_page > docs/limit-headers.md"
+
+
+def test_a_limit_of_money_is_used_up_at_0_and_not_before() -> None:
+    headers = {
+        "x-ratelimit-limit-usd": "50.5",
+        "x-ratelimit-remaining-usd": "0.4",
+        "x-ratelimit-reset-usd": str(int(NOW) + 1_000_000),
+        "x-ratelimit-remaining-requests": "0.4",
+        "x-ratelimit-reset-requests": "2s",
+    }
+    readings = read_limits(headers, now=NOW)
+    assert {reading.unit: reading.remaining for reading in readings} == {"usd": 1, "requests": 0}
+    assert reset_wait(readings) == 2.0
+    used_up = read_limits({**headers, "x-ratelimit-remaining-usd": "0"}, now=NOW)
+    assert reset_wait(used_up) == 1_000_000.0

@@ -135,6 +135,28 @@ async def test_a_fixed_price_and_a_reported_amount_work_without_usage() -> None:
     assert await left(app) == Decimal("0.65")
 
 
+async def test_a_request_that_nothing_has_priced_costs_nothing() -> None:
+    """The smallest amount is reserved, so that a limit that is used up refuses, and is given back."""
+
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/paid":
+            settle(Decimal("0.25"), unit="usd")
+        if scope["path"] == "/broken":
+            raise ValueError("out of order")
+        await sending(b"{}", headers=[JSON])(scope, receive, send)
+
+    for options in ({"budget": 1}, {"rates": ("1/day",)}):
+        app = limited(*options.pop("rates", ()), unit="usd", app=handler, clock=FakeClock(), **options)  # type: ignore[arg-type]
+        assert money(await call(app))[1] == "0.999999"
+        with pytest.raises(ValueError, match="out of order"):
+            await call(app, path="/broken")
+        assert await left(app) == 1
+        for _ in range(4):
+            assert (await call(app, path="/paid")).status == 200
+        assert await left(app) == 0
+        assert (await call(app)).status in (402, 429)
+
+
 async def test_money_is_not_settled_by_a_number_of_tokens() -> None:
     async def handler(scope: Scope, receive: Receive, send: Send) -> None:
         settle(500)
