@@ -46,13 +46,17 @@ def _is_origin(value: object) -> bool:
         usual = parts.port == {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
         return False
+    # The client libraries decode "xn--", and send nothing to a pattern of hosts.
+    is_pattern = "*" in value or any(label.startswith("xn--") for label in parts.netloc.split("."))
+    if parts.scheme not in ("http", "https") or is_pattern or value.split() != [value]:
+        return False
     written = f"{parts.scheme}://{parts.netloc.rpartition('@')[2].rstrip(':').lower()}"
-    return bool(parts.scheme and parts.hostname) and value == written and not usual
+    return bool(parts.hostname) and value == written and not usual
 
 
 _origin = Rule(
     "an origin such as 'https://api.example.com', in lower case, without a path, without a slash at its end, "
-    "with its port where that is not the usual one",
+    "without a wildcard, in Unicode in place of 'xn--', with its port where that is not the usual one",
     _is_origin,
 )
 _plain_function = Rule(
@@ -91,7 +95,8 @@ class Retry(ClientMiddleware):
     :param key_origins: Origins that honour ``Idempotency-Key``. Retry learns others from the ``Idempotency-Key-TTL`` of
         their responses, for that method and path. A key that no server honours makes no repetition safe. Value: a list,
         each an origin such as 'https://api.example.com', in lower case, without a path, without a slash at its end,
-        with its port where that is not the usual one. Default: ``()``.
+        without a wildcard, in Unicode in place of 'xn--', with its port where that is not the usual one. Default:
+        ``()``.
     :param budget_ratio: Share of the calls made through this object that may be retries, in addition to
         ``budget_per_second``. Value: a number from 0 to 10 (retries per call). Default: ``0.2``.
     :param budget_per_second: Rate of retries that is always allowed, in addition to ``budget_ratio``. Value: a number,
