@@ -43,23 +43,28 @@ class ExpiringTable(Generic[ValueT]):
     :param lifetime: how long a value is kept at least.
     :param max_entries: how many values are kept at most.
     :param shards: into how many small tables the values are divided.
+    :ivar shards: the small tables. A key is in the one with the number ``hash(key) % len(shards)``.
+    :ivar size: values that one generation of a shard has at most.
+    :ivar sweeps_at: the moment at which the next unused shard is emptied.
+
+    What runs for every request does the work of :meth:`shard` itself, and calls it where one of its conditions holds.
     """
 
-    __slots__ = ("_count", "_lifetime", "_next", "_shards", "_size", "_sweeps_at")
+    __slots__ = ("_count", "_lifetime", "_next", "shards", "size", "sweeps_at")
 
     def __init__(self, lifetime: int, *, max_entries: int = MAX_ENTRIES, shards: int = _SHARDS) -> None:
         self._lifetime = lifetime
         self._count = shards
-        self._shards = tuple(Shard() for _ in range(shards))
-        self._size = max(1, max_entries // shards // 2)
-        self._next = self._sweeps_at = 0
+        self.shards = tuple(Shard() for _ in range(shards))
+        self.size = max(1, max_entries // shards // 2)
+        self._next = self.sweeps_at = 0
 
     def shard(self, key: str, now: int) -> Shard:
         """The shard of a key. The caller may read both generations and write to ``young``, at once and not later."""
-        if now >= self._sweeps_at:
+        if now >= self.sweeps_at:
             self._sweep(now)
-        shard = self._shards[hash(key) % self._count]
-        if now >= shard.turns_at or len(shard.young) >= self._size:
+        shard = self.shards[hash(key) % self._count]
+        if now >= shard.turns_at or len(shard.young) >= self.size:
             self._turn(shard, now)
         return shard
 
@@ -71,7 +76,7 @@ class ExpiringTable(Generic[ValueT]):
 
     def touch(self, key: str, now: int) -> bool:
         """Whether the key is known; if it is, its lifetime begins again."""
-        shard = self._shards[hash(key) % self._count]
+        shard = self.shards[hash(key) % self._count]
         if now < shard.turns_at and key in shard.young:
             return True
         value = self.shard(key, now).old.pop(key, None)
@@ -89,13 +94,13 @@ class ExpiringTable(Generic[ValueT]):
 
     def discard(self, key: str) -> None:
         """Forget a key now."""
-        shard = self._shards[hash(key) % self._count]
+        shard = self.shards[hash(key) % self._count]
         shard.young.pop(key, None)
         shard.old.pop(key, None)
 
     def count(self) -> int:
         """The number of values in memory, including expired ones whose shard has not been used since."""
-        return sum(len(shard.young) + len(shard.old) for shard in self._shards)
+        return sum(len(shard.young) + len(shard.old) for shard in self.shards)
 
     def _turn(self, shard: Shard, now: int) -> None:
         shard.old = shard.young if now < shard.turns_at + self._lifetime else {}
@@ -104,8 +109,8 @@ class ExpiringTable(Generic[ValueT]):
 
     def _sweep(self, now: int) -> None:
         """Turn one more shard, so that unused shards are emptied too: every shard once in a lifetime."""
-        self._sweeps_at = now + self._lifetime // self._count
+        self.sweeps_at = now + self._lifetime // self._count
         self._next = (self._next + 1) % self._count
-        shard = self._shards[self._next]
+        shard = self.shards[self._next]
         if now >= shard.turns_at and (shard.young or shard.old):
             self._turn(shard, now)

@@ -102,7 +102,7 @@ class CallerIdentifier:
     def __init__(
         self, caller: CallerFunction, hasher: CallerHasher, guard: NewKeyGuard, monotonic: Callable[[], float]
     ) -> None:
-        self._caller, self._hasher, self._guard, self._monotonic = caller, hasher, guard, monotonic
+        self._caller, self.hasher, self.guard, self._monotonic = caller, hasher, guard, monotonic
         self._key_hasher = hasher.hasher
         self._recent = guard.recent
         self._has_warned = False
@@ -115,10 +115,10 @@ class CallerIdentifier:
         caller = await self._caller(scope)
         if caller.kind != "key" or caller.proven:
             return caller, app
-        guard, digest = self._guard, caller.digest
+        guard, digest = self.guard, caller.digest
         if guard.knows(digest, now_us):
             return caller, judged_app(app, partial(self.judge_known, digest))
-        address = by_address(self._hasher, scope)
+        address = by_address(self.hasher, scope)
         if address.kind == "shared":
             return caller, app
         app = judged_app(app, partial(self._judge, digest, address.digest))
@@ -135,29 +135,29 @@ class CallerIdentifier:
         for name, value in scope.get("headers", ()):
             if name == AUTHORIZATION:
                 return self._recent.get(value, now_us) or self._hashed(scope, value, now_us)
-        return self._hasher.of_address(scope).digest
+        return self.hasher.of_address(scope).digest
 
     def _hashed(self, scope: Scope, value: bytes, now_us: int) -> str | None:
         """:meth:`bearer_digest` for a value of ``Authorization`` that is not remembered."""
         token = bearer_token_of(value)
         if token is None:
-            return self._hasher.of_address(scope).digest
+            return self.hasher.of_address(scope).digest
         hasher = self._key_hasher()
         hasher.update(token)
         digest = hasher.hexdigest()
-        if not self._guard.knows(digest, now_us):
+        if not self.guard.knows(digest, now_us):
             return None
-        if not self._guard.is_alert:
+        if not self.guard.is_alert:
             self._recent.add(value, digest, now_us)
         return digest
 
     def judge_known(self, digest: str, status: int) -> None:
         """Take the response to a request with a key that the app has accepted earlier as a verdict on the key."""
         if status in REFUSALS:
-            self._guard.refuse(digest, int(self._monotonic() * SECOND))
+            self.guard.refuse(digest, int(self._monotonic() * SECOND))
 
     def _judge(self, digest: str, address: str, status: int) -> None:
-        self._guard.judge(digest, address, status, int(self._monotonic() * SECOND))
+        self.guard.judge(digest, address, status, int(self._monotonic() * SECOND))
 
     def _warn(self, address: str) -> None:
         if not self._has_warned:
@@ -167,7 +167,7 @@ class CallerIdentifier:
                 "that, which the app has refused or not yet answered. Further new keys of the address count as one "
                 "caller, the address. If it is a proxy, name it in trusted_proxies; if its callers are many, raise "
                 "new_keys_per_address. This is logged once.",
-                self._guard.limit,
+                self.guard.limit,
                 address,
-                self._guard.window,
+                self.guard.window,
             )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import ceil, inf
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from flexmw.contract import HeaderStyle, Quota, render
 from flexmw.errors import APIError, InsufficientCredit, RateLimitExceeded, SubsystemOffline
@@ -16,7 +16,15 @@ from flexmw.kit.exchange import Exchange, Header
 from flexmw.ratelimit.calendar import BUDGET
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult, Rate
 
-__all__ = ["RESULT", "PlainReport", "Reporter"]
+__all__ = [
+    "REMAINING",
+    "REMAINING_HEADER",
+    "RESULT",
+    "ROUNDING_SECONDS",
+    "PlainReport",
+    "Reporter",
+    "reset_header",
+]
 
 RESULT: Final = "flexmw.rate_limiting.result"
 POLICY: Final = "flexmw.rate_limiting.policy"
@@ -36,8 +44,10 @@ _RESULTS: Final = {
 _SHADOW_RESULTS: Final = {**_RESULTS, (False, False): "shadow_rejected", (False, True): "shadow_rejected"}
 """The same of a limiter that refuses nothing. Its events say ``rejected`` and have ``shadow`` beside it."""
 
-_ROUNDING_SECONDS: Final = 5e-7
-_REMAINING_HEADER: Final = b"x-ratelimit-remaining-requests"
+ROUNDING_SECONDS: Final = 5e-7
+"""A reset is rounded up to whole seconds, but for this much above a whole second."""
+
+REMAINING_HEADER: Final = b"x-ratelimit-remaining-requests"
 
 
 @lru_cache(maxsize=1024)
@@ -46,12 +56,20 @@ def _limit_header(limit: int) -> Header:
 
 
 @lru_cache(maxsize=1024)
-def _reset_header(reset_at: int) -> Header:
+def reset_header(reset_at: int) -> Header:
+    """The header with the Unix second at which a window ends."""
     return b"x-ratelimit-reset-requests", b"%d" % reset_at
 
 
-PlainReport: TypeAlias = Callable[[Exchange, int, int], None]
-"""Reports a request that was admitted: its exchange, what remains, and microseconds until the window ends."""
+class PlainReport(NamedTuple):
+    """What the reports of all requests that one rate admits have in common.
+
+    :param facts: the facts; what remains is 0 in them.
+    :param limit: the header with the limit.
+    """
+
+    facts: dict[str, str | int | float | bool]
+    limit: Header
 
 
 class Reporter:
@@ -108,8 +126,8 @@ class Reporter:
         now = self._now()
         if self._is_plain and not wait_us and not headers:
             # The same headers as those of `render`, at a tenth of the price: nearly every request takes this branch.
-            reset_at = ceil(now + reset_us / SECOND - _ROUNDING_SECONDS)
-            headers += _limit_header(limit), (_REMAINING_HEADER, b"%d" % remaining), _reset_header(reset_at)
+            reset_at = ceil(now + reset_us / SECOND - ROUNDING_SECONDS)
+            headers += _limit_header(limit), (REMAINING_HEADER, b"%d" % remaining), reset_header(reset_at)
             return
         quotas = self._quotas(result, now)
         own = raw_headers(render(*quotas, now=now, styles=self._styles)) if quotas else []
@@ -118,11 +136,8 @@ class Reporter:
         headers[:] = [*first, *(pair for pair in second if pair[0] not in names)]
 
     def plain(self, rate: Rate) -> PlainReport | None:
-        """:meth:`add` for a request that was admitted under the only rate of a limiter, with nothing on the exchange
-        yet. ``None`` if the limiter has other styles of headers.
-
-        Nearly every request takes this path, so what all of them have in common is made once.
-        """
+        """What :meth:`add` says of each request that is admitted under the only rate of a limiter. ``None`` if the
+        limiter has other styles of headers."""
         if not self._is_plain:
             return None
         facts: dict[str, str | int | float | bool] = {
@@ -131,16 +146,7 @@ class Reporter:
             LIMIT: rate.limit,
             REMAINING: 0,
         }
-        limit_header, now = _limit_header(rate.limit), self._now
-
-        def report(exchange: Exchange, remaining: int, reset_us: int) -> None:
-            own, headers = exchange.facts, exchange.headers
-            own |= facts
-            own[REMAINING] = remaining
-            reset_at = ceil(now() + reset_us / SECOND - _ROUNDING_SECONDS)
-            headers += limit_header, (_REMAINING_HEADER, b"%d" % remaining), _reset_header(reset_at)
-
-        return report
+        return PlainReport(facts, _limit_header(rate.limit))
 
     def emit(
         self,

@@ -17,10 +17,11 @@ from flexmw.ratelimit.asgi import RateLimitMiddleware, Shared
 from flexmw.ratelimit.backend import LocalBackend
 from flexmw.ratelimit.callers import BearerDigest
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane
-from flexmw.ratelimit.core import SECOND, CheckOutcome, LimitResult, Rate
-from flexmw.ratelimit.headers import PlainReport
+from flexmw.ratelimit.core import SECOND, CheckOutcome
+from flexmw.ratelimit.direct import DirectLimiter
 from flexmw.ratelimit.plan import Plan
-from flexmw.ratelimit.stores.memory import Count, MemoryStore
+from flexmw.ratelimit.stores import LocalStore
+from flexmw.ratelimit.stores.memory import MemoryStore
 
 __all__ = ["LocalRateLimitMiddleware", "middleware"]
 
@@ -42,9 +43,7 @@ class _Parts:
     ``__getattr__`` up anew each time, and finds those of this class at once.
 
     :param digest: the keyed hash of the caller without a coroutine; ``None`` where identifying needs one.
-    :param rate: the only rate of every request; ``None`` where rates differ or are several.
-    :param count: counts a request of a caller under ``rate``.
-    :param report: reports a request that was admitted under ``rate``; ``None`` for other styles of headers.
+    :param direct: admits most requests; ``None`` where rates differ or are several, or headers have other styles.
     :param judge_key: takes a status as a verdict on the key of a caller.
     """
 
@@ -53,9 +52,7 @@ class _Parts:
     lane: ContinuationLane | None
     monotonic: Callable[[], float]
     digest: BearerDigest | None
-    rate: Rate | None
-    count: Count | None
-    report: PlainReport | None
+    direct: DirectLimiter | None
     judge_key: Callable[[str, int], None]
 
 
@@ -74,18 +71,25 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         store = backend.store
         self._hit = store.hit
         self._cost = plan.pricing.fixed_cost
-        static = self._static
-        rate = static[0] if len(static) == 1 and not static[0].period else None
         self._parts = _Parts(
             app=app,
             exempt=self._exempt,
             lane=self._lane,
             monotonic=self._monotonic,
             digest=self._digest,
-            rate=rate,
-            count=store.counter(rate, self._cost) if rate is not None and isinstance(store, MemoryStore) else None,
-            report=None if rate is None else self._reporter.plain(rate),
+            direct=self._direct(store),
             judge_key=self._judge_known,
+        )
+
+    def _direct(self, store: LocalStore) -> DirectLimiter | None:
+        static, identifier = self._static, self._identifier
+        if self._digest is None or not isinstance(store, MemoryStore) or len(static) != 1 or static[0].period:
+            return None
+        report = self._reporter.plain(static[0])
+        if report is None:
+            return None
+        return DirectLimiter(
+            identifier.hasher, identifier.guard, store, static[0], self._cost, report, self._plan.clock.now
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,18 +115,9 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         app = parts.app
         start = parts.monotonic()
         start_us = floor(start * SECOND)
-        digest = None if parts.digest is None else parts.digest(scope, start_us)
-        if digest is not None and (count := parts.count) is not None:
-            wait_us, remaining, reset_us = count(digest, start_us)
-            if (report := parts.report) is not None and not (
-                wait_us or exchange.observers or exchange.headers or exchange.facts
-            ):
-                report(exchange, remaining, reset_us)
-                result = None
-            else:
-                assert parts.rate is not None  # noqa: S101
-                result = LimitResult(parts.rate, remaining, wait_us, reset_us)
-        else:
+        digest = None if parts.direct is None else parts.direct.admit(scope, exchange, start_us)
+        if digest is None:
+            digest = None if parts.digest is None else parts.digest(scope, start_us)
             if digest is None:
                 caller, app = await self._identifier.identify(scope, start_us, app)
                 digest = caller.digest
@@ -135,7 +130,6 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
                 await self._bypass(scope, receive, send, exchange, app)
                 return
             result = self._hit(digest, rates, self._cost, start_us)
-        if result is not None:
             self._reporter.add(exchange, result, False)
             if exchange.observers:
                 duration = parts.monotonic() - start

@@ -32,33 +32,35 @@ class RecentKeys:
     """Digests of keys that the app has accepted, by the value of ``Authorization``. All are forgotten together.
 
     :param window_us: the window of the guard of new keys, in microseconds.
+    :ivar digests: the digests. They count before ``ends_us`` alone.
+    :ivar ends_us: the moment by the monotonic clock at which all are forgotten, in microseconds.
     """
 
-    __slots__ = ("_digests", "_ends_us", "_lifetime_us")
+    __slots__ = ("_lifetime_us", "digests", "ends_us")
 
     def __init__(self, window_us: int) -> None:
         self._lifetime_us = min(_LIFETIME_US, window_us // _SHARE)
-        self._ends_us = 0
-        self._digests: dict[bytes, str] = {}
+        self.ends_us = 0
+        self.digests: dict[bytes, str] = {}
 
     def get(self, value: bytes, now_us: int) -> str | None:
         """The digest of the key in a header value, if it is remembered.
 
         :param now_us: the monotonic clock in microseconds.
         """
-        return self._digests.get(value) if now_us < self._ends_us else None
+        return self.digests.get(value) if now_us < self.ends_us else None
 
     def add(self, value: bytes, digest: str, now_us: int) -> None:
         """Remember the digest of a key that the app has accepted.
 
         :param now_us: the monotonic clock in microseconds.
         """
-        if now_us >= self._ends_us or len(self._digests) >= MAX_KEYS:
-            self._digests.clear()
-            self._ends_us = now_us + self._lifetime_us
+        if now_us >= self.ends_us or len(self.digests) >= MAX_KEYS:
+            self.digests.clear()
+            self.ends_us = now_us + self._lifetime_us
         if len(value) <= MAX_VALUE_BYTES:
-            self._digests[value] = digest
+            self.digests[value] = digest
 
     def clear(self) -> None:
         """Forget all keys: the app has refused one."""
-        self._digests.clear()
+        self.digests.clear()

@@ -10,9 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from threading import Lock
-from typing import TypeAlias
 
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.expiring import ExpiringTable, Shard
@@ -20,11 +19,7 @@ from flexmw.ratelimit.algorithms import Algorithm, State
 from flexmw.ratelimit.algorithms.windows import admit, result_of
 from flexmw.ratelimit.core import SECOND, Check, LimitResult, Rate, Slot, with_slot
 
-__all__ = ["Count", "MemoryStore"]
-
-Count: TypeAlias = Callable[[str, int], tuple[int, int, int]]
-"""Counts a request: the digest of its caller and the monotonic clock in microseconds give wait, remaining and reset, as
-in a :class:`~flexmw.ratelimit.core.LimitResult`."""
+__all__ = ["MemoryStore"]
 
 
 class MemoryStore:
@@ -34,7 +29,7 @@ class MemoryStore:
     """
 
     def __init__(self, algorithm: Algorithm, clock: Clock = SYSTEM) -> None:
-        self._algorithm = algorithm
+        self.algorithm = algorithm
         self._monotonic = clock.monotonic
         self._now = clock.now
         self._tables: dict[str, ExpiringTable[State]] = {}
@@ -42,8 +37,8 @@ class MemoryStore:
         """The tables of windows of the calendar, apart, so that the measured path does not look at them."""
         self._holders: dict[tuple[str, int], set[str]] = {}
         self._algorithm_hit = algorithm.hit
-        self._lock = Lock()
-        self._acquire, self._release = self._lock.acquire, self._lock.release
+        self.lock = Lock()
+        self._acquire, self._release = self.lock.acquire, self.lock.release
 
     def hit(self, digest: str, rates: tuple[Rate, ...], cost: int, now_us: int) -> LimitResult:
         """The same as :meth:`decide` for the most frequent request: no slot, and one cost in every rate.
@@ -62,7 +57,7 @@ class MemoryStore:
             if table is None:
                 if rate.ends_at_us:
                     return self._decide(digest, rates, (cost,), now_us, True)
-                table = self._table(rate)
+                table = self.table(rate)
             shard = table.shard(digest, now_us)
             young, old = shard.young, shard.old
             state = young.get(digest)
@@ -81,7 +76,7 @@ class MemoryStore:
         A refusal is left to :meth:`_decide`, and so are rates of several units or with periods. Nothing has been
         written then.
         """
-        if self._algorithm.is_in_place:
+        if self.algorithm.is_in_place:
             return self._decide(digest, rates, (cost,) * len(rates), now_us, True)
         hit, tables, unit = self._algorithm_hit, self._tables, rates[0].unit
         entries: list[tuple[Shard, State]] = []
@@ -89,7 +84,7 @@ class MemoryStore:
         for rate in rates:
             table = tables.get(rate.key_suffix)
             if table is None and not rate.ends_at_us:
-                table = self._table(rate)
+                table = self.table(rate)
             if table is None or rate.unit != unit or not cost:
                 return self._decide(digest, rates, (cost,) * len(rates), now_us, True)
             shard = table.shard(digest, now_us)
@@ -109,36 +104,13 @@ class MemoryStore:
                 shard.old.pop(digest, None)
         return tuple.__new__(LimitResult, (tightest, first_left, 0, first_reset_us, ()))
 
-    def counter(self, rate: Rate, cost: int) -> Count:
-        """:meth:`hit` for one rate and one cost: what these decide is looked up once, and no result is built."""
-        with self._lock:
-            shard_of = self._table(rate).shard
-        hit, acquire, release = self._algorithm_hit, self._acquire, self._release
-
-        def count(digest: str, now_us: int) -> tuple[int, int, int]:
-            acquire()
-            try:
-                shard = shard_of(digest, now_us)
-                young = shard.young
-                state = young.get(digest)
-                if state is None and shard.old:
-                    state = shard.old.pop(digest, None)
-                wait_us, state, remaining, reset_us = hit(state, now_us, rate, cost)
-                if state is not None:
-                    young[digest] = state
-            finally:
-                release()
-            return wait_us, remaining, reset_us
-
-        return count
-
     def decide(self, check: Check) -> LimitResult:
         """Check every rate and the slot, then take all of them or nothing."""
         digest, rates, costs, slot, _, take = check
         now_us = int(self._monotonic() * SECOND)
         if slot is None and take and len(rates) == 1:
             return self.hit(digest, rates, costs[0], now_us)
-        with self._lock:
+        with self.lock:
             if slot is None:
                 return self._decide(digest, rates, costs, now_us, take)
             holders = self._holders.get((digest, slot.limit), set())
@@ -155,17 +127,17 @@ class MemoryStore:
         :param age_us: microseconds since the costs were taken.
         """
         now_us = int(self._monotonic() * SECOND)
-        with self._lock:
+        with self.lock:
             for rate, cost in zip(check.rates, check.costs, strict=True):
-                table, window, age = self._table(rate), rate, age_us
+                table, window, age = self.table(rate), rate, age_us
                 if rate.ends_at_us:  # the counter is of one period, whatever the age
                     window, age = self._window(rate), 0
                 state = table.get(check.digest, now_us)
-                table.put(check.digest, self._algorithm.refund(state, now_us, window, cost, age), now_us)
+                table.put(check.digest, self.algorithm.refund(state, now_us, window, cost, age), now_us)
 
     def release(self, digest: str, slot: Slot) -> None:
         """Give a slot back. Nothing happens if it is not taken."""
-        with self._lock:
+        with self.lock:
             holders = self._holders.get((digest, slot.limit))
             if holders is not None:
                 holders.discard(slot.holder)
@@ -175,14 +147,14 @@ class MemoryStore:
     def _decide(
         self, digest: str, rates: tuple[Rate, ...], costs: tuple[int, ...], now_us: int, take: bool
     ) -> LimitResult:
-        tables = [self._table(rate) for rate in rates]
+        tables = [self.table(rate) for rate in rates]
         windows = rates if not self._calendar else tuple(self._window(rate) for rate in rates)
         states = [table.get(digest, now_us) for table in tables]
-        admitted, states_after = admit(self._algorithm, windows, states, now_us, costs, take=take)
+        admitted, states_after = admit(self.algorithm, windows, states, now_us, costs, take=take)
         if admitted and take:
             for table, state in zip(tables, states_after, strict=True):
                 table.put(digest, state, now_us)
-        result = result_of(self._algorithm, windows, states_after, now_us, costs, admitted)
+        result = result_of(self.algorithm, windows, states_after, now_us, costs, admitted)
         return result if windows is rates else _with_rates(result, dict(zip(windows, rates, strict=True)))
 
     def _window(self, rate: Rate) -> Rate:
@@ -191,12 +163,13 @@ class MemoryStore:
             return rate
         return rate._replace(window_us=max(1, rate.ends_at_us - int(self._now() * SECOND)))
 
-    def _table(self, rate: Rate) -> ExpiringTable[State]:
+    def table(self, rate: Rate) -> ExpiringTable[State]:
+        """The states of all callers under a rate. To be used with the lock of the store."""
         if rate.ends_at_us:
             return self._period_table(rate)
         table = self._tables.get(rate.key_suffix)
         if table is None:
-            lifetime_us = rate.window_us * self._algorithm.lifetime_windows
+            lifetime_us = rate.window_us * self.algorithm.lifetime_windows
             table = self._tables[rate.key_suffix] = ExpiringTable(lifetime_us)
         return table
 

@@ -28,7 +28,7 @@ def test_keys_that_nobody_uses_any_more_are_forgotten_without_a_scan(name: str) 
     store, rates = MemoryStore(ALGORITHMS[name], clock), parse_rates("5/second")
     for number in range(5_000):
         store.decide(check_of(f"caller {number}", rates, 1))
-    table = store._table(rates[0])
+    table = store.table(rates[0])
     assert table.count() == 5_000
     for _ in range(4_000):
         clock.advance(0.01)

@@ -1,0 +1,114 @@
+"""The shortest way through the limiter decides and reports as the general way does."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flexmw import RateLimit
+from flexmw.kit.exchange import Exchange
+from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.direct import DirectLimiter
+from flexmw.ratelimit.local import LocalRateLimitMiddleware
+from flexmw.testing import FakeClock
+
+CALLERS: list[list[tuple[bytes, bytes]]] = [
+    [],
+    [(b"authorization", b"Bearer a")],
+    [(b"host", b"a"), (b"authorization", b"bearer a")],
+    [(b"authorization", b"Bearer b")],
+    [(b"authorization", b"Basic b")],
+    [(b"authorization", b"Bearer refused")],
+]
+
+ResultT = TypeVar("ResultT")
+REQUESTS = st.lists(
+    st.tuples(st.sampled_from(CALLERS), st.integers(0, 40_000), st.sampled_from(["GET", "POST", "OPTIONS"])),
+    max_size=30,
+)
+"""The headers of a request, the milliseconds since the one before, and the method."""
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    status = 401 if scope["headers"] and b"refused" in scope["headers"][-1][1] else 200
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def limited(clock: FakeClock, *, direct: bool, **options: Any) -> LocalRateLimitMiddleware:
+    limiter = RateLimit("5/minute", clock=clock, new_keys_per_address=3, **options).asgi(app)
+    assert isinstance(limiter, LocalRateLimitMiddleware)
+    if not direct:
+        limiter._parts = replace(limiter._parts, direct=None)
+    return limiter
+
+
+async def response(limiter: LocalRateLimitMiddleware, headers: list[tuple[bytes, bytes]], method: str) -> Any:
+    scope: dict[str, Any] = {"type": "http", "method": method, "path": "/", "client": ("192.0.2.7", 1)}
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope["headers"] = [*headers]
+    await limiter(scope, None, send)  # type: ignore[arg-type]
+    return sent, Exchange.of(scope).facts
+
+
+def at_once(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """The result of a coroutine that waits for nothing."""
+    with pytest.raises(StopIteration) as stop:
+        coroutine.send(None)
+    result: ResultT = stop.value.value
+    return result
+
+
+@pytest.mark.parametrize("strategy", ALGORITHMS)
+@settings(max_examples=25)
+@given(requests=REQUESTS, cost=st.integers(1, 3))
+def test_both_ways_give_each_request_the_same_response(
+    strategy: str, cost: int, requests: list[tuple[list[tuple[bytes, bytes]], int, str]]
+) -> None:
+    clock = FakeClock()
+    one, other = (limited(clock, direct=direct, strategy=strategy, cost=cost) for direct in (True, False))
+
+    for headers, passed_ms, method in requests:
+        clock.advance(passed_ms / 1000)
+        assert at_once(response(one, headers, method)) == at_once(response(other, headers, method))
+
+
+@pytest.mark.anyio
+async def test_a_known_caller_is_admitted_the_shortest_way_and_a_refusal_takes_the_general_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    admitted: list[bool] = []
+    admit = DirectLimiter.admit
+
+    def observed(*arguments: Any) -> str | None:
+        digest = admit(*arguments)
+        admitted.append(digest is not None)
+        return digest
+
+    monkeypatch.setattr(DirectLimiter, "admit", observed)
+    limiter = limited(FakeClock(), direct=True)
+    statuses = [(await response(limiter, CALLERS[1], "GET"))[0][0]["status"] for _ in range(6)]
+    assert statuses == [200] * 5 + [429]
+    # The first request proves the key, and the second remembers it.
+    assert admitted == [False, False, True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"headers": ("ietf",)}, {"key": "header:x-api-key"}, {"limit": lambda caller: "5/minute"}, {"storage": "other"}],
+    ids=["other headers", "another key", "a function", "several rates"],
+)
+def test_other_limiters_have_the_general_way_alone(options: dict[str, Any]) -> None:
+    rates = ("5/minute", "9/hour") if options.pop("storage", None) else ("5/minute",)
+    limiter = RateLimit(*rates, **options).asgi(app)
+    assert isinstance(limiter, LocalRateLimitMiddleware)
+    assert limiter._parts.direct is None
