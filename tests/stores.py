@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -26,7 +27,17 @@ from flexmw.testing.hostile.ports import HOST, Port
 from tests.servers import Child, redis_binary, skip_unless
 from tests.waiting import LONGEST_WAIT, eventually
 
-__all__ = ["COMPONENTS", "Moving", "client_of", "cluster_of_one", "counting_app", "front", "sentinel_of", "wrong_way"]
+__all__ = [
+    "COMPONENTS",
+    "Moving",
+    "client_of",
+    "cluster_of_one",
+    "counting_app",
+    "cut_reply",
+    "front",
+    "sentinel_of",
+    "wrong_way",
+]
 
 COMPONENTS: dict[str, Callable[..., Any]] = {
     "RateLimit": lambda storage, **options: flexmw.RateLimit("9/minute", storage=storage, **options).asgi(None),  # type: ignore[arg-type]
@@ -123,6 +134,50 @@ def front(target: int, context: ssl.SSLContext | None = None) -> Generator[Movin
         yield moving
     finally:
         moving.close()
+
+
+@contextmanager
+def cut_reply(target: int, marker: bytes) -> Generator[tuple[int, list[bytes]]]:
+    """A port in front of a server that cuts the connection in place of the reply to each command with a marker.
+
+    :return: the port, and the replies that the clients did not get.
+    """
+    cut: list[bytes] = []
+
+    def relay(incoming: socket.socket) -> None:
+        with incoming, socket.create_connection((HOST, target)) as outgoing, contextlib.suppress(OSError):
+            is_marked = False
+            while True:
+                for ready in select.select([incoming, outgoing], [], [])[0]:
+                    data = ready.recv(65536)
+                    if not data:
+                        return
+                    if ready is incoming:
+                        is_marked = marker in data
+                        outgoing.sendall(data)
+                    elif is_marked:
+                        cut.append(data)
+                        return
+                    else:
+                        incoming.sendall(data)
+
+    threads: list[threading.Thread] = []
+    with socket.create_server((HOST, 0)) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threads.append(threading.Thread(target=relay, args=(listener.accept()[0],)))
+                    threads[-1].start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield listener.getsockname()[1], cut
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for thread in (accepting, *threads):
+                thread.join(LONGEST_WAIT)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from flexmw.kit.store_url import parse
 from flexmw.pace.redis import PREFIX
 from flexmw.testing.hostile.ports import HOST
 from tests.servers import Child, redis_binary, redis_process, skip_unless
-from tests.stores import client_of, counting_app, front, sentinel_of
+from tests.stores import client_of, counting_app, cut_reply, front, sentinel_of
 from tests.waiting import LONGEST_WAIT, eventually
 
 pytestmark = pytest.mark.anyio
@@ -147,19 +147,24 @@ async def test_a_full_server_refuses_new_keys_and_stays_asked(
 
 @pytest.mark.parametrize("client", [BlockingNodes, AsyncNodes])
 async def test_a_command_whose_reply_was_cut_is_executed_once(client: type[Any], redis_url: str) -> None:
-    script = "redis.call('INCR', KEYS[1]) redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'no') return 1"
+    script = "return redis.call('INCR', KEYS[1])"
     with redis.Redis.from_url(redis_url) as server:
-        if client is BlockingNodes:
-            nodes = BlockingNodes(parse(redis_url, "storage"), timeout=LONGEST_WAIT)
-            with pytest.raises(redis.RedisError):
-                nodes.eval(script, 1, "k")
-            nodes.close()
-        else:
-            asynchronous = AsyncNodes(parse(redis_url, "storage"), connect_timeout=LONGEST_WAIT)
-            with pytest.raises(redis.RedisError):
-                await asynchronous.eval(script, 1, "k")
-            await asynchronous.aclose()
-        assert server.get("k") == b"1"
+        server.script_load(script)
+        address = server.connection_pool.connection_kwargs
+        with cut_reply(address["port"], b"cut-key") as (port, cut):
+            url = parse(f"redis://{HOST}:{port}/{address.get('db', 0)}", "storage")
+            if client is BlockingNodes:
+                nodes = BlockingNodes(url, timeout=LONGEST_WAIT)
+                with pytest.raises(redis.ConnectionError):
+                    nodes.eval(script, 1, "cut-key")
+                nodes.close()
+            else:
+                asynchronous = AsyncNodes(url, connect_timeout=LONGEST_WAIT)
+                with pytest.raises(redis.ConnectionError):
+                    await asynchronous.eval(script, 1, "cut-key")
+                await asynchronous.aclose()
+        assert cut == [b":1\r\n"]
+        assert server.get("cut-key") == b"1"
 
 
 async def test_connections_that_were_closed_while_idle_fail_no_command(redis_url: str) -> None:
