@@ -5,9 +5,13 @@
 
 The disks of developers and of CI sync in anything between 20 us and 10 ms, so the sync is made by the program: a small
 library, which the C compiler builds in a temporary folder, takes the place of ``fsync`` and ``fdatasync``
-in the process that measures. It counts each call, and sleeps instead of syncing, for both sides alike: for the two
-durable transactions of :func:`benchmarks.floors.sqlite_floor`, one after the other in one thread, and for the requests
-through ``Idempotency``. The two sides take turns; a ratio is the median of the rounds' ratios of wall time.
+in the process that measures. It counts each call, and sleeps instead of syncing, for all sides alike:
+
+- the two durable transactions of :func:`benchmarks.floors.sqlite_floor`, one after the other in one thread;
+- the floor: the requests through a group commit by hand (:mod:`benchmarks.group_floor`);
+- the requests through ``Idempotency``.
+
+The sides take turns; a ratio is the median of the rounds' ratios of wall time.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.floors import sqlite_floor
+from benchmarks.group_floor import GroupFloor
 from benchmarks.keyed import TRAFFIC, Host, close, run_batch
 from benchmarks.report import Report, Table
 
@@ -41,6 +46,13 @@ ROUNDS: Final = 7
 _PAIRS: Final = 50
 _REQUESTS: Final = {1: 50}
 _MANY_REQUESTS: Final = 512
+
+_SIDES: Final = (
+    ("two durable transactions", ""),
+    ("a group commit by hand", "floor_wall"),
+    ("flexmw", "driver_wall"),
+)
+"""What is compared, and the name of the figure of each."""
 
 _LIBRARY: Final = r"""
 #include <stdlib.h>
@@ -89,7 +101,8 @@ def measured(*, sync_us: int = SYNC_US, at: Sequence[int] = AT_ONCE, rounds: int
     """Measure in a process of its own.
 
     The figures are ``idempotency.synced.<at once>.driver_wall`` (requests a second, by pairs of durable transactions a
-    second) and ``idempotency.synced.<at once>.syncs`` (syncs of a request).
+    second), ``idempotency.synced.<at once>.floor_wall`` (the same of the group commit by hand) and
+    ``idempotency.synced.<at once>.syncs`` (syncs of a request).
 
     :param sync_us: microseconds of one sync.
     :param at: requests at once.
@@ -119,6 +132,9 @@ async def _inside(sync_us: int, at: Sequence[int], rounds: int) -> Report:
         host = Host()
         app = protected(host.app, f"sqlite:///{folder / 'keys.db'}")
         stack.push_async_callback(close, app)
+        floor_host = Host()
+        floor = GroupFloor(floor_host.app, folder / "groups.db")
+        stack.push_async_callback(floor.close)
 
         async def pairs() -> tuple[float, float, float]:
             before, cpu, began = syncs(), time.process_time(), time.perf_counter()
@@ -127,7 +143,7 @@ async def _inside(sync_us: int, at: Sequence[int], rounds: int) -> Report:
             took, cpu = time.perf_counter() - began, time.process_time() - cpu
             return took / _PAIRS, cpu / _PAIRS, (syncs() - before) / _PAIRS
 
-        async def requests(at_once: int) -> tuple[float, float, float]:
+        async def requests(host: Host, app: Any, at_once: int) -> tuple[float, float, float]:
             times = _REQUESTS.get(at_once, max(_MANY_REQUESTS, 2 * at_once))
             before, cpu, began = syncs(), time.process_time(), time.perf_counter()
             await run_batch(host, app, TRAFFIC["first"], times, at_once)
@@ -135,21 +151,27 @@ async def _inside(sync_us: int, at: Sequence[int], rounds: int) -> Report:
             return took / times, cpu / times, (syncs() - before) / times
 
         for at_once in at:
-            await pairs()
-            await requests(at_once)
+
+            async def turn(at_once: int = at_once) -> list[tuple[float, float, float]]:
+                return [await pairs(), await requests(floor_host, floor, at_once), await requests(host, app, at_once)]
+
+            await turn()
             gc.collect()
             gc.freeze()
-            found = [(await pairs(), await requests(at_once)) for _ in range(rounds)]
-            ratio = statistics.median(pair[0] / request[0] for pair, request in found)
-            report.figures[f"idempotency.synced.{at_once}.driver_wall"] = ratio
-            for index, (name, compared) in enumerate((("two durable transactions", 1.0), ("flexmw", ratio))):
-                seconds, cpu, each = (statistics.median(row[index][column] for row in found) for column in range(3))
-                rows.append([name, str(at_once if index else 1), f"{1 / seconds:,.0f}", f"{compared:.2f}"])
-                rows[-1] += [f"{cpu * 1e6:.0f}", f"{each:.2f}"]
-            report.figures[f"idempotency.synced.{at_once}.syncs"] = each
+            rounds_made = [await turn() for _ in range(rounds)]
+            for side, (name, figure) in enumerate(_SIDES):
+                ratio = statistics.median(made[0][0] / made[side][0] for made in rounds_made)
+                seconds, cpu, of_each = (
+                    statistics.median(made[side][column] for made in rounds_made) for column in range(3)
+                )
+                rows.append([name, str(at_once if side else 1), f"{1 / seconds:,.0f}", f"{ratio:.2f}"])
+                rows[-1] += [f"{cpu * 1e6:.0f}", f"{of_each:.2f}"]
+                if figure:
+                    report.figures[f"idempotency.synced.{at_once}.{figure}"] = ratio
+            report.figures[f"idempotency.synced.{at_once}.syncs"] = of_each
     title = f"sqlite, on a disk whose sync takes {sync_us / 1000:g} ms: keyed, first execution"
     columns = ["", "at once", "per second", "/ two durable transactions in a row", "CPU, us", "syncs"]
-    report.tables.append(Table("idempotency", title, columns, rows, "A sync sleeps for that time, on both sides."))
+    report.tables.append(Table("idempotency", title, columns, rows, "A sync sleeps for that time, on all sides."))
     return report
 
 
