@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # daphne never opens the lifespan of an app.
-# Expected: an app's startup code runs before the first request, as with every other ASGI server; a server that does
-# not do that says so.
+# Expected: an app's startup code runs before the first request, as with uvicorn, hypercorn and granian; a server that
+# does not do that says so.
 # Seen: requests are served while the app has seen no "lifespan" scope: pools are not opened, background tasks not
 # started.
 set -euo pipefail

@@ -2,7 +2,7 @@
 # limits' asynchronous memory storage looks at every key of every caller after each hit.
 # Expected: a hit costs the same whether the storage holds one key or twenty thousand.
 # Seen: each hit starts a task that walks all keys in search of expired ones: with 20000 callers a request waits for
-# tens of milliseconds before the event loop goes on.
+# about ten milliseconds before the event loop goes on.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
