@@ -10,22 +10,24 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 __all__ = ["BackgroundTask", "start_in_background"]
 
 
+_tasks: Final[set[asyncio.Task[None]]] = set()
+"""The tasks of asyncio that are not over. An event loop keeps no task."""
+
+
 class BackgroundTask(NamedTuple):
-    """A task that was started. Keep the object until the task is over: the event loop does not.
+    """A task that was started.
 
     :param cancel: cancels the task. Any thread may call it.
     :param is_lost: whether the event loop was closed, so that the task never goes on.
-    :param task: the task of asyncio; ``None`` under trio.
     """
 
     cancel: Callable[[], None]
     is_lost: Callable[[], bool]
-    task: asyncio.Task[None] | None
 
 
 def start_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> BackgroundTask:
@@ -37,8 +39,11 @@ def start_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> Backgr
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return _start_in_trio(work)
+    _tasks.difference_update([task for task in tuple(_tasks) if task.get_loop().is_closed()])
     task = loop.create_task(work(), context=Context())
-    return BackgroundTask(partial(_from_any_thread, loop.call_soon_threadsafe, task.cancel), loop.is_closed, task)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    return BackgroundTask(partial(_from_any_thread, loop.call_soon_threadsafe, task.cancel), loop.is_closed)
 
 
 def _start_in_trio(work: Callable[[], Coroutine[Any, Any, None]]) -> BackgroundTask:
@@ -53,7 +58,7 @@ def _start_in_trio(work: Callable[[], Coroutine[Any, Any, None]]) -> BackgroundT
     trio.lowlevel.spawn_system_task(in_scope, context=Context())
     call_soon = trio.lowlevel.current_trio_token().run_sync_soon
     # trio cancels its system tasks when it ends, so that none is ever lost.
-    return BackgroundTask(partial(_from_any_thread, call_soon, scope.cancel), lambda: False, None)
+    return BackgroundTask(partial(_from_any_thread, call_soon, scope.cancel), lambda: False)
 
 
 def _from_any_thread(call_soon: Callable[[Callable[[], object]], object], cancel: Callable[[], object]) -> None:

@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from threading import Lock
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import anyio
 
+from flexmw.idempotency.background import start_in_background
 from flexmw.idempotency.claim import Claim
 from flexmw.idempotency.stores import ManyLeases
 from flexmw.idempotency.stores.guarded import guarded
@@ -65,7 +67,7 @@ class Heartbeats:
 class LoopHeartbeats:
     """The running keys of one event loop, and their timer."""
 
-    __slots__ = ("_due", "_is_armed", "_retries", "_sleep", "_tasks")
+    __slots__ = ("_due", "_is_armed", "_retries", "_sleep")
 
     def __init__(self) -> None:
         # Each in the order of the times at which the keys are due: all keys of an app have the same lease.
@@ -73,7 +75,6 @@ class LoopHeartbeats:
         self._retries: dict[Claim, tuple[float, Callable[[], object]]] = {}
         self._is_armed = False
         self._sleep: anyio.CancelScope | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, claim: Claim, stop: Callable[[], object]) -> None:
         """Keep the lease of a key.
@@ -103,19 +104,11 @@ class LoopHeartbeats:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            import trio
-
-            trio.lowlevel.spawn_system_task(self._watch, clock, context=Context())
-            return
-        if clock is SYSTEM:
+            loop = None
+        if loop is not None and clock is SYSTEM:
             loop.call_later(claim.claims.lease / BEATS, self._tick, loop, context=Context())
         else:
-            self._start(loop, self._watch(clock))
-
-    def _start(self, loop: asyncio.AbstractEventLoop, work: Any) -> None:
-        task = loop.create_task(work, context=Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            start_in_background(partial(self._watch, clock))
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """The timer of asyncio. A sleeping task in its place would be left behind when the last key is gone."""
@@ -125,7 +118,7 @@ class LoopHeartbeats:
         elif seconds > 0:
             loop.call_later(seconds, self._tick, loop, context=Context())
         else:
-            self._start(loop, self._renew_and_go_on(loop))
+            start_in_background(partial(self._renew_and_go_on, loop))
 
     async def _renew_and_go_on(self, loop: asyncio.AbstractEventLoop) -> None:
         try:

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
@@ -21,6 +20,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import anyio
 
+from flexmw.idempotency.background import start_in_background
 from flexmw.idempotency.stores import Appended, Full, Held, LogStore, ManyLeases, Piece, Store, Swap, SwapPairs
 from flexmw.kit import time_limit
 from flexmw.kit.breaker import Breaker
@@ -55,8 +55,6 @@ FALLBACKS: Final = {
     ),
 }
 """What the log says of each value of ``on_store_failure``."""
-
-_tasks: Final[set[asyncio.Task[None]]] = set()
 
 
 class _BudgetSpent(TimeoutError):
@@ -148,7 +146,7 @@ class GuardedStore:
         while len(self._given_back) >= _MAX_GIVEN_BACK:
             del self._given_back[next(iter(self._given_back))]
         self._given_back[key] = token
-        _in_background(lambda: self._give_back(key, token))
+        start_in_background(partial(self._give_back, key, token))
 
     async def _after_undo(self, key: str, operation: Coroutine[Any, Any, T]) -> T:
         """Undo a claim of a key first, whose outcome is unknown. Then carry out the operation on the key."""
@@ -243,21 +241,3 @@ class _GuardedLogs(GuardedStore):
 
     async def read(self, key: str, generation: str, start: int, limit: int) -> Piece | None:
         return await self._run("read", self.store.read, key, generation, start, limit)
-
-
-def _in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Start a coroutine that no request waits for."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        import trio
-
-        async def quietly() -> None:
-            with suppress(Exception):
-                await work()
-
-        trio.lowlevel.spawn_system_task(quietly)
-        return
-    task = loop.create_task(work())
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
