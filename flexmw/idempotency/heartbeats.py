@@ -22,6 +22,7 @@ from flexmw.idempotency.claim import Claim
 from flexmw.idempotency.stores import ManyLeases
 from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit.clock import SYSTEM
+from flexmw.kit.forked import fork_safe
 
 __all__ = ["BEATS", "Heartbeats", "LoopHeartbeats"]
 
@@ -42,7 +43,7 @@ class Heartbeats:
 
     def __init__(self) -> None:
         self._loops: WeakKeyDictionary[Any, LoopHeartbeats] = WeakKeyDictionary()
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._last: tuple[Any, LoopHeartbeats | None] = (None, None)
         """The event loop of the last request, and its heartbeats. Most apps have one event loop."""
 

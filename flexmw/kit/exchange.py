@@ -20,6 +20,7 @@ from flexmw.contract.exceptions import ErrorMapping, map_exception
 from flexmw.contract.stream_framing import Framing
 from flexmw.errors import APIError, raised
 from flexmw.kit.events import ERROR_DECIDED, ErrorOutcome, error_decided
+from flexmw.kit.forked import fork_safe
 
 __all__ = ["KEY", "REFUSALS", "STARTS", "ErrorOutcome", "Exchange", "FramedStream", "Header", "exchange_of", "too_late"]
 
@@ -48,7 +49,7 @@ _added_names: Final[set[bytes]] = set()
 _other_names: Final[set[bytes]] = set()
 """Names of headers of responses, as their apps spell them, that are none of ``_added_names`` in any case."""
 
-_names_lock: Final = Lock()
+_names_lock: Final = fork_safe(Lock())
 
 
 Observer = Callable[[str, Mapping[str, Any]], None]

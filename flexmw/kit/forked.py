@@ -15,10 +15,12 @@ begin anew in the child before any other code runs there.
 from __future__ import annotations
 
 import os
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakSet
 
-__all__ = ["Forked", "prepare_forks"]
+__all__ = ["Forked", "fork_safe", "prepare_forks"]
+
+AnyLock = TypeVar("AnyLock")
 
 
 class Forked(Protocol):
@@ -36,6 +38,20 @@ class Forked(Protocol):
 _objects: Final[WeakSet[Forked]] = WeakSet()
 _prepared: Final[list[Forked]] = []
 """The objects between the two calls. A list, so that none is collected in between."""
+
+
+_locks: Final[WeakSet[Any]] = WeakSet()
+
+
+def fork_safe(lock: AnyLock) -> AnyLock:
+    """Let a lock of :mod:`threading` be free in each forked child, and return the lock.
+
+    A child whose parent forks while another thread holds the lock would wait for it for ever. What the lock protects
+    may be between two steps in the child, so a fork-safe lock is for state of which each step leaves a usable one. The
+    lock is not kept alive. The standard library frees the locks of its loggers in the same way.
+    """
+    _locks.add(lock)
+    return lock
 
 
 def prepare_forks(forked: Forked) -> None:
@@ -56,6 +72,8 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
+    for lock in list(_locks):
+        lock._at_fork_reinit()
     for forked in _prepared:
         forked.after_fork(is_child=True)
     _prepared.clear()

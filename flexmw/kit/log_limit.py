@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock
 
+from flexmw.kit.forked import fork_safe
+
 __all__ = ["LogLimit"]
 
 
@@ -23,7 +25,7 @@ class LogLimit:
 
     def __init__(self, *, burst: int, per_second: float, monotonic: Callable[[], float]) -> None:
         self._burst, self._per_second, self._monotonic = burst, per_second, monotonic
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._tokens, self._filled_at = float(burst), float("-inf")
         self._left_out = 0
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError
 
 from flexmw.kit.drive import adrive
+from flexmw.kit.forked import fork_safe
 from flexmw.kit.redis_channel import Channel
 from flexmw.kit.redis_client import Address, Connector
 from flexmw.kit.redis_flow import Drop, Learn, Nodes, Pause, Send, Step, execution
@@ -60,7 +61,7 @@ class AsyncNodes:
         self._has_large = connector.max_connections != 1
         self._channels: dict[tuple[Address | None, bool], Channel] = {}
         self._is_plain = connector.kind == "redis"
-        self._learning = Lock()
+        self._learning = fork_safe(Lock())
         self._learning_error: Exception | None = None
         self._tasks: set[Task[None]] = set()
         self._closing = _close_with_loop(self.aclose)

@@ -18,6 +18,7 @@ from redis.exceptions import NoScriptError
 
 from flexmw.kit import time_limit
 from flexmw.kit.drive import drive
+from flexmw.kit.forked import fork_safe
 from flexmw.kit.redis_client import Address, Connector
 from flexmw.kit.redis_flow import Drop, Learn, Nodes, Send, Step, execution
 from flexmw.kit.redis_nodes import Clients, connections_elsewhere, reply_after_asking, rotated, slot_of
@@ -44,7 +45,7 @@ class BlockingNodes:
         self._step = timeout / _STEPS if step is None else step
         self._nodes = Nodes(self._connector.kind, self._connector.nodes)
         self._clients = Clients(lambda address: self._connector.blocking(address, timeout=self._step))
-        self._learning = Lock()
+        self._learning = fork_safe(Lock())
         self._learning_error: Exception | None = None
 
     def run_script(self, script: Script, number: int, *values: Any, patience: float = inf) -> Any:

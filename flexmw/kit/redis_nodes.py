@@ -14,6 +14,7 @@ from typing import Any
 
 from redis.crc import key_slot
 
+from flexmw.kit.forked import fork_safe
 from flexmw.kit.redis_client import Address
 from flexmw.kit.redis_flow import SLOTS, Nodes
 
@@ -33,7 +34,7 @@ class Clients:
     def __init__(self, make: Callable[[Address | None], Any]) -> None:
         self._make = make
         self._clients: dict[Address | None, Any] = {}
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
 
     def of(self, address: Address | None) -> Any:
         client = self._clients.get(address)

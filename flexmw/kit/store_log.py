@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Final, NamedTuple
 
 from flexmw.contract import redact
+from flexmw.kit.forked import fork_safe
 from flexmw.kit.redis_errors import advice_of, clean, is_refusal
 
 __all__ = ["Fallback", "StoreLog"]
@@ -60,7 +61,7 @@ class StoreLog:
         self._log = logging.getLogger(logger)
         self._store, self._fallback, self._secrets = store, fallback, secrets
         self._monotonic = monotonic
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self.is_lost = False
         self._since = 0.0
         self._written_at = float("-inf")

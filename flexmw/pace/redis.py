@@ -24,6 +24,7 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 
 from flexmw.kit.clock import Clock
+from flexmw.kit.forked import fork_safe
 from flexmw.kit.store_log import StoreLog
 from flexmw.pace.core import PaceState
 from flexmw.pace.window import POLL, WindowEstimate
@@ -107,7 +108,7 @@ class SharedState:
         self._script: Any = None
         self._key = PREFIX + key
         self._clock = clock
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._state = PaceState(patience=patience)
         self._store_offset = clock.now() - clock.monotonic()  # the store's time minus this process's monotonic time
         self._pending: list[Change[object]] = []  # applied to _state, not yet to the store

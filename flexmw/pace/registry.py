@@ -24,6 +24,7 @@ from typing import Any, Final
 from flexmw.contract import CREDENTIALS
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Request
+from flexmw.kit.forked import fork_safe
 from flexmw.kit.identity import CallerHasher
 from flexmw.kit.store_log import Fallback, StoreLog
 from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, schemes_of
@@ -43,7 +44,7 @@ _entries: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
 _classes: OrderedDict[tuple[str, Clock, bytes], Any] = OrderedDict()
 _clients: dict[str, Any] = {}
 _store_logs: dict[str, StoreLog] = {}
-_lock = Lock()
+_lock = fork_safe(Lock())
 _log: Final = logging.getLogger("flexmw.pace")
 _probed: Final[set[tuple[str, int]]] = set()
 _FALLBACK: Final = Fallback(

@@ -26,6 +26,7 @@ import limits.storage as sync
 
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.expiring import ExpiringTable
+from flexmw.kit.forked import fork_safe
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.algorithms.base import State
 from flexmw.ratelimit.core import SECOND, Rate
@@ -82,7 +83,7 @@ class Counters:
         self._fixed = _Kept(_FIXED.lifetime_windows)
         self._sliding = _Kept(_SLIDING.lifetime_windows)
         self._moving = _Kept(_MOVING.lifetime_windows)
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
 
     def incr(self, key: str, expiry: float, amount: int) -> int:
         """Count without a limit. Returns the count of the key's window."""

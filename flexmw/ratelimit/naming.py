@@ -22,6 +22,8 @@ from itertools import count, islice
 from threading import Lock
 from typing import Final
 
+from flexmw.kit.forked import fork_safe
+
 __all__ = ["SERVICE_VARIABLE", "Counters", "default_prefix"]
 
 SERVICE_VARIABLE: Final = "OTEL_SERVICE_NAME"
@@ -36,7 +38,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._owners: dict[tuple[str, int], _Place] = {}
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
 
     def number(self, place: _Place, names: Collection[str]) -> int:
         """The smallest number under which no other place has one of the counters.

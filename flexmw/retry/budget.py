@@ -20,6 +20,8 @@ from collections import deque
 from threading import Lock
 from typing import Final
 
+from flexmw.kit.forked import fork_safe
+
 __all__ = ["Budget"]
 
 _BURST_SECONDS: Final = 10.0
@@ -40,7 +42,7 @@ class Budget:
     """A token bucket that is shared by threads and tasks."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._tokens: float | None = None
         self._refilled = 0.0
         self._earned: deque[float] = deque()

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
+from flexmw.kit.forked import fork_safe
+
 __all__ = ["FailedCall", "GivenBack", "Memory"]
 
 _MAX_ENTRIES: Final = 4096
@@ -59,7 +61,7 @@ class Memory:
     """Shared by threads and tasks; bounded in entries and in bytes, because places are kept as digests."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._trusted: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
         self._lost: OrderedDict[bytes, tuple[float, BaseException | GivenBack, int]] = OrderedDict()
         self._failed: OrderedDict[bytes, tuple[float, list[FailedCall]]] = OrderedDict()

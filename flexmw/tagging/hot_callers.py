@@ -19,6 +19,8 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Final
 
+from flexmw.kit.forked import fork_safe
+
 __all__ = ["WINDOW_SECONDS", "HotCallers"]
 
 WINDOW_SECONDS: Final = 60.0
@@ -36,7 +38,7 @@ class HotCallers:
     def __init__(self, number: int, monotonic: Callable[[], float]) -> None:
         self._number, self._monotonic = number, monotonic
         self._capacity = max(_MIN_CAPACITY, _PLACES_PER_CALLER * number)
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._counts: dict[str, tuple[int, int]] = {}
         """By caller: the number of requests, and how many of them others may have sent."""
         self._last: dict[str, tuple[int, int]] | None = None

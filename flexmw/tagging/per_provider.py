@@ -13,6 +13,8 @@ from threading import RLock
 from typing import Any, Generic, TypeVar
 from weakref import ref
 
+from flexmw.kit.forked import fork_safe
+
 __all__ = ["PerProvider"]
 
 T = TypeVar("T")
@@ -26,7 +28,7 @@ class PerProvider(Generic[T]):
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._lock = RLock()  # the garbage collector may call _forget while this thread holds the lock
+        self._lock = fork_safe(RLock())  # the garbage collector may call _forget while this thread holds the lock
         self._values: dict[int, tuple[Callable[[], Any], T]] = {}
 
     def of(self, provider: Any) -> T:

@@ -24,6 +24,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Observation
 from opentelemetry.trace import Span, SpanContext
 
+from flexmw.kit.forked import fork_safe
 from flexmw.kit.semconv import SERIES, Metric
 from flexmw.tagging.cardinality import Bounds, Series, is_long, series_of
 from flexmw.tagging.core import Attributes, Value
@@ -79,7 +80,7 @@ class Tally:
 
     def __init__(self, series: Series) -> None:
         self._series = series
-        self._lock = RLock()  # the garbage collector may end a request while this thread holds the lock
+        self._lock = fork_safe(RLock())  # the garbage collector may end a request while this thread holds the lock
         self._by_attributes: dict[tuple[tuple[str, Value], ...], Cell] = {}
         self.cells: dict[tuple[Value | None, ...], Cell] = {}
         """By the values of the attributes, in the order of the metric's row."""

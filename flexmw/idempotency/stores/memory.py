@@ -21,6 +21,7 @@ from flexmw.errors import ConfigError
 from flexmw.idempotency.core import Record
 from flexmw.idempotency.stores import Appended, Full, Held, Piece, Store, StoreOptions
 from flexmw.kit.clock import SYSTEM, Clock
+from flexmw.kit.forked import fork_safe
 
 __all__ = ["Full", "MemoryStore", "RecordsInMemory", "from_url"]
 
@@ -79,7 +80,7 @@ class MemoryStore:
         self._capacity, self._max_bytes, self._clock = capacity, max_bytes, clock
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._bytes = 0
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
 
     def records(self) -> RecordsInMemory:
         """The same store for the claims of this process, whose records it keeps without encoding them."""

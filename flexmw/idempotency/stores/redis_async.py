@@ -33,6 +33,7 @@ from flexmw.idempotency.stores.redis_script import (
 )
 from flexmw.idempotency.stores.threads import Threaded
 from flexmw.kit import time_limit
+from flexmw.kit.forked import fork_safe
 from flexmw.kit.redis_async import AsyncNodes
 from flexmw.kit.redis_errors import code_of
 from flexmw.kit.store_url import StorageURL
@@ -71,7 +72,7 @@ class AsyncRedisStore:
         self._clock = blocking.clock
         self._threaded: Any = Threaded(blocking)
         self._nodes: WeakKeyDictionary[AbstractEventLoop, AsyncNodes] = WeakKeyDictionary()
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
 
     async def load(self, key: str) -> Held | None:
         nodes = self._of_loop()

@@ -15,6 +15,7 @@ from threading import Lock
 
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.expiring import ExpiringTable, Shard
+from flexmw.kit.forked import fork_safe
 from flexmw.ratelimit.algorithms import Algorithm, State
 from flexmw.ratelimit.algorithms.windows import admit, result_of
 from flexmw.ratelimit.core import SECOND, Check, LimitResult, Rate, Slot, with_slot
@@ -37,7 +38,7 @@ class MemoryStore:
         """The tables of windows of the calendar, apart, so that the measured path does not look at them."""
         self._holders: dict[tuple[str, int], set[str]] = {}
         self._algorithm_hit = algorithm.hit
-        self.lock = Lock()
+        self.lock = fork_safe(Lock())
         self._acquire, self._release = self.lock.acquire, self.lock.release
 
     def hit(self, digest: str, rates: tuple[Rate, ...], cost: int, now_us: int) -> LimitResult:

@@ -1,0 +1,91 @@
+"""Locks in a process that forks while another thread holds them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import flexmw
+from flexmw.kit.forked import fork_safe
+from flexmw.testing import play
+from tests.waiting import LONGEST_WAIT
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+]
+
+PACKAGE = Path(flexmw.__file__).parent
+KEPT_BY_THEIR_OWNERS = {"kit/forked.py", "idempotency/stores/batch_thread.py", "idempotency/stores/sqlite_file.py"}
+"""Modules that take care of their locks in ``before_fork`` and ``after_fork``, and the one that says how."""
+
+
+@contextmanager
+def held(*locks: Any) -> Generator[None]:
+    """Another thread holds the locks."""
+    holds, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        for lock in locks:
+            lock.acquire()
+        holds.set()
+        may_end.wait()
+        for lock in locks:
+            lock.release()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holds.wait()
+    try:
+        yield
+    finally:
+        may_end.set()
+        thread.join()
+
+
+def ends_well(work: Callable[[], object]) -> bool:
+    """Whether a forked child does the work in bounded time."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(LONGEST_WAIT))
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("kind", [threading.Lock, threading.RLock])
+def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child(kind: Callable[[], Any]) -> None:
+    lock = fork_safe(kind())
+    with held(lock):
+        assert ends_well(lock.acquire)
+        assert not lock.acquire(blocking=False)
+    assert lock.acquire(blocking=False)
+
+
+def test_a_wrapped_client_works_in_a_child_of_a_program_with_threads() -> None:
+    policy = flexmw.Retry(auto_key=True, key_origins=("http://api.test",))
+    request = httpx.Request("POST", "http://api.test/jobs", headers={"x-stainless-retry-count": "0"}, json={})
+    with held(policy._memory._lock, policy._budget._lock):
+        assert ends_well(lambda: play(policy, [httpx.ReadError("lost"), 200], request))
+
+
+def test_every_lock_of_the_package_is_free_in_a_forked_child() -> None:
+    bare = re.compile(r"(?<!fork_safe\()(?<!\w)(?<!anyio\.)(?:threading\.)?R?Lock\(\)")
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if "testing" not in path.parts and bare.search(path.read_text("utf-8"))
+    }
+    assert found <= KEPT_BY_THEIR_OWNERS
