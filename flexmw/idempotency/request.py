@@ -209,6 +209,8 @@ class ProtectedRequest:
         """The part that goes on when the client has left."""
         attempt: SdkAttempt | None = None
         outcome: Claim | Replay | Refuse | None = None
+        if self._plan.late_outcomes.are_late:
+            await self._plan.late_outcomes.resume()
         try:
             attempt, outcome = await self._claim(caller.digest, key, count, digest)
         except StoreFailed as failure:

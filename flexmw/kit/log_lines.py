@@ -183,11 +183,20 @@ LINES: Final = (
     LogLine(
         "flexmw.idempotency",
         "WARNING",
-        "The outcome of an execution was not stored, because the store did not take it for the time of a lease, or the "
-        "app or the event loop ended before: its key becomes unknown.",
+        "The outcome of an execution is lost: the store did not take it for the time of a lease, and its key becomes "
+        "unknown.",
         "5 at once, then one a minute, with the number of those left out",
         "idempotency.late_outcomes",
         "The outcome of an execution is lost",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
+        "The outcome of an execution is not stored, because the app or the event loop has ended before the store took "
+        "it: the next request writes it, or the key becomes unknown.",
+        "together with the line above",
+        "idempotency.late_outcomes",
+        "The outcome of an execution is not stored",
     ),
     LogLine(
         "flexmw.idempotency",

@@ -169,12 +169,14 @@ async def test_an_outcome_that_the_store_does_not_take_for_a_lease_is_lost_and_l
     unknown = await call(app)
     assert (unknown.status, host.runs) == (409, 1)
     assert b"idempotency_unknown" in unknown.answer
-    assert lost(caplog) == ["the store did not take it"]
+    assert [record.msg[:61] for record in caplog.records] == [
+        "The outcome of an execution is lost: the store did not take it"[:61]
+    ]
 
 
-def lost(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The reasons of the lines about lost outcomes."""
-    lines = [record for record in caplog.records if record.msg.startswith("The outcome of an execution is lost")]
+def kept(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The reasons of the lines about outcomes that are kept for the next request."""
+    lines = [record for record in caplog.records if record.msg.startswith("The outcome of an execution is not stored")]
     assert all((line.name, line.levelno) == ("flexmw.idempotency", logging.WARNING) for line in lines)
     return [str(line.args[0]) for line in lines if isinstance(line.args, tuple)]
 
@@ -224,17 +226,23 @@ async def test_the_end_of_the_app_does_not_wait_for_ever(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(late_outcomes, "DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr(late_outcomes, "RESUME_SECONDS", LONGEST_WAIT)
     store = Leaving()
     app = Idempotency(storage=store, lease=FOREVER, store_timeout=0.05).asgi(with_lifespan(loses(store)))
     await call(app)
     await end_lifespan(app)
     assert (store.is_closed, len(late(app))) == (True, 0)
-    assert lost(caplog) == ["the app ended before the store took it"]
+    assert kept(caplog) == ["the app ended before the store took it"]
+    store.is_away = False
+    assert (await call(app)).replayed  # the app begins again, as it does for each call of some adapters
 
 
 @pytest.mark.parametrize("cancels", [True, False], ids=["asyncio.run", "a loop that is closed"])
-def test_an_event_loop_that_ends_with_its_call_is_named(cancels: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_an_event_loop_leaves_behind_is_named_and_written_by_the_next_request(
+    cancels: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Adapters of serverless platforms run a loop for each call, or close the one that they have."""
+    monkeypatch.setattr(late_outcomes, "RESUME_SECONDS", LONGEST_WAIT)
     store = Leaving()
     app = Idempotency(storage=store, lease=FOREVER, store_timeout=0.05).asgi(with_lifespan(loses(store)))
 
@@ -250,7 +258,14 @@ def test_an_event_loop_that_ends_with_its_call_is_named(cancels: bool, caplog: p
         asyncio.run(end_lifespan(app))
         gc.collect()
     assert len(late(app)) == 0
-    assert lost(caplog) == ["the event loop ended before the store took it"]
+    assert kept(caplog) == ["the event loop ended before the store took it"]
+    store.is_away = False
+
+    async def again() -> None:
+        replay = await call(app)
+        assert (replay.answer, replay.replayed) == (b"run 1", True)
+
+    asyncio.run(again())
 
 
 class Gate:
