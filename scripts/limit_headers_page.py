@@ -6,14 +6,14 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from flexmw.contract.limit_headers import FORMS
+from flexmw.contract.limit_forms import FORMS
 
 __all__ = ["page"]
 
 _INTRODUCTION: Final = """# Rate-limit headers that clients read
 
 `Retry` reads how long to wait from the headers of a refusal, `Pace` reads how many requests are left from the headers
-of every response. Both read the forms below. This page is made from `flexmw/contract/limit_headers.py`; do not edit it.
+of every response. Both read the forms below. This page is made from `flexmw/contract/limit_forms.py`; do not edit it.
 
 ## How long to wait after a refusal
 
