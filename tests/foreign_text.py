@@ -15,11 +15,10 @@ from flexmw.contract.bodies import (
     is_bare,
     is_envelope,
     is_own_message,
-    of_text,
     read_error,
     read_response,
-    recognise,
 )
+from flexmw.contract.body_formats import of_text, recognise, siblings
 from flexmw.contract.codings import decode
 from flexmw.contract.content import decompress, is_event_stream, parse, value_of
 from flexmw.contract.credentials import is_lasting_scheme, is_signature, is_tenant, shows_caller, split_query
@@ -27,6 +26,7 @@ from flexmw.contract.dates import http_date, iso_time
 from flexmw.contract.error import ErrorBody
 from flexmw.contract.error_headers import add_error_headers, add_missing
 from flexmw.contract.exceptions import map_exception
+from flexmw.contract.framework_words import in_contract_words
 from flexmw.contract.idempotent_stream import ends_in_blank_line, ends_whole, last_event, parse_stream
 from flexmw.contract.limit_headers import read_limits
 from flexmw.contract.members import other_members
@@ -172,14 +172,15 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     "contract.bodies.is_bare": lambda text: is_bare(_lines(text), _raw(text), ValueError(text)),
     "contract.bodies.is_envelope": lambda text: is_envelope(_value(text)),
     "contract.bodies.is_own_message": lambda text: is_own_message(PartialError(text)),
-    "contract.bodies.of_text": of_text,
     "contract.bodies.read_error": lambda text: read_error(_value(text), text, 400),
     "contract.bodies.read_response": lambda text: [
         read_response([(b"content-type", media_type)], body, 400)
         for media_type in (b"application/json", b"text/html", b"text/plain", _raw(text))
         for body in (_raw(text), _json(text))
     ],
-    "contract.bodies.recognise": lambda text: recognise(_value(text), 400),
+    "contract.body_formats.of_text": of_text,
+    "contract.body_formats.recognise": lambda text: recognise(_value(text), 400),
+    "contract.body_formats.siblings": lambda text: siblings({text: _value(text), "error": text}),
     "contract.codings.decode": lambda text: decode(_raw(text), text, limit=1 << 16),
     "contract.content.decompress": lambda text: decompress(_raw(text), text, 1 << 16),
     "contract.content.is_event_stream": lambda text: is_event_stream(_lines(text)),
@@ -199,6 +200,9 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     "contract.error_headers.add_error_headers": lambda text: add_error_headers(_lines(text), 429, _error(text)),
     "contract.error_headers.add_missing": lambda text: add_missing(_lines(text), _lines(text)),
     "contract.exceptions.map_exception": lambda text: map_exception(ValueError(text)),
+    "contract.framework_words.in_contract_words": lambda text: [
+        in_contract_words(PartialError(text), status) for status in (400, 404, 405)
+    ],
     "contract.idempotent_stream.ends_in_blank_line": lambda text: ends_in_blank_line(_raw(text)),
     "contract.idempotent_stream.ends_whole": lambda text: [ends_whole(_raw(text) + end) for end in (b"", b"\n\n")],
     "contract.idempotent_stream.last_event": lambda text: last_event(_raw(text)),

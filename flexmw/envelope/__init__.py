@@ -1,8 +1,8 @@
 """Error normalisation: every error of an ASGI app in the format of the error contract, whatever in the app made it.
 
 To put a header on every error response, or on every 429: :mod:`flexmw.contract.error_headers`. To map another exception
-to an error: :mod:`flexmw.contract.exception_rules`. To read another error format: :mod:`flexmw.contract.bodies`. To
-write one: :mod:`flexmw.envelope.dialect`.
+to an error: :mod:`flexmw.contract.exception_rules`. To read another error format:
+:mod:`flexmw.contract.body_formats`. To write one: :mod:`flexmw.envelope.dialect`.
 
 >>> import anyio
 >>> async def app(scope, receive, send):
