@@ -15,12 +15,14 @@ class EnvelopeApp(WrappingApp):
 
     def __init__(self, app: ASGIApp, plan: Plan) -> None:
         self.app = app
-        self._plan = plan
+        self._parts = plan, app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The only attribute that is read here: Python looks those of a class with __getattr__ up anew each time.
+        plan, app = self._parts
         if scope["type"] == "http":
-            await Responder(self._plan, scope, receive, send).run(self.app)
+            await Responder(plan, scope, receive, send).run(app)
         elif scope["type"] == "websocket":
-            await Socket(self._plan, scope, receive, send).run(self.app)
+            await Socket(plan, scope, receive, send).run(app)
         else:
-            await self.app(scope, receive, send)
+            await app(scope, receive, send)

@@ -219,7 +219,7 @@ class Exchange:
         for name, _ in headers:
             if name not in _other_names:
                 return _merged(headers, added)
-        return [*headers, *added]
+        return headers + added
 
     def _remember(self, error: APIError) -> None:
         self.remembered = error

@@ -26,6 +26,9 @@ from flexmw.ratelimit.stores.memory import MemoryStore
 __all__ = ["LocalRateLimitMiddleware", "middleware"]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
+_DIRECT_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+"""Methods of requests that are never preflights. A websocket has no method."""
+
 _NEVER_CONTINUED: Final = frozenset({"GET", "HEAD"})
 _NAME: Final = itemgetter(0)
 
@@ -60,9 +63,11 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
     """The same middleware for the most frequent plans, at a quarter of the price: counted in memory, with one fixed
     cost and nothing to give back.
 
-    Its ``__call__`` has the same steps. It builds neither a :class:`~flexmw.ratelimit.core.Check` nor an outcome, has
-    nothing to undo, and waits for nothing when the caller is known by bearer token or address and no function of the
-    application gives the rates. ``benchmarks/ratelimit.py`` measures it, ``benchmarks/bounds.py`` bounds it.
+    Most requests take the shortest way (:class:`~flexmw.ratelimit.direct.DirectLimiter`). :meth:`_admit` decides about
+    all others by the steps of the general middleware. It builds neither a :class:`~flexmw.ratelimit.core.Check` nor an
+    outcome, has nothing to undo, and waits for nothing when the caller is known by bearer token or address and no
+    function of the application gives the rates. ``benchmarks/ratelimit.py`` measures it, ``benchmarks/bounds.py``
+    bounds it.
     """
 
     def __init__(self, plan: Plan, shared: Shared, backend: LocalBackend, app: ASGIApp) -> None:
@@ -94,48 +99,21 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = self._parts
-        if scope["type"] not in _REQUESTS:
-            await self._lifespan(scope, receive, send)
-            return
-        exchange: Exchange = scope.get(KEY) or exchange_of(scope)
-        method = scope.get("method")
-        if (parts.exempt is not None and await _value(parts.exempt(scope))) or (
-            method == "OPTIONS" and is_preflight(scope)
-        ):
-            await self._bypass(scope, receive, send, exchange, self.app)
-            return
+        app, direct, method = parts.app, parts.direct, scope.get("method")
+        digest: str | None = None
         if (
-            (lane := parts.lane) is not None
-            and method not in _NEVER_CONTINUED
-            and STREAM_FIELD in map(_NAME, scope["headers"])
-            and await lane.takes(scope)
+            direct is not None
+            and parts.exempt is None
+            and method in _DIRECT_METHODS
+            and (parts.lane is None or method in _NEVER_CONTINUED or not _has_stream_field(scope))
         ):
-            await self._continue(lane, scope, receive, send, exchange)
-            return
-        app = parts.app
-        start = parts.monotonic()
-        start_us = floor(start * SECOND)
-        digest = None if parts.direct is None else parts.direct.admit(scope, exchange, start_us)
+            exchange: Exchange = scope.get(KEY) or exchange_of(scope)
+            digest = direct.admit(scope, exchange, floor(parts.monotonic() * SECOND))
         if digest is None:
-            digest = None if parts.digest is None else parts.digest(scope, start_us)
-            if digest is None:
-                caller, app = await self._identifier.identify(scope, start_us, app)
-                digest = caller.digest
-                rates = self._static or await self._rates.of(caller, scope)
-                start = parts.monotonic()
-                start_us = floor(start * SECOND)
-            else:
-                rates = self._static or self._rates.by_path(scope)
-            if not rates:
-                await self._bypass(scope, receive, send, exchange, app)
+            admitted = await self._admit(scope, receive, send)
+            if admitted is None:
                 return
-            result = self._hit(digest, rates, self._cost, start_us)
-            self._reporter.add(exchange, result, False)
-            if exchange.observers:
-                duration = parts.monotonic() - start
-                self._reporter.emit(exchange, result.rate.name, digest, CheckOutcome(result), duration)
-            if result.wait_us and await self._refuse(scope, send, exchange, result):
-                return
+            exchange, digest, app = admitted
         try:
             if exchange.headers_claimed:
                 await app(scope, receive, send)
@@ -154,6 +132,62 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         except Exception as error:
             parts.judge_key(digest, exchange.map_exception(error).status)
             raise
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> tuple[Exchange, str, ASGIApp] | None:
+        """Decide about any request.
+
+        :returns: the exchange, the digest of the caller, and the app that the request is given to. ``None``: the
+            request has been refused, or was given to the app without a limit.
+        """
+        parts = self._parts
+        if scope["type"] not in _REQUESTS:
+            await self._lifespan(scope, receive, send)
+            return None
+        exchange: Exchange = scope.get(KEY) or exchange_of(scope)
+        method, app = scope.get("method"), parts.app
+        if (parts.exempt is not None and await _value(parts.exempt(scope))) or (
+            method == "OPTIONS" and is_preflight(scope)
+        ):
+            await self._bypass(scope, receive, send, exchange, app)
+            return None
+        if (
+            (lane := parts.lane) is not None
+            and method not in _NEVER_CONTINUED
+            and _has_stream_field(scope)
+            and await lane.takes(scope)
+        ):
+            await self._continue(lane, scope, receive, send, exchange)
+            return None
+        start = parts.monotonic()
+        start_us = floor(start * SECOND)
+        if parts.exempt is not None and parts.direct is not None:
+            digest = parts.direct.admit(scope, exchange, start_us)
+            if digest is not None:
+                return exchange, digest, app
+        digest = None if parts.digest is None else parts.digest(scope, start_us)
+        if digest is None:
+            caller, app = await self._identifier.identify(scope, start_us, app)
+            digest = caller.digest
+            rates = self._static or await self._rates.of(caller, scope)
+            start = parts.monotonic()
+            start_us = floor(start * SECOND)
+        else:
+            rates = self._static or self._rates.by_path(scope)
+        if not rates:
+            await self._bypass(scope, receive, send, exchange, app)
+            return None
+        result = self._hit(digest, rates, self._cost, start_us)
+        self._reporter.add(exchange, result, False)
+        if exchange.observers:
+            duration = parts.monotonic() - start
+            self._reporter.emit(exchange, result.rate.name, digest, CheckOutcome(result), duration)
+        if result.wait_us and await self._refuse(scope, send, exchange, result):
+            return None
+        return exchange, digest, app
+
+
+def _has_stream_field(scope: Scope) -> bool:
+    return STREAM_FIELD in map(_NAME, scope["headers"])
 
 
 async def _value(value: Any) -> Any:

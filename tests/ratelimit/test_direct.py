@@ -70,12 +70,14 @@ def at_once(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
 
 @pytest.mark.parametrize("strategy", ALGORITHMS)
 @settings(max_examples=25)
-@given(requests=REQUESTS, cost=st.integers(1, 3))
+@given(requests=REQUESTS, cost=st.integers(1, 3), exempt=st.sampled_from([None, "POST /"]))
 def test_both_ways_give_each_request_the_same_response(
-    strategy: str, cost: int, requests: list[tuple[list[tuple[bytes, bytes]], int, str]]
+    strategy: str, cost: int, exempt: str | None, requests: list[tuple[list[tuple[bytes, bytes]], int, str]]
 ) -> None:
     clock = FakeClock()
-    one, other = (limited(clock, direct=direct, strategy=strategy, cost=cost) for direct in (True, False))
+    one, other = (
+        limited(clock, direct=direct, strategy=strategy, cost=cost, exempt=exempt) for direct in (True, False)
+    )
 
     for headers, passed_ms, method in requests:
         clock.advance(passed_ms / 1000)
