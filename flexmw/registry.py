@@ -21,9 +21,9 @@ from typing import Any, Final, cast
 
 from flexmw.contract import redact
 from flexmw.errors import ConfigError, PluginError, UnknownComponent
+from flexmw.kit.checking import UNKNOWN, check_values, is_checking
 from flexmw.kit.component import API, OLDEST_API, Component, Order
 from flexmw.kit.entry_points import Plugin, claim, declared, fault, load, load_target
-from flexmw.kit.options import UNKNOWN, check_values, is_checking
 
 __all__ = [
     "BUILT_IN",
@@ -154,7 +154,7 @@ def unknown_in_order(component: Any) -> list[str]:
 def component(name: str, /, **options: Any) -> Component:
     """Create a component by its name: ``component("acme.quota", limit=5)``.
 
-    While options are only checked (:func:`flexmw.kit.options.is_checking`), the options of a plugin, and those beside
+    While options are only checked (:func:`flexmw.kit.checking.is_checking`), the options of a plugin, and those beside
     a value that is unknown, are checked one by one: the component is not made, and the class is returned in its place.
 
     :param name: a built-in name, or the name of an entry point.

@@ -15,8 +15,8 @@ from flexmw.config.layers import Table
 from flexmw.config.locations import Locations
 from flexmw.config.values import from_environment, frozen, is_variable, meant_type, variable_type, variables
 from flexmw.errors import ConfigError, PluginError, UnknownComponent
+from flexmw.kit.checking import UNKNOWN, is_checking
 from flexmw.kit.component import Component
-from flexmw.kit.options import UNKNOWN, is_checking
 
 __all__ = ["Make", "build", "place_of"]
 

@@ -26,8 +26,8 @@ from flexmw.config.building import Make, build
 from flexmw.config.layers import Layers, profile_names
 from flexmw.config.locations import Locations
 from flexmw.errors import ConfigError, PluginError, UnknownComponent
+from flexmw.kit.checking import only_checking
 from flexmw.kit.component import Component
-from flexmw.kit.options import only_checking
 from flexmw.registry import check_order, sort
 
 __all__ = ["check_profiles"]

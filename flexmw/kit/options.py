@@ -24,30 +24,23 @@ import functools
 import inspect
 import math
 import sys
-from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
-from enum import Enum
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from flexmw.errors import ConfigError
+from flexmw.kit.checking import check_values
 
 __all__ = [
-    "UNKNOWN",
     "OptionDoc",
     "Rule",
-    "Unknown",
     "check",
     "check_effects",
-    "check_values",
     "documentation",
     "documented",
     "flag",
     "function",
-    "is_checking",
     "one_of",
-    "only_checking",
     "option",
     "optional",
     "positional",
@@ -58,34 +51,6 @@ __all__ = [
 ]
 
 ClassT = TypeVar("ClassT")
-
-_checking: Final[ContextVar[bool]] = ContextVar("flexmw.kit.options.checking", default=False)
-
-
-class Unknown(Enum):
-    """The type of :data:`UNKNOWN`."""
-
-    UNKNOWN = "unknown"
-
-
-UNKNOWN: Final = Unknown.UNKNOWN
-"""The value of an option that another environment provides. It occurs only while :func:`is_checking` is true."""
-
-
-@contextmanager
-def only_checking() -> Generator[None]:
-    """In this context, options are checked for another environment: no component of the context will be used."""
-    token = _checking.set(True)
-    try:
-        yield
-    finally:
-        _checking.reset(token)
-
-
-def is_checking() -> bool:
-    """Whether options are only checked, for another environment. A constructor then contacts no store, registers
-    nothing in its process, and does not require a driver to be installed."""
-    return _checking.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,20 +101,6 @@ def check(self: _Dataclass) -> None:
     :raises ConfigError: naming class, option, value and what would be right.
     """
     check_values(type(self), {option.name: getattr(self, option.name) for option in fields(self)})
-
-
-def check_values(cls: type[Any], values: Mapping[str, Any]) -> None:
-    """Apply the rules of some options of a class. A class that is not a dataclass has none.
-
-    :param values: the values by the names of the options. :data:`UNKNOWN` is not checked.
-    :raises ConfigError: as :func:`check`.
-    """
-    for option in fields(cls) if is_dataclass(cls) else ():
-        rule: Rule | None = option.metadata.get("rule")
-        value = values.get(option.name, UNKNOWN)
-        if rule is not None and value is not UNKNOWN and not rule.test(value):
-            shown = "***" if option.metadata.get("secret") else value
-            raise ConfigError(f"{cls.__name__}({option.name}=...)", shown, rule.expected)
 
 
 def check_effects(self: _Dataclass, needs: Mapping[str, tuple[object, str]]) -> None:

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from flexmw.errors import ConfigError
 from flexmw.kit import redis_options
-from flexmw.kit.options import is_checking
+from flexmw.kit.checking import is_checking
 
 __all__ = [
     "PROBE_SECONDS",
@@ -172,7 +172,7 @@ def parse(url: object, option: str, *, schemes: Collection[str] = tuple(SCHEMES)
         application registered; its family is its name.
     :raises ConfigError: with ``option``, the masked value and what was expected, when the value is not a text, the
         scheme is unknown, the driver is not installed, or a port, a database number or an option of the query is not
-        valid. For the options of another environment (:func:`~flexmw.kit.options.is_checking`), no driver is needed.
+        valid. For the options of another environment (:func:`~flexmw.kit.checking.is_checking`), no driver is needed.
     """
 
     def wrong(expected: str) -> ConfigError:

@@ -12,12 +12,13 @@ from functools import cached_property
 from typing import Any, ClassVar, Final
 
 from flexmw.contract.idempotent_stream import STREAM
+from flexmw.kit.checking import is_checking
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.effects import Flow, Request, Response, Send
 from flexmw.kit.factory import ClientMiddleware
 from flexmw.kit.headers import has
-from flexmw.kit.options import check, documented, function, is_checking, option, optional, seconds
+from flexmw.kit.options import check, documented, function, option, optional, seconds
 from flexmw.kit.storage import RedisClient, parse_storage, shown_storage
 from flexmw.pace.flow import PacedCall
 from flexmw.pace.registry import SCHEMES, PaceRegistry

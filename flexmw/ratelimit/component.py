@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flexmw.contract import HeaderStyle
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Scope
+from flexmw.kit.checking import is_checking
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.component import API, Order
 from flexmw.kit.documentation import Documentation, Operation
@@ -20,7 +21,6 @@ from flexmw.kit.options import (
     documented,
     flag,
     function,
-    is_checking,
     option,
     optional,
     positional,
