@@ -16,6 +16,7 @@ from flexmw.retry.core import Outcome
 from flexmw.retry.deadline import call_ends, deadline_of
 from flexmw.retry.limits import limit_attempts
 from flexmw.retry.outcome import outcome_of, set_outcome
+from flexmw.retry.sdk_count import sdk_retry_count
 
 __all__ = [
     "Outcome",
@@ -26,5 +27,6 @@ __all__ = [
     "outcome_of",
     "retry_options",
     "rewinder",
+    "sdk_retry_count",
     "set_outcome",
 ]

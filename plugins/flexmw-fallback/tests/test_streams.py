@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import anthropic
@@ -192,6 +193,41 @@ def test_an_sdk_that_repeats_a_call_lost_at_the_second_upstream_executes_it_once
     assert upstreams.executions == [0, 1]
     outcome: Any = flexmw.outcome_of(caught.value)
     assert (outcome.reason, outcome.upstream) == ("given_back_before", upstreams.servers[1].url)
+
+
+def test_an_sdk_that_asks_for_a_token_before_each_attempt_repeats_nothing_at_another_upstream(serve: Serve) -> None:
+    upstreams, tokens = serve(["429:seconds=0"], ["rst"]), iter("abc")
+    http = Wrapped(upstreams, {}).client(openai.DefaultHttpxClient)
+    url = f"{upstreams.servers[0].url}/v1"
+    with (
+        openai.OpenAI(api_key=lambda: next(tokens), base_url=url, http_client=http, max_retries=2) as sdk,
+        pytest.raises(openai.APIConnectionError),
+    ):
+        ask(sdk)
+    assert upstreams.executions == [0, 1]
+
+
+def fern_sdk() -> Callable[..., Any]:
+    """The method of an SDK that Fern has generated: it calls itself again, and counts in ``retries``."""
+
+    def request(http: Any, url: str, retries: int = 0) -> Any:
+        response = http.post(url, json={})
+        again: Any = globals()["request"]
+        return again(http, url, retries + 1) if response.status_code >= 500 and retries < 2 else response
+
+    namespace: dict[str, Any] = {"__name__": "acme.core.http_client"}
+    namespace["globals"] = lambda: namespace
+    namespace["request"] = FunctionType(request.__code__, namespace, argdefs=(0,))
+    method: Callable[..., Any] = namespace["request"]
+    return method
+
+
+def test_an_sdk_that_sends_no_count_repeats_nothing_at_another_upstream(serve: Serve) -> None:
+    upstreams = serve(["429:seconds=0"], ["500"])
+    with Wrapped(upstreams, {}).client(httpx.Client) as http:
+        response = fern_sdk()(http, f"{upstreams.servers[0].url}/v1/chat/completions")
+    assert (response.status_code, upstreams.executions) == (500, [0, 1])
+    assert flexmw.outcome_of(response).reason == "given_back_before"  # type: ignore[union-attr]
 
 
 def test_an_sdk_that_retries_above_walks_once_over_the_upstreams(serve: Serve) -> None:

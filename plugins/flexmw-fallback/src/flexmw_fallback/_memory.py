@@ -11,7 +11,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Any, Final
 
-from flexmw.contract import CREDENTIALS
+from flexmw_fallback._credentials import query_without_credentials
 from flexmw_fallback._requests import body_of
 
 __all__ = ["GivenBack"]
@@ -44,8 +44,10 @@ class GivenBack:
 
 
 def _digest(request: Any) -> bytes:
-    """Equal for equal requests of one caller."""
-    parts = (request.method, str(request.url), *(request.headers.get(name, "") for name in CREDENTIALS))
-    digest = hashlib.blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=16)
+    """Equal for equal requests, whoever sends them: an SDK may show a new token in each of its attempts."""
+    url = request.url
+    parts = (request.method, url.scheme, url.netloc.decode("ascii"), url.path)
+    query = query_without_credentials(url.query.decode("ascii", "replace"))
+    digest = hashlib.blake2b("\0".join((*parts, query)).encode("utf-8", "replace"), digest_size=16)
     digest.update(body_of(request) or b"")
     return digest.digest()

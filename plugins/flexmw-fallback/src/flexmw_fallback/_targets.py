@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Final
 
-from flexmw.contract import parse_retry_count
-from flexmw.retry import call_ends, deadline_of, limit_attempts
+from flexmw.retry import call_ends, deadline_of, limit_attempts, sdk_retry_count
 from flexmw_fallback._circuits import Circuit, CircuitState, Entry
 from flexmw_fallback._core import SAFE_METHODS, first_by_share
 from flexmw_fallback._credentials import digest_of
@@ -36,7 +35,7 @@ class Targets:
         self.clock = options.clock
         self.began = self.clock.monotonic()
         self.safe = request.method in SAFE_METHODS
-        self.sdk_count = parse_retry_count(request.headers.get("x-stainless-retry-count"))
+        self.sdk_count = sdk_retry_count(request)
         self.ends = None if options.deadline is None else deadline_of(request, options.deadline, self.began)
         self.visited: set[int] = set()
         self.attempts = 0

@@ -1,0 +1,32 @@
+"""How often an SDK above a client has repeated a call: by its header, else by the stack.
+
+>>> import httpx
+>>> sdk_retry_count(httpx.Request("POST", "http://a/", headers={"x-stainless-retry-count": "2"}))
+2
+>>> sdk_retry_count(httpx.Request("POST", "http://a/")) is None
+True
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
+from flexmw.kit.client_call import sdk_count_on_stack
+
+__all__ = ["sdk_retry_count"]
+
+_HEADER = RETRY_COUNT.decode()
+
+
+def sdk_retry_count(request: Any) -> int | None:
+    """How often an SDK that retries above the client has sent the call of a request before.
+
+    The SDKs of openai, anthropic and groq send the count in ``x-stainless-retry-count``. cohere's, and every other one
+    that Fern has generated, keeps it on the stack. For a component outside Retry, called while its flow runs.
+
+    :param request: the request of the flow.
+    :returns: 0 for a first attempt; ``None`` where no such SDK is known to have made the call.
+    """
+    count = parse_retry_count(request.headers.get(_HEADER))
+    return sdk_count_on_stack() if count is None else count
