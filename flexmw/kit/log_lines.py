@@ -203,7 +203,7 @@ LINES: Final = (
         "WARNING",
         "`flexmw keys` does not list keys that an earlier version has stored.",
         _EACH,
-        "idempotency.admin",
+        "idempotency.known_keys",
         "of an earlier version",
     ),
     LogLine(
