@@ -30,7 +30,7 @@ from flexmw.envelope.stream import Stream
 from flexmw.envelope.timer import Timer
 from flexmw.envelope.writer import Writer
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
-from flexmw.kit.exchange import exchange_of
+from flexmw.kit.exchange import KEY, new_exchange
 
 __all__ = ["Responder"]
 
@@ -79,7 +79,7 @@ class Responder:
     )
 
     def __init__(self, plan: Plan, scope: Scope, receive: Receive, send: Send) -> None:
-        self._exchange = exchange_of(scope)
+        self._exchange = scope.get(KEY) or new_exchange(scope)
         self._plan = plan
         self._scope = scope
         self._receive = receive

@@ -22,7 +22,18 @@ from flexmw.errors import APIError, raised
 from flexmw.kit.events import ERROR_DECIDED, ErrorOutcome, error_decided
 from flexmw.kit.forked import fork_safe
 
-__all__ = ["KEY", "REFUSALS", "STARTS", "ErrorOutcome", "Exchange", "FramedStream", "Header", "exchange_of", "too_late"]
+__all__ = [
+    "KEY",
+    "REFUSALS",
+    "STARTS",
+    "ErrorOutcome",
+    "Exchange",
+    "FramedStream",
+    "Header",
+    "exchange_of",
+    "new_exchange",
+    "too_late",
+]
 
 KEY: Final = "flexmw"
 """The scope key of the exchange. It is the only thing that flexmw adds to a scope."""
@@ -265,19 +276,22 @@ class Exchange:
 def exchange_of(scope: MutableMapping[str, Any]) -> Exchange:
     """The exchange of a request. It is made if the scope has no exchange.
 
-    What runs for every request asks the scope first, ``scope.get(KEY) or exchange_of(scope)``: that is a call less for
-    all components but the outermost.
+    What runs for every request does the same without this call: ``scope.get(KEY) or new_exchange(scope)``.
+    """
+    return scope.get(KEY) or new_exchange(scope)
+
+
+def new_exchange(scope: MutableMapping[str, Any]) -> Exchange:
+    """Make the exchange of a request whose scope has none.
 
     ASGI allows headers that can be read only once, and names that are not ``bytes``. The first component that asks for
     the exchange makes a list of pairs of bytes of them, because several components and the app read them.
     """
-    exchange: Exchange | None = scope.get(KEY)
-    if exchange is None:
-        exchange = scope[KEY] = Exchange()
-        headers = scope.get("headers", _NO_HEADERS)
-        # The headers of one request have names of one type, so the first name stands for all.
-        if type(headers) is not list or (headers and type(headers[0][0]) is not bytes):
-            scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
+    exchange = scope[KEY] = Exchange()
+    headers = scope.get("headers", _NO_HEADERS)
+    # The headers of one request have names of one type, so the first name stands for all.
+    if type(headers) is not list or (headers and type(headers[0][0]) is not bytes):
+        scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
     return exchange
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.cors import is_preflight
-from flexmw.kit.exchange import KEY, Exchange, exchange_of, too_late
+from flexmw.kit.exchange import KEY, Exchange, new_exchange, too_late
 from flexmw.kit.paths import RequestPredicate
 from flexmw.ratelimit.asgi import RateLimitMiddleware, Shared
 from flexmw.ratelimit.backend import LocalBackend
@@ -107,7 +107,7 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             and method in _DIRECT_METHODS
             and (parts.lane is None or method in _NEVER_CONTINUED or not _has_stream_field(scope))
         ):
-            exchange: Exchange = scope.get(KEY) or exchange_of(scope)
+            exchange: Exchange = scope.get(KEY) or new_exchange(scope)
             digest = direct.admit(scope, exchange, floor(parts.monotonic() * SECOND))
         if digest is None:
             admitted = await self._admit(scope, receive, send)
@@ -143,7 +143,7 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         if scope["type"] not in _REQUESTS:
             await self._lifespan(scope, receive, send)
             return None
-        exchange: Exchange = scope.get(KEY) or exchange_of(scope)
+        exchange: Exchange = scope.get(KEY) or new_exchange(scope)
         method, app = scope.get("method"), parts.app
         if (parts.exempt is not None and await _value(parts.exempt(scope))) or (
             method == "OPTIONS" and is_preflight(scope)

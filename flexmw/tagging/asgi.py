@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from flexmw.kit import store_observer
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send, WrappingApp
-from flexmw.kit.exchange import KEY, Exchange
+from flexmw.kit.exchange import KEY, Exchange, new_exchange
 from flexmw.tagging.instruments import AppInstrument, fastapi, instrument_of, starlette
 from flexmw.tagging.instruments.current import get_current
 from flexmw.tagging.instruments.suppression import KEYS, is_suppressed
@@ -54,7 +54,7 @@ class TaggingApp(WrappingApp):
         own_span = None
         if settings.server_span and (own_span := self._open_span(scope, settings, instrument)) is not None:
             context = get_current()
-        exchange = shared or Exchange.of(scope)
+        exchange = shared or new_exchange(scope)
         request = RequestTelemetry(settings, instrument, context, exchange, scope, receive, send)
         if shared is not None or kind != "http" or not request.is_plain:
             request.begin(own_span)
