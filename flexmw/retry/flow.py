@@ -96,13 +96,14 @@ class RetryCall(Attempts):
         on_end = None if reads or may_resume else self.body_ended
         while True:
             self.sent += 1
+            sent_before, first = first, None
+            if sent_before is None:
+                special = self.rewind is not no_rewind_needed or self.ends is not None or self.may_have_run
+                evidence = Evidence(self.leaves if special else None)
+            else:
+                evidence = sent_before[1]
             try:
-                if first is None:
-                    special = self.rewind is not no_rewind_needed or self.ends is not None or self.may_have_run
-                    evidence = Evidence(self.leaves if special else None)
-                    attempt = self.attempt()
-                else:
-                    (attempt, evidence), first = first, None
+                attempt = self.attempt() if sent_before is None else sent_before[0]
                 response: Response = yield Send(attempt, evidence.observe, on_end)
                 if not self.safe:
                     self.learn(response)
