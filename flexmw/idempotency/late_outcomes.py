@@ -42,8 +42,8 @@ _DRAIN_PAUSE: Final = 0.05
 _LAST_TURNS: Final = 20
 """Turns of the event loop in which cancelled tasks end, before the store is closed."""
 
-_MAX_KEPT: Final = 1_000
-"""Outcomes that are kept for the next request at most."""
+_MAX_KEPT: Final = 100
+"""Outcomes that are kept for the next request at most, each with the body of its response."""
 
 _APP_ENDED: Final = "the app ended before the store took it"
 _LOOP_ENDED: Final = "the event loop ended before the store took it"
@@ -145,11 +145,12 @@ class LateOutcomes:
         if outcome not in self._outcomes:
             return
         del self._outcomes[outcome]
-        if is_written is None and len(self._kept) < _MAX_KEPT:
+        is_kept = is_written is None and len(self._kept) < _MAX_KEPT
+        if is_kept:
             self._kept.append(outcome)
         self.are_late = bool(self._outcomes or self._kept)
         if not is_written and (left_out := self._lines.admit()) is not None:
-            self._log(None if is_written is False else outcome.reason, left_out)
+            self._log(outcome.reason if is_kept else None, left_out)
         end, outcome.end = outcome.end, _nothing
         end()
         outcome.done.set()

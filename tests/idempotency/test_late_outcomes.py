@@ -9,6 +9,7 @@ import gc
 import logging
 import sqlite3
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -266,6 +267,26 @@ def test_what_an_event_loop_leaves_behind_is_named_and_written_by_the_next_reque
         assert (replay.answer, replay.replayed) == (b"run 1", True)
 
     asyncio.run(again())
+
+
+def test_no_more_outcomes_are_kept_than_the_bound(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(late_outcomes, "_MAX_KEPT", 1)
+    outcomes, ended = LateOutcomes(), list[int]()
+
+    async def never() -> bool:
+        await anyio.sleep_forever()
+        return True
+
+    async def main() -> None:
+        for number in range(3):
+            outcomes.add(never, partial(ended.append, number))
+
+    asyncio.run(main())
+    assert sorted(ended) == [0, 1, 2]
+    assert [record.msg.split(":")[0] for record in caplog.records].count("The outcome of an execution is lost") == 2
+    assert len(kept(caplog)) == 1
 
 
 class Gate:
