@@ -100,6 +100,7 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = self._parts
         app, direct, method = parts.app, parts.direct, scope.get("method")
+        exchange: Exchange | None = scope.get(KEY)
         digest: str | None = None
         if (
             direct is not None
@@ -107,9 +108,9 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             and method in _DIRECT_METHODS
             and (parts.lane is None or method in _NEVER_CONTINUED or not _has_stream_field(scope))
         ):
-            exchange: Exchange = scope.get(KEY) or new_exchange(scope)
+            exchange = exchange or new_exchange(scope)
             digest = direct.admit(scope, exchange, floor(parts.monotonic() * SECOND))
-        if digest is None:
+        if exchange is None or digest is None:
             admitted = await self._admit(scope, receive, send)
             if admitted is None:
                 return
