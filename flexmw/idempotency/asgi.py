@@ -11,7 +11,7 @@ from flexmw.idempotency.request import ProtectedRequest, holds
 from flexmw.idempotency.response_head import announce_ttl
 from flexmw.kit.asgi import Message, Receive, Scope, Send, WrappingApp
 from flexmw.kit.cors import is_preflight
-from flexmw.kit.exchange import KEY, Exchange, exchange_of, too_late
+from flexmw.kit.exchange import KEY, Exchange, exchange_of, too_late, unclaimed
 from flexmw.kit.paths import request_method
 
 __all__ = ["IdempotencyApp"]
@@ -81,8 +81,10 @@ class IdempotencyApp(WrappingApp):
         merges, send_body = not exchange.headers_claimed, send
         if merges:
             exchange.headers_claimed = True
-            exchange.forward = send
-            send = exchange.send
+            if exchange.forward is unclaimed:
+                exchange.forward, send = send, exchange.send
+            else:
+                send = exchange.further_send(send)
         try:
             if is_unkeyed:
                 await plan.app(scope, receive, send)

@@ -33,6 +33,7 @@ __all__ = [
     "exchange_of",
     "new_exchange",
     "too_late",
+    "unclaimed",
 ]
 
 KEY: Final = "flexmw"
@@ -138,7 +139,7 @@ class Exchange:
     def __init__(self) -> None:
         self.headers: list[Header] = []
         self.headers_claimed = False
-        self.forward: _Send = too_late
+        self.forward: _Send = unclaimed
         self.judged_key: tuple[Callable[[str, int], None], str] | None = None
         self.facts: dict[str, str | int | float | bool] = {}
         self.remembered: APIError | None = None
@@ -164,9 +165,12 @@ class Exchange:
                 await app(scope, receive, send)
                 return
             exchange.headers_claimed = True
-            exchange.forward = send
+            if exchange.forward is unclaimed:
+                exchange.forward, send = send, exchange.send
+            else:
+                send = exchange.further_send(send)
             try:
-                await app(scope, receive, exchange.send)
+                await app(scope, receive, send)
             finally:
                 exchange.headers_claimed = False
                 exchange.forward = too_late
@@ -180,6 +184,27 @@ class Exchange:
                 judge, key = self.judged_key
                 judge(key, status)
         return self.forward(message)
+
+    def further_send(self, send: _Send) -> _Send:
+        """:meth:`send` for a further call with the same scope, such as one of a middleware that tries again.
+
+        The app of an earlier call may still send, if it was cancelled while a part of its work is shielded. Its
+        messages must not reach the response of the further call.
+
+        :param send: where the messages go. :attr:`judged_key` is that of the further call.
+        """
+        judged_key = self.judged_key
+
+        def send_with_headers(message: _Message) -> Awaitable[None]:
+            if message["type"] in STARTS:
+                message = dict(message)
+                message["headers"] = self.complete(message.get("headers") or ())
+                if judged_key is not None and (status := message.get("status")) in REFUSALS:
+                    judge, key = judged_key
+                    judge(key, status)
+            return send(message)
+
+        return send_with_headers
 
     @property
     def enveloped(self) -> bool:
@@ -293,6 +318,14 @@ def new_exchange(scope: MutableMapping[str, Any]) -> Exchange:
     if type(headers) is not list or (headers and type(headers[0][0]) is not bytes):
         scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
     return exchange
+
+
+def unclaimed(message: _Message) -> Awaitable[None]:
+    """:attr:`Exchange.forward` before any component has set it.
+
+    :raises RuntimeError: always.
+    """
+    raise RuntimeError(f"no component forwards the message {message['type']!r}")
 
 
 def too_late(message: _Message) -> Awaitable[None]:

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, WrappingApp, send_error
 from flexmw.kit.cors import is_preflight
-from flexmw.kit.exchange import ErrorOutcome, Exchange, exchange_of, too_late
+from flexmw.kit.exchange import ErrorOutcome, Exchange, exchange_of, too_late, unclaimed
 from flexmw.kit.paths import wrapped_apps
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
 from flexmw.ratelimit.callers import CallerIdentifier
@@ -153,8 +153,10 @@ class RateLimitMiddleware(WrappingApp):
             if not exchange.headers_claimed:
                 exchange.headers_claimed = merges = True
                 exchange.judged_key = self._judge_known, digest
-                exchange.forward = send
-                send = exchange.send
+                if exchange.forward is unclaimed:
+                    exchange.forward, send = send, exchange.send
+                else:
+                    send = exchange.further_send(send)
             if lease is not None:
                 send = _with_release(lease, send)
             if charge.settled is None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.cors import is_preflight
-from flexmw.kit.exchange import KEY, Exchange, new_exchange, too_late
+from flexmw.kit.exchange import KEY, Exchange, new_exchange, too_late, unclaimed
 from flexmw.kit.paths import RequestPredicate
 from flexmw.ratelimit.asgi import RateLimitMiddleware, Shared
 from flexmw.ratelimit.backend import LocalBackend
@@ -123,9 +123,12 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
                 return
             exchange.headers_claimed = True
             exchange.judged_key = parts.judge_key, digest
-            exchange.forward = send
+            if exchange.forward is unclaimed:
+                exchange.forward, send = send, exchange.send
+            else:
+                send = exchange.further_send(send)
             try:
-                await app(scope, receive, exchange.send)
+                await app(scope, receive, send)
             finally:
                 exchange.headers_claimed = False
                 exchange.forward = too_late

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from flexmw.errors import JobNotFound, ModelNotFound, UpstreamTimeout, raised
-from flexmw.kit.exchange import KEY, ErrorOutcome, Exchange, too_late
+from flexmw.kit.exchange import KEY, ErrorOutcome, Exchange, too_late, unclaimed
 
 
 def test_there_is_one_exchange_for_a_request_and_it_lives_in_the_scope() -> None:
@@ -222,7 +222,10 @@ async def _discard(message: Any) -> None:
 
 def test_an_app_that_sends_after_it_has_returned_is_told_so() -> None:
     exchange = Exchange()
-    assert exchange.forward is too_late
+    assert exchange.forward is unclaimed
+    with pytest.raises(RuntimeError, match=r"no component forwards the message 'http.response.body'"):
+        exchange.send({"type": "http.response.body"})
+    exchange.forward = too_late
     with pytest.raises(RuntimeError, match=r"'http.response.body' after it has returned"):
         exchange.send({"type": "http.response.body"})
 
