@@ -331,9 +331,10 @@ def unclaimed(message: _Message) -> Awaitable[None]:
 def too_late(message: _Message) -> Awaitable[None]:
     """:attr:`Exchange.forward` when the app has returned. It keeps no ``send``, and so no cycle of references.
 
-    :raises RuntimeError: always.
+    :raises OSError: always, as a server does whose client has gone (ASGI 2.4). Frameworks and apps expect that error of
+        ``send``: a task that was shielded from the end of its request sends so late.
     """
-    raise RuntimeError(f"the app has sent {message['type']!r} after it has returned")
+    raise OSError(f"the app has sent {message['type']!r} after it has returned")
 
 
 def _merged(headers: list[Header], added: list[Header]) -> list[Header]:

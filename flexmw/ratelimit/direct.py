@@ -1,4 +1,4 @@
-"""The shortest way of a request through the limiter: identify, count and report in one call, without a coroutine.
+"""Fast path of the limiter: identify, count and report a request in one call, without a coroutine.
 
 It serves one rate that is counted on memory, for callers by bearer token or address. :class:`DirectLimiter` does what
 :class:`~flexmw.ratelimit.callers.CallerIdentifier`, :class:`~flexmw.ratelimit.stores.memory.MemoryStore` and
@@ -75,7 +75,7 @@ class DirectLimiter:
 
         :param now_us: the monotonic clock in microseconds.
         :returns: the digest of the caller. ``None``: nothing was counted, because the request may be refused, its key
-            was not seen within seconds, or somebody else has reported on the exchange.
+            was not seen within seconds, or another component has written to the exchange.
         """
         if exchange.observers or exchange.headers or exchange.facts:
             return None

@@ -60,10 +60,10 @@ class _Parts:
 
 
 class LocalRateLimitMiddleware(RateLimitMiddleware):
-    """The same middleware for the most frequent plans, at a quarter of the price: counted in memory, with one fixed
+    """The middleware for the most frequent plans, with a quarter of the CPU time: counted in memory, with one fixed
     cost and nothing to give back.
 
-    Most requests take the shortest way (:class:`~flexmw.ratelimit.direct.DirectLimiter`). :meth:`_admit` decides about
+    Most requests take the fast path (:class:`~flexmw.ratelimit.direct.DirectLimiter`). :meth:`_admit` decides about
     all others by the steps of the general middleware. It builds neither a :class:`~flexmw.ratelimit.core.Check` nor an
     outcome, has nothing to undo, and waits for nothing when the caller is known by bearer token or address and no
     function of the application gives the rates. ``benchmarks/ratelimit.py`` measures it, ``benchmarks/bounds.py``

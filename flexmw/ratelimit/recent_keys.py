@@ -25,7 +25,7 @@ MAX_VALUE_BYTES: Final = 512
 
 _LIFETIME_US: Final = 10 * SECOND
 _SHARE: Final = 8
-"""The lifetime is at most this part of a window, so that a guard of new keys hardly misses the sight of a known key."""
+"""The lifetime is at most this part of a window, so that the guard of new keys keeps a known key."""
 
 
 class RecentKeys:

@@ -226,7 +226,7 @@ def test_an_app_that_sends_after_it_has_returned_is_told_so() -> None:
     with pytest.raises(RuntimeError, match=r"no component forwards the message 'http.response.body'"):
         exchange.send({"type": "http.response.body"})
     exchange.forward = too_late
-    with pytest.raises(RuntimeError, match=r"'http.response.body' after it has returned"):
+    with pytest.raises(OSError, match=r"'http.response.body' after it has returned"):
         exchange.send({"type": "http.response.body"})
 
 
