@@ -237,7 +237,7 @@ async def test_a_server_whose_send_returns_another_awaitable_than_a_coroutine_ge
         bytearray(b"data: 1\n\n"),
         memoryview(b"data: 1\n\n"),
     ],
-    ids=repr,
+    ids=lambda chunk: f"{type(chunk).__name__}-{bytes(chunk)!r}",
 )
 async def test_a_chunk_of_any_form_is_sent_in_whole_events_and_kept(part: Any) -> None:
     """A chunk that is one whole event takes a shorter way than any other."""
