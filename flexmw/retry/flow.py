@@ -84,9 +84,9 @@ class RetryCall(Attempts):
         if first is None:
             if self.sdk_count and (given_back := self.resume_repetition(self.sdk_count)) is not None:
                 return given_back
-            if LOST_STEP in self.request.extensions:
-                self.resume_step()
             if not self.limits.earlier:
+                if LOST_STEP in self.request.extensions:
+                    self.resume_step()
                 self.budget.deposit(options.budget_ratio, options.budget_per_second, self.began)
         self.rewind = rewinder(self.request.stream)
         # The first response is nearly always the last, so it is followed as it arrives. A body that is read before the

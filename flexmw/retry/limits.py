@@ -62,7 +62,8 @@ def limit_attempts(
         under an honoured key that may have been executed is not undone by a later refusal, so that call is
         ``ambiguous``, and Retry goes on resolving it where ``ambiguous`` is not handed back.
     :param earlier: how many attempts the component has made for the same call. From 1 on, Retry's budget does not count
-        the request as another call, and the resend count of the attempts goes on from this number.
+        the request as another call, and the resend count of the attempts goes on from this number. The component has
+        then decided that the request may be sent although an earlier attempt may have been executed, also elsewhere.
     :param ends: when the call must end, in monotonic seconds; the earlier of this and of Retry's own deadline counts.
     :raises ConfigError: a value that cannot work.
     """

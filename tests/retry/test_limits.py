@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
@@ -107,3 +108,28 @@ def test_the_end_of_a_call_is_known_to_a_component_outside() -> None:
     ):
         client.get(server.url)
     assert ends == [None, clock.monotonic() + 30.0]
+
+
+class Elsewhere:
+    """Sends a request that failed to another server, whatever the server had done with it."""
+
+    def __init__(self, url: str, earlier: int) -> None:
+        self.url, self.earlier = url, earlier
+
+    def flow(self, request: httpx.Request) -> Any:
+        response = yield flexmw.Send(request)
+        if response.status_code == 500:
+            yield flexmw.Discard(response)
+            request = httpx.Request(request.method, self.url, extensions=request.extensions)
+            limit_attempts(request, earlier=self.earlier)
+            response = yield flexmw.Send(request)
+        return response
+
+
+@pytest.mark.parametrize(("earlier", "executions"), [(1, 1), (0, 0)])
+def test_a_component_that_counts_its_attempts_may_send_a_lost_call_elsewhere(earlier: int, executions: int) -> None:
+    with HostileServer(["500"]) as first, HostileServer(["ok"]) as second, httpx.Client() as client:
+        flexmw.wrap_client(client, Elsewhere(f"{second.url}/v1/jobs", earlier), flexmw.Retry())
+        with nullcontext() if earlier else pytest.raises(httpx.TransportError, match="nothing was sent"):
+            assert client.post(f"{first.url}/v1/jobs").status_code == 200
+        assert (first.executions, second.executions) == (1, executions)
