@@ -49,7 +49,11 @@ def fork_safe(lock: AnyLock) -> AnyLock:
     A child whose parent forks while another thread holds the lock would wait for it for ever. What the lock protects
     may be between two steps in the child, so a fork-safe lock is for state of which each step leaves a usable one. The
     lock is not kept alive. The standard library frees the locks of its loggers in the same way.
+
+    :raises TypeError: another kind of lock, such as one of asyncio, which belongs to tasks and not to threads.
     """
+    if not hasattr(lock, "_at_fork_reinit"):
+        raise TypeError(f"fork_safe() = {lock!r}: expected a lock of threading")
     _locks.add(lock)
     return lock
 

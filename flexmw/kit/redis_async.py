@@ -7,7 +7,7 @@ than :data:`LARGE_BYTES` have a connection of their own, so that a large respons
 from __future__ import annotations
 
 import asyncio
-from asyncio import Lock, Task, get_running_loop, sleep
+from asyncio import Task, get_running_loop, sleep
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,7 +18,6 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError
 
 from flexmw.kit.drive import adrive
-from flexmw.kit.forked import fork_safe
 from flexmw.kit.redis_channel import Channel
 from flexmw.kit.redis_client import Address, Connector
 from flexmw.kit.redis_flow import Drop, Learn, Nodes, Pause, Send, Step, execution
@@ -61,7 +60,7 @@ class AsyncNodes:
         self._has_large = connector.max_connections != 1
         self._channels: dict[tuple[Address | None, bool], Channel] = {}
         self._is_plain = connector.kind == "redis"
-        self._learning = fork_safe(Lock())
+        self._learning = asyncio.Lock()
         self._learning_error: Exception | None = None
         self._tasks: set[Task[None]] = set()
         self._closing = _close_with_loop(self.aclose)
