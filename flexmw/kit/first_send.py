@@ -1,13 +1,13 @@
 """The first send of a call without a generator, for components that seldom do more than send once.
 
 Nearly every call is sent once, and its first response is returned. For such a call the generator of a flow, its effects
-and the loop of a driver cost more than what the component decides. A component may therefore have a method
-``begin(request)``, or ``None`` in its place. It prepares the first send, or returns ``None`` for a call that must be a
-flow from the beginning.
-The transport makes the send and asks :meth:`FirstSend.finish` whether the response ends the call. In any other case
-the flow of the call takes over: its first effect is the ``Send`` that has been made.
+and the loop of a driver cost more than what the component decides. A component of the package may therefore have an
+attribute ``_begin``: a function of the request that prepares the first send, or returns ``None`` for a call that must
+be a flow from the beginning. The attribute is ``None`` where the options make every call such a one. The transport
+makes the send and asks :meth:`FirstSend.finish` whether the response ends the call. In any other case the flow of the
+call takes over: its first effect is the ``Send`` that has been made.
 
-A transport uses ``begin`` where no other component has something to do with the call.
+A transport uses ``_begin`` where no other component has something to do with the call.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ Begin = Callable[[Any], FirstSend | None]
 
 
 def begin_of(component: Any) -> Begin | None:
-    """The method ``begin`` of a component; ``None`` without one, or where a subclass has a ``flow`` of its own."""
+    """The function ``_begin`` of a component; ``None`` without one, or where a subclass has a ``flow`` of its own."""
     for cls in type(component).__mro__:
-        if "begin" in vars(cls):
-            begin: Begin = component.begin
+        if "_begin" in vars(cls):
+            begin: Begin | None = component._begin
             return begin
         if "flow" in vars(cls):
             return None

@@ -255,7 +255,7 @@ class Retry(ClientMiddleware):
         return _once(request) if policy is None else RetryCall(policy, self._budget, self._memory, request).flow()
 
     @property
-    def begin(self) -> Begin | None:
+    def _begin(self) -> Begin | None:
         """Begins an ordinary call by its first attempt, and returns ``None`` for any other call; ``None`` with options
         that need the flow for every call. See :mod:`flexmw.kit.first_send`."""
         if self.deadline is not None or self.auto_key or self.classify is not None or self.reread:
