@@ -92,7 +92,7 @@ GOALS: Final = (
         "0.9",
         ">=",
         6,
-        "23",
+        "11 to 14",
     ),
     Goal(
         "POST without a key through the whole stack / an empty BaseHTTPMiddleware",
