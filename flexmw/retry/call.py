@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from flexmw.contract.credentials import shows_caller, split_query
 from flexmw.contract.exception_slots import attributes_of
-from flexmw.contract.sdk import parse_retry_count
+from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
 from flexmw.kit.built_response import build_response
 from flexmw.kit.client_call import current_call, sdk_count_on_stack
 from flexmw.kit.deadline import library_error, timeout_error
@@ -27,12 +27,12 @@ from flexmw.retry.limits import LIMITS, NO_LIMITS, AttemptLimits
 from flexmw.retry.log import LOGGER, log_stop, note_of
 from flexmw.retry.memory import FailedCall, GivenBack, Memory
 from flexmw.retry.options import RetryOptions
+from flexmw.retry.sdk_count import SDK_COUNT
 
-__all__ = ["KEY", "LOST_STEP", "NAMES", "SDK_COUNT", "Call"]
+__all__ = ["KEY", "LOST_STEP", "NAMES", "Call"]
 
 KEY: Final = "idempotency-key"
-SDK_COUNT: Final = "x-stainless-retry-count"
-NAMES: Final = frozenset({KEY.encode(), SDK_COUNT.encode()})
+NAMES: Final = frozenset({KEY.encode(), RETRY_COUNT})
 
 LOST_STEP: Final = "flexmw.lost_step"
 """The request extension that the client copies to the request of a redirect, and that an authentication step keeps."""

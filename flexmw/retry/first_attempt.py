@@ -17,12 +17,13 @@ from flexmw.kit.headers import has, has_any
 from flexmw.retry.attempts import KEY_TTL_NAME
 from flexmw.retry.body import BYTE_STREAMS
 from flexmw.retry.budget import Budget
-from flexmw.retry.call import KEY, LOST_STEP, NAMES, SDK_COUNT
+from flexmw.retry.call import KEY, LOST_STEP, NAMES
 from flexmw.retry.core import SAFE_METHODS
 from flexmw.retry.flow import AT_ONCE, RetryCall
 from flexmw.retry.limits import LIMITS
 from flexmw.retry.memory import Memory
 from flexmw.retry.options import EXTENSION, OVERRIDES, UNSET, RetryOptions
+from flexmw.retry.sdk_count import SDK_COUNT
 
 __all__ = ["FirstAttempt", "OrdinaryCalls"]
 

@@ -9,14 +9,15 @@ True
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
 from flexmw.kit.client_call import sdk_count_on_stack
 
-__all__ = ["sdk_retry_count"]
+__all__ = ["SDK_COUNT", "sdk_retry_count"]
 
-_HEADER = RETRY_COUNT.decode()
+SDK_COUNT: Final = RETRY_COUNT.decode()
+"""The name of the header, as a client's headers look it up."""
 
 
 def sdk_retry_count(request: Any) -> int | None:
@@ -28,5 +29,5 @@ def sdk_retry_count(request: Any) -> int | None:
     :param request: the request of the flow.
     :returns: 0 for a first attempt; ``None`` where no such SDK is known to have made the call.
     """
-    count = parse_retry_count(request.headers.get(_HEADER))
+    count = parse_retry_count(request.headers.get(SDK_COUNT))
     return sdk_count_on_stack() if count is None else count

@@ -9,6 +9,7 @@ from typing import Any, Final
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span
 
+from flexmw.contract.sdk import RETRY_COUNT
 from flexmw.kit.asgi import Scope
 from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.core import Attributes, retry_count
@@ -22,7 +23,6 @@ __all__ = ["SpanWriter", "has_retry_count"]
 
 _NONE: Final[Attributes] = {}
 _NAME: Final = itemgetter(0)
-_RETRY_COUNT: Final = b"x-stainless-retry-count"
 
 
 class SpanWriter:
@@ -167,7 +167,7 @@ class SpanWriter:
 
 def has_retry_count(scope: Scope) -> bool:
     """Whether an SDK has sent the number of its retries, an attribute of the span."""
-    return _RETRY_COUNT in map(_NAME, scope["headers"])
+    return RETRY_COUNT in map(_NAME, scope["headers"])
 
 
 def _is_better(span: Span, known: Span | None) -> bool:
@@ -180,5 +180,5 @@ def _is_better(span: Span, known: Span | None) -> bool:
 
 def _write_sdk_retry_count(span: Span, headers: Iterable[tuple[bytes, bytes]]) -> None:
     for name, value in headers:
-        if name == _RETRY_COUNT and (count := retry_count(value.decode("latin-1"))) is not None:
+        if name == RETRY_COUNT and (count := retry_count(value.decode("latin-1"))) is not None:
             span.set_attribute("flexmw.request.retry_count", count)
