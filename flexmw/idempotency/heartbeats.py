@@ -17,10 +17,10 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from flexmw.idempotency.background import start_in_background
 from flexmw.idempotency.claim import Claim
 from flexmw.idempotency.stores import ManyLeases
 from flexmw.idempotency.stores.guarded import guarded
+from flexmw.kit.background import start_in_background
 from flexmw.kit.clock import SYSTEM
 from flexmw.kit.forked import fork_safe
 

@@ -20,8 +20,8 @@ from typing import Any, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexmw.idempotency.background import BackgroundTask, start_in_background
 from flexmw.idempotency.signals import Signal
+from flexmw.kit.background import BackgroundTask, start_in_background
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.log_limit import LogLimit
 

@@ -125,6 +125,22 @@ LINES: Final = (
         "cannot settle a request",
     ),
     LogLine(
+        "flexmw.ratelimit",
+        "WARNING",
+        "`Ledger.charge` takes longer than `store_timeout`: the response went on, and so does the charge.",
+        "5 at once, then one a minute, with the number of those left out",
+        "ratelimit.usage_observer",
+        "has not taken a charge within",
+    ),
+    LogLine(
+        "flexmw.ratelimit",
+        "WARNING",
+        "The end of the app has cut a `Ledger.charge` off: the amount, the unit and the digest of the caller.",
+        "each time",
+        "ratelimit.usage_observer",
+        "was cut off by the end of the app",
+    ),
+    LogLine(
         "flexmw.idempotency",
         "WARNING",
         "A credential has changed between two attempts of one call, and both were executed.",

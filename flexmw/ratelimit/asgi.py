@@ -13,6 +13,7 @@ from flexmw.kit.exchange import ErrorOutcome, Exchange, exchange_of, too_late, u
 from flexmw.kit.paths import wrapped_apps
 from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
 from flexmw.ratelimit.callers import CallerIdentifier
+from flexmw.ratelimit.charges import Charges
 from flexmw.ratelimit.concurrency import Lease, ReportedLease, new_slot
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane, giving_back, lane_of
 from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, Slot, decision_of
@@ -40,13 +41,15 @@ class Shared(NamedTuple):
 
     backend: Backend
     identifier: CallerIdentifier
+    charges: Charges
 
 
 def share(plan: Plan) -> Shared:
     """Open the store of a plan, and make what remembers callers."""
     window_us = max((rate.window_us for rate in plan.rates.known), default=_DEFAULT_WINDOW_US)
     guard = NewKeyGuard(plan.new_keys_per_address, window_us)
-    return Shared(_backend(plan), CallerIdentifier(plan.caller, plan.hasher, guard, plan.clock.monotonic))
+    identifier = CallerIdentifier(plan.caller, plan.hasher, guard, plan.clock.monotonic)
+    return Shared(_backend(plan), identifier, Charges(plan.store_timeout, plan.clock))
 
 
 def _backend(plan: Plan) -> Backend:
@@ -77,7 +80,7 @@ class RateLimitMiddleware(WrappingApp):
     def __init__(self, plan: Plan, shared: Shared, app: ASGIApp) -> None:
         self.app = app
         self.shared = shared
-        self.backend, self._identifier = shared
+        self.backend, self._identifier, self._charges = shared
         self._plan = plan
         self._rates, self._pricing, self._exempt = plan.rates, plan.pricing, plan.exempt
         self._concurrency, self._lease = plan.concurrency, plan.lease
@@ -172,6 +175,7 @@ class RateLimitMiddleware(WrappingApp):
                 degraded=degraded,
                 is_taken=is_taken,
                 clock=self._plan.clock,
+                charges=self._charges,
                 bill=bill,
             )
             await settlement.run(app, scope, charge.receive or receive, send)
@@ -203,7 +207,9 @@ class RateLimitMiddleware(WrappingApp):
         return None if result is None else decision_of(result, self._now(), degraded=degraded)
 
     async def close(self) -> None:
-        """Close the store's connections of this event loop. The end of a lifespan does it too."""
+        """End the charges that are on their way, and close the store's connections of this event loop. The end of a
+        lifespan does both."""
+        await self._charges.drain()
         await self.backend.close()
 
     def _slot(self, prefix: str) -> Slot | None:
@@ -222,8 +228,16 @@ class RateLimitMiddleware(WrappingApp):
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.backend.check_event_loop()
+
+        async def drained_receive() -> Message:
+            """Let the charges that are on their way end before the app closes its database."""
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self._charges.drain()
+            return message
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive if self._rates.ledger is None else drained_receive, send)
         finally:
             await self.close()
 

@@ -142,8 +142,9 @@ class RateLimit(ServerMiddleware, CountedOptions):
         ``"unix"`` stands for the peer of a Unix socket, or the number of proxies in front of the app. The clients of a
         proxy that is not listed are one address. Value: a list of networks (CIDR), or the number of proxies in front.
         Default: ``()``.
-    :param store_timeout: Longest wait of one decision for the store. After that, ``on_store_failure`` decides. Value: a
-        number of seconds above 0. Default: ``0.1``.
+    :param store_timeout: Longest wait of one decision for the store. After that, ``on_store_failure`` decides. The end
+        of a response waits as long for the ``charge`` of a ``Ledger``. Value: a number of seconds above 0. Default:
+        ``0.1``.
     :param on_store_failure: What decides while the store does not respond. ``local``: this process counts alone;
         ``local/4``: it counts alone, with a quarter of each limit; ``open``: every request passes; ``closed``: every
         request gets a 503. ``None`` is ``local``, and the store must work when the app is wrapped. A store that refuses
@@ -209,7 +210,8 @@ class RateLimit(ServerMiddleware, CountedOptions):
     store_timeout: float = option(
         0.1,
         seconds(above=0.0),
-        doc="Longest wait of one decision for the store. After that, `on_store_failure` decides.",
+        doc="Longest wait of one decision for the store. After that, `on_store_failure` decides. The end of a response "
+        "waits as long for the `charge` of a `Ledger`.",
         unit="seconds",
     )
     on_store_failure: str | None = option(

@@ -6,19 +6,15 @@ used is charged to the ledger when its response ends.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
-import anyio
-
 from flexmw.ratelimit.amounts import Amount
 from flexmw.ratelimit.callers import Caller
-from flexmw.ratelimit.concurrency import run_to_completion
 from flexmw.ratelimit.usage import Usage
 
-__all__ = ["RESERVATION_SECONDS", "Bill", "Ledger", "charge_in_any_case"]
+__all__ = ["RESERVATION_SECONDS", "Bill", "Ledger"]
 
 RESERVATION_SECONDS: Final = 3600
 """Seconds after which a reservation of a request that was killed with its process counts no more."""
@@ -34,7 +30,8 @@ class Ledger(Protocol):
 
     async def charge(self, caller: Caller, amount: Decimal, usage: Usage | None) -> None:
         """Charge one request that is over. Called once for each executed request, also with an amount of 0 if the
-        request has usage; of a correction after that with the difference, which may be negative.
+        request has usage; of a correction after that with the difference, which may be negative. The last part of the
+        response waits for ``store_timeout`` at most; the call goes on after that, and has no time limit.
 
         :param amount: the amount in the unit of the limiter, a whole number of millionths.
         :param usage: what the request has used; ``None`` where its estimate is charged.
@@ -44,18 +41,3 @@ class Ledger(Protocol):
 
 Bill: TypeAlias = Callable[[Decimal, Usage | None], Awaitable[None]]
 """Charges one request to the account of its caller."""
-
-
-async def charge_in_any_case(bill: Bill, amount: Decimal, usage: Usage | None) -> None:
-    """Charge a request, even if it is cancelled meanwhile. Raises what the ledger raises."""
-
-    async def charge() -> None:
-        await bill(amount, usage)
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:  # trio
-        with anyio.CancelScope(shield=True):
-            await charge()
-    else:
-        await run_to_completion(charge())

@@ -6,7 +6,7 @@ finds its real limit.
 
 from __future__ import annotations
 
-from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
@@ -15,10 +15,11 @@ from flexmw.kit.events import RateLimitSettled
 from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit.backend import Backend
 from flexmw.ratelimit.basis import Basis, settled_by
-from flexmw.ratelimit.calendar import BUDGET, current
+from flexmw.ratelimit.calendar import current
+from flexmw.ratelimit.charges import Account, Charges, account_of
 from flexmw.ratelimit.core import SECOND, Check
 from flexmw.ratelimit.cost import Charge, Pricing, Reservation
-from flexmw.ratelimit.ledger import Bill, charge_in_any_case
+from flexmw.ratelimit.ledger import Bill
 from flexmw.ratelimit.usage import Usage
 from flexmw.ratelimit.usage_observer import UsageLog, UsageObserver
 
@@ -37,18 +38,20 @@ class Settlement:
     :param check: what the store was asked.
     :param degraded: the store did not decide.
     :param is_taken: the costs were taken; False where a limiter that refuses nothing has counted nothing.
+    :param charges: the charges of the limiter that are on their way.
     :param bill: charges the ledger of the budget; ``None`` where there is none.
     """
 
     __slots__ = (
+        "_account",
         "_backend",
-        "_bill",
-        "_billed",
-        "_charge",
+        "_charges",
         "_check",
         "_decided",
         "_degraded",
+        "_estimate",
         "_exchange",
+        "_expected",
         "_is_reported",
         "_is_taken",
         "_log",
@@ -57,6 +60,7 @@ class Settlement:
         "_observer",
         "_pricing",
         "_reservation",
+        "_reserved",
         "_taken",
     )
 
@@ -72,9 +76,11 @@ class Settlement:
         degraded: bool,
         is_taken: bool,
         clock: Clock,
+        charges: Charges,
         bill: Bill | None = None,
     ) -> None:
-        self._pricing, self._backend, self._charge, self._exchange, self._log = pricing, backend, charge, exchange, log
+        self._pricing, self._backend, self._exchange, self._log = pricing, backend, exchange, log
+        self._estimate, self._expected, self._reserved = charge.estimate, charge.expected, charge.reserved
         self._check = check._replace(rates=charge.settled or (), costs=charge.reserved, slot=None)
         self._degraded, self._is_taken, self._monotonic, self._now = degraded, is_taken, clock.monotonic, clock.now
         # The age of the costs counts from the decision, not from the question: a slow store must not make them look
@@ -84,7 +90,8 @@ class Settlement:
         self._taken = charge.reserved
         self._observer: UsageObserver | None = None
         self._is_reported = False
-        self._bill, self._billed = bill, 0
+        self._charges = charges
+        self._account = None if bill is None else account_of(bill, self._check.rates, log)
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app, and settle. Raises what the app raises."""
@@ -106,42 +113,57 @@ class Settlement:
             await self._settle()
 
     async def _settle(self) -> None:
-        """Correct the store by the difference to what it has."""
+        """Correct the store by the difference to what it has, and charge the ledger where there is one."""
         basis, usage, used = self._due()
-        amounts = used if self._bill is None else await self._charge_ledger(self._bill, basis, usage, used)
-        check, taken = self._check, self._taken
-        if self._is_taken and amounts != taken:
-            self._taken = amounts  # before the store is asked: the end of the app must not correct it again meanwhile
-            costs = tuple(before - amount for before, amount in zip(taken, amounts, strict=True))
-            # What is given back goes to the period that it was taken from, what is charged to the one that is now.
-            now = self._now()
-            rates = tuple(
-                current(rate, now) if cost < 0 else rate for rate, cost in zip(check.rates, costs, strict=True)
+        account = self._account
+        if account is None:
+            await self._correct(used)
+        elif used != account.requested:
+            account.requested = used
+            known = usage if basis in _KNOWN else None
+            work = partial(
+                self._charge, account, used, known, charges_nothing=known is not None and not self._is_reported
             )
-            age_us = int((self._monotonic() - self._decided) * SECOND)
-            await self._backend.refund(check._replace(rates=rates, costs=costs), age_us, degraded=self._degraded)
+            if not await self._charges.run(work):
+                self._log.late(self._charges.longest_wait)
         if self._observer is not None and not self._is_reported:
             self._is_reported = True
             self._report(basis, usage, used)
 
-    async def _charge_ledger(
-        self, bill: Bill, basis: Basis, usage: Usage | None, amounts: tuple[int, ...]
-    ) -> tuple[int, ...]:
-        """Charge the budget's amount to the ledger, so that the store reserves nothing of it any more. If the ledger
-        fails, the reservation stays for a while."""
-        place = next((place for place, rate in enumerate(self._check.rates) if rate.period == BUDGET), None)
-        if place is None:
-            return amounts
-        rate, amount = self._check.rates[place], amounts[place]
-        due, self._billed = amount - self._billed, amount
-        if due or (basis in _KNOWN and not self._is_reported and usage is not None):
-            try:
-                await charge_in_any_case(bill, Decimal(due) / rate.scale, usage if basis in _KNOWN else None)
-            except Exception as error:
-                self._log.failed(error)
-                self._billed -= due
-                return (*amounts[:place], self._taken[place], *amounts[place + 1 :])
-        return (*amounts[:place], 0, *amounts[place + 1 :])
+    async def _correct(self, amounts: tuple[int, ...]) -> None:
+        """Correct the store by the difference to what it has."""
+        check, taken = self._check, self._taken
+        if not self._is_taken or amounts == taken:
+            return
+        self._taken = amounts  # before the store is asked: the end of the app must not correct it again meanwhile
+        costs = tuple(before - amount for before, amount in zip(taken, amounts, strict=True))
+        # What is given back goes to the period that it was taken from, what is charged to the one that is now.
+        now = self._now()
+        rates = tuple(current(rate, now) if cost < 0 else rate for rate, cost in zip(check.rates, costs, strict=True))
+        age_us = int((self._monotonic() - self._decided) * SECOND)
+        await self._backend.refund(check._replace(rates=rates, costs=costs), age_us, degraded=self._degraded)
+
+    async def _charge(
+        self, account: Account, used: tuple[int, ...], usage: Usage | None, *, charges_nothing: bool
+    ) -> None:
+        """Charge the ledger, and then correct the store, which reserves nothing of the budget any more. If the ledger
+        fails, the reservation stays for a while.
+
+        :param used: the cost in each of the settled rates.
+        :param charges_nothing: charge the ledger even if the amount is 0.
+        """
+        place = account.place
+        try:
+            async with account.lock:  # a correction while the charge is on its way
+                is_charged = await account.charge(used[place], usage, charges_nothing=charges_nothing)
+                if not is_charged:
+                    account.requested = None
+                kept = 0 if is_charged else self._taken[place]
+                await self._correct((*used[:place], kept, *used[place + 1 :]))
+        except BaseException:  # the event loop, or the app, has ended
+            if due := account.due(used[place]):
+                self._log.cut_off(due, self._check.rates[place].unit, self._check.digest)
+            raise
 
     def _due(self) -> tuple[Basis, Usage | None, tuple[int, ...]]:
         """The basis of the settlement, the usage, and the cost in each of the settled rates."""
@@ -151,9 +173,9 @@ class Settlement:
         if usage is not None:
             basis = "reported"
         elif self._observer is not None:
-            basis, usage = settled_by(self._observer.observed(), self._charge.estimate)
+            basis, usage = settled_by(self._observer.observed(), self._estimate)
         amounts: list[int] = []
-        for rate, expected in zip(self._check.rates, self._charge.expected, strict=True):
+        for rate, expected in zip(self._check.rates, self._expected, strict=True):
             amount = reservation.amounts.get(rate.unit)
             if amount is not None:
                 basis = "reported"
@@ -183,7 +205,7 @@ class Settlement:
             settled: RateLimitSettled = {
                 "basis": basis,
                 "policy": self._check.rates[0].name,
-                "reserved": self._charge.reserved[0],
+                "reserved": self._reserved[0],
                 "used": amounts[0],
                 "is_known": is_known,
                 "input_tokens": details["input_tokens"],

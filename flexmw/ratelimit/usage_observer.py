@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Final
 
 from flexmw.contract.content import value_of
@@ -34,6 +35,7 @@ class UsageLog:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._errors = LogLimit(burst=5, per_second=1 / 60, monotonic=monotonic)
+        self._late_charges = LogLimit(burst=5, per_second=1 / 60, monotonic=monotonic)
         self._has_said = False
 
     def compressed(self, coding: str) -> None:
@@ -52,6 +54,33 @@ class UsageLog:
             _log.warning(
                 "RateLimit cannot settle a request, whose estimate stands (and %d before it)", left_out, exc_info=error
             )
+
+    def late(self, longest_wait: float) -> None:
+        """The ledger has not taken a charge in time.
+
+        :param longest_wait: the seconds that the request has waited.
+        """
+        if (left_out := self._late_charges.admit()) is not None:
+            _log.warning(
+                "The ledger of RateLimit(budget=...) has not taken a charge within store_timeout=%s seconds. The "
+                "response does not wait any longer; the charge goes on, and the reservation stays until it is done "
+                "(and %d charges before it).",
+                longest_wait,
+                left_out,
+            )
+
+    def cut_off(self, amount: Decimal, unit: str, digest: str) -> None:
+        """A charge was cut off: nobody knows whether the ledger has taken it.
+
+        :param digest: the digest of the caller.
+        """
+        _log.warning(
+            "The charge of %s %s to the ledger of RateLimit(budget=...) was cut off by the end of the app or of its "
+            "event loop: the ledger may not have it. Caller.digest: %s",
+            amount,
+            unit,
+            digest,
+        )
 
 
 class UsageObserver:

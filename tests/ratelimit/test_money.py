@@ -344,6 +344,110 @@ async def test_a_ledger_that_fails_changes_no_response_and_keeps_the_reservation
     assert (await call(app)).status == 200
 
 
+class SlowAccounts(Accounts):
+    """The accounts of an app whose database takes its time for each charge."""
+
+    def __init__(self, **balances: Any) -> None:
+        super().__init__(**balances)
+        self.go_on = anyio.Event()
+        self.charged = anyio.Event()
+
+    async def charge(self, caller: Any, amount: Decimal, usage: Usage | None) -> None:
+        await self.go_on.wait()
+        await super().charge(caller, amount, usage)
+        self.charged.set()
+
+
+async def test_a_slow_ledger_holds_no_response_up_and_gets_its_charge(caplog: pytest.LogCaptureFixture) -> None:
+    accounts = SlowAccounts(sk_1="0.05")
+    app = limited(**MONEY, budget=accounts, cost=0.03, app=using(1000, 100), store_timeout=0.01, clock=FakeClock())
+    assert (await call(app)).status == 200
+    assert accounts.bills == []
+    assert "has not taken a charge within store_timeout=0.01 seconds" in caplog.text
+    assert (await call(app)).status == 402  # what the charge has not replaced stays reserved
+    with anyio.fail_after(LONGEST_WAIT):
+        accounts.go_on.set()
+        await accounts.charged.wait()
+    assert accounts.bills == [("sk-1", Decimal("0.0035"), 1100)]
+    await app.close()
+    assert (await call(app)).status == 200
+
+
+async def test_a_correction_waits_for_the_charge_that_it_corrects() -> None:
+    accounts = SlowAccounts(sk_1=1)
+
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        await using(1000, 100)(scope, receive, send)
+        settle(Decimal("0.001"), unit="usd")
+
+    app = limited(**MONEY, budget=accounts, app=handler, store_timeout=0.01, clock=FakeClock())
+    await call(app)
+    assert accounts.bills == []
+    accounts.go_on.set()
+    await app.close()
+    assert [amount for _, amount, _ in accounts.bills] == [Decimal("0.0035"), Decimal("-0.0025")]
+
+
+async def test_a_cancelled_request_is_charged_and_gives_its_reservation_back() -> None:
+    accounts, clock = SlowAccounts(sk_1="0.05"), FakeClock()
+    app = limited(**MONEY, budget=accounts, cost=0.03, app=using(1000, 100), store_timeout=LONGEST_WAIT, clock=clock)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: call(app))
+        with anyio.fail_after(LONGEST_WAIT):
+            while not app._charges._running:
+                await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    accounts.go_on.set()
+    await app.close()
+    assert [amount for _, amount, _ in accounts.bills] == [Decimal("0.0035")]
+    assert (await call(app)).status == 200
+
+
+async def run_lifespan(app: Any, until: anyio.Event) -> None:
+    """Start an app, and end it when the event is set."""
+    messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def receive() -> Any:
+        kind = next(messages)
+        if kind == "lifespan.shutdown":
+            await until.wait()
+        return {"type": kind}
+
+    async def send(message: Any) -> None: ...
+
+    await app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+
+
+@pytest.mark.parametrize("is_stuck", [False, True])
+async def test_the_end_of_the_app_waits_for_charges_before_the_app_ends(
+    is_stuck: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    accounts, ends = SlowAccounts(sk_1=1), anyio.Event()
+    charged_at_shutdown: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await using(1000, 100)(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        charged_at_shutdown.append(len(accounts.bills))
+        await send({"type": "lifespan.shutdown.complete"})
+
+    limiter = limited(**MONEY, budget=accounts, app=app, store_timeout=0.01, clock=FakeClock())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run_lifespan, limiter, ends)
+        await call(limiter)
+        if not is_stuck:
+            accounts.go_on.set()
+        ends.set()
+    assert charged_at_shutdown == [int(not is_stuck)]
+    lines = [line.message for line in caplog.records if "was cut off" in line.message]
+    assert len(lines) == int(is_stuck)
+    assert all("The charge of 0.0035 usd to the ledger" in line for line in lines)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_ledger_works_with_redis(redis_url: str, anyio_backend: str) -> None:
     accounts = Accounts(sk_1="0.005")

@@ -20,9 +20,9 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import anyio
 
-from flexmw.idempotency.background import start_in_background
 from flexmw.idempotency.stores import Appended, Full, Held, LogStore, ManyLeases, Piece, Store, Swap, SwapPairs
 from flexmw.kit import time_limit
+from flexmw.kit.background import start_in_background
 from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
 from flexmw.kit.redis_errors import is_refusal, is_reply

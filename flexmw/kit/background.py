@@ -1,6 +1,7 @@
 """Background task: a task of the running event loop that no request waits for, under asyncio and trio.
 
-The task runs in a context of its own: that of the request that begins it has spans, deadlines and a time for the store.
+By default the task runs in a context of its own: that of the request that begins it has spans, deadlines and a time for
+the store.
 """
 
 from __future__ import annotations
@@ -30,23 +31,28 @@ class BackgroundTask(NamedTuple):
     is_lost: Callable[[], bool]
 
 
-def start_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> BackgroundTask:
+def start_in_background(
+    work: Callable[[], Coroutine[Any, Any, None]], context: Context | None = None
+) -> BackgroundTask:
     """Start a task. Under trio it must not raise an exception: trio ends the whole program then.
 
     :param work: makes the coroutine of the task.
+    :param context: the context of the task; ``None`` for an empty one.
     """
+    if context is None:
+        context = Context()
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        return _start_in_trio(work)
+        return _start_in_trio(work, context)
     _tasks.difference_update([task for task in tuple(_tasks) if task.get_loop().is_closed()])
-    task = loop.create_task(work(), context=Context())
+    task = loop.create_task(work(), context=context)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return BackgroundTask(partial(_from_any_thread, loop.call_soon_threadsafe, task.cancel), loop.is_closed)
 
 
-def _start_in_trio(work: Callable[[], Coroutine[Any, Any, None]]) -> BackgroundTask:
+def _start_in_trio(work: Callable[[], Coroutine[Any, Any, None]], context: Context) -> BackgroundTask:
     import trio
 
     scope = trio.CancelScope()
@@ -55,7 +61,7 @@ def _start_in_trio(work: Callable[[], Coroutine[Any, Any, None]]) -> BackgroundT
         with scope:
             await work()
 
-    trio.lowlevel.spawn_system_task(in_scope, context=Context())
+    trio.lowlevel.spawn_system_task(in_scope, context=context)
     call_soon = trio.lowlevel.current_trio_token().run_sync_soon
     # trio cancels its system tasks when it ends, so that none is ever lost.
     return BackgroundTask(partial(_from_any_thread, call_soon, scope.cancel), lambda: False)
