@@ -29,3 +29,16 @@ def test_the_breaker_opens_after_three_failures_tries_one_and_closes_on_success(
     breaker.succeeded()
     assert [breaker.allows() for _ in range(3)] == [True, True, True]
     assert breaker.retry_in == 0.0
+
+
+def test_a_forked_child_asks_the_store_although_a_request_of_its_parent_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    breaker = Breaker(clock.monotonic)
+    for _ in range(3):
+        breaker.failed()
+    clock.advance(0.51)
+    assert [breaker.allows(), breaker.allows()] == [True, False]
+    monkeypatch.setattr("flexmw.kit.breaker.getpid", lambda: 1)
+    assert [breaker.allows(), breaker.allows()] == [True, False]
+    breaker.succeeded()
+    assert [breaker.allows(), breaker.allows()] == [True, True]

@@ -27,6 +27,7 @@ pytestmark = [
 ]
 
 PACKAGE = Path(flexmw.__file__).parent
+PLUGINS = PACKAGE.parent / "plugins"
 KEPT_BY_THEIR_OWNERS = {"kit/forked.py", "idempotency/stores/batch_thread.py", "idempotency/stores/sqlite_file.py"}
 """Modules that take care of their locks in ``before_fork`` and ``after_fork``, and the one that says how."""
 
@@ -89,11 +90,23 @@ def test_a_wrapped_client_works_in_a_child_of_a_program_with_threads() -> None:
         assert exit_code_of(lambda: play(policy, [httpx.ReadError("lost"), 200], request)) == 0
 
 
-def test_every_lock_of_the_package_is_free_in_a_forked_child() -> None:
-    bare = re.compile(r"(?<!fork_safe\()(?<!\w)(?<!anyio\.)(?<!asyncio\.)(?:threading\.)?R?Lock\(\)")
-    found = {
-        str(path.relative_to(PACKAGE))
-        for path in PACKAGE.rglob("*.py")
-        if "testing" not in path.parts and bare.search(path.read_text("utf-8"))
+def bare_locks(folder: Path) -> set[str]:
+    """The modules in a folder with locks that are not free in a forked child."""
+    bare = re.compile(
+        r"(?<!fork_safe\()(?<!\w)(?<!anyio\.)(?<!asyncio\.)(?:threading\.)?(?:R?Lock|Condition|Semaphore)\(\)"
+        r"|default_factory=(?:threading\.)?(?:R?Lock|Condition|Semaphore)\b"
+    )
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*.py")
+        if not {"testing", "tests", ".venv", "build"} & {*path.parts} and bare.search(path.read_text("utf-8"))
     }
-    assert found <= KEPT_BY_THEIR_OWNERS
+
+
+def test_every_lock_of_the_package_is_free_in_a_forked_child() -> None:
+    assert bare_locks(PACKAGE) <= KEPT_BY_THEIR_OWNERS
+
+
+def test_every_lock_of_the_plugins_is_free_in_a_forked_child() -> None:
+    assert any(PLUGINS.rglob("*.py"))
+    assert bare_locks(PLUGINS) == set()

@@ -151,3 +151,11 @@ def test_origins_that_were_not_called_for_long_are_forgotten() -> None:
     for number in range(1, MOST + 1):
         circuits.of(f"https://{number}.test")
     assert circuits.of("https://0.test") is not first
+
+
+def test_a_forked_child_tries_an_origin_that_a_call_of_its_parent_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    circuit = Circuits().of("https://api.test")
+    circuit.leave(circuit.enter(0.0), False, 0.0, failures=1, cooldown=10.0)
+    assert [circuit.enter(10.0).trying, circuit.enter(10.0).trying] == [True, False]
+    monkeypatch.setattr("flexmw_circuit_breaker._circuits.getpid", lambda: 1)
+    assert [circuit.enter(10.0).trying, circuit.enter(10.0).trying] == [True, False]

@@ -323,3 +323,13 @@ def test_circuits_are_kept_for_each_credential(serve: Serve) -> None:
     for key, served_by in (("one", 1), ("one", 1), ("two", 0)):
         result = call(upstreams, fallback, headers={"authorization": f"Bearer {key}"})
         assert result.outcome.upstream == upstreams.servers[served_by].url
+
+
+def test_a_forked_child_probes_an_upstream_that_a_call_of_its_parent_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    circuit = Circuit(CircuitOptions(failures=1, window=30.0, cooldown=10.0))
+    entry = circuit.enter(0.0)
+    assert entry is not None
+    circuit.leave(entry, "failure", 0.0)
+    assert [circuit.enter(10.0) is None, circuit.enter(10.0) is None] == [False, True]
+    monkeypatch.setattr("flexmw_fallback._circuits.getpid", lambda: 1)
+    assert [circuit.enter(10.0) is None, circuit.enter(10.0) is None] == [False, True]

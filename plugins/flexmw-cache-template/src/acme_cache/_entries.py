@@ -6,6 +6,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
 
+from flexmw.kit.forked import fork_safe
+
 __all__ = ["Entries", "Entry", "Key"]
 
 Key = tuple[str, ...]
@@ -33,7 +35,7 @@ class Entries:
     """The entries by key, in the order of their last use."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._by_key: OrderedDict[Key, Entry] = OrderedDict()
 
     def get(self, key: Key, now: float) -> Entry | None:

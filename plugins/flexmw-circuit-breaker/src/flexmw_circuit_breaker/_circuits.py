@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from os import getpid
 from threading import Lock
+
+from flexmw.kit.forked import fork_safe
 
 __all__ = ["Circuit", "Circuits", "Entry"]
 
@@ -23,18 +26,19 @@ class Circuit:
     """One origin: failures in a row, until when it is shut, and whether somebody is trying it."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._failures = 0
         self._until: float | None = None
-        self._trying = False
+        self._prober = 0
+        """The process whose call tries the circuit; 0 for none. In a forked child, a call of the parent never ends."""
 
     def enter(self, now: float) -> Entry:
         """Let a call through or keep it away."""
         with self._lock:
             if self._until is None:
                 return Entry(0.0)
-            if now >= self._until and not self._trying:
-                self._trying = True
+            if now >= self._until and self._prober != getpid():
+                self._prober = getpid()
                 return Entry(0.0, trying=True)
             return Entry(max(self._until - now, 0.001))
 
@@ -45,7 +49,7 @@ class Circuit:
         """
         with self._lock:
             if entry.trying:
-                self._trying = False
+                self._prober = 0
             if worked is None or (self._until is not None and not entry.trying):
                 return
             self._failures = 0 if worked else self._failures + 1
@@ -59,7 +63,7 @@ class Circuits:
     """The circuits of the origins that were called last."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._by_origin: OrderedDict[str, Circuit] = OrderedDict()
 
     def of(self, origin: str) -> Circuit:

@@ -24,8 +24,11 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
+from os import getpid
 from threading import Lock
 from typing import Final, Literal
+
+from flexmw.kit.forked import fork_safe
 
 __all__ = ["PROBE_SECONDS", "Circuit", "CircuitOptions", "CircuitState", "Circuits", "Entry", "Event"]
 
@@ -78,10 +81,12 @@ class Circuit:
 
     def __init__(self, options: CircuitOptions) -> None:
         self._options = options
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._failures: deque[float] = deque(maxlen=options.failures)
         self._until: float | None = None
-        self._named = self._probing = False
+        self._named = False
+        self._prober = 0
+        """The process whose call is the probe; 0 for none. In a forked child, a call of the parent never ends."""
         self._cooldown = options.cooldown
         """Seconds for which the circuit opens again where its probe fails."""
         self._status: int | None = None
@@ -95,7 +100,7 @@ class Circuit:
         if self._until is None:
             return 0.0
         if now >= self._until:
-            return PROBE_SECONDS if self._probing else 0.0
+            return PROBE_SECONDS if self._prober == getpid() else 0.0
         return self._until - now
 
     def enter(self, now: float) -> Entry | None:
@@ -104,7 +109,7 @@ class Circuit:
             if self._wait(now):
                 return None
             probe = self._until is not None
-            self._probing = probe
+            self._prober = getpid() if probe else 0
             return Entry(probe)
 
     def leave(
@@ -125,7 +130,7 @@ class Circuit:
         """
         with self._lock:
             if entry.probe:
-                self._probing = False
+                self._prober = 0
             if wait is not None:
                 self._cooldown = min(self._options.cooldown, wait) if named else self._options.cooldown
                 self._open(max(now + wait, self._until or 0.0), named=named, status=status)
@@ -159,7 +164,7 @@ class Circuits:
     """The circuits that were used last, by upstream and credential."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._by_key: OrderedDict[tuple[str, bytes], Circuit] = OrderedDict()
 
     def of(self, key: tuple[str, bytes], options: CircuitOptions) -> Circuit:

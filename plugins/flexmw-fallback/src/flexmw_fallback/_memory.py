@@ -11,6 +11,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Any, Final
 
+from flexmw.kit.forked import fork_safe
 from flexmw_fallback._credentials import query_without_credentials
 from flexmw_fallback._requests import body_of
 
@@ -24,7 +25,7 @@ class GivenBack:
     """Ambiguous calls by a digest of the request. Shared by threads and tasks."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._calls: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
 
     def remember(self, request: Any, upstream: int, now: float) -> None:
