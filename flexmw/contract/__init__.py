@@ -10,7 +10,7 @@ Public: the names in ``__all__``. The modules of this package are private.
 
 from __future__ import annotations
 
-from flexmw.contract.codings import Plain, decode
+from flexmw.contract.codings import Plain, decode, stable_body
 from flexmw.contract.credentials import shows_caller
 from flexmw.contract.dates import http_date
 from flexmw.contract.error import ErrorBody
@@ -49,6 +49,7 @@ __all__ = [
     "reset_wait",
     "retry_headers",
     "shows_caller",
+    "stable_body",
     "tightest",
     "wait_of",
 ]

@@ -11,6 +11,9 @@ Plain(data=b'hello', is_whole=True)
 Plain(data=b'he', is_whole=False)
 >>> decode(b"hello", "rot13", limit=100) is None
 True
+>>> one, other = gzip.compress(b"hello", mtime=1), gzip.compress(b"hello", mtime=2)
+>>> one == other, stable_body(one, "gzip") == stable_body(other, "gzip")
+(False, True)
 """
 
 from __future__ import annotations
@@ -22,11 +25,19 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Plain", "decode"]
+__all__ = ["Plain", "decode", "stable_body"]
 
 _MAX_CODINGS: Final = 5
 _MAX_WINDOW_LOG: Final = 23
 """RFC 9659: a window of ``zstd`` has at most 8 MiB, as its base-2 logarithm."""
+
+
+_GZIP: Final = b"\x1f\x8b\x08"
+_PLAIN_HEADER: Final = _GZIP + b"\0\0\0\0\0\0\xff"
+"""The header of a gzip member without a time, a name and a comment, from an unknown system (RFC 1952 section 2.3)."""
+
+_HEADER_CRC, _EXTRA, _NAME, _COMMENT = 2, 4, 8, 16
+"""The flags of the optional parts of a header."""
 
 
 class Plain(NamedTuple):
@@ -57,6 +68,34 @@ def decode(body: bytes, encoding: str, *, limit: int) -> Plain | None:
             return None
         plain = Plain(decoded.data, decoded.is_whole and plain.is_whole)
     return plain
+
+
+def stable_body(body: bytes, encoding: str) -> bytes:
+    """A body in which nothing tells when it was compressed, for comparing two attempts of one request.
+
+    The header of a gzip member holds the time, and may hold a file name: a client that compresses the same bytes anew
+    for each attempt sends other bytes. Nothing is decompressed, so two levels of compression still differ.
+
+    :param encoding: the value of ``Content-Encoding``.
+    :returns: a body in gzip with a header that says nothing; any other body as it is.
+    """
+    if not body.startswith(_GZIP) or encoding.rpartition(",")[2].strip().lower() not in ("gzip", "x-gzip"):
+        return body
+    end, flags = len(_PLAIN_HEADER), body[3:4]
+    for flag in (_EXTRA, _NAME, _COMMENT, _HEADER_CRC):
+        if flags and flags[0] & flag:
+            end = _end_of_part(body, end, flag)
+    return _PLAIN_HEADER + body[end:] if 0 < end <= len(body) else body
+
+
+def _end_of_part(body: bytes, start: int, flag: int) -> int:
+    """The end of an optional part of a gzip header."""
+    if flag == _EXTRA:
+        return start + 2 + int.from_bytes(body[start : start + 2], "little")
+    if flag == _HEADER_CRC:
+        return start + 2
+    end = body.find(b"\0", start)
+    return end + 1 if end >= 0 else len(body) + 1
 
 
 def _inflate(body: bytes, limit: int, *, window: int) -> Plain | None:

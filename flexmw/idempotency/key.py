@@ -20,6 +20,7 @@ from hashlib import sha256
 from struct import Struct
 from typing import Any, Final
 
+from flexmw.contract.codings import stable_body
 from flexmw.contract.credentials import split_query
 
 __all__ = ["MAX_KEY", "fingerprint", "parse_key"]
@@ -73,15 +74,20 @@ def _parse_one(value: bytes) -> str:
     return text.decode("ascii")
 
 
-def fingerprint(method: str, path: str, query: bytes, body: bytes, content_type: bytes = b"") -> str:
+def fingerprint(
+    method: str, path: str, query: bytes, body: bytes, content_type: bytes = b"", content_encoding: bytes = b""
+) -> str:
     """A digest of method, path, query and body: 64 hexadecimal digits. Equal requests have equal fingerprints.
 
-    The boundary of a multipart body does not count, because clients make a new one for each attempt. Neither do the
-    parameters of a signed URL, which belong to the caller.
+    The boundary of a multipart body does not count, because clients make a new one for each attempt. Neither does
+    the time in a body that is compressed anew for each attempt, nor the parameters of a signed URL, which belong to the
+    caller.
     """
     if query:
         query, _ = split_query(query)
     boundary = _BOUNDARY.match(content_type) if b";" in content_type else None
+    if content_encoding:
+        body = stable_body(body, content_encoding.decode("latin-1"))
     if boundary:
         body = body.replace(b"--" + (boundary[1] or boundary[2]), b"--")
     begin = _begun if len(path) + len(query) <= _REMEMBERED else _begun.__wrapped__

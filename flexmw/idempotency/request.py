@@ -170,10 +170,10 @@ class ProtectedRequest:
                 await self._plan.app(self._scope, self._body.receive_again, self._send)
             return
         scope = self._scope
-        content_type = self._fields.get(b"content-type", b"")
+        content_type, coding = self._fields.get(b"content-type", b""), self._fields.get(b"content-encoding", b"")
         query = scope.get("query_string", b"")
         digest = self._plan.hasher.of_request(
-            fingerprint(scope["method"], scope["path"], query, self._body.data, content_type)
+            fingerprint(scope["method"], scope["path"], query, self._body.data, content_type, coding)
         )
         if self._position is not None and key is not None:
             await self._continue(self._name(caller.digest, key), digest, self._position)

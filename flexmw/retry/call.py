@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
+from flexmw.contract.codings import stable_body
 from flexmw.contract.credentials import shows_caller, split_query
 from flexmw.contract.exception_slots import attributes_of
 from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
@@ -262,14 +263,16 @@ class Call:
         return Outcome(outcome, self.sent, self.waited, self.key, reason, decision.row)
 
     def fingerprint(self) -> bytes:
-        """Equal for equal requests, whoever sends them. A body that is not held in memory does not count.
+        """Equal for equal requests, whoever sends them. A body that is not held in memory does not count, and neither
+        does the time in a body that is compressed anew for each attempt.
 
         Credentials do not count either: an SDK that asks for a new token, or signs anew, before each of its attempts
         repeats the same call.
         """
         query, _ = split_query(self.request.url.query)
         digest = hashlib.blake2b("\0".join((self.place, query.decode("ascii", "replace"))).encode(), digest_size=16)
-        digest.update(body_bytes(self.request.stream) or b"")
+        body = body_bytes(self.request.stream) or b""
+        digest.update(stable_body(body, self.request.headers.get("content-encoding", "")))
         return digest.digest()
 
     def credentials(self) -> bytes:

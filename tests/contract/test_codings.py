@@ -6,11 +6,12 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 
 import pytest
 
 from flexmw.contract import codings
-from flexmw.contract.codings import Plain, decode
+from flexmw.contract.codings import Plain, decode, stable_body
 from flexmw.contract.content import decompress
 
 brotli = pytest.importorskip("brotli")
@@ -126,3 +127,43 @@ def test_a_brotli_that_cannot_bound_what_comes_out_is_not_used(monkeypatch: pyte
 
     monkeypatch.setattr(codings, "_first_of", lambda *_: Old)
     assert decode(brotli.compress(BODY), "br", limit=10_000) is None
+
+
+def named(data: bytes, name: str, mtime: int, *, flags: int = 0, parts: bytes = b"") -> bytes:
+    """A body in gzip that says a name, a time, and further parts of the header."""
+    file = BytesIO()
+    with gzip.GzipFile(name, "wb", fileobj=file, mtime=mtime) as writer:
+        writer.write(data)
+    body = file.getvalue()
+    head = body[:3] + bytes([body[3] | flags]) + body[4:10]
+    return head + parts + body[10:]
+
+
+def test_the_time_and_the_name_of_a_compressed_body_do_not_count() -> None:
+    extra = len(BODY).to_bytes(2, "little") + BODY
+    bodies = [named(BODY, name, time) for name, time in (("", 1), ("", 2), ("a.json", 3))]
+    bodies.append(named(BODY, "", 3, flags=4, parts=extra))
+    assert len(set(bodies)) == 4
+    stable = {stable_body(body, coding) for body in bodies for coding in ("gzip", "X-Gzip", "br, gzip")}
+    assert [gzip.decompress(body) for body in stable] == [BODY]
+    assert stable_body(gzip.compress(BODY + b" "), "gzip") not in stable
+
+
+def test_a_comment_and_a_checksum_of_the_header_do_not_count() -> None:
+    plain = gzip.compress(BODY, mtime=0)
+    crc = 2
+    commented = plain[:3] + bytes([16 | crc]) + plain[4:10] + b"comment\0" + b"\x12\x34" + plain[10:]
+    assert stable_body(commented, "gzip") == stable_body(plain, "gzip")
+
+
+@pytest.mark.parametrize("size", range(24))
+def test_a_header_that_is_cut_or_never_ends_leaves_the_body_as_it_is(size: int) -> None:
+    for flags in (4, 8, 16, 2, 31):
+        body = (b"\x1f\x8b\x08" + bytes([flags]) + b"\x01\xff" * 10)[:size]
+        assert stable_body(body, "gzip") == body or stable_body(body, "gzip").startswith(b"\x1f\x8b\x08\0")
+
+
+def test_a_body_that_is_not_said_to_be_compressed_stays_as_it_is() -> None:
+    body = named(BODY, "a.gz", 5)
+    assert all(stable_body(body, coding) is body for coding in ("", "identity", "br", "gzip, br"))
+    assert stable_body(BODY, "gzip") is BODY

@@ -5,6 +5,7 @@ The promise in SECURITY.md: "No second execution of a request that flexmw says i
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,6 +44,15 @@ async def test_a_retry_gets_the_response_of_the_first_call_and_runs_nothing() ->
     assert (first.status, first.answer, first.replayed) == (201, b"run 1", False)
     assert (second.status, second.answer, second.replayed) == (201, b"run 1", True)
     assert second.answer_headers["location"] == "/orders/1"
+    assert host.runs == 1
+
+
+async def test_a_body_that_is_compressed_anew_for_a_retry_is_the_same_request() -> None:
+    host = Host()
+    app, headers = Idempotency().asgi(host), {**KEYED, "content-encoding": "gzip"}
+    await call(app, headers, body=gzip.compress(b"{}", mtime=1))
+    assert (await call(app, headers, body=gzip.compress(b"{}", mtime=2))).replayed
+    assert (await call(app, headers, body=gzip.compress(b"[]", mtime=2))).status == 422
     assert host.runs == 1
 
 

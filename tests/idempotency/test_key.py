@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import string
 from hashlib import sha256
 
@@ -92,6 +93,14 @@ def test_the_boundary_of_a_multipart_body_does_not_count(form: str) -> None:
     }
     assert len(prints) == 1
     assert fingerprint("POST", "/", b"", b"--aaa 1", b"text/plain") != fingerprint("POST", "/", b"", b"-- 1")
+
+
+def test_the_time_of_a_compressed_body_does_not_count() -> None:
+    one, later = (gzip.compress(b"{}" * 100, mtime=time) for time in (1, 2))
+    assert fingerprint("POST", "/", b"", one, b"", b"gzip") == fingerprint("POST", "/", b"", later, b"", b"gzip")
+    assert fingerprint("POST", "/", b"", one) != fingerprint("POST", "/", b"", later)
+    other = gzip.compress(b"[]" * 100, mtime=1)
+    assert fingerprint("POST", "/", b"", one, b"", b"gzip") != fingerprint("POST", "/", b"", other, b"", b"gzip")
 
 
 @pytest.mark.parametrize("path", ["/orders", "/" + "a" * 300])

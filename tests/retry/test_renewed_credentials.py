@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 from collections.abc import Callable, Generator
 from typing import Any
@@ -56,6 +57,17 @@ def test_a_repetition_of_a_refused_call_is_sent_with_its_new_token() -> None:
     policy = flexmw.Retry(attempts=1)
     assert play(policy, [429], repetition(0, "a")).response.status_code == 429
     assert play(policy, [200], repetition(1, "b")).response.status_code == 200
+
+
+def test_a_body_that_is_compressed_anew_is_the_same_call() -> None:
+    policy = flexmw.Retry()
+    first, again = (
+        httpx.Request("POST", "http://api.test/jobs", headers=headers, content=gzip.compress(b"{}", mtime=count))
+        for count in (0, 1)
+        for headers in [{"x-stainless-retry-count": str(count), "content-encoding": "gzip"}]
+    )
+    assert isinstance(play(policy, [LOST], first).error, httpx.ReadError)
+    assert play(policy, [200], again).count(flexmw.Send) == 0
 
 
 def test_a_presigned_url_that_is_signed_anew_is_the_same_call() -> None:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Any, Final
 
+from flexmw.contract import stable_body
 from flexmw.kit.forked import fork_safe
 from flexmw_fallback._credentials import query_without_credentials
 from flexmw_fallback._requests import body_of
@@ -50,5 +51,5 @@ def _digest(request: Any) -> bytes:
     parts = (request.method, url.scheme, url.netloc.decode("ascii"), url.path)
     query = query_without_credentials(url.query.decode("ascii", "replace"))
     digest = hashlib.blake2b("\0".join((*parts, query)).encode("utf-8", "replace"), digest_size=16)
-    digest.update(body_of(request) or b"")
+    digest.update(stable_body(body_of(request) or b"", request.headers.get("content-encoding", "")))
     return digest.digest()
