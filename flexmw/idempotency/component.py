@@ -19,7 +19,7 @@ from flexmw.idempotency.caller import CallerFunction
 from flexmw.idempotency.core import OnUnknown
 from flexmw.idempotency.documentation import document
 from flexmw.idempotency.followers import MAX_FOLLOWERS
-from flexmw.idempotency.options import CALLER, KEY_HEADER, METHOD, PEPPER, STORAGE, check_together, log_at_start
+from flexmw.idempotency.options import CALLER, KEY_HEADER, METHOD, PEPPER, PREFIX, STORAGE, check_together, log_at_start
 from flexmw.idempotency.planning import build_plan, caller_hasher, predicates
 from flexmw.idempotency.stores import Store
 from flexmw.idempotency.stores.open import check_url
@@ -39,7 +39,6 @@ from flexmw.kit.options import (
     optional,
     seconds,
     several,
-    text,
     whole,
 )
 from flexmw.kit.storage import RedisClient, shown_storage
@@ -125,7 +124,8 @@ class Idempotency(ServerMiddleware):
         Default: ``None``.
     :param pepper: Secret key of the hashes under which the store knows callers, keys and requests. ``None`` takes
         ``FLEXMW_PEPPER`` from the environment; without both, callers are hashed with a fixed label, keys and requests
-        without a key. Value: a text or bytes that are not empty, or None. Default: ``None``.
+        without a key. Value: bytes, or a text without half of a surrogate pair, that are not empty, or None. Default:
+        ``None``.
     :param labels: What the store holds in the clear beside the hashes, for ``flexmw keys``: ``key``, the key as the
         caller wrote it; ``path``, method and path. By default it holds neither. Value: a list, each one of 'key',
         'path'. Default: ``()``.
@@ -144,7 +144,8 @@ class Idempotency(ServerMiddleware):
         ``None``: 64 MiB in ``memory://``, 4 GiB in a sqlite file. Value: a whole number, at least 1, or None (bytes).
         Default: ``None``.
     :param prefix: Beginning of every name in the store. Apps that share a store, but must not share keys, need
-        different prefixes. Value: a text that is not empty. Default: ``"flexmw:idempotency"``.
+        different prefixes. Value: a text that is not empty, without half of a surrogate pair. Default:
+        ``"flexmw:idempotency"``.
     :param on_store_failure: What happens to a request while the store does not respond. ``refuse``: 503; ``run``: the
         app runs without protection. ``None`` refuses too, and the store must work when the app starts. A store that
         refuses the credentials or a command is an error at start in any case. Value: one of 'refuse', 'run', or None.
@@ -332,7 +333,7 @@ class Idempotency(ServerMiddleware):
     )
     prefix: str = option(
         "flexmw:idempotency",
-        text,
+        PREFIX,
         doc="Beginning of every name in the store. Apps that share a store, but must not share keys, need different "
         "prefixes.",
     )

@@ -17,7 +17,7 @@ from flexmw.kit.paths import path_patterns
 from flexmw.kit.storage import is_redis_client
 from flexmw.kit.workers import warn_about_memory
 
-__all__ = ["CALLER", "KEY_HEADER", "METHOD", "PEPPER", "STORAGE", "check_together", "log_at_start"]
+__all__ = ["CALLER", "KEY_HEADER", "METHOD", "PEPPER", "PREFIX", "STORAGE", "check_together", "log_at_start"]
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}")
 _TAKEN: Final = frozenset({"connection", "cookie", "date", "expect", "host", "te", "transfer-encoding", "user-agent"})
@@ -27,6 +27,15 @@ def _is_header(name: str) -> bool:
     if not _HEADER_NAME.fullmatch(name) or name in _TAKEN or name in CREDENTIALS:
         return False
     return not name.startswith(("content-", "proxy-", "sec-", "access-control-"))
+
+
+def _has_utf8(value: str) -> bool:
+    """Whether a text has a UTF-8 form: one with half of a surrogate pair has none, and no store can hold it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 METHOD: Final = Rule(
@@ -42,7 +51,14 @@ KEY_HEADER: Final = Rule(
 )
 CALLER: Final = Rule(f"{CALLER_FORMS}, or None", lambda value: value is None or caller_function(value) is not None)
 PEPPER: Final = Rule(
-    "a text or bytes that are not empty", lambda value: isinstance(value, (str, bytes)) and len(value) > 0
+    "bytes, or a text without half of a surrogate pair, that are not empty",
+    lambda value: (isinstance(value, bytes) or (isinstance(value, str) and _has_utf8(value))) and len(value) > 0,
+)
+
+
+PREFIX: Final = Rule(
+    "a text that is not empty, without half of a surrogate pair",
+    lambda value: isinstance(value, str) and value != "" and _has_utf8(value),
 )
 
 

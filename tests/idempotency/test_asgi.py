@@ -824,6 +824,8 @@ async def test_a_caller_does_not_wait_for_an_exception_until_a_lost_store_comes_
         ({"required": "yes"}, "required"),
         ({"on_store_failure": "hope"}, "on_store_failure"),
         ({"pepper": ""}, "pepper"),
+        ({"pepper": "\ud800"}, "pepper"),
+        ({"prefix": "\ud800"}, "prefix"),
         ({"methods": ()}, "methods"),
         ({"sdk_window": 60.0}, "sdk_window"),
         ({"max_reading": 1000, "max_request": 1001}, "max_request"),

@@ -109,8 +109,10 @@ class Reading:
 
     def keys(self, prefix: str) -> list[str]:
         """The keys that begin with ``prefix``, with those that have expired and are not deleted yet."""
-        statement = "select key from flexmw_keys where substr(key, 1, ?) = ?"
-        return [key for (key,) in self._connection.execute(statement, (len(prefix), prefix))]
+        # As bytes: the functions of SQLite for text end at a zero character.
+        statement = "select key from flexmw_keys where substr(cast(key as blob), 1, ?) = ?"
+        beginning = prefix.encode()
+        return [key for (key,) in self._connection.execute(statement, (len(beginning), beginning))]
 
     def _load(self, statement: str, key: str) -> Held | None:
         row = self._connection.execute(statement, (key,)).fetchone()

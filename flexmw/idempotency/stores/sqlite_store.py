@@ -160,8 +160,9 @@ class SQLiteStore:
         """Carry out operations that write, in one transaction, and report them after its commit.
 
         An operation that is refused is refused alone. Where another error ends the transaction before its commit, each
-        operation is carried out in a transaction of its own. Where the commit fails, all of them fail, and whether the
-        file holds them is unknown.
+        half of the operations is carried out in a transaction of its own, down to the operation that has the error: a
+        value that SQLite cannot hold fails no other operation, and a group of 256 is not 256 transactions for it.
+        Where the commit fails, all of them fail, and whether the file holds them is unknown.
         """
         outcomes: list[Outcome] = []
         is_begun = is_complete = False
@@ -179,7 +180,8 @@ class SQLiteStore:
                 connection.commit()
         except Exception as error:
             if is_begun and len(group) > 1 and (not is_complete or _is_disk_full(error)):
-                return [self.write_all([operation])[0] for operation in group]
+                middle = len(group) // 2
+                return self.write_all(group[:middle]) + self.write_all(group[middle:])
             if is_complete and not _is_disk_full(error):
                 error = type(error)(f"{_UNKNOWN}: {error}")
             outcomes += [Outcome(None, None)] * (len(group) - len(outcomes))

@@ -236,6 +236,43 @@ def test_an_operation_that_breaks_leaves_the_others_of_its_group_alone(store: SQ
     assert len(commits) == 2
 
 
+BAD_VALUES: list[Callable[[str], Operation[Any]]] = [
+    lambda key: claim(f"{key}\ud800"),
+    lambda key: operations.swap(key, "", "\udfff", b"", **LASTING),
+    lambda key: operations.swap(key, "", "t", b"", lease=float("nan"), ttl=1.0),
+    lambda key: operations.swap_pair(Swap(key, "", "t", b"", **LASTING), Swap("\ud800", "", "t", b"", **LASTING)),
+    lambda key: operations.extend_many([(key, "t", 1.0, 1.0), ("\ud800", "t", 1.0, 1.0)]),
+    lambda key: operations.append(f"{key}\ud800", "t", "g", 0, b"", head=b"", last=False, **LASTING),
+    lambda key: operations.drop(f"{key}\ud800", "t"),
+    lambda key: operations.note_reader(f"{key}\ud800"),
+]
+
+
+@given(st.lists(st.none() | st.sampled_from(BAD_VALUES), min_size=1, max_size=64))
+@settings(max_examples=25, deadline=None)
+def test_a_value_that_sqlite_cannot_hold_fails_its_operation_alone_in_a_few_transactions(
+    made: list[Callable[[str], Operation[Any]] | None],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = SQLiteStore(Path(folder) / "keys.db")
+        commits = commits_of(store)
+        outcomes = store.write_all(
+            [claim(f"k{number}") if bad is None else bad(f"k{number}") for number, bad in enumerate(made)]
+        )
+        good = [f"k{number}" for number, bad in enumerate(made) if bad is None]
+        assert [outcome.error is None for outcome in outcomes] == [bad is None for bad in made]
+        assert {key for key, _ in store.scan()} == {*good}
+        bad_count = len(made) - len(good)
+        assert len(commits) <= min(len(good), 1 + bad_count * len(made).bit_length())
+        store.close()
+
+
+@pytest.mark.parametrize("prefix", ["a", "é", "a\0b", "%", "😀"])
+def test_keys_are_found_by_any_beginning(store: SQLiteStore, prefix: str) -> None:
+    store.write_all([claim(f"{prefix}:1"), claim("other")])
+    assert [key for key, _ in store.scan(f"{prefix}:")] == [f"{prefix}:1"]
+
+
 def test_on_a_disk_without_space_the_small_operations_of_a_group_are_written(store: SQLiteStore) -> None:
     assert shown(store.write_all([claim("a")])) == ["token of a"]
     connection = store.writer.connection
