@@ -90,7 +90,7 @@ class Call:
         if has_any(request.headers, NAMES):
             self.sdk_count = parse_retry_count(request.headers.get(SDK_COUNT))
             self.key = request.headers.get(KEY)
-        if memory.counts_on_stack:
+        if memory.counted_hosts and request.url.host in memory.counted_hosts:
             self.find_count()
         if options.auto_key and not self.safe and self.key is None and not self.sdk_count and self.keyed:
             self.key, self.fresh_key = str(uuid.uuid4()), True
@@ -98,7 +98,8 @@ class Call:
     def find_count(self) -> None:
         """Find the count of an SDK's repetitions on the stack, where the SDK sends none."""
         if self.sdk_count is None and not self.safe and (count := sdk_count_on_stack()) is not None:
-            self.sdk_count, self.is_counted_on_stack, self.memory.counts_on_stack = count, True, True
+            self.sdk_count, self.is_counted_on_stack = count, True
+            self.memory.count_on_stack(self.request.url.host)
 
     @property
     def max_attempts(self) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flexmw.kit.attempt import HEAD_FAILED, HEAD_STARTED
+from flexmw.kit.client_call import sdk_count_on_stack
 from flexmw.kit.effects import DEADLINE, Flow, Request, Response
 from flexmw.kit.evidence import Evidence, is_transport_error
 from flexmw.kit.headers import has, has_any
@@ -52,7 +53,7 @@ class OrdinaryCalls:
         headers = request.headers
         if (
             OVERRIDES.get() is not UNSET
-            or self._memory.counts_on_stack
+            or (self._memory.counted_hosts and self._is_repetition(request))
             or not _NOT_ORDINARY.isdisjoint(request.extensions)
             or request.stream.__class__ not in BYTE_STREAMS
             or (has_any(headers, NAMES) and (KEY in headers or headers[SDK_COUNT] != "0"))
@@ -60,6 +61,12 @@ class OrdinaryCalls:
             return None
         self._budget.deposit(self._ratio, self._per_second, self._monotonic())
         return FirstAttempt(request, self._memory, self._make_call)
+
+    def _is_repetition(self, request: Request) -> bool:
+        """Whether an SDK that sends no count repeats a call: only to the hosts where such an SDK has failed."""
+        if request.method in SAFE_METHODS or request.url.host not in self._memory.counted_hosts:
+            return False
+        return bool(sdk_count_on_stack())
 
 
 class FirstAttempt:

@@ -66,8 +66,13 @@ class Memory:
         self._lost: OrderedDict[bytes, tuple[float, BaseException | GivenBack, int]] = OrderedDict()
         self._failed: OrderedDict[bytes, tuple[float, list[FailedCall]]] = OrderedDict()
         self._warned = False
-        self.counts_on_stack = False
-        """Whether an SDK above has failed that sends no count of its repetitions."""
+        self.counted_hosts: OrderedDict[str, None] = OrderedDict()
+        """The hosts to which a call of an SDK has failed that sends no count of its repetitions."""
+
+    def count_on_stack(self, host: str) -> None:
+        """Record that an SDK whose call to a host has failed counts its repetitions on the stack."""
+        with self._lock:
+            _put(self.counted_hosts, host, None)
 
     def trust(self, place: str, *, ttl: float, now: float) -> None:
         """Record that a place (method, origin and path) announced that it honours keys for ``ttl`` seconds."""
@@ -146,7 +151,7 @@ class Memory:
             return first
 
 
-def _put(entries: OrderedDict[bytes, Any], key: bytes, value: Any) -> None:
+def _put(entries: OrderedDict[Any, Any], key: bytes | str, value: Any) -> None:
     entries[key] = value
     entries.move_to_end(key)
     while len(entries) > _MAX_ENTRIES:

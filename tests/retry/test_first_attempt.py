@@ -232,3 +232,27 @@ def test_what_asks_for_more_is_a_flow_from_the_beginning() -> None:
         assert begin(httpx.Request("POST", "http://api.test", json={}, extensions={name: None})) is None
     with flexmw.retry_options(idempotent=True):
         assert begin(httpx.Request("POST", "http://api.test", json={})) is None
+
+
+def test_only_repetitions_to_hosts_where_an_sdk_counts_on_the_stack_are_flows_from_the_beginning() -> None:
+    policy = flexmw.Retry()
+    policy._memory.count_on_stack("api.cohere.test")
+    begin = begin_of(policy)
+    assert begin is not None
+
+    def is_begun(count: int, method: str, url: str) -> bool:
+        """Begin a call as an SDK that Fern has generated does."""
+        names = {"__name__": "acme.core.http_client", "begin": begin, "httpx": httpx}
+        exec(
+            "def request(retries, method, url): return begin(httpx.Request(method, url, content=b'')) is not None",
+            names,
+        )
+        return bool(names["request"](count, method, url))  # type: ignore[operator]
+
+    transport = httpx.MockTransport(lambda request: httpx.Response(204))
+    with flexmw.httpx.Transport(flexmw.Retry(), transport=transport) as first:
+        first.handle_request(httpx.Request("POST", "http://api.test", json={}))  # which makes the class of a body known
+    assert not is_begun(1, "POST", "http://api.cohere.test/chat")
+    assert is_begun(0, "POST", "http://api.cohere.test/chat")
+    assert is_begun(1, "GET", "http://api.cohere.test/models")
+    assert is_begun(1, "POST", "http://other.test/chat")
