@@ -14,13 +14,11 @@ import sys
 from types import FrameType
 from typing import Any, Final
 
-__all__ = ["current_call", "is_streamed", "keep_cookies", "sdk_count_on_stack"]
+__all__ = ["current_call", "is_streamed", "keep_cookies"]
 
 _FRAME: Final = "_send_handling_auth"
 _SEND: Final = "send"
 _LIBRARIES: Final = ("httpx", "httpx2")
-_FERN_MODULE: Final = ".core.http_client"
-_FERN_METHOD: Final = "request"
 
 
 def current_call() -> Any:
@@ -37,21 +35,6 @@ def is_streamed() -> bool:
     """
     frame = _frame(_SEND)
     return frame is None or bool(frame.f_locals.get("stream", True))
-
-
-def sdk_count_on_stack() -> int | None:
-    """How often an SDK has repeated its current call, for SDKs that count on the stack and send no header.
-
-    An SDK that Fern has generated (cohere and others) repeats a call by calling its own method again, with the count in
-    ``retries``. ``None`` without such an SDK on the stack. Checked with cohere 7.3.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == _FERN_METHOD and frame.f_globals.get("__name__", "").endswith(_FERN_MODULE):
-            count = frame.f_locals.get("retries")
-            return count if type(count) is int else None
-        frame = frame.f_back
-    return None
 
 
 def keep_cookies(request: Any, response: Any, cookie: str | None) -> str | None:

@@ -15,10 +15,11 @@ from flexmw.contract.credentials import shows_caller, split_query
 from flexmw.contract.exception_slots import attributes_of
 from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
 from flexmw.kit.built_response import build_response
-from flexmw.kit.client_call import current_call, sdk_count_on_stack
+from flexmw.kit.client_call import current_call
 from flexmw.kit.deadline import library_error, timeout_error
 from flexmw.kit.effects import Request, Response
 from flexmw.kit.headers import has_any
+from flexmw.kit.stack_count import sdk_count_on_stack
 from flexmw.retry.body import body_bytes
 from flexmw.retry.budget import Budget
 from flexmw.retry.causes import copy_without_references
@@ -96,8 +97,8 @@ class Call:
             self.key, self.fresh_key = str(uuid.uuid4()), True
 
     def find_count(self) -> None:
-        """Find the count of an SDK's repetitions on the stack, where the SDK sends none."""
-        if self.sdk_count is None and not self.safe and (count := sdk_count_on_stack()) is not None:
+        """Find the count of an SDK's repetitions on the stack, where the request shows none."""
+        if not self.sdk_count and not self.safe and (count := sdk_count_on_stack()) is not None:
             self.sdk_count, self.is_counted_on_stack = count, True
             self.memory.count_on_stack(self.request.url.host)
 

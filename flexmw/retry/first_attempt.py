@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flexmw.kit.attempt import HEAD_FAILED, HEAD_STARTED
-from flexmw.kit.client_call import sdk_count_on_stack
 from flexmw.kit.effects import DEADLINE, Flow, Request, Response
 from flexmw.kit.evidence import Evidence, is_transport_error
 from flexmw.kit.headers import has, has_any
+from flexmw.kit.stack_count import sdk_count_on_stack
 from flexmw.retry.attempts import KEY_TTL_NAME
 from flexmw.retry.body import BYTE_STREAMS
 from flexmw.retry.budget import Budget

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
-from flexmw.kit.client_call import sdk_count_on_stack
+from flexmw.kit.stack_count import sdk_count_on_stack
 
 __all__ = ["SDK_COUNT", "sdk_retry_count"]
 
@@ -23,11 +23,14 @@ SDK_COUNT: Final = RETRY_COUNT.decode()
 def sdk_retry_count(request: Any) -> int | None:
     """How often an SDK that retries above the client has sent the call of a request before.
 
-    The SDKs of openai, anthropic and groq send the count in ``x-stainless-retry-count``. cohere's, and every other one
-    that Fern has generated, keeps it on the stack. For a component outside Retry, called while its flow runs.
+    The SDKs of openai, anthropic and groq send the count in ``x-stainless-retry-count``. Others keep it on the stack:
+    see :mod:`flexmw.kit.stack_count`. For a component outside Retry, called while its flow runs.
 
     :param request: the request of the flow.
     :returns: 0 for a first attempt; ``None`` where no such SDK is known to have made the call.
     """
     count = parse_retry_count(request.headers.get(SDK_COUNT))
-    return sdk_count_on_stack() if count is None else count
+    if count:
+        return count
+    on_stack = sdk_count_on_stack()
+    return count if on_stack is None else on_stack

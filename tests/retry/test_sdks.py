@@ -14,6 +14,7 @@ import httpx
 import httpx2
 import openai
 import pytest
+import tenacity
 from google import genai
 
 import flexmw
@@ -198,6 +199,70 @@ def call_genai(url: str) -> Any:
     with new(httpx) as http:
         sdk = genai.Client(api_key="k", http_options=genai.types.HttpOptions(base_url=url, httpx_client=http))
         return sdk.models.generate_content(model="m", contents="hello")
+
+
+def call_mistral_with_retries(url: str) -> Any:
+    from mistralai.client import Mistral
+    from mistralai.client.utils import BackoffStrategy, RetryConfig
+
+    strategy = BackoffStrategy(initial_interval=1, max_interval=5, exponent=1.0, max_elapsed_time=200)
+    with new(httpx2) as http, Mistral(api_key="k", server_url=url, client=http) as sdk:
+        sdk.sdk_configuration.retry_config = RetryConfig("backoff", strategy, retry_connection_errors=True)
+        return sdk.chat.complete(model="m", messages=MESSAGES)
+
+
+def call_genai_with_retries(url: str) -> Any:
+    options = genai.types.HttpRetryOptions(attempts=3, initial_delay=0.001, max_delay=0.001)
+    with new(httpx) as http:
+        http_options = genai.types.HttpOptions(base_url=url, httpx_client=http, retry_options=options)
+        sdk = genai.Client(api_key="k", http_options=http_options)
+        return sdk.models.generate_content(model="m", contents="hello")
+
+
+def call_genai_async_with_retries(url: str) -> Any:
+    async def run() -> Any:
+        options = genai.types.HttpRetryOptions(attempts=3, initial_delay=0.001, max_delay=0.001)
+        async with flexmw.wrap_client(httpx.AsyncClient(timeout=patience(httpx), trust_env=False)) as http:
+            http_options = genai.types.HttpOptions(base_url=url, httpx_async_client=http, retry_options=options)
+            sdk = genai.Client(api_key="k", http_options=http_options)
+            return await sdk.aio.models.generate_content(model="m", contents="hello")
+
+    return anyio.run(run)
+
+
+@pytest.mark.parametrize("call", [call_mistral_with_retries, call_genai_with_retries, call_genai_async_with_retries])
+@pytest.mark.parametrize("fault", ["500", "fin"])
+def test_sdks_that_are_told_to_retry_execute_once(call: Callable[[str], Any], fault: str) -> None:
+    with HostileServer(fault) as server, pytest.raises(Exception, match=r".*") as caught:
+        call(server.url)
+    assert (server.executions, len(server.requests)) == (1, 1)
+    known = flexmw.outcome_of(caught.value)
+    assert known is not None
+    assert known.outcome == "ambiguous"
+
+
+def test_an_sdk_inside_a_library_that_repeats_its_calls_executes_once() -> None:
+    http = new(httpx2)
+    with (
+        HostileServer("fin") as server,
+        openai.OpenAI(api_key="k", base_url=f"{server.url}/v1", http_client=http, max_retries=1) as sdk,
+    ):
+
+        def chat() -> Any:
+            return sdk.chat.completions.create(model="m", messages=MESSAGES)
+
+        chat.__module__ = "llama_index.llms.openai.base"
+        with pytest.raises(openai.APIConnectionError):
+            tenacity.retry(stop=tenacity.stop_after_attempt(3), reraise=True)(chat)()
+        assert (server.executions, len(server.requests)) == (1, 1)
+
+
+def test_a_program_that_repeats_its_own_calls_makes_new_calls() -> None:
+    with new(httpx) as http, HostileServer("fin") as server:
+        call = tenacity.retry(stop=tenacity.stop_after_attempt(2), reraise=True)(lambda: http.post(server.url))
+        with pytest.raises(httpx.RemoteProtocolError):
+            call()
+        assert server.executions == 2
 
 
 @pytest.mark.parametrize("call", [call_mistral, call_groq, call_cohere, call_genai])

@@ -1,0 +1,78 @@
+"""The count of an SDK's repetitions on the stack. The functions stand for those of SDKs that are not installed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from flexmw.kit.stack_count import sdk_count_on_stack
+
+
+def defined_in(module: str, source: str) -> dict[str, Any]:
+    """The names that a module would have."""
+    names: dict[str, Any] = {"__name__": module}
+    exec(source, names)
+    return names
+
+
+FERN = """
+def request(send, retries=0):
+    return send() if retries == 2 else request(send, retries=retries + 1)
+"""
+GITHUBKIT = """
+def request(send):
+    retry_count = 3
+    return send()
+
+async def arequest(send):
+    retry_count = 3
+    return send()
+"""
+SPEAKEASY = """
+def retry_with_backoff(func):
+    retries = 1
+    return func()
+
+async def retry_with_backoff_async(func):
+    retries = 1
+    return func()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "name", "count"),
+    [
+        ("acme.core.http_client", FERN, "request", 2),
+        ("githubkit.core", GITHUBKIT, "request", 3),
+        ("githubkit.core", GITHUBKIT, "arequest", 3),
+        ("acme.utils.retries", SPEAKEASY, "retry_with_backoff", 1),
+        ("acme.utils.retries", SPEAKEASY, "retry_with_backoff_async", 1),
+    ],
+)
+def test_the_loop_of_an_sdk_has_the_count(module: str, source: str, name: str, count: int) -> None:
+    repeats: Callable[..., Any] = defined_in(module, source)[name]
+
+    async def run() -> Any:
+        result = repeats(sdk_count_on_stack)
+        return await result if hasattr(result, "__await__") else result
+
+    assert anyio.run(run) == count
+
+
+def test_functions_of_these_names_elsewhere_count_nothing() -> None:
+    for source, name in ((GITHUBKIT, "request"), (SPEAKEASY, "retry_with_backoff")):
+        assert defined_in("program", source)[name](sdk_count_on_stack) is None
+
+
+def test_the_highest_count_of_nested_sdks_counts() -> None:
+    inner = defined_in("acme.utils.retries", SPEAKEASY)["retry_with_backoff"]
+    outer = defined_in("githubkit.core", GITHUBKIT)["request"]
+    assert outer(lambda: inner(sdk_count_on_stack)) == 3
+    assert inner(lambda: outer(sdk_count_on_stack)) == 3
+
+
+def test_no_sdk_on_the_stack_has_no_count() -> None:
+    assert sdk_count_on_stack() is None
