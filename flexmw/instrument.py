@@ -32,7 +32,7 @@ from starlette.applications import Starlette
 
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
-from flexmw.kit.transport import components_of
+from flexmw.kit.transport import components_of, inner_components
 from flexmw.retry import Retry
 from flexmw.tagging import Tagging
 
@@ -140,11 +140,14 @@ def _tagged_once(owner: Any, tagging: Tagging, make: Callable[[], Any]) -> Any:
 
 def _tagged_transport(tagging: Tagging, retry: Retry | None, make: Callable[..., Any], transport: Any) -> Any:
     components = components_of(transport)
-    if any(isinstance(component, Tagging) for component in components):
+    inner = inner_components(transport)
+    if any(isinstance(component, Tagging) for component in inner):
         return transport
     if components:
         return make(tagging, *components, transport=transport.wrapped, clock=transport._clock)
-    return make(tagging, *(() if retry is None else (retry,)), transport=transport)
+    if retry is None or any(isinstance(component, Retry) for component in inner):
+        return make(tagging, transport=transport)
+    return make(tagging, retry, transport=transport)
 
 
 def _patch(owner: Any, name: str, replacement: Any) -> Callable[[], None]:

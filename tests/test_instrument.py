@@ -176,6 +176,24 @@ def test_a_client_with_a_retry_of_its_own_keeps_it() -> None:
         assert len(server.requests) == 2
 
 
+@pytest.mark.usefixtures("retrying")
+def test_a_retry_inside_another_transport_is_not_added_again() -> None:
+    class Cached(httpx.BaseTransport):
+        def __init__(self) -> None:
+            self._below = flexmw.httpx.Transport(Retry(attempts=2, jitter=0.0))
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            return self._below.handle_request(request)
+
+        def close(self) -> None:
+            self._below.close()
+
+    with HostileServer(then="429:ms=0.01") as server:
+        with httpx.Client(transport=Cached(), **OPTIONS) as client:
+            assert client.get(server.url).status_code == 429
+        assert len(server.requests) == 2
+
+
 def test_retry_is_not_added_unasked(signals: Signals) -> None:
     with HostileServer(then="429:ms=0.01") as server, httpx.Client(**OPTIONS) as client:
         assert client.get(server.url).status_code == 429

@@ -22,6 +22,7 @@ from flexmw.kit.drive import Sends
 from flexmw.kit.effects import DEADLINE, Flow, Read, Response, Resume
 from flexmw.kit.first_send import FirstSend, begin_of, rest_of
 from flexmw.kit.in_process import calls_an_app
+from flexmw.kit.inner_transports import inner_transports
 from flexmw.kit.response import DRAIN_BYTES, is_shared
 from flexmw.kit.validation import check_alone, check_fit
 
@@ -33,6 +34,7 @@ __all__ = [
     "TransportBase",
     "components_of",
     "copy_request",
+    "inner_components",
     "is_shared",
     "unknown_effect",
 ]
@@ -58,7 +60,7 @@ class TransportBase(Generic[RequestT, ResponseT]):
 
     def __init__(self, *components: Sends, transport: Any = None, clock: Clock = SYSTEM) -> None:
         check_fit(type(self).__name__, components, transport, self._default)
-        check_alone((*components, *components_of(transport)))
+        check_alone((*components, *inner_components(transport)))
         self.components = self._own = components
         self.wrapped: Any = self._default() if transport is None else transport
         self._clock = clock
@@ -168,3 +170,11 @@ def unknown_effect(effect: object) -> ConfigError:
 def components_of(transport: Any) -> Sequence[Sends]:
     """The components of a flexmw transport; empty for any other transport."""
     return transport.components if isinstance(transport, TransportBase) else ()
+
+
+def inner_components(transport: Any) -> Sequence[Sends]:
+    """The components of a flexmw transport and of every one that the transport wraps, outermost first."""
+    by_id: dict[int, Sends] = {}
+    for inner in inner_transports(transport):
+        by_id.update((id(component), component) for component in components_of(inner))
+    return list(by_id.values())

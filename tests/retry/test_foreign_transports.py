@@ -17,6 +17,7 @@ import requests
 from httpx_aiohttp import HttpxAiohttpClient
 
 import flexmw
+from flexmw.errors import ConfigError
 from flexmw.kit.evidence import is_transport_error
 from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.hostile import closed_port
@@ -129,6 +130,20 @@ def own_error(library: Any) -> dict[str, Callable[[str], BaseException]]:
     }
 
 
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_a_second_retry_is_refused_with_another_transport_in_between(library: Any) -> None:
+    class Cached(library.BaseTransport):  # type: ignore[name-defined, misc]
+        def __init__(self, transport: Any) -> None:
+            self._below = transport
+
+    transport = Cached(getattr(flexmw, library.__name__).Transport(flexmw.Retry()))
+    client = library.Client(transport=transport)
+    with pytest.raises(ConfigError, match="a second one multiplies its attempts"):
+        flexmw.wrap_client(client, flexmw.Retry())
+    assert client._transport is transport
+    flexmw.wrap_client(client, flexmw.Pace())
+
+
 @pytest.mark.parametrize("name", list(own_error(httpx)))
 @pytest.mark.parametrize("kind", ["asgi", "wsgi", "nested"])
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
@@ -149,10 +164,10 @@ def test_an_app_in_this_process_has_worked_whatever_error_it_lets_through(librar
 
     class Cached(library.AsyncBaseTransport):  # type: ignore[name-defined, misc]
         def __init__(self, transport: Any) -> None:
-            self._transport = transport
+            self._below = transport  # a name of its own: libraries agree on none
 
         async def handle_async_request(self, request: Any) -> Any:
-            return await self._transport.handle_async_request(request)
+            return await self._below.handle_async_request(request)
 
     async def run() -> None:
         inner = library.ASGITransport(asgi)
