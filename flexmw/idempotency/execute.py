@@ -348,7 +348,7 @@ class ClaimedExecution:
         """Notice that the client leaves."""
         if not self._is_watched:
             self._is_watched = True
-            self._side_tasks.start(self._attend)
+            self._side_tasks.begin(self._attend)
 
     async def _attend(self) -> None:
         """Wait until the client leaves, and end the execution when nobody reads its response any more."""

@@ -15,6 +15,8 @@ from typing import Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
+from flexmw.idempotency.eager_task import EagerTask
+
 __all__ = ["AsyncioTasks", "SideTasks", "TrioTasks", "current_task"]
 
 _AGAIN_SECONDS: Final = 0.1
@@ -29,6 +31,11 @@ class SideTasks:
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
         """Start a side task. Returns what cancels it."""
         raise NotImplementedError
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a side task that mostly waits until :meth:`end`. It runs up to its first wait before this returns,
+        where the event loop has such tasks."""
+        self.start(work)
 
     def cancel(self) -> None:
         """Cancel the app, if it runs. The context ends without an exception then."""
@@ -53,10 +60,11 @@ class AsyncioTasks(SideTasks):
     :param task: the task of the execution.
     """
 
-    __slots__ = ("_is_running", "_requests", "_task", "_tasks")
+    __slots__ = ("_eager", "_is_running", "_requests", "_task", "_tasks")
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task
+        self._eager: list[EagerTask] | None = None
         self._tasks: list[asyncio.Task[None]] | None = None
         self._is_running = False
         self._requests = 0
@@ -69,6 +77,13 @@ class AsyncioTasks(SideTasks):
             self._tasks.append(task)
         return task.cancel
 
+    def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = EagerTask(work(), self._task)
+        if self._eager is None:
+            self._eager = [task]
+        else:
+            self._eager.append(task)
+
     def cancel(self) -> None:
         if self._is_running:
             self._requests += 1
@@ -76,15 +91,17 @@ class AsyncioTasks(SideTasks):
             self._task.get_loop().call_later(_AGAIN_SECONDS, self.cancel)
 
     async def end(self) -> None:
-        tasks, self._tasks = self._tasks, None
-        if not tasks:
-            return
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.result()
+        tasks: list[asyncio.Future[None]] = [task for task in self._eager or () if not task.stop()]
+        if self._tasks is not None:
+            for task in self._tasks:
+                task.cancel()
+            tasks += self._tasks
+        if tasks:
+            await asyncio.wait(tasks)
+        for ended in (*(self._eager or ()), *tasks):
+            if not ended.cancelled():
+                ended.result()
+        self._tasks = self._eager = None
 
     def __enter__(self) -> None:
         self._is_running = True
