@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 from os import urandom
-from typing import Any, Final, TypedDict, cast
+from typing import Any, Final, TypeAlias, TypedDict, cast
 
 from flexmw.idempotency.core import (
     KeyedRequest,
@@ -25,16 +25,20 @@ from flexmw.idempotency.core import (
     lapse,
     release,
 )
-from flexmw.idempotency.stores import Appended, Full, Held, LogStore, Store
+from flexmw.idempotency.stores import Appended, Full, Held, LogStore, Store, Swap
 from flexmw.idempotency.stores.guarded import GuardedStore, Unavailable, guarded
 from flexmw.idempotency.turns import Turns
 from flexmw.kit.clock import Clock
 from flexmw.kit.redis_errors import is_reply
 
-__all__ = ["Claim", "Claims", "StoreFailed", "TakenOver", "random_token"]
+__all__ = ["Claim", "Claims", "StoreFailed", "SwapPair", "TakenOver", "random_token"]
 
 _ROUNDS: Final = 32
 """How often a lost race for an entry is repeated. Each loss means that another request has won, so few are enough."""
+
+
+SwapPair: TypeAlias = Callable[[Swap, Swap], Awaitable[tuple[Held | None, Held | None]]]
+"""The method of :class:`~flexmw.idempotency.stores.SwapPairs`."""
 
 
 class _Times(TypedDict):
@@ -144,6 +148,25 @@ class Claim:
     async def complete(self, response: StoredResponse) -> bool:
         """Store the response. ``False``: another attempt has taken the key over, and its response counts."""
         return await self._write(complete(self.record, response), lease=0.0)
+
+    async def complete_with(self, response: StoredResponse, swap_pair: SwapPair, second: Swap) -> Held | None:
+        """:meth:`complete`, and carry out a write of another key in the same step.
+
+        :param swap_pair: the method of the store of the claim.
+        :param second: the other write. It is left out where the store does not hold this claim as it was last written.
+        :returns: what the other key holds afterwards; ``None`` if the second write was left out.
+        """
+        claims, record = self.claims, complete(self.record, response)
+        async with self._lock:
+            token = claims.token()
+            self._tried.add(token)
+            first = Swap(self.name, self._token, token, claims.encode(record), 0.0, self._ttl)
+            held, other = await swap_pair(first, second)
+            if held is not None and held.token == token:
+                self._token, self.record, self._tried = token, record, {token}
+                return other
+        await self.complete(response)
+        return None
 
     async def release(self) -> bool:
         """Give the key back, because nothing was done. ``False``: another attempt has taken the key over."""

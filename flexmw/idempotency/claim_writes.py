@@ -20,9 +20,12 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
 
 
-async def write_outcome(claim: Claim, completion: Completion, exchange: Exchange) -> float | None:
+async def write_outcome(
+    claim: Claim, completion: Completion, exchange: Exchange, attempt: SdkAttempt | None = None
+) -> float | None:
     """Write the outcome to the key once.
 
+    :param attempt: the call of an SDK that the execution belongs to, if its client is there to get the response.
     :returns: ``None``: the outcome is written. Otherwise the seconds that are left of the time that a request has to
         store its response; the failure is emitted.
     """
@@ -30,6 +33,8 @@ async def write_outcome(claim: Claim, completion: Completion, exchange: Exchange
         try:
             if completion.released:
                 await claim.release()
+            elif attempt is not None:
+                await attempt.complete(claim, completion.response)
             else:
                 await claim.complete(completion.response)
         except Exception as failure:

@@ -95,23 +95,24 @@ class ClaimedExecution:
         :param key: the key as the caller wrote it; ``None`` when the request has none.
         :param attempt: the call of an SDK that this request belongs to.
         """
+        self._attempt = attempt
         task = current_task()
         error: BaseException | None = None
         if task is not None:
             self._side_tasks: SideTasks = AsyncioTasks(task)
-            error = await self._run(key, attempt)
+            error = await self._run(key)
         else:
             async with anyio.create_task_group() as group:
                 self._side_tasks = TrioTasks(group)
-                error = await self._run(key, attempt)
+                error = await self._run(key)
         if error is not None:
             raise error
         if self._client.failure is not None:
             raise self._client.failure
 
-    async def _run(self, key: str | None, attempt: SdkAttempt | None) -> BaseException | None:
+    async def _run(self, key: str | None) -> BaseException | None:
         """Run the app. Returns what it raises."""
-        record, scope = self._claim.record, self._scope
+        record, scope, attempt = self._claim.record, self._scope, self._attempt
         execution = Execution(
             key, attempt=record.attempt, steps=record.steps, record=self._claim.record_steps, owner=self._exchange
         )
@@ -141,7 +142,7 @@ class ClaimedExecution:
                 # The client has its response, or gets it when this call ends: neither waits for the store any longer.
                 is_late = True
                 late_outcomes = self._plan.late_outcomes
-                late_outcomes.add(partial(self._write_late, attempt), partial(self._let_go, heartbeats))
+                late_outcomes.add(self._write_late, partial(self._let_go, heartbeats))
             elif attempt is not None:
                 await conclude_attempt(attempt, self._completion, is_gone=self._client.is_gone)
         finally:
@@ -268,7 +269,8 @@ class ClaimedExecution:
         end = recorder.finish(data)
         completion = after_response(recorder, self._exchange, is_anonymous=self._is_anonymous)
         self._end_with(completion)
-        self._unwritten = await write_outcome(self._claim, completion, self._exchange)
+        attempt = None if self._client.is_gone else self._attempt
+        self._unwritten = await write_outcome(self._claim, completion, self._exchange, attempt)
         final = message if end is data else {**message, "body": end}
         if self._delivery is None:
             await self._client.send(final)
@@ -326,13 +328,13 @@ class ClaimedExecution:
         recorder.end_log(completion.last_unit)
         return is_written
 
-    async def _write_late(self, attempt: SdkAttempt | None) -> bool:
+    async def _write_late(self) -> bool:
         """Write the outcome that the store did not take in time. Returns whether the store has it."""
         claims, completion = self._plan.claims, self._completion
         assert completion is not None  # noqa: S101 - there is an outcome
         is_written = await persist_outcome(self._claim, claims, completion, self._exchange, patience=claims.lease)
-        if attempt is not None:
-            await conclude_attempt(attempt, self._completion, is_gone=self._client.is_gone)
+        if self._attempt is not None:
+            await conclude_attempt(self._attempt, self._completion, is_gone=self._client.is_gone)
         return is_written
 
     def _let_go(self, heartbeats: LoopHeartbeats) -> None:

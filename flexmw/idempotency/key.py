@@ -14,7 +14,7 @@ clients send the text without quotes. Both forms of one text are the same key.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from struct import Struct
@@ -23,7 +23,7 @@ from typing import Any, Final
 from flexmw.contract.codings import stable_body
 from flexmw.contract.credentials import split_query
 
-__all__ = ["MAX_KEY", "fingerprint", "parse_key"]
+__all__ = ["MAX_KEY", "fingerprint", "first_value", "key_of", "parse_key"]
 
 MAX_KEY: Final = 255
 """Length of the longest key in characters. Stripe has the same bound."""
@@ -39,6 +39,33 @@ _QUOTED: Final = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"[ \t
 _BARE: Final = re.compile(rb"[\x21\x23-\x2b\x2d-\x3a\x3c-\x7e]+")
 _ESCAPED: Final = re.compile(rb'\\(["\\])')
 _BOUNDARY: Final = re.compile(rb'(?i)^\s*multipart/[^;]+;(?:.*;)?\s*boundary\s*=\s*(?:"([^"]{1,70})"|([^\s;"]{1,70}))')
+
+
+def key_of(headers: Sequence[tuple[bytes, bytes]], fields: Mapping[bytes, bytes], names: Sequence[bytes]) -> str | None:
+    """The key of a request, in the first header that has one.
+
+    :param headers: the headers of the request.
+    :param fields: the same by name.
+    :param names: the headers that a key is looked for in, the first one first.
+    :raises ValueError: as :func:`parse_key`.
+    """
+    for name in names:
+        if name in fields:
+            if len(headers) == len(fields):
+                return parse_key((fields[name],))
+            return parse_key([value for field, value in headers if field == name])
+    return None
+
+
+def first_value(headers: Sequence[tuple[bytes, bytes]], fields: Mapping[bytes, bytes], name: bytes) -> bytes | None:
+    """The first value of a header of a request; ``None`` without one.
+
+    :param headers: the headers of the request.
+    :param fields: the same by name.
+    """
+    if name not in fields or len(headers) == len(fields):
+        return fields.get(name)
+    return next(value for field, value in headers if field == name)
 
 
 def parse_key(values: Sequence[bytes]) -> str | None:

@@ -21,7 +21,7 @@ from flexmw.idempotency.claim import Claim, StoreFailed
 from flexmw.idempotency.continuation import Continuation, Running, running_response, send_stored, stream_position
 from flexmw.idempotency.core import KeyedRequest, Reason, Refuse, Replay, StoredResponse
 from flexmw.idempotency.execute import ClaimedExecution
-from flexmw.idempotency.key import fingerprint, parse_key
+from flexmw.idempotency.key import fingerprint, first_value, key_of
 from flexmw.idempotency.lingering import show_interest
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.prefer import preferred_wait
@@ -32,7 +32,6 @@ from flexmw.idempotency.stores.guarded import count_without_store
 from flexmw.idempotency.uncancelled import run_to_completion
 from flexmw.kit.asgi import Receive, Scope, Send, send_error
 from flexmw.kit.exchange import ErrorOutcome, Exchange
-from flexmw.kit.identity import header
 from flexmw.kit.paths import RequestPredicate
 
 __all__ = ["CREDENTIAL", "KeyedCaller", "ProtectedRequest", "holds"]
@@ -103,7 +102,7 @@ class ProtectedRequest:
         shown = callers.shown(scope)
         announce_ttl(self._exchange, plan.ttl_header if callers.has_function or shown.is_lasting else None)
         try:
-            key = self._key(fields)
+            key = key_of(scope["headers"], fields, plan.key_headers)
         except ValueError as problem:
             await self._refuse(errors.KeyInvalid(str(problem), plan.header), "invalid")
             return
@@ -113,7 +112,7 @@ class ProtectedRequest:
             except ValueError as problem:
                 await self._refuse(errors.StreamInvalid(str(problem)), "invalid")
                 return
-        count = parse_retry_count(header(scope, RETRY_COUNT)) if plan.sdk_retries and RETRY_COUNT in fields else None
+        count = parse_retry_count(first_value(scope["headers"], fields, RETRY_COUNT)) if plan.sdk_retries else None
         if key is None and plan.required is not None and await holds(plan.required, scope):
             await self._refuse(errors.KeyRequired(plan.header), "required")
         elif key is None and count is None:
@@ -141,20 +140,6 @@ class ProtectedRequest:
                 await self._protect(KeyedCaller(caller, is_named, is_anonymous), key, count)
             finally:
                 self._body.let_go()
-
-    def _key(self, fields: Mapping[bytes, bytes]) -> str | None:
-        """The key of the request, in the first header that has one.
-
-        :param fields: the headers of the request by name.
-        :raises ValueError: for a key that is malformed.
-        """
-        for name in self._plan.key_headers:
-            if name in fields:
-                headers = self._scope["headers"]
-                if len(headers) == len(fields):
-                    return parse_key((fields[name],))
-                return parse_key([value for key, value in headers if key == name])
-        return None
 
     async def _protect(self, caller: KeyedCaller, key: str | None, count: int | None) -> None:
         result = await self._body.read(self._plan.max_request, self._fields.get(b"content-length", b""))
@@ -360,7 +345,7 @@ class ProtectedRequest:
 
         A proxy that repeats a request by itself sends the same id again.
         """
-        value = header(self._scope, b"x-request-id")
+        value = first_value(self._scope["headers"], self._fields, b"x-request-id")
         if not value or not self._plan.callers.comes_through_proxy(self._scope):
             return ""
         return sha256(value).hexdigest()[:16]

@@ -2,19 +2,19 @@
 
 The list of equal calls and the record of one call are two keys of one caller. Where the store can write both in one
 step (:class:`~flexmw.idempotency.stores.SwapPairs`), a first attempt is claimed by one operation if the store knows no
-equal call. Any other attempt needs a second operation, because the first one has returned the list.
+equal call. Any other attempt needs a second operation, because the first one has returned the list. Its response is
+stored, and marked as sent in the list, by one operation too, unless the list has changed meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from flexmw.idempotency import sdk
-from flexmw.idempotency.claim import Claim, Claims, StoreFailed, random_token
-from flexmw.idempotency.core import KeyedRequest, Refuse, Replay
+from flexmw.idempotency.claim import Claim, Claims, StoreFailed, SwapPair, random_token
+from flexmw.idempotency.core import KeyedRequest, Refuse, Replay, StoredResponse
 from flexmw.idempotency.stores import Held, Store, Swap
 from flexmw.idempotency.stores.guarded import guarded
 
@@ -48,7 +48,6 @@ class SdkRequest(NamedTuple):
     what: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class SdkAttempt:
     """A request without a key that belongs to a call of an SDK.
 
@@ -60,12 +59,21 @@ class SdkAttempt:
     :param listed: the calls in that list.
     """
 
-    claims: Claims
-    name: str
-    request: KeyedRequest
-    calls: str
-    held: Held
-    listed: tuple[sdk.SdkCall, ...]
+    __slots__ = ("_calls", "_claims", "_held", "_is_marked", "_listed", "name", "request")
+
+    def __init__(
+        self,
+        claims: Claims,
+        name: str,
+        request: KeyedRequest,
+        calls: str,
+        held: Held,
+        listed: tuple[sdk.SdkCall, ...],
+    ) -> None:
+        self._claims, self.name, self.request, self._calls = claims, name, request, calls
+        self._held, self._listed = held, listed
+        self._is_marked = False
+        """Whether the list says that the response was sent."""
 
     @property
     def call(self) -> str:
@@ -75,7 +83,23 @@ class SdkAttempt:
     @property
     def ttl(self) -> float:
         """Seconds that the record of the call lives at most."""
-        return _ttl(self.claims)
+        return _ttl(self._claims)
+
+    async def complete(self, claim: Claim, response: StoredResponse) -> None:
+        """Store the response of this attempt, whose client is still there, before its last part is sent.
+
+        Where the store can write both in one step, the list says from now on that the response was sent. If its client
+        leaves before it has got all of it, :meth:`conclude` takes that back.
+        """
+        swap_pair: SwapPair | None = getattr(self._claims.store, "swap_pair", None)
+        if swap_pair is None or response.status in _CREDENTIAL_REFUSED:
+            await claim.complete(response)
+            return
+        calls = sdk.mark(self._listed, self.call, refused=False)
+        write = _list_write(self._claims, self._calls, self._held, calls)
+        held = await claim.complete_with(response, swap_pair, write)
+        if held is not None and held.token == write.token:
+            self._held, self._listed, self._is_marked = held, calls, True
 
     async def conclude(self, status: int, *, refused: bool, is_gone: bool) -> None:
         """Record for later attempts of the call whether this one has got its response.
@@ -86,8 +110,13 @@ class SdkAttempt:
         """
         if status in _CREDENTIAL_REFUSED:
             await self.forget()
-        elif refused or not is_gone:
-            await self.mark(refused=refused)
+        elif refused:
+            await self.mark(refused=True)
+        elif is_gone:
+            if self._is_marked:
+                await self._change(lambda calls: sdk.unmark(calls, self.call))
+        elif not self._is_marked:
+            await self.mark(refused=False)
 
     async def mark(self, *, refused: bool) -> None:
         """Record that the response was sent, or that it said that nothing was done.
@@ -101,20 +130,20 @@ class SdkAttempt:
         await self._change(lambda calls: sdk.forget(calls, self.call))
 
     async def _change(self, change: Callable[[tuple[sdk.SdkCall, ...]], tuple[sdk.SdkCall, ...]]) -> None:
-        claims, store = self.claims, self.claims.store
+        claims, store = self._claims, self._claims.store
         with suppress(Exception), guarded(store):
             # Mostly the list is still what this attempt has written. If not, the refused write returns the list.
-            held: Held | None = self.held
+            held: Held | None = self._held
             for _ in range(_ROUNDS):
                 if held is None:
                     return
-                calls = change(self.listed if held is self.held else sdk.decode(held.entry))
+                calls = change(self._listed if held is self._held else sdk.decode(held.entry))
                 if not calls:
-                    if await store.drop(self.calls, held.token):
+                    if await store.drop(self._calls, held.token):
                         return
-                    held = await store.load(self.calls)
+                    held = await store.load(self._calls)
                     continue
-                written = _list_write(claims, self.calls, held, calls)
+                written = _list_write(claims, self._calls, held, calls)
                 held = await store.swap(*written[:4], lease=written.lease, ttl=written.ttl)
                 if held is not None and held.token == written.token:
                     return
@@ -191,10 +220,9 @@ def _list_write(claims: Claims, name: str, held: Held | None, calls: tuple[sdk.S
 
 async def _swap_pair(store: Store, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
     """The method of :class:`~flexmw.idempotency.stores.SwapPairs`, for any store."""
-    swap_pair = getattr(store, "swap_pair", None)
+    swap_pair: SwapPair | None = getattr(store, "swap_pair", None)
     if swap_pair is not None:
-        held: tuple[Held | None, Held | None] = await swap_pair(first, second)
-        return held
+        return await swap_pair(first, second)
     written = await store.swap(*first[:4], lease=first.lease, ttl=first.ttl)
     if written is None or written.token != first.token:
         return written, None
