@@ -57,7 +57,18 @@ CODES: Final[dict[str, Code]] = {
         refuses=True,
     ),
     "NOCLUSTER": Code("the server is no node of a cluster: use a scheme without +cluster", refuses=True),
-    "UNKNOWN": Code("the server does not know a command that the store needs", refuses=True),
+    "NOSENTINEL": Code(
+        "the server is no Sentinel: use a scheme without +sentinel, or the port of a Sentinel", refuses=True
+    ),
+    "SENTINELPASS": Code(
+        "a Sentinel refuses the user name or password: set sentinel_username and sentinel_password", refuses=True
+    ),
+    "NODATABASE": Code("the server has no database of this number: choose a lower one", refuses=True),
+    "NOSELECT": Code("the server is a node of a cluster: use a scheme with +cluster, and no database", refuses=True),
+    "UNKNOWN": Code(
+        "the server does not know a command that the store needs: a Sentinel needs a scheme with +sentinel",
+        refuses=True,
+    ),
 }
 """Every code that flexmw treats in its own way."""
 
@@ -78,7 +89,7 @@ _CLASSES: Final = {
 }
 """The codes that redis-py removes from the texts of its own classes."""
 
-_OWN: Final = ("UNKNOWN", "NOCLUSTER")
+_OWN: Final = ("UNKNOWN", "NOCLUSTER", "NOSENTINEL", "SENTINELPASS", "NODATABASE", "NOSELECT")
 """flexmw's own codes for errors that servers send without a code."""
 
 _CODE: Final = re.compile(r"(?:^|[\s:-])(" + "|".join(code for code in CODES if code not in _OWN) + r")(?=\s|$)")
@@ -94,15 +105,27 @@ _TEXTS: Final = (
     ("no permissions to", "NOPERM"),
     ("No permissions to", "NOPERM"),
     ("The user executing the script can't", "NOPERM"),
+    ("unknown command `SENTINEL`", "NOSENTINEL"),
+    ("unknown command 'SENTINEL'", "NOSENTINEL"),  # since redis 7
     ("unknown command", "UNKNOWN"),
+    ("DB index is out of range", "NODATABASE"),
+    ("SELECT is not allowed in cluster mode", "NOSELECT"),
     ("cluster support disabled", "NOCLUSTER"),
 )
+_SENTINEL_FAILURE: Final = re.compile(r"> - [^<]*?\b(\w+Error)\b")
+"""The class of the error of one Sentinel, behind the representation of its client."""
+
+_NO_PRIMARY: Final = "MasterNotFoundError"
+"""The class of a Sentinel client's error."""
+
 _SEARCHED: Final = 512
 """Characters of an error's text that are searched."""
 
 
 def code_of(error: BaseException) -> str:
     """The code of an error that a server has sent; empty for any other error."""
+    if type(error).__name__ == _NO_PRIMARY:
+        return "SENTINELPASS" if "AuthenticationError" in _SENTINEL_FAILURE.findall(str(error)) else ""
     text = str(error)[:_SEARCHED]
     found = _CODE.search(text)
     if found is not None:
@@ -124,22 +147,41 @@ def is_reply(error: BaseException) -> bool:
     return bool(code_of(error)) or any(cls.__name__ == "ResponseError" for cls in type(error).__mro__)
 
 
-def advice_of(error: BaseException) -> str:
-    """The meaning of an error, for an operator: the meaning of its code if it has one, else its class and text."""
+def advice_of(error: BaseException, secrets: Collection[str] = ()) -> str:
+    """The meaning of an error, for an operator: the meaning of its code if it has one, else its class and text.
+
+    :param secrets: what is removed from the text. The meanings are flexmw's own words and stay whole: a password such
+        as ``p`` would show by the letters that are missing from them.
+    """
     code = code_of(error)
     if any(cls.__name__ == "TimeoutError" for cls in type(error).__mro__):
         return "no response in time"
+    if not code and type(error).__name__ == _NO_PRIMARY:
+        return clean(_without_primary(str(error)), secrets)
     if not code:
-        # The text of a Sentinel client's MasterNotFoundError ends with the whole representation of the client.
-        text = " ".join(str(error).partition(" : <")[0].split())[:200].rstrip(".")
+        text = clean(" ".join(str(error).split()), secrets)[:200].rstrip(".")
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
     meaning, separator, step = CODES[code].meaning.partition(":")
     return f"{meaning}{'' if code in _OWN else f' ({code})'}{separator}{step}"
 
 
+def _without_primary(text: str) -> str:
+    """The meaning of a Sentinel client's error, whose text does not tell Sentinels that are away from a wrong name, and
+    holds the representation of each client whose Sentinel has failed."""
+    failures = sorted(set(_SENTINEL_FAILURE.findall(text)))
+    name = text.partition(" : <")[0].rpartition("for ")[2].rstrip(".")
+    if failures:
+        return f"no Sentinel that responds names the primary {name}, and not all respond ({', '.join(failures)})"
+    return f"no Sentinel knows a primary {name} that is up: correct the name in the URL, or start the primary"
+
+
 def clean(text: str, secrets: Collection[str]) -> str:
-    """A text without some secrets, whole or in pieces of at least four characters between delimiters."""
+    """A text without some secrets, whole or in pieces of at least four characters between delimiters.
+
+    A shorter secret is removed where it is a whole word. Within words, the letters that are missing would show it.
+    """
     pieces = {part for secret in secrets for part in (secret, *re.split(r"[@:/?#&\s]", secret)) if len(part) >= 4}
     for piece in sorted({*pieces, *secrets}, key=len, reverse=True):
-        text = text.replace(piece, "***")
+        pattern = re.escape(piece)
+        text = re.sub(pattern if len(piece) >= 4 else rf"(?<!\w){pattern}(?!\w)", "***", text)
     return text

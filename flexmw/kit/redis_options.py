@@ -13,6 +13,7 @@ The table is flexmw's own, because redis-py passes an unknown option on to its c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
@@ -24,6 +25,12 @@ __all__ = ["OPTIONS", "SECRETS", "Option", "read"]
 def _text(text: str) -> str:
     if not text:
         raise ValueError("a text that is not empty")
+    return text
+
+
+def _client_name(text: str) -> str:
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("a text of printable ASCII characters without spaces")
     return text
 
 
@@ -86,7 +93,7 @@ OPTIONS: Final[dict[str, Option]] = {
     "username": Option(_text),
     "password": Option(_text),
     "protocol": Option(_protocol),
-    "client_name": Option(_text),
+    "client_name": Option(_client_name),
     "max_connections": Option(_whole(1)),
     "health_check_interval": Option(_pause),
     "socket_keepalive": Option(_flag),

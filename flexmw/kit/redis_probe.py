@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -59,23 +59,19 @@ def probe_redis(
 
 def explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
     """The meaning of an error of the first commands, without any part of a secret; True if waiting cannot help."""
-    problem, is_permanent = _explain(error, url)
-    return clean(problem, url.secrets), is_permanent
-
-
-def _explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
     chain = list(_chain(error))
     text = " ".join(str(cause) for cause in chain)
     if is_refusal(error):
         return advice_of(error), True
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain) or "CERTIFICATE_VERIFY_FAILED" in text:
         reason = next((cause.verify_message for cause in chain if isinstance(cause, ssl.SSLCertVerificationError)), "")
-        shown = f" ({reason})" if reason else ""
+        shown = f" ({clean(reason, url.secrets)})" if reason else ""
         step = "name the certificates of its authority in ssl_ca_certs, and the host by a name that the certificate has"
         return f"the certificate of the server is not trusted{shown}: {step}", True
     missing = next((cause for cause in chain if isinstance(cause, (FileNotFoundError, PermissionError))), None)
     if missing is not None and not url.scheme.unix:
-        return f"a file of the TLS options cannot be read: {missing.strerror}: {missing.filename}", True
+        path = clean(str(missing.filename), url.secrets)
+        return f"a file of the TLS options cannot be read: {missing.strerror}: {path}", True
     if not url.scheme.unix and not _is_away(chain):
         if not url.scheme.tls and _speaks_tls(url):
             return "the server speaks TLS: use a scheme with TLS, such as rediss://", True
@@ -84,14 +80,14 @@ def _explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
     if "Protocol Error" in text or type(error).__name__ == "InvalidResponse":
         return "the server is no redis or valkey server", True
     if not isinstance(error, (OSError, TimeoutError)) and type(error).__module__.partition(".")[0] != "redis":
-        return f"{type(error).__name__}: {error}", True
-    return f"{_addresses(url)}: {_reason(chain, error)}", False
+        return f"{type(error).__name__}: {clean(str(error), url.secrets)}", True
+    return f"{_addresses(url)}: {_reason(chain, error, url.secrets)}", False
 
 
-def _reason(chain: list[BaseException], error: Exception) -> str:
+def _reason(chain: list[BaseException], error: Exception, secrets: Collection[str]) -> str:
     """The operating system's message if there is one, else the message of the driver."""
     system = next((cause for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
-    return str(system.strerror) if isinstance(system, OSError) else advice_of(error)
+    return str(system.strerror) if isinstance(system, OSError) else advice_of(error, secrets)
 
 
 def _addresses(url: StorageURL) -> str:

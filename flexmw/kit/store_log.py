@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from flexmw.contract import redact
 from flexmw.kit.forked import fork_safe
-from flexmw.kit.redis_errors import advice_of, clean, is_refusal
+from flexmw.kit.redis_errors import advice_of, is_refusal
 
 __all__ = ["Fallback", "StoreLog"]
 
@@ -111,6 +111,6 @@ class StoreLog:
 
     def _reason(self, error: BaseException) -> str:
         """The class and the text of an error. A secret may be in the text: a driver's message holds what it likes."""
-        name, advice = type(error).__name__, advice_of(error)
+        name, advice = type(error).__name__, advice_of(error, self._secrets)
         reason = advice if advice.startswith(name) else f"{name}: {advice}"
-        return redact(clean(reason, self._secrets)).rstrip(".")
+        return redact(reason).rstrip(".")

@@ -121,6 +121,24 @@ def test_a_server_of_another_kind_is_told_apart(name: str, redis_url: str) -> No
     address = redis_url.partition("://")[2]
     with pytest.raises(ConfigError, match=r"no node of a cluster: use a scheme without \+cluster"):
         COMPONENTS[name](f"redis+cluster://{address}")
+    with pytest.raises(ConfigError, match=r"no Sentinel: use a scheme without \+sentinel"):
+        COMPONENTS[name](f"redis+sentinel://{address}/mymaster")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("RateLimit", {"on_store_failure": "closed"}), ("Idempotency", {"on_store_failure": "run"})]
+)
+def test_a_database_that_the_server_does_not_have_is_an_error_at_start(
+    name: str, options: dict[str, Any], guarded: Child
+) -> None:
+    with pytest.raises(ConfigError, match="no database of this number: choose a lower one"):
+        COMPONENTS[name](f"redis://:{ENCODED}@{HOST}:{guarded.port}/99", **options)
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_a_short_password_does_not_show_by_the_letters_that_a_message_lacks(name: str, guarded: Child) -> None:
+    with pytest.raises(ConfigError, match=r"the server refuses the user name or password \(WRONGPASS\)"):
+        COMPONENTS[name](f"redis://:p@{HOST}:{guarded.port}")
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
@@ -142,7 +160,7 @@ def test_a_sentinel_that_is_away_is_reported_without_the_client(name: str, caplo
     url = f"redis+sentinel://:hunter2@{HOST}:{port}/mymaster"
     COMPONENTS[name](url, on_store_failure={"RateLimit": "open", "Idempotency": "run"}[name])
     (record,) = caplog.records
-    assert "No master found for 'mymaster'" in record.getMessage() or "refused" in record.getMessage()
+    assert "no Sentinel that responds names the primary 'mymaster'" in record.getMessage()
     assert not [piece for piece in ("hunter2", "redis.client", "<") if piece in record.getMessage()]
 
 
