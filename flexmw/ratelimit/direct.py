@@ -19,8 +19,16 @@ from flexmw.kit.asgi import Scope
 from flexmw.kit.exchange import Exchange
 from flexmw.kit.identity import AUTHORIZATION, CallerHasher
 from flexmw.ratelimit.core import SECOND, Rate
-from flexmw.ratelimit.headers import REMAINING, REMAINING_HEADER, ROUNDING_SECONDS, PlainReport, reset_header
+from flexmw.ratelimit.headers import (
+    REMAINING,
+    REMAINING_HEADER,
+    RESET_HEADERS,
+    ROUNDING_SECONDS,
+    PlainReport,
+    reset_header,
+)
 from flexmw.ratelimit.new_keys import NewKeyGuard
+from flexmw.ratelimit.recent_keys import Place
 from flexmw.ratelimit.stores.memory import MemoryStore
 
 __all__ = ["DirectLimiter"]
@@ -46,6 +54,7 @@ class DirectLimiter:
         "_hit",
         "_limit",
         "_now",
+        "_places",
         "_rate",
         "_recent",
         "_release",
@@ -64,6 +73,7 @@ class DirectLimiter:
         now: Callable[[], float],
     ) -> None:
         self._address, self._recent = hasher.of_address, guard.recent
+        self._places = guard.recent.places
         self._acquire, self._release, self._hit = store.lock.acquire, store.lock.release, store.algorithm.hit
         self._table = store.table(rate)
         self._shards = self._table.shards
@@ -74,41 +84,56 @@ class DirectLimiter:
         """Count a request, and report it on the exchange.
 
         :param now_us: the monotonic clock in microseconds.
-        :returns: the digest of the caller. ``None``: nothing was counted, because the request may be refused, its key
-            was not seen within seconds, or another component has written to the exchange.
+        :returns: the digest of the caller. ``None``: nothing was counted, because the request may be refused, it is the
+            first of its caller within a window or within seconds, or another component has written to the exchange.
         """
         if exchange.observers or exchange.headers or exchange.facts:
             return None
         for name, value in scope.get("headers", ()):
             if name == AUTHORIZATION:
-                recent = self._recent
-                digest = recent.digests.get(value) if now_us < recent.ends_us else None
-                if digest is None:
-                    return None
+                place = self._places.get(value)
+                if place is None or now_us >= place.until_us:
+                    place = self._place(value, now_us)
                 break
         else:
-            digest = self._address(scope).digest
+            place = self._place_of(self._address(scope).digest, now_us)
+        if place is None or now_us >= self._table.sweeps_at:
+            return None
+        digest = place.digest
         self._acquire()
         try:
-            shards, table = self._shards, self._table
-            shard = shards[hash(digest) % len(shards)]
-            if now_us >= shard.turns_at or now_us >= table.sweeps_at or len(shard.young) >= table.size:
-                shard = table.shard(digest, now_us)
-            young = shard.young
-            state = young.get(digest)
-            if state is None and shard.old:
-                state = shard.old.get(digest)
+            states = place.shard.young
+            state = states.get(digest)
+            if state is None:
+                return None
             wait_us, state, remaining, reset_us = self._hit(state, now_us, self._rate, self._cost)
             if wait_us:
                 return None
-            young[digest] = state
-            if shard.old:
-                shard.old.pop(digest, None)
+            states[digest] = state
         finally:
             self._release()
-        facts = exchange.facts
-        facts |= self._facts
+        facts = exchange.facts = self._facts.copy()
         facts[REMAINING] = remaining
         reset_at = ceil(self._now() + reset_us / SECOND - ROUNDING_SECONDS)
-        exchange.headers += self._limit, (REMAINING_HEADER, b"%d" % remaining), reset_header(reset_at)
+        exchange.headers = [
+            self._limit,
+            (REMAINING_HEADER, str(remaining).encode("latin-1")),
+            RESET_HEADERS.get(reset_at) or reset_header(reset_at),
+        ]
         return digest
+
+    def _place(self, authorization: bytes, now_us: int) -> Place | None:
+        """Where the caller with a value of ``Authorization`` is counted. ``None``: the key is not known, or the shard
+        turns."""
+        digest = self._recent.get(authorization, now_us)
+        if digest is None:
+            return None
+        place = self._place_of(digest, now_us)
+        if place is not None:
+            place.until_us = min(place.until_us, self._recent.ends_us)
+            self._places[authorization] = place
+        return place
+
+    def _place_of(self, digest: str, now_us: int) -> Place | None:
+        shard = self._shards[hash(digest) % len(self._shards)]
+        return None if now_us >= shard.turns_at else Place(digest, shard, shard.turns_at)

@@ -19,6 +19,7 @@ from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult, Rate
 __all__ = [
     "REMAINING",
     "REMAINING_HEADER",
+    "RESET_HEADERS",
     "RESULT",
     "ROUNDING_SECONDS",
     "PlainReport",
@@ -55,10 +56,23 @@ def _limit_header(limit: int) -> Header:
     return b"x-ratelimit-limit-requests", b"%d" % limit
 
 
-@lru_cache(maxsize=1024)
+_MAX_RESETS: Final = 1024
+
+RESET_HEADERS: Final[dict[int, Header]] = {}
+"""The headers of :func:`reset_header` that are remembered, by second."""
+
+
 def reset_header(reset_at: int) -> Header:
-    """The header with the Unix second at which a window ends."""
-    return b"x-ratelimit-reset-requests", b"%d" % reset_at
+    """The header with the Unix second at which a window ends.
+
+    Many windows end within one second, so it is remembered.
+    """
+    header = RESET_HEADERS.get(reset_at)
+    if header is None:
+        if len(RESET_HEADERS) >= _MAX_RESETS:
+            RESET_HEADERS.clear()
+        header = RESET_HEADERS[reset_at] = b"x-ratelimit-reset-requests", b"%d" % reset_at
+    return header
 
 
 class PlainReport(NamedTuple):

@@ -47,6 +47,8 @@ class _Parts:
 
     :param digest: the keyed hash of the caller without a coroutine; ``None`` where identifying needs one.
     :param direct: admits most requests; ``None`` where rates differ or are several, or headers have other styles.
+    :param methods: the methods of requests that ``direct`` may admit: neither exempt nor a preflight.
+    :param methods_of_streams: the same of requests that may continue a stream, which their headers say.
     :param judge_key: takes a status as a verdict on the key of a caller.
     """
 
@@ -56,6 +58,8 @@ class _Parts:
     monotonic: Callable[[], float]
     digest: BearerDigest | None
     direct: DirectLimiter | None
+    methods: frozenset[str]
+    methods_of_streams: frozenset[str]
     judge_key: Callable[[str, int], None]
 
 
@@ -76,6 +80,8 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         store = backend.store
         self._hit = store.hit
         self._cost = plan.pricing.fixed_cost
+        methods = _DIRECT_METHODS if self._exempt is None else frozenset[str]()
+        methods_of_streams = frozenset[str]() if self._lane is None else methods - _NEVER_CONTINUED
         self._parts = _Parts(
             app=app,
             exempt=self._exempt,
@@ -83,6 +89,8 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             monotonic=self._monotonic,
             digest=self._digest,
             direct=self._direct(store),
+            methods=methods - methods_of_streams,
+            methods_of_streams=methods_of_streams,
             judge_key=self._judge_known,
         )
 
@@ -100,17 +108,14 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = self._parts
         app, direct, method = parts.app, parts.direct, scope.get("method")
-        exchange: Exchange | None = scope.get(KEY)
-        digest: str | None = None
-        if (
-            direct is not None
-            and parts.exempt is None
-            and method in _DIRECT_METHODS
-            and (parts.lane is None or method in _NEVER_CONTINUED or not _has_stream_field(scope))
+        if direct is not None and (
+            method in parts.methods or (method in parts.methods_of_streams and not _has_stream_field(scope))
         ):
-            exchange = exchange or new_exchange(scope)
+            exchange = scope.get(KEY) or new_exchange(scope)
             digest = direct.admit(scope, exchange, floor(parts.monotonic() * SECOND))
-        if exchange is None or digest is None:
+        else:
+            digest = None
+        if digest is None:
             admitted = await self._admit(scope, receive, send)
             if admitted is None:
                 return

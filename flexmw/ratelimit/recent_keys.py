@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from flexmw.kit.expiring import Shard
 from flexmw.ratelimit.core import SECOND
 
-__all__ = ["RecentKeys"]
+__all__ = ["Place", "RecentKeys"]
 
 MAX_KEYS: Final = 4096
 """Keys that are remembered at once. With more callers, the cache begins anew."""
@@ -28,20 +29,37 @@ _SHARE: Final = 8
 """The lifetime is at most this part of a window, so that the guard of new keys keeps a known key."""
 
 
+class Place:
+    """Where the state of a caller is.
+
+    :param digest: the digest of the caller.
+    :param shard: the shard of a table that has the state.
+    :param until_us: the moment by the monotonic clock at which the key is forgotten or the shard turns, in
+        microseconds.
+    """
+
+    __slots__ = ("digest", "shard", "until_us")
+
+    def __init__(self, digest: str, shard: Shard, until_us: int) -> None:
+        self.digest, self.shard, self.until_us = digest, shard, until_us
+
+
 class RecentKeys:
     """Digests of keys that the app has accepted, by the value of ``Authorization``. All are forgotten together.
 
     :param window_us: the window of the guard of new keys, in microseconds.
     :ivar digests: the digests. They count before ``ends_us`` alone.
+    :ivar places: for some of the same values, where a store counts the caller. Forgotten together with the digests.
     :ivar ends_us: the moment by the monotonic clock at which all are forgotten, in microseconds.
     """
 
-    __slots__ = ("_lifetime_us", "digests", "ends_us")
+    __slots__ = ("_lifetime_us", "digests", "ends_us", "places")
 
     def __init__(self, window_us: int) -> None:
         self._lifetime_us = min(_LIFETIME_US, window_us // _SHARE)
         self.ends_us = 0
         self.digests: dict[bytes, str] = {}
+        self.places: dict[bytes, Place] = {}
 
     def get(self, value: bytes, now_us: int) -> str | None:
         """The digest of the key in a header value, if it is remembered.
@@ -56,7 +74,7 @@ class RecentKeys:
         :param now_us: the monotonic clock in microseconds.
         """
         if now_us >= self.ends_us or len(self.digests) >= MAX_KEYS:
-            self.digests.clear()
+            self.clear()
             self.ends_us = now_us + self._lifetime_us
         if len(value) <= MAX_VALUE_BYTES:
             self.digests[value] = digest
@@ -64,3 +82,4 @@ class RecentKeys:
     def clear(self) -> None:
         """Forget all keys: the app has refused one."""
         self.digests.clear()
+        self.places.clear()

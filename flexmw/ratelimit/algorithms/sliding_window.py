@@ -27,9 +27,10 @@ def _rolled(state: State, now_us: int, window_us: int) -> tuple[int, int, int]:
 
 
 def _hit(state: State, now_us: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
-    window_us = rate.window_us
-    end_us, current, previous = state if state and now_us < state[0] else _rolled(state, now_us, window_us)
-    remaining = rate.limit - current - (previous * (end_us - now_us) // window_us if previous else 0)
+    end_us, current, previous = state if state and now_us < state[0] else _rolled(state, now_us, rate.window_us)
+    remaining = rate.limit - current
+    if previous:  # an attribute of a named tuple costs as much as the arithmetic of this function
+        remaining -= previous * (end_us - now_us) // rate.window_us
     if remaining >= cost:
         return 0, (end_us, current + cost, previous), remaining - cost, end_us - now_us
     wait_us = _wait(state, now_us, rate, cost)
