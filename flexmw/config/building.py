@@ -17,6 +17,7 @@ from flexmw.config.values import from_environment, frozen, is_variable, meant_ty
 from flexmw.errors import ConfigError, PluginError, UnknownComponent
 from flexmw.kit.checking import UNKNOWN, is_checking
 from flexmw.kit.component import Component
+from flexmw.kit.configured import building_from
 
 __all__ = ["Make", "build", "place_of"]
 
@@ -41,7 +42,8 @@ def build(make: Make, table: Table, locations: Locations) -> Component:
     value_of = _known_value if is_checking() else _value
     options = {key: value_of(table, key, value, locations) for key, value in table.options.items()}
     try:
-        return make(table.name, **options)
+        with building_from((locations.file, *(table.path or (table.name,)), table.index)):
+            return make(table.name, **options)
     except ConfigError as error:
         if isinstance(error, UnknownComponent):
             _check_quotes(table, locations)

@@ -95,9 +95,9 @@ class RateLimit(ServerMiddleware, CountedOptions):
         ``concurrency`` and corrected costs. Value: a storage URL, or a client of redis-py. Default: ``"memory://"``.
     :param prefix: What the names in the store have behind ``LIMITS:``. Limiters with the same prefix, strategy and rate
         share their counters; limiters with different prefixes never do. ``None`` is the service's name of
-        ``OTEL_SERVICE_NAME``, and a number where two places in the source make limiters that would share counters.
-        Services without that name which share a store need different prefixes. Value: a text of letters, digits and
-        '.', '_', ':', '/', '-', or None. Default: ``None``.
+        ``OTEL_SERVICE_NAME``, and a number where two places in the source, or two tables of the configuration, make
+        limiters that would share counters. Services without that name which share a store need different prefixes.
+        Value: a text of letters, digits and '.', '_', ':', '/', '-', or None. Default: ``None``.
     :param unit: What ``rates``, ``limit`` and ``budget`` count instead of requests, such as ``usd``. Amounts have at
         most six decimals and are counted in millionths. See [Tokens and money](tokens.md#money). Value: a name of
         lower-case letters, digits and '-', such as 'usd', and none of the other units, or None. Default: ``None``.

@@ -71,8 +71,8 @@ class CountedOptions:
         optional(PREFIX),
         doc="What the names in the store have behind `LIMITS:`. Limiters with the same prefix, strategy and rate share "
         "their counters; limiters with different prefixes never do. `None` is the service's name of "
-        "`OTEL_SERVICE_NAME`, and a number where two places in the source make limiters that would share counters. "
-        "Services without that name which share a store need different prefixes.",
+        "`OTEL_SERVICE_NAME`, and a number where two places in the source, or two tables of the configuration, make "
+        "limiters that would share counters. Services without that name which share a store need different prefixes.",
     )
     unit: str | None = option(
         None,

@@ -2,8 +2,9 @@
 
 Two limiters of one process with the same store, strategy, rate and caller would share a counter: the limiter of an app
 and the limiter of an app that is mounted in it, for example. The second limiter therefore gets the prefix ``2``, the
-third ``3``. The place in the source that makes a limiter identifies it, so every process of a service gives its
-limiters the same numbers, and importing a module twice makes no new limiter. ``OTEL_SERVICE_NAME`` separates services.
+third ``3``. The place in the source that makes a limiter identifies it, and the table of the configuration file if one
+line builds several. So every process of a service gives its limiters the same numbers, and importing a module or
+reading a file twice makes no new limiter. ``OTEL_SERVICE_NAME`` separates services.
 
 >>> main, admin = ("main.py", 1, 20), ("admin.py", 1, 20)
 >>> counters = Counters()
@@ -22,6 +23,7 @@ from itertools import count, islice
 from threading import Lock
 from typing import Final
 
+from flexmw.kit.configured import configured_table
 from flexmw.kit.forked import fork_safe
 
 __all__ = ["SERVICE_VARIABLE", "Counters", "default_prefix"]
@@ -67,7 +69,8 @@ def default_prefix(store: str, strategy: str, names: Iterable[str]) -> str:
     :return: the name of the service, if the environment has it, and the number of the limiter if another limiter has
         the same counters; empty without both.
     """
-    number = _counters.number(_calling_place(), [f"{store} {strategy} {name}" for name in names])
+    place = *_calling_place(), *configured_table()
+    number = _counters.number(place, [f"{store} {strategy} {name}" for name in names])
     service = "".join(char if char.isalnum() or char in "._-" else "_" for char in os.environ.get(SERVICE_VARIABLE, ""))
     return ":".join(part for part in (service, str(number) if number > 1 else "") if part)
 

@@ -166,3 +166,47 @@ async def test_two_limiters_of_one_app_both_count() -> None:
     app = flexmw.wrap_app(answering(), RateLimit("9/hour", key="address"), RateLimit("2/hour"))
     assert [(await call(app, "k")).status for _ in range(3)] == [200, 200, 429]
     assert [(await call(app, "other")).status for _ in range(3)] == [200, 200, 429]
+
+
+TWO_TABLES = """
+[[ratelimit]]
+rates = ["3/hour"]
+storage = "{url}"
+
+[[ratelimit]]
+rates = ["3/hour"]
+storage = "{url}"
+"""
+
+
+def loaded(*files: Any) -> list[Any]:
+    """The limiters of some files, which one line of an application reads."""
+    return [limiter for file in files for limiter in flexmw.Stack.load(file).components]
+
+
+async def test_two_tables_of_one_file_count_apart(tmp_path: Any, redis_url: str, opened: list[RateLimit]) -> None:
+    file = tmp_path / "flexmw.toml"
+    file.write_text(TWO_TABLES.format(url=redis_url))
+    outer, inner = loaded(file)
+    opened += outer, inner
+    assert await statuses(outer.asgi(inner.asgi(framework("/x"))), *["/x"] * 4) == [200] * 3 + [429]
+    assert [limiter._prefix for limiter in loaded(file)] == [outer._prefix, inner._prefix]
+
+
+def test_every_process_gives_the_tables_of_a_file_the_same_prefixes(tmp_path: Any) -> None:
+    file = tmp_path / "flexmw.toml"
+    file.write_text(TWO_TABLES.format(url="redis://x"))
+    program = f"import flexmw; print([each._prefix for each in flexmw.Stack.load({str(file)!r}).components])"
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=LONGEST_WAIT
+    )
+    assert run.stdout == "['', '2']\n"
+
+
+def test_one_line_that_reads_two_files_makes_limiters_that_count_apart(tmp_path: Any, redis_url: str) -> None:
+    files = [tmp_path / "public.toml", tmp_path / "admin.toml"]
+    for file in files:
+        file.write_text(f'[ratelimit]\nrates = ["4/hour"]\nstorage = "{redis_url}"\n')
+    prefixes = [limiter._prefix for limiter in loaded(*files)]
+    assert len(set(prefixes)) == 2
+    assert [limiter._prefix for limiter in loaded(*files)] == prefixes
