@@ -8,6 +8,7 @@ framing, so the bytes that are kept are the bytes that were sent.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from flexmw.contract.stream_framing import UnitBuffer, framing_of
 from flexmw.idempotency.core import StoredResponse
@@ -17,6 +18,9 @@ from flexmw.kit.exchange import FramedStream
 
 __all__ = ["ResponseRecorder"]
 
+_WITHOUT_BODY: Final = frozenset({204, 304})
+"""Statuses of responses without a body. Their ``Content-Length`` is about another response."""
+
 
 class ResponseRecorder:
     """Collects status, headers and body of one response. A body above ``max_body`` is counted and not kept.
@@ -25,12 +29,13 @@ class ResponseRecorder:
     :ivar log: the log that readers follow; ``None`` for a response that is not a stream.
     :ivar ends: the ends of its whole units, for ``bytes.endswith``.
     :ivar rest: the beginning of a unit that the client may not have yet.
+    :ivar length: the ``Content-Length`` that the app has declared; ``None`` without one.
     """
 
     # fmt: off
     __slots__ = (
-        "_buffer", "_chunks", "_end", "_last", "_max_body", "_size", "_tail", "ends", "headers", "log", "rest",
-        "status",
+        "_buffer", "_chunks", "_end", "_last", "_max_body", "_size", "_tail", "ends", "headers", "length", "log",
+        "rest", "status",
     )
     # fmt: on
 
@@ -44,6 +49,7 @@ class ResponseRecorder:
         self.headers: tuple[tuple[bytes, bytes], ...] = ()
         self.ends: tuple[bytes, ...] | bytes = b""
         self.rest: bytes | bytearray = b""
+        self.length: int | None = None
         self.log: ResponseLog | None = None
 
     @property
@@ -56,10 +62,17 @@ class ResponseRecorder:
         """Whether the response is a stream that can be ended with an error."""
         return self._buffer is not None and not self._buffer.is_loose
 
-    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Record the status and the headers."""
+    @property
+    def is_cut(self) -> bool:
+        """Whether the app has ended a body before the length that it has declared: the server cuts the connection."""
+        length = self.length
+        return length is not None and length > self._whole_size() and self.status not in _WITHOUT_BODY
+
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None = None) -> None:
+        """Record the status, the headers, and the ``Content-Length`` among them in bytes."""
         self.status = status
         self.headers = tuple(headers)
+        self.length = length
 
     def frame(self, stream: FramedStream | None) -> None:
         """The body comes in several messages. Hold back what is not a whole event.
@@ -120,7 +133,9 @@ class ResponseRecorder:
         return units + self._end
 
     def complete(self) -> StoredResponse:
-        """The response, which is complete."""
+        """The response, which the app has ended. One that is shorter than its ``Content-Length`` was broken off."""
+        if self.is_cut:
+            return self._internal_error()
         return self._response(self._end)
 
     def broken_off(self, last_unit: bytes) -> StoredResponse:
@@ -132,7 +147,7 @@ class ResponseRecorder:
         :param last_unit: the error event, or the line with the error.
         """
         if not self.is_framed:
-            return internal_error(sent_bytes=self.size if self.size > self._max_body else 0)
+            return self._internal_error()
         return self._response(last_unit)
 
     def end_log(self, last_unit: bytes | None = None) -> None:
@@ -144,7 +159,8 @@ class ResponseRecorder:
         if log is None or log.is_ended:
             return
         log.append(self._tail)
-        if last_unit is None or self.is_framed:
+        is_whole = not self.is_cut if last_unit is None else self.is_framed
+        if is_whole:
             log.append(self._end if last_unit is None else last_unit)
             log.end()
         else:
@@ -155,7 +171,19 @@ class ResponseRecorder:
         size = self.size + len(self._tail) + len(end)
         is_kept = size <= self._max_body and (self._chunks is not None if self.log is None else self.log.is_continuable)
         body = b"".join((*self._kept(), self._tail, end)) if is_kept else None
-        return StoredResponse(status=self.status, headers=lasting_headers(self.headers), body=body, size=size)
+        headers = lasting_headers(self.headers)
+        if self.length not in (None, size) and self.status not in _WITHOUT_BODY:
+            # The app has declared another length. A server refuses what is longer, and would refuse each replay too.
+            headers = tuple((name, str(size) if name == "content-length" else value) for name, value in headers)
+        return StoredResponse(status=self.status, headers=headers, body=body, size=size)
+
+    def _internal_error(self) -> StoredResponse:
+        """The response in place of a body that the app has broken off, which looks like a complete one."""
+        return internal_error(sent_bytes=self.size if self.size > self._max_body else 0)
+
+    def _whole_size(self) -> int:
+        """Bytes of the body that the app has ended."""
+        return self.size + len(self._tail) + len(self._end)
 
     def _kept(self) -> list[bytes]:
         return (self._chunks or []) if self.log is None else self.log.chunks

@@ -113,7 +113,9 @@ def write_head(
     fields = {name.lower(): value for name, value in headers}
     if is_keyed and fields.get(_TYPE, b"").lower().startswith(EVENT_STREAM):
         headers += [pair for pair in _EVENT_STREAM_HEADERS if pair[0] not in fields]
-    recorder.start(status, headers)
+    declared = fields.get(_LENGTH, b"")
+    has_length = declared.isdigit() and scope["method"] != "HEAD"
+    recorder.start(status, headers, _length(declared) if has_length else None)
     will_store = stores(status, headers, exchange, is_anonymous=is_anonymous)
     exchange.facts[RESULT] = "stored" if will_store else "released"
     if is_anonymous and b"set-cookie" in fields:

@@ -585,6 +585,39 @@ async def test_a_body_that_breaks_is_never_replayed_as_whole() -> None:
     assert (await call(app)).status == 500
 
 
+@pytest.mark.parametrize("parts", [(b"half",), (b"half", b"")])
+@pytest.mark.parametrize("length", [b"9", b"99999"])
+async def test_a_body_shorter_than_its_length_is_never_replayed_as_whole(
+    parts: tuple[bytes, ...], length: bytes
+) -> None:
+    """The server cuts such a response. A gateway sends it for an upstream that breaks off, if a middleware of its own
+    ends the body of an app that raises. A replay with the declared length would be cut again, each time."""
+    host = Host(parts=parts, headers=[(b"content-length", length)])
+    app = Idempotency().asgi(host)
+    await call(app)
+    replay = await call(app)
+    assert (replay.status, code(replay)) == (500, "internal_error")
+    assert host.runs == 1
+
+
+async def test_a_body_longer_than_its_length_is_replayed_with_its_own_length() -> None:
+    host = Host(parts=(b"more than three",), headers=[(b"content-length", b"3"), (b"x-page", b"1")])
+    app = Idempotency().asgi(host)
+    await call(app)
+    replay = await call(app)
+    assert (replay.status, replay.answer) == (200, b"more than three")
+    assert (replay.answer_headers["content-length"], replay.answer_headers["x-page"]) == ("15", "1")
+
+
+@pytest.mark.parametrize(("status", "method"), [(304, "POST"), (204, "POST"), (200, "HEAD")])
+async def test_the_length_of_a_response_without_a_body_is_about_another_one(status: int, method: str) -> None:
+    host = Host(status=status, parts=(b"",), headers=[(b"content-length", b"9")])
+    app = Idempotency(methods=("POST", "HEAD")).asgi(host)
+    first, replay = [await call(app, method=method) for _ in range(2)]
+    assert (replay.status, replay.replayed) == (first.status, True)
+    assert replay.answer_headers["content-length"] == "9"
+
+
 async def test_a_client_that_leaves_does_not_stop_the_work() -> None:
     host = Host().hold()
     app = Idempotency().asgi(host)
