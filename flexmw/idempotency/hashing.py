@@ -12,11 +12,10 @@ guesses: a random key cannot be guessed, an order number can.
 
 from __future__ import annotations
 
-import os
 from hashlib import sha256
 from typing import Final
 
-from flexmw.kit.identity import PEPPER_VARIABLE
+from flexmw.kit.identity import environment_pepper
 
 __all__ = ["KEY_DIGITS", "KeyHasher"]
 
@@ -43,7 +42,7 @@ class KeyHasher:
     __slots__ = ("_inner", "_outer")
 
     def __init__(self, pepper: str | bytes | None = None) -> None:
-        secret = (os.environ.get(PEPPER_VARIABLE) or "") if pepper is None else pepper
+        secret = environment_pepper() if pepper is None else pepper
         raw = secret.encode() if isinstance(secret, str) else secret
         if len(raw) > _BLOCK_BYTES:
             raw = sha256(raw).digest()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, cast
 
@@ -29,6 +30,7 @@ __all__ = [
     "Pepper",
     "bearer_token",
     "bearer_token_of",
+    "environment_pepper",
     "header",
     "networks",
 ]
@@ -82,10 +84,13 @@ class CallerHasher:
         trusted_proxies: Sequence[str] | int = (),
         option: str = "",
     ) -> None:
-        given: object = os.environ.get(PEPPER_VARIABLE) or _LABEL if pepper is None else pepper
+        given: object = environment_pepper() or _LABEL if pepper is None else pepper
         peppers = [_raw(value) for value in (cast("Sequence[object]", given) if _is_list(given) else [given])]
         if not peppers or not all(peppers) or len(set(peppers)) < len(peppers):
-            expected = "a text or bytes that are not empty, several different ones (the newest first), or None"
+            expected = (
+                "bytes, or a text without half of a surrogate pair, that are not empty, several different ones "
+                "(the newest first), or None"
+            )
             raise ConfigError(f"{option}pepper", "***", expected)
         self._hashers, *self._earlier = map(_hashers, peppers)
         self.hasher = self._hashers["key"].copy
@@ -159,11 +164,20 @@ def _is_list(value: object) -> bool:
     return isinstance(value, (list, tuple))
 
 
+def environment_pepper() -> bytes:
+    """The value of ``FLEXMW_PEPPER``; empty without it. Bytes that are not UTF-8 count as they are."""
+    return os.environ.get(PEPPER_VARIABLE, "").encode("utf-8", "surrogateescape")
+
+
 def _raw(pepper: object) -> bytes:
     """A pepper as bytes; empty for a value that cannot be a pepper."""
     if pepper is None:
         return _LABEL
-    return pepper.encode() if isinstance(pepper, str) else pepper if isinstance(pepper, bytes) else b""
+    if isinstance(pepper, bytes):
+        return pepper
+    with suppress(UnicodeEncodeError):
+        return pepper.encode() if isinstance(pepper, str) else b""
+    return b""
 
 
 def _hashers(pepper: bytes) -> dict[str, blake2b]:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from flexmw.errors import ConfigError
+from flexmw.idempotency.hashing import KeyHasher
 from flexmw.kit.identity import PEPPER_VARIABLE, CallerHasher, bearer_token
 
 
@@ -102,7 +105,13 @@ def test_a_network_that_is_none_is_refused_by_name(value: object) -> None:
     assert caught.value.option == "RateLimit(trusted_proxies"
 
 
-@pytest.mark.parametrize("pepper", ["", b"", 7], ids=repr)
+def test_a_pepper_of_the_environment_that_is_no_text_counts_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEXMW_PEPPER", os.fsdecode(b"\xff\x80pepper"))
+    assert CallerHasher()(scope()) == CallerHasher(pepper=b"\xff\x80pepper")(scope())
+    assert KeyHasher().of_key("k") == KeyHasher(b"\xff\x80pepper").of_key("k")
+
+
+@pytest.mark.parametrize("pepper", ["", b"", 7, "\ud800"], ids=repr)
 def test_a_pepper_that_is_none_is_refused_without_being_shown(pepper: object) -> None:
     with pytest.raises(ConfigError, match=r"pepper = '\*\*\*'"):
         CallerHasher(pepper=pepper)  # type: ignore[arg-type]
