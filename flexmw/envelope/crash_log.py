@@ -20,7 +20,7 @@ from flexmw.contract.request_secrets import remove_secrets, secrets_in
 from flexmw.kit.asgi import Scope
 from flexmw.kit.log_limit import LogLimit
 
-__all__ = ["LOGGING_FRAMEWORKS", "log_crash", "log_no_response"]
+__all__ = ["LOGGING_FRAMEWORKS", "log_crash", "log_no_end", "log_no_response"]
 
 LOGGING_FRAMEWORKS: Final = frozenset({"blacksheep", "django", "falcon", "quart"})
 """The packages that log each crash that they respond to. ``tests/envelope/test_crash_log.py`` compares the list with
@@ -58,6 +58,16 @@ def log_no_response(scope: Scope) -> None:
     """Log that the app has returned without a response."""
     if (left_out := _LIMIT.admit()) is not None:
         _LOGGER.error("%s: the app has sent no response. The client gets a 500.%s", _request(scope), _note(left_out))
+
+
+def log_no_end(scope: Scope) -> None:
+    """Log that the app has returned in the middle of a stream."""
+    if (left_out := _LIMIT.admit()) is not None:
+        _LOGGER.error(
+            "%s: the app has returned without the end of its stream. The client gets an error at its end.%s",
+            _request(scope),
+            _note(left_out),
+        )
 
 
 def _packages(stack: TracebackType | None) -> Iterator[str]:

@@ -14,6 +14,8 @@ from functools import partial
 from types import TracebackType
 from typing import Final
 
+from anyio import move_on_after
+
 from flexmw.contract.exception_slots import traceback_of
 from flexmw.contract.exceptions import ErrorMapping, stems_from
 from flexmw.contract.stream_framing import framing_of
@@ -21,12 +23,12 @@ from flexmw.envelope.app_info import handles_crashes, through_cors
 from flexmw.envelope.cancellation import is_answered
 from flexmw.envelope.collector import Collector
 from flexmw.envelope.core import ErrorResponse, Header, decide, error_status, response_to
-from flexmw.envelope.crash_log import log_crash, log_no_response
+from flexmw.envelope.crash_log import log_crash, log_no_end, log_no_response
 from flexmw.envelope.drain import read_rest
 from flexmw.envelope.last_body import LastBody
 from flexmw.envelope.plan import Plan
 from flexmw.envelope.state import State
-from flexmw.envelope.stream import Stream
+from flexmw.envelope.stream import LAST_EVENT_SECONDS, Stream
 from flexmw.envelope.timer import Timer
 from flexmw.envelope.writer import Writer
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -331,11 +333,21 @@ class Responder:
             await self._send_no_response()
 
     async def _finish_stream(self) -> None:
-        """End a stream whose app has returned. Without a last body from the app, the server cuts the response."""
+        """End a stream whose app has returned, as a failed one if the app has sent no last body.
+
+        Quart, for one, ends a response that takes longer than its timeout by a return.
+        """
         if self._stream.held:
             await self._stream.end()
         elif await self._stream.withhold():
             await self._send_no_response()
+        elif not self._gone:
+            # An app that has caught the OSError of its own send has returned for a client that has left.
+            with suppress(OSError), move_on_after(LAST_EVENT_SECONDS):
+                await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+                log_no_end(self._scope)
+                error = RuntimeError("no last body")
+                await self._fail_stream(self._plan.map_exception(error), error)
 
     async def _send_no_response(self) -> None:
         log_no_response(self._scope)

@@ -312,6 +312,14 @@ LINES: Final = (
         "has sent no response",
     ),
     LogLine(
+        "flexmw.envelope",
+        "ERROR",
+        "The app has returned in the middle of a stream, without its last body.",
+        "together with the line above",
+        "envelope.crash_log",
+        "without the end of its stream",
+    ),
+    LogLine(
         "flexmw.tagging",
         "WARNING",
         "The instrumentation of the app or of the client hides errors: what it is, and the remedy.",

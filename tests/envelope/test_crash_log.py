@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -48,6 +50,13 @@ def app_of(error: Exception | None, *, status: int = 500, body: Any = "oops") ->
 
     handlers: Any = {} if error is None else {type(error): respond}
     return flexmw.Envelope().asgi(Starlette(routes=[Route("/crash", handler)], exception_handlers=handlers))
+
+
+async def one_event(scope: Any, receive: Any, send: Any) -> None:
+    """An app that returns within its stream, as Quart does when a response takes longer than RESPONSE_TIMEOUT."""
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
 
 
 async def get(app: ASGIApp, path: str = "/crash") -> httpx.Response:
@@ -122,6 +131,31 @@ async def test_an_app_without_a_response_is_logged(caplog: pytest.LogCaptureFixt
     assert (await get(flexmw.Envelope().asgi(silent))).status_code == 500
     (line,) = lines(caplog)
     assert line.getMessage() == "GET /crash: the app has sent no response. The client gets a 500."
+
+
+async def test_an_app_that_returns_within_its_stream_is_logged_and_the_client_gets_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    response = await get(flexmw.Envelope().asgi(one_event))
+    assert response.text.startswith('data: 1\n\nevent: error\ndata: {"error":{"message":"Internal server error."')
+    (line,) = lines(caplog)
+    assert line.getMessage() == (
+        "GET /crash: the app has returned without the end of its stream. The client gets an error at its end."
+    )
+
+
+async def test_an_app_that_returns_because_its_client_has_left_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            raise BrokenPipeError
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with suppress(OSError):
+            await one_event(scope, receive, send)
+
+    scope = {"type": "http", "method": "GET", "path": "/crash", "headers": [], "query_string": b""}
+    await flexmw.Envelope().asgi(app)(scope, anyio.sleep_forever, send)
+    assert lines(caplog) == []
 
 
 async def test_lines_about_crashes_are_bounded(
