@@ -43,7 +43,7 @@ from benchmarks.report import Report, Table
 from benchmarks.streams import CHUNKS, serving
 from benchmarks.streams import app as stream_app
 
-__all__ = ["STORES", "main", "measure", "protected", "url_of"]
+__all__ = ["STORES", "component", "main", "measure", "protected", "url_of"]
 
 STORES: Final = ("memory", "sqlite", "redis")
 AT_ONCE: Final = (1, 64, 512)
@@ -75,10 +75,15 @@ def url_of(store: str, folder: Path, redis: str) -> str:
     return {"memory": "memory://", "sqlite": f"sqlite:///{folder / 'keys.db'}", "redis": redis}[store]
 
 
+def component(storage: str, **options: Any) -> flexmw.Idempotency:
+    """An Idempotency with room for all keys of a run."""
+    bounds = {} if storage.startswith("redis") else {"capacity": 10**7, "capacity_bytes": 2**40}
+    return flexmw.Idempotency(storage=storage, store_timeout=30.0, **bounds, **options)
+
+
 def protected(app: Any, storage: str, **options: Any) -> Any:
     """An app behind Idempotency alone, with room for all keys of a run."""
-    bounds = {} if storage.startswith("redis") else {"capacity": 10**7, "capacity_bytes": 2**40}
-    return flexmw.wrap_app(app, flexmw.Idempotency(storage=storage, store_timeout=30.0, **bounds, **options))
+    return flexmw.wrap_app(app, component(storage, **options))
 
 
 @contextmanager

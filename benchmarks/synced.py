@@ -9,6 +9,7 @@ in the process that measures. It counts each call, and sleeps instead of syncing
 
 - the two durable transactions of :func:`benchmarks.floors.sqlite_floor`, one after the other in one thread;
 - the floor: the requests through a group commit by hand (:mod:`benchmarks.group_floor`);
+- the requests through a middleware by hand over flexmw's own store and claims (:mod:`benchmarks.claims_floor`);
 - the requests through ``Idempotency``.
 
 The sides take turns; a ratio is the median of the rounds' ratios of wall time.
@@ -32,6 +33,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.claims_floor import ClaimsFloor
 from benchmarks.floors import sqlite_floor
 from benchmarks.group_floor import GroupFloor
 from benchmarks.keyed import TRAFFIC, Host, close, run_batch
@@ -50,6 +52,7 @@ _MANY_REQUESTS: Final = 512
 _SIDES: Final = (
     ("two durable transactions", ""),
     ("a group commit by hand", "floor_wall"),
+    ("flexmw's store and claims, the rest by hand", "claims_wall"),
     ("flexmw", "driver_wall"),
 )
 """What is compared, and the name of the figure of each."""
@@ -101,7 +104,8 @@ def measured(*, sync_us: int = SYNC_US, at: Sequence[int] = AT_ONCE, rounds: int
     """Measure in a process of its own.
 
     The figures are ``idempotency.synced.<at once>.driver_wall`` (requests a second, by pairs of durable transactions a
-    second), ``idempotency.synced.<at once>.floor_wall`` (the same of the group commit by hand) and
+    second), ``idempotency.synced.<at once>.floor_wall`` (the same of the group commit by hand),
+    ``idempotency.synced.<at once>.claims_wall`` (the same of a middleware by hand over the claims) and
     ``idempotency.synced.<at once>.syncs`` (syncs of a request).
 
     :param sync_us: microseconds of one sync.
@@ -121,7 +125,7 @@ def measured(*, sync_us: int = SYNC_US, at: Sequence[int] = AT_ONCE, rounds: int
 
 
 async def _inside(sync_us: int, at: Sequence[int], rounds: int) -> Report:
-    from benchmarks.idempotency import protected
+    from benchmarks.idempotency import component, protected
 
     syncs: Any = ctypes.CDLL(None).flexmw_syncs
     report, rows = Report(), []
@@ -135,6 +139,9 @@ async def _inside(sync_us: int, at: Sequence[int], rounds: int) -> Report:
         floor_host = Host()
         floor = GroupFloor(floor_host.app, folder / "groups.db")
         stack.push_async_callback(floor.close)
+        claims_host = Host()
+        claims = ClaimsFloor(claims_host.app, component(f"sqlite:///{folder / 'claims.db'}"))
+        stack.push_async_callback(claims.close)
 
         async def pairs() -> tuple[float, float, float]:
             before, cpu, began = syncs(), time.process_time(), time.perf_counter()
@@ -153,7 +160,12 @@ async def _inside(sync_us: int, at: Sequence[int], rounds: int) -> Report:
         for at_once in at:
 
             async def turn(at_once: int = at_once) -> list[tuple[float, float, float]]:
-                return [await pairs(), await requests(floor_host, floor, at_once), await requests(host, app, at_once)]
+                return [
+                    await pairs(),
+                    await requests(floor_host, floor, at_once),
+                    await requests(claims_host, claims, at_once),
+                    await requests(host, app, at_once),
+                ]
 
             await turn()
             gc.collect()
