@@ -14,15 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, TypeGuard
 
-from flexmw.contract.exception_slots import attributes_of, cause_of, traceback_of
+from flexmw.contract.exception_slots import attributes_of, cause_of
 from flexmw.retry.core import Outcome
+from flexmw.retry.raising_frame import held_where_raised
 
 __all__ = ["outcome_of", "set_outcome"]
 
 _MAX_OBJECTS: Final = 20
 """An error is followed through so many causes and responses at most."""
-
-_MAX_FRAMES: Final = 1000
 
 _RESPONSES: Final = ("response", "http_response", "raw_response")
 """The attributes in which SDKs keep the response of the client library: errors of openai, anthropic, groq, httpx and
@@ -35,9 +34,8 @@ def outcome_of(error_or_response: object) -> Outcome | None:
 
     An SDK wraps the error of its client library, or the response, in an object of its own. ``outcome_of`` looks at the
     object itself, then at the response that the object holds, then at the error's ``__cause__``, and so on inward. The
-    ``__context__`` of an error is not followed: the context may be the failure of another call. The errors of a status
-    of cohere keep neither the response nor a cause; their response is found in the frame that raised them, as long as
-    the error has its traceback.
+    ``__context__`` of an error is not followed: the context may be the failure of another call. Many SDKs raise errors
+    that keep neither the response nor a cause: see :mod:`flexmw.retry.raising_frame`.
 
     :param error_or_response: any object: an exception of an SDK, an httpx or httpx2 response, an SDK's raw response.
     """
@@ -79,21 +77,9 @@ def _inward(start: object) -> Iterator[object]:
         waiting.extend(_attribute(current, name) for name in _RESPONSES)
         if _is_exception(current):
             waiting.append(cause_of(current))
-            waiting.append(_response_of_frame(current))
+            waiting.extend(held_where_raised(current))
         if issubclass(type(current), BaseExceptionGroup):
             waiting.extend(_attribute(current, "exceptions") or ())
-
-
-def _response_of_frame(error: BaseException) -> object:
-    """The response in the frame that raised an error, under the name that generated SDKs (by Fern) give it."""
-    traceback = traceback_of(error)
-    if traceback is None:
-        return None
-    for _ in range(_MAX_FRAMES):
-        if traceback.tb_next is None:
-            break
-        traceback = traceback.tb_next
-    return traceback.tb_frame.f_locals.get("_response")
 
 
 def _attribute(value: object, name: str) -> Any:

@@ -96,3 +96,92 @@ def test_any_other_object_has_no_outcome() -> None:
     endless.__cause__ = endless
     for value in (None, 7, "text", endless, httpx.Response(200), {"response": 1}):
         assert flexmw.outcome_of(value) is None
+
+
+class SDK:
+    """A package that turns responses into errors of its own, as its functions would be if it were installed."""
+
+    SOURCE = """
+class SDKError(Exception):
+    pass
+
+def by_status(http, url):
+    r = http.post(url, json={})
+    if r.status_code >= 400:
+        raise SDKError(r.text)
+
+def by_status_beside_an_earlier_response(http, url):
+    first = http.post(url, json={})
+    r = http.post(url, json={})
+    raise SDKError(r.text)
+
+def from_none(http, url):
+    try:
+        http.post(url, json={}).raise_for_status()
+    except Exception as error:
+        raise SDKError(str(error)) from None
+
+def after_a_raise_of_its_own(http, url):
+    try:
+        http.post(url, json={})
+    except Exception as error:
+        failed(error)
+
+def failed(error):
+    raise SDKError()
+
+def of_a_status_alone(http, url):
+    refused(http.post(url, json={}).status_code)
+
+def refused(status):
+    raise SDKError(status)
+"""
+
+    def __init__(self, module: str = "acme_sdk.client") -> None:
+        self.names: dict[str, Any] = {"__name__": module}
+        exec(self.SOURCE, self.names)
+        self.error: type[Exception] = self.names["SDKError"]
+
+    def fail(self, function: str, fault: str) -> Exception:
+        with HostileServer(fault) as server, client(httpx) as http, pytest.raises(self.error) as caught:
+            self.names[function](http, server.url)
+        return caught.value
+
+
+@pytest.mark.parametrize("fault", ["500", "rst"])
+def test_what_an_sdk_drops_is_found_where_the_sdk_raised(fault: str) -> None:
+    for function in ("by_status", "from_none") if fault == "500" else ("from_none", "after_a_raise_of_its_own"):
+        known = flexmw.outcome_of(SDK().fail(function, fault))
+        assert known is not None, function
+        assert (known.outcome, known.attempts, known.reason) == ("ambiguous", 1, "unsafe_method")
+
+
+def test_of_two_responses_none_is_taken_for_that_of_the_error() -> None:
+    assert flexmw.outcome_of(SDK().fail("by_status_beside_an_earlier_response", "500")) is None
+
+
+def test_an_sdk_that_keeps_the_status_alone_leaves_nothing_to_find() -> None:
+    assert flexmw.outcome_of(SDK().fail("of_a_status_alone", "500")) is None
+
+
+def test_an_error_without_its_traceback_tells_nothing() -> None:
+    error = SDK().fail("by_status", "500")
+    assert flexmw.outcome_of(error.with_traceback(None)) is None
+
+
+def test_a_program_that_holds_a_response_may_fail_of_something_else() -> None:
+    with HostileServer("500") as server, client(httpx) as http:
+        response = http.post(server.url, json={})
+        with pytest.raises(ValueError, match="500") as caught:
+            raise ValueError(response.status_code)
+    assert flexmw.outcome_of(caught.value) is None
+
+
+def test_an_error_raised_while_another_call_was_handled_has_not_its_outcome() -> None:
+    with HostileServer("rst") as server, client(httpx) as http:
+        try:
+            http.post(server.url, json={})
+        except httpx.HTTPError:
+            with pytest.raises(Exception) as caught:  # noqa: PT011  the class is made anew
+                SDK().names["refused"](500)
+            assert flexmw.outcome_of(caught.value) is None

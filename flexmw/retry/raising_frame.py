@@ -1,0 +1,77 @@
+"""The response or the error that an SDK has dropped, found in the frame that raised the SDK's own error.
+
+Many SDKs turn a response into an exception that keeps neither the response nor a cause (cohere, ollama, replicate,
+notion-client, postgrest, qdrant-client, litellm). As long as the exception has its traceback, the frame that raised it
+still holds the response, or has caught the error of the client library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import FrameType
+from typing import Any, Final
+
+from flexmw.contract.exception_slots import context_of, traceback_of
+
+__all__ = ["held_where_raised"]
+
+_MAX_FRAMES: Final = 1000
+_MAX_LOCALS: Final = 100
+_LIBRARIES: Final = ("httpx", "httpx2")
+_USUAL: Final = ("_response", "response")
+"""The local variables that count before all others. The first is that of SDKs that Fern has generated."""
+
+
+def held_where_raised(error: BaseException) -> Iterable[object]:
+    """The objects that may have the outcome of the call of which an error tells.
+
+    Only where the class of the error and the function that raised it belong to one package: the error of a program may
+    tell of something else than the call whose response the program holds.
+    """
+    frame = _raising_frame(error)
+    if frame is None or _package(type(error).__module__) != _package(frame.f_globals.get("__name__", "")):
+        return
+    variables = frame.f_locals
+    if (usual := next((value for name in _USUAL if _tells(value := variables.get(name))), None)) is not None:
+        yield usual
+    elif len(others := _by_identity(variables, error)) == 1:
+        yield from others.values()
+    context = context_of(error)
+    if context is not None and (caught := traceback_of(context)) is not None and caught.tb_frame is frame:
+        yield context
+
+
+def _raising_frame(error: BaseException) -> FrameType | None:
+    traceback = traceback_of(error)
+    if traceback is None:
+        return None
+    for _ in range(_MAX_FRAMES):
+        if traceback.tb_next is None:
+            break
+        traceback = traceback.tb_next
+    return traceback.tb_frame
+
+
+def _by_identity(variables: Mapping[str, Any], error: BaseException) -> dict[int, object]:
+    return {id(value): value for value in _first(variables) if value is not error and _tells(value)}
+
+
+def _first(variables: Mapping[str, Any]) -> Iterator[object]:
+    for place, value in enumerate(variables.values()):
+        if place == _MAX_LOCALS:
+            return
+        yield value
+
+
+def _tells(value: object) -> bool:
+    """Whether an object is an exception, or a response that Retry has returned: an SDK may make others of its own."""
+    cls: type = type(value)
+    if issubclass(cls, BaseException):
+        return True
+    if not any(base.__name__ == "Response" and _package(base.__module__) in _LIBRARIES for base in cls.__mro__):
+        return False
+    return "flexmw" in (getattr(value, "extensions", None) or ())
+
+
+def _package(module: str | None) -> str:
+    return (module or "").partition(".")[0]
