@@ -88,7 +88,7 @@ This page is written by a run: `tox run -e sdks` compares it.
 """
 
 _END: Final = """
-`outcome_of` finds nothing on an error that keeps neither the response nor a cause: all errors of litellm.
+Where an SDK's error keeps neither the response nor a cause, `outcome_of` finds the outcome in the frame that raised it.
 """
 
 

@@ -1,49 +1,71 @@
 """The count of an SDK's repetitions, as the SDK keeps it on the stack.
 
 Some SDKs repeat a call and send no header with the count. A loop of the SDK then calls the client again, and the number
-of the repetition is a local variable of that loop. :data:`_LOOPS` names the loops.
+of the repetition is in a local variable of a function on the stack. :data:`_COUNTERS` names the functions.
 
-Checked with cohere 7.3 and deepgram-sdk 7.17 (Fern), mistralai 3.7 (Speakeasy), githubkit 0.16, llama-index-llms-openai
-0.8 and google-genai 3.6 (both by tenacity 9.1).
+Checked with cohere 7.3 and deepgram-sdk 7.17 (Fern), mistralai 3.7 (Speakeasy), githubkit 0.16, litellm 1.110,
+llama-index-llms-openai 0.8 and google-genai 3.6 (the last three by tenacity 9.1).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
 __all__ = ["sdk_count_on_stack"]
 
 
-class _Loop(NamedTuple):
-    """A function that repeats calls.
+class _Counter(NamedTuple):
+    """A function that knows how often a call was repeated.
 
     :param module: the end of the name of its module.
-    :param counter: its local variable that counts the repetitions.
+    :param read: reads the count from its local variables; anything but an ``int`` is no count.
     """
 
     module: str
-    counter: str
+    read: Callable[[Mapping[str, Any]], Any]
 
 
-_FERN: Final = _Loop(".core.http_client", "retries")
-_SPEAKEASY: Final = _Loop(".utils.retries", "retries")
-_GITHUBKIT: Final = _Loop("githubkit.core", "retry_count")
+def _retries(variables: Mapping[str, Any]) -> Any:
+    return variables.get("retries")
 
-_LOOPS: Final[Mapping[str, tuple[_Loop, ...]]] = {
-    "request": (_FERN, _GITHUBKIT),
-    "arequest": (_GITHUBKIT,),
-    "retry_with_backoff": (_SPEAKEASY,),
-    "retry_with_backoff_async": (_SPEAKEASY,),
+
+def _retry_count(variables: Mapping[str, Any]) -> Any:
+    return variables.get("retry_count")
+
+
+def _attempted_retries(variables: Mapping[str, Any]) -> Any:
+    """litellm's ``Router`` has its loop outside of Python, and hands the count on."""
+    arguments = variables.get("kwargs")
+    metadata = arguments.get("metadata") if isinstance(arguments, dict) else None
+    return metadata.get("attempted_retries", 0) if isinstance(metadata, dict) else 0
+
+
+_FIRST_OF_TENACITY: Final[Mapping[str, int]] = {"llama_index": 1, "google": 1, "litellm": 0}
+"""Packages that repeat calls by tenacity, and the number of tenacity's attempt that is the first call. litellm makes
+the first call without it. A program's own use of tenacity does not count: the program may look for the result of a lost
+call before it calls again."""
+
+
+def _attempt_number(variables: Mapping[str, Any]) -> Any:
+    state = variables.get("retry_state")
+    owner = getattr(getattr(state, "fn", None), "__module__", None) or ""
+    first = _FIRST_OF_TENACITY.get(owner.partition(".")[0])
+    return None if first is None else getattr(state, "attempt_number", first) - first
+
+
+_COUNTERS: Final[Mapping[str, tuple[_Counter, ...]]] = {
+    "request": (_Counter(".core.http_client", _retries), _Counter("githubkit.core", _retry_count)),
+    "arequest": (_Counter("githubkit.core", _retry_count),),
+    "retry_with_backoff": (_Counter(".utils.retries", _retries),),
+    "retry_with_backoff_async": (_Counter(".utils.retries", _retries),),
+    "wrapper": (_Counter("litellm.utils", _attempted_retries),),
+    "wrapper_async": (_Counter("litellm.utils", _attempted_retries),),
+    "__call__": (_Counter("tenacity", _attempt_number), _Counter("tenacity.asyncio", _attempt_number)),
 }
 """By the name of the function."""
-
-_TENACITY: Final = "__call__"
-_REPEATED_BY_TENACITY: Final = ("llama_index.", "google.genai.")
-"""Packages that repeat calls by tenacity. A program's own use of tenacity does not count: the program may look for the
-result of a lost call before it calls again."""
 
 
 def sdk_count_on_stack() -> int | None:
@@ -55,25 +77,10 @@ def sdk_count_on_stack() -> int | None:
     counts: list[int] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        name = frame.f_code.co_name
-        if name in _LOOPS:
-            count = _count_of_loop(frame, _LOOPS[name])
-        else:
-            count = _count_of_tenacity(frame) if name == _TENACITY else None
-        if type(count) is int:
-            counts.append(count)
+        for counter in _COUNTERS.get(frame.f_code.co_name, ()):
+            if frame.f_globals.get("__name__", "").endswith(counter.module):
+                count = counter.read(frame.f_locals)
+                if type(count) is int:
+                    counts.append(count)
         frame = frame.f_back
     return max(counts, default=None)
-
-
-def _count_of_loop(frame: FrameType, loops: tuple[_Loop, ...]) -> Any:
-    module = frame.f_globals.get("__name__", "")
-    return next((frame.f_locals.get(loop.counter) for loop in loops if module.endswith(loop.module)), None)
-
-
-def _count_of_tenacity(frame: FrameType) -> Any:
-    if frame.f_globals.get("__name__", "").partition(".")[0] != "tenacity":
-        return None
-    state = frame.f_locals.get("retry_state")
-    owner = getattr(getattr(state, "fn", None), "__module__", None) or ""
-    return getattr(state, "attempt_number", 1) - 1 if owner.startswith(_REPEATED_BY_TENACITY) else None

@@ -41,6 +41,22 @@ async def retry_with_backoff_async(func):
     return func()
 """
 
+LITELLM = """
+def wrapper(send, **kwargs):
+    kwargs["metadata"] = {"attempted_retries": 2}
+    return send()
+
+def wrapper_async(send, *args, **kwargs):
+    return send()
+"""
+TENACITY = """
+from types import SimpleNamespace
+
+def __call__(send):
+    retry_state = SimpleNamespace(fn=SimpleNamespace(__module__=PACKAGE), attempt_number=2)
+    return send()
+"""
+
 
 @pytest.mark.parametrize(
     ("module", "source", "name", "count"),
@@ -50,9 +66,14 @@ async def retry_with_backoff_async(func):
         ("githubkit.core", GITHUBKIT, "arequest", 3),
         ("acme.utils.retries", SPEAKEASY, "retry_with_backoff", 1),
         ("acme.utils.retries", SPEAKEASY, "retry_with_backoff_async", 1),
+        ("litellm.utils", LITELLM, "wrapper", 2),
+        ("litellm.utils", LITELLM, "wrapper_async", 0),
+        ("tenacity", TENACITY.replace("PACKAGE", "'litellm.main'"), "__call__", 2),
+        ("tenacity.asyncio", TENACITY.replace("PACKAGE", "'llama_index.llms.openai.base'"), "__call__", 1),
+        ("tenacity", TENACITY.replace("PACKAGE", "'program'"), "__call__", None),
     ],
 )
-def test_the_loop_of_an_sdk_has_the_count(module: str, source: str, name: str, count: int) -> None:
+def test_the_loop_of_an_sdk_has_the_count(module: str, source: str, name: str, count: int | None) -> None:
     repeats: Callable[..., Any] = defined_in(module, source)[name]
 
     async def run() -> Any:
