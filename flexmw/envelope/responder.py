@@ -32,7 +32,7 @@ from flexmw.envelope.stream import LAST_EVENT_SECONDS, Stream
 from flexmw.envelope.timer import Timer
 from flexmw.envelope.writer import Writer
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
-from flexmw.kit.exchange import KEY, new_exchange
+from flexmw.kit.exchange import KEY, dropped, new_exchange
 
 __all__ = ["Responder"]
 
@@ -148,8 +148,15 @@ class Responder:
             message = await self._receive()
         if message["type"] == "http.disconnect":
             self._gone = True
+            self._exchange.offer_drop(self._drop)
         self._read = not message.get("more_body", False)
         return message
+
+    def _drop(self) -> None:
+        """Send nothing more to the server."""
+        self._send = dropped
+        if self._state is _STREAMING:
+            self._stream.drop()
 
     def _last_body_seen(self) -> LastBody:
         if self._last_body is None:

@@ -20,7 +20,7 @@ from anyio.lowlevel import checkpoint
 from flexmw.contract.stream_framing import Framing, UnitBuffer
 from flexmw.envelope.last_body import LastBody
 from flexmw.kit.asgi import Message, Send
-from flexmw.kit.exchange import Exchange
+from flexmw.kit.exchange import Exchange, dropped
 
 __all__ = ["LAST_EVENT_SECONDS", "Stream"]
 
@@ -91,6 +91,10 @@ class Stream:
         self._written = False
         self.last = b""
         self.opened = self.held = self.ended = False
+
+    def drop(self) -> None:
+        """Send nothing more to the server."""
+        self._send = dropped
 
     @property
     def started(self) -> bool:

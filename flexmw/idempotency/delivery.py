@@ -22,6 +22,7 @@ from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.signals import Pause, Signal
 from flexmw.kit.asgi import Message, Receive, Send
+from flexmw.kit.exchange import Exchange, dropped
 
 __all__ = ["LAST_SECONDS", "PATIENCE", "ClientConnection", "ClientGone", "Delivery"]
 
@@ -59,14 +60,15 @@ class ClientConnection:
     :param receive: the ``receive`` of the request.
     :param send: sends the head of the response.
     :param send_body: sends the rest of it.
+    :param exchange: that of the request.
     :ivar is_gone: the client has not got its whole response, as far as this end can know.
     :ivar has_left: the server has said that the connection has ended.
     """
 
-    __slots__ = ("_receive", "_send_body", "failure", "has_left", "is_gone", "send_raw")
+    __slots__ = ("_exchange", "_receive", "_send_body", "failure", "has_left", "is_gone", "send_raw")
 
-    def __init__(self, receive: Receive, send: Send, send_body: Send) -> None:
-        self._receive, self.send_raw, self._send_body = receive, send, send_body
+    def __init__(self, receive: Receive, send: Send, send_body: Send, exchange: Exchange) -> None:
+        self._receive, self.send_raw, self._send_body, self._exchange = receive, send, send_body, exchange
         self.is_gone = self.has_left = False
         self.failure: Exception | None = None
         """What ``send`` has raised. It is raised again when the work is finished."""
@@ -93,12 +95,29 @@ class ClientConnection:
 
     async def watch(self, has_responded: Callable[[], bool]) -> None:
         """Wait until the client leaves. One that leaves before its response is complete sends the request again."""
+        self._exchange.drop = None
         with suppress(Exception):
             while (await self._receive())["type"] == "http.request":
                 pass
             self.has_left = True
         if not has_responded():
             self.is_gone = True
+
+    def drop_rest(self) -> None:
+        """Send nothing more to the server, which has said that the connection has ended.
+
+        The outermost component drops the rest, because the others may observe it. Where that is this one, bodies go
+        past the exchange.
+        """
+        is_outermost = self._exchange.forward is self._send_body
+        self._exchange.drop_rest()
+        if is_outermost:
+            self.send_raw = self._send_body = dropped
+
+    @property
+    def is_dropping(self) -> bool:
+        """Whether nothing more is sent from here."""
+        return self.send_raw is dropped
 
 
 class Delivery:
@@ -174,8 +193,8 @@ class Delivery:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         if self._limit is not None:
             return False
-        if self._client.failure is not None:
-            self._handover = None  # :meth:`write` would send again, after a message that the server has refused
+        if self._client.failure is not None or self._client.is_dropping:
+            self._handover = None  # :meth:`write` would send again, to a server that has refused it or lost the client
         self._release()
         wake = self._wake = anyio.Event() if handover is None else Pause()
         self.is_behind = False
@@ -269,7 +288,11 @@ class Delivery:
             self._patience -= anyio.current_time() - begin
 
     async def give_up(self) -> None:
-        """The client has left. Stop as soon as a message takes longer than :data:`LAST_SECONDS`: nobody reads it."""
+        """The client has left. The rest goes to the components outside and not to the server. Stop as soon as a message
+        takes longer than :data:`LAST_SECONDS`: nobody reads it."""
+        self._client.drop_rest()
+        if self._client.is_dropping:
+            self.write = None
         while not self.done.is_set:
             sent = self._sent
             await anyio.sleep(LAST_SECONDS)

@@ -75,8 +75,8 @@ class ClaimedExecution:
         self._plan, self._claim, self._scope = plan, claim, scope
         self._body: bytes | None = body
         self._is_keyed, self._is_anonymous, self._on_body = is_keyed, is_anonymous, on_body
-        self._client = ClientConnection(receive, send, send_body)
         self._exchange = Exchange.of(scope)
+        self._client = ClientConnection(receive, send, send_body, self._exchange)
         self._recorder = ResponseRecorder(plan.max_body)
         self._over = Signal()
         """Set when the app may hear of a disconnect: after its response, or when nobody wants the response."""

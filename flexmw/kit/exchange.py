@@ -30,6 +30,7 @@ __all__ = [
     "Exchange",
     "FramedStream",
     "Header",
+    "dropped",
     "exchange_of",
     "new_exchange",
     "too_late",
@@ -113,6 +114,8 @@ class Exchange:
     :ivar error_outcome: the error that the request ended with, set by the component that decided on the response.
     :ivar stream: the stream that the response is, if an Envelope frames it.
     :ivar observers: called with each event.
+    :ivar drop: makes the outermost component that has seen the disconnect of the client send nothing more to the
+        server. ``None`` until it has seen it; not there unless an execution may go on without its client.
     :ivar checks: what limiters further outside have counted; not there before the first of them that shares a store.
 
     An Envelope enters the exchange (``with exchange:``) while its app runs. Meanwhile ``enveloped`` is True and each
@@ -122,6 +125,7 @@ class Exchange:
     __slots__ = (
         "_tokens",
         "checks",
+        "drop",
         "error_outcome",
         "facts",
         "forward",
@@ -135,6 +139,7 @@ class Exchange:
     )
 
     checks: tuple[object, ...]
+    drop: Callable[[], None] | None
 
     def __init__(self) -> None:
         self.headers: list[Header] = []
@@ -232,6 +237,24 @@ class Exchange:
         """Call the observers with an event, such as ``flexmw.rate_limiting.decided``."""
         for observer in self.observers:
             observer(event, details)
+
+    def offer_drop(self, drop: Callable[[], None]) -> None:
+        """Offer to send nothing more to the server, by a component whose ``receive`` has got the disconnect. The first
+        offer counts: components further inward observe the rest of the response before it is dropped."""
+        if getattr(self, "drop", self) is None:
+            self.drop = drop
+
+    def drop_rest(self) -> None:
+        """Send nothing more to the server: the client has left, and the execution goes on for those who ask later.
+
+        Some servers, such as hypercorn, log a warning for each message that they cannot write.
+        """
+        drop = getattr(self, "drop", None)
+        if drop is not None:
+            self.drop = None  # breaks the reference cycle between the request and the component
+            drop()
+        elif self.forward is not unclaimed and self.forward is not too_late:
+            self.forward = dropped
 
     def set_error(self, outcome: ErrorOutcome) -> None:
         """Record the error that the request ends with, as early as it is known: before the framework's span ends.
@@ -335,6 +358,10 @@ def too_late(message: _Message) -> Awaitable[None]:
         ``send``: a task that was shielded from the end of its request sends so late.
     """
     raise OSError(f"the app has sent {message['type']!r} after it has returned")
+
+
+async def dropped(message: _Message) -> None:
+    """The ``send`` to a client that has left: does nothing."""
 
 
 def _merged(headers: list[Header], added: list[Header]) -> list[Header]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from opentelemetry.trace import INVALID_SPAN
 
 from flexmw.kit.asgi import Message
-from flexmw.kit.exchange import ErrorOutcome
+from flexmw.kit.exchange import ErrorOutcome, dropped
 from flexmw.tagging.core import Ending, ending, is_normal_close
 from flexmw.tagging.exceptions import emit_store_failure
 from flexmw.tagging.gen_ai import usage_attributes
@@ -69,6 +69,7 @@ class RequestTelemetry(RequestSpan):
         kind = message["type"]
         if (kind == "http.disconnect" or kind == "websocket.disconnect") and not self.is_complete:
             self._disconnect()
+            self.exchange.offer_drop(self._drop)
         elif kind == "websocket.connect":
             self._write_known()
             self._hold_span()
@@ -102,6 +103,10 @@ class RequestTelemetry(RequestSpan):
             self.exceptions.send_error = error
             self._disconnect()
             raise
+
+    def _drop(self) -> None:
+        """Send nothing more to the server."""
+        self._send = dropped
 
     def on_event(self, event: str, details: Mapping[str, Any]) -> None:
         """Observe an event of a component further inward."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 import flexmw
 from flexmw.contract.idempotent_stream import format_stream, parse_stream
@@ -300,3 +302,72 @@ async def test_a_send_that_is_done_raises_what_is_thrown_into_it() -> None:
         DONE.throw(LookupError())
     DONE.close()
     assert [await DONE, await DONE] == [None, None]
+
+
+def recording_tagging() -> flexmw.Tagging:
+    return flexmw.Tagging(server_span=True, tracer_provider=TracerProvider())
+
+
+def counting_usage() -> flexmw.RateLimit:
+    return flexmw.RateLimit(tokens="1000/day", token_cost=500, usage=lambda value: value.get("used"))
+
+
+OUTSIDE: Final[dict[str, list[Callable[[], Any]]]] = {
+    "nothing": [],
+    "envelope": [flexmw.Envelope],
+    "tagging": [recording_tagging],
+    "limiter": [counting_usage],
+    "all": [recording_tagging, flexmw.Envelope, counting_usage],
+}
+
+
+@pytest.mark.parametrize("outside", OUTSIDE)
+async def test_a_server_gets_nothing_more_for_a_client_that_has_left_and_the_log_gets_all(outside: str) -> None:
+    left, ended = anyio.Event(), anyio.Event()
+    late = [*EVENTS[1:], b'data: {"used": 7}\n\n']
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
+        await send({"type": "http.response.body", "body": EVENTS[0], "more_body": True})
+        await left.wait()
+        for _ in range(20):  # turns in which the disconnect reaches each component
+            await anyio.lowlevel.checkpoint()
+        for event in late:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body"})
+        ended.set()
+
+    components = [make() for make in OUTSIDE[outside]]
+    wrapped = flexmw.wrap_app(app, *components, Idempotency())
+    first = Caller(wrapped, headers=KEYED)
+    sent_late = list[Message]()
+
+    async def serving(scope: Any, receive: Any, send: Any) -> None:
+        async def count(message: Message) -> None:
+            if left.is_set():
+                sent_late.append(message)
+            await send(message)
+
+        async def tell() -> Message:
+            message: Message = await receive()
+            if message["type"] == "http.disconnect":
+                left.set()
+            return message
+
+        await wrapped(scope, tell, count)
+
+    first.app = serving
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        with anyio.fail_after(LONGEST_WAIT):
+            while first.answer != EVENTS[0]:
+                await anyio.lowlevel.checkpoint()
+            first.gone.set()
+            await ended.wait()
+    assert first.raised is None
+    assert sent_late == []
+    second = await Caller(wrapped, headers=KEYED)()
+    assert (second.answer, second.replayed) == (EVENTS[0] + b"".join(late), True)
+    for limit in components:
+        if isinstance(limit, flexmw.RateLimit):
+            assert second.answer_headers["x-ratelimit-remaining-tokens"] == "493"  # 7, and the estimate of the replay
