@@ -56,6 +56,8 @@ _TABLE: Final = (
     _Words(400, r"There was an error parsing the body", _JSON, never_for_forms=True),
     # Litestar, with the words of msgspec
     _Words(400, r"Input data was truncated|JSON is malformed: .*", _JSON),
+    # Quart, with flexmw.install
+    _Words(400, r"Failed to decode JSON(?:: .*)?", _JSON),
     # Sanic
     _Words(400, r"Failed when parsing body as json", _JSON),
     _Words(404, r"Requested URL .* not found", "unknown_url"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from json import JSONDecodeError
+from typing import Any, Final
 
 from starlette.types import ASGIApp
 
 from flexmw.errors import APIError, raised
 from flexmw.frameworks.interior import Interior
 
-__all__ = ["put"]
+__all__ = ["BROKEN_JSON", "put"]
+
+BROKEN_JSON: Final = "Failed to decode JSON"
+"""The text of a 400 for a body that is not JSON: the beginning of what Quart says in its debug mode."""
 
 
 def put(app: Any, interior: Interior, layers: ASGIApp) -> None:
@@ -18,6 +22,9 @@ def put(app: Any, interior: Interior, layers: ASGIApp) -> None:
     Quart logs what no error handler has handled. An ``APIError`` is a response, so ``app.log_exception``, the hook that
     Quart documents, leaves it out where an Envelope sends it. A handler for it was tried instead: it took precedence
     over the app's own handler for ``Exception``.
+
+    Quart's 400 for a body that is not JSON does not say so. Where an Envelope sends it, and the app has no handler for
+    it, it does.
     """
     interior.app, app.asgi_app = app.asgi_app, layers
     log_exception = app.log_exception
@@ -27,3 +34,22 @@ def put(app: Any, interior: Interior, layers: ASGIApp) -> None:
             log_exception(exception_info)
 
     app.log_exception = log_crash
+    handle_http_exception = app.handle_http_exception
+
+    async def handle_named(error: Any) -> Any:
+        response = await handle_http_exception(error)
+        # Quart returns the error itself where no handler of the app has taken it.
+        if response is error and raised.get() is not None and _is_about_json(error):
+            return app.response_class(BROKEN_JSON, 400, mimetype="text/plain")
+        return response
+
+    app.handle_http_exception = handle_named
+
+
+def _is_about_json(error: Any) -> bool:
+    """Whether an error is Quart's own 400 for a body that is not JSON."""
+    from werkzeug.exceptions import BadRequest
+
+    description: str = error.description or ""
+    is_own = description == BadRequest.description or description.startswith(BROKEN_JSON)
+    return type(error) is BadRequest and is_own and isinstance(error.__context__, JSONDecodeError)

@@ -30,6 +30,7 @@ JSON = ("invalid_json", OWN["invalid_json"].message, None)
         "JSON is malformed: invalid character (byte 0)",
         "Input data was truncated",
         "Failed when parsing body as json",
+        "Failed to decode JSON",
         "There was an error parsing the body",
     ],
 )

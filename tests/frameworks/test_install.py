@@ -239,3 +239,30 @@ async def test_a_failed_start_of_litestar_stays_the_exception_that_it_is() -> No
     with pytest.raises(KeyError, match="the app's own"):
         async with app._lifespan_managers[0](app):
             raise KeyError("the app's own")
+
+
+@pytest.mark.parametrize(
+    ("body", "words", "code"),
+    [(b"{", None, "invalid_json"), (b"{", "Say it in JSON.", "invalid_request"), (b"{}", None, "invalid_request")],
+)
+async def test_broken_json_has_its_own_code_on_quart(body: bytes, words: str | None, code: str) -> None:
+    from quart import Quart, request
+    from werkzeug.exceptions import BadRequest
+
+    app = Quart("shop")
+
+    @app.post("/")
+    async def read() -> str:
+        try:
+            await request.get_json()
+        except BadRequest as error:
+            if words is not None:
+                raise BadRequest(words) from error
+            raise
+        raise BadRequest
+
+    flexmw.install(app, flexmw.Envelope())
+    async with client_of(app) as client:
+        response = await client.post("/", content=body, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, code)
+    assert words is None or response.json()["error"]["message"] == words

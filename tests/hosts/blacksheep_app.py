@@ -6,6 +6,7 @@ import asyncio
 
 from blacksheep import Application, Request, Response, TextContent
 from blacksheep.exceptions import BadRequest, NotFound
+from blacksheep.server.routing import Router
 
 import flexmw
 from tests.servers import ASGIApp
@@ -18,7 +19,7 @@ def _raises_in_thread() -> None:
 
 
 def make() -> ASGIApp:
-    app = Application()
+    app = Application(router=Router())  # the default router belongs to the first app of the process
 
     async def ok(request: Request) -> Response:
         return Response(200, content=TextContent("fine"))
