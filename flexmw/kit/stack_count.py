@@ -21,24 +21,40 @@ class _Counter(NamedTuple):
     """A function that knows how often a call was repeated.
 
     :param module: the end of the name of its module.
-    :param read: reads the count from its local variables; anything but an ``int`` is no count.
+    :param read: reads the count from its frame; anything but an ``int`` is no count.
     """
 
     module: str
-    read: Callable[[Mapping[str, Any]], Any]
+    read: Callable[[FrameType], Any]
 
 
-def _retries(variables: Mapping[str, Any]) -> Any:
-    return variables.get("retries")
+# Programs have functions of these names too, whose argument `retries` is how often they may repeat a call. Their
+# `request(url, retries=3)` was taken for the third repetition, and an equal POST after a lost one was not sent.
 
 
-def _retry_count(variables: Mapping[str, Any]) -> Any:
-    return variables.get("retry_count")
+def _retries_of_recursion(frame: FrameType) -> Any:
+    """The client that Fern generates repeats a call by calling itself, with the count in an argument, from 0."""
+    first, outer = frame, frame.f_back
+    while outer is not None:
+        if outer.f_code is frame.f_code:
+            first = outer
+        outer = outer.f_back
+    return frame.f_locals.get("retries") if first.f_locals.get("retries") == 0 else None
 
 
-def _attempted_retries(variables: Mapping[str, Any]) -> Any:
+def _retries_of_loop(frame: FrameType) -> Any:
+    code = frame.f_code
+    is_argument = "retries" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return None if is_argument else frame.f_locals.get("retries")
+
+
+def _retry_count(frame: FrameType) -> Any:
+    return frame.f_locals.get("retry_count")
+
+
+def _attempted_retries(frame: FrameType) -> Any:
     """litellm's ``Router`` has its loop outside of Python, and hands the count on."""
-    arguments = variables.get("kwargs")
+    arguments = frame.f_locals.get("kwargs")
     metadata = arguments.get("metadata") if isinstance(arguments, dict) else None
     return metadata.get("attempted_retries", 0) if isinstance(metadata, dict) else 0
 
@@ -49,18 +65,18 @@ the first call without it. A program's own use of tenacity does not count: the p
 call before it calls again."""
 
 
-def _attempt_number(variables: Mapping[str, Any]) -> Any:
-    state = variables.get("retry_state")
+def _attempt_number(frame: FrameType) -> Any:
+    state = frame.f_locals.get("retry_state")
     owner = getattr(getattr(state, "fn", None), "__module__", None) or ""
     first = _FIRST_OF_TENACITY.get(owner.partition(".")[0])
     return None if first is None else getattr(state, "attempt_number", first) - first
 
 
 _COUNTERS: Final[Mapping[str, tuple[_Counter, ...]]] = {
-    "request": (_Counter(".core.http_client", _retries), _Counter("githubkit.core", _retry_count)),
+    "request": (_Counter(".core.http_client", _retries_of_recursion), _Counter("githubkit.core", _retry_count)),
     "arequest": (_Counter("githubkit.core", _retry_count),),
-    "retry_with_backoff": (_Counter(".utils.retries", _retries),),
-    "retry_with_backoff_async": (_Counter(".utils.retries", _retries),),
+    "retry_with_backoff": (_Counter(".utils.retries", _retries_of_loop),),
+    "retry_with_backoff_async": (_Counter(".utils.retries", _retries_of_loop),),
     "wrapper": (_Counter("litellm.utils", _attempted_retries),),
     "wrapper_async": (_Counter("litellm.utils", _attempted_retries),),
     "__call__": (_Counter("tenacity", _attempt_number), _Counter("tenacity.asyncio", _attempt_number)),
@@ -79,7 +95,7 @@ def sdk_count_on_stack() -> int | None:
     while frame is not None:
         for counter in _COUNTERS.get(frame.f_code.co_name, ()):
             if frame.f_globals.get("__name__", "").endswith(counter.module):
-                count = counter.read(frame.f_locals)
+                count = counter.read(frame)
                 if type(count) is int:
                     counts.append(count)
         frame = frame.f_back

@@ -88,6 +88,24 @@ def test_functions_of_these_names_elsewhere_count_nothing() -> None:
         assert defined_in("program", source)[name](sdk_count_on_stack) is None
 
 
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("shop.core.http_client", "def request(send, retries=3): return send()"),
+        (
+            "shop.core.http_client",
+            "def request(send, retries=3): return request(send, retries - 1) if retries else send()",
+        ),
+        ("shop.utils.retries", "def retry_with_backoff(send, retries=3): return send()"),
+        ("shop.utils.retries", "def retry_with_backoff(send, *, retries=3): return send()"),
+    ],
+)
+def test_an_argument_that_says_how_often_a_program_repeats_is_no_count(module: str, source: str) -> None:
+    names = defined_in(module, source)
+    call: Any = names.get("request") or names["retry_with_backoff"]
+    assert call(sdk_count_on_stack) is None
+
+
 def test_the_highest_count_of_nested_sdks_counts() -> None:
     inner = defined_in("acme.utils.retries", SPEAKEASY)["retry_with_backoff"]
     outer = defined_in("githubkit.core", GITHUBKIT)["request"]

@@ -243,10 +243,13 @@ def test_only_repetitions_to_hosts_where_an_sdk_counts_on_the_stack_are_flows_fr
     def is_begun(count: int, method: str, url: str) -> bool:
         """Begin a call as an SDK that Fern has generated does."""
         names = {"__name__": "acme.core.http_client", "begin": begin, "httpx": httpx}
-        exec(
-            "def request(retries, method, url): return begin(httpx.Request(method, url, content=b'')) is not None",
-            names,
+        source = (
+            "def request(count, method, url, retries=0):\n"
+            "    if retries < count:\n"
+            "        return request(count, method, url, retries + 1)\n"
+            "    return begin(httpx.Request(method, url, content=b'')) is not None\n"
         )
+        exec(source, names)
         return bool(names["request"](count, method, url))  # type: ignore[operator]
 
     transport = httpx.MockTransport(lambda request: httpx.Response(204))
