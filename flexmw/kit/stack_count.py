@@ -64,12 +64,23 @@ _FIRST_OF_TENACITY: Final[Mapping[str, int]] = {"llama_index": 1, "google": 1, "
 the first call without it. A program's own use of tenacity does not count: the program may look for the result of a lost
 call before it calls again."""
 
+_CALLERS_OF_TENACITY: Final = frozenset({"google", "litellm"})
+"""Packages that call tenacity themselves, by which their use of it is told from that of a program: tenacity around
+``litellm.completion`` made each first call a repetition. The functions of llama_index are decorated by tenacity."""
+
 
 def _attempt_number(frame: FrameType) -> Any:
     state = frame.f_locals.get("retry_state")
     owner = getattr(getattr(state, "fn", None), "__module__", None) or ""
-    first = _FIRST_OF_TENACITY.get(owner.partition(".")[0])
-    return None if first is None else getattr(state, "attempt_number", first) - first
+    package = owner.partition(".")[0]
+    first = _FIRST_OF_TENACITY.get(package)
+    if first is None or (package in _CALLERS_OF_TENACITY and _package_of(frame.f_back) != package):
+        return None
+    return getattr(state, "attempt_number", first) - first
+
+
+def _package_of(frame: FrameType | None) -> str:
+    return "" if frame is None else frame.f_globals.get("__name__", "").partition(".")[0]
 
 
 _COUNTERS: Final[Mapping[str, tuple[_Counter, ...]]] = {

@@ -68,7 +68,7 @@ def __call__(send):
         ("acme.utils.retries", SPEAKEASY, "retry_with_backoff_async", 1),
         ("litellm.utils", LITELLM, "wrapper", 2),
         ("litellm.utils", LITELLM, "wrapper_async", 0),
-        ("tenacity", TENACITY.replace("PACKAGE", "'litellm.main'"), "__call__", 2),
+        ("tenacity", TENACITY.replace("PACKAGE", "'litellm.main'"), "__call__", None),
         ("tenacity.asyncio", TENACITY.replace("PACKAGE", "'llama_index.llms.openai.base'"), "__call__", 1),
         ("tenacity", TENACITY.replace("PACKAGE", "'program'"), "__call__", None),
     ],
@@ -81,6 +81,14 @@ def test_the_loop_of_an_sdk_has_the_count(module: str, source: str, name: str, c
         return await result if hasattr(result, "__await__") else result
 
     assert anyio.run(run) == count
+
+
+@pytest.mark.parametrize(("package", "count"), [("litellm", 2), ("google", 1)])
+def test_tenacity_counts_for_the_package_that_calls_it(package: str, count: int) -> None:
+    repeats = defined_in("tenacity", TENACITY.replace("PACKAGE", f"'{package}.main'"))["__call__"]
+    call = "def call(repeats, send): return repeats(send)"
+    assert defined_in(f"{package}.main", call)["call"](repeats, sdk_count_on_stack) == count
+    assert defined_in("program", call)["call"](repeats, sdk_count_on_stack) is None
 
 
 def test_functions_of_these_names_elsewhere_count_nothing() -> None:
