@@ -188,7 +188,8 @@ class Exchange:
             if self.judged_key is not None and (status := message.get("status")) in REFUSALS:
                 judge, key = self.judged_key
                 judge(key, status)
-        return self.forward(message)
+        forward = self.forward  # Python 3.11 looks a called attribute up in the class, a variable not
+        return forward(message)
 
     def further_send(self, send: _Send) -> _Send:
         """:meth:`send` for a further call with the same scope, such as one of a middleware that tries again.

@@ -100,24 +100,26 @@ class DirectLimiter:
         if place is None or now_us >= self._table.sweeps_at:
             return None
         digest = place.digest
-        self._acquire()
+        # Python 3.11 looks a function that is called as an attribute up in the class at each call, a variable not.
+        acquire, release, hit, now = self._acquire, self._release, self._hit, self._now
+        acquire()
         try:
             states = place.shard.young
             state = states.get(digest)
             if state is None:
                 return None
-            wait_us, state, remaining, reset_us = self._hit(state, now_us, self._rate, self._cost)
+            wait_us, state, remaining, reset_us = hit(state, now_us, self._rate, self._cost)
             if wait_us:
                 return None
             states[digest] = state
         finally:
-            self._release()
+            release()
         facts = exchange.facts = self._facts.copy()
         facts[REMAINING] = remaining
-        reset_at = ceil(self._now() + reset_us / SECOND - ROUNDING_SECONDS)
+        reset_at = ceil(now() + reset_us / SECOND - ROUNDING_SECONDS)
         exchange.headers = [
             self._limit,
-            (REMAINING_HEADER, str(remaining).encode("latin-1")),
+            (REMAINING_HEADER, str(remaining).encode()),
             RESET_HEADERS.get(reset_at) or reset_header(reset_at),
         ]
         return digest

@@ -108,13 +108,14 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = self._parts
         app, direct, method = parts.app, parts.direct, scope.get("method")
+        monotonic = parts.monotonic
         exchange: Exchange | None = scope.get(KEY)
         digest: str | None = None
         if direct is not None and (
             method in parts.methods or (method in parts.methods_of_streams and not _has_stream_field(scope))
         ):
             exchange = exchange or new_exchange(scope)
-            digest = direct.admit(scope, exchange, floor(parts.monotonic() * SECOND))
+            digest = direct.admit(scope, exchange, floor(monotonic() * SECOND))
         if exchange is None or digest is None:
             admitted = await self._admit(scope, receive, send)
             if admitted is None:
