@@ -27,6 +27,7 @@ class Goal:
     :param bound: the goal.
     :param floor: the least that is possible, or the most.
     :param digits: digits after the point.
+    :param floor_figure: the figure of a stand-in of the same run, which is shown in place of ``floor``.
     """
 
     title: str
@@ -36,6 +37,12 @@ class Goal:
     bound: float
     floor: str
     digits: int = 2
+    floor_figure: str = ""
+
+    def shown_floor(self, runs: Sequence[Mapping[str, float]]) -> str:
+        """The floor as it was measured in some runs, else as it is known."""
+        values = [run[self.floor_figure] for run in runs if self.floor_figure in run]
+        return " / ".join(f"{value:.{self.digits}f}" for value in values) or self.floor
 
     def holds(self, value: float) -> bool:
         """Whether a value reaches the goal, rounded as it is shown."""
@@ -119,9 +126,18 @@ GOALS: Final = (
         "0.77 to 0.87",
         ">=",
         0.92,
-        "0.96",
+        "0.90 to 0.95",
+        floor_figure="uvicorn.by_hand",
     ),
-    Goal("RateLimit on memory: a decision at 1,000,000 keys / at one key", "scale.memory_keys", "2.0", "<=", 1.7, "-"),
+    Goal(
+        "RateLimit on memory: a decision at 1,000,000 keys / at one key",
+        "scale.memory_keys",
+        "2.0",
+        "<=",
+        1.7,
+        "1.8 to 2.1",
+        floor_figure="scale.memory_keys_floor",
+    ),
     Goal("client with Retry / the plain client", "client.retry", "1.094", "<=", 1.06, "1.033", 3),
     Goal("client with Tagging and Retry / the plain client", "client.tagging_retry", "1.105", "<=", 1.08, "1.033", 3),
     Goal(
@@ -169,7 +185,7 @@ def goals_table(runs: Sequence[Mapping[str, float]]) -> tuple[Table, int]:
         missed += not holds
         shown = " / ".join(f"{value:.{goal.digits}f}" for value in values) or "not measured"
         state = "-" if not values else "yes" if holds else "no"
-        rows.append([goal.title, shown, f"{goal.sign} {goal.bound:g}", state, goal.before, goal.floor])
+        rows.append([goal.title, shown, f"{goal.sign} {goal.bound:g}", state, goal.before, goal.shown_floor(runs)])
     columns = ["figure", "measured", "goal", "reached", "before", "floor"]
     return Table("goals", "what one request costs", columns, rows), missed
 

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Final
 import redis
 
 import flexmw
+from benchmarks.floors import counting_floor
 from benchmarks.memory import digests, measure_memory
 from benchmarks.open_streams import us_of_a_chunk
 from benchmarks.peers import redis_server, request, starlette_app
@@ -70,8 +71,7 @@ def limiter_on_memory(numbers: Sequence[int]) -> Points:
         for name in names[filled:number]:
             store.hit(name, rates, 1, int(time.monotonic() * SECOND))
         filled = number
-        sample = names[: number : -(-number // SAMPLE)] * -(-SAMPLE // number)
-        sample = sample[:SAMPLE]
+        sample = _sample(names, number)
 
         def decide(sample: list[str] = sample) -> float:
             began = time.process_time()
@@ -81,6 +81,27 @@ def limiter_on_memory(numbers: Sequence[int]) -> Points:
 
         points.append((number, _least(9, decide)))
     return points
+
+
+def dict_of_windows(numbers: Sequence[int]) -> Points:
+    """Microseconds of the memory of a decision alone, by the number of keys: what a dict by hand costs."""
+    names, points = digests(numbers[-1]), Points()
+    for number in numbers:
+        count, sample = counting_floor(names[:number]), _sample(names, number)
+
+        def decide(count: Callable[[str], None] = count, sample: list[str] = sample) -> float:
+            began = time.process_time()
+            for name in sample:
+                count(name)
+            return (time.process_time() - began) / len(sample) * 1e6
+
+        points.append((number, _least(9, decide)))
+    return points
+
+
+def _sample(names: list[str], number: int) -> list[str]:
+    """So many names as a pass has decisions, spread over the first ``number`` names."""
+    return (names[: number : -(-number // SAMPLE)] * -(-SAMPLE // number))[:SAMPLE]
 
 
 async def limiter_on_redis(url: str, numbers: Sequence[int]) -> Points:
@@ -221,6 +242,11 @@ def plugins(rounds: int) -> dict[str, Points]:
     return points
 
 
+def _at_a_million(points: Points) -> float:
+    """The value at a million keys, else at the most keys of the curve."""
+    return dict(points).get(1_000_000, points[-1][1])
+
+
 async def measure(url: str, *, most_keys: int, most_streams: int) -> Report:
     """All curves and the table of memory.
 
@@ -234,8 +260,12 @@ async def measure(url: str, *, most_keys: int, most_streams: int) -> Report:
 
     report = Report()
     memory = limiter_on_memory(numbers)
-    report.figures["scale.memory_keys"] = dict(memory).get(1_000_000, memory[-1][1]) / memory[0][1]
-    drawn("A limiter's decision by the number of keys", "keys", "us", {"on memory": memory})
+    windows_alone = dict_of_windows(numbers)
+    one, many, added = memory[0][1], _at_a_million(memory), _at_a_million(windows_alone) - windows_alone[0][1]
+    report.figures["scale.memory_keys"] = many / one
+    report.figures["scale.memory_keys_floor"] = (one + added) / one
+    lines = {"on memory": memory, "a dict by hand": windows_alone}
+    drawn("A limiter's decision by the number of keys", "keys", "us", lines)
     drawn(
         "A limiter's decision on redis by the number of keys",
         "keys",

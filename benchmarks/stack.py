@@ -35,6 +35,7 @@ from rich.table import Table
 
 import flexmw
 from benchmarks.envelope import base_http
+from benchmarks.floors import limiter_floor
 from benchmarks.peers import request, slowapi_app, starlette_app
 
 __all__ = ["main", "under_uvicorn", "without_sockets"]
@@ -226,6 +227,7 @@ def under_uvicorn(rounds: int, times: int = 30) -> dict[str, float]:
     apps = {
         "bare": fastapi_app(),
         "three headers alone": three_headers(fastapi_app()),
+        "a limiter by hand": limiter_floor(fastapi_app()),
         "flexmw RateLimit": flexmw.wrap_app(fastapi_app(), flexmw.RateLimit(RATE)),
         "flexmw, all server components": stack(fastapi_app()),
         "slowapi ASGI": limited_by_slowapi(),

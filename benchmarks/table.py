@@ -61,7 +61,8 @@ def uvicorn(quick: bool) -> Report:
     rows = [[name, f"{ratio:.3f}"] for name, ratio in ratios.items()]
     title = "requests per CPU second of uvicorn / the bare FastAPI app's"
     table = Table("stack", title, ["around the app", "ratio"], rows)
-    return Report([table], figures={"uvicorn.ratelimit": ratios["flexmw RateLimit"]})
+    figures = {"uvicorn.ratelimit": ratios["flexmw RateLimit"], "uvicorn.by_hand": ratios["a limiter by hand"]}
+    return Report([table], figures=figures)
 
 
 def client(quick: bool) -> Report:

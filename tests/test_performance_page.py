@@ -44,5 +44,12 @@ def test_a_goal_is_missed_where_one_run_misses_it() -> None:
     assert goals_table([{goal.figure: goal.bound}])[1] == 0
 
 
+def test_a_floor_that_the_runs_have_measured_is_shown_in_place_of_the_known_one() -> None:
+    goal = next(goal for goal in GOALS if goal.floor_figure)
+    runs = [{goal.figure: goal.bound, goal.floor_figure: 0.954}, {goal.figure: goal.bound, goal.floor_figure: 0.941}]
+    assert [row[-1] for row in goals_table(runs)[0].rows if row[0] == goal.title] == ["0.95 / 0.94"]
+    assert [row[-1] for row in goals_table([])[0].rows if row[0] == goal.title] == [goal.floor]
+
+
 def test_the_report_of_several_runs_holds_the_median() -> None:
     assert middle([{"a": 1.0, "b": 5.0}, {"a": 3.0}, {"a": 2.0}]) == {"a": 2.0, "b": 5.0}
