@@ -66,13 +66,17 @@ class Claim:
     :ivar claims: the claims that this one belongs to.
     """
 
+    # Defaults of the class, because most claims set none of them.
+    is_stopping = False
+    """Whether an operator has asked for the end of the execution."""
+    due_at = 0.0
+    """Monotonic time in seconds at which the lease is renewed. Set by the heartbeats."""
+    _tried: tuple[str, ...] = ()
+    """The tokens of the writes whose replies were lost, since the last one whose reply arrived."""
+
     def __init__(self, claims: Claims, name: str, token: str, record: Record, ttl: float) -> None:
         self.claims, self.name, self._token, self.record, self._ttl = claims, name, token, record, ttl
         self._lock = Turns()
-        self.is_stopping = False
-        """Whether an operator has asked for the end of the execution."""
-        self._tried = {token}
-        """The tokens of all writes since the last one whose reply arrived."""
 
     @property
     def store(self) -> Store:
@@ -159,11 +163,14 @@ class Claim:
         claims, record = self.claims, complete(self.record, response)
         async with self._lock:
             token = claims.token()
-            self._tried.add(token)
             first = Swap(self.name, self._token, token, claims.encode(record), 0.0, self._ttl)
-            held, other = await swap_pair(first, second)
+            try:
+                held, other = await swap_pair(first, second)
+            except BaseException:
+                self._tried += (token,)
+                raise
             if held is not None and held.token == token:
-                self._token, self.record, self._tried = token, record, {token}
+                self._token, self.record, self._tried = token, record, ()
                 return other
         await self.complete(response)
         return None
@@ -185,21 +192,23 @@ class Claim:
 
     async def _write(self, record: Record, *, lease: float) -> bool:
         turns, claims = self._lock, self.claims
+        swap, token = claims.store.swap, claims.token()
         if not turns.take():
             await turns.wait()
         try:
-            swap, token = claims.store.swap, claims.token()
-            self._tried.add(token)
             entry, ttl = claims.encode(record), max(self._ttl, lease)
             while True:
                 held = await swap(self.name, self._token, token, entry, lease=lease, ttl=ttl)
                 if held is None:  # the store has lost the claim
                     held = await swap(self.name, "", token, entry, lease=lease, ttl=ttl)
                 if held is not None and held.token == token:
-                    self._token, self.record, self._tried = token, record, {token}
+                    self._token, self.record, self._tried = token, record, ()
                     return True
                 if not self._adopt(held):
                     return False
+        except BaseException:
+            self._tried += (token,)
+            raise
         finally:
             turns.pass_on()
 
@@ -213,7 +222,7 @@ class Claim:
         if held.token not in self._tried:
             if not self._is_stop(held):
                 return False
-            self.is_stopping, self._tried = True, {held.token}
+            self.is_stopping, self._tried = True, ()
         self._token = held.token
         return True
 

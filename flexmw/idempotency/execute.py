@@ -12,12 +12,12 @@ more: the app's task sends the rest itself, at the pace of the client.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from functools import partial
 from math import inf
 from threading import get_ident
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -33,6 +33,7 @@ from flexmw.idempotency.heartbeats import LoopHeartbeats
 from flexmw.idempotency.lingering import SDK_LINGER, wait_until_unread
 from flexmw.idempotency.log_writer import LogWriter, log_writer
 from flexmw.idempotency.plan import Plan
+from flexmw.idempotency.reading import RequestBody
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.response_head import NO_RETRY, RESULT, hide_file_bodies, is_stream, response_log, write_head
 from flexmw.idempotency.sdk_calls import SdkAttempt
@@ -50,12 +51,11 @@ _LOGGER: Final = logging.getLogger("flexmw.idempotency")
 class ClaimedExecution:
     """One execution of the app under a claim. Used once.
 
-    :param body: the whole body of the request.
+    :param body: the whole body of the request. Its bytes are given back when the app has got it.
     :param send: sends the head of the response.
     :param send_body: sends the rest of it.
     :param is_keyed: the request has a key.
     :param is_anonymous: the caller has shown no credential.
-    :param on_body: called when the app has got the body.
     """
 
     def __init__(
@@ -63,18 +63,17 @@ class ClaimedExecution:
         plan: Plan,
         claim: Claim,
         scope: Scope,
-        body: bytes,
+        body: RequestBody,
         receive: Receive,
         send: Send,
         send_body: Send,
         *,
         is_keyed: bool = True,
         is_anonymous: bool = False,
-        on_body: Callable[[], None] = lambda: None,
     ) -> None:
         self._plan, self._claim, self._scope = plan, claim, scope
-        self._body: bytes | None = body
-        self._is_keyed, self._is_anonymous, self._on_body = is_keyed, is_anonymous, on_body
+        self._body: RequestBody | None = body
+        self._is_keyed, self._is_anonymous = is_keyed, is_anonymous
         self._exchange = Exchange.of(scope)
         self._client = ClientConnection(receive, send, send_body, self._exchange)
         self._recorder = ResponseRecorder(plan.max_body)
@@ -89,7 +88,7 @@ class ClaimedExecution:
         """``None``: the outcome is written. Otherwise the seconds that a request may still wait for that."""
         self._log_writer: LogWriter | None = None
 
-    async def run(self, key: str | None, attempt: SdkAttempt | None) -> None:
+    def run(self, key: str | None, attempt: SdkAttempt | None) -> Coroutine[Any, Any, None]:
         """Run the app, and raise what it raises.
 
         :param key: the key as the caller wrote it; ``None`` when the request has none.
@@ -97,21 +96,23 @@ class ClaimedExecution:
         """
         self._attempt = attempt
         task = current_task()
+        if task is None:
+            return self._run_in_trio(key)
+        self._side_tasks: SideTasks = AsyncioTasks(task)
+        return self._run(key)
+
+    async def _run_in_trio(self, key: str | None) -> None:
         error: BaseException | None = None
-        if task is not None:
-            self._side_tasks: SideTasks = AsyncioTasks(task)
-            error = await self._run(key)
-        else:
-            async with anyio.create_task_group() as group:
-                self._side_tasks = TrioTasks(group)
-                error = await self._run(key)
+        async with anyio.create_task_group() as group:
+            self._side_tasks = TrioTasks(group)
+            try:
+                await self._run(key)
+            except BaseException as raised:  # the task group would wrap it in an exception group
+                error = raised
         if error is not None:
             raise error
-        if self._client.failure is not None:
-            raise self._client.failure
 
-    async def _run(self, key: str | None) -> BaseException | None:
-        """Run the app. Returns what it raises."""
+    async def _run(self, key: str | None) -> None:
         record, scope, attempt = self._claim.record, self._scope, self._attempt
         execution = Execution(
             key, attempt=record.attempt, steps=record.steps, record=self._claim.record_steps, owner=self._exchange
@@ -151,14 +152,17 @@ class ClaimedExecution:
             current.reset(token)
             running.remove(record.generation)
             await side_tasks.end()
-        return error
+        if error is not None:
+            raise error
+        if self._client.failure is not None:
+            raise self._client.failure
 
     async def _receive(self) -> Message:
         """``receive`` of the app: the whole body at once, and a disconnect only after the response."""
         if self._body is not None:
             body, self._body = self._body, None
-            self._on_body()
-            return {"type": "http.request", "body": body, "more_body": False}
+            body.let_go()
+            return {"type": "http.request", "body": body.take(), "more_body": False}
         await self._over.wait()
         return {"type": "http.disconnect"}
 
@@ -204,15 +208,10 @@ class ClaimedExecution:
                 await delivery.catch_up()
             return
         elif message_type == "http.response.start" and not recorder.started:
+            plan, generation = self._plan, self._claim.record.generation
+            keyed, anonymous = self._is_keyed, self._is_anonymous
             head = write_head(
-                message,
-                recorder,
-                self._plan,
-                self._scope,
-                self._exchange,
-                self._claim.record.generation,
-                is_keyed=self._is_keyed,
-                is_anonymous=self._is_anonymous,
+                message, recorder, plan, self._scope, self._exchange, generation, is_keyed=keyed, is_anonymous=anonymous
             )
             await self._client.send_head(head)
             recorder.frame(self._exchange.stream)

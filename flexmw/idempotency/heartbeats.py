@@ -72,8 +72,8 @@ class LoopHeartbeats:
 
     def __init__(self) -> None:
         # Each in the order of the times at which the keys are due: all keys of an app have the same lease.
-        self._due: dict[Claim, tuple[float, Callable[[], object]]] = {}
-        self._retries: dict[Claim, tuple[float, Callable[[], object]]] = {}
+        self._due: dict[Claim, Callable[[], object]] = {}
+        self._retries: dict[Claim, Callable[[], object]] = {}
         self._is_armed = False
         self._sleep: anyio.CancelScope | None = None
 
@@ -84,7 +84,8 @@ class LoopHeartbeats:
         :param stop: called when an operator has asked for the end of the execution.
         """
         claims = claim.claims
-        self._due[claim] = (claims.clock.monotonic() + claims.lease / BEATS, stop)
+        claim.due_at = claims.clock.monotonic() + claims.lease / BEATS
+        self._due[claim] = stop
         if not self._is_armed:
             self._arm(claim)
 
@@ -140,14 +141,14 @@ class LoopHeartbeats:
 
     def _seconds_left(self, now: float) -> float | None:
         """Seconds until a key is due; ``None`` where there is no key."""
-        firsts = [next(iter(keys.values()))[0] for keys in (self._due, self._retries) if keys]
+        firsts = [next(iter(keys)).due_at for keys in (self._due, self._retries) if keys]
         return max(0.0, min(firsts) - now) if firsts else None
 
     async def _renew_due(self, now: float) -> None:
         due: dict[Claim, Callable[[], object]] = {}
         for keys in (self._due, self._retries):
-            for claim, (at, stop) in keys.items():
-                if at > now:
+            for claim, stop in keys.items():
+                if claim.due_at > now:
                     break
                 due[claim] = stop
         for claim, stop in due.items():
@@ -189,7 +190,8 @@ class LoopHeartbeats:
         keys = self._due if renewed else self._retries
         if not renewed:
             pause = min(pause, _LONGEST_RETRY_PAUSE)
-        keys[claim] = (claim.claims.clock.monotonic() + pause, stop)
+        claim.due_at = claim.claims.clock.monotonic() + pause
+        keys[claim] = stop
 
 
 async def _renewed_together(due: Iterable[Claim]) -> list[Claim]:

@@ -134,9 +134,10 @@ class ResponseRecorder:
 
     def complete(self) -> StoredResponse:
         """The response, which the app has ended. One that is shorter than its ``Content-Length`` was broken off."""
-        if self.is_cut:
+        response, length = self._response(self._end), self.length
+        if length is not None and length > response.size and self.is_cut:
             return self._internal_error()
-        return self._response(self._end)
+        return response
 
     def broken_off(self, last_unit: bytes) -> StoredResponse:
         """The response, which was broken off.
@@ -171,8 +172,8 @@ class ResponseRecorder:
         size = self.size + len(self._tail) + len(end)
         is_kept = size <= self._max_body and (self._chunks is not None if self.log is None else self.log.is_continuable)
         body = b"".join((*self._kept(), self._tail, end)) if is_kept else None
-        headers = lasting_headers(self.headers)
-        if self.length not in (None, size) and self.status not in _WITHOUT_BODY:
+        headers, length = lasting_headers(self.headers), self.length
+        if length is not None and length != size and self.status not in _WITHOUT_BODY:
             # The app has declared another length. A server refuses what is longer, and would refuse each replay too.
             headers = tuple((name, str(size) if name == "content-length" else value) for name, value in headers)
         return StoredResponse(status=self.status, headers=headers, body=body, size=size)

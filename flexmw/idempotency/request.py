@@ -135,6 +135,7 @@ class ProtectedRequest:
                 plan.anonymous_sdk_calls.warn(retry_count=count or 0)
                 await plan.app(scope, self._receive, self._send)
                 return
+            del shown  # objects that live while the app runs cost the garbage collector time
             self._body = RequestBody(self._receive, self._plan.bodies)
             try:
                 await self._protect(KeyedCaller(caller, is_named, is_anonymous), key, count)
@@ -211,20 +212,17 @@ class ProtectedRequest:
         elif isinstance(outcome, Claim):
             if key is not None and not caller.is_named and outcome.record.attempt == 1:
                 self._notice_renewal(caller.digest, key, digest)
-            body = self._body.take()
             execution = ClaimedExecution(
                 self._plan,
                 outcome,
                 self._scope,
-                body,
+                self._body,
                 self._receive,
                 self._send,
                 self._send_body,
                 is_keyed=key is not None,
                 is_anonymous=caller.is_anonymous,
-                on_body=self._body.let_go,
             )
-            del body
             await execution.run(key, attempt)
         elif isinstance(outcome, Replay):
             if not self._client_left:

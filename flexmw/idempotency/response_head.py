@@ -114,8 +114,8 @@ def write_head(
     if is_keyed and fields.get(_TYPE, b"").lower().startswith(EVENT_STREAM):
         headers += [pair for pair in _EVENT_STREAM_HEADERS if pair[0] not in fields]
     declared = fields.get(_LENGTH, b"")
-    has_length = declared.isdigit() and scope["method"] != "HEAD"
-    recorder.start(status, headers, _length(declared) if has_length else None)
+    length = _length(declared)
+    recorder.start(status, headers, length if declared.isdigit() and scope["method"] != "HEAD" else None)
     will_store = stores(status, headers, exchange, is_anonymous=is_anonymous)
     exchange.facts[RESULT] = "stored" if will_store else "released"
     if is_anonymous and b"set-cookie" in fields:
@@ -125,7 +125,7 @@ def write_head(
     elif is_keyed:
         if _STREAM in fields:  # of another server, further inside
             headers = [pair for pair in headers if pair[0].lower() != _STREAM]
-        if plan.continues and 200 <= status < 300 and _length(fields.get(_LENGTH, b"")) <= plan.max_body:
+        if plan.continues and 200 <= status < 300 and length <= plan.max_body:
             confirm = _LENGTH not in fields and scope.get("http_version") in HTTP_1_0
             headers.append((_STREAM, stream_field(generation, confirm=confirm)))
     is_final = (will_store and status >= 500) or (status == 409 and b"retry-after" not in fields)

@@ -91,6 +91,8 @@ class AsyncioTasks(SideTasks):
             self._task.get_loop().call_later(_AGAIN_SECONDS, self.cancel)
 
     async def end(self) -> None:
+        if self._tasks is None and self._eager is None:
+            return
         tasks: list[asyncio.Future[None]] = [task for task in self._eager or () if not task.stop()]
         if self._tasks is not None:
             for task in self._tasks:
