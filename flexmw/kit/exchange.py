@@ -116,7 +116,8 @@ class Exchange:
     :ivar observers: called with each event.
     :ivar drop: makes the outermost component that has seen the disconnect of the client send nothing more to the
         server. ``None`` until it has seen it; not there unless an execution may go on without its client.
-    :ivar checks: what limiters further outside have counted; not there before the first of them that shares a store.
+    :ivar checks: the limiters further outside that are around several apps, and what those that share a store have
+        counted; not there before the first of them.
 
     An Envelope enters the exchange (``with exchange:``) while its app runs. Meanwhile ``enveloped`` is True and each
     ``APIError`` that is made is remembered.

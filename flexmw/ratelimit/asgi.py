@@ -23,6 +23,7 @@ from flexmw.ratelimit.new_keys import NewKeyGuard
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.rates import Rates
 from flexmw.ratelimit.settlement import Settlement
+from flexmw.ratelimit.several_apps import Apps, is_repeated
 from flexmw.ratelimit.usage_observer import UsageLog
 
 __all__ = ["RateLimitMiddleware", "Shared", "is_around", "share"]
@@ -42,6 +43,7 @@ class Shared(NamedTuple):
     backend: Backend
     identifier: CallerIdentifier
     charges: Charges
+    apps: Apps
 
 
 def share(plan: Plan) -> Shared:
@@ -49,7 +51,7 @@ def share(plan: Plan) -> Shared:
     window_us = max((rate.window_us for rate in plan.rates.known), default=_DEFAULT_WINDOW_US)
     guard = NewKeyGuard(plan.new_keys_per_address, window_us)
     identifier = CallerIdentifier(plan.caller, plan.hasher, guard, plan.clock.monotonic)
-    return Shared(_backend(plan), identifier, Charges(plan.store_timeout, plan.clock))
+    return Shared(_backend(plan), identifier, Charges(plan.store_timeout, plan.clock), Apps())
 
 
 def _backend(plan: Plan) -> Backend:
@@ -80,10 +82,12 @@ class RateLimitMiddleware(WrappingApp):
     def __init__(self, plan: Plan, shared: Shared, app: ASGIApp) -> None:
         self.app = app
         self.shared = shared
-        self.backend, self._identifier, self._charges = shared
+        self.backend, self._identifier, self._charges, _ = shared
         self._plan = plan
         self._rates, self._pricing, self._exempt = plan.rates, plan.pricing, plan.exempt
         self._concurrency, self._lease = plan.concurrency, plan.lease
+        # A framework may make the middleware of a mounted app with its first request, which holds a slot by then.
+        self._may_repeat = plan.concurrency is not None
         self._may_meet_itself = not plan.is_named and not isinstance(shared.backend, LocalBackend)
         self._now, self._monotonic = plan.clock.now, plan.clock.monotonic
         self._judge_known = self._identifier.judge_known
@@ -111,6 +115,9 @@ class RateLimitMiddleware(WrappingApp):
             scope.get("method") == "OPTIONS" and is_preflight(scope)
         ):
             await self._bypass(scope, receive, send, exchange, self.app)
+            return
+        if self._may_repeat and is_repeated(exchange, self.shared):
+            await self.app(scope, receive, send)
             return
         if (lane := self._lane) is not None and STREAM_FIELD in dict(scope["headers"]) and await lane.takes(scope):
             await self._continue(lane, scope, receive, send, exchange)
@@ -191,6 +198,10 @@ class RateLimitMiddleware(WrappingApp):
                 self._judge_known(digest, exchange.error_outcome.status)
             if lease is not None:
                 await lease.release()
+
+    def expect_repetitions(self) -> None:
+        """This limiter is around several apps: a request that has passed it further outside is not counted again."""
+        self._may_repeat = True
 
     async def explain(self, scope: Scope) -> Decision | None:
         """What would be decided about a request now. Takes nothing. ``None`` if the request is not limited, or if the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import isawaitable
 from math import floor
 from operator import itemgetter
@@ -20,6 +20,7 @@ from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane
 from flexmw.ratelimit.core import SECOND, CheckOutcome
 from flexmw.ratelimit.direct import DirectLimiter
 from flexmw.ratelimit.plan import Plan
+from flexmw.ratelimit.several_apps import is_repeated, join
 from flexmw.ratelimit.stores import LocalStore
 from flexmw.ratelimit.stores.memory import MemoryStore
 
@@ -36,8 +37,8 @@ _NAME: Final = itemgetter(0)
 def middleware(plan: Plan, shared: Shared, app: ASGIApp) -> RateLimitMiddleware:
     """The middleware for a plan, around an app: the local one where it can serve the plan."""
     if isinstance(shared.backend, LocalBackend) and not plan.gives_back:
-        return LocalRateLimitMiddleware(plan, shared, shared.backend, app)
-    return RateLimitMiddleware(plan, shared, app)
+        return join(shared.apps, LocalRateLimitMiddleware(plan, shared, shared.backend, app))
+    return join(shared.apps, RateLimitMiddleware(plan, shared, app))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,11 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             identifier.hasher, identifier.guard, store, static[0], self._cost, report, self._plan.clock.now
         )
 
+    def expect_repetitions(self) -> None:
+        super().expect_repetitions()
+        # The fast path asks nothing, so no request may take it.
+        self._parts = replace(self._parts, methods=frozenset(), methods_of_streams=frozenset())
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = self._parts
         app, direct, method = parts.app, parts.direct, scope.get("method")
@@ -159,6 +165,9 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             method == "OPTIONS" and is_preflight(scope)
         ):
             await self._bypass(scope, receive, send, exchange, app)
+            return None
+        if self._may_repeat and is_repeated(exchange, self.shared):
+            await app(scope, receive, send)
             return None
         if (
             (lane := parts.lane) is not None

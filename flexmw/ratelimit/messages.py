@@ -19,6 +19,7 @@ from flexmw.ratelimit.asgi import Shared
 from flexmw.ratelimit.core import SECOND, Check
 from flexmw.ratelimit.headers import RESULT, Reporter
 from flexmw.ratelimit.plan import Plan
+from flexmw.ratelimit.several_apps import is_repeated
 
 __all__ = ["MessageLimit"]
 
@@ -44,6 +45,9 @@ class MessageLimit(WrappingApp):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket" or await self._is_exempt(scope):
+            await self.app(scope, receive, send)
+            return
+        if is_repeated(Exchange.of(scope), self._shared.identifier):
             await self.app(scope, receive, send)
             return
         now_us = int(self._plan.clock.monotonic() * SECOND)
