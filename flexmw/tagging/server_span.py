@@ -8,7 +8,6 @@ of the server, and credentials are removed from the query.
 from __future__ import annotations
 
 from functools import lru_cache
-from time import time_ns
 from typing import Final
 
 from opentelemetry import context, propagate, trace
@@ -49,24 +48,25 @@ _HEADERS: Final = _Headers()
 class ServerSpan:
     """The server span of one request, or of one websocket.
 
+    The times of the span are those of the component's clock, like the duration in the metric.
+
     :param arrived: when the request came in, if that is over: monotonic seconds. Otherwise the request comes in now,
         and the span is the current one until :meth:`leave` is called.
     :param is_measured: record ``http.server.request.duration``: nothing else does for this request.
     """
 
-    __slots__ = ("_attributes", "_is_measured", "_scope", "_settings", "_started", "_token", "span")
+    __slots__ = ("_attributes", "_is_measured", "_scope", "_settings", "_started", "_started_ns", "_token", "span")
 
     def __init__(self, settings: Settings, scope: Scope, *, is_measured: bool, arrived: float | None = None) -> None:
         self._settings, self._scope = settings, scope
-        now, started_ns = settings.clock.monotonic(), None
+        now = settings.clock.monotonic()
         self._started = now if arrived is None else arrived
-        if arrived is not None:
-            started_ns = time_ns() - int((now - arrived) * 1e9)
+        self._started_ns = int((settings.clock.now() - (now - self._started)) * 1e9)
         self._is_measured = is_measured and scope["type"] == "http"
         parent = propagate.extract(scope, context.get_current(), _HEADERS)
         self._attributes = _request_attributes(scope)
         self.span = settings.otel.tracer.start_span(
-            self._name(), parent, SpanKind.SERVER, self._attributes, start_time=started_ns
+            self._name(), parent, SpanKind.SERVER, self._attributes, start_time=self._started_ns
         )
         self._token = context.attach(trace.set_span_in_context(self.span, parent)) if arrived is None else None
 
@@ -87,6 +87,7 @@ class ServerSpan:
         :param route: the template of the request's route.
         """
         settings, span, request = self._settings, self.span, self._attributes
+        seconds = max(0.0, settings.clock.monotonic() - self._started)
         attributes: Attributes = {}
         if route is not None:
             attributes["http.route"] = route
@@ -98,7 +99,7 @@ class ServerSpan:
         if self._is_measured:
             settings.otel.record(
                 "http.server.request.duration",
-                settings.clock.monotonic() - self._started,
+                seconds,
                 request["http.request.method"],
                 request["url.scheme"],
                 status,
@@ -107,7 +108,7 @@ class ServerSpan:
                 request.get("network.protocol.version"),
                 span=span,
             )
-        span.end()
+        span.end(self._started_ns + int(seconds * 1e9))
 
 
 def _request_attributes(scope: Scope) -> Attributes:

@@ -21,6 +21,7 @@ from flexmw.envelope import Envelope
 from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit import RateLimit
 from flexmw.tagging import Tagging
+from flexmw.testing import FakeClock
 from flexmw.testing.semconv import assert_semconv
 from tests.servers import Serve
 from tests.tagging.apps import APPS, Contrib, call, fastapi_app, starlette_app
@@ -242,6 +243,28 @@ async def test_server_span_opens_a_complete_span_where_nothing_records(
     assert measured["http.response.status_code"] == received.status
     assert not trace.get_current_span().is_recording()
     checked(signals)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("opened_at_arrival", [True, False])
+async def test_the_own_server_span_takes_its_times_from_the_clock(opened_at_arrival: bool, signals: Signals) -> None:
+    clock = FakeClock(now=1_800_000_000.0)
+
+    class Refusing:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            clock.advance(2.5)
+            await send({"type": "http.response.start", "status": 429, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    inner = starlette_app() if opened_at_arrival else fastapi_app(signals.options)
+    app = Tagging(server_span=opened_at_arrival, clock=clock, **signals.options).asgi(Refusing(inner))
+    await call(app, "/ok")
+    span = signals.server_span
+    assert (span.start_time, span.end_time) == (1_800_000_000_000_000_000, 1_800_000_002_500_000_000)
+    assert [seconds for _, seconds in signals.points("http.server.request.duration")] == [2.5]
 
 
 @pytest.mark.anyio
