@@ -6,23 +6,34 @@ provider has been configured since. Requests inside of ``suppress_instrumentatio
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from sys import exception
+from typing import Any, Final, TypeAlias
 
+from opentelemetry.context import Context
+
+from flexmw.contract.sdk import RETRY_COUNT
 from flexmw.kit import store_observer
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send, WrappingApp
-from flexmw.kit.exchange import KEY, Exchange, new_exchange
+from flexmw.kit.exchange import KEY, Exchange, Observer, exchange_of, new_exchange
 from flexmw.tagging.instruments import AppInstrument, fastapi, instrument_of, starlette
-from flexmw.tagging.instruments.current import get_current
-from flexmw.tagging.instruments.suppression import KEYS, is_suppressed
+from flexmw.tagging.instruments.current import SPAN_KEY, get_current
+from flexmw.tagging.instruments.fastapi import SCOPE_KEY
+from flexmw.tagging.instruments.frames import server_span_around
+from flexmw.tagging.instruments.suppression import is_suppressed
 from flexmw.tagging.otel import Otel
 from flexmw.tagging.request import RequestTelemetry
 from flexmw.tagging.server_span import ServerSpan
 from flexmw.tagging.settings import Settings
-from flexmw.tagging.spans import current_span
+from flexmw.tagging.spans import current_span, is_server
 
 __all__ = ["TaggingApp"]
 
-_Parts: TypeAlias = tuple[Otel, ASGIApp, Settings, AppInstrument | None]
+_Parts: TypeAlias = tuple[bool, Otel, ASGIApp, Settings, AppInstrument]
+
+_OBSERVED: Final = ("http", "websocket")
+
+_UNKNOWN: Final = AppInstrument()
+"""Before the first request. An app may be instrumented after it was wrapped."""
 
 
 class TaggingApp(WrappingApp):
@@ -30,37 +41,59 @@ class TaggingApp(WrappingApp):
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self._parts: _Parts = settings.otel, app, settings, None
+        self._parts: _Parts = False, settings.otel, app, settings, _UNKNOWN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The only attribute that is read here: Python looks those of a class with __getattr__ up anew each time.
-        otel, app, settings, instrument = self._parts
-        if not (otel.live or otel.due()):
-            await app(scope, receive, send)
-            return
-        context = get_current()
-        if context and not KEYS.isdisjoint(context) and is_suppressed(context):
-            await app(scope, receive, send)
-            return
-        kind = scope["type"]
-        shared: Exchange | None = scope.get(KEY)
-        if (kind != "http" and kind != "websocket") or (shared is not None and _is_observed(shared)):
-            await app(scope, receive, send)
-            return
-        if instrument is None:
-            instrument = instrument_of(app)
+        is_usual, otel, app, settings, instrument = self._parts
+        if not is_usual or scope["type"] != "http" or KEY in scope:
+            if not (otel.live or otel.due()) or not _is_to_observe(scope):
+                await app(scope, receive, send)
+                return
+            is_usual = False
+            if instrument is _UNKNOWN:
+                instrument = instrument_of(app)
             if otel.live:
-                self._parts = otel, app, settings, instrument
+                are_usual = settings.has_plain_requests and settings.diagnostics.span_check_done
+                self._parts = are_usual, otel, app, settings, instrument
+        context: Context = get_current()
+        entry: Any = None
+        if context:
+            entry = context.get(SPAN_KEY)
+            # Most contexts hold a span and nothing else, so no key that suppresses telemetry either.
+            if (entry is None or len(context) > 1) and is_suppressed(context):
+                await app(scope, receive, send)
+                return
         own_span = None
-        if settings.server_span and (own_span := self._open_span(scope, settings, instrument)) is not None:
-            context = get_current()
-        exchange = shared or new_exchange(scope)
-        request = RequestTelemetry(settings, instrument, context, exchange, scope, receive, send)
-        if shared is not None or kind != "http" or not request.is_plain:
+        if not is_usual and settings.server_span:
+            own_span = self._open_span(scope, settings, instrument)
+            if own_span is not None:
+                context, entry = get_current(), own_span.span
+        # No __init__: Python calls it at a third of the cost of these lines. What a plain request reads is set here,
+        # because a default of the class is looked up anew each time, which costs more.
+        request = RequestTelemetry()
+        request.settings, request.instrument, request.context = settings, instrument, context
+        request.exchange = exchange = new_exchange(scope) if is_usual else exchange_of(scope)
+        request.scope, request.server_receive, request.server_send = scope, receive, send
+        request.enclosing, request.span = exception(), None
+        request.fastapi = None
+        if SCOPE_KEY in scope:
+            request.fastapi = request.fastapi_outside = scope[SCOPE_KEY]
+        request.is_plain = request.starts_plain = settings.has_plain_requests
+        request.is_complete = False
+        if instrument.opens_span:
+            request.arrived, request.starts_plain = settings.clock.monotonic(), False
+        if entry is not None and entry.is_recording():
+            # Now: a component further inward may run the app in a task of its own, whose frames lead nowhere.
+            request.span = entry if is_server(entry) else server_span_around(scope) or entry
+            for name, _ in scope["headers"]:  # has_retry_count(), without its frame
+                if name == RETRY_COUNT:
+                    request.starts_plain = False
+                    break
+        if not is_usual:
             request.begin(own_span)
-        others = exchange.observers
-        exchange.observers += (request.on_event,)
-        observers = exchange.observers
+        observers: tuple[Observer, ...] = (request,) if is_usual else (*exchange.observers, request)
+        exchange.observers = observers
         token = store_observer.observer.set(request.on_store_operation) if store_observer.reports_expected else None
         try:
             await app(scope, request.receive, request.send)
@@ -68,19 +101,23 @@ class TaggingApp(WrappingApp):
             request.finish(error)
             raise
         else:
-            request.finish(None)
+            if not request.is_counted or not request.is_plain or exchange.facts:
+                request.finish(None)
         finally:
-            if exchange.observers is observers:
-                exchange.observers = others
+            if is_usual and exchange.observers is observers:
+                exchange.observers = ()
             else:
-                exchange.unsubscribe(request.on_event)
+                exchange.unsubscribe(request)
             if token is not None:
                 try:  # noqa: SIM105 - suppress() costs a request more
                     store_observer.observer.reset(token)
                 except ValueError:  # an app that the garbage collector closes ends in another context
                     pass
-            if own_span is not None:
-                own_span.leave()
+            if not is_usual:
+                if not settings.diagnostics.span_check_done:
+                    request.check_for_span()
+                if own_span is not None:
+                    own_span.leave()
 
     @staticmethod
     def _open_span(scope: Scope, settings: Settings, instrument: AppInstrument) -> ServerSpan | None:
@@ -96,6 +133,10 @@ class TaggingApp(WrappingApp):
         return ServerSpan(settings, scope, is_measured=not instrument.measures)
 
 
-def _is_observed(exchange: Exchange) -> bool:
-    """Whether a Tagging further outward observes the request of an exchange."""
-    return any(isinstance(getattr(observer, "__self__", None), RequestTelemetry) for observer in exchange.observers)
+def _is_to_observe(scope: Scope) -> bool:
+    """Whether a scope is that of a request or a websocket that no Tagging further outward observes."""
+    if scope["type"] not in _OBSERVED:
+        return False
+    shared: Exchange | None = scope.get(KEY)
+    observers = () if shared is None else shared.observers
+    return not any(isinstance(observer, RequestTelemetry) for observer in observers)

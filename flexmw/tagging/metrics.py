@@ -36,6 +36,7 @@ def count_request(
     status: int | None,
     route: str | None,
     span: Span | None,
+    is_counted: bool,
 ) -> None:
     """Count a request that is over: by the limiter's result, the idempotency result, and the error response.
 
@@ -43,9 +44,11 @@ def count_request(
     :param status: the status that was sent; ``None`` where none was.
     :param route: the template of the request's route.
     :param span: the span of the request; ``None`` where none was seen.
+    :param is_counted: ``flexmw.server.requests`` was counted with the last message of the response.
     """
     count = settings.otel.count
-    count("flexmw.server.requests", status, route, span=span)
+    if not is_counted:
+        count("flexmw.server.requests", status, route, span=span)
     if (limit_result := facts.get("flexmw.rate_limiting.result")) is not None:
         policy = facts.get("flexmw.rate_limiting.policy")
         count("flexmw.rate_limiting.requests", limit_result, policy, route, span=span)

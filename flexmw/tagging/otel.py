@@ -73,8 +73,8 @@ class Otel:
         self._instruments: dict[str, tuple[Any, Series]] = {}
         """By name: the method of the instrument that takes a measurement, and its attribute sets."""
         self._tallies: dict[str, Tally] = {}
-        self.request_cells: Mapping[tuple[Value | None, ...], Cell] | None = None
-        """The counts of ``flexmw.server.requests`` by status and route; ``None`` before the first one."""
+        self.request_cells: Mapping[tuple[Value | None, ...], Cell] = {}
+        """The counts of ``flexmw.server.requests`` by status and route."""
         self._gauges: set[str] = set()
         self._traces = self._meters = False
         self.live = False

@@ -11,13 +11,15 @@ from typing import Any, Final
 
 from opentelemetry.trace import INVALID_SPAN
 
+from flexmw.contract.sdk import RETRY_COUNT
 from flexmw.kit.asgi import Message
 from flexmw.kit.exchange import ErrorOutcome, dropped
 from flexmw.tagging.core import Ending, ending, is_normal_close
 from flexmw.tagging.exceptions import emit_store_failure
 from flexmw.tagging.gen_ai import usage_attributes
 from flexmw.tagging.instruments.current import SPAN_KEY, get_current
-from flexmw.tagging.instruments.fastapi import SCOPE_KEY, has_logger
+from flexmw.tagging.instruments.fastapi import LOGGER, NO_LOGGERS, ROUTE, SCOPE_KEY
+from flexmw.tagging.instruments.starlette import REST, TEMPLATE
 from flexmw.tagging.metrics import (
     KEY_HASH_CHARACTERS,
     count_request,
@@ -26,10 +28,14 @@ from flexmw.tagging.metrics import (
     record_store_operation,
 )
 from flexmw.tagging.request_span import RequestSpan
-from flexmw.tagging.span_writer import has_retry_count
 from flexmw.tagging.spans import is_server
 
 __all__ = ["RequestTelemetry"]
+
+_UNKNOWN: Final[Any] = ""
+"""The template where more than the route that was matched last has to be looked at."""
+
+_ROUTE_TYPES: Final = (str, type(None))
 
 _BODIES: Final = frozenset({"http.response.body", "http.response.pathsend", "websocket.http.response.body"})
 
@@ -50,7 +56,8 @@ class RequestTelemetry(RequestSpan):
     ``flexmw.stream.held``      ``_held``                        nothing: the span of an instrument inside is held
     ``flexmw.stream.began``,    ``is_stream``                    ``flexmw.response.outcome`` = ``failed``, in advance:
     body, and more to come                                       if the app raises, its span ends before this is known
-    last body                   ``is_complete``                  the outcome of a stream; the candidate exception
+    last body                   ``is_complete``,                 the outcome of a stream; the candidate exception; the
+                                ``is_counted``                   count of a plain request
     client disconnects,         ``is_disconnected``              the outcome of a stream
     ``send`` raises OSError
     websocket accept or close   ``is_complete`` on close         facts and error outcome
@@ -61,11 +68,11 @@ class RequestTelemetry(RequestSpan):
 
     def on_store_operation(self, component: str, operation: str, seconds: float, error: BaseException | None) -> None:
         """Observe an operation on a store of a component further inward."""
-        record_store_operation(self._settings, component, operation, seconds, error, self.spans.span)
+        record_store_operation(self.settings, component, operation, seconds, error, self.spans.span)
 
     async def receive(self) -> Message:
         """The app's ``receive``."""
-        message = await self._receive()
+        message = await self.server_receive()
         kind = message["type"]
         if (kind == "http.disconnect" or kind == "websocket.disconnect") and not self.is_complete:
             self._disconnect()
@@ -81,22 +88,55 @@ class RequestTelemetry(RequestSpan):
         """The app's ``send``."""
         kind = message["type"]
         if kind == "http.response.start":
-            self._start(message)
+            self.status = status = message["status"]
+            if (
+                not self.starts_plain
+                or status >= 500
+                or get_current() is not self.context
+                or SCOPE_KEY in self.scope
+                or self.exchange.facts
+            ):
+                self._start(message)
         elif kind == "http.response.body" or kind in _BODIES:
             if not self.is_plain and self._gen_ai is not None:
                 self._gen_ai.add(message.get("body") or b"")
-            if message.get("more_body", False):
+            if message.get("more_body"):
                 if not self.is_stream:
                     self._begin_stream()
-            elif self.is_plain:
+            elif self.is_plain and not self.is_complete:
                 self.is_complete = True
+                # The count of nearly every request. A function of its own would cost as much again.
+                cells, cell = self.settings.plain_cells, None
+                if cells:
+                    scope, fastapi = self.scope, self.fastapi
+                    try:
+                        if not scope["root_path"]:
+                            cell = cells.get(
+                                (
+                                    self.status,
+                                    getattr(scope.get("route"), TEMPLATE, None)
+                                    if fastapi is None
+                                    else getattr(fastapi, ROUTE, None) or _UNKNOWN,
+                                )
+                            )
+                    except Exception:  # of an object of the app's router: `_route()` asks it again, and reports that
+                        cell = None
+                if cell is None:
+                    self._count_plain()
+                else:
+                    add = cell.add  # as a method it would be looked up on the class first
+                    add()
+                    if self.span is not None and cell.trace is None:
+                        cell.set_trace(self.span)
+                self.is_counted = True
             else:
                 self._end()
         elif kind == "websocket.http.response.start":
-            self._start(message)
+            self.status = message["status"]
+            self._start_marked(message)
         elif kind == "websocket.accept" or kind == "websocket.close":
             self._decide_websocket(is_closed=kind == "websocket.close")
-        send = self._send  # as a method it would be looked up on the class first
+        send = self.server_send  # like `add` above
         try:
             await send(message)
         except OSError as error:
@@ -106,11 +146,11 @@ class RequestTelemetry(RequestSpan):
 
     def _drop(self) -> None:
         """Send nothing more to the server."""
-        self._send = dropped
+        self.server_send = dropped
 
-    def on_event(self, event: str, details: Mapping[str, Any]) -> None:
+    def __call__(self, event: str, details: Mapping[str, Any]) -> None:
         """Observe an event of a component further inward."""
-        self.is_plain = False
+        self.is_plain = self.starts_plain = False
         match event:
             case "flexmw.error.decided":
                 self.error_outcome = outcome = details["outcome"]
@@ -126,21 +166,21 @@ class RequestTelemetry(RequestSpan):
                 self._write_outcome("client_disconnected" if self.is_disconnected else "complete")
             case "flexmw.rate_limiting.decided":
                 self._checks = (*self._checks, details)
-                if self._settings.key_hash and (caller := details.get("caller")):
+                if self.settings.key_hash and (caller := details.get("caller")):
                     self.exchange.facts["flexmw.rate_limiting.key_hash"] = caller[:KEY_HASH_CHARACTERS]
                 if self.spans.span is not None:
                     self._record_checks()
             case "flexmw.rate_limiting.settled":
-                record_settlement(self._settings, details, self.spans.span)
+                record_settlement(self.settings, details, self.spans.span)
                 self._write_known()
-                if self._settings.gen_ai and details["is_known"]:
+                if self.settings.gen_ai and details["is_known"]:
                     self.spans.write_now(usage_attributes(details))
             case "flexmw.rate_limiting.slot_taken":
-                count_slot(self._settings, 1, details)
+                count_slot(self.settings, 1, details)
             case "flexmw.rate_limiting.slot_released":
-                count_slot(self._settings, -1, details)
+                count_slot(self.settings, -1, details)
             case "flexmw.rate_limiting.storage_failed" | "flexmw.idempotency.store_failed":
-                emit_store_failure(self._settings, event, details, self.spans.span)
+                emit_store_failure(self.settings, event, details, self.spans.span)
             case _:  # an event of a plugin
                 pass
 
@@ -149,28 +189,29 @@ class RequestTelemetry(RequestSpan):
 
         That of a plain request ends here: its span is found without a look at frames, and has nothing to be written.
         """
-        self.status = status = message["status"]
-        if status < 500 and self.is_plain and not self.exchange.facts:
-            scope, span, is_in_fastapi, context = self.scope, self._span, False, get_current()
-            if SCOPE_KEY in scope:
-                is_in_fastapi, telemetry = True, scope[SCOPE_KEY]
-                if telemetry is not self._fastapi:
-                    if telemetry is None or not has_logger(telemetry):
+        if message["status"] < 500 and self.is_plain and not self.exchange.facts:
+            scope, span, context = self.scope, self.span, get_current()
+            if is_in_fastapi := SCOPE_KEY in scope:
+                telemetry = scope[SCOPE_KEY]
+                if telemetry is not self.fastapi:
+                    if type(getattr(telemetry, LOGGER, None)) in NO_LOGGERS:
                         return self._start_marked(message)
-                    self._fastapi = telemetry
-            if context is not self._context:
+                    self.fastapi = telemetry
+            if context is not self.context:
                 current: Any = context.get(SPAN_KEY, INVALID_SPAN)
                 if current is not span and current.is_recording():
                     if span is not None or not is_server(current):
                         return self._start_marked(message)
-                    self._span = span = current
-                    self._settings.otel.live = True
-                elif span is None and not self._settings.diagnostics.span_check_done:
+                    self.span = span = current
+                elif span is None and not self.settings.diagnostics.span_check_done:
                     return self._start_marked(message)
             if span is not None:
-                if not has_retry_count(scope):
+                for name, _ in scope["headers"]:  # has_retry_count(), without its frame
+                    if name == RETRY_COUNT:
+                        break
+                else:
                     return None
-            elif is_in_fastapi or not self._instrument.opens_span:
+            elif is_in_fastapi or not self.instrument.opens_span:
                 return None
         return self._start_marked(message)
 
@@ -183,29 +224,31 @@ class RequestTelemetry(RequestSpan):
             self._start_failed(status)
         else:
             is_in_fastapi = SCOPE_KEY in self.scope
-            if is_in_fastapi and self.scope[SCOPE_KEY] is not self._fastapi:
+            if is_in_fastapi and self.scope[SCOPE_KEY] is not self.fastapi:
                 self._follow_fastapi()
-            if self._span is not None or self._spans is not None:
+            if self.span is not None or self._spans is not None:
                 if self.spans.has_news(self.exchange.facts, self.error_outcome):
                     self._write_known()
-            elif (context := get_current()) is not self._context and (
+            elif (context := get_current()) is not self.context and (
                 context.get(SPAN_KEY, INVALID_SPAN).is_recording()  # type: ignore[attr-defined]
-                or not self._settings.diagnostics.span_check_done
+                or not self.settings.diagnostics.span_check_done
             ):
                 self._write_known()
-            if self._arrived is not None and not is_in_fastapi and self.spans.span is None:
+            if self.arrived is not None and not is_in_fastapi and self.spans.span is None:
                 self._open_span_of_unreached()
             if self._checks:
                 self._record_checks()
         if self._gen_ai is not None:
             self._gen_ai.begin_message(message)
             self.spans.write_now(self._gen_ai.request_attributes())
+        if self._spans is not None:
+            self.span = self._spans.span
 
     def _decide_websocket(self, *, is_closed: bool) -> None:
         """The app accepts or closes a websocket."""
         if SCOPE_KEY in self.scope:
             self._follow_fastapi()
-        if self._write_known() is None and self._arrived is not None:
+        if self._write_known() is None and self.arrived is not None:
             self._open_span_of_unreached()
         if self._held is not None:
             self._held.release(keep_open=True)
@@ -214,7 +257,7 @@ class RequestTelemetry(RequestSpan):
 
     def _route(self) -> str | None:
         """``http.route`` of the request."""
-        return self._settings.route_of(self.scope, self._fastapi)
+        return self.settings.route_of(self.scope, self.fastapi)
 
     def _begin_stream(self) -> None:
         self.is_stream, self.is_plain = True, False
@@ -231,48 +274,59 @@ class RequestTelemetry(RequestSpan):
         if exceptions is not None and exceptions.candidate is not None:
             exceptions.before_last_body(self.spans.target(), self.status)
 
-    def finish(self, error: BaseException | None) -> None:
-        """Write what is left when the app is done.
+    def _count_plain(self) -> None:
+        """Count a plain request, and remember the count for :meth:`send` where the template is the whole route."""
+        settings = self.settings
+        if not settings.otel.meters:
+            return
+        route: Any = self._route()
+        cell = settings.otel.request_cells.get((self.status, route)) if isinstance(route, _ROUTE_TYPES) else None
+        if cell is None:
+            settings.otel.count("flexmw.server.requests", self.status, route, span=self.span)
+            return
+        cell.add()
+        if self.span is not None and cell.trace is None:
+            cell.set_trace(self.span)
+        if settings.route is None and route == self._template() and not str(route).endswith(REST):
+            settings.plain_cells[self.status, route] = cell
 
-        :param error: what the app has raised.
-        """
-        settings = self._settings
-        if error is not None or not (self.is_plain and self.is_complete) or self.exchange.facts:
-            self._finish_marked(error)
-        elif (cells := settings.otel.request_cells) is not None:
-            cell = cells.get((self.status, settings.route_of(self.scope, self._fastapi)))
-            if cell is None:
-                self._count()
-            else:
-                add = cell.add
-                add()
-                if cell.trace is None and (span := self._span if self._spans is None else self._spans.span) is not None:
-                    cell.set_trace(span)
-        elif settings.otel.meters:
-            self._count()
-        if not settings.diagnostics.span_check_done:
-            self._check_for_span()
+    def _template(self) -> Any:
+        """The template of the route that the router has matched last, as :meth:`send` reads it."""
+        fastapi = self.fastapi
+        try:
+            if self.scope["root_path"]:
+                return _UNKNOWN
+            if fastapi is not None:
+                return getattr(fastapi, ROUTE, None) or _UNKNOWN
+            return getattr(self.scope.get("route"), TEMPLATE, None)
+        except Exception:  # as in `send`
+            return _UNKNOWN
 
-    def _check_for_span(self) -> None:
-        diagnostics = self._settings.diagnostics
+    def check_for_span(self) -> None:
+        """Find out whether a server span is open while the app responds. Called until that is known."""
+        diagnostics = self.settings.diagnostics
         if self.spans.span is not None:
             diagnostics.span_check_done = True
         else:
-            is_instrumented = self._instrument.opens_span or SCOPE_KEY in self.scope
+            is_instrumented = self.instrument.opens_span or SCOPE_KEY in self.scope
             diagnostics.check_for_span(self.spans.entry, self.status, is_instrumented=is_instrumented)
 
     def _count(self) -> None:
         count_request(
-            self._settings,
+            self.settings,
             self.exchange.facts,
             self.error_outcome,
             status=self.status,
             route=self._route(),
-            span=self._span if self._spans is None else self._spans.span,
+            span=self.span if self._spans is None else self._spans.span,
+            is_counted=self.is_counted,
         )
 
-    def _finish_marked(self, error: BaseException | None) -> None:
-        """Finish a request that is more than a complete response, such as one with facts or an error."""
+    def finish(self, error: BaseException | None) -> None:
+        """Write what is left of a request when the app is done. Nothing is left of a plain one.
+
+        :param error: what the app has raised.
+        """
         is_polite = self.is_complete and self.is_stream and self.is_disconnected
         if self.scope["type"] == "websocket":
             complete = error is None or is_normal_close(error)
@@ -299,7 +353,7 @@ class RequestTelemetry(RequestSpan):
                 error_outcome=self.error_outcome,
             )
         self._record_checks()
-        if known or self._settings.otel.meters:
+        if known or self.settings.otel.meters:
             self._count()
         if self._own_span is not None:
             self._own_span.end(self.status, spans.error_type, self._route())
@@ -307,8 +361,8 @@ class RequestTelemetry(RequestSpan):
             self._held.finish()
         if exceptions is not None and exceptions.fastapi is not None:
             exceptions.fastapi.set_hook(None)
-        if self._settings.key_hash:
-            self._settings.diagnostics.check_key_hash(is_known="flexmw.rate_limiting.key_hash" in facts)
+        if self.settings.key_hash:
+            self.settings.diagnostics.check_key_hash(is_known="flexmw.rate_limiting.key_hash" in facts)
 
     def _error_decided_outside(self, error: Exception) -> None:
         """Note the error that an Envelope further out will send. The span of an instrument in between has closed."""

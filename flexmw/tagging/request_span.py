@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from sys import exception
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span
+from opentelemetry.trace import Span
 
 from flexmw.contract.exceptions import ErrorMapping
 from flexmw.kit.asgi import Receive, Scope, Send
@@ -19,9 +18,7 @@ from flexmw.tagging.core import DISCONNECTED, INCOMPLETE, Ending, error_type
 from flexmw.tagging.exceptions import ExceptionRecorder
 from flexmw.tagging.gen_ai import GenAi
 from flexmw.tagging.instruments import AppInstrument, has_reached
-from flexmw.tagging.instruments.current import SPAN_KEY
 from flexmw.tagging.instruments.fastapi import SCOPE_KEY, has_logger
-from flexmw.tagging.instruments.frames import server_span_around
 from flexmw.tagging.instruments.sdk import HeldSpan, ignore_errors
 from flexmw.tagging.metrics import record_limit_check
 from flexmw.tagging.server_span import ServerSpan
@@ -36,69 +33,69 @@ class RequestSpan:
     """The state of one request. Its methods read it and write to the span; none is called by the app.
 
     Most requests are **plain**: one response below 500 whose body is one message, and nothing to write on the span.
-    They only need what ``__init__`` sets. Everything else has a default of the class, and is set once it is needed.
+    They only need what :class:`flexmw.tagging.asgi.TaggingApp` sets, which has no default here. Everything else has a
+    default of the class, and is set once it is needed.
 
     :ivar is_plain: True while the request may be plain.
+    :ivar starts_plain: True while the start of the response has nothing to be written either, unless its status, the
+        facts or the current span say so then. It implies ``is_plain``.
+    :ivar is_complete: True once the last message of the response has come from the app.
+    :ivar is_counted: True once ``flexmw.server.requests`` was counted.
+    :ivar context: the OpenTelemetry context in which the request came in.
+    :ivar enclosing: the exception that was being handled when the request came in. It is not the request's.
+    :ivar fastapi: FastAPI's telemetry, as seen last.
+    :ivar fastapi_outside: FastAPI's telemetry, if it was in the scope when the request came in.
+    :ivar arrived: when the request came in, in monotonic seconds; ``None`` where no instrument inside opens a span.
     :ivar _map_exception: the function of an Envelope further out. It maps an exception to the error response that the
         Envelope will send.
-    :ivar _span: the span of the request, as far as it was found without a :class:`SpanWriter`.
+    :ivar span: the span of the request, as far as it was found without a :class:`SpanWriter` or before the response.
     :ivar _spans: finds the span and keeps what is on it, once there is something to write.
     :ivar _exceptions: keeps the exceptions of the request.
     """
 
+    settings: Settings
+    instrument: AppInstrument
+    context: Context
+    exchange: Exchange
+    scope: Scope
+    server_receive: Receive
+    server_send: Send
+    enclosing: BaseException | None
+    fastapi: Any
+    fastapi_outside: Any = None
+    span: Span | None
+    is_plain: bool
+    starts_plain: bool
+    is_complete: bool
+
     status: int | None = None
     error_outcome: ErrorOutcome | None = None
-    is_stream = is_complete = is_disconnected = False
-    _arrived: float | None = None
+    is_counted = is_stream = is_disconnected = False
+    arrived: float | None = None
     _checks: tuple[Mapping[str, Any], ...] = ()
     _exceptions: ExceptionRecorder | None = None
     _gen_ai: GenAi | None = None
     _held: HeldSpan | None = None
     _map_exception: Callable[[BaseException], ErrorMapping] | None = None
     _own_span: ServerSpan | None = None
-
-    def __init__(
-        self,
-        settings: Settings,
-        instrument: AppInstrument,
-        context: Context,
-        exchange: Exchange,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        # A plain request reads these. A default of the class is looked up anew each time, which costs more than to set
-        # the attribute.
-        self._settings, self._instrument, self._context = settings, instrument, context
-        self.exchange, self.scope = exchange, scope
-        self._receive, self._send = receive, send
-        self.is_plain = settings.has_plain_requests
-        self._enclosing = exception()
-        self._fastapi = self._fastapi_outside = scope.get(SCOPE_KEY)
-        self._span: Span | None = None
-        self._spans: SpanWriter | None = None
-        if instrument.opens_span:
-            self._arrived = settings.clock.monotonic()
-        if context:
-            entry: Any = context.get(SPAN_KEY, INVALID_SPAN)
-            if entry.is_recording():
-                # Now: a component further inward may run the app in a task of its own, whose frames lead nowhere.
-                self._span = entry if is_server(entry) else server_span_around(scope) or entry
-                settings.otel.live = True
+    _spans: SpanWriter | None = None
 
     def begin(self, own_span: ServerSpan | None) -> None:
         """Note what few requests have.
 
         :param own_span: flexmw's own server span.
         """
-        settings, exchange, is_http = self._settings, self.exchange, self.scope["type"] == "http"
-        self.is_plain = self.is_plain and is_http and own_span is None
+        settings, exchange, is_http = self.settings, self.exchange, self.scope["type"] == "http"
+        if self.span is not None:
+            settings.otel.live = True
+        if not is_http or own_span is not None or not settings.otel.live:
+            self.is_plain = self.starts_plain = False
         if exchange.enveloped and is_http:
             # An Envelope further out sends the response to an exception of the app, but not to one of a websocket.
             self._map_exception = exchange.map_exception
         if own_span is not None:
             self._own_span = own_span
-            self._spans = SpanWriter(settings, self.scope, self._context, own_span.span, is_own=True)
+            self._spans = SpanWriter(settings, self.scope, self.context, own_span.span, is_own=True)
         if settings.gen_ai:
             self._gen_ai = GenAi.of_scope(self.scope)
 
@@ -106,39 +103,39 @@ class RequestSpan:
     def spans(self) -> SpanWriter:
         """What writes to the span of the request. It is made when it is needed."""
         if self._spans is None:
-            self._spans = SpanWriter(self._settings, self.scope, self._context, self._span)
+            self._spans = SpanWriter(self.settings, self.scope, self.context, self.span)
         return self._spans
 
     @property
     def exceptions(self) -> ExceptionRecorder:
         """The recorder of the request's exception. It is made when it is needed: most requests have no exception."""
         if self._exceptions is None:
-            self.is_plain = False
+            self.is_plain = self.starts_plain = False
             self._exceptions = ExceptionRecorder(
-                self._settings, self.scope, self._enclosing, self._fastapi_outside, self._fastapi
+                self.settings, self.scope, self.enclosing, self.fastapi_outside, self.fastapi
             )
         return self._exceptions
 
     def _start_failed(self, status: int) -> None:
         self._find_candidate(None)
         span = self._write_known()
-        if span is None and self._arrived is not None and self._open_span_of_unreached():
+        if span is None and self.arrived is not None and self._open_span_of_unreached():
             span = self.spans.span
         self._record_checks()
-        if span is not None and not (self.is_disconnected and self._settings.on_disconnect == "unset"):
+        if span is not None and not (self.is_disconnected and self.settings.on_disconnect == "unset"):
             set_error_status(span)
             if not is_server(span) or self._own_span is not None:
                 self.spans.write(span, {"error.type": str(status)})
 
     def _open_span_of_unreached(self) -> bool:
         """Open the server span of a request that is answered before it reaches the app whose instrument opens one."""
-        if self._own_span is not None or is_span_open(self.spans.entry) or not self._settings.otel.traces:
+        if self._own_span is not None or is_span_open(self.spans.entry) or not self.settings.otel.traces:
             return False
-        if has_reached(self._instrument, self.scope, self.exchange.facts, self.error_outcome):
+        if has_reached(self.instrument, self.scope, self.exchange.facts, self.error_outcome):
             return False
         self.is_plain = False
         self._own_span = ServerSpan(
-            self._settings, self.scope, is_measured=self._instrument.measures, arrived=self._arrived
+            self.settings, self.scope, is_measured=self.instrument.measures, arrived=self.arrived
         )
         self.spans.use_own(self._own_span.span)
         self._write_known()
@@ -149,21 +146,22 @@ class RequestSpan:
         the exemplars of their durations name it."""
         checks, self._checks = self._checks, ()
         for details in checks:
-            record_limit_check(self._settings, details, self.spans.span)
+            record_limit_check(self.settings, details, self.spans.span)
 
     def _hold_span(self) -> None:
         """Hold the span of an instrument inside of an Envelope that holds the head of a stream, or that of a websocket.
         Where the app fails, the instrument ends the span before the Envelope sends its error."""
         span = self.spans.target()
         if self.status is None and self._held is None and span is not None and span is not self.spans.entry:
-            self.is_plain = False
+            self.is_plain = self.starts_plain = False
             self._held = HeldSpan.of(span)
 
     def _disconnect(self) -> None:
-        self.is_disconnected, self.is_plain = True, False
+        self.is_disconnected = True
+        self.is_plain = self.starts_plain = False
         if self._held is not None:
             self._held.release()
-        if self._settings.on_disconnect == "unset" and (span := self.spans.target()) is not None:
+        if self.settings.on_disconnect == "unset" and (span := self.spans.target()) is not None:
             ignore_errors(span)
         if self.is_stream and not self.is_complete:
             self._write_outcome("client_disconnected")
@@ -188,7 +186,7 @@ class RequestSpan:
 
         An instrument says so where the server has raised in ``send``, but an Envelope in between keeps that from it.
         """
-        mode = self._settings.on_disconnect
+        mode = self.settings.on_disconnect
         is_raised = self._own_span is not None or self.exceptions.send_error is not None
         if mode == "error" or (mode == "host" and is_raised):
             set_error_status(span)
@@ -216,7 +214,7 @@ class RequestSpan:
             return
         if self._exceptions is not None or not has_logger(telemetry):
             self.exceptions.follow_fastapi(telemetry, self._on_fastapi_exception)
-        self._fastapi = telemetry
+        self.fastapi = telemetry
 
     def _on_fastapi_exception(self, error: BaseException | None) -> None:
         """Take an exception that FastAPI has caught, unless a handler may still turn it into a response."""

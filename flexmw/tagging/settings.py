@@ -11,12 +11,15 @@ from flexmw.kit.exchange import ErrorOutcome
 from flexmw.tagging.core import Attributes
 from flexmw.tagging.diagnostics import Diagnostics
 from flexmw.tagging.hot_callers import HotCallers
-from flexmw.tagging.instruments import fastapi, starlette
+from flexmw.tagging.instruments import starlette
 from flexmw.tagging.otel import Otel
+from flexmw.tagging.tally import Cell
 
 __all__ = ["Route", "Settings"]
 
 Route: TypeAlias = Callable[[MutableMapping[str, Any]], str | None]
+RouteOf: TypeAlias = Callable[[MutableMapping[str, Any], object], str | None]
+"""Of a scope, and of FastAPI's telemetry of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Settings:
     :param key_hash: put the keyed hash of the caller on server spans.
     :param gen_ai: put the attributes of language models on spans.
     :param hot_callers: counts the requests of callers; ``None``: nobody asked for it.
+    :ivar find_route: what :meth:`route_of` calls: ``route``, or what asks the router. It may raise.
+    :ivar plain_cells: the counts of plain requests by status and template, where the template is the whole route.
     :ivar has_plain_requests: whether a request may have nothing to write on its span: no option asks for more.
     """
 
@@ -51,10 +56,14 @@ class Settings:
     key_hash: bool
     gen_ai: bool
     hot_callers: HotCallers | None
+    plain_cells: dict[tuple[int | None, object], Cell] = field(init=False, default_factory=dict)
     has_plain_requests: bool = field(init=False)
+    find_route: RouteOf = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "has_plain_requests", not (self.gen_ai or self.key_hash or self.server_span))
+        find_route = starlette.route_of if self.route is None else _ignoring_telemetry(self.route)
+        object.__setattr__(self, "find_route", find_route)
 
     def route_of(self, scope: MutableMapping[str, Any], telemetry: object = None) -> str | None:
         """``http.route``, where the router has matched a route; never the path.
@@ -62,11 +71,7 @@ class Settings:
         :param telemetry: FastAPI's telemetry of the request; the route that it has written to its span comes first.
         """
         try:
-            if self.route is not None:
-                return self.route(scope)
-            if telemetry is not None and (route := fastapi.route_of(telemetry)):
-                return route
-            return starlette.route_of(scope)
+            return self.find_route(scope, telemetry)
         except Exception:
             self.diagnostics.route_failed()
             return None
@@ -74,3 +79,10 @@ class Settings:
     def attributes_of(self, outcome: ErrorOutcome) -> Attributes:
         """The attributes of an error response. They must not be changed: equal outcomes share one dict."""
         return self.error_attributes(outcome.type, outcome.code, outcome.source)
+
+
+def _ignoring_telemetry(route: Route) -> RouteOf:
+    def route_of(scope: MutableMapping[str, Any], telemetry: object) -> str | None:
+        return route(scope)
+
+    return route_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from operator import itemgetter
 from typing import Any, Final
 
 from opentelemetry.context import Context
@@ -22,7 +21,6 @@ from flexmw.tagging.spans import is_server
 __all__ = ["SpanWriter", "has_retry_count"]
 
 _NONE: Final[Attributes] = {}
-_NAME: Final = itemgetter(0)
 
 
 class SpanWriter:
@@ -167,7 +165,10 @@ class SpanWriter:
 
 def has_retry_count(scope: Scope) -> bool:
     """Whether an SDK has sent the number of its retries, an attribute of the span."""
-    return RETRY_COUNT in map(_NAME, scope["headers"])
+    for name, _ in scope["headers"]:  # noqa: SIM110 - any() costs each request a generator
+        if name == RETRY_COUNT:
+            return True
+    return False
 
 
 def _is_better(span: Span, known: Span | None) -> bool:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, ClassVar
 
 import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from starlette.applications import Starlette
+from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Native
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
 
 from flexmw.envelope import Envelope
 from flexmw.tagging import Tagging
@@ -77,7 +82,7 @@ async def test_a_request_with_nothing_to_write_takes_the_short_way(
     setup: str, sampled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = []
-    for name in ("_start_marked", "_finish_marked"):
+    for name in ("_start_marked", "finish", "_count_plain"):
         method = getattr(RequestTelemetry, name)
         monkeypatch.setattr(
             RequestTelemetry, name, lambda *a, method=method: long.append(method.__name__) or method(*a)
@@ -93,4 +98,96 @@ async def test_a_request_with_nothing_to_write_takes_the_short_way(
         await call(app, "/ok", headers=(COUNT,))
         assert long == ["_start_marked"] * sampled
         await call(app, "/nowhere")
-        assert long[-2:] == ["_start_marked", "_finish_marked"]
+        assert long[-2:] == ["_start_marked", "finish"]
+
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+END = {"type": "http.response.body", "body": b"ok"}
+
+
+async def fails_at_the_end(scope: Any, send: Any) -> None:
+    await send(END)
+    raise RuntimeError
+
+
+async def ends_twice(scope: Any, send: Any) -> None:
+    await send(END)
+    await send(END)
+
+
+async def knows_more_after_the_end(scope: Any, send: Any) -> None:
+    await send(END)
+    scope["flexmw"].facts["flexmw.idempotency.result"] = "stored"
+
+
+async def knows_more_before_the_end(scope: Any, send: Any) -> None:
+    scope["flexmw"].facts["flexmw.idempotency.result"] = "stored"
+    await send(END)
+
+
+async def emits_after_the_end(scope: Any, send: Any) -> None:
+    await send(END)
+    scope["flexmw"].emit("acme.event", {})
+
+
+async def has_a_route_that_raises(scope: Any, send: Any) -> None:
+    class Route:
+        @property
+        def path_format(self) -> str:
+            raise RuntimeError
+
+    scope["route"] = Route()
+    await send(END)
+
+
+async def has_a_route_with_a_strange_template(scope: Any, send: Any) -> None:
+    class Route:
+        path_format: ClassVar[list[str]] = ["/ok"]
+
+    scope["route"] = Route()
+    await send(END)
+
+
+ENDS = [
+    fails_at_the_end,
+    ends_twice,
+    knows_more_after_the_end,
+    knows_more_before_the_end,
+    emits_after_the_end,
+    has_a_route_that_raises,
+    has_a_route_with_a_strange_template,
+]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
+async def test_a_request_is_counted_once_however_it_ends(end: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await end(scope, send)
+
+    results = []
+    for plain in (True, False):
+        with Signals() as signals:
+            tagging = Tagging(**signals.options)
+            if not plain:
+                object.__setattr__(tagging._settings, "has_plain_requests", False)
+            instrumented = Native(tagging.asgi(app), tracer_provider=signals.tracer_provider)
+            for _ in range(4):  # the third one is counted without a look at the route
+                with suppress(RuntimeError):
+                    await call(instrumented, "/ok")
+            data = {metric.name: metric.data.data_points for metric in signals.metric_data()}
+            counts = {name: [(dict(point.attributes), point.value) for point in data[name]] for name in sorted(data)}
+            results.append((counts, [dict(span.attributes or {}) for span in signals.spans], signals.exceptions))
+    assert results[0] == results[1]
+    assert sum(number for _, number in results[0][0]["flexmw.server.requests"]) == 4
+
+
+async def test_equal_templates_of_an_app_and_of_its_mount_are_counted_apart() -> None:
+    routes = [Route("/ok", lambda request: PlainTextResponse("ok"))]
+    with Signals() as signals:
+        app = Tagging(**signals.options).asgi(Starlette(routes=[Mount("/v1", routes=routes), *routes]))
+        app = Native(app, tracer_provider=signals.tracer_provider)
+        for path in ("/ok", "/v1/ok", "/ok", "/v1/ok", "/ok", "/v1/ok", "/ok"):
+            await call(app, path)
+        counted = {point["http.route"]: number for point, number in signals.points("flexmw.server.requests")}
+    assert counted == {"/ok": 4, "/v1/ok": 3}

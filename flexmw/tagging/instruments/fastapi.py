@@ -1,10 +1,11 @@
 """FastAPI's built-in telemetry (``fastapi.telemetry``): whether it logs exceptions, and which ones it has seen.
 
 Checked with FastAPI 0.165. While FastAPI serves a request, ``scope["fastapi.telemetry"]`` holds a private object.
-Read from it are ``logger`` (``None`` where FastAPI logs no exceptions), ``_exceptions`` (the exceptions that it has
-seen), ``span`` and ``route``. ``logger`` is also set, see :class:`ExceptionHook`. The object is also the variable
-``request_telemetry`` of a frame; the variable does not exist where telemetry is off or excludes the request. Read from
-an app are ``_native_telemetry.enabled()`` and ``_native_telemetry.config``.
+Read from it are :data:`LOGGER` (``None`` where FastAPI logs no exceptions), ``_exceptions`` (the exceptions that it has
+seen), ``span`` and :data:`ROUTE`. ``logger`` is also set, see
+:class:`ExceptionHook`. The object is also the variable ``request_telemetry`` of a frame; the variable does not exist
+where telemetry is off or excludes the request. Read from an app are ``_native_telemetry.enabled()`` and
+``_native_telemetry.config``.
 
 When FastAPI changes: without the scope key, or with other attribute names, exceptions that FastAPI logs are recorded by
 flexmw a second time. Where FastAPI calls another method than ``emit`` of its logger, an exception after the start of a
@@ -19,7 +20,10 @@ from typing import Any, Final
 
 __all__ = [
     "CHECKED_WITH",
+    "LOGGER",
     "MODULE",
+    "NO_LOGGERS",
+    "ROUTE",
     "SCOPE_KEY",
     "VARIABLE",
     "ExceptionHook",
@@ -28,7 +32,6 @@ __all__ = [
     "is_traced",
     "measures_requests",
     "opens_server_span",
-    "route_of",
 ]
 
 CHECKED_WITH: Final = {"fastapi": "0.165"}
@@ -38,6 +41,12 @@ SCOPE_KEY: Final = "fastapi.telemetry"
 
 MODULE: Final = "fastapi.telemetry._asgi"
 """The module whose frame an exception passes through."""
+
+ROUTE: Final = "route"
+"""The attribute of the telemetry with the template that FastAPI writes to its span as ``http.route``."""
+
+LOGGER: Final = "logger"
+"""The attribute of the telemetry with its logger."""
 
 VARIABLE: Final = "request_telemetry"
 """The local variable of that frame that holds what the scope held under :data:`SCOPE_KEY`."""
@@ -93,18 +102,13 @@ class FastAPITelemetry:
             self.telemetry.logger = hook
 
 
-_NO_LOGGERS: Final = (type(None), ExceptionHook)
+NO_LOGGERS: Final = (type(None), ExceptionHook)
+"""The classes of :data:`LOGGER` where FastAPI logs no exceptions."""
 
 
 def has_logger(telemetry: object) -> bool:
     """Whether FastAPI logs the exceptions of the request that this telemetry object belongs to."""
-    return type(getattr(telemetry, "logger", None)) not in _NO_LOGGERS
-
-
-def route_of(telemetry: object) -> str | None:
-    """The template that FastAPI writes to its span as ``http.route``; ``None`` where no route has matched."""
-    route = getattr(telemetry, "route", None)
-    return route if isinstance(route, str) else None
+    return type(getattr(telemetry, LOGGER, None)) not in NO_LOGGERS
 
 
 def is_traced(scope: MutableMapping[str, Any]) -> bool:

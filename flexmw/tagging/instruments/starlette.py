@@ -2,8 +2,8 @@
 
 Checked with Starlette 1.10. Read are: the module names of frames in a traceback (``ServerErrorMiddleware`` raises an
 exception again after it has responded), ``scope["starlette.opentelemetry"]``, ``app.user_middleware``, and
-``scope["route"].path_format``; inside of a mount also ``scope["router"].routes`` and the ``path_regex`` and
-``path_format`` of mounts.
+``scope["route"].path_format``; of FastAPI's telemetry ``route``; inside of a mount also ``scope["router"].routes`` and
+the ``path_regex`` and ``path_format`` of mounts.
 
 When Starlette changes: with other module names, an exception on the span of ``OpenTelemetryMiddleware`` is recorded by
 flexmw a second time. Without ``path_format``, ``http.route`` is missing from metrics and log events unless
@@ -16,11 +16,14 @@ from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any, Final
 
 from flexmw.contract.exception_slots import traceback_of
+from flexmw.tagging.instruments.fastapi import ROUTE
 
 __all__ = [
     "CHECKED_WITH",
     "MODULE",
+    "REST",
     "SCOPE_KEY",
+    "TEMPLATE",
     "is_app",
     "is_instrumented",
     "is_raised_again",
@@ -36,7 +39,12 @@ MODULE: Final = "starlette.middleware.opentelemetry"
 SCOPE_KEY: Final = "starlette.opentelemetry"
 """The scope key that ``OpenTelemetryMiddleware`` sets while its app runs."""
 
-_REST: Final = "/{path}"
+TEMPLATE: Final = "path_format"
+"""The attribute of a route with its template."""
+
+REST: Final = "/{path}"
+"""The end of the template of a mount."""
+
 _MAX_MOUNTS: Final = 20
 _RAISE_AGAIN: Final = ("starlette.middleware.errors", "flexmw.")
 """Modules that send an error response for an exception and then raise it again: Starlette's, and flexmw's Envelope."""
@@ -63,24 +71,37 @@ def is_app(app: object) -> bool:
     return hasattr(app, "user_middleware") and hasattr(app, "router")
 
 
-def route_of(scope: MutableMapping[str, Any]) -> str | None:
+def route_of(scope: MutableMapping[str, Any], telemetry: object = None) -> str | None:
     """The template of the matched route, such as ``/users/{id}``; ``None`` before routing and for other routers.
 
     Inside of mounts the templates of the mounts come first. ``scope["root_path"]`` has the path of the request there,
     which is the caller's text and never part of a route. Where no route of a mounted app matches, the template ends
     with ``/{path}``.
+
+    :param telemetry: FastAPI's telemetry of the request. What FastAPI has written to its span comes first.
     """
+    # Most requests need the first lines alone, which are one frame for that reason.
+    if telemetry is not None and type(template := getattr(telemetry, ROUTE, None)) is str:
+        return template
     route, root = scope.get("route"), scope.get("root_path", "")
-    path_format = getattr(route, "path_format", None)
-    if not root and type(path_format) is str and not path_format.endswith(_REST):
-        return path_format  # asked for each request, and most routes are outside of mounts
-    base = scope.get("app_root_path", root)
+    template = getattr(route, TEMPLATE, None)
+    if not root and type(template) is str and not template.endswith(REST):
+        return template
+    return _route_inside(scope, route, root)
+
+
+def _route_inside(scope: MutableMapping[str, Any], route: Any, root: str) -> str | None:
+    """The template of a route inside of mounts, or of a mount.
+
+    :param root: the path that the mounts have matched.
+    """
+    base, template = scope.get("app_root_path", root), getattr(route, TEMPLATE, None)
     if root == base and not _is_mount(route):
-        return root.rstrip("/") + path_format if isinstance(path_format, str) else None
+        return root.rstrip("/") + template if isinstance(template, str) else None
     mounts = _mounts_of(scope.get("router"), root[len(base) :], _MAX_MOUNTS)
     if mounts is None:
         return None
-    end = _REST if _is_mount(route) or not isinstance(path_format, str) else path_format
+    end = REST if _is_mount(route) or not isinstance(template, str) else template
     return str(base).rstrip("/") + mounts + end
 
 
@@ -98,7 +119,7 @@ def _mounts_of(router: Any, path: str, depth: int) -> str | None:
             rest = None if match is None else match.groupdict().get("path")
             if rest is not None:
                 template = _mounts_of(route.app, f"/{rest}".rstrip("/"), depth - 1)
-                template = None if template is None else route.path_format.removesuffix(_REST) + template
+                template = None if template is None else route.path_format.removesuffix(REST) + template
         elif hasattr(route, "host_regex"):
             template = _mounts_of(route.app, path, depth - 1)
         if template is not None:
@@ -108,7 +129,7 @@ def _mounts_of(router: Any, path: str, depth: int) -> str | None:
 
 def _is_mount(route: object) -> bool:
     """Whether a route is a mount: its template ends with the rest of the path, and it has an app."""
-    return str(getattr(route, "path_format", "")).endswith(_REST) and hasattr(route, "app") and hasattr(route, "routes")
+    return str(getattr(route, TEMPLATE, "")).endswith(REST) and hasattr(route, "app") and hasattr(route, "routes")
 
 
 def _routes_of(app: Any) -> Iterable[Any]:
