@@ -25,6 +25,7 @@ from flexmw.idempotency.core import Record, StoredResponse
 from flexmw.idempotency.log_head import LogHead
 from flexmw.idempotency.log_reader import LogReader, Look, State
 from flexmw.idempotency.plan import Plan
+from flexmw.idempotency.reading import is_disconnected
 from flexmw.idempotency.response_head import HTTP_1_0, RESULT
 from flexmw.idempotency.stores import Held
 from flexmw.idempotency.stores.guarded import guarded
@@ -276,8 +277,8 @@ async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]]) ->
 
     async def watch(scope: anyio.CancelScope) -> None:
         with suppress(Exception):
-            while (await receive())["type"] == "http.request":
-                pass
+            if not await is_disconnected(receive):
+                return
         scope.cancel()
 
     async with anyio.create_task_group() as group:

@@ -19,6 +19,7 @@ import anyio
 
 from flexmw.idempotency.handover import READY, REFUSED, Handover, work_of
 from flexmw.idempotency.log import ResponseLog
+from flexmw.idempotency.reading import is_disconnected
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.signals import Pause, Signal
 from flexmw.kit.asgi import Message, Receive, Send
@@ -97,8 +98,8 @@ class ClientConnection:
         """Wait until the client leaves. One that leaves before its response is complete sends the request again."""
         self._exchange.drop = None
         with suppress(Exception):
-            while (await self._receive())["type"] == "http.request":
-                pass
+            if not await is_disconnected(self._receive):
+                return
             self.has_left = True
         if not has_responded():
             self.is_gone = True

@@ -14,13 +14,29 @@ from typing import Final, Literal, TypeAlias
 
 from flexmw.kit.asgi import Message, Receive
 
-__all__ = ["BodyBudget", "ReadResult", "RequestBody"]
+__all__ = ["BodyBudget", "ReadResult", "RequestBody", "is_disconnected"]
 
 ReadResult: TypeAlias = Literal["whole", "left", "too_large", "too_many"]
 """How reading a body ended: it was read; the client has left; the body is too large; the bodies of all requests are."""
 
 _LENGTH_DIGITS: Final = 15
 """Digits of the longest ``Content-Length`` that is read as a number."""
+
+
+_MAX_REPEATS: Final = 8
+"""Messages after the end of the body, of a server that repeats the end."""
+
+
+async def is_disconnected(receive: Receive) -> bool:
+    """Wait until the client of a request whose whole body was read leaves.
+
+    :returns: False where the server says nothing of its client: some adapters repeat the end of the body for ever, and
+        at once, so that waiting for the disconnect would hold the event loop up.
+    """
+    for _ in range(_MAX_REPEATS):
+        if (await receive())["type"] != "http.request":
+            return True
+    return False
 
 
 class BodyBudget:

@@ -25,7 +25,7 @@ from flexmw.idempotency.key import fingerprint, first_value, key_of
 from flexmw.idempotency.lingering import show_interest
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.prefer import preferred_wait
-from flexmw.idempotency.reading import RequestBody
+from flexmw.idempotency.reading import RequestBody, is_disconnected
 from flexmw.idempotency.response_head import RESULT, announce_ttl
 from flexmw.idempotency.sdk_calls import SdkAttempt, SdkRequest, claim_call
 from flexmw.idempotency.stores.guarded import count_without_store
@@ -335,7 +335,8 @@ class ProtectedRequest:
     async def _watch(self) -> None:
         """Notice that the client has left. The whole body was read, so the next message is the disconnect."""
         with suppress(Exception):
-            await self._receive()
+            if not await is_disconnected(self._receive):
+                return
         self._client_left = True
 
     def _request_id(self) -> str:

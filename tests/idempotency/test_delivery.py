@@ -371,3 +371,26 @@ async def test_a_server_gets_nothing_more_for_a_client_that_has_left_and_the_log
     for limit in components:
         if isinstance(limit, flexmw.RateLimit):
             assert second.answer_headers["x-ratelimit-remaining-tokens"] == "493"  # 7, and the estimate of the replay
+
+
+async def test_a_server_that_repeats_the_end_of_the_body_for_ever_holds_nobody_up() -> None:
+    host = Host(parts=EVENTS[:5], headers=EVENT_STREAM).hold()
+    wrapped = Idempotency(wait=LONGEST_WAIT).asgi(host)
+
+    async def repeating(scope: Any, receive: Any, send: Any) -> None:
+        async def repeat() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        await wrapped(scope, repeat, send)
+
+    first, second = Caller(repeating, headers=KEYED), Caller(repeating, headers=KEYED)
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        with anyio.fail_after(LONGEST_WAIT):
+            await host.started.wait()
+            group.start_soon(second)
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            host.proceed.set()
+    assert first.answer == second.answer == b"".join(EVENTS[:5])
+    assert (host.runs, second.replayed) == (1, True)
