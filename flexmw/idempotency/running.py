@@ -1,7 +1,11 @@
-"""The registry of the executions that run in this process, by generation. Operators stop an execution through it."""
+"""The registry of the executions that run in this process, by generation.
+
+Operators stop an execution through it, and a repetition in the same process finds that its key runs.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Final, Protocol
 
 __all__ = ["RunningExecution", "add", "remove", "running_execution"]
@@ -31,3 +35,7 @@ def remove(generation: str) -> None:
 def running_execution(generation: str) -> RunningExecution | None:
     """The execution of a generation, if it runs in this process."""
     return _executions.get(generation)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_executions.clear)  # they go on in the parent alone

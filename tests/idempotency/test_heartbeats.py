@@ -168,3 +168,22 @@ async def test_turns_are_taken_in_order_and_one_that_is_cancelled_is_left_out() 
     assert order == ["0", "2", "3"]
     async with turns:
         pass
+
+
+@pytest.mark.parametrize("on_unknown", ["refuse", "run"])
+async def test_a_late_heartbeat_starts_no_second_execution_in_the_process_of_the_first(on_unknown: Any) -> None:
+    """A handler that blocks the event loop for longer than the lease holds up the heartbeats of all its keys,
+    and the next requests may come before them."""
+    store_clock = FakeClock(now=1_800_000_000.0)
+    host = Host().hold()
+    app = Idempotency(storage=MemoryStore(clock=store_clock), lease=60.0, on_unknown=on_unknown).asgi(host)
+    async with anyio.create_task_group() as group:
+        group.start_soon(Caller(app, headers=KEYED))
+        await host.started.wait()
+        store_clock.advance(61.0)  # the clock of the heartbeats stands still, as the event loop did
+        again = await Caller(app, headers=KEYED)()
+        assert (again.status, host.runs) == (409, 1)
+        assert b"idempotency_in_progress" in again.answer
+        host.proceed.set()
+    assert (await Caller(app, headers=KEYED)()).replayed
+    assert host.runs == 1
