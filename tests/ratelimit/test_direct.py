@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from flexmw import RateLimit
 from flexmw.kit.exchange import Exchange
+from flexmw.kit.expiring import Shard
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.direct import DirectLimiter
 from flexmw.ratelimit.local import LocalRateLimitMiddleware
+from flexmw.ratelimit.recent_keys import Place, RecentKeys
 from flexmw.testing import FakeClock
 
 CALLERS: list[list[tuple[bytes, bytes]]] = [
@@ -118,3 +120,46 @@ def test_other_limiters_have_the_general_way_alone(options: dict[str, Any]) -> N
     limiter = RateLimit(*rates, **options).asgi(app)
     assert isinstance(limiter, LocalRateLimitMiddleware)
     assert limiter._parts.direct is None
+
+
+@pytest.mark.anyio
+async def test_callers_who_are_gone_are_forgotten_while_one_known_caller_goes_on() -> None:
+    clock = FakeClock()
+    limiter = RateLimit("1000000/minute", clock=clock).asgi(app)
+    assert isinstance(limiter, LocalRateLimitMiddleware)
+    direct = limiter._parts.direct
+    assert direct is not None
+    for number in range(1_000):
+        limiter._hit(f"gone {number}", limiter._static, 1, int(clock.monotonic() * 1e6))
+    assert direct._table.count() == 1_000
+    for _ in range(1_800):
+        clock.advance(0.25)
+        await response(limiter, CALLERS[1], "GET")
+    assert direct._table.count() < 10
+
+
+@pytest.mark.anyio
+async def test_a_key_that_the_app_refuses_is_known_no_more() -> None:
+    accepted = True
+
+    async def changing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200 if accepted else 401, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    limiter = RateLimit("9/minute", clock=FakeClock()).asgi(changing)
+    assert isinstance(limiter, LocalRateLimitMiddleware)
+    recent = limiter.shared.identifier.guard.recent
+    for _ in range(3):
+        await response(limiter, CALLERS[1], "GET")
+    assert [*recent.places] == [b"Bearer a"]
+    accepted = False
+    await response(limiter, CALLERS[1], "GET")
+    assert (recent.places, recent.digests) == ({}, {})
+
+
+def test_places_are_forgotten_with_the_digests() -> None:
+    recent = RecentKeys(80_000_000)
+    recent.add(b"a", "digest", 0)
+    recent.places[b"a"] = Place("digest", Shard(), 1_000_000)
+    recent.add(b"b", "digest", 10_000_000)
+    assert (recent.places, [*recent.digests]) == ({}, [b"b"])
