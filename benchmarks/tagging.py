@@ -6,7 +6,7 @@ alike. The first line compares a thing with itself: what it differs from 1 is th
 
 Requests to the server are made without sockets, calls of the client over loopback to a process of its own. An error
 answer is an attribute set and a counter more, which the SDK takes its time for: it is held against a middleware that
-does only these two calls. Run:
+does only these two calls. Beside Tagging stands the least that it does for a response without an error, by hand. Run:
 ``python -m benchmarks.tagging``; ``--check`` fails where a ratio is above its target; ``--only TEXT`` runs a part.
 """
 
@@ -39,6 +39,8 @@ from benchmarks.instrumented import (
     Contrib,
     Native,
     both,
+    by_hand,
+    by_hand_and_envelope,
     contrib,
     counted,
     envelope,
@@ -84,6 +86,11 @@ def requests(set_ups: dict[str, dict[str, Any]]) -> Iterator[Ratio]:
             alone = (lambda host=host, on=on: host(tagging, on), lambda host=host, on=on: host(nothing, on))
             yield Ratio(f"{where} alone / without", "/ok", alone, 1.10)
             yield Ratio(f"{where} / without", "/ok", sides, 1.10)
+            where_by_hand = f"{name}: {host.__name__.partition('_')[0]} by hand"
+            sides_by_hand = (lambda host=host, on=on: host(by_hand, on), alone[1])
+            yield Ratio(f"{where_by_hand} alone / without", "/ok", sides_by_hand)
+            sides_by_hand = (lambda host=host, on=on: host(by_hand_and_envelope, on), sides[1])
+            yield Ratio(f"{where_by_hand} / without", "/ok", sides_by_hand)
             yield Ratio(f"{where} / without", "/missing", sides)
             yield Ratio(f"{where} / with the SDK calls alone", "/missing", floor, 1.10)
     on = set_ups["recording"]
