@@ -166,6 +166,18 @@ class Call:
             self.remember_failed(decision)
         return known
 
+    def mark_cancelled(self, error: BaseException, decision: RetryDecision) -> None:
+        """Write the outcome on a cancellation or a ``KeyboardInterrupt``, for a program that goes on afterwards.
+
+        A ``TimeoutError`` of asyncio has the cancellation as its cause.
+        """
+        if issubclass(type(error), (Exception, GeneratorExit)):  # not of the transport, or a flow that is closed
+            return
+        known = self.outcome(decision, "cancelled")
+        with suppress(Exception):
+            attributes_of(error)["flexmw"] = known
+            BaseException.add_note(error, f"flexmw: {note_of(known)}")
+
     def remember_failed(self, decision: RetryDecision) -> None:
         """Let a repetition by the SDK above go on under the key of this call."""
         if not self.safe and (self.key is not None or self.options.auto_key):

@@ -133,9 +133,9 @@ class Outcome:
     :param reason: why there was no further attempt: ``unsafe_method``, ``status``, ``attempts_exhausted``,
         ``deadline``, ``retry_after_too_long``, ``body_not_replayable``, ``body_broken``, ``signature_used``,
         ``budget``, ``insufficient_quota``, ``key_not_honoured``, ``given_back_before``, ``client_closed``,
-        ``local_error`` or ``handed_back``; ``None`` where no further attempt was needed. A body that broke and could
-        not be continued: ``stream_lost``, ``stream_gone``, ``stream_changed``, ``stream_differs``, ``stream_too_large``
-        or ``resume_exhausted``.
+        ``local_error``, ``cancelled`` or ``handed_back``; ``None`` where no further attempt was needed. A body that
+        broke and could not be continued: ``stream_lost``, ``stream_gone``, ``stream_changed``, ``stream_differs``,
+        ``stream_too_large`` or ``resume_exhausted``.
     :param row: the row of the decision table that decided last.
     :param received: the bytes of the body that the caller has, where a body broke that might have been continued.
     """

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from flexmw.kit.attempt import HEAD_FAILED, HEAD_STARTED
 from flexmw.kit.effects import DEADLINE, Flow, Request, Response
-from flexmw.kit.evidence import Evidence, is_transport_error
+from flexmw.kit.evidence import Evidence
 from flexmw.kit.headers import has, has_any
 from flexmw.kit.stack_count import sdk_count_on_stack
 from flexmw.retry.attempts import KEY_TTL_NAME
@@ -127,7 +127,7 @@ class FirstAttempt:
         return True
 
     def on_end(self, error: BaseException | None) -> None:
-        if error is not None and is_transport_error(error):
+        if error is not None and not issubclass(type(error), GeneratorExit):
             call = self._known_call()
             if not call.sent:
                 call.sent, call.returned = 1, True

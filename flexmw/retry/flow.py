@@ -126,6 +126,9 @@ class RetryCall(Attempts):
                     log_stop(self.request.method, self.origin, self.outcome(decision, reason), kind=kind)
                     yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                     raise
+            except BaseException as error:
+                self.mark_cancelled(error, judge("unsent" if evidence.sent is False else "ambiguous", self.safety))
+                raise
             else:
                 if evidence.waited:
                     self.waited += evidence.waited
@@ -190,6 +193,9 @@ class RetryCall(Attempts):
                 yield Sleep(delay)
             except ClientClosed as error:
                 self.mark_lost(error, decision, "client_closed")
+                raise
+            except BaseException as error:
+                self.mark_cancelled(error, decision)
                 raise
             self.waited += delay
             on_end = self.broken_by = None
@@ -343,7 +349,11 @@ class RetryCall(Attempts):
             self.remember_failed(decision)
 
     def body_ended(self, error: BaseException | None) -> None:
-        if error is not None and self.returned and is_transport_error(error):
+        if error is None or not self.returned:
+            return
+        if not is_transport_error(error):
+            self.mark_cancelled(error, judge("ambiguous", self.safety))
+        else:
             reason = "unsafe_method" if self.safety == "none" else "body_broken"
             outcome = self.mark_lost(error, judge("ambiguous", self.safety), reason)
             log_stop(self.request.method, self.origin, outcome, kind=type(error).__name__)
