@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
@@ -150,9 +150,9 @@ class Claim:
                     if size != at or token == self._token:
                         return Appended(size, inf)
 
-    async def complete(self, response: StoredResponse) -> bool:
+    def complete(self, response: StoredResponse) -> Coroutine[Any, Any, bool]:
         """Store the response. ``False``: another attempt has taken the key over, and its response counts."""
-        return await self._write(complete(self.record, response), lease=0.0)
+        return self._write(complete(self.record, response), lease=0.0)
 
     async def complete_with(self, response: StoredResponse, swap_pair: SwapPair, second: Swap) -> Held | None:
         """:meth:`complete`, and carry out a write of another key in the same step.
@@ -187,9 +187,9 @@ class Claim:
                     return False
             return True
 
-    async def lapse(self) -> bool:
+    def lapse(self) -> Coroutine[Any, Any, bool]:
         """Mark the outcome as unknown now, instead of when the lease runs out."""
-        return await self._write(lapse(self.record), lease=0.0)
+        return self._write(lapse(self.record), lease=0.0)
 
     async def _write(self, record: Record, *, lease: float) -> bool:
         turns, claims = self._lock, self.claims
