@@ -19,7 +19,7 @@ from flexmw.contract.bodies import (
     read_response,
 )
 from flexmw.contract.body_formats import of_text, recognise, siblings
-from flexmw.contract.codings import decode
+from flexmw.contract.codings import decode, stable_body
 from flexmw.contract.content import decompress, is_event_stream, parse, value_of
 from flexmw.contract.credentials import is_lasting_scheme, is_signature, is_tenant, shows_caller, split_query
 from flexmw.contract.dates import http_date, iso_time
@@ -166,6 +166,9 @@ def _prefix(text: str) -> Any:
 _HASHER: Final = CallerHasher()
 _CALLERS: Final = CallerNames("flexmw:idempotency", caller=None, hasher=_HASHER)
 
+_GZIP_HEADER: Final = b"\x1f\x8b\x08\x1c" + bytes(6)
+"""A gzip header with flags for extra fields, a name and a comment behind it."""
+
 READERS: Final[dict[str, Callable[[str], Any]]] = {
     "contract.bodies.complete": lambda text: complete(PartialError(text, text, text, text, text), 400),
     "contract.bodies.in_own_words": lambda text: in_own_words(_error(text), _error(text), PartialError(text), 400),
@@ -182,6 +185,10 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     "contract.body_formats.recognise": lambda text: recognise(_value(text), 400),
     "contract.body_formats.siblings": lambda text: siblings({text: _value(text), "error": text}),
     "contract.codings.decode": lambda text: decode(_raw(text), text, limit=1 << 16),
+    "contract.codings.stable_body": lambda text: [
+        stable_body(_raw(text), text),
+        stable_body(_GZIP_HEADER + _raw(text), f"{text}, gzip"),
+    ],
     "contract.content.decompress": lambda text: decompress(_raw(text), text, 1 << 16),
     "contract.content.is_event_stream": lambda text: is_event_stream(_lines(text)),
     "contract.content.parse": lambda text: [parse(_raw(text), kind) for kind in ("application/json; charset=l1", text)],
