@@ -4,7 +4,7 @@
 
     FlexmwError
      ├── ConfigError             an option, a rate, a URL or a file that cannot work
- │    └── CallError          (also a TypeError) a kind below, made with the wrong arguments
+     │    └── CallError          (also a TypeError) a kind below, made with the wrong arguments
      ├── PluginError             an entry point that is missing, broken, outdated or claimed twice
      │    └── UnknownComponent   (also a ConfigError) a name that nothing provides
      └── APIError                an error response: any status, in the contract's format

@@ -66,7 +66,7 @@ from flexmw.kit.caller_names import cookies
 from flexmw.kit.forwarded import Proxies
 from flexmw.kit.identity import CallerHasher, bearer_token
 from flexmw.kit.ids import request_id
-from flexmw.kit.paths import PathPattern
+from flexmw.kit.path_patterns import PathPattern
 from flexmw.pace.buckets import bucket_name, classify, from_key
 from flexmw.pace.headers import read_limit, server_time
 from flexmw.pace.redis import load
@@ -278,7 +278,7 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     "kit.identity.CallerHasher": lambda text: _HASHER(_scope(f"Bearer {text}")),
     "kit.identity.bearer_token": lambda text: bearer_token(_scope(f"Bearer {text}")),
     "kit.ids.request_id": request_id,
-    "kit.paths.PathPattern": lambda text: [
+    "kit.path_patterns.PathPattern": lambda text: [
         (pattern.limits("POST", text), pattern.exempts("POST", text))
         for pattern in (PathPattern("/a/*", "paths"), PathPattern("POST /a/{id}/b/{id}/*", "paths"))
     ],

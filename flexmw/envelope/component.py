@@ -21,7 +21,8 @@ from flexmw.kit.documentation import Documentation, Operation
 from flexmw.kit.effects import Flow, Request, Response, Send
 from flexmw.kit.factory import ServerMiddleware, middleware_factory
 from flexmw.kit.options import Rule, check, flag, function, option, optional, seconds, several, text, whole
-from flexmw.kit.paths import PathPattern, all_readings, path_patterns, routing_of
+from flexmw.kit.path_patterns import PathPattern, path_patterns
+from flexmw.kit.paths import all_readings, routing_of
 
 __all__ = ["Envelope"]
 

@@ -8,7 +8,8 @@ from flexmw.contract.table import OWN
 from flexmw.envelope.dialect import Dialect, choose
 from flexmw.errors import APIError, InvalidAPIKey
 from flexmw.kit.documentation import Documentation, Operation
-from flexmw.kit.paths import PathPattern, all_readings
+from flexmw.kit.path_patterns import PathPattern
+from flexmw.kit.paths import all_readings
 
 __all__ = ["document"]
 

@@ -10,7 +10,8 @@ from flexmw.contract.exceptions import ErrorMapping, map_exception
 from flexmw.envelope.core import Rules
 from flexmw.envelope.dialect import Dialect, OpenAI
 from flexmw.kit.asgi import ASGIApp, Scope
-from flexmw.kit.paths import PathPattern, Routing, all_readings
+from flexmw.kit.path_patterns import PathPattern
+from flexmw.kit.paths import Routing, all_readings
 
 __all__ = ["Plan"]
 

@@ -13,7 +13,7 @@ from flexmw.idempotency.stores import Store
 from flexmw.idempotency.stores.open import is_bounded
 from flexmw.kit.forwarded import Proxies, warn_if_everyone_is_trusted
 from flexmw.kit.options import Rule, check_effects
-from flexmw.kit.paths import path_patterns
+from flexmw.kit.path_patterns import path_patterns
 from flexmw.kit.storage import is_redis_client
 from flexmw.kit.workers import warn_about_memory
 

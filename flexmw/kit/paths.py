@@ -1,4 +1,4 @@
-"""Path patterns: which requests an option names by path, such as ``"POST /v1/videos/{id}"`` or ``"/static/*"``.
+"""Paths of requests: which requests an option names by path patterns, whatever the spelling of the path.
 
 RateLimit's tables, ``exempt``, ``required`` and ``passthrough`` all compare paths here. Frameworks serve one route
 under several spellings: Litestar and Quart collapse ``//``, BlackSheep ignores case and splits the path before it
@@ -10,11 +10,6 @@ readings match, so that no spelling of a route is taken for another, exempt rout
 >>> limited = (PathPattern("POST /login", "RateLimit(limit=...)"),)
 >>> matched_patterns(limited, {"type": "http", "method": "post", "path": "//Login/"})[0].name
 'POST /login'
->>> PathPattern("/users/<id>", "RateLimit(limit=...)")
-Traceback (most recent call last):
-    ...
-flexmw.errors.ConfigError: RateLimit(limit=...) = '/users/<id>': expected one segment as '{name}': '<' and '>' match \
-nothing
 """
 
 from __future__ import annotations
@@ -24,17 +19,14 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapp
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 from urllib.parse import unquote
 
-from flexmw.errors import ConfigError
+from flexmw.kit.path_patterns import ABSOLUTE, PathPattern, path_patterns
 
 __all__ = [
-    "PATH_FORMS",
     "PLAIN",
-    "PathPattern",
     "RequestPredicate",
     "Routing",
     "all_readings",
     "matched_patterns",
-    "path_patterns",
     "remembered",
     "request_method",
     "request_predicate",
@@ -46,21 +38,6 @@ _Scope: TypeAlias = MutableMapping[str, Any]
 ResultT = TypeVar("ResultT")
 RequestPredicate: TypeAlias = Callable[[_Scope], bool | Awaitable[bool]]
 
-PATH_FORMS: Final = (
-    "a path ('/health', '/users/{id}', '/static/*', 'OPTIONS *', 'GET /metrics'), a list of them, or a function of "
-    "the scope"
-)
-"""What an option takes that names requests; for the message of a ``ConfigError``."""
-
-_METHOD: Final = re.compile(r"[A-Z][A-Z0-9_-]*")
-_NO_METHODS: Final = {
-    **dict.fromkeys(("ALL", "ANY"), "the path alone for all methods"),
-    **dict.fromkeys(("WEBSOCKET", "WS", "WSS"), "'GET', the method of a websocket's handshake"),
-}
-"""What routers accept in the place of a method, and what to write instead."""
-_PARAMETER: Final = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
-_FOREIGN_PARAMETER: Final = re.compile(r"/(?::[A-Za-z_]|\[[^/]*\](?=/|$))")
-_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?://[^/]*)?")
 _SLASHES: Final = re.compile(r"/{2,}")
 _ESCAPED_SLASH: Final = re.compile(rb"%(?=2[Ff])")
 _MAX_REMEMBERED: Final = 4096
@@ -85,80 +62,6 @@ class Routing(NamedTuple):
 
 PLAIN: Final = Routing()
 """The routing of an app about which nothing is known."""
-
-
-class PathPattern:
-    """``"/path"``, ``"/prefix*"``, ``"METHOD /path"`` or ``"METHOD *"``, with ``{name}`` for one segment and, at the
-    end, ``{name:path}`` for the rest of the path.
-
-    ``GET`` includes ``HEAD`` and the handshake of a websocket. Slashes at the end do not count.
-
-    :param text: the pattern.
-    :param option: the option's name for error messages.
-    :param is_prefix: the pattern also matches every path that begins with it.
-    :ivar name: the pattern in one spelling: a store key may hold it.
-    :ivar shape: equal for two patterns that match the same requests.
-    :ivar specificity: a sort key; the more specific pattern has the larger one.
-    :raises ConfigError: for a pattern that no request can match.
-    """
-
-    __slots__ = ("_exempts", "_limits", "_method", "name", "shape", "specificity")
-
-    def __init__(self, text: object, option: str, *, is_prefix: bool = False) -> None:
-        if not isinstance(text, str):
-            raise ConfigError(option, text, PATH_FORMS)
-        first, space, rest = text.strip().partition(" ")
-        method, path = (first, rest.strip()) if space and not first.startswith("/") else ("", text.strip())
-        expected = _method_fault(method) or _path_fault(path)
-        if expected is not None:
-            raise ConfigError(option, text, expected)
-        literal, star, _ = path.partition("*")
-        whole_rest = re.search(r"\{[^{}:]*:path\}$", literal)
-        if whole_rest is not None and not star:
-            literal, star = literal[: whole_rest.start()], "*"
-        elif is_prefix:
-            star = "*"
-        elif len(literal) > 1 and not star:
-            literal = literal.rstrip("/") or "/"
-        self._method = method
-        self.name = f"{method} {literal}{star}".strip()
-        self.shape = (method, _PARAMETER.sub("{}", literal).casefold(), bool(star))
-        bare = _PARAMETER.sub("", literal)
-        self.specificity = (len(bare), not star, bare == literal, bool(method))
-        folded = literal.casefold()
-        self._exempts = {False: _test(literal, bool(star)), True: _test(folded, bool(star))}
-        self._limits = _test(folded, bool(star), bare=True)
-
-    def limits(self, method: str, path: str) -> bool:
-        """Whether the pattern matches one reading of a request, for an option that limits.
-
-        :param method: the method in capitals; see :func:`request_method`.
-        :param path: the reading in folded case.
-        """
-        return self._serves(method) and self._limits(path)
-
-    def exempts(self, method: str, path: str, *, ignores_case: bool = False) -> bool:
-        """Whether the pattern matches one reading of a request, for an option that exempts.
-
-        :param method: the method in capitals; see :func:`request_method`.
-        :param path: the reading, in folded case with ``ignores_case``.
-        """
-        return self._serves(method) and self._exempts[ignores_case](path)
-
-    def _serves(self, method: str) -> bool:
-        own = self._method
-        return not own or own == method or (own == "GET" and method == "HEAD")
-
-
-def path_patterns(values: object, option: str, *, is_prefix: bool = False) -> tuple[PathPattern, ...]:
-    """The patterns of an option that takes a path or a list of paths.
-
-    :raises ConfigError: for another value, and for a pattern that no request can match.
-    """
-    if not isinstance(values, (str, list, tuple)):
-        raise ConfigError(option, values, PATH_FORMS)
-    texts = [values] if isinstance(values, str) else cast("Sequence[object]", values)
-    return tuple(PathPattern(text, option, is_prefix=is_prefix) for text in texts)
 
 
 def request_predicate(value: Any, option: str, *, exempts: bool, app: object = None) -> RequestPredicate | None:
@@ -302,7 +205,7 @@ def _raw_reading(raw_path: object) -> str | None:
 def _rooted(path: str) -> str:
     """A path as it is compared: without scheme and authority, with one slash in front and no line feed at the end."""
     if path[:1] != "/":
-        path = _ABSOLUTE.sub("", path, count=1)
+        path = ABSOLUTE.sub("", path, count=1)
     return "/" + path.removesuffix("\n").lstrip("/")
 
 
@@ -322,71 +225,3 @@ def _spellings(paths: Iterable[str], routing: Routing) -> tuple[str, ...]:
         if routing.fills_segments and path[-1] == "/":
             spellings[path + _EMPTY_SEGMENT] = None
     return tuple(spellings)
-
-
-def _test(literal: str, star: bool, *, bare: bool = False) -> Callable[[str], bool]:
-    """The test of one reading.
-
-    :param bare: ``/static/*`` matches ``/static`` too.
-    """
-    below = star and literal.endswith("/") and literal != "/"
-    if "{" not in literal:
-        if not star:
-            return lambda path: (path.rstrip("/") or "/") == literal
-        if below and bare:
-            return lambda path: path.startswith(literal) or path == literal[:-1]
-        return lambda path: path.startswith(literal)
-    end = "(?:/.*)?" if below and bare else "/.*" if below else ".*" if star else "/*"
-    parts = _PARAMETER.split(literal[:-1] if below else literal)[::3]
-    expression = re.compile("[^/]*".join(map(re.escape, parts)) + end, re.DOTALL)
-    if not star:
-        return lambda path: expression.fullmatch(path.rstrip("/")) is not None
-    return lambda path: expression.fullmatch(path) is not None
-
-
-def _method_fault(method: str) -> str | None:
-    """What is expected instead of a method; ``None`` for a method and for none."""
-    if not method or _METHOD.fullmatch(method):
-        return _NO_METHODS.get(method)
-    if _METHOD.fullmatch(method.upper()):
-        return f"the method in capitals: {method.upper()!r}"
-    return "one method in capitals and a path, such as 'GET /metrics'; name each method in a pattern of its own"
-
-
-def _path_fault(path: str) -> str | None:
-    """What is expected instead of a path; ``None`` for a path that a request can have."""
-    return next((expected for is_wrong, expected in _PATH_FAULTS if is_wrong(path)), None)
-
-
-_PATH_FAULTS: Final[tuple[tuple[Callable[[str], bool], str], ...]] = (
-    (lambda path: _ABSOLUTE.match(path) is not None, "a path alone, without scheme and host"),
-    (
-        lambda path: not path.startswith("/") and path != "*",
-        "a path that begins with '/', such as '/health', '/users/{id}', '/static/*' or 'GET /metrics'",
-    ),
-    (lambda path: "?" in path or "#" in path, "a path without query and fragment, which are not compared"),
-    (lambda path: "<" in path or ">" in path, "one segment as '{name}': '<' and '>' match nothing"),
-    (
-        lambda path: _FOREIGN_PARAMETER.search(path) is not None,
-        "one segment as '{name}', such as '/users/{id}': ':name' and '[name]' match nothing",
-    ),
-    (
-        lambda path: path.endswith((".*", ".+", "$")),
-        "no regular expression: '{name}' is one segment, and '*' at the end is the rest of the path",
-    ),
-    (
-        lambda path: "*" in path[:-1],
-        "a path with '*' at the end alone; one segment is '{name}', such as '/users/{id}/export'",
-    ),
-    (lambda path: re.search("%[0-9A-Fa-f]{2}", path) is not None, "the path decoded: servers decode it"),
-    (lambda path: "//" in path, "single slashes: the path of a request is compared with them"),
-    (lambda path: any(part in (".", "..") for part in path.split("/")), "a path without '.' and '..' segments"),
-    (lambda path: any(ord(char) < 32 or char == "\\" for char in path), "a path of printable characters"),
-    (lambda path: re.search("[{}]", _PARAMETER.sub("", path)) is not None, "'{name}' with both braces"),
-    (lambda path: any(not match[1] for match in _PARAMETER.finditer(path)), "a name in the braces: '{name}'"),
-    (
-        lambda path: any(match[2] == "path" and match.end() < len(path) for match in _PARAMETER.finditer(path)),
-        "'{name:path}' at the end alone: it matches the rest of the path",
-    ),
-)
-"""What no path of a request can be, and what to write instead."""

@@ -17,7 +17,8 @@ from flexmw.errors import ConfigError
 from flexmw.kit.asgi import Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.expiring import ExpiringTable
-from flexmw.kit.paths import PLAIN, PathPattern, Routing, matched_patterns, remembered
+from flexmw.kit.path_patterns import PathPattern
+from flexmw.kit.paths import PLAIN, Routing, matched_patterns, remembered
 from flexmw.ratelimit.amounts import is_amount
 from flexmw.ratelimit.calendar import current
 from flexmw.ratelimit.callers import Caller

@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from litestar import Litestar, Router, get
 
 import flexmw
-from flexmw.kit.paths import PathPattern, matched_patterns, routing_of
+from flexmw.kit.path_patterns import PathPattern
+from flexmw.kit.paths import matched_patterns, routing_of
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import flexmw
-from flexmw.kit.paths import PathPattern, Routing, all_readings, matched_patterns, request_predicate
+from flexmw.kit.path_patterns import PathPattern
+from flexmw.kit.paths import Routing, all_readings, matched_patterns, request_predicate
 
 OPTION = "RateLimit(limit=...)"
 
