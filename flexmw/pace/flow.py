@@ -17,7 +17,7 @@ from flexmw.kit.events import PaceStoreOperated, PaceWaited
 from flexmw.kit.evidence import Evidence
 from flexmw.pace.buckets import RequestClass, bucket_name, classify, from_key
 from flexmw.pace.core import InFlight, PaceState
-from flexmw.pace.headers import server_time
+from flexmw.pace.headers import is_from_cache, server_time
 from flexmw.pace.redis import SharedState
 from flexmw.pace.registry import KnownRoot, PaceRegistry, caller_of, state_key
 from flexmw.pace.window import POLL
@@ -94,7 +94,10 @@ class PacedCall:
             self._fail(flight, unsent=evidence.sent is False)
             raise
         self._registry.count(self._known, -uncounted)
-        yield from self._finish(flight, response, sent_at)
+        if is_from_cache(response.headers, response.extensions):
+            self._fail(flight, unsent=True)  # the server has not seen the request
+        else:
+            yield from self._finish(flight, response, sent_at)
         self._end_probe()
         return response
 

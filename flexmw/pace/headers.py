@@ -15,12 +15,12 @@ RateReading(limit=9, remaining=4, reset_earliest=59.999, reset_latest=60.0, wind
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from flexmw.contract import LimitReading, http_date, read_limits, tightest
 from flexmw.pace.window import RateReading
 
-__all__ = ["read_limit", "server_time"]
+__all__ = ["is_from_cache", "read_limit", "server_time"]
 
 _DATE_AGE: Final = 2.0
 """Seconds that ``Date`` may lie in the past: one for its rounding, one for servers that format it once a second."""
@@ -77,3 +77,25 @@ def server_time(headers: Mapping[str, str], sent_at: float, received_at: float) 
     because ``Date`` has whole seconds only."""
     date = http_date(headers.get("date", ""))
     return received_at if date is None or sent_at - 1.0 < date <= received_at else date
+
+
+def is_from_cache(headers: Mapping[str, str], extensions: Mapping[str, Any]) -> bool:
+    """Whether a cache has responded in place of the server: what the headers report of a limit is out of date.
+
+    A shared cache says so by ``Age`` (RFC 9111 section 5.1), hishel by an extension of the response. Some caches send
+    ``Age: 0`` with what they have just fetched.
+
+    :param headers: response headers; names in lower case.
+    :param extensions: the extensions of the response.
+    """
+    age = headers.get("age", "").strip()
+    if age.isascii() and age.isdigit() and age.strip("0"):
+        return True
+    status = extensions.get("caching")
+    if isinstance(status, Mapping):
+        return status.get("from_cache") is True
+    return any(extensions.get(name) is True for name in _FROM_CACHE)
+
+
+_FROM_CACHE: Final = ("hishel_from_cache", "from_cache")
+"""hishel 1 and 0; hishel 2 has a mapping in ``caching``."""

@@ -303,3 +303,27 @@ def test_requests_count_together_by_origin_and_credential(header: str) -> None:
     elsewhere = httpx.Request("GET", "https://other.test/x", headers={header: "a"})
     assert caller_of(one) == caller_of(same)
     assert len({caller_of(each) for each in (one, other, elsewhere, httpx.Request("GET", "https://api.test/x"))}) == 4
+
+
+@pytest.mark.parametrize(
+    ("headers", "extensions", "waits"),
+    [
+        ({}, {}, 3),
+        ({"age": "0"}, {}, 3),
+        ({"age": "7"}, {}, 0),
+        ({}, {"caching": {"from_cache": True}}, 0),
+        ({}, {"caching": {"from_cache": False}}, 3),
+        ({}, {"hishel_from_cache": True}, 0),
+    ],
+)
+def test_what_a_cached_response_says_of_a_limit_is_out_of_date(
+    headers: dict[str, str], extensions: dict[str, Any], waits: int
+) -> None:
+    clock = FakeClock()
+    used_up = {"x-ratelimit-limit": "9", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "30s", **headers}
+    server = httpx.MockTransport(lambda request: httpx.Response(200, headers=used_up, extensions=extensions))
+    transport = flexmw.httpx.Transport(Pace(clock=clock), transport=server, clock=clock)
+    with httpx.Client(transport=transport) as client:
+        for _ in range(4):
+            assert client.get("http://api.example/models").status_code == 200
+    assert len(clock.slept) == waits
