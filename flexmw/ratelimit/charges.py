@@ -43,7 +43,8 @@ class Account:
     :param bill: charges the ledger.
     :ivar place: the place of the budget among the settled rates.
     :param scale: what one unit of the budget is in the store's numbers.
-    :ivar requested: the costs of the last charge that did not fail; ``None`` before the first one.
+    :ivar requested: the costs of the last charge; ``None`` before the first one. A charge that has failed is not
+        repeated, because the database may have it.
     :ivar lock: held by the charge that is on its way.
     """
 

@@ -156,8 +156,6 @@ class Settlement:
         try:
             async with account.lock:  # a correction while the charge is on its way
                 is_charged = await account.charge(used[place], usage, charges_nothing=charges_nothing)
-                if not is_charged:
-                    account.requested = None
                 kept = 0 if is_charged else self._taken[place]
                 await self._correct((*used[:place], kept, *used[place + 1 :]))
         except BaseException:  # the event loop, or the app, has ended

@@ -344,6 +344,18 @@ async def test_a_ledger_that_fails_changes_no_response_and_keeps_the_reservation
     assert (await call(app)).status == 200
 
 
+async def test_a_charge_that_fails_is_not_repeated_because_the_database_may_have_it() -> None:
+    class AccountsThatLoseReplies(Accounts):
+        async def charge(self, caller: Any, amount: Decimal, usage: Usage | None) -> None:
+            await super().charge(caller, amount, usage)
+            raise ConnectionError("the reply is lost")
+
+    accounts = AccountsThatLoseReplies(sk_1=1)
+    app = limited(**MONEY, budget=accounts, app=using(1000, 100), clock=FakeClock())
+    assert (await call(app)).status == 200
+    assert accounts.bills == [("sk-1", Decimal("0.0035"), 1100)]
+
+
 class SlowAccounts(Accounts):
     """The accounts of an app whose database takes its time for each charge."""
 
