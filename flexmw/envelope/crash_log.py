@@ -20,7 +20,7 @@ from flexmw.contract.request_secrets import remove_secrets, secrets_in
 from flexmw.kit.asgi import Scope
 from flexmw.kit.log_limit import LogLimit
 
-__all__ = ["LOGGING_FRAMEWORKS", "log_crash", "log_no_end", "log_no_response"]
+__all__ = ["LOGGING_FRAMEWORKS", "log_crash", "log_no_end", "log_no_response", "log_second_start"]
 
 LOGGING_FRAMEWORKS: Final = frozenset({"blacksheep", "django", "falcon", "quart"})
 """The packages that log each crash that they respond to. ``tests/envelope/test_crash_log.py`` compares the list with
@@ -66,6 +66,17 @@ def log_no_end(scope: Scope) -> None:
         _LOGGER.error(
             "%s: the app has returned without the end of its stream. The client gets an error at its end.%s",
             _request(scope),
+            _note(left_out),
+        )
+
+
+def log_second_start(scope: Scope, status: int) -> None:
+    """Log that the app has sent an error within an event stream."""
+    if (left_out := _LIMIT.admit()) is not None:
+        _LOGGER.error(
+            "%s: the app has begun a second response, a %d, within its stream. The client gets an error at its end.%s",
+            _request(scope),
+            status,
             _note(left_out),
         )
 

@@ -23,7 +23,7 @@ from flexmw.envelope.app_info import handles_crashes, through_cors
 from flexmw.envelope.cancellation import is_answered
 from flexmw.envelope.collector import Collector
 from flexmw.envelope.core import ErrorResponse, Header, decide, error_status, response_to
-from flexmw.envelope.crash_log import log_crash, log_no_end, log_no_response
+from flexmw.envelope.crash_log import log_crash, log_no_end, log_no_response, log_second_start
 from flexmw.envelope.drain import read_rest
 from flexmw.envelope.last_body import LastBody
 from flexmw.envelope.plan import Plan
@@ -177,7 +177,7 @@ class Responder:
                 return self._stream.body(message)
             return self._collect(message) if state is _COLLECTING else _done()
         if kind == "http.response.start":
-            return self._begin(message) if state is _WAITING else _done()
+            return self._begin(message) if state is _WAITING else self._begin_again(message)
         if kind in _FILES:
             return self._file(message)
         if kind == "http.response.trailers":
@@ -221,6 +221,18 @@ class Responder:
             exchange.emit("flexmw.stream.held", {})
         self._timer = Timer(plan.hold, self._stream.open)
         return _done()
+
+    async def _begin_again(self, message: Message) -> None:
+        """Take a second start from a broken app. An error within an event stream is the one that a framework (muffin)
+        makes of a failure, and its body must not look like the end of the stream. Any other start changes nothing:
+        slowapi sends the first one again before each part of a body.
+        """
+        status = message.get("status")
+        if self._state is _STREAMING and type(status) is int and status >= 400:
+            log_second_start(self._scope, status)
+            error = RuntimeError("second start")
+            await self._fail_stream(self._plan.map_exception(error), error)
+            self._state = _DONE
 
     async def _file(self, message: Message) -> None:
         """A body that the server reads from a file (ASGI extensions pathsend and zerocopysend)."""

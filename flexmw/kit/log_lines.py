@@ -320,6 +320,14 @@ LINES: Final = (
         "without the end of its stream",
     ),
     LogLine(
+        "flexmw.envelope",
+        "ERROR",
+        "The app has begun a second response within a stream: the error that a framework makes of a failure.",
+        "together with the line above",
+        "envelope.crash_log",
+        "has begun a second response",
+    ),
+    LogLine(
         "flexmw.tagging",
         "WARNING",
         "The instrumentation of the app or of the client hides errors: what it is, and the remedy.",

@@ -144,6 +144,30 @@ async def test_an_app_that_returns_within_its_stream_is_logged_and_the_client_ge
     )
 
 
+def failing_within(status: int) -> ASGIApp:
+    """An app whose framework sends the error of a failure as a second response, as muffin does."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await one_event(scope, receive, send)
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"data: 2\n\n"})
+
+    return app
+
+
+async def test_an_error_that_begins_within_a_stream_ends_it_as_a_failed_one(caplog: pytest.LogCaptureFixture) -> None:
+    response = await get(flexmw.Envelope().asgi(failing_within(500)))
+    assert response.text.startswith('data: 1\n\nevent: error\ndata: {"error":{"message":"Internal server error."')
+    (line,) = lines(caplog)
+    assert "the app has begun a second response, a 500, within its stream" in line.getMessage()
+
+
+async def test_a_start_that_is_sent_again_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    response = await get(flexmw.Envelope().asgi(failing_within(200)))
+    assert response.text == "data: 1\n\ndata: 2\n\n"
+    assert lines(caplog) == []
+
+
 async def test_an_app_that_returns_because_its_client_has_left_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def send(message: Any) -> None:
         if message["type"] == "http.response.body":

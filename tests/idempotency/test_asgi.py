@@ -600,6 +600,27 @@ async def test_a_body_shorter_than_its_length_is_never_replayed_as_whole(
     assert host.runs == 1
 
 
+async def test_an_error_that_the_app_begins_within_its_stream_is_never_replayed_as_its_end() -> None:
+    """muffin sends its 500 as a second response, and servers refuse the start of one."""
+    runs = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal runs
+        runs += 1
+        await receive()
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b"Server got itself in trouble"})
+
+    keyed = flexmw.wrap_app(app, flexmw.Envelope(), Idempotency())
+    first, replay = await call(keyed), await call(keyed)
+    assert replay.answer == first.answer
+    assert replay.answer.startswith(b'data: 1\n\nevent: error\ndata: {"error":')
+    assert runs == 1
+
+
 async def test_a_body_longer_than_its_length_is_replayed_with_its_own_length() -> None:
     host = Host(parts=(b"more than three",), headers=[(b"content-length", b"3"), (b"x-page", b"1")])
     app = Idempotency().asgi(host)
