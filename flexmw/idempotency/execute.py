@@ -207,7 +207,7 @@ class ClaimedExecution:
                 delivery.put()
                 await delivery.catch_up()
             return
-        elif message_type == "http.response.start" and recorder.takes_start(message["status"]):
+        elif message_type == "http.response.start" and (not recorder.started or recorder.takes_more(message)):
             plan, generation = self._plan, self._claim.record.generation
             keyed, anonymous = self._is_keyed, self._is_anonymous
             head = write_head(

@@ -14,6 +14,7 @@ from flexmw.contract.stream_framing import UnitBuffer, framing_of
 from flexmw.idempotency.core import StoredResponse
 from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.stored import internal_error, lasting_headers
+from flexmw.kit.asgi import Message
 from flexmw.kit.exchange import FramedStream
 
 __all__ = ["ResponseRecorder"]
@@ -68,16 +69,15 @@ class ResponseRecorder:
         length = self.length
         return length is not None and length > self._whole_size() and self.status not in _WITHOUT_BODY
 
-    def takes_start(self, status: int) -> bool:
-        """Whether a start is recorded. Only the first one is.
+    def takes_more(self, start: Message) -> bool:
+        """Whether a second start is recorded: never.
 
-        :param status: the status of the start.
-        :raises RuntimeError: for an error within an event stream, which a framework (muffin) makes of a failure.
-            Its body must not be stored as the end of the stream. Servers raise for every second start.
+        :raises RuntimeError: for an error within an event stream, which a framework (muffin) makes of a failure. Its
+            body must not be stored as the end of the stream. Servers raise for every second start.
         """
-        if self.started and status >= 400 and self.is_framed:
+        if start["status"] >= 400 and self.is_framed:
             raise RuntimeError("the app has begun a second response within its stream")
-        return not self.started
+        return False
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None = None) -> None:
         """Record the status, the headers, and the ``Content-Length`` among them in bytes."""
