@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from flexmw.contract import LimitReading, http_date, read_limits, tightest
+from flexmw.kit.headers import has
 from flexmw.pace.window import RateReading
 
 __all__ = ["is_from_cache", "read_limit", "server_time"]
@@ -88,14 +89,15 @@ def is_from_cache(headers: Mapping[str, str], extensions: Mapping[str, Any]) -> 
     :param headers: response headers; names in lower case.
     :param extensions: the extensions of the response.
     """
-    age = headers.get("age", "").strip()
-    if age.isascii() and age.isdigit() and age.strip("0"):
+    if has(headers, b"age") and (age := headers["age"].strip()).isascii() and age.isdigit() and age.strip("0"):
         return True
+    if _FROM_CACHE.isdisjoint(extensions):
+        return False
     status = extensions.get("caching")
     if isinstance(status, Mapping):
         return status.get("from_cache") is True
-    return any(extensions.get(name) is True for name in _FROM_CACHE)
+    return extensions.get("hishel_from_cache") is True or extensions.get("from_cache") is True
 
 
-_FROM_CACHE: Final = ("hishel_from_cache", "from_cache")
-"""hishel 1 and 0; hishel 2 has a mapping in ``caching``."""
+_FROM_CACHE: Final = frozenset({"caching", "from_cache", "hishel_from_cache"})
+"""The extensions of hishel: 2 has a mapping in ``caching``, 0 and 1 have one of the others."""
