@@ -7,6 +7,7 @@ and removed when it ends: both cost one operation on a dict, and most executions
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import Context
@@ -23,6 +24,7 @@ from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit.background import start_in_background
 from flexmw.kit.clock import SYSTEM
 from flexmw.kit.forked import fork_safe
+from flexmw.kit.log_limit import LogLimit
 
 __all__ = ["BEATS", "Heartbeats", "LoopHeartbeats"]
 
@@ -31,6 +33,9 @@ BEATS: Final = 3.0
 
 _LONGEST_RETRY_PAUSE: Final = 1.0
 """Seconds after which a heartbeat that the store did not take is tried again."""
+
+_LOGGER: Final = logging.getLogger("flexmw.idempotency")
+_late_lines = LogLimit(burst=1, per_second=0.1, monotonic=SYSTEM.monotonic)
 
 _AT_ONCE: Final = 16
 """Keys of a store without ``extend_many`` that are renewed at the same time."""
@@ -146,6 +151,9 @@ class LoopHeartbeats:
 
     async def _renew_due(self, now: float) -> None:
         due: dict[Claim, Callable[[], object]] = {}
+        lapsed = [claim for claim in self._due if now - claim.due_at > _longest_delay(claim)]
+        if lapsed:
+            _warn_of_delay(now - lapsed[0].due_at, len(lapsed), lapsed[0])
         for keys in (self._due, self._retries):
             for claim, stop in keys.items():
                 if claim.due_at > now:
@@ -192,6 +200,30 @@ class LoopHeartbeats:
             pause = min(pause, _LONGEST_RETRY_PAUSE)
         claim.due_at = claim.claims.clock.monotonic() + pause
         keys[claim] = stop
+
+
+def _longest_delay(claim: Claim) -> float:
+    """Seconds after which a heartbeat that has not come has let the lease run out."""
+    lease = claim.claims.lease
+    return lease - lease / BEATS
+
+
+def _warn_of_delay(seconds: float, count: int, claim: Claim) -> None:
+    """Log that leases have run out although their executions go on.
+
+    :param seconds: how late the heartbeat is.
+    :param count: the number of the keys.
+    :param claim: one of the keys.
+    """
+    if _late_lines.admit() is not None:
+        _LOGGER.warning(
+            "The leases of %d running keys have run out, because their heartbeat is %.1f s late: the event loop was "
+            "blocked, or the process stood still. Meanwhile, other processes take the keys for unknown. Run blocking "
+            "work in a thread, or set a lease of more than %g s.",
+            count,
+            seconds,
+            claim.claims.lease,
+        )
 
 
 async def _renewed_together(due: Iterable[Claim]) -> list[Claim]:

@@ -199,6 +199,15 @@ LINES: Final = (
     LogLine(
         "flexmw.idempotency",
         "WARNING",
+        "The leases of running keys have run out before their heartbeat: the event loop was blocked, or the process "
+        "stood still. Other processes take the keys for unknown.",
+        "once in ten seconds",
+        "idempotency.heartbeats",
+        "running keys have run out",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
         "The outcome of an execution is lost: the store did not take it for the time of a lease, and its key becomes "
         "unknown.",
         "5 at once, then one a minute, with the number of those left out",

@@ -17,6 +17,7 @@ from flexmw.idempotency.heartbeats import Heartbeats
 from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.idempotency.turns import Turns
 from flexmw.kit.clock import SYSTEM, Clock
+from flexmw.kit.log_limit import LogLimit
 from flexmw.testing import FakeClock
 from tests.idempotency.calls import KEYED, Caller, Host
 from tests.waiting import LONGEST_WAIT
@@ -187,3 +188,41 @@ async def test_a_late_heartbeat_starts_no_second_execution_in_the_process_of_the
         host.proceed.set()
     assert (await Caller(app, headers=KEYED)()).replayed
     assert host.runs == 1
+
+
+async def test_leases_that_a_late_heartbeat_lets_run_out_are_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock(now=1_800_000_000.0)
+    lines = LogLimit(burst=1, per_second=0.1, monotonic=clock.monotonic)
+    monkeypatch.setattr("flexmw.idempotency.heartbeats._late_lines", lines)
+    store = ManyStore(clock)
+    store.wanted = 3
+    heartbeats = Heartbeats().of_loop()
+    claims = await claimed(store, 3, lease=60.0, clock=clock)
+    for claim in claims:
+        heartbeats.add(claim, ignore)
+    clock.advance(61.0)
+    with anyio.fail_after(LONGEST_WAIT):
+        await store.enough.wait()
+    for claim in claims:
+        heartbeats.remove(claim)
+    await anyio.wait_all_tasks_blocked()
+    (record,) = caplog.records
+    assert (record.levelname, record.name) == ("WARNING", "flexmw.idempotency")
+    expected = "The leases of 3 running keys have run out, because their heartbeat is 41.0 s late"
+    assert record.getMessage().startswith(expected)
+
+
+async def test_a_heartbeat_in_time_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock(now=1_800_000_000.0)
+    store = CountingStore(clock=clock)
+    (claim,) = await claimed(store, 1, lease=60.0, clock=clock)
+    heartbeats = Heartbeats().of_loop()
+    heartbeats.add(claim, ignore)
+    clock.advance(30.0)
+    with anyio.fail_after(LONGEST_WAIT):
+        await store.enough.wait()
+    heartbeats.remove(claim)
+    await anyio.wait_all_tasks_blocked()
+    assert not caplog.records
