@@ -23,7 +23,7 @@ _USUAL: Final = ("_response", "response")
 
 
 def held_where_raised(error: BaseException) -> Iterable[object]:
-    """The objects that may have the outcome of the call of which an error tells.
+    """The objects that may have the outcome of the call of which an error tells: one response, and every other error.
 
     Only where the class of the error and the function that raised it belong to one package: the error of a program may
     tell of something else than the call whose response the program holds.
@@ -32,10 +32,14 @@ def held_where_raised(error: BaseException) -> Iterable[object]:
     if frame is None or _package(type(error).__module__) != _package(frame.f_globals.get("__name__", "")):
         return
     variables = frame.f_locals
-    if (usual := next((value for name in _USUAL if _tells(value := variables.get(name))), None)) is not None:
+    usual = next((value for name in _USUAL if _tells(value := variables.get(name))), None)
+    others = _others(variables, error)
+    responses = [other for other in others if not issubclass(type(other), BaseException)]
+    if usual is not None:
         yield usual
-    elif len(others := _by_identity(variables, error)) == 1:
-        yield from others.values()
+    elif len(responses) == 1:
+        yield responses[0]
+    yield from (other for other in others if issubclass(type(other), BaseException))
     context = context_of(error)
     if context is not None and (caught := traceback_of(context)) is not None and caught.tb_frame is frame:
         yield context
@@ -52,8 +56,9 @@ def _raising_frame(error: BaseException) -> FrameType | None:
     return traceback.tb_frame
 
 
-def _by_identity(variables: Mapping[str, Any], error: BaseException) -> dict[int, object]:
-    return {id(value): value for value in _first(variables) if value is not error and _tells(value)}
+def _others(variables: Mapping[str, Any], error: BaseException) -> list[object]:
+    by_id = {id(value): value for value in _first(variables) if value is not error and _tells(value)}
+    return list(by_id.values())
 
 
 def _first(variables: Mapping[str, Any]) -> Iterator[object]:

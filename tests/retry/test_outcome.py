@@ -130,6 +130,14 @@ def after_a_raise_of_its_own(http, url):
 def failed(error):
     raise SDKError()
 
+def mapped_twice(http, url):
+    caught = mapped = None
+    try:
+        http.post(url, json={})
+    except Exception as error:
+        caught, mapped = error, SDKError("mapped")
+    raise SDKError("at last")
+
 def of_a_status_alone(http, url):
     refused(http.post(url, json={}).status_code)
 
@@ -150,7 +158,8 @@ def refused(status):
 
 @pytest.mark.parametrize("fault", ["500", "rst"])
 def test_what_an_sdk_drops_is_found_where_the_sdk_raised(fault: str) -> None:
-    for function in ("by_status", "from_none") if fault == "500" else ("from_none", "after_a_raise_of_its_own"):
+    lost = ("from_none", "after_a_raise_of_its_own", "mapped_twice")
+    for function in ("by_status", "from_none") if fault == "500" else lost:
         known = flexmw.outcome_of(SDK().fail(function, fault))
         assert known is not None, function
         assert (known.outcome, known.attempts, known.reason) == ("ambiguous", 1, "unsafe_method")
