@@ -290,6 +290,7 @@ ATTRIBUTES: Final = {
                 "key_not_honoured",
                 "budget",
                 "local_error",
+                "cancelled",
                 "handed_back",
                 "body_broken",
                 "client_closed",

@@ -153,7 +153,8 @@ async def test_a_cancelled_call_is_neither_answered_nor_failed(in_memory_telemet
         with pytest.raises(asyncio.CancelledError):
             await task
     of = points(in_memory_telemetry)
-    assert of("flexmw.client.outcomes") == [({"flexmw.call.outcome": "cancelled", "server.address": "up.example"}, 1)]
+    cancelled = {"flexmw.call.outcome": "cancelled", "flexmw.retry.stop_reason": "cancelled"}
+    assert of("flexmw.client.outcomes") == [({**cancelled, "server.address": "up.example"}, 1)]
 
 
 # --- streams ---------------------------------------------------------------------------------------------------------
