@@ -56,6 +56,7 @@ class ClaimedExecution:
     :param send_body: sends the rest of it.
     :param is_keyed: the request has a key.
     :param is_anonymous: the caller has shown no credential.
+    :ivar side_tasks: what runs beside the app.
     """
 
     def __init__(
@@ -98,13 +99,13 @@ class ClaimedExecution:
         task = current_task()
         if task is None:
             return self._run_in_trio(key)
-        self._side_tasks: SideTasks = AsyncioTasks(task)
+        self.side_tasks: SideTasks = AsyncioTasks(task)
         return self._run(key)
 
     async def _run_in_trio(self, key: str | None) -> None:
         error: BaseException | None = None
         async with anyio.create_task_group() as group:
-            self._side_tasks = TrioTasks(group)
+            self.side_tasks = TrioTasks(group)
             try:
                 await self._run(key)
             except BaseException as raised:  # the task group would wrap it in an exception group
@@ -124,7 +125,7 @@ class ClaimedExecution:
         running.add(record.generation, self)
         heartbeats = self._plan.heartbeats.of_loop()
         heartbeats.add(self._claim, self.stop)
-        side_tasks, is_late = self._side_tasks, False
+        side_tasks, is_late = self.side_tasks, False
         try:
             if attempt is not None or self._plan.linger is not None:
                 self._watch_client()
@@ -239,12 +240,12 @@ class ClaimedExecution:
         log = recorder.log = response_log(plan, recorder, claim.record.generation)
         plan.logs.add(claim.name, log)
         self._delivery = Delivery(self._client, recorder, log)
-        self._delivery.cancel = self._side_tasks.start(self._delivery.run)
+        self._delivery.cancel = self.side_tasks.start(self._delivery.run)
         if self._client.has_left:
-            self._side_tasks.start(self._delivery.give_up)
+            self.side_tasks.start(self._delivery.give_up)
         self._log_writer = log_writer(claim, log, plan.claims.clock) if plan.copies_logs else None
         if self._log_writer is not None:
-            self._side_tasks.start(self._log_writer.run)
+            self.side_tasks.start(self._log_writer.run)
         self._watch_client()
 
     async def _outgrow(self) -> None:
@@ -349,7 +350,7 @@ class ClaimedExecution:
         """Notice that the client leaves."""
         if not self._is_watched:
             self._is_watched = True
-            self._side_tasks.begin(self._attend)
+            self.side_tasks.begin(self._attend)
 
     async def _attend(self) -> None:
         """Wait until the client leaves, and end the execution when nobody reads its response any more."""
@@ -360,7 +361,7 @@ class ClaimedExecution:
             self._log_writer.hurry()
         recorder, plan = self._recorder, self._plan
         if self._delivery is not None:
-            self._side_tasks.start(self._delivery.give_up)
+            self.side_tasks.start(self._delivery.give_up)
         linger = plan.linger
         if not self._is_keyed:
             if not recorder.is_framed:
@@ -389,7 +390,7 @@ class ClaimedExecution:
         if not self._is_stopped:
             self._is_stopped = True
             self._disconnect()
-            self._side_tasks.cancel()
+            self.side_tasks.cancel()
         return True
 
     def _disconnect(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from itertools import takewhile
 from threading import Lock
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -151,7 +152,8 @@ class LoopHeartbeats:
 
     async def _renew_due(self, now: float) -> None:
         due: dict[Claim, Callable[[], object]] = {}
-        lapsed = [claim for claim in self._due if now - claim.due_at > _longest_delay(claim)]
+        # Not each key: a thousand keys that become due one by one would cost a million comparisons in each lease.
+        lapsed = list(takewhile(lambda claim: now - claim.due_at > _longest_delay(claim), self._due))
         if lapsed:
             _warn_of_delay(now - lapsed[0].due_at, len(lapsed), lapsed[0])
         for keys in (self._due, self._retries):

@@ -8,11 +8,25 @@ from __future__ import annotations
 import os
 from typing import Final, Protocol
 
-__all__ = ["RunningExecution", "add", "remove", "running_execution"]
+__all__ = ["HasLoop", "RunningExecution", "add", "remove", "running_execution", "runs_here"]
+
+
+class HasLoop(Protocol):
+    """What knows an event loop."""
+
+    @property
+    def has_running_loop(self) -> bool:
+        """Whether the event loop runs."""
+        ...
 
 
 class RunningExecution(Protocol):
     """An execution that can be stopped."""
+
+    @property
+    def side_tasks(self) -> HasLoop:
+        """What runs beside its app, in the event loop of the app."""
+        ...
 
     def stop(self) -> bool:
         """End the execution. Returns False where it cannot be ended from here."""
@@ -35,6 +49,15 @@ def remove(generation: str) -> None:
 def running_execution(generation: str) -> RunningExecution | None:
     """The execution of a generation, if it runs in this process."""
     return _executions.get(generation)
+
+
+def runs_here(generation: str) -> bool:
+    """Whether the execution of a generation runs in this process, in an event loop that runs.
+
+    An event loop that was stopped, or closed without cancelling its tasks, leaves its executions in the registry.
+    """
+    execution = _executions.get(generation)
+    return execution is not None and execution.side_tasks.has_running_loop
 
 
 if hasattr(os, "register_at_fork"):

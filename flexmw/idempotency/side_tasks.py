@@ -28,6 +28,11 @@ class SideTasks:
 
     __slots__ = ()
 
+    @property
+    def has_running_loop(self) -> bool:
+        """Whether the event loop runs, so that the execution can go on. Any thread may ask."""
+        return True  # trio cancels its tasks before its event loop ends
+
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
         """Start a side task. Returns what cancels it."""
         raise NotImplementedError
@@ -68,6 +73,10 @@ class AsyncioTasks(SideTasks):
         self._tasks: list[asyncio.Task[None]] | None = None
         self._is_running = False
         self._requests = 0
+
+    @property
+    def has_running_loop(self) -> bool:
+        return self._task.get_loop().is_running()
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
         task = self._task.get_loop().create_task(work())

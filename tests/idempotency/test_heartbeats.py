@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -188,6 +189,59 @@ async def test_a_late_heartbeat_starts_no_second_execution_in_the_process_of_the
         host.proceed.set()
     assert (await Caller(app, headers=KEYED)()).replayed
     assert host.runs == 1
+
+
+@pytest.mark.parametrize("closes", [False, True])
+@pytest.mark.parametrize("sdk", [False, True])
+def test_an_execution_whose_event_loop_has_ended_does_not_run_any_more(*, closes: bool, sdk: bool) -> None:
+    """A loop that is closed without cancelling its tasks never ends them: the key is unknown, and not in progress for
+    ever. The retry of an SDK would wait for the response."""
+    clock = FakeClock(now=1_800_000_000.0)
+    host = Host().hold()
+    app = Idempotency(storage=MemoryStore(clock=clock), lease=60.0, sdk_retries=sdk).asgi(host)
+    caller = Caller(app, headers={"x-stainless-retry-count": "0"} if sdk else KEYED)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(caller())
+    loop.run_until_complete(host.started.wait())
+    if closes:
+        loop.close()
+    clock.advance(61.0)
+    again = asyncio.run(Caller(app, headers={"x-stainless-retry-count": "1"} if sdk else KEYED)())
+    assert (again.status, host.runs) == (409, 1)
+    assert b"idempotency_unknown" in again.answer
+    if not closes:
+        task.cancel()
+        host.proceed.set()
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.close()
+
+
+async def test_a_timer_looks_at_no_key_behind_the_first_one_that_is_not_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = FakeClock(now=1_800_000_000.0)
+    store = ManyStore(clock)
+    heartbeats = Heartbeats().of_loop()
+    first, *others = await claimed(store, 20, lease=60.0, clock=clock)
+    heartbeats.add(first, ignore)
+    clock.advance(10.0)
+    for claim in others:
+        heartbeats.add(claim, ignore)
+    looks: list[Claim] = []
+
+    def longest_delay(claim: Claim) -> float:
+        looks.append(claim)
+        return 40.0
+
+    monkeypatch.setattr("flexmw.idempotency.heartbeats._longest_delay", longest_delay)
+    clock.advance(10.0)
+    with anyio.fail_after(LONGEST_WAIT):
+        await store.enough.wait()
+    for claim in (first, *others):
+        heartbeats.remove(claim)
+    assert looks[0] is first
+    assert len(looks) < len(others)
 
 
 async def test_leases_that_a_late_heartbeat_lets_run_out_are_logged_once(
