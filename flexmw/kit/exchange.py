@@ -117,7 +117,7 @@ class Exchange:
     :ivar drop: makes the outermost component that has seen the disconnect of the client send nothing more to the
         server. ``None`` until it has seen it; not there unless an execution may go on without its client.
     :ivar checks: the limiters further outside that are around several apps, and what those that share a store have
-        counted; not there before the first of them.
+        counted, while their apps run; not there before the first of them.
 
     An Envelope enters the exchange (``with exchange:``) while its app runs. Meanwhile ``enveloped`` is True and each
     ``APIError`` that is made is remembered.

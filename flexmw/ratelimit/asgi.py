@@ -23,7 +23,7 @@ from flexmw.ratelimit.new_keys import NewKeyGuard
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.rates import Rates
 from flexmw.ratelimit.settlement import Settlement
-from flexmw.ratelimit.several_apps import Apps, is_repeated
+from flexmw.ratelimit.several_apps import Apps, MarkedApp, is_repeated
 from flexmw.ratelimit.usage_observer import UsageLog
 
 __all__ = ["RateLimitMiddleware", "Shared", "is_around", "share"]
@@ -88,6 +88,7 @@ class RateLimitMiddleware(WrappingApp):
         self._concurrency, self._lease = plan.concurrency, plan.lease
         # A framework may make the middleware of a mounted app with its first request, which holds a slot by then.
         self._may_repeat = plan.concurrency is not None
+        self._counted_app: ASGIApp = MarkedApp(shared, app) if self._may_repeat else app
         self._may_meet_itself = not plan.is_named and not isinstance(shared.backend, LocalBackend)
         self._now, self._monotonic = plan.clock.now, plan.clock.monotonic
         self._judge_known = self._identifier.judge_known
@@ -122,7 +123,7 @@ class RateLimitMiddleware(WrappingApp):
         if (lane := self._lane) is not None and STREAM_FIELD in dict(scope["headers"]) and await lane.takes(scope):
             await self._continue(lane, scope, receive, send, exchange)
             return
-        app = self.app
+        app = self._counted_app
         earlier: tuple[str, ...] = ()
         bill: Bill | None = None
         now_us = int(self._monotonic() * SECOND)
@@ -139,7 +140,9 @@ class RateLimitMiddleware(WrappingApp):
             await self._bypass(scope, receive, send, exchange, app)
             return
         prefix = self._plan.prefix
+        outer: tuple[object, ...] = ()
         if self._may_meet_itself:
+            outer = getattr(exchange, "checks", outer)
             rates, prefix = self._apart_from_outer(exchange, digest, rates)
         charge = await self._pricing.charge(scope, rates, receive)
         check = Check(digest, rates, charge.costs, self._slot(prefix), earlier)
@@ -196,12 +199,15 @@ class RateLimitMiddleware(WrappingApp):
                 exchange.judged_key = None
             elif exchange.error_outcome is not None:
                 self._judge_known(digest, exchange.error_outcome.status)
+            if self._may_meet_itself:
+                exchange.checks = outer  # a further call of the app with this request is not inside of this one
             if lease is not None:
                 await lease.release()
 
     def expect_repetitions(self) -> None:
-        """This limiter is around several apps: a request that has passed it further outside is not counted again."""
-        self._may_repeat = True
+        """This limiter is around several apps: a request that passes it inside of another one is not counted again."""
+        if not self._may_repeat:
+            self._may_repeat, self._counted_app = True, MarkedApp(self.shared, self.app)
 
     async def explain(self, scope: Scope) -> Decision | None:
         """What would be decided about a request now. Takes nothing. ``None`` if the request is not limited, or if the
@@ -260,7 +266,7 @@ class RateLimitMiddleware(WrappingApp):
         self, lane: ContinuationLane, scope: Scope, receive: Receive, send: Send, exchange: Exchange
     ) -> None:
         """Serve a request that only asks for the rest of a response."""
-        caller, app = await self._identifier.identify(scope, int(self._monotonic() * SECOND), self.app)
+        caller, app = await self._identifier.identify(scope, int(self._monotonic() * SECOND), self._counted_app)
         check = lane.check(caller.digest, await self._rates.of(caller, scope))
         if check.rates:
             outcome = await self.backend.decide(check)

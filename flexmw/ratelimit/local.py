@@ -109,7 +109,7 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
     def expect_repetitions(self) -> None:
         super().expect_repetitions()
         # The fast path asks nothing, so no request may take it.
-        self._parts = replace(self._parts, methods=frozenset(), methods_of_streams=frozenset())
+        self._parts = replace(self._parts, app=self._counted_app, methods=frozenset(), methods_of_streams=frozenset())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = self._parts
@@ -164,10 +164,10 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         if (parts.exempt is not None and await _value(parts.exempt(scope))) or (
             method == "OPTIONS" and is_preflight(scope)
         ):
-            await self._bypass(scope, receive, send, exchange, app)
+            await self._bypass(scope, receive, send, exchange, self.app)
             return None
         if self._may_repeat and is_repeated(exchange, self.shared):
-            await app(scope, receive, send)
+            await self.app(scope, receive, send)
             return None
         if (
             (lane := parts.lane) is not None

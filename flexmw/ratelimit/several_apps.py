@@ -2,6 +2,10 @@
 
 An app and an app that is mounted in it are the usual case. Where each middleware counted, a request took two of its
 limit, and with ``concurrency=1`` it was refused for the slot that it held itself.
+
+A request has the mark of a limiter while the app of the limiter serves it, and no longer. A middleware further outside
+that calls two limited apps one after the other, or one app again, makes two calls that count: a mark for the whole
+request let the second call pass a limit that had refused the first one.
 """
 
 from __future__ import annotations
@@ -9,9 +13,10 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 from weakref import WeakSet
 
-from flexmw.kit.exchange import Exchange
+from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send, WrappingApp
+from flexmw.kit.exchange import Exchange, exchange_of
 
-__all__ = ["Apps", "is_repeated", "join"]
+__all__ = ["Apps", "MarkedApp", "is_repeated", "join"]
 
 
 class _Repeatable(Protocol):
@@ -37,12 +42,28 @@ def join(apps: Apps, middleware: _Middleware) -> _Middleware:
 
 
 def is_repeated(exchange: Exchange, limiter: object) -> bool:
-    """Whether the request has passed this limiter further outside. Notes that it has passed it now.
+    """Whether the app of this limiter serves the request already, further outside.
 
     :param limiter: an object that all middleware objects of the limiter have in common.
     """
-    passed: tuple[object, ...] = getattr(exchange, "checks", ())
-    if any(earlier is limiter for earlier in passed):
-        return True
-    exchange.checks = (*passed, limiter)
-    return False
+    marks: tuple[object, ...] = getattr(exchange, "checks", ())
+    return any(mark is limiter for mark in marks)
+
+
+class MarkedApp(WrappingApp):
+    """An app that marks each request while it serves it, for :func:`is_repeated`.
+
+    :param limiter: the mark.
+    """
+
+    def __init__(self, limiter: object, app: ASGIApp) -> None:
+        self.app = app
+        self._limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange, limiter = exchange_of(scope), self._limiter
+        exchange.checks = (*getattr(exchange, "checks", ()), limiter)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            exchange.checks = tuple(mark for mark in exchange.checks if mark is not limiter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -57,6 +58,50 @@ async def test_apps_side_by_side_share_the_counters_of_their_limiter() -> None:
     limiter = RateLimit("2/minute", clock=FakeClock(now=1_800_000_000.0))
     apps = [limiter.asgi(answering()) for _ in range(3)]
     assert [(await call(app)).status for app in apps] == [200, 200, 429]
+
+
+@pytest.mark.parametrize("options", [{"prefix": "called-again"}, {}])
+async def test_a_request_that_was_refused_is_refused_again_where_a_middleware_calls_the_app_again(
+    storage: str, options: dict[str, Any]
+) -> None:
+    limiter = RateLimit("2/minute", storage=storage, clock=FakeClock(now=1_800_000_000.0), **options)
+    limited, other = limiter.asgi(answering()), limiter.asgi(answering())
+
+    async def fallback(scope: Any, receive: Any, send: Any) -> None:
+        async def dropped(message: Message) -> None:
+            pass
+
+        await limited(scope, receive, dropped)
+        await other(scope, receive, send)
+
+    answers = [await call(fallback) for _ in range(2)]
+    assert [(answer.status, answer.quota[1]) for answer in answers] == [(200, 0), (429, 0)]
+
+
+async def test_a_second_call_of_the_app_needs_a_slot_as_the_first_one(storage: str) -> None:
+    limiter = RateLimit(concurrency=1, storage=storage, prefix="called-again")
+    begun, gone = anyio.Event(), anyio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        await gone.wait()
+        await answering()(scope, receive, send)
+
+    holding, limited = limiter.asgi(slow), limiter.asgi(answering())
+
+    async def again(scope: Any, receive: Any, send: Any) -> None:
+        async def dropped(message: Message) -> None:
+            pass
+
+        await limited(scope, receive, dropped)
+        await limited(scope, receive, send)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(call, holding)
+        await begun.wait()
+        assert (await call(again)).status == 429
+        gone.set()
+    assert (await call(again)).status == 200
 
 
 async def test_a_message_of_a_websocket_counts_once_at_two_depths() -> None:
