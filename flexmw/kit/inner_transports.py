@@ -24,7 +24,8 @@ def inner_transports(transport: Any) -> Iterator[Any]:
         seen.add(id(current))
         yield current
         attributes: dict[str, Any] = getattr(current, "__dict__", {})
-        waiting.extend(value for value in attributes.values() if _is_transport(type(value)))
+        values = list(attributes.values())  # at once: another thread may use the transport, and set attributes
+        waiting.extend(value for value in values if _is_transport(type(value)))
 
 
 def _is_transport(cls: type) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 __all__ = ["sdk_count_on_stack"]
@@ -22,10 +22,13 @@ class _Counter(NamedTuple):
 
     :param module: the end of the name of its module.
     :param read: reads the count from its frame; anything but an ``int`` is no count.
+    :param recurses: whether the function repeats a call by calling itself. The innermost frame has the count; an outer
+        one may belong to another call, which asks for a token before it is sent.
     """
 
     module: str
     read: Callable[[FrameType], Any]
+    recurses: bool = False
 
 
 # Programs have functions of these names too, whose argument `retries` is how often they may repeat a call. Their
@@ -73,18 +76,29 @@ def _attempt_number(frame: FrameType) -> Any:
     state = frame.f_locals.get("retry_state")
     owner = getattr(getattr(state, "fn", None), "__module__", None) or ""
     package = owner.partition(".")[0]
-    first = _FIRST_OF_TENACITY.get(package)
-    if first is None or (package in _CALLERS_OF_TENACITY and _package_of(frame.f_back) != package):
+    first, caller = _FIRST_OF_TENACITY.get(package), frame.f_back
+    if first is None or (package in _CALLERS_OF_TENACITY and _package_of(caller) != package):
         return None
+    if package == "litellm" and caller is not None and _package_of(caller.f_back) != package:
+        first = 1  # a program has called `completion_with_retries`, which makes the first call by tenacity
     return getattr(state, "attempt_number", first) - first
 
 
 def _package_of(frame: FrameType | None) -> str:
-    return "" if frame is None else frame.f_globals.get("__name__", "").partition(".")[0]
+    return "" if frame is None else _module_of(frame).partition(".")[0]
+
+
+def _module_of(frame: FrameType) -> str:
+    """The name of the module of a function; empty where ``exec`` was given globals without one."""
+    name = frame.f_globals.get("__name__")
+    return name if isinstance(name, str) else ""
 
 
 _COUNTERS: Final[Mapping[str, tuple[_Counter, ...]]] = {
-    "request": (_Counter(".core.http_client", _retries_of_recursion), _Counter("githubkit.core", _retry_count)),
+    "request": (
+        _Counter(".core.http_client", _retries_of_recursion, recurses=True),
+        _Counter("githubkit.core", _retry_count),
+    ),
     "arequest": (_Counter("githubkit.core", _retry_count),),
     "retry_with_backoff": (_Counter(".utils.retries", _retries_of_loop),),
     "retry_with_backoff_async": (_Counter(".utils.retries", _retries_of_loop),),
@@ -102,10 +116,13 @@ def sdk_count_on_stack() -> int | None:
     The result is the highest count.
     """
     counts: list[int] = []
+    recursions: set[CodeType] = set()
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         for counter in _COUNTERS.get(frame.f_code.co_name, ()):
-            if frame.f_globals.get("__name__", "").endswith(counter.module):
+            if _module_of(frame).endswith(counter.module) and frame.f_code not in recursions:
+                if counter.recurses:
+                    recursions.add(frame.f_code)
                 count = counter.read(frame)
                 if type(count) is int:
                     counts.append(count)

@@ -60,7 +60,7 @@ class TransportBase(Generic[RequestT, ResponseT]):
 
     def __init__(self, *components: Sends, transport: Any = None, clock: Clock = SYSTEM) -> None:
         check_fit(type(self).__name__, components, transport, self._default)
-        check_alone((*components, *inner_components(transport)))
+        check_alone(components, inner_components(transport))
         self.components = self._own = components
         self.wrapped: Any = self._default() if transport is None else transport
         self._clock = clock

@@ -39,17 +39,22 @@ def check_fit(owner: str, components: Sequence[Any], transport: Any, default: ty
         )
 
 
-def check_alone(components: Sequence[Any]) -> None:
-    """Check that no name occurs twice among the components whose ``order`` has ``alone``.
+def check_alone(components: Sequence[Any], inner: Sequence[Any] = ()) -> None:
+    """Check that no name occurs twice on the way of a request, among the components whose ``order`` has ``alone``.
 
+    :param inner: the components of all transports below. Two of these may share a name: a transport that chooses by the
+        host has one below each choice. Each transport has checked those below itself.
     :raises ConfigError: with the names of these components.
     """
-    names = [component.name for component in components if getattr(getattr(component, "order", None), "alone", False)]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(
-                "components", names, f"one {name!r} around a client: a second one multiplies its attempts"
-            )
+    own, below = _alone(components), _alone(inner)
+    for name in own:
+        if own.count(name) > 1 or name in below:
+            expected = f"one {name!r} around a client: a second one multiplies its attempts"
+            raise ConfigError("components", [*own, *below], expected)
+
+
+def _alone(components: Sequence[Any]) -> list[str]:
+    return [component.name for component in components if getattr(getattr(component, "order", None), "alone", False)]
 
 
 def _bases(cls: type) -> frozenset[type]:

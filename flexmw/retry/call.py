@@ -223,7 +223,9 @@ class Call:
         if safety == "opt_in" or (safety != "none" and not unknown and not renewed and not self.is_forgotten(now)):
             return None
         lost = self.memory.find_lost(fingerprint, now)
-        if lost is None and not unknown and not self.may_have_run:
+        if lost is None and not self.may_have_run and (not unknown or self.is_counted_on_stack):
+            if unknown and self.keyed:  # a call that the SDK makes beside the one that it repeats: for a token, say
+                self.key, self.fresh_key = str(uuid.uuid4()), True
             return None
         # The SDK may repeat the call again, and the longer it does the later.
         if failed is not None:

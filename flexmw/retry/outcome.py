@@ -35,18 +35,22 @@ def outcome_of(error_or_response: object) -> Outcome | None:
     An SDK wraps the error of its client library, or the response, in an object of its own. ``outcome_of`` looks at the
     object itself, then at the response that the object holds, then at the error's ``__cause__``, and so on inward. The
     ``__context__`` of an error is not followed: the context may be the failure of another call. Many SDKs raise errors
-    that keep neither the response nor a cause: see :mod:`flexmw.retry.raising_frame`.
+    that keep neither the response nor a cause: see :mod:`flexmw.retry.raising_frame`. Where the function that raised
+    such an error holds the outcomes of several calls, an ambiguous one counts before the others.
 
     :param error_or_response: any object: an exception of an SDK, an httpx or httpx2 response, an SDK's raw response.
     """
-    for candidate in _inward(error_or_response):
+    first: Outcome | None = None
+    for candidate, is_held in _inward(error_or_response):
         outcome = _attribute(candidate, "flexmw")
         if not isinstance(outcome, Outcome):
             extensions = _attribute(candidate, "extensions")
             outcome = extensions.get("flexmw") if isinstance(extensions, dict) else None
         if isinstance(outcome, Outcome):
-            return outcome
-    return None
+            if not is_held or outcome.outcome == "ambiguous":
+                return outcome
+            first = first or outcome
+    return first
 
 
 def set_outcome(error_or_response: object, outcome: Outcome) -> None:
@@ -65,21 +69,26 @@ def set_outcome(error_or_response: object, outcome: Outcome) -> None:
         extensions["flexmw"] = outcome
 
 
-def _inward(start: object) -> Iterator[object]:
-    """The object, then what it wraps, nearest first; each object once."""
-    waiting, seen = [start], set[int]()
-    while waiting and len(seen) < _MAX_OBJECTS:
-        current = waiting.pop(0)
+def _inward(start: object) -> Iterator[tuple[object, bool]]:
+    """The object, then what it wraps, nearest first; each object once.
+
+    What the frames hold that raised the errors comes last, with ``True``: it need not belong to the errors.
+    """
+    wrapped, held, seen = [start], list[object](), set[int]()
+    while (wrapped or held) and len(seen) < _MAX_OBJECTS:
+        is_held = not wrapped
+        inner = held if is_held else wrapped
+        current = inner.pop(0)
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        yield current
-        waiting.extend(_attribute(current, name) for name in _RESPONSES)
+        yield current, is_held
+        inner.extend(_attribute(current, name) for name in _RESPONSES)
         if _is_exception(current):
-            waiting.append(cause_of(current))
-            waiting.extend(held_where_raised(current))
+            inner.append(cause_of(current))
+            held.extend(held_where_raised(current))
         if issubclass(type(current), BaseExceptionGroup):
-            waiting.extend(_attribute(current, "exceptions") or ())
+            inner.extend(_attribute(current, "exceptions") or ())
 
 
 def _attribute(value: object, name: str) -> Any:

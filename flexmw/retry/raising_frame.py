@@ -28,8 +28,8 @@ def held_where_raised(error: BaseException) -> Iterable[object]:
     Only where the class of the error and the function that raised it belong to one package: the error of a program may
     tell of something else than the call whose response the program holds.
     """
-    frame = _raising_frame(error)
-    if frame is None or _package(type(error).__module__) != _package(frame.f_globals.get("__name__", "")):
+    frame, package = _raising_frame(error), _package(type(error).__module__)
+    if frame is None or not package or package != _package(frame.f_globals.get("__name__")):
         return
     variables = frame.f_locals
     usual = next((value for name in _USUAL if _tells(value := variables.get(name))), None)
@@ -75,8 +75,12 @@ def _tells(value: object) -> bool:
         return True
     if not any(base.__name__ == "Response" and _package(base.__module__) in _LIBRARIES for base in cls.__mro__):
         return False
-    return "flexmw" in (getattr(value, "extensions", None) or ())
+    try:
+        return "flexmw" in (getattr(value, "extensions", None) or ())
+    except Exception:  # a class may raise anything from its properties
+        return False
 
 
-def _package(module: str | None) -> str:
-    return (module or "").partition(".")[0]
+def _package(module: object) -> str:
+    """The package of a module; empty where a class or a function has no name of a module."""
+    return module.partition(".")[0] if isinstance(module, str) else ""

@@ -83,12 +83,39 @@ def test_the_loop_of_an_sdk_has_the_count(module: str, source: str, name: str, c
     assert anyio.run(run) == count
 
 
-@pytest.mark.parametrize(("package", "count"), [("litellm", 2), ("google", 1)])
-def test_tenacity_counts_for_the_package_that_calls_it(package: str, count: int) -> None:
-    repeats = defined_in("tenacity", TENACITY.replace("PACKAGE", f"'{package}.main'"))["__call__"]
+def test_tenacity_counts_for_the_package_that_calls_it() -> None:
+    repeats = defined_in("tenacity", TENACITY.replace("PACKAGE", "'google.genai'"))["__call__"]
     call = "def call(repeats, send): return repeats(send)"
-    assert defined_in(f"{package}.main", call)["call"](repeats, sdk_count_on_stack) == count
+    assert defined_in("google.genai", call)["call"](repeats, sdk_count_on_stack) == 1
     assert defined_in("program", call)["call"](repeats, sdk_count_on_stack) is None
+
+
+def test_a_program_that_calls_completion_with_retries_makes_its_first_call_by_tenacity() -> None:
+    names = defined_in("tenacity", TENACITY.replace("PACKAGE", "'litellm.main'"))
+    call = "def call(inner, *args): return inner(*args)"
+    retries = defined_in("litellm.main", call)["call"]
+    wrapper, program = (defined_in(module, call)["call"] for module in ("litellm.utils", "program"))
+    assert wrapper(retries, names["__call__"], sdk_count_on_stack) == 2
+    assert program(retries, names["__call__"], sdk_count_on_stack) == 1
+    assert program(names["__call__"], sdk_count_on_stack) is None
+
+
+def test_a_call_for_a_token_inside_a_repetition_has_a_count_of_its_own() -> None:
+    source = """
+def request(send, retries=0, token=None):
+    if retries == 0:
+        return request(send, retries=1, token=token) if token else send()
+    return token(lambda: request(send))
+"""
+    request = defined_in("acme.core.http_client", source)["request"]
+    assert request(sdk_count_on_stack, token=lambda call: call()) == 0
+
+
+def test_a_function_whose_module_has_no_name_counts_nothing() -> None:
+    for name in (None, 7):
+        names: dict[str, Any] = {"__name__": name}
+        exec("def request(send): return send()", names)
+        assert names["request"](sdk_count_on_stack) is None
 
 
 def test_functions_of_these_names_elsewhere_count_nothing() -> None:

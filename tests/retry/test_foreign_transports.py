@@ -144,6 +144,19 @@ def test_a_second_retry_is_refused_with_another_transport_in_between(library: An
     flexmw.wrap_client(client, flexmw.Pace())
 
 
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_a_transport_that_chooses_by_the_host_may_have_a_retry_below_each_choice(library: Any) -> None:
+    class ByHost(library.BaseTransport):  # type: ignore[name-defined, misc]
+        def __init__(self, *transports: Any) -> None:
+            self.one, self.other = transports
+
+    retrying = getattr(flexmw, library.__name__).Transport
+    transport = ByHost(retrying(flexmw.Retry()), retrying(flexmw.Retry()))
+    retrying(flexmw.Tagging(), transport=transport)
+    with pytest.raises(ConfigError, match="a second one multiplies its attempts"):
+        retrying(flexmw.Retry(), transport=transport)
+
+
 @pytest.mark.parametrize("name", list(own_error(httpx)))
 @pytest.mark.parametrize("kind", ["asgi", "wsgi", "nested"])
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])

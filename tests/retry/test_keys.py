@@ -162,6 +162,22 @@ def test_a_repetition_whose_call_is_not_known_is_not_sent() -> None:
     assert outcome(played.error).reason == "given_back_before"
 
 
+def test_another_call_in_the_repetition_of_an_sdk_is_sent_under_a_key_of_its_own() -> None:
+    policy = flexmw.Retry(auto_key=True, attempts=1, key_origins=("http://api.test",))
+    speakeasy: dict[str, Any] = {"__name__": "acme.utils.retries"}
+    exec("def retry_with_backoff(send, count):\n    retries = count\n    return send()", speakeasy)
+
+    def key(path: str, count: int) -> str:
+        request = httpx.Request("POST", f"http://api.test/{path}", json={})
+        played = speakeasy["retry_with_backoff"](lambda: play(policy, [LOST], request), count)
+        (sent,) = (effect for effect in played.effects if isinstance(effect, flexmw.Send))
+        own: str = sent.request.headers["idempotency-key"]
+        return own
+
+    first, token, again = key("jobs", 0), key("token", 1), key("jobs", 1)
+    assert (first == again, first == token) == (True, False)
+
+
 def test_a_repetition_of_a_call_that_was_refused_is_sent() -> None:
     policy = flexmw.Retry(auto_key=True, attempts=1)
     for count, status in (("0", 429), ("1", 200)):

@@ -143,6 +143,13 @@ def of_a_status_alone(http, url):
 
 def refused(status):
     raise SDKError(status)
+
+def lost_after_a_refused_one(http, url):
+    response = http.post(url, json={})
+    try:
+        http.post(url, json={})
+    except Exception:
+        raise SDKError() from None
 """
 
     def __init__(self, module: str = "acme_sdk.client") -> None:
@@ -163,6 +170,23 @@ def test_what_an_sdk_drops_is_found_where_the_sdk_raised(fault: str) -> None:
         known = flexmw.outcome_of(SDK().fail(function, fault))
         assert known is not None, function
         assert (known.outcome, known.attempts, known.reason) == ("ambiguous", 1, "unsafe_method")
+
+
+def test_a_lost_call_counts_before_a_refused_one_that_the_sdk_still_holds() -> None:
+    outcomes: Any = iter([httpx.Response(429), httpx.ReadError("lost")])
+
+    def send(request: Any) -> httpx.Response:
+        if isinstance(result := next(outcomes), Exception):
+            raise result
+        return result  # type: ignore[no-any-return]
+
+    sdk = SDK()
+    http = httpx.Client(transport=flexmw.httpx.Transport(flexmw.Retry(attempts=1), transport=httpx.MockTransport(send)))
+    with http, pytest.raises(sdk.error) as caught:
+        sdk.names["lost_after_a_refused_one"](http, "http://a.test")
+    known = flexmw.outcome_of(caught.value)
+    assert known is not None
+    assert known.outcome == "ambiguous"
 
 
 def test_of_two_responses_none_is_taken_for_that_of_the_error() -> None:
