@@ -72,8 +72,8 @@ class SdkAttempt:
     ) -> None:
         self._claims, self.name, self.request, self._calls = claims, name, request, calls
         self._held, self._listed = held, listed
-        self._is_marked = False
-        """Whether the list says that the response was sent."""
+        self._is_marked: bool | None = False
+        """Whether the list says that the response was sent; ``None``: the reply of the store was lost."""
 
     @property
     def call(self) -> str:
@@ -97,9 +97,11 @@ class SdkAttempt:
             return
         calls = sdk.mark(self._listed, self.call, refused=False)
         write = _list_write(self._claims, self._calls, self._held, calls)
+        self._is_marked = None
         held = await claim.complete_with(response, swap_pair, write)
-        if held is not None and held.token == write.token:
-            self._held, self._listed, self._is_marked = held, calls, True
+        self._is_marked = held is not None and held.token == write.token
+        if held is not None and self._is_marked:
+            self._held, self._listed = held, calls
 
     async def conclude(self, status: int, *, refused: bool, is_gone: bool) -> None:
         """Record for later attempts of the call whether this one has got its response.
@@ -113,7 +115,7 @@ class SdkAttempt:
         elif refused:
             await self.mark(refused=True)
         elif is_gone:
-            if self._is_marked:
+            if self._is_marked is not False:
                 await self._change(lambda calls: sdk.unmark(calls, self.call))
         elif not self._is_marked:
             await self.mark(refused=False)

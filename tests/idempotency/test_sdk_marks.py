@@ -88,6 +88,29 @@ async def test_a_retry_gets_the_response_that_was_lost_and_not_that_of_a_later_e
     assert (again.answer, host.runs) == (b"run 1" if parts is None else b"one two", 2)
 
 
+class LosingReplies(Pairing):
+    """A store whose reply to the pair with the response is lost."""
+
+    pairs = 0
+
+    async def swap_pair(self, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
+        written = await super().swap_pair(first, second)
+        self.pairs += 1
+        if self.pairs == 2:
+            raise ConnectionError("the reply was lost")
+        return written
+
+
+async def test_a_mark_whose_reply_was_lost_is_taken_back_if_the_client_has_left() -> None:
+    host = Host()
+    app = Idempotency(storage=LosingReplies(), sdk_retries=True).asgi(host)
+    await Losing(app, headers=FIRST)()
+    later = await Caller(app, headers=FIRST)()
+    assert later.answer == b"run 2"
+    again = await Caller(app, headers=RETRY)()
+    assert (again.answer, again.replayed, host.runs) == (b"run 1", True, 2)
+
+
 @STORES
 async def test_a_response_is_marked_where_an_equal_call_has_changed_the_list_meanwhile(kind: type[Single]) -> None:
     host = Host()
