@@ -127,7 +127,7 @@ class LateOutcomes:
     def _start(self, outcome: _LateOutcome) -> None:
         self._outcomes[outcome] = None
         self.are_late = True
-        outcome.task = start_in_background(partial(self._carry_out, outcome))
+        outcome.task = start_in_background(partial(self._carry_out, outcome), reports_loss=True)
 
     async def _carry_out(self, outcome: _LateOutcome) -> None:
         is_written: bool | None = None

@@ -32,12 +32,14 @@ class BackgroundTask(NamedTuple):
 
 
 def start_in_background(
-    work: Callable[[], Coroutine[Any, Any, None]], context: Context | None = None
+    work: Callable[[], Coroutine[Any, Any, None]], context: Context | None = None, *, reports_loss: bool = False
 ) -> BackgroundTask:
     """Start a task. Under trio it must not raise an exception: trio ends the whole program then.
 
     :param work: makes the coroutine of the task.
     :param context: the context of the task; ``None`` for an empty one.
+    :param reports_loss: the caller reports a task whose event loop was closed, so that asyncio need not log that it was
+        destroyed.
     """
     if context is None:
         context = Context()
@@ -47,6 +49,9 @@ def start_in_background(
         return _start_in_trio(work, context)
     _tasks.difference_update([task for task in tuple(_tasks) if task.get_loop().is_closed()])
     task = loop.create_task(work(), context=context)
+    if reports_loss:
+        with suppress(AttributeError):  # a private attribute of asyncio's own tasks
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return BackgroundTask(partial(_from_any_thread, loop.call_soon_threadsafe, task.cancel), loop.is_closed)

@@ -267,6 +267,8 @@ def test_what_an_event_loop_leaves_behind_is_named_and_written_by_the_next_reque
         assert (replay.answer, replay.replayed) == (b"run 1", True)
 
     asyncio.run(again())
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]  # its line about a destroyed task
 
 
 def test_no_more_outcomes_are_kept_than_the_bound(
