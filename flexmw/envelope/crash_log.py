@@ -64,7 +64,8 @@ def log_no_end(scope: Scope) -> None:
     """Log that the app has returned in the middle of a stream."""
     if (left_out := _LIMIT.admit()) is not None:
         _LOGGER.error(
-            "%s: the app has returned without the end of its stream. The client gets an error at its end.%s",
+            "%s: the app has returned without the end of its stream. The client gets an error at its end, unless the "
+            "app has sent the last event.%s",
             _request(scope),
             _note(left_out),
         )
@@ -74,7 +75,8 @@ def log_second_start(scope: Scope, status: int) -> None:
     """Log that the app has sent an error within an event stream."""
     if (left_out := _LIMIT.admit()) is not None:
         _LOGGER.error(
-            "%s: the app has begun a second response, a %d, within its stream. The client gets an error at its end.%s",
+            "%s: the app has begun a second response, a %d, within its stream. The client gets an error at its end, "
+            "unless the app has sent the last event.%s",
             _request(scope),
             status,
             _note(left_out),

@@ -229,9 +229,14 @@ class Responder:
         """
         status = message.get("status")
         if self._state is _STREAMING and type(status) is int and status >= 400:
-            log_second_start(self._scope, status)
-            error = RuntimeError("second start")
-            await self._fail_stream(self._plan.map_exception(error), error)
+            error = sys.exception()  # the one that the framework handles
+            if error is None or error is self.handled_before:
+                made = self._exchange.remembered
+                error = made if made is not None and made.status == status else RuntimeError("second start")
+            mapping = self._plan.map_exception(error)
+            if not (self._gone or mapping.intentional):
+                log_second_start(self._scope, status)
+            await self._fail_stream(mapping, error)
             self._state = _DONE
 
     async def _file(self, message: Message) -> None:

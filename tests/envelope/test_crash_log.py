@@ -140,7 +140,8 @@ async def test_an_app_that_returns_within_its_stream_is_logged_and_the_client_ge
     assert response.text.startswith('data: 1\n\nevent: error\ndata: {"error":{"message":"Internal server error."')
     (line,) = lines(caplog)
     assert line.getMessage() == (
-        "GET /crash: the app has returned without the end of its stream. The client gets an error at its end."
+        "GET /crash: the app has returned without the end of its stream. The client gets an error at its end, unless "
+        "the app has sent the last event."
     )
 
 
@@ -160,6 +161,42 @@ async def test_an_error_that_begins_within_a_stream_ends_it_as_a_failed_one(capl
     assert response.text.startswith('data: 1\n\nevent: error\ndata: {"error":{"message":"Internal server error."')
     (line,) = lines(caplog)
     assert "the app has begun a second response, a 500, within its stream" in line.getMessage()
+
+
+@pytest.mark.parametrize("is_handled", [True, False])
+async def test_an_intentional_error_that_begins_within_a_stream_keeps_its_code(
+    caplog: pytest.LogCaptureFixture, *, is_handled: bool
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        error = flexmw.APIError(status=402, code="no_credit", message="Add credit.")
+        await one_event(scope, receive, send)
+        try:
+            raise error
+        except flexmw.APIError:
+            if is_handled:
+                await send({"type": "http.response.start", "status": 402, "headers": []})
+        await send({"type": "http.response.start", "status": 402, "headers": []})
+
+    response = await get(flexmw.Envelope().asgi(app))
+    assert response.text.startswith('data: 1\n\nevent: error\ndata: {"error":{"message":"Add credit."')
+    assert '"code":"no_credit"' in response.text
+    assert lines(caplog) == []
+
+
+async def test_an_error_that_begins_when_the_client_has_left_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await failing_within(500)(scope, receive, send)
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    await flexmw.Envelope().asgi(app)({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send)
+    assert lines(caplog) == []
 
 
 async def test_a_start_that_is_sent_again_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
