@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from os.path import abspath
 from typing import Any, TypeAlias
 
 from flexmw.config.layers import Table
@@ -42,7 +43,9 @@ def build(make: Make, table: Table, locations: Locations) -> Component:
     value_of = _known_value if is_checking() else _value
     options = {key: value_of(table, key, value, locations) for key, value in table.options.items()}
     try:
-        with building_from((locations.file, *(table.path or (table.name,)), table.index)):
+        # Not the target of a link: Kubernetes replaces the target of a mounted file when it changes the file.
+        file = abspath(locations.file)  # noqa: PTH100 - Path.resolve() follows links
+        with building_from((file, *(table.path or (table.name,)), table.index)):
             return make(table.name, **options)
     except ConfigError as error:
         if isinstance(error, UnknownComponent):

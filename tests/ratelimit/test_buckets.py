@@ -193,6 +193,14 @@ async def test_two_tables_of_one_file_count_apart(tmp_path: Any, redis_url: str,
     assert [limiter._prefix for limiter in loaded(file)] == [outer._prefix, inner._prefix]
 
 
+def test_a_file_is_the_same_file_by_its_relative_path(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "flexmw.toml"
+    file.write_text(TWO_TABLES.format(url="redis://x"))
+    monkeypatch.chdir(tmp_path)
+    prefixes = [[limiter._prefix for limiter in loaded(path)] for path in (file, "flexmw.toml", "./flexmw.toml")]
+    assert prefixes == [prefixes[0]] * 3
+
+
 def test_every_process_gives_the_tables_of_a_file_the_same_prefixes(tmp_path: Any) -> None:
     file = tmp_path / "flexmw.toml"
     file.write_text(TWO_TABLES.format(url="redis://x"))
