@@ -20,7 +20,8 @@ from flexmw.kit.effects import HEADS
 __all__ = ["IN_PROCESS", "WAITED", "Evidence", "is_transport_error"]
 
 IN_PROCESS: Final = "flexmw.transport.in_process"
-"""The event of a transport that calls an app in this process: the request arrives the moment it is sent."""
+"""The event of a transport that may call an app in this process, where a request arrives the moment it is sent. A
+transport that chooses by the host may connect to a server instead: then the events of httpcore count."""
 
 WAITED: Final = "flexmw.pace.waited"
 """The event of Pace: it has delayed the attempt by ``seconds``."""
@@ -55,7 +56,7 @@ class Evidence:
     """
 
     # Defaults of the class: what most attempts only set, or never read, costs them nothing.
-    seen = head = False
+    seen = head = in_process = False
     stream: int | None = None
     rejection: BaseException | None = None
     """What the protocol library on this side raised instead of writing the head."""
@@ -80,14 +81,16 @@ class Evidence:
             if isinstance(error, BaseException) and _is_rejection(cls):
                 self.head, self.rejection = False, error
         elif event == IN_PROCESS:
-            self.seen = self.head = True
+            self.in_process = True
         elif event == WAITED:
             self.waited += details["seconds"]
 
     @property
     def sent(self) -> bool | None:
         """Whether the request's head went out; ``None`` where the transport reports nothing."""
-        return self.head if self.seen else None
+        if self.seen:
+            return self.head
+        return True if self.in_process else None
 
 
 @lru_cache(maxsize=64)

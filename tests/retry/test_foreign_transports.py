@@ -157,6 +157,25 @@ def test_a_transport_that_chooses_by_the_host_may_have_a_retry_below_each_choice
         retrying(flexmw.Retry(), transport=transport)
 
 
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_a_refused_connection_beside_an_app_in_this_process_is_unsent(library: Any) -> None:
+    class ByHost(library.AsyncBaseTransport):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            self.app, self.network = library.ASGITransport(None), library.AsyncHTTPTransport()
+
+        async def handle_async_request(self, request: Any) -> Any:
+            return await self.network.handle_async_request(request)
+
+    async def run(url: str) -> Any:
+        transport = getattr(flexmw, library.__name__).AsyncTransport(flexmw.Retry(attempts=1), transport=ByHost())
+        with pytest.raises(library.ConnectError) as caught:
+            await transport.handle_async_request(library.Request("POST", url))
+        return outcome(caught.value)
+
+    with closed_port() as refused:
+        assert anyio.run(run, refused).outcome == "unsent"
+
+
 @pytest.mark.parametrize("name", list(own_error(httpx)))
 @pytest.mark.parametrize("kind", ["asgi", "wsgi", "nested"])
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
