@@ -25,10 +25,12 @@ class BackgroundTask(NamedTuple):
 
     :param cancel: cancels the task. Any thread may call it.
     :param is_lost: whether the event loop was closed, so that the task never goes on.
+    :param is_here: whether the task belongs to the event loop that runs in this thread.
     """
 
     cancel: Callable[[], None]
     is_lost: Callable[[], bool]
+    is_here: Callable[[], bool]
 
 
 def start_in_background(
@@ -54,7 +56,8 @@ def start_in_background(
             task._log_destroy_pending = False  # type: ignore[attr-defined]
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
-    return BackgroundTask(partial(_from_any_thread, loop.call_soon_threadsafe, task.cancel), loop.is_closed)
+    cancel = partial(_from_any_thread, loop.call_soon_threadsafe, task.cancel)
+    return BackgroundTask(cancel, loop.is_closed, partial(_is_running, loop))
 
 
 def _start_in_trio(work: Callable[[], Coroutine[Any, Any, None]], context: Context) -> BackgroundTask:
@@ -67,9 +70,20 @@ def _start_in_trio(work: Callable[[], Coroutine[Any, Any, None]], context: Conte
             await work()
 
     trio.lowlevel.spawn_system_task(in_scope, context=context)
-    call_soon = trio.lowlevel.current_trio_token().run_sync_soon
+    token = trio.lowlevel.current_trio_token()
+
+    def is_here() -> bool:
+        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is token
+
     # trio cancels its system tasks when it ends, so that none is ever lost.
-    return BackgroundTask(partial(_from_any_thread, call_soon, scope.cancel), lambda: False)
+    return BackgroundTask(partial(_from_any_thread, token.run_sync_soon, scope.cancel), lambda: False, is_here)
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:  # no event loop, or one of trio
+        return False
 
 
 def _from_any_thread(call_soon: Callable[[Callable[[], object]], object], cancel: Callable[[], object]) -> None:

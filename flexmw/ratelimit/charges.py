@@ -1,8 +1,9 @@
 """The charges of a ledger: one after the other for each request, and in the background where the ledger is slow.
 
 No response waits longer for the application's own database than for the store. A charge is never given up while its
-event loop runs, whether its request waits, has ended or was cancelled. Charges that hang do not pile up: a ledger whose
-``charge`` hangs admits no further requests, because its ``balance`` hangs too.
+event loop runs, whether its request waits, has ended or was cancelled. Their number has no bound of its own: a ledger
+whose ``charge`` hangs mostly hangs in ``balance`` too and admits no further requests, and each charge that hangs keeps
+its reservation, which lowers what the caller may still spend.
 """
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ class Charges:
         return charge.done.is_set()
 
     async def drain(self) -> None:
-        """Wait until all charges are done, for :data:`DRAIN_SECONDS` at most. The others are cancelled."""
+        """Wait until all charges of this event loop are done, for :data:`DRAIN_SECONDS` at most. Those that are not
+        done then are cancelled. Another event loop has an app, and an end, of its own."""
         clock = self._clock
         ends = clock.monotonic() + DRAIN_SECONDS
         while self._left() and clock.monotonic() < ends:
@@ -138,8 +140,8 @@ class Charges:
             await checkpoint()
 
     def _left(self) -> list[_Charge]:
-        """The charges whose event loop still runs."""
-        return [charge for charge in tuple(self._running) if not charge.task.is_lost()]
+        """The charges of the event loop that runs."""
+        return [charge for charge in tuple(self._running) if charge.task.is_here()]
 
     async def _carry_out(self, charge: _Charge, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 import flexmw
 from flexmw.ratelimit import Usage, settle
 from flexmw.ratelimit.amounts import SCALE, whole_amount
+from flexmw.ratelimit.charges import Charges
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.testing import FakeClock
 from tests.app_calls import AppResponse
@@ -413,6 +415,28 @@ async def test_a_cancelled_request_is_charged_and_gives_its_reservation_back() -
     await app.close()
     assert [amount for _, amount, _ in accounts.bills] == [Decimal("0.0035")]
     assert (await call(app)).status == 200
+
+
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_the_end_of_an_app_leaves_the_charges_of_another_event_loop_alone(library: str) -> None:
+    clock = FakeClock()
+    charges, opened, done = Charges(0.01, clock), asyncio.Event(), list[str]()
+
+    async def charge() -> None:
+        await opened.wait()
+        done.append("charged")
+
+    async def finish() -> None:
+        opened.set()
+        await charges.drain()
+
+    with asyncio.Runner() as runner:
+        runner.run(charges.run(charge))
+        started = clock.monotonic()
+        anyio.run(charges.drain, backend=library)
+        assert clock.monotonic() == started
+        runner.run(finish())
+    assert done == ["charged"]
 
 
 async def run_lifespan(app: Any, until: anyio.Event) -> None:
