@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from flexmw.errors import APIError
 from flexmw.idempotency.core import StoredResponse
-from flexmw.idempotency.outcome import is_bare, is_final, is_held_back, response_to, swallowed_error
+from flexmw.idempotency.outcome import is_bare, is_final, is_held_back, is_rewritten, response_to, swallowed_error
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.stored import error_response, is_stored
 from flexmw.kit.asgi import raw_headers
@@ -52,7 +52,9 @@ def after_response(recorder: ResponseRecorder, exchange: Exchange, *, is_anonymo
 
     :param is_anonymous: the caller has shown no credential.
     """
-    response = recorder.complete()
+    response, length = recorder.complete(), recorder.length
+    if length is not None and length > response.size and recorder.is_cut and not is_rewritten(response, exchange):
+        response = recorder.internal_error()
     error = swallowed_error(exchange, recorder.status, response)
     if error is not None and response.body is not None and is_final(response):
         error = None

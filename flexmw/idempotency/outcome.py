@@ -17,7 +17,7 @@ from flexmw.idempotency.core import StoredResponse
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["is_bare", "is_final", "is_held_back", "response_to", "swallowed_error"]
+__all__ = ["is_bare", "is_final", "is_held_back", "is_rewritten", "response_to", "swallowed_error"]
 
 
 def response_to(
@@ -61,6 +61,11 @@ def is_final(response: StoredResponse) -> bool:
     """True if an Envelope outside leaves an error response as it is: it is of the contract, or of another protocol."""
     read = bodies.read_response(_raw(response), response.body, response.status)
     return bodies.is_envelope(read.value) or read.found is bodies.FOREIGN
+
+
+def is_rewritten(response: StoredResponse, exchange: Exchange) -> bool:
+    """True if an Envelope outside writes the body of an error response anew, and its length with it."""
+    return response.status >= 400 and exchange.enveloped and response.body is not None and not is_final(response)
 
 
 def is_bare(response: StoredResponse, error: Exception, exchange: Exchange, *, status: int) -> bool:

@@ -144,11 +144,8 @@ class ResponseRecorder:
         return units + self._end
 
     def complete(self) -> StoredResponse:
-        """The response, which the app has ended. One that is shorter than its ``Content-Length`` was broken off."""
-        response, length = self._response(self._end), self.length
-        if length is not None and length > response.size and self.is_cut:
-            return self._internal_error()
-        return response
+        """The response, which the app has ended."""
+        return self._response(self._end)
 
     def broken_off(self, last_unit: bytes) -> StoredResponse:
         """The response, which was broken off.
@@ -159,7 +156,7 @@ class ResponseRecorder:
         :param last_unit: the error event, or the line with the error.
         """
         if not self.is_framed:
-            return self._internal_error()
+            return self.internal_error()
         return self._response(last_unit)
 
     def end_log(self, last_unit: bytes | None = None) -> None:
@@ -189,8 +186,9 @@ class ResponseRecorder:
             headers = tuple((name, str(size) if name == "content-length" else value) for name, value in headers)
         return StoredResponse(status=self.status, headers=headers, body=body, size=size)
 
-    def _internal_error(self) -> StoredResponse:
-        """The response in place of a body that the app has broken off, which looks like a complete one."""
+    def internal_error(self) -> StoredResponse:
+        """The response in place of a body that the app has broken off, or ended before its ``Content-Length``: such a
+        body looks like a complete one."""
         return internal_error(sent_bytes=self.size if self.size > self._max_body else 0)
 
     def _whole_size(self) -> int:

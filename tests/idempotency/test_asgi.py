@@ -621,6 +621,15 @@ async def test_an_error_that_the_app_begins_within_its_stream_is_never_replayed_
     assert runs == 1
 
 
+@pytest.mark.parametrize("status", [404, 500])
+async def test_an_error_shorter_than_its_length_is_replayed_as_an_envelope_has_sent_it(status: int) -> None:
+    host = Host(status=status, parts=(b"half",), headers=[(b"content-length", b"9")])
+    app = flexmw.wrap_app(host, flexmw.Envelope(), Idempotency())
+    first, replay = [await call(app) for _ in range(2)]
+    assert (first.status, replay.replayed, host.runs) == (status, True, 1)
+    assert (replay.status, replay.answer) == (first.status, first.answer)
+
+
 async def test_a_body_longer_than_its_length_is_replayed_with_its_own_length() -> None:
     host = Host(parts=(b"more than three",), headers=[(b"content-length", b"3"), (b"x-page", b"1")])
     app = Idempotency().asgi(host)
