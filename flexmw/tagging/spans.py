@@ -37,7 +37,7 @@ def is_span_open(entry: Span) -> bool:
 
 
 def is_server(span: Span) -> bool:
-    """Whether the kind of the span is _SERVER."""
+    """Whether the kind of the span is SERVER."""
     # The SDK keeps the kind in a field behind a property, which takes three times as long to read.
     return getattr(span, "_kind", None) is _SERVER or getattr(span, "kind", None) is _SERVER
 

@@ -54,7 +54,10 @@ async def statuses(app: Any, *paths: str) -> list[int]:
 async def test_a_global_and_a_mounted_limiter_do_not_count_into_one_another(
     redis_url: str, opened: list[RateLimit]
 ) -> None:
-    opened += RateLimit("6/hour", storage=redis_url), RateLimit("6/hour", storage=redis_url)
+    opened += (
+        RateLimit("6/hour", storage=redis_url, store_timeout=LONGEST_WAIT),
+        RateLimit("6/hour", storage=redis_url, store_timeout=LONGEST_WAIT),
+    )
     mounted = Mount("/v1", opened[0].asgi(framework("/x")))
     app = flexmw.wrap_app(Starlette(routes=[mounted]), opened[1])
     assert await statuses(app, *["/v1/x"] * 7) == [200] * 6 + [429]
@@ -65,7 +68,7 @@ async def test_a_function_may_make_the_global_and_the_mounted_limiter(
     redis_url: str, opened: list[RateLimit], options: dict[str, Any]
 ) -> None:
     def limiter(**more: Any) -> RateLimit:
-        opened.append(RateLimit("6/hour", storage=redis_url, **options, **more))
+        opened.append(RateLimit("6/hour", storage=redis_url, store_timeout=LONGEST_WAIT, **options, **more))
         return opened[-1]
 
     app = limiter().asgi(Starlette(routes=[Mount("/v1", limiter().asgi(framework("/x")))]))
@@ -76,7 +79,10 @@ async def test_a_function_may_make_the_global_and_the_mounted_limiter(
 
 
 async def test_two_lambdas_on_one_line_make_two_limiters(redis_url: str, opened: list[RateLimit]) -> None:
-    makers = [lambda: RateLimit("2/hour", storage=redis_url), lambda: RateLimit("2/hour", storage=redis_url)]
+    makers = [
+        lambda: RateLimit("2/hour", storage=redis_url, store_timeout=LONGEST_WAIT),
+        lambda: RateLimit("2/hour", storage=redis_url, store_timeout=LONGEST_WAIT),
+    ]
     opened += [make() for make in makers]
     for limiter in opened:
         assert await statuses(limiter.asgi(framework("/x")), *["/x"] * 3) == [200, 200, 429]
@@ -85,7 +91,10 @@ async def test_two_lambdas_on_one_line_make_two_limiters(redis_url: str, opened:
 
 
 async def test_two_services_of_one_program_have_buckets_of_their_own(redis_url: str, opened: list[RateLimit]) -> None:
-    opened += RateLimit("2/hour", storage=redis_url), RateLimit("2/hour", storage=redis_url)
+    opened += (
+        RateLimit("2/hour", storage=redis_url, store_timeout=LONGEST_WAIT),
+        RateLimit("2/hour", storage=redis_url, store_timeout=LONGEST_WAIT),
+    )
     for limiter in opened:
         assert await statuses(limiter.asgi(framework("/x")), "/x", "/x", "/x") == [200, 200, 429]
 
@@ -95,7 +104,8 @@ async def test_the_prefix_decides_who_shares_a_bucket(
     redis_url: str, opened: list[RateLimit], options: dict[str, Any]
 ) -> None:
     shop, also_shop, blog = (
-        RateLimit("2/hour", storage=redis_url, prefix=p, **options) for p in ("shop", "shop", "b:g")
+        RateLimit("2/hour", storage=redis_url, store_timeout=LONGEST_WAIT, prefix=p, **options)
+        for p in ("shop", "shop", "b:g")
     )
     opened += shop, also_shop, blog
     assert await statuses(shop.asgi(framework("/x")), "/x") == [200]
@@ -172,10 +182,12 @@ TWO_TABLES = """
 [[ratelimit]]
 rates = ["3/hour"]
 storage = "{url}"
+store_timeout = 60.0
 
 [[ratelimit]]
 rates = ["3/hour"]
 storage = "{url}"
+store_timeout = 60.0
 """
 
 

@@ -15,6 +15,7 @@ import flexmw
 from flexmw import RateLimit
 from flexmw.testing import FakeClock
 from tests.ratelimit.calls import answering, call, scope_of
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +43,7 @@ def storage(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("options", [{}, {"prefix": "nested-apps"}, {"exempt": ["/healthz"]}])
 async def test_a_request_through_a_mounted_app_counts_once(storage: str, options: dict[str, Any]) -> None:
     clock = FakeClock(now=1_800_000_000.0)
-    app = nested(RateLimit("2/minute", storage=storage, clock=clock, **options))
+    app = nested(RateLimit("2/minute", storage=storage, store_timeout=LONGEST_WAIT, clock=clock, **options))
     answers = [await call(app, path="/api/orders") for _ in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 429]
     assert [answer.quota[1] for answer in answers] == [1, 0, 0]
@@ -50,7 +51,7 @@ async def test_a_request_through_a_mounted_app_counts_once(storage: str, options
 
 @pytest.mark.parametrize("lazily", [False, True])
 async def test_a_request_needs_one_slot_at_two_depths(storage: str, *, lazily: bool) -> None:
-    app = nested(RateLimit(concurrency=1, storage=storage), lazily=lazily)
+    app = nested(RateLimit(concurrency=1, storage=storage, store_timeout=LONGEST_WAIT), lazily=lazily)
     assert [(await call(app, path="/api/orders")).status for _ in range(3)] == [200] * 3
 
 
@@ -64,7 +65,9 @@ async def test_apps_side_by_side_share_the_counters_of_their_limiter() -> None:
 async def test_a_request_that_was_refused_is_refused_again_where_a_middleware_calls_the_app_again(
     storage: str, options: dict[str, Any]
 ) -> None:
-    limiter = RateLimit("2/minute", storage=storage, clock=FakeClock(now=1_800_000_000.0), **options)
+    limiter = RateLimit(
+        "2/minute", storage=storage, store_timeout=LONGEST_WAIT, clock=FakeClock(now=1_800_000_000.0), **options
+    )
     limited, other = limiter.asgi(answering()), limiter.asgi(answering())
 
     async def fallback(scope: Any, receive: Any, send: Any) -> None:
@@ -79,7 +82,7 @@ async def test_a_request_that_was_refused_is_refused_again_where_a_middleware_ca
 
 
 async def test_a_second_call_of_the_app_needs_a_slot_as_the_first_one(storage: str) -> None:
-    limiter = RateLimit(concurrency=1, storage=storage, prefix="called-again")
+    limiter = RateLimit(concurrency=1, storage=storage, store_timeout=LONGEST_WAIT, prefix="called-again")
     begun, gone = anyio.Event(), anyio.Event()
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
