@@ -25,7 +25,7 @@ from flexmw.idempotency.core import (
     lapse,
     release,
 )
-from flexmw.idempotency.running import runs_here
+from flexmw.idempotency.running import running_execution
 from flexmw.idempotency.stores import Appended, Full, Held, LogStore, Store, Swap
 from flexmw.idempotency.stores.guarded import GuardedStore, Unavailable, guarded
 from flexmw.idempotency.turns import Turns
@@ -234,6 +234,11 @@ class Claim:
         return False
 
 
+def _runs_here(record: Record | None) -> bool:
+    """Whether the execution of a record runs in this process, however late its heartbeat is."""
+    return record is not None and running_execution(record.generation) is not None
+
+
 def random_token() -> str:
     """A token that no other write of any process has."""
     return urandom(16).hex()
@@ -298,7 +303,7 @@ class Claims:
             for _ in range(_ROUNDS):
                 record = None if held is None else Record.decode(held.entry)
                 # An event loop that is blocked renews no lease, and its next request may come before the heartbeat.
-                alive = held is not None and record is not None and (held.lease > 0 or runs_here(record.generation))
+                alive = held is not None and (held.lease > 0 or _runs_here(record))
                 decision = decide(
                     record, alive=alive, request=request, on_unknown=self.on_unknown, generation=generation
                 )

@@ -150,8 +150,8 @@ class ClaimedExecution:
         finally:
             if not is_late:
                 self._let_go(heartbeats)
-            current.reset(token)
             running.remove(record.generation)
+            current.reset(token)  # raises where the coroutine was closed in another context
             await side_tasks.end()
         if error is not None:
             raise error

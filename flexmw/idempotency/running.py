@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Final, Protocol
 
-__all__ = ["HasLoop", "RunningExecution", "add", "remove", "running_execution", "runs_here"]
+__all__ = ["HasLoop", "RunningExecution", "add", "remove", "running_execution"]
 
 
 class HasLoop(Protocol):
@@ -47,17 +47,12 @@ def remove(generation: str) -> None:
 
 
 def running_execution(generation: str) -> RunningExecution | None:
-    """The execution of a generation, if it runs in this process."""
-    return _executions.get(generation)
-
-
-def runs_here(generation: str) -> bool:
-    """Whether the execution of a generation runs in this process, in an event loop that runs.
+    """The execution of a generation, if it runs in this process, in an event loop that runs.
 
     An event loop that was stopped, or closed without cancelling its tasks, leaves its executions in the registry.
     """
     execution = _executions.get(generation)
-    return execution is not None and execution.side_tasks.has_running_loop
+    return execution if execution is not None and execution.side_tasks.has_running_loop else None
 
 
 if hasattr(os, "register_at_fork"):

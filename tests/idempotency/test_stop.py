@@ -54,6 +54,22 @@ async def stopped(app: Any, host: Stuck, store: MemoryStore) -> Caller:
     return caller
 
 
+def test_an_execution_whose_event_loop_is_closed_is_stopped_by_a_note_in_the_store() -> None:
+    host, store = Stuck(), MemoryStore()
+    app = Idempotency(storage=store).asgi(host)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(Caller(app, headers=KEYED)())
+    loop.run_until_complete(host.waits.wait())
+    loop.close()
+
+    async def stop_it() -> None:
+        (known,) = await list_keys(store)
+        assert (await stop(store, known.id)).state == "running"
+
+    asyncio.run(stop_it())
+    assert (host.ended, task.done()) == (0, False)
+
+
 async def test_a_stream_that_is_stopped_ends_with_the_error_that_is_stored() -> None:
     host, store = Stuck(b"data: 1\n\n", b"data: 2\n\ndata"), MemoryStore()
     app = flexmw.wrap_app(host, flexmw.Envelope(), Idempotency(storage=store))
