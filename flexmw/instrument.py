@@ -144,7 +144,8 @@ def _tagged_transport(tagging: Tagging, retry: Retry | None, make: Callable[...,
     if any(isinstance(component, Tagging) for component in inner):
         return transport
     if components:
-        return make(tagging, *components, transport=transport.wrapped, clock=transport._clock)
+        # Of an adopted transport and what is inside it, `wrapped` has one already: a second one would double them.
+        return make(tagging, *transport._own, transport=transport.wrapped, clock=transport._clock)
     if retry is None or any(isinstance(component, Retry) for component in inner):
         return make(tagging, transport=transport)
     return make(tagging, retry, transport=transport)

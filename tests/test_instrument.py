@@ -194,6 +194,28 @@ def test_a_retry_inside_another_transport_is_not_added_again() -> None:
         assert len(server.requests) == 2
 
 
+def test_an_adopted_transport_of_a_client_is_not_doubled() -> None:
+    class Counting(httpx.BaseTransport):
+        def __init__(self, transport: Any) -> None:
+            self._transport, self.requests = transport, 0
+            made.append(self)
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            self.requests += 1
+            return self._transport.handle_request(request)  # type: ignore[no-any-return]
+
+        def close(self) -> None:
+            self._transport.close()
+
+    made: list[Counting] = []
+    with HostileServer(then="429:ms=0.01") as server:
+        components = flexmw.Pace(), flexmw.adopt(Counting), Retry(attempts=2, jitter=0.0)
+        with flexmw.wrap_client(httpx.Client(**OPTIONS), *components) as client:
+            assert client.get(server.url).status_code == 429
+        assert [transport.requests for transport in made] == [1]
+        assert len(server.requests) == 2
+
+
 def test_retry_is_not_added_unasked(signals: Signals) -> None:
     with HostileServer(then="429:ms=0.01") as server, httpx.Client(**OPTIONS) as client:
         assert client.get(server.url).status_code == 429
