@@ -88,7 +88,7 @@ class RateLimitMiddleware(WrappingApp):
         self._concurrency, self._lease = plan.concurrency, plan.lease
         # A framework may make the middleware of a mounted app with its first request, which holds a slot by then.
         self._may_repeat = plan.concurrency is not None
-        self._counted_app: ASGIApp = MarkedApp(shared, app) if self._may_repeat else app
+        self._marked_app: ASGIApp | None = MarkedApp(shared, app) if self._may_repeat else None
         self._may_meet_itself = not plan.is_named and not isinstance(shared.backend, LocalBackend)
         self._now, self._monotonic = plan.clock.now, plan.clock.monotonic
         self._judge_known = self._identifier.judge_known
@@ -123,7 +123,7 @@ class RateLimitMiddleware(WrappingApp):
         if (lane := self._lane) is not None and STREAM_FIELD in dict(scope["headers"]) and await lane.takes(scope):
             await self._continue(lane, scope, receive, send, exchange)
             return
-        app = self._counted_app
+        app = self._marked_app or self.app
         earlier: tuple[str, ...] = ()
         bill: Bill | None = None
         now_us = int(self._monotonic() * SECOND)
@@ -207,7 +207,7 @@ class RateLimitMiddleware(WrappingApp):
     def expect_repetitions(self) -> None:
         """This limiter is around several apps: a request that passes it inside of another one is not counted again."""
         if not self._may_repeat:
-            self._may_repeat, self._counted_app = True, MarkedApp(self.shared, self.app)
+            self._may_repeat, self._marked_app = True, MarkedApp(self.shared, self.app)
 
     async def explain(self, scope: Scope) -> Decision | None:
         """What would be decided about a request now. Takes nothing. ``None`` if the request is not limited, or if the
@@ -266,7 +266,8 @@ class RateLimitMiddleware(WrappingApp):
         self, lane: ContinuationLane, scope: Scope, receive: Receive, send: Send, exchange: Exchange
     ) -> None:
         """Serve a request that only asks for the rest of a response."""
-        caller, app = await self._identifier.identify(scope, int(self._monotonic() * SECOND), self._counted_app)
+        app = self._marked_app or self.app
+        caller, app = await self._identifier.identify(scope, int(self._monotonic() * SECOND), app)
         check = lane.check(caller.digest, await self._rates.of(caller, scope))
         if check.rates:
             outcome = await self.backend.decide(check)

@@ -109,7 +109,9 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
     def expect_repetitions(self) -> None:
         super().expect_repetitions()
         # The fast path asks nothing, so no request may take it.
-        self._parts = replace(self._parts, app=self._counted_app, methods=frozenset(), methods_of_streams=frozenset())
+        self._parts = replace(
+            self._parts, app=self._marked_app or self.app, methods=frozenset(), methods_of_streams=frozenset()
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = self._parts

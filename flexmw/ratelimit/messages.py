@@ -39,7 +39,7 @@ class MessageLimit(WrappingApp):
     def __init__(self, plan: Plan, shared: Shared, app: ASGIApp) -> None:
         self.app = app
         self._plan, self._shared = plan, shared
-        self._counted_app = MarkedApp(shared.identifier, app)
+        self._marked_app = MarkedApp(shared.identifier, app)
         self._reporter = Reporter(
             failure_mode=plan.failure.mode, clock=plan.clock, styles=(), shadow=plan.shadow, one_unit=True
         )
@@ -52,7 +52,7 @@ class MessageLimit(WrappingApp):
             await self.app(scope, receive, send)
             return
         now_us = int(self._plan.clock.monotonic() * SECOND)
-        caller, app = await self._shared.identifier.identify(scope, now_us, self._counted_app)
+        caller, app = await self._shared.identifier.identify(scope, now_us, self._marked_app)
         rates = self._plan.messages
         check = Check(caller.digest, rates, (1,) * len(rates), None, caller.earlier)
         await _Connection(self._plan, self._shared, self._reporter, check, scope, receive, send).run(app)
