@@ -7,16 +7,30 @@ from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import Any, TypeAlias
 
+import pytest
 from starlette.types import ASGIApp
 
-from flexmw.ratelimit import RateLimit
+from flexmw.ratelimit import RateLimit, fallback
 from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.core import Check, Rate
+from flexmw.ratelimit.timeout import StoreTimeout
 from tests.app_calls import AppResponse as Answer
 from tests.app_calls import ask, call, scope_of
 from tests.app_calls import responding as answering
 
-__all__ = ["Answer", "Make", "answering", "ask", "awaited", "call", "check_of", "limited", "limiters", "scope_of"]
+__all__ = [
+    "Answer",
+    "Make",
+    "answering",
+    "ask",
+    "awaited",
+    "call",
+    "check_of",
+    "count_timeouts",
+    "limited",
+    "limiters",
+    "scope_of",
+]
 
 Make: TypeAlias = Callable[..., RateLimitMiddleware]
 
@@ -26,6 +40,22 @@ def limited(*rates: str, app: ASGIApp | None = None, **options: Any) -> RateLimi
     made = RateLimit(*rates, **options).asgi(app or answering())
     assert isinstance(made, RateLimitMiddleware)
     return made
+
+
+def count_timeouts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time limits, in seconds, of the waits for a store that end without a reply from now on."""
+    waits: list[float] = []
+
+    class Counted(StoreTimeout):
+        def __exit__(self, *details: Any) -> None:
+            try:
+                super().__exit__(*details)
+            except TimeoutError:
+                waits.append(self._seconds)
+                raise
+
+    monkeypatch.setattr(fallback, "StoreTimeout", Counted)
+    return waits
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ def anyio_backend() -> str:
 
 
 async def test_a_correction_that_takes_longer_than_a_decision_may_is_not_lost(redis_url: str) -> None:
-    async with limiters(storage=redis_url, store_timeout=0.5) as make:
+    async with limiters(storage=redis_url, store_timeout=1.0) as make:
         app: Any = make(app=sending(body_of(USED)), tokens="1000/day", token_cost=500, usage="openai")
         await call(app, "sk-0")  # the connection is open
         refund, go = app.backend.store.refund, asyncio.Event()
