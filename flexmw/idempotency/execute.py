@@ -144,13 +144,12 @@ class ClaimedExecution:
                 # The client has its response, or gets it when this call ends: neither waits for the store any longer.
                 is_late = True
                 late_outcomes = self._plan.late_outcomes
-                late_outcomes.add(self._write_late, partial(self._let_go, heartbeats))
+                late_outcomes.add(self._write_late, partial(self._let_go, heartbeats, record.generation))
             elif attempt is not None:
                 await conclude_attempt(attempt, self._completion, is_gone=self._client.is_gone)
         finally:
             if not is_late:
-                self._let_go(heartbeats)
-            running.remove(record.generation)
+                self._let_go(heartbeats, record.generation)
             current.reset(token)  # raises where the coroutine was closed in another context
             await side_tasks.end()
         if error is not None:
@@ -337,9 +336,10 @@ class ClaimedExecution:
             await conclude_attempt(self._attempt, self._completion, is_gone=self._client.is_gone)
         return is_written
 
-    def _let_go(self, heartbeats: LoopHeartbeats) -> None:
+    def _let_go(self, heartbeats: LoopHeartbeats, generation: str) -> None:
         """Let go of the key and of the readers of an execution that is over, or was cut off."""
         heartbeats.remove(self._claim)
+        running.remove(generation)
         log = self._recorder.log
         if log is not None:
             if not log.is_ended:

@@ -19,6 +19,7 @@ import pytest
 
 import flexmw
 from flexmw.idempotency import Idempotency, late_outcomes
+from flexmw.idempotency.core import Record
 from flexmw.idempotency.late_outcomes import LateOutcomes
 from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.testing import FakeClock
@@ -154,6 +155,32 @@ async def test_the_key_keeps_its_heartbeats_until_the_outcome_is_written() -> No
     with anyio.fail_after(LONGEST_WAIT):
         await extended.wait()
     await written(app)
+
+
+class RefusesResponses(MemoryStore):
+    """A store that takes claims, and no response until it is told to."""
+
+    takes_responses = False
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Any:
+        if not self.takes_responses and Record.decode(entry).phase == "done":
+            raise ConnectionError("the store is away")
+        return await super().swap(key, expected, token, entry, lease=lease, ttl=ttl)
+
+
+@pytest.mark.parametrize("on_unknown", ["refuse", "run"])
+async def test_a_key_whose_outcome_is_late_does_not_run_again_when_its_lease_has_run_out(on_unknown: Any) -> None:
+    clock, host = FakeClock(now=1_800_000_000.0), Host()
+    store = RefusesResponses(clock=clock)
+    app = Idempotency(storage=store, lease=3600.0, store_timeout=0.05, on_unknown=on_unknown).asgi(host)
+    first = await call(app)
+    clock.advance(3601.0)
+    again = await call(app)
+    assert (first.status, again.status, host.runs) == (200, 409, 1)
+    assert b"idempotency_in_progress" in again.answer
+    store.takes_responses = True
+    await written(app)
+    assert (await call(app)).replayed
 
 
 async def test_an_outcome_that_the_store_does_not_take_for_a_lease_is_lost_and_logged(
