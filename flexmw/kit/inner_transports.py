@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from types import MemberDescriptorType
 from typing import Any, Final
 
 __all__ = ["inner_transports"]
@@ -23,9 +25,23 @@ def inner_transports(transport: Any) -> Iterator[Any]:
             continue
         seen.add(id(current))
         yield current
-        attributes: dict[str, Any] = getattr(current, "__dict__", {})
-        values = list(attributes.values())  # at once: another thread may use the transport, and set attributes
-        waiting.extend(value for value in values if _is_transport(type(value)))
+        waiting.extend(value for value in _attributes(current) if _is_transport(type(value)))
+
+
+def _attributes(transport: Any) -> list[Any]:
+    """The values in the ``__dict__`` and the slots of a transport. No property runs.
+
+    The values of a list, a tuple or a dict are not followed: :mod:`flexmw.instrument` keeps the transport outside of a
+    transport in a tuple.
+    """
+    own: dict[str, Any] = getattr(transport, "__dict__", {})
+    values = list(own.values())  # at once: another thread may use the transport, and set attributes
+    for cls in type(transport).__mro__:
+        for slot in vars(cls).values():
+            if type(slot) is MemberDescriptorType:
+                with suppress(AttributeError):
+                    values.append(slot.__get__(transport))
+    return values
 
 
 def _is_transport(cls: type) -> bool:

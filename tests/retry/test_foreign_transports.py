@@ -133,6 +133,8 @@ def own_error(library: Any) -> dict[str, Callable[[str], BaseException]]:
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 def test_a_second_retry_is_refused_with_another_transport_in_between(library: Any) -> None:
     class Cached(library.BaseTransport):  # type: ignore[name-defined, misc]
+        __slots__ = ("_below", "_empty")
+
         def __init__(self, transport: Any) -> None:
             self._below = transport
 
