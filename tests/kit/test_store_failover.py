@@ -129,7 +129,8 @@ async def test_a_full_server_refuses_new_keys_and_stays_asked(
 ) -> None:
     caplog.set_level(logging.INFO, "flexmw.ratelimit")
     app, _ = counting_app()
-    limit = flexmw.RateLimit("5/minute", storage=redis_url, strategy=strategy, on_store_failure="closed")
+    options: Any = {"on_store_failure": "closed", "store_timeout": LONGEST_WAIT}
+    limit = flexmw.RateLimit("5/minute", storage=redis_url, strategy=strategy, **options)
     limited: Any = limit.asgi(app)
     async with client_of(limited) as client:
         with redis.Redis.from_url(redis_url) as server:

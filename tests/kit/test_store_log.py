@@ -25,6 +25,7 @@ from tests.servers import (
     skip_unless,
 )
 from tests.stores import client_of, counting_app
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
 
@@ -107,10 +108,12 @@ async def requests_of(name: str, url: str, clock: FakeClock) -> AsyncGenerator[A
         async with paced:
             yield lambda number: _status(paced.get("http://limited.example/"))
         return
-    options: dict[str, Any] = {"storage": url, "clock": clock}
+    # A server that is gone refuses connections at once. A file that is locked is waited for.
+    store_timeout = 0.5 if url.startswith("sqlite") else LONGEST_WAIT
+    options: dict[str, Any] = {"storage": url, "clock": clock, "store_timeout": store_timeout}
     if component == "Idempotency":
         options |= {"on_store_failure": option} if option == "run" else {}
-        wrapped = flexmw.wrap_app(app, flexmw.Idempotency(store_timeout=0.2, **options))
+        wrapped = flexmw.wrap_app(app, flexmw.Idempotency(**options))
     else:
         options |= {"on_store_failure": option} if option in ("open", "closed") else {}
         options |= {"strategy": "fixed-window"} if option == "memcached" else {}
@@ -173,7 +176,8 @@ async def test_the_limiters_of_one_store_share_the_two_lines(tmp_path: Path, cap
     with ExitStack() as stack:
         outage = Outage("RateLimit", tmp_path, stack)
         app, _ = counting_app()
-        limits = [flexmw.RateLimit(f"{rate}/hour", storage=outage.url, clock=clock) for rate in (90, 80)]
+        options: dict[str, Any] = {"storage": outage.url, "clock": clock, "store_timeout": LONGEST_WAIT}
+        limits = [flexmw.RateLimit(f"{rate}/hour", **options) for rate in (90, 80)]
         wrapped = flexmw.wrap_app(app, *limits)
         async with client_of(wrapped) as client:
             assert (await client.post("/")).status_code == 200
