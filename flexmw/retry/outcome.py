@@ -21,7 +21,7 @@ from flexmw.retry.raising_frame import held_where_raised
 __all__ = ["outcome_of", "set_outcome"]
 
 _MAX_OBJECTS: Final = 20
-"""An error is followed through so many causes and responses at most."""
+"""An error is followed through so many causes and responses at most, and so is each error of a group."""
 
 _RESPONSES: Final = ("response", "http_response", "raw_response")
 """The attributes in which SDKs keep the response of the client library: errors of openai, anthropic, groq, httpx and
@@ -36,18 +36,19 @@ def outcome_of(error_or_response: object) -> Outcome | None:
     object itself, then at the response that the object holds, then at the error's ``__cause__``, and so on inward. The
     ``__context__`` of an error is not followed: the context may be the failure of another call. Many SDKs raise errors
     that keep neither the response nor a cause: see :mod:`flexmw.retry.raising_frame`. Where the function that raised
-    such an error holds the outcomes of several calls, an ambiguous one counts before the others.
+    such an error holds the outcomes of several calls, and in an exception group, an ambiguous one counts before the
+    others.
 
     :param error_or_response: any object: an exception of an SDK, an httpx or httpx2 response, an SDK's raw response.
     """
     first: Outcome | None = None
-    for candidate, is_held in _inward(error_or_response):
+    for candidate, is_certain in _inward(error_or_response):
         outcome = _attribute(candidate, "flexmw")
         if not isinstance(outcome, Outcome):
             extensions = _attribute(candidate, "extensions")
             outcome = extensions.get("flexmw") if isinstance(extensions, dict) else None
         if isinstance(outcome, Outcome):
-            if not is_held or outcome.outcome == "ambiguous":
+            if is_certain or outcome.outcome == "ambiguous":
                 return outcome
             first = first or outcome
     return first
@@ -72,23 +73,26 @@ def set_outcome(error_or_response: object, outcome: Outcome) -> None:
 def _inward(start: object) -> Iterator[tuple[object, bool]]:
     """The object, then what it wraps, nearest first; each object once.
 
-    What the frames hold that raised the errors comes last, with ``True``: it need not belong to the errors.
+    What the frames hold that raised the errors, and the errors of a group, come last, with ``False``: each may tell of
+    another call.
     """
-    wrapped, held, seen = [start], list[object](), set[int]()
-    while (wrapped or held) and len(seen) < _MAX_OBJECTS:
-        is_held = not wrapped
-        inner = held if is_held else wrapped
+    wrapped, uncertain, seen, limit = [start], list[object](), set[int](), _MAX_OBJECTS
+    while (wrapped or uncertain) and len(seen) < limit:
+        is_certain = bool(wrapped)
+        inner = wrapped if is_certain else uncertain
         current = inner.pop(0)
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        yield current, is_held
+        yield current, is_certain
         inner.extend(_attribute(current, name) for name in _RESPONSES)
         if _is_exception(current):
             inner.append(cause_of(current))
-            held.extend(held_where_raised(current))
-        if issubclass(type(current), BaseExceptionGroup):
-            inner.extend(_attribute(current, "exceptions") or ())
+            if issubclass(type(current), BaseExceptionGroup):
+                errors = _attribute(current, "exceptions") or ()
+                uncertain.extend(errors)
+                limit += _MAX_OBJECTS * len(errors)
+            uncertain.extend(held_where_raised(current))
 
 
 def _attribute(value: object, name: str) -> Any:

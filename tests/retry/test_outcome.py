@@ -14,6 +14,7 @@ import pytest
 from mistralai.client import Mistral
 
 import flexmw
+from flexmw.retry.outcome import set_outcome
 from flexmw.testing import HostileServer
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
@@ -96,6 +97,15 @@ def test_any_other_object_has_no_outcome() -> None:
     endless.__cause__ = endless
     for value in (None, 7, "text", endless, httpx.Response(200), {"response": 1}):
         assert flexmw.outcome_of(value) is None
+
+
+def test_the_ambiguous_outcome_of_a_group_counts_first() -> None:
+    refused, lost = flexmw.Outcome("refused", 1), flexmw.Outcome("ambiguous", 1)
+    errors = [httpx.ReadError("error") for _ in range(31)]
+    for error, known in zip(errors, [refused] * 30 + [lost], strict=True):
+        set_outcome(error, known)
+    assert flexmw.outcome_of(ExceptionGroup("calls", errors)) is lost
+    assert flexmw.outcome_of(ExceptionGroup("calls", errors[:2])) is refused
 
 
 class SDK:
