@@ -36,7 +36,7 @@ class EagerTask(NestedTask):
         loop = self._running_loop = host.get_loop()
         super().__init__(work, host, loop)
         self._context = copy_context()
-        self._step_inside_a_task()
+        self._step_inside_a_task(None)
         if not self.done():
             _register_task(cast("asyncio.Task[Any]", self))
 
@@ -52,7 +52,7 @@ class EagerTask(NestedTask):
         awaited.remove_done_callback(self._go_on)
         self.cancel()
         if awaited.done():
-            self._step_inside_a_task()
+            self._step_inside_a_task(_error_of(awaited))
         else:
             awaited.add_done_callback(self._go_on, context=self._context)
         return self.done()
@@ -61,12 +61,15 @@ class EagerTask(NestedTask):
         _unregister_task(cast("asyncio.Task[Any]", self))
         super().finish(error)
 
-    def _step_inside_a_task(self) -> None:
-        """Run the work up to its next wait. The task that calls this waits for nothing meanwhile."""
+    def _step_inside_a_task(self, error: BaseException | None) -> None:
+        """Run the work up to its next wait. The task that calls this waits for nothing meanwhile.
+
+        :param error: raised in the work, where it waits.
+        """
         loop = self._running_loop
         caller, running_tasks[loop] = running_tasks[loop], self
         try:
-            self._context.run(self._step)
+            self._context.run(self._step, error)
         finally:
             running_tasks[loop] = caller
 
@@ -80,12 +83,12 @@ class EagerTask(NestedTask):
         identity = cast("asyncio.Task[Any]", self)
         _enter_task(self._running_loop, identity)
         try:
-            self._step()
+            self._step(_error_of(awaited))
         finally:
             _leave_task(self._running_loop, identity)
 
-    def _step(self) -> None:
-        work, error = self._coroutine, self.error_to_raise(None)
+    def _step(self, error: BaseException | None) -> None:
+        work, error = self._coroutine, self.error_to_raise(error)
         try:
             awaited: Any = work.send(None) if error is None else work.throw(error)
         except StopIteration:
@@ -103,3 +106,18 @@ class EagerTask(NestedTask):
                 setattr(awaited, _BLOCKING, False)
                 awaited.add_done_callback(self._go_on, context=self._context)
                 self.wait_for(awaited)
+
+
+def _error_of(awaited: Any) -> BaseException | None:
+    """What the work is to raise where it has waited for a future that is done; ``None`` after a bare ``yield``.
+
+    As asyncio's tasks do, the error is thrown into the work. The futures of asyncio would raise it anyway, those of
+    granian do not: a wait that was cancelled began again, in each turn of the event loop.
+    """
+    if awaited is None:
+        return None
+    try:
+        awaited.result()
+    except BaseException as error:
+        return error
+    return None

@@ -158,6 +158,48 @@ def test_a_task_that_is_stopped_when_its_future_is_done_is_cancelled_as_a_task_o
     asyncio.run(main())
 
 
+class ForeignFuture:
+    """A future as granian's: a wait for one that is done, and that nobody has asked for its result, begins again."""
+
+    def __init__(self) -> None:
+        self._asyncio_future_blocking = False
+        self.future = asyncio.get_running_loop().create_future()
+        self.waits = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.future, name)
+
+    def add_done_callback(self, callback: Callable[[Any], object], *, context: Any = None) -> None:
+        self.future.add_done_callback(lambda _: callback(self), context=context)
+
+    def __await__(self) -> Any:
+        while not self.done() or self.cancelled():
+            assert self.waits < 3, "waits in a loop"
+            self.waits += 1
+            self._asyncio_future_blocking = True
+            yield self
+        return self.result()
+
+
+@pytest.mark.parametrize("end", ["stop", "cancel"])
+def test_a_task_that_waits_for_a_future_of_a_server_ends(end: str) -> None:
+    async def main() -> None:
+        future = ForeignFuture()
+
+        async def work() -> None:
+            await future
+
+        task = eager(work())
+        if end == "stop":
+            assert task.stop()
+        else:
+            future.cancel()
+            await asyncio.wait([task])
+        assert (task.cancelled(), future.waits) == (True, 1)
+
+    asyncio.run(main())
+
+
 def test_the_end_of_side_tasks_raises_what_a_task_has_raised() -> None:
     async def broken() -> None:
         await asyncio.sleep(0)
