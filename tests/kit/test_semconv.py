@@ -103,6 +103,6 @@ def test_the_codes_beyond_the_contract_are_those_of_idempotency_and_envelope() -
 
 def test_every_reason_of_retry_for_stopping_is_a_value_in_the_table() -> None:
     # These are in no such event, but on the Outcome.
-    of_outcomes = {"body_broken", "client_closed", "given_back_before", *get_args(Loss)}
+    of_outcomes = {"body_broken", "cancelled", "client_closed", "given_back_before", *get_args(Loss)}
     values = {*ATTRIBUTES["flexmw.retry.stop_reason"].values}
     assert set(get_args(StopReason)) | of_outcomes == values - {OTHER}
