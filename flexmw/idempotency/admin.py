@@ -107,7 +107,7 @@ async def resolve(
 
 
 async def stop(storage: str | Store, id: str) -> KnownKey:
-    """End a running execution. Its app hears ``http.disconnect`` and is cancelled.
+    """End a running execution. Its app receives ``http.disconnect`` and is cancelled.
 
     An execution of this process ends at once, one of another process at its next heartbeat, a third of the app's
     ``lease`` later at most. What it has sent is stored, with a 500 ``idempotency_ended`` as its end, and its clients

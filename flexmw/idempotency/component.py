@@ -113,7 +113,7 @@ class Idempotency(ServerMiddleware):
         ``"asked"``.
     :param max_followers: How many clients may follow one running or stored response in one process, beside the first. A
         further one gets 503 with ``Retry-After``. Value: a whole number, at least 1 (clients). Default: ``8``.
-    :param linger: How long an execution goes on after its last reader has left, before the app hears of the disconnect
+    :param linger: How long an execution goes on after its last reader has left, before the app receives the disconnect
         (``http.disconnect``, and an ``OSError`` from ``send``). ``None``: a request with a key is carried out to its
         end; an event stream of an SDK's call without a key goes on for 10 seconds. A response above ``max_body``, which
         nobody can ask for again, ends at once. Value: a number of seconds, at least 0, or None. Default: ``None``.
@@ -275,7 +275,7 @@ class Idempotency(ServerMiddleware):
     linger: float | None = option(
         None,
         optional(seconds()),
-        doc="How long an execution goes on after its last reader has left, before the app hears of the disconnect "
+        doc="How long an execution goes on after its last reader has left, before the app receives the disconnect "
         "(`http.disconnect`, and an `OSError` from `send`). `None`: a request with a key is carried out to its end; an "
         "event stream of an SDK's call without a key goes on for 10 seconds. A response above `max_body`, which nobody "
         "can ask for again, ends at once.",

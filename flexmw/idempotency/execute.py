@@ -79,7 +79,7 @@ class ClaimedExecution:
         self._client = ClientConnection(receive, send, send_body, self._exchange)
         self._recorder = ResponseRecorder(plan.max_body)
         self._over = Signal()
-        """Set when the app may hear of a disconnect: after its response, or when nobody wants the response."""
+        """Set when the app may receive a disconnect: after its response, or when nobody wants the response."""
         self._completion: Completion | None = None
         self._delivery: Delivery | None = None
         self._framed: anyio.Event | None = None
@@ -375,13 +375,13 @@ class ClaimedExecution:
             self._end_unread()
 
     def _end_unread(self) -> None:
-        """Nobody reads the response, and nobody can. Let the app hear that its client is gone."""
+        """Nobody reads the response, and nobody can. Send the app a disconnect."""
         if self._completion is None and not self._is_unwanted:
-            _LOGGER.info("the app is told of a disconnect: nobody reads its response")
+            _LOGGER.info("the app receives a disconnect: nobody reads its response")
             self._disconnect()
 
     def stop(self) -> bool:
-        """End the execution: the app hears of a disconnect and is cancelled.
+        """End the execution: the app receives a disconnect and is cancelled.
 
         Returns False, and does nothing, where the response is complete or another thread runs the event loop.
         """

@@ -191,10 +191,10 @@ LINES: Final = (
     LogLine(
         "flexmw.idempotency",
         "INFO",
-        "The app is told of a disconnect, because nobody reads the response of its execution any more.",
+        "The app receives a disconnect, because nobody reads the response of its execution any more.",
         _EACH,
         "idempotency.execute",
-        "is told of a disconnect",
+        "receives a disconnect",
     ),
     LogLine(
         "flexmw.idempotency",
