@@ -197,7 +197,11 @@ class Swap(NamedTuple):
 
 @runtime_checkable
 class SwapPairs(Protocol):
-    """What a :class:`Store` can offer besides: two writes in one step."""
+    """What a :class:`Store` can offer besides: two writes in one step.
+
+    The call of an SDK without a key is claimed by one such step, and its response is stored by another one: the record
+    of the call is the first key, the list of equal calls the second.
+    """
 
     async def swap_pair(self, first: Swap, second: Swap) -> tuple[Held | None, Held | None]:
         """Carry out ``first``, and ``second`` exactly if the key of ``first`` then holds its token.
