@@ -18,10 +18,9 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from flexmw.idempotency.signals import Signal
-from flexmw.kit.background import BackgroundTask, start_in_background
+from flexmw.kit.background import BackgroundTask, drain, start_in_background
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.log_limit import LogLimit
 
@@ -35,12 +34,6 @@ DRAIN_SECONDS: Final = 2.0
 RESUME_SECONDS: Final = 0.25
 """Seconds that a request waits for the outcomes that were kept. A store that responds takes less, and the background
 tasks go on in any case."""
-
-_DRAIN_PAUSE: Final = 0.05
-"""Seconds between two looks at whether all late outcomes are written."""
-
-_LAST_TURNS: Final = 20
-"""Turns of the event loop in which cancelled tasks end, before the store is closed."""
 
 _MAX_KEPT: Final = 100
 """Outcomes that are kept for the next request at most, each with the body of its response."""
@@ -112,17 +105,12 @@ class LateOutcomes:
     async def drain(self) -> None:
         """Wait until the store has all outcomes, for :data:`DRAIN_SECONDS` at most. The others are kept."""
         self._keep_those_of_closed_loops()
-        clock = self._clock
-        ends = clock.monotonic() + DRAIN_SECONDS
-        while self._outcomes and clock.monotonic() < ends:
-            await clock.asleep(_DRAIN_PAUSE)
-        for outcome in tuple(self._outcomes):
+
+        def cancel(outcome: _LateOutcome) -> None:
             outcome.reason = _APP_ENDED
             outcome.task.cancel()
-        for _ in range(_LAST_TURNS):
-            if not self._outcomes:
-                break
-            await checkpoint()
+
+        await drain(lambda: self._outcomes, cancel, seconds=DRAIN_SECONDS, clock=self._clock)
 
     def _start(self, outcome: _LateOutcome) -> None:
         self._outcomes[outcome] = None

@@ -7,13 +7,25 @@ the store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-__all__ = ["BackgroundTask", "start_in_background"]
+from anyio.lowlevel import checkpoint
+
+from flexmw.kit.clock import Clock
+
+__all__ = ["BackgroundTask", "drain", "start_in_background"]
+
+_Work = TypeVar("_Work")
+
+_DRAIN_PAUSE: Final = 0.05
+"""Seconds between two looks at what is left."""
+
+_LAST_TURNS: Final = 20
+"""Turns of the event loop in which cancelled tasks end."""
 
 
 _tasks: Final[set[asyncio.Task[None]]] = set()
@@ -58,6 +70,26 @@ def start_in_background(
     task.add_done_callback(_tasks.discard)
     cancel = partial(_from_any_thread, loop.call_soon_threadsafe, task.cancel)
     return BackgroundTask(cancel, loop.is_closed, partial(_is_running, loop))
+
+
+async def drain(
+    left: Callable[[], Collection[_Work]], cancel: Callable[[_Work], object], *, seconds: float, clock: Clock
+) -> None:
+    """Wait until no work is left, and cancel what is left after a time.
+
+    :param left: the work that is not done. It is called again and again.
+    :param cancel: cancels one piece of work.
+    :param seconds: the longest wait, by the monotonic time of the clock.
+    """
+    ends = clock.monotonic() + seconds
+    while left() and clock.monotonic() < ends:
+        await clock.asleep(_DRAIN_PAUSE)
+    for work in tuple(left()):
+        cancel(work)
+    for _ in range(_LAST_TURNS):
+        if not left():
+            break
+        await checkpoint()
 
 
 def _start_in_trio(work: Callable[[], Coroutine[Any, Any, None]], context: Context) -> BackgroundTask:

@@ -16,9 +16,8 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
-from anyio.lowlevel import checkpoint
 
-from flexmw.kit.background import BackgroundTask, start_in_background
+from flexmw.kit.background import BackgroundTask, drain, start_in_background
 from flexmw.kit.clock import Clock
 from flexmw.ratelimit.calendar import BUDGET
 from flexmw.ratelimit.ledger import Bill
@@ -30,12 +29,6 @@ __all__ = ["DRAIN_SECONDS", "Account", "Charges", "account_of"]
 
 DRAIN_SECONDS: Final = 5.0
 """Seconds that the end of an app waits for the charges that are on their way."""
-
-_DRAIN_PAUSE: Final = 0.05
-"""Seconds between two looks at whether all charges are done."""
-
-_LAST_TURNS: Final = 20
-"""Turns of the event loop in which cancelled charges end."""
 
 
 class Account:
@@ -128,16 +121,7 @@ class Charges:
     async def drain(self) -> None:
         """Wait until all charges of this event loop are done, for :data:`DRAIN_SECONDS` at most. Those that are not
         done then are cancelled. Another event loop has an app, and an end, of its own."""
-        clock = self._clock
-        ends = clock.monotonic() + DRAIN_SECONDS
-        while self._left() and clock.monotonic() < ends:
-            await clock.asleep(_DRAIN_PAUSE)
-        for charge in self._left():
-            charge.task.cancel()
-        for _ in range(_LAST_TURNS):
-            if not self._left():
-                break
-            await checkpoint()
+        await drain(self._left, lambda charge: charge.task.cancel(), seconds=DRAIN_SECONDS, clock=self._clock)
 
     def _left(self) -> list[_Charge]:
         """The charges of the event loop that runs."""
