@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from flexmw.kit.drive import Sends, taken_over
+from flexmw.kit.chain import Sends, taken_over
 from flexmw.kit.effects import Flow, Response
 
 __all__ = ["Begin", "FirstSend", "begin_of", "rest_of"]

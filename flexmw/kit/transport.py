@@ -16,9 +16,9 @@ from flexmw.contract import redact
 from flexmw.errors import ConfigError
 from flexmw.kit.attempt import copy_request
 from flexmw.kit.bodies import Broken, OnEnd, Replayed, forget, ignore_end
+from flexmw.kit.chain import Sends
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.deadline import DeadlineBody, timeout_error
-from flexmw.kit.drive import Sends
 from flexmw.kit.effects import DEADLINE, Flow, Read, Response, Resume
 from flexmw.kit.first_send import FirstSend, begin_of, rest_of
 from flexmw.kit.in_process import calls_an_app

@@ -11,8 +11,9 @@ import anyio.to_thread
 
 from flexmw.kit.attempt import observed_async, unobserve
 from flexmw.kit.bodies import forget
+from flexmw.kit.chain import arun
 from flexmw.kit.deadline import timeout_error
-from flexmw.kit.drive import adrive, arun
+from flexmw.kit.drive import adrive
 from flexmw.kit.effects import (
     DEADLINE,
     Discard,

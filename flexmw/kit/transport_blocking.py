@@ -8,8 +8,9 @@ from typing import Any, Self
 
 from flexmw.kit.attempt import observed, unobserve
 from flexmw.kit.bodies import forget
+from flexmw.kit.chain import run
 from flexmw.kit.clock import SYSTEM
-from flexmw.kit.drive import drive, run
+from flexmw.kit.drive import drive
 from flexmw.kit.effects import (
     DEADLINE,
     Discard,

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexmw.errors import ConfigError
-from flexmw.kit.drive import adrive, arun, chain, drive
-from flexmw.kit.drive import run as run_in_thread
+from flexmw.kit.chain import arun, chain
+from flexmw.kit.chain import run as run_in_thread
+from flexmw.kit.drive import adrive, drive
 from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Send, Sleep
 
 
