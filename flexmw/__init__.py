@@ -72,8 +72,9 @@ if TYPE_CHECKING:
     from flexmw.ratelimit.route_limit import limit
     from flexmw.registry import Plugin, component, installed, sort
     from flexmw.retry import Outcome, Retry, outcome_of, retry_options
-    from flexmw.stack import Stack, install, wrap_app, wrap_client
+    from flexmw.stack import Stack
     from flexmw.tagging import Tagging
+    from flexmw.wrapping import install, wrap_app, wrap_client
 
 __version__: Final = "0.1.0"
 
@@ -159,8 +160,9 @@ _HOMES: Final = {
     "ratelimit.route_limit": ("limit",),
     "registry": ("Plugin", "component", "installed", "sort"),
     "retry": ("Outcome", "Retry", "outcome_of", "retry_options"),
-    "stack": ("Stack", "install", "wrap_app", "wrap_client"),
+    "stack": ("Stack",),
     "tagging": ("Tagging",),
+    "wrapping": ("install", "wrap_app", "wrap_client"),
 }
 _HOME: Final = {name: f"flexmw.{home}" for home, names in _HOMES.items() for name in names}
 

@@ -17,7 +17,7 @@ from flexmw.kit.documentation import Documented
 from flexmw.kit.paths import wrapped_apps
 from flexmw.openapi_document.frameworks import FrameworkDocument, document_of, is_reading
 from flexmw.openapi_document.merge import with_errors
-from flexmw.stack import components_around
+from flexmw.wrapping import components_around
 
 __all__ = ["openapi"]
 
