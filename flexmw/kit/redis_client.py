@@ -115,6 +115,10 @@ class Connector:
             name: options.pop(name) for name in ("socket_timeout", "socket_connect_timeout") if name in options
         }
         self._options = options
+        if options.get("ssl_certfile"):
+            options.setdefault(
+                "ssl_password", ""
+            )  # without one, OpenSSL asks the terminal for that of an encrypted key
         if url.username is not None:
             options["username"] = url.username
         if url.password is not None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from flexmw.errors import ConfigError
 from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_errors import advice_of, clean, is_refusal
+from flexmw.kit.redis_tls import alert_of, handshake_alert, problem_of
 from flexmw.kit.store_url import PROBE_SECONDS, StorageURL
 
 __all__ = ["explain", "probe_redis"]
@@ -42,6 +43,8 @@ def probe_redis(
     :param timeout: seconds for one command.
     :raises ConfigError: with ``option``, the masked URL, what the server said and what to do.
     """
+    if url.scheme.tls and (expected := problem_of(url.options)):
+        raise ConfigError(option, url.shown, expected)
     client = BlockingNodes(url, timeout=timeout, step=timeout)
     try:
         run(client)
@@ -68,15 +71,15 @@ def explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
         shown = f" ({clean(reason, url.secrets)})" if reason else ""
         step = "name the certificates of its authority in ssl_ca_certs, and the host by a name that the certificate has"
         return f"the certificate of the server is not trusted{shown}: {step}", True
-    missing = next((cause for cause in chain if isinstance(cause, (FileNotFoundError, PermissionError))), None)
-    if missing is not None and not url.scheme.unix:
-        path = clean(str(missing.filename), url.secrets)
-        return f"a file of the TLS options cannot be read: {missing.strerror}: {path}", True
+    if url.scheme.tls and (alert := alert_of(text)):
+        return alert, True
     if not url.scheme.unix and not _is_away(chain):
         if not url.scheme.tls and _speaks_tls(url):
             return "the server speaks TLS: use a scheme with TLS, such as rediss://", True
         if url.scheme.tls and _speaks_plainly(url):
             return "the server speaks without TLS: use a scheme without TLS, such as redis://", True
+        if url.scheme.tls and (alert := handshake_alert(url.nodes[0], url.options, timeout=_TLS_SECONDS)):
+            return alert, True
     if "Protocol Error" in text or type(error).__name__ == "InvalidResponse":
         return "the server is no redis or valkey server", True
     if not isinstance(error, (OSError, TimeoutError)) and type(error).__module__.partition(".")[0] != "redis":

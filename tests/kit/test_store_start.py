@@ -107,11 +107,38 @@ def test_tls_on_one_side_only_and_an_unknown_authority_are_told_apart(
         at(f"rediss://{secret}:{guarded.port}")
     with pytest.raises(ConfigError, match=r"certificate of the server is not trusted.*ssl_ca_certs"):
         at(f"rediss://{secret}:{tls.port}")
-    with pytest.raises(ConfigError, match="file of the TLS options cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"ssl_ca_certs to name a file that can be read \(No such file"):
         at(f"rediss://{secret}:{tls.port}?ssl_ca_certs={tmp_path}/none.pem")
     with authority.cert_pem.tempfile() as path:
         at(f"rediss://{secret}:{tls.port}?ssl_ca_certs={path}")
     at(f"rediss://{secret}:{tls.port}?ssl_cert_reqs=none&ssl_check_hostname=false")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("RateLimit", {"on_store_failure": "open"}), ("Idempotency", {"on_store_failure": "run"}), ("Pace", {})],
+)
+def test_a_server_that_refuses_the_certificate_of_the_client_is_an_error_at_start(
+    name: str, options: dict[str, Any], guarded: Child, authority: trustme.CA
+) -> None:
+    """With TLS 1.3 the refusal comes after the handshake: the policy for a store that is away must not hide it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(HOST).configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    app, stranger = authority.issue_cert("app.test"), trustme.CA().issue_cert("app.test")
+    with (
+        front(guarded.port, context) as moving,
+        authority.cert_pem.tempfile() as trusted,
+        app.private_key_and_cert_chain_pem.tempfile() as own,
+        stranger.private_key_and_cert_chain_pem.tempfile() as foreign,
+    ):
+        url = f"rediss://:{ENCODED}@{HOST}:{moving.port}?ssl_ca_certs={trusted}"
+        COMPONENTS[name](f"{url}&ssl_certfile={own}", **options)
+        with pytest.raises(ConfigError, match="requires a certificate of the client: set ssl_certfile"):
+            COMPONENTS[name](url, **options)
+        with pytest.raises(ConfigError, match="does not accept the certificate of the client"):
+            COMPONENTS[name](f"{url}&ssl_certfile={foreign}", **options)
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
