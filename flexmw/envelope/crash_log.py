@@ -20,7 +20,7 @@ from flexmw.contract.request_secrets import remove_secrets, secrets_in
 from flexmw.kit.asgi import Scope
 from flexmw.kit.log_limit import LogLimit
 
-__all__ = ["LOGGING_FRAMEWORKS", "log_crash", "log_no_end", "log_no_response", "log_second_start"]
+__all__ = ["LOGGING_FRAMEWORKS", "log_crash", "log_dropped_start", "log_no_end", "log_no_response", "log_second_start"]
 
 LOGGING_FRAMEWORKS: Final = frozenset({"blacksheep", "django", "falcon", "quart"})
 """The packages that log each crash that they respond to. ``tests/envelope/test_crash_log.py`` compares the list with
@@ -79,6 +79,18 @@ def log_second_start(scope: Scope, status: int) -> None:
             "unless the app has sent the last event.%s",
             _request(scope),
             status,
+            _note(left_out),
+        )
+
+
+def log_dropped_start(scope: Scope, status: object) -> None:
+    """Log that the app has sent a second ``http.response.start``, which Envelope drops."""
+    if (left_out := _LIMIT.admit()) is not None:
+        _LOGGER.warning(
+            "%s: the app has sent http.response.start twice. Envelope drops the second one, with status %s: the client "
+            "gets the first response. Without an Envelope the server raises an error.%s",
+            _request(scope),
+            redact(repr(status)),
             _note(left_out),
         )
 

@@ -23,7 +23,7 @@ from flexmw.envelope.app_info import handles_crashes, through_cors
 from flexmw.envelope.cancellation import is_answered
 from flexmw.envelope.collector import Collector
 from flexmw.envelope.core import ErrorResponse, Header, decide, error_status, response_to
-from flexmw.envelope.crash_log import log_crash, log_no_end, log_no_response, log_second_start
+from flexmw.envelope.crash_log import log_crash, log_dropped_start, log_no_end, log_no_response, log_second_start
 from flexmw.envelope.drain import read_rest
 from flexmw.envelope.last_body import LastBody
 from flexmw.envelope.plan import Plan
@@ -70,6 +70,7 @@ class Responder:
         "_plan",
         "_read",
         "_receive",
+        "_restarted",
         "_scope",
         "_send",
         "_start",
@@ -223,9 +224,11 @@ class Responder:
         return _done()
 
     async def _begin_again(self, message: Message) -> None:
-        """Take a second start from a broken app. An error within an event stream is the one that a framework (muffin)
-        makes of a failure, and its body must not look like the end of the stream. Any other start changes nothing:
-        slowapi sends the first one again before each part of a body.
+        """Handle a second start, which ASGI forbids.
+
+        An error within an event stream is the response of a framework (muffin) to a failure: its body must not look
+        like the end of the stream. Any other second start is dropped, and logged once for the request: slowapi sends
+        the first start again before each part of a body.
         """
         status = message.get("status")
         if self._state is _STREAMING and type(status) is int and status >= 400:
@@ -238,6 +241,9 @@ class Responder:
                 log_second_start(self._scope, status)
             await self._fail_stream(mapping, error)
             self._state = _DONE
+        elif not (self._gone or hasattr(self, "_restarted")):
+            self._restarted = True
+            log_dropped_start(self._scope, status)
 
     async def _file(self, message: Message) -> None:
         """A body that the server reads from a file (ASGI extensions pathsend and zerocopysend)."""

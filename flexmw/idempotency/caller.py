@@ -218,6 +218,6 @@ def _certificate(tls: Any) -> list[Header]:
     """The client certificate of a TLS connection, by the ``tls`` extension of ASGI."""
     chain = tls.get("client_cert_chain") or ()
     certificate = next(iter(chain), None) or tls.get("client_cert_name")
-    return (
-        [(b"tls", certificate.encode() if isinstance(certificate, str) else bytes(certificate))] if certificate else []
-    )
+    if isinstance(certificate, str):
+        certificate = certificate.encode("utf-8", "surrogatepass")  # a name may hold any 16 bits: BMPString of X.509
+    return [(b"tls", bytes(certificate))] if certificate else []

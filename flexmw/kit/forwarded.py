@@ -241,7 +241,6 @@ def _parse_short(text: str) -> _Address | None:
 
 
 @lru_cache(maxsize=4096)
-@lru_cache(maxsize=4096)
 def _group(address: _Address) -> str:
     if isinstance(address, IPv4Address):
         return str(address)

@@ -337,6 +337,14 @@ LINES: Final = (
         "has begun a second response",
     ),
     LogLine(
+        "flexmw.envelope",
+        "WARNING",
+        "The app has sent a second `http.response.start`, which is dropped: the client gets the first response.",
+        "once for each request, within the bound of the line above",
+        "envelope.crash_log",
+        "has sent http.response.start twice",
+    ),
+    LogLine(
         "flexmw.tagging",
         "WARNING",
         "The instrumentation of the app or of the client hides errors: what it is, and the remedy.",

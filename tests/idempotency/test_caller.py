@@ -206,10 +206,11 @@ async def test_tls_client_certificates_are_told_apart() -> None:
         for tls in (
             {"client_cert_chain": [f"cert {number}"]},
             {"client_cert_chain": (), "client_cert_name": f"CN={number}"},
+            {"client_cert_name": f"CN=half of a pair \ud800 {number}"},
         ):
             assert not (await call(app, KEYED, extensions={"tls": tls})).replayed
             assert (await call(app, KEYED, extensions={"tls": tls})).replayed
-    assert (await call(app, KEYED, extensions={"tls": {"client_cert_name": None}})).answer == b"run 5"
+    assert (await call(app, KEYED, extensions={"tls": {"client_cert_name": None}})).answer == b"run 7"
 
 
 async def test_signed_urls_are_callers_and_with_caller_one_request() -> None:

@@ -1,0 +1,65 @@
+"""An app that sends ``http.response.start`` twice: Envelope drops the second one, the other components pass it on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from flexmw import Envelope, Idempotency, RateLimit, Tagging
+from flexmw.envelope import crash_log
+from flexmw.kit.log_limit import LogLimit
+from tests.wire import call, scripted
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def fresh_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crash_log, "_LIMIT", LogLimit(burst=10, per_second=1.0, monotonic=time.monotonic))
+
+
+def start(status: int) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]}
+
+
+def body(content: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": content, "more_body": more}
+
+
+SECOND_STARTS = {
+    "before the body": (start(200), start(500), body(b"first")),
+    "within the body": (start(200), body(b"fi", more=True), start(500), body(b"rst")),
+    "after the body": (start(200), body(b"first"), start(500), body(b"second")),
+    "many times": (start(200), *[start(200), body(b"first", more=True)] * 5, body(b"")),
+}
+
+
+@pytest.mark.parametrize("messages", SECOND_STARTS.values(), ids=SECOND_STARTS)
+@pytest.mark.parametrize("component", [Tagging(), RateLimit("10/minute"), Idempotency()], ids=lambda item: item.name)
+async def test_a_second_start_passes_a_component_that_is_no_envelope(
+    component: Any, messages: tuple[dict[str, Any], ...]
+) -> None:
+    seen = await call(component.asgi(scripted(*messages)), method="POST")
+    sent = [message["status"] for message in messages if "status" in message]
+    assert [message["status"] for message in seen.messages if "status" in message] == sent
+
+
+@pytest.mark.parametrize("messages", SECOND_STARTS.values(), ids=SECOND_STARTS)
+async def test_an_envelope_drops_a_second_start_and_logs_it_once(
+    messages: tuple[dict[str, Any], ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = await call(Envelope().asgi(scripted(*messages)))
+    assert [message["status"] for message in seen.messages if "status" in message] == [200]
+    assert seen.body.startswith(b"first")
+    (line,) = [record for record in caplog.records if record.name == "flexmw.envelope"]
+    assert line.levelno == logging.WARNING
+    assert "the app has sent http.response.start twice" in line.getMessage()
+
+
+async def test_an_envelope_keeps_the_first_of_two_errors(caplog: pytest.LogCaptureFixture) -> None:
+    seen = await call(Envelope().asgi(scripted(start(404), start(500), body(b"No such order."))))
+    assert (seen.status, seen.error.message) == (404, "No such order.")
+    assert "with status 500" in caplog.text
