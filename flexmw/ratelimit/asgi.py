@@ -4,75 +4,33 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 from inspect import isawaitable
-from typing import Any, Final, NamedTuple
-from weakref import WeakValueDictionary
+from typing import Any, Final
 
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, WrappingApp, send_error
 from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import ErrorOutcome, Exchange, exchange_of, too_late, unclaimed
 from flexmw.kit.paths import wrapped_apps
-from flexmw.ratelimit.backend import Backend, LocalBackend, open_backend
-from flexmw.ratelimit.callers import CallerIdentifier
-from flexmw.ratelimit.charges import Charges
+from flexmw.ratelimit.backend import LocalBackend
 from flexmw.ratelimit.concurrency import Lease, ReportedLease, new_slot
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane, giving_back, lane_of
 from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, Slot, decision_of
 from flexmw.ratelimit.headers import RESULT, Reporter
 from flexmw.ratelimit.ledger import Bill
-from flexmw.ratelimit.new_keys import NewKeyGuard
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.rates import Rates
 from flexmw.ratelimit.settlement import Settlement
-from flexmw.ratelimit.several_apps import Apps, MarkedApp, is_repeated
+from flexmw.ratelimit.several_apps import MarkedApp, is_repeated
+from flexmw.ratelimit.shared import Shared
 from flexmw.ratelimit.usage_observer import UsageLog
 
-__all__ = ["RateLimitMiddleware", "Shared", "is_around", "share"]
+__all__ = ["RateLimitMiddleware", "is_around"]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
 _ENDS: Final = frozenset({"http.response.body", "websocket.http.response.body", "websocket.close"})
-_DEFAULT_WINDOW_US: Final = 60 * SECOND
-
-
-_named_backends: Final[WeakValueDictionary[tuple[str, str, int], LocalBackend]] = WeakValueDictionary()
-"""The counters in memory of the limiters whose prefix the application has given, by prefix, strategy and clock."""
-
-
-class Shared(NamedTuple):
-    """What the middleware objects of one component share: frameworks such as Litestar make one for each route."""
-
-    backend: Backend
-    identifier: CallerIdentifier
-    charges: Charges
-    apps: Apps
-
-
-def share(plan: Plan) -> Shared:
-    """Open the store of a plan, and make what remembers callers."""
-    window_us = max((rate.window_us for rate in plan.rates.known), default=_DEFAULT_WINDOW_US)
-    guard = NewKeyGuard(plan.new_keys_per_address, window_us)
-    identifier = CallerIdentifier(plan.caller, plan.hasher, guard, plan.clock.monotonic)
-    return Shared(_backend(plan), identifier, Charges(plan.store_timeout, plan.clock), Apps())
-
-
-def _backend(plan: Plan) -> Backend:
-    name = (plan.prefix, plan.algorithm.name, id(plan.clock))
-    if plan.is_named and name in _named_backends and plan.url.scheme.family == "memory":
-        return _named_backends[name]
-    backend = open_backend(
-        plan.url,
-        plan.algorithm,
-        plan.failure,
-        timeout=plan.store_timeout,
-        clock=plan.clock,
-        cache_denials=plan.pricing.fixed_cost is not None,
-    )
-    if plan.is_named and isinstance(backend, LocalBackend):
-        _named_backends[name] = backend
-    return backend
 
 
 def is_around(app: ASGIApp, shared: Shared) -> bool:
-    """Whether a middleware of the same component is around an app already."""
+    """Return whether a middleware object of the same component is around an app already."""
     return any(isinstance(layer, RateLimitMiddleware) and layer.shared is shared for layer in wrapped_apps(app))
 
 
@@ -92,8 +50,8 @@ class RateLimitMiddleware(WrappingApp):
         self._may_meet_itself = not plan.is_named and not isinstance(shared.backend, LocalBackend)
         self._now, self._monotonic = plan.clock.now, plan.clock.monotonic
         self._judge_known = self._identifier.judge_known
-        # Identifying by bearer token needs no coroutine unless a function of the application wants the Caller, or the
-        # store wants the caller's earlier digests.
+        # Identifying by bearer token needs no coroutine, unless a function of the application takes the Caller, or the
+        # store needs the earlier digests of the caller.
         is_immediate = plan.key_is_bearer and not plan.rates.is_dynamic and not plan.hasher.rotates
         self._digest = self._identifier.bearer_digest if is_immediate else None
         self._static = plan.rates.static
@@ -200,18 +158,22 @@ class RateLimitMiddleware(WrappingApp):
             elif exchange.error_outcome is not None:
                 self._judge_known(digest, exchange.error_outcome.status)
             if self._may_meet_itself:
-                exchange.checks = outer  # a further call of the app with this request is not inside of this one
+                exchange.checks = outer  # a later call of the app with this request is not inside of this call
             if lease is not None:
                 await lease.release()
 
     def expect_repetitions(self) -> None:
-        """This limiter is around several apps: a request that passes it inside of another one is not counted again."""
+        """Check from now on whether a request has passed this limiter already, around another app: it is not counted
+        again."""
         if not self._may_repeat:
             self._may_repeat, self._marked_app = True, MarkedApp(self.shared, self.app)
 
     async def explain(self, scope: Scope) -> Decision | None:
-        """What would be decided about a request now. Takes nothing. ``None`` if the request is not limited, or if the
-        store fails and ``on_store_failure`` is ``open`` or ``closed``."""
+        """Return the decision about a request, and take nothing.
+
+        :returns: ``None`` if the request is not limited, or if the store fails and ``on_store_failure`` is ``open`` or
+            ``closed``.
+        """
         if (self._exempt is not None and await _value(self._exempt(scope))) or is_preflight(scope):
             return None
         caller = await self._plan.caller(scope)
@@ -224,8 +186,8 @@ class RateLimitMiddleware(WrappingApp):
         return None if result is None else decision_of(result, self._now(), degraded=degraded)
 
     async def close(self) -> None:
-        """End the charges that are on their way, and close the store's connections of this event loop. The end of a
-        lifespan does both."""
+        """Wait for the charges that have not ended, and close the connections of this event loop to the store. The end
+        of a lifespan does both."""
         await self._charges.drain()
         await self.backend.close()
 
@@ -233,9 +195,9 @@ class RateLimitMiddleware(WrappingApp):
         return None if self._concurrency is None else new_slot(self._concurrency, self._lease, prefix)
 
     def _apart_from_outer(self, exchange: Exchange, digest: str, rates: Rates) -> tuple[Rates, str]:
-        """The rates and the prefix for a request that a limiter further outside has counted in the same counters.
+        """Return the rates and the prefix of this limiter, changed if an outer limiter has used the same counters.
 
-        Two limiters that one function of the application makes have one prefix. They count apart nevertheless.
+        Two limiters that one function of the application makes have the same prefix. They must count separately.
         """
         counters = (digest, rates, self._concurrency)
         outer: tuple[object, ...] = getattr(exchange, "checks", ())
@@ -247,7 +209,7 @@ class RateLimitMiddleware(WrappingApp):
         self.backend.check_event_loop()
 
         async def drained_receive() -> Message:
-            """Let the charges that are on their way end before the app closes its database."""
+            """Wait for the charges that have not ended, before the app closes its database."""
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 await self._charges.drain()
@@ -265,7 +227,7 @@ class RateLimitMiddleware(WrappingApp):
     async def _continue(
         self, lane: ContinuationLane, scope: Scope, receive: Receive, send: Send, exchange: Exchange
     ) -> None:
-        """Serve a request that only asks for the rest of a response."""
+        """Handle a request for the rest of a response."""
         app = self._marked_app or self.app
         caller, app = await self._identifier.identify(scope, int(self._monotonic() * SECOND), app)
         check = lane.check(caller.digest, await self._rates.of(caller, scope))
@@ -279,7 +241,7 @@ class RateLimitMiddleware(WrappingApp):
         await self._bypass(scope, receive, send, exchange, app)
 
     async def _refuse(self, scope: Scope, send: Send, exchange: Exchange, result: LimitResult | None) -> bool:
-        """Send the refusal. Returns whether there is one."""
+        """Send the refusal, if the result is one. Returns whether the request is refused."""
         error = self._reporter.refusal(result, self.backend.retry_in)
         if error is None:
             return False
@@ -290,14 +252,14 @@ class RateLimitMiddleware(WrappingApp):
 
 @lru_cache(maxsize=256)
 def _nested(rates: Rates, prefix: str, depth: int) -> tuple[Rates, str]:
-    """Rates and prefix of a limiter inside ``depth`` others with the same counters."""
+    """Rates and prefix of a limiter inside ``depth`` limiters with the same counters."""
     prefix = f"{prefix}:inner{depth}" if prefix else f"inner{depth}"
     return tuple(rate._replace(prefix=prefix) for rate in rates), prefix
 
 
 def _with_release(lease: Lease, send: Send) -> Send:
-    """A ``send`` that gives the slot back before it sends the end of the response: a client that has read the end may
-    ask for the slot again."""
+    """Make a ``send`` that releases the slot before it sends the end of the response: a client that has read the end
+    may need the slot for its next request."""
 
     async def send_with_release(message: Message) -> None:
         if message["type"] in _ENDS and not message.get("more_body"):

@@ -1,4 +1,4 @@
-"""The options of RateLimit."""
+"""RateLimit: its options, and the middleware and the OpenAPI documentation that it makes of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from flexmw.kit.storage import RedisClient, parse_storage
 from flexmw.kit.store_observer import expect_reports
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.amounts import Amount
-from flexmw.ratelimit.asgi import Shared, is_around, share
+from flexmw.ratelimit.asgi import is_around
 from flexmw.ratelimit.callers import caller_function
 from flexmw.ratelimit.core import MESSAGES, REQUESTS
 from flexmw.ratelimit.cost import CostOption, Price, Pricing, TokenCostOption
@@ -55,6 +55,7 @@ from flexmw.ratelimit.options import (
 from flexmw.ratelimit.plan import MessageRefusal, Plan
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.routes import RequestRates
+from flexmw.ratelimit.shared import Shared, share
 from flexmw.ratelimit.stores import schemes
 from flexmw.ratelimit.usage_readers import UsageOption, load_reader
 
@@ -252,7 +253,7 @@ class RateLimit(ServerMiddleware, CountedOptions):
     clock: Clock = option(SYSTEM, hidden=True)
     _prefix: str = field(default="", init=False, repr=False, compare=False)
     _shared: list[Shared] = field(default_factory=list, init=False, repr=False, compare=False)
-    """What all apps around which this object is put have in common; made with the first of them."""
+    """The shared state of all apps that this object wraps; made with the first app."""
 
     if TYPE_CHECKING:
 
@@ -305,10 +306,10 @@ class RateLimit(ServerMiddleware, CountedOptions):
             expect_reports()
 
     def _plan(self, app: ASGIApp | None = None) -> Plan:
-        """Resolve the options. Every plan has caches of its own.
+        """Resolve the options. Each plan has its own caches.
 
-        :param app: the wrapped app, for what it does with paths.
-        :raises ConfigError: for an option that cannot be understood.
+        :param app: the wrapped app, whose router decides how paths are compared.
+        :raises ConfigError: an option cannot be understood.
         """
         unit = REQUESTS if self.unit is None else self.unit
         rates = RequestRates(
@@ -365,10 +366,10 @@ class RateLimit(ServerMiddleware, CountedOptions):
 
     @middleware_factory
     def asgi(self, app: ASGIApp) -> ASGIApp:
-        """The app with this component around it. All apps that one object is put around share its counters.
+        """Wrap an app. All apps that one object wraps share its counters.
 
-        :raises ConfigError: when this object is around the app already, or when the store does not accept connections
-            and ``on_store_failure`` was not given.
+        :raises ConfigError: this object wraps the app already, or the store does not accept connections and
+            ``on_store_failure`` is not set.
         """
         plan, shared = self.opened(app)
         if is_around(app, shared):
@@ -377,14 +378,14 @@ class RateLimit(ServerMiddleware, CountedOptions):
         return middleware(plan, shared, MessageLimit(plan, shared, app) if plan.messages else app)
 
     def documents(self, operation: Operation) -> Documentation:
-        """What this component does to the responses of an operation, for :func:`flexmw.openapi`."""
+        """Describe how this component changes the responses of an operation, for :func:`flexmw.openapi`."""
         return document(self._plan(), operation, exempt=self.exempt, has_budget=self.budget is not None)
 
     def opened(self, app: ASGIApp | None = None) -> tuple[Plan, Shared]:
-        """The resolved options, and the store that all users of this object share.
+        """Return the resolved options, and the state that all users of this object share.
 
         :param app: the wrapped app, if there is one.
-        :raises ConfigError: when the store does not accept connections and ``on_store_failure`` was not given.
+        :raises ConfigError: the store does not accept connections and ``on_store_failure`` is not set.
         """
         plan = self._plan(app)
         if not self._shared:

@@ -13,7 +13,7 @@ from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import KEY, Exchange, new_exchange, too_late, unclaimed
 from flexmw.kit.paths import RequestPredicate
-from flexmw.ratelimit.asgi import RateLimitMiddleware, Shared
+from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.backend import LocalBackend
 from flexmw.ratelimit.callers import BearerDigest
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane
@@ -21,6 +21,7 @@ from flexmw.ratelimit.core import SECOND, CheckOutcome
 from flexmw.ratelimit.direct import DirectLimiter
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.several_apps import is_repeated, join
+from flexmw.ratelimit.shared import Shared
 from flexmw.ratelimit.stores import LocalStore
 from flexmw.ratelimit.stores.memory import MemoryStore
 

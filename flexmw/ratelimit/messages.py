@@ -15,11 +15,11 @@ from typing import Final, TypeAlias
 from flexmw.errors import APIError, RateLimitExceeded
 from flexmw.kit.asgi import POLICY_VIOLATION, ASGIApp, Message, Receive, Scope, Send, WrappingApp
 from flexmw.kit.exchange import Exchange
-from flexmw.ratelimit.asgi import Shared
 from flexmw.ratelimit.core import SECOND, Check
 from flexmw.ratelimit.headers import RESULT, Reporter
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.several_apps import MarkedApp, is_repeated
+from flexmw.ratelimit.shared import Shared
 
 __all__ = ["MessageLimit"]
 

@@ -26,7 +26,6 @@ from flexmw.errors import APIError, ConfigError
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send
 from flexmw.kit.documentation import Documentation, Operation
 from flexmw.kit.exchange import ErrorOutcome, Exchange, Header
-from flexmw.ratelimit.asgi import Shared
 from flexmw.ratelimit.component import RateLimit
 from flexmw.ratelimit.core import SECOND, Check
 from flexmw.ratelimit.documentation import document
@@ -34,6 +33,7 @@ from flexmw.ratelimit.endpoints import add_headers, connection_of, native_refusa
 from flexmw.ratelimit.headers import Reporter
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.rates import Rates
+from flexmw.ratelimit.shared import Shared
 
 __all__ = ["RouteLimit", "limit"]
 
