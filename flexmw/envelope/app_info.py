@@ -1,4 +1,4 @@
-"""App introspection: what a framework says about itself, read without importing any framework."""
+"""App introspection: read the state of a framework's app without importing the framework."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["handles_crashes", "is_form", "standing_text", "through_cors"]
 
 
 def handles_crashes(outer_app: Any, wrapped_app: Any) -> bool:
-    """True if the framework app *around* this middleware has a handler for crashes, which is to send the response.
+    """True if the framework's app *around* this middleware has a handler for crashes, which sends the response.
 
     :param outer_app: ``scope["app"]`` when the request came in; ``None`` for a middleware around the whole app.
     :param wrapped_app: the app inside this middleware. ``flexmw.install`` puts the middleware around all handlers of
@@ -26,8 +26,8 @@ def handles_crashes(outer_app: Any, wrapped_app: Any) -> bool:
 
 
 def standing_text(status: int, wrapped_app: object) -> str | None:
-    """The sentence that the framework writes for a status where the app gives no words of its own: that of werkzeug,
-    and so of Quart, and that of BlackSheep for a 404."""
+    """Return the text that the framework writes for a status if the app gives none: the texts of werkzeug, which Quart
+    uses, and the text of BlackSheep for a 404."""
     if status == 404 and any(type(layer).__module__.startswith("blacksheep.") for layer in wrapped_apps(wrapped_app)):
         return "Resource not found"
     exceptions: Any = sys.modules.get("werkzeug.exceptions")
@@ -49,7 +49,7 @@ async def through_cors(
     send: Send,
     respond: Callable[[Send], Awaitable[None]],
 ) -> None:
-    """Send a response through the CORS middleware of the wrapped app, if the app has one that a crash has bypassed.
+    """Send a response through the CORS middleware of the wrapped app, if the app has one and a crash has bypassed it.
 
     Starlette responds to a crash outside all of the app's middleware, and without CORS headers a browser hides the
     error from its script.

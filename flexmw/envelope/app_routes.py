@@ -1,8 +1,8 @@
-"""Route look-up: whether the framework inside knows no route for a path, asked after its response with a 404.
+"""Route look-up after a 404: has the framework's router a route for the path?
 
-Starlette, FastAPI and Litestar leave their route in the scope. The routers of the other frameworks are asked, each in
-its own way, and only for a 404. A framework that cannot be asked counts as one that
-has a route: the response is then ``not_found``, which is true in any case.
+Starlette, FastAPI and Litestar put the route into the scope. For the other frameworks, a function calls the router, and
+only after a 404. If there is no such function, or if it fails, the path counts as one with a route: the response is
+then ``not_found``, which is true in any case.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _path(scope: Scope) -> str:
 
 def _blacksheep(app: Any, path: str, scope: Scope) -> bool:
     routes = (route for route in app.router.iter_all() if route is not app.router.fallback)
-    return any(route.match_by_path(path.encode()) for route in routes)
+    return any(route.match_by_path(path.encode("utf-8", "surrogatepass")) for route in routes)
 
 
 def _django(app: Any, path: str, scope: Scope) -> bool:
@@ -58,7 +58,7 @@ def _django(app: Any, path: str, scope: Scope) -> bool:
 
 
 def _falcon(app: Any, path: str, scope: Scope) -> bool:
-    if any(app._router.find(each) is not None for each in {path, path.rstrip("/") or "/"}):
+    if any(app._router.find(spelling) is not None for spelling in {path, path.rstrip("/") or "/"}):
         return True
     return any(pattern.match(path) for pattern, *_ in app._sink_and_static_routes)
 

@@ -1,4 +1,4 @@
-"""Server side: the ASGI middleware, around everything in the app that may send a response."""
+"""ASGI middleware of Envelope: a responder for each HTTP request, a socket for each websocket."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["EnvelopeApp"]
 
 
 class EnvelopeApp(WrappingApp):
-    """An ASGI app whose errors keep the contract. It keeps no state of a request."""
+    """An ASGI app whose errors keep the contract. The object has no state of a request."""
 
     def __init__(self, app: ASGIApp, plan: Plan) -> None:
         self.app = app
         self._parts = plan, app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # The only attribute that is read here: Python looks those of a class with __getattr__ up anew each time.
+        # One attribute for both values: Python does not cache the attribute lookups of a class with __getattr__.
         plan, app = self._parts
         if scope["type"] == "http":
             await Responder(plan, scope, receive, send).run(app)

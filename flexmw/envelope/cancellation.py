@@ -9,27 +9,27 @@ from __future__ import annotations
 from asyncio import CancelledError, current_task
 from typing import Final
 
-__all__ = ["is_answered"]
+__all__ = ["needs_response"]
 
 
 _ENDS_PROGRAM: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _TRIO_CANCELLED: Final = ("trio", "Cancelled")
-"""Module root and class of trio's cancellation, which is imported nowhere here."""
+"""Package and class name of trio's cancellation. The name is compared, so that trio need not be imported."""
 
 
-def is_answered(error: BaseException) -> bool:
-    """True if an error response is to be sent for what an app has raised.
+def needs_response(error: BaseException) -> bool:
+    """True if the Envelope sends an error response for an exception of the app.
 
-    That is any exception but those that end the program or the request. An exception that is no ``Exception`` counts
-    too: a panic of an extension in Rust is one. So does a ``CancelledError`` of asyncio that did not come from
-    cancelling the running task. A group counts if all of its members do.
+    It does so for each exception that ends neither the program nor the request. These include exceptions that are not
+    an ``Exception``, such as a panic of a Rust extension, and a ``CancelledError`` of asyncio if the running task was
+    not cancelled. An exception group needs a response if all of its members do.
     """
     if isinstance(error, Exception):
         return True
     if isinstance(error, _ENDS_PROGRAM):
         return False
     if isinstance(error, BaseExceptionGroup):
-        return all(map(is_answered, BaseExceptionGroup.exceptions.__get__(error)))
+        return all(map(needs_response, BaseExceptionGroup.exceptions.__get__(error)))
     if not isinstance(error, CancelledError):
         cls = type(error)
         return (cls.__module__.partition(".")[0], cls.__name__) != _TRIO_CANCELLED

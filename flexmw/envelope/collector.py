@@ -28,7 +28,7 @@ class Collector:
 
     @property
     def is_full(self) -> bool:
-        """True once the body is longer than ``max_body``: the rest of it changes nothing."""
+        """True when the body is longer than ``max_body``: the rest of the body has no effect."""
         return self._data is None
 
     def add(self, data: bytes) -> None:
@@ -39,7 +39,7 @@ class Collector:
                 self._data = None
 
     def response(self, scope: Scope, exchange: Exchange, app: ASGIApp | None) -> AppResponse:
-        """The response with the body that has come, for :func:`flexmw.envelope.core.decide`.
+        """Return the response with the body so far, for :func:`flexmw.envelope.core.decide`.
 
         :param app: the wrapped app.
         """

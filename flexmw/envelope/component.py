@@ -203,7 +203,7 @@ class Envelope(ServerMiddleware):
         return EnvelopeApp(app, plan)
 
     def documents(self, operation: Operation) -> Documentation:
-        """What the errors of an operation are, for :func:`flexmw.openapi`."""
+        """Describe the errors of an operation, for :func:`flexmw.openapi`."""
         default = OpenAI(null_param=self.null_param)
         return document(
             operation,
@@ -220,7 +220,7 @@ class Envelope(ServerMiddleware):
         """Client side: rewrite the body of an upstream's error response that does not keep the contract.
 
         The options ``passthrough``, ``dialects``, ``messages``, ``null_param`` and ``max_body`` apply. A good response,
-        an error in a dialect's format and an event stream stay byte for byte, and the status is always the upstream's.
+        an error in a dialect's format and an event stream do not change. The status never changes.
         """
         path = request.url.path
         if self.passthrough and all_readings(
@@ -246,5 +246,5 @@ class Envelope(ServerMiddleware):
 
 @lru_cache(maxsize=64)
 def _passthrough(paths: tuple[str, ...]) -> tuple[PathPattern, ...]:
-    """The patterns of the option ``passthrough``. Kept, because each call of a client looks at them."""
+    """Return the patterns of the option ``passthrough``. Cached, because each call of a client needs them."""
     return path_patterns(paths, "Envelope(passthrough=...)", is_prefix=True)

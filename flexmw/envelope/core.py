@@ -1,4 +1,4 @@
-"""Error response decision: an error response of the app goes out unchanged, or is written anew. Pure.
+"""Error response decision: send an error response of the app unchanged, or write a new one. Pure.
 
 >>> response = AppResponse(404, ((b"content-type", b"text/plain"),), b"Not Found")
 >>> decision = decide(response, Rules())
@@ -48,7 +48,7 @@ _BODY_HEADERS: Final = frozenset(
     b" content-disposition content-location transfer-encoding etag last-modified accept-ranges content-range"
     b" trailer".split()
 )
-"""Headers that describe a body, and are wrong once the body is replaced (RFC 9110 section 8, RFC 9530)."""
+"""Headers that describe a body, and are wrong after the body is replaced (RFC 9110 section 8, RFC 9530)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +74,9 @@ class AppResponse:
     :param body: ``None`` if the body is longer than may be read.
     :param unrouted: True if no route of the app has matched the request.
     :param is_form: True if the body of the request is a form.
-    :param standing_text: what the framework writes for the status where the app gives no words of its own.
+    :param standing_text: the text that the framework writes for the status if the app gives none.
     :param settled: True if another component of flexmw made the response, which then keeps the contract.
-    :param names: the names that the models of the request's route have; ``None`` where they are not known.
+    :param names: the field names of the models of the request's route; ``None`` if they are not known.
     """
 
     status: int
@@ -95,9 +95,9 @@ class ErrorResponse:
 
     :param source: one of the sources of :class:`flexmw.kit.exchange.ErrorOutcome`.
     :param kept: True if the app's body goes out unchanged.
-    :param generic: True if nothing but the status is known of the error.
-    :param headers: headers that the exception asks for.
-    :param exception: the exception that telemetry should record, if any.
+    :param generic: True if only the status of the error is known.
+    :param headers: the headers of the exception.
+    :param exception: the exception that telemetry records, if there is one.
     """
 
     status: int
@@ -110,17 +110,17 @@ class ErrorResponse:
 
 
 def error_status(status: Any) -> int:
-    """The status, if HTTP has it (100 to 599); else 500, because the app's response cannot be sent."""
+    """Return the status if it is valid in HTTP (100 to 599); else 500, because the app's response cannot be sent."""
     return status if isinstance(status, int) and not isinstance(status, bool) and 100 <= status <= 599 else 500
 
 
 def decide(
     response: AppResponse, rules: Rules, *, mapping: ErrorMapping | None = None, remembered: APIError | None = None
 ) -> ErrorResponse:
-    """Decide what an error response of the app becomes.
+    """Decide which response is sent for an error response of the app.
 
-    :param mapping: the mapping of the exception that the app is handling, where it is known. It decides if the app's
-        response states nothing but a 500; otherwise the app's own words stand.
+    :param mapping: the mapping of the exception that the app is handling, if it is known. The mapping decides if the
+        app's response is a 500 without words; otherwise the words of the app stay.
     :param remembered: the last ``APIError`` that the app made, for frameworks that swallow exceptions.
     """
     read = read_response(response.headers, response.body, response.status, max_plain=rules.max_body)
@@ -137,7 +137,7 @@ def decide(
 
 
 def _stated(response: AppResponse, partial: PartialError) -> PartialError:
-    """What the app's response states, without the words that its framework writes by itself."""
+    """Return the fields of the app's error, without the text that the framework writes by itself."""
     if partial.message and partial.message == message_in(response.standing_text):
         return replace(partial, message=None)
     return in_contract_words(partial, response.status, is_form=response.is_form)
@@ -172,9 +172,10 @@ def _rewritten(
 
 
 def _without_crash(partial: PartialError, mapping: ErrorMapping | None) -> PartialError:
-    """What a 5xx states, without the text of the exception that the app is handling, and without what may describe it.
+    """Return the fields of a 5xx without the text of the exception that the app is handling, and without further
+    members.
 
-    Below 500 the app's words stay, also where they are an exception's text: a registered handler has chosen them.
+    Below 500 the app's words stay, even if they are the text of an exception: a registered handler has chosen them.
     """
     if mapping is None or mapping.intentional:
         return partial
@@ -195,14 +196,15 @@ def _kept(response: AppResponse, value: object) -> ErrorResponse:
 
 
 def describes_body(name: bytes, status: int) -> bool:
-    """True if a header (name in lower case) describes the body, and so is wrong once the body is replaced."""
+    """True if a header (name in lower case) describes the body, and so is wrong after the body is replaced."""
     return name in _BODY_HEADERS and not (status == 416 and name == b"content-range")
 
 
 def fresh_headers(headers: Iterable[Header], *, status: int, media_type: str, length: int) -> list[Header]:
-    """The headers of a response whose body is replaced: all other headers stay, in order, duplicates included.
+    """Return the headers of a response whose body is replaced. Headers that do not describe the body stay, in order,
+    with duplicates.
 
-    :param length: of the new body, in bytes.
+    :param length: the length of the new body, in bytes.
     """
     kept = [(name, value) for name, value in headers if not describes_body(name.lower(), status)]
     return [(b"content-type", media_type.encode("latin-1")), (b"content-length", str(length).encode()), *kept]

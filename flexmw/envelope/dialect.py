@@ -1,6 +1,7 @@
 """Dialects: the formats of an error on the wire. OpenAI's is built in, others are plugins.
 
-A dialect is chosen for each request, by path or by ``Accept``: the first that serves the request writes its errors.
+A dialect is chosen for each request, by path or by ``Accept``: the first dialect that serves the request writes its
+errors.
 
 >>> error = ErrorBody(message="Not found.", type="invalid_request_error", code="not_found")
 >>> OpenAI().event(error, status=404, path="/v1/chat/completions", last=b"")
@@ -37,11 +38,11 @@ class Dialect(Protocol):
         ...
 
     def serves(self, path: str, accept: str) -> bool:
-        """True if this request's errors are to be written in this dialect."""
+        """True if this dialect writes the errors of this request."""
         ...
 
     def keeps(self, value: object) -> bool:
-        """True if a JSON value is an error of this dialect already; it passes byte for byte."""
+        """True if a JSON value is an error of this dialect. Such a body is not changed."""
         ...
 
     def render(self, error: ErrorBody, *, status: int, request_id: str | None) -> bytes:
@@ -102,7 +103,7 @@ class OpenAI:
         return b"event: error\ndata: " + text.encode("utf-8", "replace") + b"\n\n"
 
     def finished(self, last: bytes) -> bool:
-        # The test for the bare word first: it is a hundred times faster on a long event.
+        # The search for the bare word comes first: it is a hundred times faster on a long event.
         return bool((b"[DONE]" in last and _DONE.search(last)) or (b"response." in last and _ENDED.search(last)))
 
 

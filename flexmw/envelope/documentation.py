@@ -1,4 +1,4 @@
-"""What an Envelope does to the errors of an OpenAPI document."""
+"""OpenAPI documentation of an Envelope: the errors that it adds to an operation, and their format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def document(
     validation_status: int | None,
     null_param: bool,
 ) -> Documentation:
-    """What the errors of an operation are inside of an Envelope with these options."""
+    """Describe the errors of an operation inside of an Envelope with these options."""
     if passthrough and all_readings(passthrough, operation.scope()):
         return Documentation()
     headers = (*((request_id,) if request_id is not None else ()), *(("x-should-retry",) if should_retry else ()))

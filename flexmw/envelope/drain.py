@@ -1,7 +1,7 @@
 """Drain: read the rest of a request's body before the response to a crash is sent, so that the response arrives.
 
-A server closes the connection of an app that has raised. Closing a connection with unread bytes is a reset, and the
-reset may overtake the response (RFC 9112 section 9.6).
+A server closes the connection of an app that has raised. If the connection has unread bytes, the operating system sends
+a reset, and the client may lose the response (RFC 9112 section 9.6).
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ async def read_rest(scope: Scope, receive: Receive) -> None:
 
 
 def _expected_bytes(scope: Scope) -> int:
-    """How many bytes to read; 0 for a request without a body, with a body that is too long, or with ``Expect``."""
+    """Return how many bytes to read; 0 for a request without a body, with a body that is too long, or with
+    ``Expect``."""
     if not scope.get("http_version", "1.1").startswith("1"):
         return 0
     headers = {name.lower(): value for name, value in scope.get("headers", ())}

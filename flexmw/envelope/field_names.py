@@ -1,7 +1,7 @@
-"""Field names: the names that the models of a FastAPI route have, read without importing FastAPI or pydantic.
+"""Field names of the models of a FastAPI route, read without importing FastAPI or pydantic.
 
-A validation error names the place of a fault. A part of a place is a field of a model, or a name that the caller has
-chosen: an extra member, or a key of a dictionary. Only the models tell which.
+A validation error has the location of a fault in the request. A part of the location is the name of a field, or a name
+that the caller has chosen, such as a key of a dictionary. Only the models tell the two apart.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["field_names"]
 
 _PARAMETERS: Final = ("path_params", "query_params", "header_params", "cookie_params", "body_params")
 _MAX_ANNOTATIONS: Final = 5000
-"""Annotations of a route that are read. Names behind them count as unknown."""
+"""The number of annotations of a route that are read. Names in further annotations count as unknown."""
 
 _known: WeakKeyDictionary[Any, frozenset[str]] = WeakKeyDictionary()
 """The names of each endpoint that has refused an input."""
 
 
 def field_names(scope: Scope) -> frozenset[str] | None:
-    """The names of fields, aliases, tags and models that the request's route declares; ``None`` where no FastAPI route
-    is known."""
+    """Return the names of fields, aliases, tags and models that the request's route declares; ``None`` if the request
+    has no FastAPI route."""
     route = scope.get("route")
     dependant = getattr(route, "dependant", None)
     if dependant is None:

@@ -1,4 +1,4 @@
-"""Client side: give an upstream's errors the contract's format, whichever proxy or server has made them.
+"""Client side of Envelope: rewrite an upstream's error responses in the contract's format.
 
 >>> import httpx, flexmw
 >>> page = httpx.Response(502, headers={"content-type": "text/html"}, content=b"<h1>502 Bad Gateway</h1>nginx")
@@ -38,15 +38,15 @@ __all__ = ["error_from", "translate"]
 def translate(request: Request, rules: Rules, dialect: Dialect, max_wait: float) -> Flow:
     """Send a request, and rewrite the body of an error response that does not keep the contract.
 
-    A good response, an error in a dialect's format, an error of another protocol and an event stream stay byte for
-    byte. The status is always the upstream's.
+    A good response, an error in a dialect's format, an error of another protocol and an event stream do not change. The
+    status never changes.
     """
     response: Response = yield Send(request)
     status = response.status_code
-    if status < 400 or request.method == "HEAD" or is_event_stream(_raw(response)):
+    if status < 400 or request.method == "HEAD" or is_event_stream(_raw_headers(response)):
         return response
     body = yield Read(response, rules.max_body, max_wait, request=request)
-    decision = decide(AppResponse(status, tuple(_raw(response)), body), rules)
+    decision = decide(AppResponse(status, tuple(_raw_headers(response)), body), rules)
     if decision.kept:
         return response
     written = dialect.render(decision.error, status=status, request_id=response.headers.get("x-request-id"))
@@ -58,7 +58,7 @@ def translate(request: Request, rules: Rules, dialect: Dialect, max_wait: float)
     return replaced
 
 
-def _raw(response: Response) -> list[Header]:
+def _raw_headers(response: Response) -> list[Header]:
     return [
         (name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in response.headers.items()
     ]
@@ -87,16 +87,16 @@ def error_from(response: Any, *, now: float | None = None) -> APIError:
     ``request_id`` and ``retry_after`` (seconds) are set where the response has them. The error is not reported to an
     Envelope around the caller; see :func:`flexmw.errors.received`.
 
-    :param response: its body must have been read, and may have any format that the Envelope understands.
-    :param now: Unix seconds, for a response whose ``Retry-After`` is a date and that has no ``Date``; by default the
-        clock's.
+    :param response: the response. Its body must have been read; the body may have any format that Envelope understands.
+    :param now: the time in Unix seconds, for a response with a date in ``Retry-After`` and without ``Date``. Default:
+        the time of the system's clock.
     :raises ConfigError: the status is not 400 to 599.
     """
     status: int = response.status_code
     if not 400 <= status <= 599:
         raise ConfigError("error_from(response)", status, "an error response, status 400 to 599")
     headers = {name.lower(): value for name, value in response.headers.items()}
-    plain = tuple(pair for pair in _raw(response) if pair[0] != b"content-encoding")
+    plain = tuple(pair for pair in _raw_headers(response) if pair[0] != b"content-encoding")
     body = decide(AppResponse(status, plain, response.content), Rules()).error
     wait = wait_of(headers, now=time.time() if now is None else now)
     error = received(_kind_of(status, body.code), status, body)

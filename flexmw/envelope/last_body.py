@@ -1,8 +1,8 @@
-"""The disconnect after an app's last body: what ``receive()`` returns while the Envelope keeps that body back.
+"""Disconnect after the last body: ``receive()`` returns it to the app while the Envelope holds the end of the response.
 
 A server sends ``http.disconnect`` to an app whose response is complete, and some apps wait for it before they return:
-Litestar does so after every streamed response. The server cannot send it while the Envelope keeps the end of the
-response back until the app returns, so the Envelope sends it itself. Without it both would wait for ever.
+Litestar does so after every streamed response. The server does not send it while the Envelope holds the end of the
+response until the app returns. So the Envelope sends it: otherwise the app and the Envelope would wait for each other.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ __all__ = ["LastBody"]
 
 
 class LastBody:
-    """Whether the app has sent its last body, and the calls of ``receive()`` that end when it has.
+    """Knows whether the app has sent its last body, and ends the pending calls of ``receive()`` when it has.
 
-    The calls are ended by a cancel scope each. A task group would wrap the errors of the server's ``receive()``.
+    Each call runs in a cancel scope. A task group would wrap the errors of the server's ``receive()``.
     """
 
     __slots__ = ("_sent", "_waiting")
@@ -26,8 +26,9 @@ class LastBody:
         self._sent = False
         self._waiting: list[CancelScope] = []
 
-    def sent(self) -> None:
-        """The app has sent its last body: end every call of :meth:`receive`, now and later."""
+    def mark_sent(self) -> None:
+        """Record that the app has sent its last body. Each pending and each later call of :meth:`receive` ends at
+        once."""
         self._sent = True
         for scope in self._waiting:
             scope.cancel()
@@ -35,7 +36,8 @@ class LastBody:
     async def receive(self, receive: Receive) -> tuple[Message, bool]:
         """Call the server's ``receive()``.
 
-        :returns: its message and True, or ``http.disconnect`` and False if the app has sent its last body before.
+        :returns: the message of the server and True; or ``http.disconnect`` and False, if the app sends its last body
+            before the server's message arrives.
         """
         if not self._sent:
             scope = CancelScope()

@@ -21,7 +21,7 @@ class Plan:
     """The resolved options; see :class:`flexmw.envelope.Envelope` for their meaning.
 
     :param passthrough: the patterns of the paths whose errors pass unchanged.
-    :param routing: what the wrapped app does with paths.
+    :param routing: how the wrapped app compares paths.
     :param default: the dialect of requests that none of ``dialects`` serves.
     :param request_id: the header's name in lower case; ``None`` adds no header.
     :param max_wait: seconds.
@@ -43,8 +43,8 @@ class Plan:
     app: ASGIApp | None = None
 
     map_exception: Callable[[BaseException], ErrorMapping] = field(init=False)
-    """Maps an exception that the app has raised to its error response, by the options. A field instead of a method: it
-    is put on the exchange of every request."""
+    """Maps an exception of the app to its error response, by the options. It is a field, and not a method, because it
+    is put on the exchange of each request, and a bound method would be a new object each time."""
 
     def __post_init__(self) -> None:
         rules = self.rules
@@ -57,8 +57,8 @@ class Plan:
         object.__setattr__(self, "map_exception", mapping)
 
     def passes_through(self, scope: Scope) -> bool:
-        """True if the errors of a request are to pass unchanged, by the option ``passthrough``.
+        """True if the errors of a request pass unchanged, by the option ``passthrough``.
 
-        Asked before the app runs: routers change the path and the root path in the scope.
+        Call it before the app runs: routers change the path and the root path in the scope.
         """
         return all_readings(self.passthrough, scope, self.routing)

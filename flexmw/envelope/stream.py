@@ -1,10 +1,10 @@
-"""Event streams: hold the head for a while, forward whole events only, and keep the end back until the app returns.
+"""Event streams: hold the head for a short time, forward whole events only, and hold the end until the app returns.
 
-While the head is held, a failure still gets its own status. The first byte of the app ends the wait, and so does
-:meth:`Stream.open`, which a timer calls: a client may need the head before it does what the first event waits for.
+While the head is held, a failure still gets its own status. The first byte of the app ends the wait. A timer ends it
+too (:meth:`Stream.open`): the first event may depend on something that the client does only after it has read the head.
 
-Once the end of a stream is sent, the stream can no longer report a failure: FastAPI's own event streams end cleanly
-before they raise, and a client would take half a response for the whole.
+After the end of a stream is sent, the stream cannot report a failure any more. FastAPI's own event streams end cleanly
+before they raise: without the hold, a client would take half a response for the whole.
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ from flexmw.kit.exchange import Exchange, dropped
 __all__ = ["LAST_EVENT_SECONDS", "Stream"]
 
 LAST_EVENT_SECONDS: Final = 1.0
-"""Longest time to send the event that ends a failed stream. A client that does not read would hold the request for as
-long as it likes; it gets a connection that is cut, as from the app alone."""
+"""Longest time to send the event that ends a failed stream. Without a limit, a client that does not read would hold the
+request for ever. After this time the connection is cut, as it is without an Envelope."""
 
 
 class Stream:
-    """One response that is a stream.
+    """A streamed response.
 
-    :param start: the start of the response. It is held until the first byte, or until :meth:`open`, so that a failure
-        before that still gets its own status.
+    :param start: the start of the response. It is held until the first byte, or until :meth:`open`.
     :param finished: returns True for the last unit of a stream that is complete.
-    :param last_unit: makes the unit that ends the stream, given the exception of the app and the last units.
-    :param exchange: its observers get ``flexmw.stream.began`` and ``flexmw.stream.ended``
-        from inside the app's ``send``: when the end is sent, an instrument inside the app has already ended its span.
-    :param last_body: gets the fact that the app has sent its last body, which is kept back.
-    :ivar opened: True once the start was sent, or is about to be.
-    :ivar held: True once the app has sent its last body; the end is kept back.
-    :ivar ended: True once nothing more can be added.
+    :param last_unit: makes the unit that ends a failed stream, from the exception of the app and the last units.
+    :param exchange: its observers get ``flexmw.stream.began`` and ``flexmw.stream.ended`` during the app's ``send``:
+        when the end leaves later, an instrument inside the app has already ended its span.
+    :param last_body: is marked when the app has sent its last body.
+    :ivar opened: True when the start was sent, or is being sent.
+    :ivar held: True when the app has sent its last body, and the end is held.
+    :ivar ended: True when nothing more can be added.
     :ivar last: the last units that were sent, without comments.
     """
 
@@ -98,11 +97,11 @@ class Stream:
 
     @property
     def started(self) -> bool:
-        """True once the start of the response was sent."""
+        """True when the start of the response was sent."""
         return self._start is None
 
     async def withhold(self) -> bool:
-        """Keep the start back for good. Returns False if it was sent."""
+        """Drop the start of the response. Returns False if it was sent already."""
         if self._opening is not None:
             with move_on_after(LAST_EVENT_SECONDS):
                 await self._opening.wait()
@@ -136,7 +135,7 @@ class Stream:
         if complete:
             await self.end()
         else:
-            self._last_body.sent()
+            self._last_body.mark_sent()
 
     async def _forward(self, data: bytes) -> None:
         units = self._buffer.add(data)
@@ -155,9 +154,9 @@ class Stream:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def open(self) -> None:
-        """Send the start of the response, unless it was sent. A timer calls it beside the app.
+        """Send the start of the response, unless it was sent. A timer calls this method while the app runs.
 
-        The time to send is bounded: a client that does not read must not hold a request whose app has given up.
+        The time to send is bounded: a client that does not read must not hold a request whose app has failed.
         """
         start = self._start
         if start is None:
@@ -189,8 +188,8 @@ class Stream:
             for message in self._trailers:
                 await self._send(message)
 
-    async def trail(self, message: Message) -> None:
-        """Take trailers from the app; they are sent after the end."""
+    async def add_trailers(self, message: Message) -> None:
+        """Take trailers from the app. They are sent after the end."""
         if not self._trails:
             return
         if self.ended:
@@ -198,15 +197,15 @@ class Stream:
         else:
             self._trailers.append(message)
 
-    async def let_go(self) -> None:
-        """Send what was kept back. From here on the app's messages pass as they come."""
+    async def pass_on(self) -> None:
+        """Send the start and the rest that are held. The caller forwards all further messages unchanged."""
         self.ended = True
         await self.begin()
         if self._rest:
             await self._send({"type": "http.response.body", "body": bytes(self._rest), "more_body": True})
 
     def failed_end(self, error: BaseException, last: bytes) -> bytes:
-        """The unit that ends the stream if the app raises ``error``; empty if the stream is complete.
+        """Return the unit that ends the stream if the app raises ``error``; empty if the stream is complete.
 
         :param last: the last units of the stream, without comments.
         """

@@ -1,6 +1,6 @@
-"""Timer: call a function after a delay, beside the running task, under asyncio and trio.
+"""Timer: call a function after a delay, concurrently with the running task, under asyncio and trio.
 
-A task group around every request would do the same, and would cost time in every request that never fails.
+A task group around each request would do the same, but would cost time in each request that does not fail.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Timer:
 
     async def _run(self) -> None:
         try:
-            # The server notices a closed connection by itself.
+            # An error here means a closed connection, which the server notices by itself.
             with suppress(Exception):
                 await self._action()
         finally:

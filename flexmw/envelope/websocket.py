@@ -1,4 +1,4 @@
-"""WebSocket errors: a denial response before the connection is accepted, a close frame with the reason after.
+"""WebSocket errors: a denial response before the connection is accepted, a close frame with a reason after that.
 
 The close codes are those of RFC 6455: 1008 for an error of the caller, 1011 for an error of the server. A denial needs
 the ASGI extension ``websocket.http.response``; without it the server responds to a closed handshake with a bare 403.
@@ -14,7 +14,7 @@ from typing import Any, Final
 from flexmw.contract.bodies import PartialError, complete, recognise, validation
 from flexmw.contract.exceptions import ErrorMapping
 from flexmw.contract.text import one_line
-from flexmw.envelope.cancellation import is_answered
+from flexmw.envelope.cancellation import needs_response
 from flexmw.envelope.core import response_to
 from flexmw.envelope.plan import Plan
 from flexmw.envelope.responder import Responder
@@ -40,11 +40,11 @@ class _State(IntEnum):
     REPLACED = 5  # a close frame was sent in place of the app's denial of an open connection
 
 
-def _readable(close: Message) -> tuple[Message, PartialError | None]:
-    """A ``websocket.close`` whose reason a server can send, and what the reason states.
+def _sendable_close(close: Message) -> tuple[Message, PartialError | None]:
+    """Return a ``websocket.close`` whose reason a server can send, and the error that the reason describes.
 
-    FastAPI closes with a list of validation errors, other apps with bytes or an object. A reason that does not fit into
-    the frame makes servers raise.
+    FastAPI closes with a list of validation errors, other apps with bytes or an object. Servers raise if the reason
+    does not fit into the frame.
     """
     reason: Any = close.get("reason")
     if not reason:
@@ -58,10 +58,10 @@ def _readable(close: Message) -> tuple[Message, PartialError | None]:
         found = validation(items) if items else recognise(reason, 403)
         partial = found if isinstance(found, PartialError) else None
     text = reason if isinstance(reason, str) else (partial.message or "" if partial is not None else "")
-    return {**close, "reason": _fitting(text)}, partial
+    return {**close, "reason": _shortened(text)}, partial
 
 
-def _fitting(reason: str) -> str:
+def _shortened(reason: str) -> str:
     return reason.encode("utf-8", "replace")[:REASON_BYTES].decode("utf-8", "ignore")
 
 
@@ -81,9 +81,9 @@ class Socket:
         self._merges_headers = not self._exchange.headers_claimed
 
     async def run(self, app: ASGIApp) -> None:
-        """Run the app, and end the connection with a denial or a close frame whatever the app does.
+        """Run the app, and end the connection with a denial or a close frame in any case.
 
-        :raises BaseException: what the app raises, unless the exception was intentional.
+        :raises BaseException: the app's exception, unless the exception was intentional.
         """
         exchange = self._exchange
         outer_mapping, exchange.map_exception = exchange.map_exception, self._plan.map_exception
@@ -92,7 +92,7 @@ class Socket:
             with exchange:
                 await app(self._scope, self.receive, self.send)
         except BaseException as error:
-            if not is_answered(error) or not await self._raised(error):
+            if not needs_response(error) or not await self._handle_exception(error):
                 raise
         else:
             if self._state is _State.OPEN:
@@ -121,13 +121,13 @@ class Socket:
         if kind.startswith("websocket.http.response."):
             await self._send_denial(message)
         elif state is _State.LEFT:
-            # The server raises. An app that sends in a loop ends by that error and by nothing else: Sanic's does.
+            # The server raises. Only this error ends an app that sends in a loop, such as Sanic's.
             if kind == "websocket.send":
                 await self._send(message)
         elif state is _State.REPLACED:
             return
         elif state is _State.CLOSED:
-            # An error of the app. The server raises, and the app learns of it as it does without flexmw.
+            # An error of the app. The server raises, as it does without flexmw.
             await self._send(message)
         elif kind == "websocket.accept":
             self._state = _State.OPEN
@@ -136,19 +136,19 @@ class Socket:
             await self._send(message)
         elif kind == "websocket.close" and state is _State.CONNECTING:
             error = sys.exception()
-            message, partial = _readable(message)
+            message, partial = _sendable_close(message)
             mapping = self._plan.map_exception(error) if error is not None else None
             if mapping is None or not mapping.intentional or mapping.gone:
                 mapping = ErrorMapping(403, complete(partial, 403), source="http_exception", intentional=True)
             await self._deny(mapping, message)
         elif kind == "websocket.close":
             self._state = _State.CLOSED
-            await self._send(_readable(message)[0])
+            await self._send(_sendable_close(message)[0])
         else:
             await self._send(message)
 
     async def _send_denial(self, message: Message) -> None:
-        """Take a denial response of the app; it is treated like any other response."""
+        """Take a message of the app's own denial response, which is handled like any other response."""
         if self._state is _State.OPEN:
             if message["type"].endswith(".start"):
                 await self._close_instead_of_denial(message["status"])
@@ -177,12 +177,12 @@ class Socket:
 
     async def _close(self, code: int, reason: str) -> None:
         self._state = _State.CLOSED
-        await self._send({"type": "websocket.close", "code": code, "reason": _fitting(reason)})
+        await self._send({"type": "websocket.close", "code": code, "reason": _shortened(reason)})
 
     async def _close_instead_of_denial(self, status: int) -> None:
-        """Close an open connection whose app sends a denial response. Frameworks do so in the handler of an exception.
+        """Close an open connection whose app sends a denial response, as frameworks do when they handle an exception.
 
-        The close reason and the recorded error are those of the exception if it maps to the status of the denial.
+        The close reason and the recorded error come from the exception, if it maps to the status of the denial.
         """
         status = status if status >= 400 else 500
         error = sys.exception()
@@ -194,8 +194,8 @@ class Socket:
         await self._close(code, mapping.error.code or mapping.error.type)
         self._state = _State.REPLACED
 
-    async def _raised(self, error: BaseException) -> bool:
-        """End the connection for an exception. Returns True if the exception is not to be raised again."""
+    async def _handle_exception(self, error: BaseException) -> bool:
+        """End the connection after an exception. Returns True if the caller need not raise the exception again."""
         mapping = self._plan.map_exception(error)
         if mapping.gone:
             return True

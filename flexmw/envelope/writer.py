@@ -1,4 +1,4 @@
-"""Error response writer: body, headers and outcome of a whole error response. Made only for a request that fails."""
+"""Error response writer: sends the headers and the body of a whole error response, and records the error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Writer"]
 
 
 class Writer:
-    """Writes the error responses of one request."""
+    """Writes the error responses of one request. Made only for a request that fails."""
 
     __slots__ = ("_exchange", "_plan", "_scope")
 
@@ -38,8 +38,8 @@ class Writer:
     async def write(self, send: Send, response: ErrorResponse, start: Message, body: bytes | None) -> None:
         """Send a whole error response.
 
-        :param start: the app's ``http.response.start``; empty where the app has sent none.
-        :param body: the app's body, if the app's body goes out unchanged; ``None`` to write one in the dialect.
+        :param start: the app's ``http.response.start``; empty if the app has sent none.
+        :param body: the app's body, to send it unchanged; ``None`` to write a body in the dialect.
         """
         status, head = response.status, self._scope.get("method") == "HEAD"
         app_headers: Sequence[Header] = start.get("headers", ())
@@ -57,7 +57,7 @@ class Writer:
                 (name, length if name.lower() == b"content-length" and not head else value)
                 for name, value in app_headers
             ]
-        # Also where a component further out merges the headers: add_error_headers() has to see all of them.
+        # Merged here even if a component further out merges them again: add_error_headers() needs all headers.
         headers = self._exchange.complete(headers)
         self._add_error_headers(headers, response, identity)
         self.record(response)
@@ -65,9 +65,9 @@ class Writer:
         await send({"type": "http.response.body", "body": b"" if head else body, "more_body": False})
 
     def last_unit(self, framing: Framing, error: BaseException, last: bytes) -> bytes:
-        """The last unit of a stream whose app has raised ``error``.
+        """Make the last unit of a stream whose app has raised ``error``.
 
-        :param last: the last units that went out.
+        :param last: the last units that were sent.
         """
         mapping, dialect = self._plan.map_exception(error), self.dialect
         if framing is LINES:
@@ -75,9 +75,9 @@ class Writer:
         return dialect.event(mapping.error, status=mapping.status, path=self._scope.get("path", ""), last=last)
 
     def record(self, response: ErrorResponse, *, status: int | None = None) -> None:
-        """Record the error on the exchange, unless another component has recorded the same.
+        """Record the error on the exchange, unless another component has recorded the same error.
 
-        :param status: the status that was sent, if it is not the error's: that of a stream that has failed.
+        :param status: the status that was sent, if it differs from the error's: a stream fails after its status.
         """
         recorded, error = self._exchange.error_outcome, response.error
         if recorded is None or recorded.status != response.status or recorded.exception is not response.exception:
@@ -99,7 +99,8 @@ class Writer:
         )
 
     def _identity(self, headers: Iterable[Header]) -> str | None:
-        """The request's id: the app's own, else a well-formed one of the request, else a new one."""
+        """Return the id of the request: from the app's headers, else a well-formed id from the request's, else a new
+        id."""
         if self._plan.request_id is None:
             return None
         name = self._plan.request_id.encode("latin-1")
