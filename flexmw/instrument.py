@@ -32,6 +32,7 @@ from starlette.applications import Starlette
 
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
+from flexmw.kit.inner_transports import TAGGED_ATTRIBUTE
 from flexmw.kit.transport import components_of, inner_components
 from flexmw.retry import Retry
 from flexmw.tagging import Tagging
@@ -45,8 +46,6 @@ _SWITCH: Final = {"": False, "0": False, "false": False, "1": True, "true": True
 
 _CLIENTS: Final = (("Client", "Transport"), ("AsyncClient", "AsyncTransport"))
 _TRANSPORT_METHOD: Final = "_transport_for_url"
-_TAGGED_ATTRIBUTE: Final = "_flexmw_tagged"
-"""Attribute of an app or a transport: the Tagging of an instrumentation, and the object that was made with it."""
 
 
 class FlexmwInstrumentor(BaseInstrumentor):  # type: ignore[misc]
@@ -131,10 +130,10 @@ def _tag_clients(
 
 def _tagged_once(owner: Any, tagging: Tagging, make: Callable[[], Any]) -> Any:
     """The object that this instrumentation has made for ``owner``. ``owner`` keeps it, so that both end together."""
-    made_by, tagged = getattr(owner, _TAGGED_ATTRIBUTE, (None, None))
+    made_by, tagged = getattr(owner, TAGGED_ATTRIBUTE, (None, None))
     if made_by is not tagging:
         tagged = make()
-        setattr(owner, _TAGGED_ATTRIBUTE, (tagging, tagged))
+        setattr(owner, TAGGED_ATTRIBUTE, (tagging, tagged))
     return tagged
 
 

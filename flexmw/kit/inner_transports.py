@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from types import MemberDescriptorType
 from typing import Any, Final
 
-__all__ = ["inner_transports"]
+__all__ = ["TAGGED_ATTRIBUTE", "inner_transports"]
+
+TAGGED_ATTRIBUTE: Final = "_flexmw_tagged"
+"""Attribute of an app or a transport: the Tagging of an instrumentation, and the object that was made with it. For a
+transport that is the transport around it, which is none that it wraps."""
 
 _MAX_TRANSPORTS: Final = 16
+_MAX_VALUES: Final = 64
+"""Of a container, which may be the store of a cache, only the first values are looked at."""
+_CONTAINERS: Final = (list, tuple, set, frozenset, deque)
 _METHODS: Final = ("handle_request", "handle_async_request")
 
 
 def inner_transports(transport: Any) -> Iterator[Any]:
     """The transport, and each one that it wraps, outermost first.
 
-    A wrapped transport is found in an attribute of any name: libraries agree on none.
+    A wrapped transport is found in an attribute of any name: libraries agree on none. It is also found in a list, a
+    dict or another container, where a transport chooses among several, and in a container in it, as in a list of pairs.
     """
     waiting, seen = [transport], set[int]()
     while waiting and len(seen) < _MAX_TRANSPORTS:
@@ -25,23 +35,31 @@ def inner_transports(transport: Any) -> Iterator[Any]:
             continue
         seen.add(id(current))
         yield current
-        waiting.extend(value for value in _attributes(current) if _is_transport(type(value)))
+        waiting.extend(value for value in _held(_attributes(current), depth=2) if _is_transport(type(value)))
 
 
 def _attributes(transport: Any) -> list[Any]:
-    """The values in the ``__dict__`` and the slots of a transport. No property runs.
-
-    The values of a list, a tuple or a dict are not followed: :mod:`flexmw.instrument` keeps the transport outside of a
-    transport in a tuple.
-    """
+    """The values in the ``__dict__`` and the slots of a transport. No property runs."""
     own: dict[str, Any] = getattr(transport, "__dict__", {})
-    values = list(own.values())  # at once: another thread may use the transport, and set attributes
+    # At once: another thread may use the transport, and set attributes.
+    values = [value for name, value in list(own.items()) if name != TAGGED_ATTRIBUTE]
     for cls in type(transport).__mro__:
         for slot in vars(cls).values():
             if type(slot) is MemberDescriptorType:
                 with suppress(AttributeError):
                     values.append(slot.__get__(transport))
     return values
+
+
+def _held(values: Iterable[Any], *, depth: int) -> Iterator[Any]:
+    """The values, and those in the containers among them, down to a depth."""
+    for value in values:
+        inside = value.values() if isinstance(value, dict) else value
+        if inside is value and not isinstance(value, _CONTAINERS):
+            yield value
+        elif depth:
+            with suppress(RuntimeError):  # another thread has changed the container
+                yield from _held(list(islice(inside, _MAX_VALUES)), depth=depth - 1)
 
 
 def _is_transport(cls: type) -> bool:

@@ -24,7 +24,7 @@ from flexmw.kit.first_send import FirstSend, begin_of, rest_of
 from flexmw.kit.in_process import calls_an_app
 from flexmw.kit.inner_transports import inner_transports
 from flexmw.kit.response import DRAIN_BYTES, is_shared
-from flexmw.kit.validation import check_alone, check_fit
+from flexmw.kit.validation import check_alone, check_fit, check_library
 
 __all__ = [
     "DEADLINE_IS_OVER",
@@ -55,6 +55,7 @@ class TransportBase(Generic[RequestT, ResponseT]):
     """
 
     _default: ClassVar[type]
+    _method: ClassVar[str]
     _followed: ClassVar[type]
     _resumed: ClassVar[type]
 
@@ -80,6 +81,21 @@ class TransportBase(Generic[RequestT, ResponseT]):
         self._always: Sequence[Sends] = [component for component, is_idle in idle if is_idle is None]
         quick = len(self._always) == 1 and not self._in_process
         self._begin = begin_of(self._always[0]) if quick else None
+        self._check_first_call()
+
+    def _check_first_call(self) -> None:
+        """Refuse the first request if it is of the other library, whose client would execute it and then fail.
+
+        The check is an attribute of the object, which stands before the method until it is called: no later call pays.
+        """
+
+        def first_call(request: Any) -> Any:
+            if self.__dict__.get(self._method) is first_call:
+                del self.__dict__[self._method]
+            check_library(self, request, self._default)
+            return getattr(type(self), self._method)(self, request)
+
+        self.__dict__[self._method] = first_call
 
     def __repr__(self) -> str:
         return redact(f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})")

@@ -47,6 +47,8 @@ __all__ = ["AsyncTransportBase"]
 class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
     """The transport for asyncio and trio."""
 
+    _method = "handle_async_request"
+
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         components = self._active() if self._can_idle else self._always
         begin = self._begin

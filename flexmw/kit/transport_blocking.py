@@ -41,6 +41,8 @@ __all__ = ["SyncTransportBase"]
 class SyncTransportBase(TransportBase[RequestT, ResponseT]):
     """The blocking transport."""
 
+    _method = "handle_request"
+
     def handle_request(self, request: RequestT) -> ResponseT:
         components = self._active() if self._can_idle else self._always
         begin = self._begin

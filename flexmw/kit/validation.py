@@ -15,7 +15,7 @@ from typing import Any
 
 from flexmw.errors import ConfigError
 
-__all__ = ["check_alone", "check_fit"]
+__all__ = ["check_alone", "check_fit", "check_library"]
 
 
 def check_fit(owner: str, components: Sequence[Any], transport: Any, default: type) -> None:
@@ -39,6 +39,23 @@ def check_fit(owner: str, components: Sequence[Any], transport: Any, default: ty
         )
 
 
+def check_library(transport: Any, request: Any, default: type) -> None:
+    """Check that a client of the same library has sent a request.
+
+    A client fails with a bare ``AssertionError`` at the response of another library, when the request is executed.
+
+    :param transport: the transport that was given to the client.
+    :param default: the class of its default inner transport.
+    :raises ConfigError: the request is one of the other library.
+    """
+    library = default.__module__.partition(".")[0]
+    other = {"httpx": "httpx2", "httpx2": "httpx"}.get(library, "")
+    foreign = getattr(sys.modules.get(other), "Request", None)
+    if foreign is not None and isinstance(request, foreign):
+        expected = f"a transport of {other}, as the client is: flexmw.{other}.{type(transport).__name__}(...)"
+        raise ConfigError("Client(transport=...)", transport, expected)
+
+
 def check_alone(components: Sequence[Any], inner: Sequence[Any] = ()) -> None:
     """Check that no name occurs twice on the way of a request, among the components whose ``order`` has ``alone``.
 
@@ -49,7 +66,10 @@ def check_alone(components: Sequence[Any], inner: Sequence[Any] = ()) -> None:
     own, below = _alone(components), _alone(inner)
     for name in own:
         if own.count(name) > 1 or name in below:
-            expected = f"one {name!r} around a client: a second one multiplies its attempts"
+            expected = (
+                f"one {name!r} around a client: a second one multiplies its attempts; a transport that only fetches "
+                "tokens is not in the way of the requests if it is held in a client: wrap_client(httpx.Client())"
+            )
             raise ConfigError("components", [*own, *below], expected)
 
 

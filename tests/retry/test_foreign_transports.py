@@ -146,6 +146,77 @@ def test_a_second_retry_is_refused_with_another_transport_in_between(library: An
     flexmw.wrap_client(client, flexmw.Pace())
 
 
+CONTAINERS: dict[str, Callable[[Any, Any], Any]] = {
+    "list": lambda one, other: [one, other],
+    "tuple": lambda one, other: (one, other),
+    "dict": lambda one, other: {"one": one, "other": other},
+    "pairs": lambda one, other: [(1, one), (2, other)],
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_a_second_retry_is_refused_among_the_transports_of_a_container(library: Any, container: str) -> None:
+    class First(library.BaseTransport):  # type: ignore[name-defined, misc]
+        def __init__(self, transports: Any) -> None:
+            self._transports = transports
+
+    retrying = getattr(flexmw, library.__name__).Transport(flexmw.Retry())
+    client = library.Client(transport=First(CONTAINERS[container](library.HTTPTransport(), retrying)))
+    with pytest.raises(ConfigError, match="a second one multiplies its attempts; a transport that only fetches tokens"):
+        flexmw.wrap_client(client, flexmw.Retry())
+
+
+def test_what_a_transport_keeps_in_endless_containers_is_not_searched_for_ever() -> None:
+    class Endless(httpx.BaseTransport):
+        def __init__(self) -> None:
+            self.own: list[Any] = [self, {}]
+            self.own.append(self.own)
+            self.store = dict.fromkeys(range(1000), 0)
+
+    flexmw.wrap_client(httpx.Client(transport=Endless()), flexmw.Retry())
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_an_app_in_this_process_is_found_in_a_container(library: Any) -> None:
+    def app(environ: Any, start: Any) -> Any:
+        raise AssertionError("nothing calls the app")
+
+    class First(library.BaseTransport):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            self._transports = [library.WSGITransport(app)]
+
+    assert getattr(flexmw, library.__name__).Transport(flexmw.Retry(), transport=First())._in_process
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "async"])
+@pytest.mark.parametrize(("library", "other"), [(httpx, httpx2), (httpx2, httpx)], ids=["httpx", "httpx2"])
+def test_a_transport_in_a_client_of_the_other_library_is_refused_before_anything_is_sent(
+    library: Any, other: Any, is_async: bool
+) -> None:
+    name = "AsyncTransport" if is_async else "Transport"
+    transport = getattr(getattr(flexmw, other.__name__), name)(flexmw.Retry())
+
+    kind = "AsyncClient" if is_async else "Client"
+
+    async def post(client: Any, url: str) -> Any:
+        try:
+            return await client.post(url)
+        finally:
+            await transport.wrapped.aclose()
+
+    def call(client: Any, url: str) -> Any:
+        return anyio.run(post, client, url) if is_async else client.post(url)
+
+    with HostileServer() as server:
+        with pytest.raises(ConfigError, match=rf"expected a transport of {library.__name__}, as the client is"):
+            call(getattr(library, kind)(transport=transport), server.url)
+        assert server.connections == 0
+        assert call(getattr(other, kind)(transport=transport), server.url).status_code == 200
+    if not is_async:
+        transport.close()
+
+
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 def test_a_transport_that_chooses_by_the_host_may_have_a_retry_below_each_choice(library: Any) -> None:
     class ByHost(library.BaseTransport):  # type: ignore[name-defined, misc]
