@@ -22,6 +22,7 @@ from flexmw.idempotency.log import ResponseLog
 from flexmw.idempotency.reading import is_disconnected
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.signals import Pause, Signal
+from flexmw.idempotency.task_identity import running_tasks
 from flexmw.kit.asgi import Message, Receive, Send
 from flexmw.kit.exchange import Exchange, dropped
 
@@ -128,7 +129,7 @@ class Delivery:
     :ivar is_behind: the client has not got all that the log has.
     :ivar done: set when nothing more is sent.
     :ivar write: records a message of the app, and sends it up to the first wait. ``None`` while the client has not got
-        all that the log has. Called under the identity of ``task`` in ``loop``.
+        all that the log has. Called by ``run_in_context(write, message)``.
         Returns :data:`READY`; :data:`REFUSED`, where nothing was done and the message needs :meth:`put`; or what the
         server waits for, which is then given to :meth:`leave`.
     :ivar cancel: cancels the task of this delivery.
@@ -149,8 +150,7 @@ class Delivery:
         "cancel",
         "done",
         "is_behind",
-        "loop",
-        "task",
+        "run_in_context",
         "write",
     )
 
@@ -171,8 +171,8 @@ class Delivery:
     async def run(self) -> None:
         """Send what the log gets, until :meth:`close` has said what is the last."""
         with suppress(RuntimeError):
-            handover = self._handover = Handover(self._writing())
-            self.loop, self.task = handover.loop, handover.task
+            handover = self._handover = Handover(self._writing)
+            self.run_in_context = handover.run
         try:
             while await self._send_next():
                 pass
@@ -210,43 +210,56 @@ class Delivery:
             self._caught_up = None
 
     @work_of
-    def _writing(self) -> Generator[Any, Message, None]:
+    def _writing(self, handover: Handover) -> Generator[Any, Message, None]:
         """Record and send each message of the app that is a whole unit, as long as the client has got all before it.
 
         This is the path of each chunk of a stream that is read as it is written, with all that it needs in local
-        variables.
+        variables. To count the bytes that are left, instead of those that the log has, does not pay.
         """
         log, rest, ends, send = self._log, self._rest, self._ends, _coroutines_of(self._client.send_raw)
-        chunks, max_body = log.chunks, log.max_body
+        chunks, max_body, ready = log.chunks, log.max_body, READY
+        tasks, loop, task = running_tasks, handover.loop, handover.task
         try:
-            message = yield READY
+            message = yield ready
             while True:
                 try:
-                    data = message["body"]
-                    if (
-                        type(data) is bytes
-                        and message["more_body"]
-                        and not rest
-                        # The last two bytes are compared in half of the time of ``endswith``.
-                        and (data[-1] == 10 == data[-2] or data.endswith(ends))
-                        and (size := log.size + len(data)) <= max_body
-                    ):
+                    while True:
+                        data = message["body"]
+                        if not (
+                            type(data) is bytes
+                            and message["more_body"]
+                            and not rest
+                            # The last two bytes are compared in half of the time of ``endswith``.
+                            and ((data[-1] == 10 and data[-2] == 10) or data.endswith(ends))
+                            and (size := log.size + len(data)) <= max_body
+                        ):
+                            break
                         log.size = size
                         chunks.append(data)
                         if log.changed is not None:
                             log.wake()
+                        handover.caller = tasks[loop]
+                        tasks[loop] = task
                         try:
                             yield from send(message)
-                        except Exception as error:
-                            self._client.fail(error)
-                            self._handover = self.write = None
-                        message = yield READY
-                        continue
+                        except BaseException as error:
+                            self._fail(error, handover)
+                        tasks[loop] = handover.caller
+                        message = yield ready
                 except LookupError:  # no body, or less than two bytes
                     pass
                 message = yield REFUSED
         finally:
             self._handover = self.write = None
+
+    def _fail(self, error: BaseException, handover: Handover) -> None:
+        """A message was not sent. Raises what ends the delivery."""
+        if not isinstance(error, GeneratorExit):  # it is raised in whatever task runs when the work is dropped
+            running_tasks[handover.loop] = handover.caller
+        if not isinstance(error, Exception):
+            raise error
+        self._client.fail(error)
+        self._handover = self.write = None
 
     def leave(self, awaited: object) -> None:
         """A message that :attr:`write` has begun to send has to wait: the task of this delivery goes on with it."""

@@ -39,7 +39,6 @@ from flexmw.idempotency.response_head import NO_RETRY, RESULT, hide_file_bodies,
 from flexmw.idempotency.sdk_calls import SdkAttempt
 from flexmw.idempotency.side_tasks import AsyncioTasks, SideTasks, TrioTasks, current_task
 from flexmw.idempotency.signals import DONE, Signal
-from flexmw.idempotency.task_identity import running_tasks
 from flexmw.kit.asgi import Message, Receive, Scope, Send
 from flexmw.kit.exchange import Exchange
 
@@ -170,13 +169,8 @@ class ClaimedExecution:
         """``send`` of the app. Not a coroutine: most chunks of a stream are sent when they come."""
         delivery = self._delivery
         if delivery is not None and (write := delivery.write) is not None:
-            # As the task of the delivery, which goes on with the message where the server has to wait.
-            loop = delivery.loop
-            caller, running_tasks[loop] = running_tasks[loop], delivery.task
-            try:
-                awaited = write(message)
-            finally:
-                running_tasks[loop] = caller
+            run = delivery.run_in_context  # Python 3.11 looks a called attribute up in the class, a variable not
+            awaited = run(write, message)
             if awaited is READY:
                 return DONE
             if awaited is not REFUSED:

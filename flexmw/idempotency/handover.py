@@ -6,20 +6,21 @@ from Python 3.12 on (``eager_start``); here the second task exists already, and 
 
 The work is a generator, because a generator that goes on costs half of a coroutine that begins. It runs under the
 identity of the second task and in one context for all steps, so that cancel scopes, timeouts and context variables
-inside it belong to the task that leaves them (:mod:`flexmw.idempotency.task_identity`). trio has nothing like it.
+inside it belong to the task that leaves them (:mod:`flexmw.idempotency.task_identity`). The work takes the identity and
+gives it back, because names that are local to the work cost half of what attributes cost. trio has nothing like it.
 
->>> from flexmw.idempotency.task_identity import running_tasks
 >>> @work_of
-... def work():
+... def work(handover):
+...     tasks, loop = running_tasks, handover.loop
 ...     value = yield READY
 ...     while True:
+...         handover.caller, tasks[loop] = tasks[loop], handover.task
 ...         yield from asyncio.sleep(0)
+...         tasks[loop] = handover.caller
 ...         value = yield READY if value else REFUSED
 >>> async def begin_and_finish():
-...     handover = Handover(work())
-...     caller, running_tasks[handover.loop] = running_tasks[handover.loop], handover.task
-...     awaited = handover.send(True)
-...     running_tasks[handover.loop] = caller
+...     handover = Handover(work)
+...     awaited = handover.run(handover.send, True)
 ...     handover.leave(awaited)
 ...     await handover.finish()
 ...     return awaited is READY, handover.is_pending
@@ -32,9 +33,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from contextvars import copy_context
-from functools import partial
 from types import coroutine
 from typing import Any, Final, ParamSpec, TypeAlias, cast
+
+from flexmw.idempotency.task_identity import running_tasks
 
 __all__ = ["READY", "REFUSED", "Handover", "work_of"]
 
@@ -54,29 +56,34 @@ def work_of(function: Callable[P, Work]) -> Callable[P, Work]:
 
 
 class Handover:
-    """Runs work in the name of the task that makes this object.
+    """Runs work under the identity of the task that makes this object.
 
-    :param work: a generator (:func:`work_of`) that takes values, and yields :data:`READY` or :data:`REFUSED` for each.
-        Whatever else it yields is what a task of asyncio waits for.
+    :param work: a generator function (:func:`work_of`) of this object. The generator takes values, and yields
+        :data:`READY` or :data:`REFUSED` for each. Whatever else it yields is what a task of asyncio waits for. Before
+        each step it takes the identity of :attr:`task` in the
+        :data:`~flexmw.idempotency.task_identity.running_tasks`; after the step it gives the identity to
+        :attr:`caller`, also where the step has raised.
     :raises RuntimeError: when asyncio runs no task here, as under trio.
     :ivar loop: the event loop.
     :ivar task: the task that makes this object.
-    :ivar send: sends a value to the work, in the context of all its steps, and returns what it yields. Another task
-        calls it as the :data:`~flexmw.idempotency.task_identity.running_tasks` say that ``task`` runs, while no step
-        :attr:`is_pending`.
+    :ivar caller: the task in whose turn the step runs, as the work has noted it before the step.
+    :ivar run: calls a function in the context of all steps: ``run(send, value)``.
+    :ivar send: sends a value to the work, and returns what the work yields. Any task may call it in :attr:`run` while
+        no step :attr:`is_pending`.
     """
 
-    __slots__ = ("_awaited", "_run", "_work", "loop", "send", "task")
+    __slots__ = ("_awaited", "_work", "caller", "loop", "run", "send", "task")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Callable[[Handover], Work]) -> None:
         self.loop = asyncio.get_running_loop()
         task = asyncio.current_task(self.loop)
         if task is None:
             raise RuntimeError("asyncio runs no task here")
-        self.task, self._work = task, work
-        self._run = cast("Callable[..., Any]", copy_context().run)
-        self.send: Callable[[Any], Any] = partial(self._run, work.send)
-        self.send(None)
+        self.task = self.caller = task
+        self._work = work(self)
+        self.run = cast("Callable[..., Any]", copy_context().run)
+        self.send: Callable[[Any], Any] = self._work.send
+        self.run(self.send, None)
         self._awaited: Any = READY
 
     @property
@@ -85,16 +92,17 @@ class Handover:
         return self._awaited is not READY
 
     def leave(self, awaited: Any) -> None:
-        """Leave the rest of a step to :meth:`finish`.
+        """Leave the rest of a step to :meth:`finish`, and give the identity back to the caller.
 
         :param awaited: what the work waits for.
         """
-        self._awaited = awaited
+        running_tasks[self.loop] = self.caller
+        self.caller, self._awaited = self.task, awaited
 
     @coroutine
     def finish(self) -> Generator[Any, Any, None]:
         """Run the rest of the step. Only the task that has made this object may await it."""
-        run, work, awaited = self._run, self._work, self._awaited
+        run, work, awaited = self.run, self._work, self._awaited
         try:
             while awaited is not READY and awaited is not REFUSED:
                 try:

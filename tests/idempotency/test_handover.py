@@ -15,24 +15,32 @@ from flexmw.idempotency.task_identity import running_tasks
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
 
-@work_of
-def calling(function: Callable[[Any], Any]) -> Generator[Any, Any, None]:
+def calling(function: Callable[[Any], Any]) -> Callable[[Handover], Generator[Any, Any, None]]:
     """Work that awaits a function of each value, and refuses ``None``."""
-    value = yield READY
-    while True:
-        if value is not None:
-            yield from function(value)
-        value = yield REFUSED if value is None else READY
+
+    @work_of
+    def work(handover: Handover) -> Generator[Any, Any, None]:
+        loop = handover.loop
+        value = yield READY
+        while True:
+            if value is not None:
+                handover.caller, running_tasks[loop] = running_tasks[loop], handover.task
+                try:
+                    yield from function(value)
+                except GeneratorExit:
+                    raise
+                except BaseException:
+                    running_tasks[loop] = handover.caller
+                    raise
+                running_tasks[loop] = handover.caller
+            value = yield REFUSED if value is None else READY
+
+    return work
 
 
 def send(handover: Handover, value: Any) -> Any:
     """Send a value from another task."""
-    loop = handover.loop
-    caller, running_tasks[loop] = running_tasks[loop], handover.task
-    try:
-        return handover.send(value)
-    finally:
-        running_tasks[loop] = caller
+    return handover.run(handover.send, value)
 
 
 def begin(handover: Handover, value: Any) -> bool:
