@@ -11,11 +11,12 @@ Public: the names in ``__all__``. The modules of this package are private.
 from __future__ import annotations
 
 from flexmw.retry.body import rewinder
-from flexmw.retry.component import Retry, retry_options
+from flexmw.retry.component import Retry
 from flexmw.retry.core import Outcome
 from flexmw.retry.deadline import call_ends, deadline_of
 from flexmw.retry.limits import limit_attempts
 from flexmw.retry.outcome import outcome_of, set_outcome
+from flexmw.retry.overrides import retry_options
 from flexmw.retry.sdk_count import sdk_retry_count
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The requests of one call: each attempt with its timeouts, its key and what it says about earlier attempts."""
+"""Attempts of one call: make the request of each attempt, with its timeouts, its key and its resend count."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ KEY_TTL_NAME: Final = KEY_TTL.encode()
 
 
 class Attempts(Call):
-    """A call that makes requests. ``rewind`` rewinds the body of the request; ``None`` where nothing can."""
+    """A call that makes the requests of its attempts.
+
+    :ivar rewind: rewinds the body of the request; ``None`` if the body cannot be sent again.
+    """
 
     timeout: dict[str, float | None]
     rewind: Callable[[], None] | None = None
     continues = False
-    """Whether the requests only continue a response: the server never begins an execution for them."""
+    """Whether the requests only continue a response. The server begins no execution for these requests."""
 
     @cached_property
     def may_resume(self) -> bool:
-        """Whether a body that breaks may be continued, as far as the request decides it."""
+        """Whether a broken body of the response may be continued. Decided by the request alone."""
         request = self.request
         return not (
             self.safe
@@ -47,16 +50,17 @@ class Attempts(Call):
 
     @cached_property
     def is_stream(self) -> bool:
-        """Whether the caller reads a response piece by piece that may be continued."""
+        """Whether the caller streams the response, and the response may be continued."""
         return self.may_resume and is_streamed()
 
     def attempt(self) -> Request:
-        """A copy of the request for this attempt: instruments and inner components may change its headers.
+        """Return a copy of the request for this attempt: instruments and inner components may change its headers.
 
-        Without a deadline every attempt keeps the caller's timeouts. With one, the timeouts of the steps before the
-        head shrink to what is left. The later ones wait for :meth:`leaves`: the connection may be shared.
+        Without a deadline each attempt keeps the caller's timeouts. With a deadline, the timeouts of the steps before
+        the head shrink to the time that is left. :meth:`leaves` shrinks the others, because it knows whether the
+        connection is shared.
 
-        :raises Exception: a timeout of the library; the deadline is over.
+        :raises Exception: a timeout of the library, if the deadline is over.
         """
         request = self.request
         own = request.extensions.get("timeout")
@@ -86,13 +90,13 @@ class Attempts(Call):
         if self.fresh_key and self.key:
             attempt.headers[KEY] = self.key
         if self.is_stream:
-            # A proxy that compresses changes the bytes, and cannot be stopped otherwise: all of them obey this header.
+            # A proxy that compresses the body would change its bytes. All proxies obey this header.
             attempt.headers["accept-encoding"] = "identity"
         if self.sent > 1 and not self.continues and self.safety == "idempotency_key":
             self._prefer_wait(attempt)
 
     def _prefer_wait(self, attempt: Request) -> None:
-        """Ask the server to hold the request while the execution runs, for less than this side waits for a response."""
+        """Ask the server to hold the request while the execution runs, for less than the client's read timeout."""
         read = (self.request.extensions.get("timeout") or {}).get("read")
         seconds = preferred_wait(min(self.remaining(), sys.maxsize if read is None else read))
         given = attempt.headers.get("prefer", "")
@@ -100,10 +104,11 @@ class Attempts(Call):
             attempt.headers["prefer"] = f"{given}, wait={seconds}" if given else f"wait={seconds}"
 
     def leaves(self, again: bool, shared: bool) -> None:
-        """The head goes out now. The wait for a connection has taken time that the timeouts did not count.
+        """Prepare for the request head, which leaves now: the wait for a connection has used a part of the time.
 
-        :param again: the attempt sent a head before.
-        :param shared: the connection is HTTP/2: httpcore ends all its calls when the timeout of one of them is over.
+        :param again: whether the attempt has sent a head before.
+        :param shared: whether the connection is HTTP/2. There, httpcore ends all calls of the connection when the
+            timeout of one call is over.
         """
         now = self.clock.monotonic()
         if self._is_over(now) or (not self.continues and self.is_forgotten(now)):
@@ -126,11 +131,11 @@ class Attempts(Call):
         return self.ends is not None and moment >= self.ends
 
     def remaining(self) -> float:
-        """Seconds until the deadline; without one, more than any bound that is taken from it."""
+        """Return the seconds until the deadline; without a deadline, a number larger than any bound."""
         return 1e9 if self.ends is None else self.ends - self.clock.monotonic()
 
     def learn(self, response: Response) -> None:
-        """Note whether the server honours keys for this method and path. A safe method needs no key."""
+        """Remember whether the server honours keys for this method and path, by the headers of a response."""
         headers = response.headers
         if has(headers, KEY_TTL_NAME) and (ttl := key_ttl(headers[KEY_TTL])) is not None:
             self.memory.trust(self.place, ttl=ttl, now=self.clock.monotonic())

@@ -1,7 +1,7 @@
-"""Which request bodies can be sent again exactly, and how to rewind them.
+"""Request bodies: find out whether a body can be sent again exactly, and rewind it.
 
-httpx and httpx2 wrap the caller's body in stream classes of the same names; the rules go by those names. A stream
-class of any other module is never replayed: nobody knows what a second read of it gives.
+httpx and httpx2 wrap the caller's body in stream classes with the same names, and the rules use these names. A body of
+any other class is never sent again, because the result of a second read is unknown.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, Final
 __all__ = ["BYTE_STREAMS", "body_bytes", "mark_consumed", "no_rewind_needed", "rewinder"]
 
 BYTE_STREAMS: Final[set[type]] = set()
-"""The classes of the libraries for a body of bytes, which nearly every request has: a set is looked up faster than the
-cache of :func:`_library_class`."""
+"""The classes of the libraries for a body of bytes, which nearly every request has. A lookup in this set is faster than
+one in the cache of :func:`_library_class`."""
 
 
 def body_bytes(stream: Any) -> bytes | None:
-    """The body where the stream holds it in memory as bytes; ``None`` otherwise."""
+    """Return the body if the stream holds it in memory as bytes; else ``None``."""
     held = getattr(stream, "_stream", None)
     return held if _library_class(stream.__class__) == "ByteStream" and isinstance(held, bytes) else None
 
@@ -30,7 +30,7 @@ def _library_class(cls: type) -> str:
 
 
 def rewinder(stream: Any) -> Callable[[], None] | None:
-    """A function that rewinds a body to where it began; ``None`` where no exact repetition can be promised.
+    """Return a function that rewinds a body to its start; ``None`` if the body may differ when it is sent again.
 
     Bytes, JSON and forms are held in memory. A file goes back to the position that it has now. A multipart body is
     built again from its fields if every file in it can be rewound. Iterators and generators can be read once.
@@ -64,7 +64,7 @@ def rewinder(stream: Any) -> Callable[[], None] | None:
 def mark_consumed(stream: Any) -> None:
     """Make a second read of a body raise the library's ``StreamConsumed``, as a second read of a generator does.
 
-    The library would otherwise read on from where the first read stopped, and send an empty or cut body.
+    Otherwise the library would continue the first read, and send an empty or cut body.
     """
     if hasattr(stream, "_is_generator"):
         stream._is_generator = True

@@ -1,10 +1,9 @@
-"""The retry budget: retries stay a share of the calls, so that clients do not multiply the load of an outage.
+"""Retry budget: retries stay a share of the calls, so that clients do not multiply the load of an outage.
 
-A limit on attempts alone does not bound the load: where every call fails, three attempts a call are three times the
-load, at the moment at which the server can bear least. A budget (Finagle's and tower's idea) counts the calls of all
-threads and tasks together. Each call adds a share of a retry, each second adds a few more so that quiet clients can
-retry too, and each retry takes one out. An empty budget means that most calls fail: the caller then gets the failure
-at once.
+A limit on attempts alone does not bound the load: if every call fails, three attempts for each call are three times the
+load, at the moment when the server can bear least. A budget (Finagle, tower) counts the calls of all threads and tasks
+together. Each call adds a fraction of a retry, each second adds a few more so that clients with few calls can retry
+too, and each retry takes one out. If the budget is empty, most calls fail: the caller then gets the failure at once.
 
 Pure but for its lock. The caller hands in the time (monotonic seconds).
 
@@ -25,17 +24,17 @@ from flexmw.kit.forked import fork_safe
 __all__ = ["Budget"]
 
 _BURST_SECONDS: Final = 10.0
-"""The budget saves up at most the retries of so many seconds (Finagle's window)."""
+"""The budget holds at most what this number of seconds adds (the window of Finagle)."""
 
 _WHOLE: Final = 1.0 - 1e-9
 """Five deposits of 0.2 add up to slightly less than 1.0 in floating point, and must pay for one retry."""
 
 
 _MAX_EARNING_CALLS: Final = 1000.0
-"""The budget saves up what so many calls earn, in addition to what the seconds add."""
+"""The budget holds at most what this number of calls adds, on top of what the seconds add."""
 
 _MAX_UNCOUNTED: Final = 1000
-"""So many calls without a retry are counted one by one before they are added up."""
+"""The calls that are kept one by one before they are added up."""
 
 
 class Budget:
@@ -50,7 +49,7 @@ class Budget:
 
     def deposit(self, ratio: float, per_second: float, now: float) -> None:
         """Count a call: it adds ``ratio`` of a retry, and time adds ``per_second`` retries a second."""
-        # Most calls need no retry: `withdraw` adds what they earned. Appending needs no lock, which costs more.
+        # Most calls need no retry, so `withdraw` does the sum. Appending needs no lock, and a lock costs more.
         self._earned.append(ratio)
         if self._tokens is None or len(self._earned) > _MAX_UNCOUNTED:
             with self._lock:

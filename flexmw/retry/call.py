@@ -1,4 +1,4 @@
-"""The state of one call: its idempotency key, what makes a repetition safe, and what is known of its outcome."""
+"""State of one call: its idempotency key, the safety of a repetition, and its outcome so far."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ LOST_STEP: Final = "flexmw.lost_step"
 
 @dataclass(frozen=True, slots=True)
 class _LostStep:
-    """A step (a redirect, or one of authentication) of a call of the client, which may have been executed.
+    """A request of a client's call, before a redirect or an authentication step, that may have been executed.
 
     :param call: the call of the client.
-    :param place: where the step was sent.
-    :param known: its key and its credentials.
+    :param place: the method, origin and path of the request.
+    :param known: the key and the credentials of the request.
     """
 
     call: weakref.ref[Any]
@@ -55,14 +55,17 @@ class _LostStep:
 
 
 class Call:
-    """One logical call, whatever the number of its attempts.
+    """One logical call with all of its attempts.
 
-    ``began`` and ``first_sent`` are monotonic seconds; an SDK's repetition was first sent by the call that it repeats.
-    ``ends`` is the deadline. ``may_have_run`` says whether an attempt may have been executed.
-    ``returned`` says whether the caller has a response: an error in its body is not a failure of an attempt.
+    :ivar began: when the call began, in monotonic seconds.
+    :ivar first_sent: when the request was first sent, in monotonic seconds. For a repetition by an SDK, the time of the
+        call that the SDK repeats.
+    :ivar ends: the deadline, in monotonic seconds.
+    :ivar may_have_run: whether an attempt may have been executed.
+    :ivar returned: whether the caller has a response. An error in its body is then not the failure of an attempt.
     """
 
-    # Defaults of the class: what most calls neither set nor read costs them nothing.
+    # Class attributes, because most calls neither set nor read them: they cost nothing in `__init__`.
     patience_ends: float | None = None
     fresh_key = returned = is_counted_on_stack = False
     cookie: str | None = None
@@ -97,14 +100,15 @@ class Call:
             self.key, self.fresh_key = str(uuid.uuid4()), True
 
     def find_count(self) -> None:
-        """Find the count of an SDK's repetitions on the stack, where the request shows none."""
+        """Look for an SDK's count of repetitions on the stack, if the request has none."""
         if not self.sdk_count and not self.safe and (count := sdk_count_on_stack()) is not None:
             self.sdk_count, self.is_counted_on_stack = count, True
             self.memory.count_on_stack(self.request.url.host)
 
     @property
     def max_attempts(self) -> int:
-        """An SDK that retries above gets one attempt for each of its own; an outer component may set a limit."""
+        """The largest number of attempts: one if an SDK retries above Retry; an outer component may set a lower
+        limit."""
         attempts, limit = 1 if self.sdk_count else self.options.attempts, self.limits.attempts
         return attempts if limit is None else min(attempts, limit)
 
@@ -116,7 +120,7 @@ class Call:
 
     @cached_property
     def place(self) -> str:
-        """Method, origin and path: a server that announces a key TTL announces it for these."""
+        """Method, origin and path. A server announces its key TTL for each place separately."""
         return f"{self.request.method} {self.origin}{self.request.url.path}"
 
     @cached_property
@@ -138,7 +142,7 @@ class Call:
         return "opt_in" if self.options.idempotent else "none"
 
     def is_forgotten(self, moment: float) -> bool:
-        """Whether a server may have forgotten, at a moment, the key of an attempt that it may have executed."""
+        """Return whether the server may have forgotten the key at a moment, after it may have executed an attempt."""
         if not self.may_have_run or self.safe or not self.key or self.options.idempotent:
             return False
         ttl = self.memory.ttl(self.place, now=self.clock.monotonic())
@@ -150,14 +154,14 @@ class Call:
     def mark_lost(
         self, error: BaseException, decision: RetryDecision, reason: str, *, received: int | None = None
     ) -> Outcome:
-        """Write the outcome on an error; remember the error if an SDK above must not repeat the request either.
+        """Write the outcome on an error. Remember the error if an SDK above must not repeat the request.
 
-        :param received: the bytes of the body that the caller has.
+        :param received: the number of body bytes that the caller has.
         """
         self.find_count()
         known = replace(self.outcome(decision, reason), received=received)
         attributes_of(error)["flexmw"] = known
-        with suppress(Exception):  # a class may hide its notes; the caller gets the error all the same
+        with suppress(Exception):  # a class may hide its notes; the caller gets the error without the note
             BaseException.add_note(error, f"flexmw: {note_of(known)}")
         if self.sdk_count is not None and not self.safe:
             if known.outcome == "ambiguous":
@@ -171,7 +175,7 @@ class Call:
 
         A ``TimeoutError`` of asyncio has the cancellation as its cause.
         """
-        if issubclass(type(error), (Exception, GeneratorExit)):  # not of the transport, or a flow that is closed
+        if issubclass(type(error), (Exception, GeneratorExit)):  # an error of the app, or the flow is closed
             return
         known = self.outcome(decision, "cancelled")
         with suppress(Exception):
@@ -179,14 +183,14 @@ class Call:
             BaseException.add_note(error, f"flexmw: {note_of(known)}")
 
     def remember_failed(self, decision: RetryDecision) -> None:
-        """Let a repetition by the SDK above go on under the key of this call."""
+        """Remember the call, so that an SDK's repetition of it is sent under the same key."""
         if not self.safe and (self.key is not None or self.options.auto_key):
             may_have_run = self.may_have_run or decision.outcome == "ambiguous"
             call = FailedCall(self.key, self.first_sent, may_have_run, self.credentials())
             self.memory.remember_failed(self.fingerprint(), call, self.clock.monotonic())
 
     def remember_response(self, response: Response, body: bytes) -> None:
-        """Let a repetition by the SDK above get this response again.
+        """Remember a response, so that an SDK's repetition of the call gets it again.
 
         :param body: the body as it arrived.
         """
@@ -194,11 +198,15 @@ class Call:
         self.memory.remember_lost(self.fingerprint(), lost, self.clock.monotonic())
 
     def resume_repetition(self, count: int) -> Response | None:
-        """The SDK above repeats a call: warn once, go on under the key of that call, and give the same error or
-        response back again where the call may have been executed and nothing makes a repetition safe.
+        """Handle an SDK's repetition of a call: warn once, and continue under the key of that call.
 
-        A server keeps the keys of its callers apart. An SDK may ask for a new token before each attempt, so a key that
-        was sent with other credentials makes nothing safe.
+        If the call may have been executed and a repetition is not safe, the SDK gets the same error or response again.
+        A server keeps the keys of different callers apart, and an SDK may get a new token before each attempt: a key
+        that was sent with other credentials does not make a repetition safe.
+
+        :param count: the number of the repetition.
+        :returns: the response that the SDK gets again; ``None`` if the repetition is to be sent.
+        :raises Exception: the error that the SDK gets again.
         """
         if self.memory.first_warning():
             LOGGER.warning(
@@ -224,10 +232,10 @@ class Call:
             return None
         lost = self.memory.find_lost(fingerprint, now)
         if lost is None and not self.may_have_run and (not unknown or self.is_counted_on_stack):
-            if unknown and self.keyed:  # a call that the SDK makes beside the one that it repeats: for a token, say
+            if unknown and self.keyed:  # another call of the SDK, made during the repetition, such as for a token
                 self.key, self.fresh_key = str(uuid.uuid4()), True
             return None
-        # The SDK may repeat the call again, and the longer it does the later.
+        # The SDK may repeat the call again, after a longer wait each time.
         if failed is not None:
             self.memory.remember_failed(fingerprint, failed, now)
         if lost is not None:
@@ -242,9 +250,9 @@ class Call:
         raise again
 
     def note_lost_step(self) -> None:
-        """The caller gets a response although an attempt may have been executed: let a further step know.
+        """Leave a note for the next step of the client's call: an attempt of this step may have been executed.
 
-        Such a response is a 401 because the token has expired meanwhile, or a redirect: the client goes on by itself.
+        The client takes a next step by itself after a redirect, or after a 401 because the token has expired.
         """
         call = current_call()
         if call is not None and not self.safe:
@@ -252,8 +260,12 @@ class Call:
             self.request.extensions[LOST_STEP] = _LostStep(weakref.ref(call), self.place, known)
 
     def resume_step(self) -> None:
-        """Go on under the key of an earlier step of the same call of the client, of which an attempt may have been
-        executed. Elsewhere, or with other credentials, the key makes nothing safe: nothing is sent then."""
+        """Continue under the key of an earlier step of the client's call that may have been executed.
+
+        At another place, or with other credentials, the key does not make a repetition safe.
+
+        :raises Exception: the library's ``TransportError``, if a repetition is not safe. Nothing was sent.
+        """
         step, call = self.request.extensions[LOST_STEP], current_call()
         if not isinstance(step, _LostStep) or call is None or step.call() is not call or self.safe:
             return
@@ -270,7 +282,8 @@ class Call:
             raise error
 
     def outcome(self, decision: RetryDecision, reason: str | None) -> Outcome:
-        """What is known of the whole call: an attempt that nothing came of does not undo an earlier one."""
+        """Return the outcome of the whole call. If an earlier attempt may have been executed, a later attempt that was
+        not executed does not change that."""
         outcome = decision.outcome
         if self.may_have_run and (
             outcome in ("unsent", "refused") or decision.row == "conflict" or self.safety == "none"
@@ -279,11 +292,10 @@ class Call:
         return Outcome(outcome, self.sent, self.waited, self.key, reason, decision.row)
 
     def fingerprint(self) -> bytes:
-        """Equal for equal requests, whoever sends them. A body that is not held in memory does not count, and neither
-        does the time in a body that is compressed anew for each attempt.
+        """Return a digest that is equal for equal requests.
 
-        Credentials do not count either: an SDK that asks for a new token, or signs anew, before each of its attempts
-        repeats the same call.
+        Three things are left out: the credentials, because an SDK may get a new token or sign anew before each attempt;
+        a body that is not held in memory; and the time in a body that is compressed anew for each attempt.
         """
         query, _ = split_query(self.request.url.query)
         digest = hashlib.blake2b("\0".join((self.place, query.decode("ascii", "replace"))).encode(), digest_size=16)
@@ -292,7 +304,7 @@ class Call:
         return digest.digest()
 
     def credentials(self) -> bytes:
-        """Equal for requests that show the same of their caller."""
+        """Return a digest of the headers and query parameters that identify the caller."""
         digest = hashlib.blake2b(b"\0".join(split_query(self.request.url.query)[1]), digest_size=16)
         for name, value in self.request.headers.items():
             if shows_caller(name):

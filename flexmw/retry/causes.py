@@ -20,7 +20,7 @@ __all__ = ["causes_of", "class_names", "copy_without_references", "proves_unsent
 
 _MAX_CAUSES: Final = 5
 _MAX_TEXT: Final = 1000
-"""Characters of a message that are kept: what a server sent may be in it."""
+"""The longest message that is kept, in characters: it may contain text of the server."""
 
 _BEFORE_SENDING: Final = frozenset(
     {
@@ -35,7 +35,7 @@ not established, a name that was not resolved. aiohttp's own classes were checke
 
 
 def copy_without_references(error: BaseException) -> BaseException:
-    """The same error without traceback, causes and request, so that a remembered error keeps no body in memory."""
+    """Copy an error without its traceback, causes and request, so that a remembered error keeps no body in memory."""
     args = [arg[:_MAX_TEXT] if isinstance(arg, str) else arg for arg in args_of(error)]
     twin = type(error).__new__(type(error), *args)
     attributes = {name: None if name == "_request" else value for name, value in attributes_of(error).items()}
@@ -44,7 +44,7 @@ def copy_without_references(error: BaseException) -> BaseException:
 
 
 def causes_of(error: BaseException, *, hidden: bool = False) -> list[BaseException]:
-    """The error of the client library, the error of the transport below it, the error of the protocol below that.
+    """Return an error and its causes: the errors of the client library, of the transport and of the protocol.
 
     :param hidden: follow an exception raised ``from None`` to its context as well. A context proves nothing: it may
         be an exception that the caller was handling when this call began.
@@ -66,7 +66,7 @@ def class_names(*errors: BaseException) -> frozenset[str]:
 
 
 def proves_unsent(error: BaseException) -> bool:
-    """Whether a cause of an error proves that nothing was sent, where the transport reports no events.
+    """Return whether a cause of an error proves that nothing was sent. For transports that report no events.
 
     The class of the error itself proves nothing: the bridges to aiohttp raise ``ConnectError`` and ``ConnectTimeout``
     for every lost connection.

@@ -1,23 +1,19 @@
-"""The options of Retry, and how one call gets others.
+"""Retry: its options, and the flow of a call.
 
 >>> policy = Retry(attempts=5, deadline=30.0)
->>> with retry_options(idempotent=True):
-...     policy.for_call({}).idempotent
-True
+>>> policy.for_call({"flexmw.retry": {"attempts": 2}}).attempts
+2
 >>> policy.for_call({"flexmw.retry": None}) is None
 True
 """
 
 from __future__ import annotations
 
-import difflib
 import random
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any, ClassVar, Final, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from flexmw.errors import ConfigError
@@ -32,13 +28,14 @@ from flexmw.retry.core import Outcome, Refused503
 from flexmw.retry.first_attempt import OrdinaryCalls
 from flexmw.retry.flow import RetryCall
 from flexmw.retry.memory import Memory
+from flexmw.retry.option_names import check_names, explain_names
 from flexmw.retry.options import EXTENSION, OVERRIDES, UNSET
 
-__all__ = ["EXTENSION", "Retry", "retry_options"]
+__all__ = ["EXTENSION", "Retry"]
 
 
 def _is_origin(value: object) -> bool:
-    """Whether the value is written as RetryCall.origin writes origins: any other spelling would never match."""
+    """Return whether the value has the spelling of ``RetryCall.origin``. Any other spelling would never match."""
     if not isinstance(value, str):
         return False
     try:
@@ -73,7 +70,7 @@ _rate = Rule("a number, at least 0", lambda value: isinstance(value, (int, float
 
 @dataclass(frozen=True, kw_only=True)
 class Retry(ClientMiddleware):
-    """Recover what is provably safe; give everything else back, saying what is known.
+    """Send a failed request again where that provably does no harm. Give any other failure back, with its outcome.
 
     :param attempts: How often a request is sent at most, the first time included. Requests that wait for an execution
         under an honoured key do not count, nor do those that continue a body that was cut. Value: a whole number, 1 to
@@ -246,7 +243,7 @@ class Retry(ClientMiddleware):
             )
 
     def flow(self, request: Request) -> Flow:
-        """One call, as a flow.
+        """Return the flow of one call.
 
         :raises ConfigError: the request's ``flexmw.retry`` extension cannot be used.
         """
@@ -256,8 +253,10 @@ class Retry(ClientMiddleware):
 
     @property
     def _begin(self) -> Begin | None:
-        """Begins an ordinary call by its first attempt, and returns ``None`` for any other call; ``None`` with options
-        that need the flow for every call. See :mod:`flexmw.kit.first_send`."""
+        """A function that begins an ordinary call by its first attempt, and returns ``None`` for any other call.
+
+        It is ``None`` if an option needs the flow for every call. See :mod:`flexmw.kit.first_send`.
+        """
         if self.deadline is not None or self.auto_key or self.classify is not None or self.reread:
             return None
         return OrdinaryCalls(self, self._budget, self._memory, self._call).begin
@@ -266,7 +265,10 @@ class Retry(ClientMiddleware):
         return RetryCall(self, self._budget, self._memory, request)
 
     def for_call(self, extensions: Mapping[str, Any]) -> Self | None:
-        """The policy of one call: its own extension, else that of ``retry_options``, else this one; ``None``: off."""
+        """Return the policy of one call: that of its extension, else of ``retry_options``, else this one.
+
+        :returns: ``None`` if Retry is off for the call.
+        """
         chosen = extensions.get(EXTENSION, UNSET)
         if chosen is UNSET:
             chosen = OVERRIDES.get()
@@ -275,11 +277,11 @@ class Retry(ClientMiddleware):
         if chosen is None or isinstance(chosen, type(self)):
             return chosen
         if isinstance(chosen, Mapping):
-            return replace(self, **_known(cast("Mapping[str, Any]", chosen)))
+            return replace(self, **check_names(type(self), cast("Mapping[str, Any]", chosen)))
         raise ConfigError(f"extensions[{EXTENSION!r}]", chosen, "a flexmw.Retry, a mapping of its options, or None")
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        state = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
         if self.clock is SYSTEM:
             del state["clock"]
         return state
@@ -288,83 +290,9 @@ class Retry(ClientMiddleware):
         vars(self).update(vars(type(self)(**state)))
 
 
-def _explaining(init: Callable[..., None]) -> Callable[..., None]:
-    """Wrap an ``__init__``: an option that does not exist is a ``ConfigError`` that names the one that was probably
-    meant. Not a ``__new__``: ``inspect.signature`` would show its parameters in place of the options."""
-
-    @wraps(init)
-    def __init__(self: Any, **options: Any) -> None:  # noqa: N807
-        _known(options, f"{type(self).__name__}(...)")
-        init(self, **options)
-
-    return __init__
-
-
-Retry.__init__ = _explaining(Retry.__init__)  # type: ignore[method-assign]
+Retry.__init__ = explain_names(Retry.__init__)  # type: ignore[method-assign]
 
 
 def _once(request: Request) -> Flow:
     response: Response = yield Send(request)
     return response
-
-
-@contextmanager
-def retry_options(policy: Retry | None = UNSET, /, **options: Any) -> Generator[None]:
-    """Other options for the calls made inside, for SDKs that hide ``request.extensions``.
-
-    ``retry_options(attempts=5, idempotent=True)`` changes those options of whatever policy the client has;
-    ``retry_options(None)`` switches retrying off; ``retry_options(Retry(...))`` replaces the policy.
-
-    The options hold for the current task or thread, and for the tasks that it starts meanwhile. A thread that it starts
-    has a context of its own: hand it a copy, ``executor.submit(contextvars.copy_context().run, call)``. They do not
-    hold for a caller that another thread resumes, as web frameworks do with a synchronous generator.
-
-    :raises ConfigError: an option that Retry does not have, or a value that it does not take.
-    """
-    if policy is UNSET:
-        _check_values(_known(options))
-    elif not (policy is None or isinstance(policy, Retry)):
-        raise ConfigError("retry_options(policy)", policy, "a flexmw.Retry, None, or options as keywords")
-    elif options:
-        raise ConfigError("retry_options(policy, ...)", sorted(options), "a policy or options, not both")
-    token = OVERRIDES.set(options if policy is UNSET else policy)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # a framework has resumed a synchronous generator in another thread's context
-            OVERRIDES.reset(token)
-
-
-def _check_values(options: Mapping[str, Any]) -> None:
-    """Check options that will replace some of a policy that is not known yet."""
-    beside: dict[str, Any] = {}
-    if "key_origins" not in options:
-        beside["key_origins"] = ("https://any.invalid",)
-    if "resume" not in options and "resume_patience" in options:
-        beside["resume"] = 1
-    replace(Retry(), **{**beside, **options})
-
-
-def _known(options: Mapping[str, Any], where: str = "retry options") -> dict[str, Any]:
-    names = [each.name for each in fields(Retry) if each.init]
-    for name in options:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            meant = _MEANT.get(name) or (close[0] if close else None)
-            guess = f"; did you mean {meant!r}?" if meant else ""
-            raise ConfigError(where, name, f"one of {', '.join(names)}{guess}")
-    return dict(options)
-
-
-_MEANT: Final = {
-    "statuses": "classify",
-    "status_forcelist": "classify",
-    "retry_on": "classify",
-    "total": "attempts",
-    "max_retries": "attempts",
-    "retries": "attempts",
-    "timeout": "deadline",
-    "allowed_methods": "idempotent",
-    "respect_retry_after_header": "max_retry_after",
-}
-"""Names of other retry libraries, and the option that does the same here."""

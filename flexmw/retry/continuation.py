@@ -1,4 +1,4 @@
-"""Decide what a response to a continuation means: the body goes on, come back later, or the stream is lost. Pure.
+"""Decision about the response to a continuation: the body continues, try again later, or the stream is lost. Pure.
 
 ``docs/streams.md`` specifies the codes.
 
@@ -47,29 +47,29 @@ LOSSES: Final[Mapping[str, Loss]] = {
     "idempotency_unknown": "stream_lost",
     "idempotency_answer_not_kept": "stream_too_large",
 }
-"""What the codes of a refusal mean."""
+"""The loss that each code of a refusal means."""
 
 _WAITING: Final = frozenset({502, 503, 504})
-"""Under a key that the server honours, these say that the response is not there yet, whoever wrote them."""
+"""Under a key that the server honours, these statuses mean that the execution has not ended yet, also from a proxy."""
 
 _COME_BACK: Final = _WAITING | {408, 425, 429, 529}
 
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r){2}")
 _MAX_WAIT: Final = 10
-"""A proxy gives up a response whose head does not come; the smallest time limit that is common is 15 seconds."""
+"""Seconds. A proxy gives up if no response head arrives; the shortest common limit is 15 seconds."""
 
 
 def is_waiting(status: int) -> bool:
-    """Whether a status means under an honoured key that the response of the execution is not there yet."""
+    """Return whether a status means, under an honoured key, that the execution has not ended yet."""
     return status in _WAITING
 
 
 def judge_refusal(status: int, *, code: str | None, names_wait: bool = False, asked: bool | None = None) -> Verdict:
-    """What a response means that does not continue the body.
+    """Judge a response that does not continue the body.
 
-    :param code: the code of the error; ``None`` where the body names none.
-    :param names_wait: whether the response says when to come back.
-    :param asked: the response's ``x-should-retry``.
+    :param code: the code of the error; ``None`` if the body has none.
+    :param names_wait: whether the response names a wait.
+    :param asked: the value of the response's ``x-should-retry``.
     """
     if code is not None and code in LOSSES:
         return LOSSES[code]
@@ -81,12 +81,12 @@ def judge_refusal(status: int, *, code: str | None, names_wait: bool = False, as
 def judge_position(
     position: StreamPosition | None, *, generation: str | None, start: int, digest: bytes
 ) -> Verdict | Literal["replays"]:
-    """What a good response means.
+    """Judge a good response.
 
-    :param position: what the response says; ``None`` where it says nothing.
-    :param generation: the generation that was asked for; ``None`` where the request asked for a replay.
+    :param position: the position that the response states; ``None`` if it states none.
+    :param generation: the generation that the request asked for; ``None`` if it asked for a replay.
     :param start: the number of bytes that the caller has.
-    :param digest: SHA-256 of these bytes.
+    :param digest: the SHA-256 digest of these bytes.
     """
     if position is None:
         return "replays"
@@ -109,12 +109,17 @@ def code_of(body: bytes) -> str | None:
 
 
 def preferred_wait(seconds: float) -> int:
-    """For how many seconds a server may hold a request (RFC 7240, ``wait``), of the seconds until it is given up."""
+    """Return for how many seconds a server may hold a request (RFC 7240, ``wait``).
+
+    :param seconds: the time until the client gives the request up.
+    """
     return int(min(_MAX_WAIT, 0.8 * seconds))
 
 
 def step_delay(tries: int, chance: float) -> float:
-    """Seconds before a request for the rest of a body: most cuts are single, so the first comes nearly at once.
+    """Return the seconds to wait before a request for the rest of a body.
+
+    Most cuts are single, so the first request is sent nearly at once.
 
     :param tries: the requests since the last byte.
     :param chance: a random number from 0 to 1.
@@ -125,6 +130,6 @@ def step_delay(tries: int, chance: float) -> float:
 
 
 def from_an_event(tail: bytes) -> bytes:
-    """The part of an event stream that begins where an event begins: what follows the first blank line."""
+    """Return the part of an event stream after its first blank line, so that it begins with a whole event."""
     blank = _BLANK_LINE.search(tail)
     return b"" if blank is None else tail[blank.end() :]

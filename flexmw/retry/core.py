@@ -100,7 +100,12 @@ _RESULT: Final[Mapping[Event, Result]] = {
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """Whether the table allows another attempt, what to report when there is none, and the row that decided."""
+    """The decision about one attempt.
+
+    :ivar retry: whether the table allows another attempt.
+    :ivar outcome: the outcome of the call if there is no other attempt.
+    :ivar row: the row of the table that decided.
+    """
 
     retry: bool
     outcome: Result
@@ -123,21 +128,21 @@ def judge(event: Event, safety: Safety, *, asked: bool | None = None) -> RetryDe
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call went: ``response.extensions["flexmw"]`` of a response, ``flexmw`` of an exception.
+    """Outcome of a call: ``response.extensions["flexmw"]`` of a response, the attribute ``flexmw`` of an exception.
 
     :param outcome: ``answered``, ``unsent``, ``refused`` or ``ambiguous``. An ambiguous request may have been executed:
         reconcile before you try again.
-    :param attempts: how many attempts were made.
-    :param waited: seconds between the attempts and, with ``Pace`` inside ``Retry``, before them, in total.
-    :param key: the idempotency key that was sent; ``None`` where none was.
+    :param attempts: the number of attempts.
+    :param waited: all seconds of waiting between the attempts and, with ``Pace`` inside ``Retry``, before them.
+    :param key: the idempotency key that was sent; ``None`` if none was sent.
     :param reason: why there was no further attempt: ``unsafe_method``, ``status``, ``attempts_exhausted``,
         ``deadline``, ``retry_after_too_long``, ``body_not_replayable``, ``body_broken``, ``signature_used``,
         ``budget``, ``insufficient_quota``, ``key_not_honoured``, ``given_back_before``, ``client_closed``,
-        ``local_error``, ``cancelled`` or ``handed_back``; ``None`` where no further attempt was needed. A body that
-        broke and could not be continued: ``stream_lost``, ``stream_gone``, ``stream_changed``, ``stream_differs``,
+        ``local_error``, ``cancelled`` or ``handed_back``; ``None`` if no further attempt was needed. If a body broke
+        and could not be continued: ``stream_lost``, ``stream_gone``, ``stream_changed``, ``stream_differs``,
         ``stream_too_large`` or ``resume_exhausted``.
     :param row: the row of the decision table that decided last.
-    :param received: the bytes of the body that the caller has, where a body broke that might have been continued.
+    :param received: the number of body bytes that the caller has, if a body broke that Retry tried to continue.
     """
 
     outcome: Result
@@ -151,17 +156,17 @@ class Outcome:
 
 _REFUSED: Final = frozenset({425, 429})
 _UNAVAILABLE: Final = frozenset({503, 529})
-"""A refusal if the response says when to come back, or asks for it. Several providers send 529 when overloaded."""
+"""Refusals if the response names a wait or asks for a retry. Several providers send 529 when they are overloaded."""
 _NOT_BEGUN: Final = frozenset({501, 505})
-"""5xx of a server that does not know what to do: it has not begun. Every other 5xx is as ambiguous as a 500, known or
-not (RFC 9110 section 15)."""
+"""Statuses of a server that cannot handle the request, and so has not begun. Any other 5xx, also an unknown one, is as
+ambiguous as a 500 (RFC 9110 section 15)."""
 
 
 def of_status(status: int, *, retry_after: bool, asked: bool | None = None) -> Event:
-    """The event that a response stands for.
+    """Return the event of a response.
 
-    :param retry_after: the response has a valid ``Retry-After`` or ``retry-after-ms``, be it zero.
-    :param asked: the response's ``x-should-retry``.
+    :param retry_after: whether the response has a valid ``Retry-After`` or ``retry-after-ms``; zero is valid.
+    :param asked: the value of the response's ``x-should-retry``.
     """
     if status in _REFUSED or (status in _UNAVAILABLE and (retry_after or asked)):
         return "refused"
@@ -174,15 +179,15 @@ Refused503 = Literal["json", "any", "never"]
 
 
 def without_safety(event: Event, *, status: int, media_type: str, server: str, trust: Refused503) -> Event:
-    """The event that a response stands for where a second execution may do harm.
+    """Return the event of a response to a request whose second execution may do harm.
 
-    A proxy can answer for an origin whose response it has lost. Varnish does so by a 503 with ``Retry-After``, which is
-    no refusal then: the origin may have executed the request. No common proxy writes JSON by itself, so a 503 counts as
-    the origin's refusal if it has a JSON body. lighttpd answers 404 where an origin falls silent in mid-response.
+    A proxy sends its own response if it has lost the origin's. Varnish sends a 503 with ``Retry-After``, and the origin
+    may have executed the request. No common proxy writes JSON by itself, so a 503 with a JSON body counts as a refusal
+    by the origin. lighttpd sends a 404 if an origin stops in the middle of its response.
 
     :param media_type: the response's ``content-type`` without parameters, in lower case.
     :param server: the response's ``server``, in lower case.
-    :param trust: which 503 (and 529) counts as the origin's: one with a JSON body, any, or none.
+    :param trust: which 503 (and 529) counts as a refusal by the origin: one with a JSON body, any, or none.
     """
     if event == "refused" and status in _UNAVAILABLE and trust != "any":
         return "refused" if trust == "json" and is_json(media_type) else "ambiguous"
@@ -192,28 +197,28 @@ def without_safety(event: Event, *, status: int, media_type: str, server: str, t
 
 
 def is_json(media_type: str) -> bool:
-    """Whether a media type is JSON (RFC 8259) or one that is built on it (RFC 6839)."""
+    """Return whether a media type is JSON (RFC 8259) or has the suffix ``+json`` (RFC 6839)."""
     return media_type == "application/json" or media_type.endswith("+json")
 
 
 REFUSED_STREAM: Final = 7
 
 CERTAIN: Final = frozenset({"PoolTimeout", "UnsupportedProtocol"})
-"""Exception classes that mean "never left" where the transport has reported no events: no transport raises them for a
-request that it has begun to send. ``ConnectError`` and ``ConnectTimeout`` are not among them: the bridges to aiohttp
-raise them for a response that was lost."""
+"""Exception classes that prove that nothing was sent, even if the transport has reported no events: no transport raises
+them after it has begun to send. ``ConnectError`` and ``ConnectTimeout`` prove nothing: the bridges to aiohttp also
+raise them for a lost response."""
 
 HOPELESS: Final = frozenset({"UnsupportedProtocol", "SSLCertVerificationError"})
-"""Exception classes that every further attempt would raise again."""
+"""Exception classes that each further attempt would raise again."""
 
 
 def of_error(classes: frozenset[str], *, sent: bool | None, proven: bool = False, refused: bool = False) -> Event:
-    """The event that a transport error stands for.
+    """Return the event of a transport error.
 
     :param classes: the names of the exception's class and its bases; httpx and httpx2 use the same names.
-    :param sent: whether the transport reported that the request's head went out; ``None`` where it reports no events.
-    :param proven: a cause of the exception proves that nothing was sent.
-    :param refused: an HTTP/2 server said that it did not process the request, see :func:`unprocessed`.
+    :param sent: whether the transport reported that it sent the request's head; ``None`` if it reports no events.
+    :param proven: whether a cause of the exception proves that nothing was sent.
+    :param refused: whether an HTTP/2 server said that it did not process the request, see :func:`unprocessed`.
     """
     if sent is None:
         sent = not (proven or classes & CERTAIN)
@@ -221,9 +226,12 @@ def of_error(classes: frozenset[str], *, sent: bool | None, proven: bool = False
 
 
 def unprocessed(detail: object, stream: int | None) -> bool:
-    """Whether an HTTP/2 event (of the ``h2`` package, as httpcore hands it on) proves that a stream was not processed.
+    """Return whether an HTTP/2 event proves that the server did not process a stream.
 
     RFC 9113 section 8.7: a RST_STREAM with REFUSED_STREAM, or a GOAWAY whose last stream is an earlier one.
+
+    :param detail: an event of the ``h2`` package, from the exception of httpcore.
+    :param stream: the id of the stream.
     """
     last = getattr(detail, "last_stream_id", None)
     if isinstance(last, int):
@@ -232,16 +240,18 @@ def unprocessed(detail: object, stream: int | None) -> bool:
 
 
 def is_passing(rejection: BaseException) -> bool:
-    """Whether another attempt may get over what h11 or h2 raised instead of writing a head.
+    """Return whether another attempt may succeed after h11 or h2 has refused to write a request head.
 
-    h2 rejects a head also because too many streams are open, or because the connection has ended. A head that is
-    malformed stays malformed.
+    h2 refuses a head if too many streams are open or if the connection has ended: another attempt may succeed. A
+    malformed head is refused each time.
+
+    :param rejection: the exception of h11 or h2.
     """
     return type(rejection).__name__ == "TooManyStreamsError" or str(rejection).startswith("Invalid input Connection")
 
 
 def backoff(attempt: int, chance: float, *, base: float = 0.5, top: float = 8.0) -> float:
-    """Seconds to wait after an attempt: exponential with full jitter, never below a tenth of the step.
+    """Return the seconds to wait after an attempt: exponential with full jitter, at least a tenth of the step.
 
     :param attempt: the number of the attempt; the first is 1.
     :param chance: a random number from 0 to 1.
@@ -254,7 +264,8 @@ _NONCES: Final = ("digest ", "hawk ")
 
 
 def is_signed_once(headers: Mapping[str, str]) -> bool:
-    """Whether a request is signed in a way that a server takes once: a second copy is a replay to it.
+    """Return whether a request has a signature that a server accepts once. The server refuses a second copy as a
+    replay.
 
     Digest counts the requests of a nonce (RFC 7616 section 3.4), OAuth 1 (RFC 5849), Hawk and DPoP (RFC 9449) carry a
     nonce of one request. Only the client's authentication can sign anew, and it runs outside every transport.
@@ -264,7 +275,7 @@ def is_signed_once(headers: Mapping[str, str]) -> bool:
 
 
 def shrink(timeout: Mapping[str, float | None], remaining: float) -> dict[str, float | None]:
-    """The timeouts of an attempt (connect, read, write, pool; seconds), none longer than ``remaining``."""
+    """Return the timeouts of an attempt (connect, read, write, pool), each at most ``remaining`` seconds."""
     left = max(0.001, remaining)
     phases = {"connect": None, "read": None, "write": None, "pool": None, **timeout}
     return {phase: left if value is None else min(value, left) for phase, value in phases.items()}

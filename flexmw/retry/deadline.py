@@ -1,4 +1,4 @@
-"""When a call with a deadline ends: one moment for all its redirects, authentication steps and attempts."""
+"""Deadline of a call: one moment for all of its redirects, authentication steps and attempts."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ _EXTENSION: Final = "flexmw.call_deadline"
 
 @dataclass(frozen=True, slots=True)
 class _CallDeadline:
-    """``ends`` in monotonic seconds, and the call of the client for which that holds."""
+    """The end of one call of the client.
+
+    :param ends: in monotonic seconds.
+    """
 
     ends: float
     call: weakref.ref[Any]
 
 
 def deadline_of(request: Request, seconds: float, now: float) -> float:
-    """The moment (monotonic seconds) at which the call ends that this request belongs to.
+    """Return the moment at which the call of this request ends, in monotonic seconds.
 
-    The first request of a call sets it. A request object that is sent again in a later call gets a new one.
+    The first request of a call sets it. A request object that is sent again in a later call gets a new deadline.
+
+    :param seconds: the duration of a call.
+    :param now: monotonic seconds.
     """
     call = current_call()
     known = request.extensions.get(_EXTENSION)
@@ -39,8 +45,9 @@ def deadline_of(request: Request, seconds: float, now: float) -> float:
 
 
 def call_ends(request: Request) -> float | None:
-    """The moment (monotonic seconds) at which the call of this request ends, as a Retry with a deadline has set it for
-    this request or an earlier one of the same call; ``None`` where no Retry has set one.
+    """Return the moment at which the call of this request ends, in monotonic seconds.
+
+    :returns: ``None`` if no Retry with a deadline has sent a request of the call.
     """
     known = request.extensions.get(_EXTENSION)
     call = current_call()

@@ -1,8 +1,8 @@
-"""The first attempt of an ordinary call, which is sent without a flow.
+"""First attempt of an ordinary call: a fast path that runs no flow.
 
-An ordinary call has no option that needs more than one look at a response, no idempotency key and a body of bytes.
-:class:`FirstAttempt` prepares its request and decides whether the response ends the call. Everything else is decided by
-the flow of :class:`flexmw.retry.flow.RetryCall`, which takes over from the first attempt.
+An ordinary call has a body of bytes, no idempotency key, and no option that needs the body of a response.
+:class:`FirstAttempt` prepares its request and decides whether the response ends the call. If it does not, the flow of
+:class:`flexmw.retry.flow.RetryCall` continues after the first attempt, and makes all further decisions.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ["FirstAttempt", "OrdinaryCalls"]
 
 
 _NOT_ORDINARY: Final = frozenset({EXTENSION, LIMITS, LOST_STEP, DEADLINE, "trace"})
-"""Extensions of a request that are not for the transport alone."""
+"""Extensions of a request that only the flow can handle."""
 
 
 class OrdinaryCalls:
-    """Begins the calls of a Retry whose options need no more than the head of a good response.
+    """Begins the ordinary calls of one Retry.
 
-    :param make_call: makes the call of a request, for what is decided after the send.
+    :param make_call: makes the :class:`RetryCall` of a request, when the first attempt needs one.
     """
 
     __slots__ = ("_budget", "_make_call", "_memory", "_monotonic", "_per_second", "_ratio")
@@ -49,7 +49,7 @@ class OrdinaryCalls:
         self._monotonic = options.clock.monotonic
 
     def begin(self, request: Request) -> FirstAttempt | None:
-        """The first attempt of an ordinary call; ``None`` for any other call."""
+        """Return the first attempt of an ordinary call; ``None`` for any other call."""
         headers = request.headers
         if (
             OVERRIDES.get() is not UNSET
@@ -63,7 +63,8 @@ class OrdinaryCalls:
         return FirstAttempt(request, self._memory, self._make_call)
 
     def _is_repetition(self, request: Request) -> bool:
-        """Whether an SDK that sends no count repeats a call: only to the hosts where such an SDK has failed."""
+        """Return whether an SDK that sends no count repeats a call. Only hosts where such an SDK has failed are
+        checked."""
         if request.method in SAFE_METHODS or request.url.host not in self._memory.counted_hosts:
             return False
         return bool(sdk_count_on_stack())
@@ -73,8 +74,8 @@ class FirstAttempt:
     """A :class:`flexmw.kit.first_send.FirstSend`: see there for the methods.
 
     :param given: the request as the client made it.
-    :param memory: what the calls of the Retry remember.
-    :param make_call: makes the call of a request, for what is decided after the send.
+    :param memory: the memory of the Retry.
+    :param make_call: makes the :class:`RetryCall` of the request, when it is needed.
     """
 
     __slots__ = ("_call", "_evidence", "_given", "_left", "_make_call", "_memory", "request")

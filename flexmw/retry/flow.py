@@ -1,4 +1,4 @@
-"""One call as a flow: send, name what happened, look it up in the table, wait, send again or give back.
+"""Retry flow: send the request, classify the result, look it up in the decision table, then retry or return it.
 
 The flow uses no thread, no event loop and no client library; :mod:`flexmw.kit.transport` runs it on all four clients.
 """
@@ -52,31 +52,31 @@ __all__ = ["RetryCall"]
 
 SHOULD_RETRY: Final = "x-should-retry"
 PATIENCE: Final = 90.0
-"""Without a deadline no further attempt begins later than so many seconds after the first one has failed."""
+"""Seconds. Without a deadline, no further attempt begins later than this after the first attempt has failed."""
 
 CLASSIFY_SECONDS: Final = 5.0
-"""The beginning of a body is read for so many seconds at most, as far as its pieces arrive."""
+"""Longest time to read the beginning of a body for ``classify``. The time is checked after each chunk."""
 
 _NO_LIMIT: Final = sys.maxsize
 
 GOOD: Final = judge("answered", "none")
 _GOOD: Final = (None, "answered")
-"""What the user's function says of a response that is good by its status."""
+"""The results of ``classify`` that leave a good response good."""
 
 AT_ONCE: Final = Outcome("answered", 1)
 
 
 class RetryCall(Attempts):
-    """A call that is sent, and sent again where that does no harm."""
+    """One call of Retry: sends the request, and sends it again where that does no harm."""
 
     first: tuple[Request, Evidence] | None = None
-    """The first attempt and its evidence, where it was sent before the flow begins."""
+    """The first attempt and its evidence, if it was sent before the flow begins."""
     waits = 0
-    """Attempts that only said that the response of the execution under the key is not there yet."""
+    """The number of attempts whose response said that the execution under the key has not ended yet."""
     beginning: bytes = b""
-    """What the user's function sees of the body of the last response."""
+    """The beginning of the last response's body, for ``classify``."""
     broken_by: Exception | None = None
-    """What broke the body of the last response, where it was read before the call was decided."""
+    """The error that broke the body of the last response, if the flow read that body."""
 
     def flow(self) -> Flow:
         options = self.options
@@ -89,8 +89,8 @@ class RetryCall(Attempts):
                     self.resume_step()
                 self.budget.deposit(options.budget_ratio, options.budget_per_second, self.began)
         self.rewind = rewinder(self.request.stream)
-        # The first response is nearly always the last, so it is followed as it arrives. A body that is read before the
-        # response is returned is followed later: what breaks it then is the failure of an attempt.
+        # The first response is nearly always the last, so `Send` follows it. If the flow itself may read the body, the
+        # response is followed later: an error in the flow's reading is the failure of an attempt.
         may_resume = self.key is not None and self.may_resume
         reads = options.reread or options.classify is not None
         on_end = None if reads or may_resume else self.body_ended
@@ -109,7 +109,7 @@ class RetryCall(Attempts):
                     self.learn(response)
                 if reads:
                     if options.reread and self._rereads(response):
-                        yield Read(response, _NO_LIMIT)  # what breaks the body is a failure of this attempt
+                        yield Read(response, _NO_LIMIT)  # an error here is a failure of this attempt
                     if options.classify is not None:
                         self.beginning = yield from self._beginning(response, attempt)
             except Exception as error:
@@ -203,11 +203,12 @@ class RetryCall(Attempts):
                 self.rewind()
 
     def _rereads(self, response: Response) -> bool:
-        """Whether a body that breaks is fetched again: only where the caller has seen nothing of it."""
+        """Return whether the response is fetched again if its body breaks: only if the caller has seen no byte of
+        it."""
         return response.status_code < 400 and self.safety != "none" and not is_streamed()
 
     def _read(self, response: Response) -> Head:
-        """What a response says that is no good one."""
+        """Read the head of a response that is not good."""
         headers, status = response.headers, response.status_code
         classified = self.classified
         head = read_head(status, headers, now=self.clock.now(), classified=classified)
@@ -223,9 +224,9 @@ class RetryCall(Attempts):
         return head
 
     def _beginning(self, response: Response, attempt: Request) -> Generator[Effect, Any, bytes]:
-        """Read the beginning of the body that the user's function sees: of an error body, and of good, small JSON.
+        """Read the beginning of a body for ``classify``: of an error body, and of a small good JSON body.
 
-        What breaks an error body is kept: the head has said what happened, and may ask for another attempt.
+        An error that breaks an error body is kept in ``broken_by``: the head alone may lead to another attempt.
         """
         headers, status, media_type = response.headers, response.status_code, media_type_of(response.headers)
         is_small_json = has_whole_body_soon(headers) and "json" in media_type
@@ -233,7 +234,7 @@ class RetryCall(Attempts):
             return b""
         seconds = min(CLASSIFY_SECONDS, max(0.0, self.remaining()) / 2)
         try:
-            # An error body that is silent is given up. A good response is the caller's to wait for.
+            # Reading an error body that stays silent is given up. The caller decides how long to wait for a good one.
             request = attempt if status >= 400 else None
             body: bytes | None = yield Read(response, MAX_BODY_BYTES, seconds, partial=True, request=request)
         except Exception as error:
@@ -244,7 +245,7 @@ class RetryCall(Attempts):
         return decoded(body or b"", headers.get("content-encoding", ""))
 
     def _classify(self, response: Response, classify: Callable[[Any, bytes], object]) -> Any:
-        """Ask the user's function what a response means."""
+        """Call ``classify`` with a response."""
         event: Any = classify(response, self.beginning)
         if event not in (None, "refused", "ambiguous", "answered"):
             expected = "a function that returns 'refused', 'ambiguous', 'answered' or None"
@@ -254,8 +255,13 @@ class RetryCall(Attempts):
     def _read_refusal(
         self, response: Response, attempt: Request, wait: Wait | None
     ) -> Generator[Effect, Any, tuple[bool, Wait | None]]:
-        """Whether a 429 says that the quota is used up, which no wait helps, and the wait that its head or body names.
-        What breaks the body is kept: the head has said what happened."""
+        """Read the body of a refusal.
+
+        An error that breaks the body is kept in ``broken_by``: the head alone decides then.
+
+        :returns: whether a 429 says that the quota is used up, so that no wait helps; and the wait that the head or the
+            body names.
+        """
         if is_shared(response):
             return False, wait
         headers, seconds = response.headers, min(DRAIN_SECONDS, max(0.0, self.remaining()) / 2)
@@ -272,7 +278,7 @@ class RetryCall(Attempts):
         return False, wait or wait_in_body(plain, media_type)
 
     def _keep(self, response: Response, attempt: Request) -> Generator[Effect, Any, None]:
-        """Keep a response for the repetition of an SDK that heeds no ``x-should-retry``."""
+        """Keep a response for the repetition by an SDK that ignores ``x-should-retry``."""
         body: bytes | None = None
         if self.broken_by is None:
             try:
@@ -284,7 +290,7 @@ class RetryCall(Attempts):
         self.remember_response(response, body or b"")
 
     def _give_up(self, response: Response, attempt: Request, delay: float) -> Discard:
-        # Each read may take as long as all of them: with half of what is left, the wait begins in time.
+        # A body of several chunks may take twice the read timeout: half of the time that is left is safe.
         seconds = min(DRAIN_SECONDS, max(0.0, self.remaining() - delay) / 2)
         if not is_shared(response):
             _hurry(attempt, seconds)
@@ -293,23 +299,26 @@ class RetryCall(Attempts):
     def _examine(self, error: Exception, evidence: Evidence) -> RetryDecision:
         refused = any(unprocessed(detail, evidence.stream) for cause in causes_of(error) for detail in args_of(cause))
         sent = evidence.sent
-        if sent is None and (theirs := attributes_of(error).get("_request")) is not None:
-            # An app that runs in this process may raise an error of its own outgoing call: the error says nothing about
+        if sent is None and (failed_request := attributes_of(error).get("_request")) is not None:
+            # An app that runs in this process may raise the error of its own outgoing call, which says nothing about
             # this request.
-            sent = True if theirs.stream is not self.request.stream else None
+            sent = True if failed_request.stream is not self.request.stream else None
         event = of_error(class_names(error), sent=sent, proven=proves_unsent(error), refused=refused)
         return judge(event, self.safety)
 
     def _plan(
         self, decision: RetryDecision, wait: Wait | None, *, untouched: bool = False, is_wait: bool = False
     ) -> tuple[StopReason | None, float]:
-        """The reason why there is no further attempt (``None`` where there is one), and the seconds before it."""
+        """Decide on a further attempt.
+
+        :returns: the reason why there is none, or ``None`` if there is one; and the seconds to wait before it.
+        """
         options, chance = self.options, self.options.random()
         delay = backoff(self.sent, chance) if wait is None else wait.seconds + options.jitter * chance
         if is_wait:
             self.waits += 1
             if decision.row != "conflict" and self.sent >= self.max_attempts:
-                delay = max(delay, backoff(self.sent, chance))  # the server may be down: ask ever more seldom
+                delay = max(delay, backoff(self.sent, chance))  # the server may be down
         if not decision.retry:
             return ("unsafe_method" if decision.row == "ambiguous" else "status"), delay
         now = self.clock.monotonic()
@@ -325,16 +334,16 @@ class RetryCall(Attempts):
             ("signature_used", lambda: not untouched and is_signed_once(self.request.headers)),
             ("retry_after_too_long", lambda: wait is not None and wait.seconds > options.max_retry_after),
             ("deadline", lambda: now + delay >= latest or self.is_forgotten(now + delay)),
-            # A wait that the server names spreads the load already: only guesses of this side cost budget.
+            # A wait that the server names spreads the load already, so only a backoff takes from the budget.
             ("budget", lambda: wait is None and not self.budget.withdraw(options.budget_per_second, now)),
         )
         return next((name for name, holds in stops if holds()), None), delay
 
     def _is_wait(self, decision: RetryDecision, status: int) -> bool:
-        """Whether a response only says that the response of the execution under an honoured key is not there yet.
+        """Return whether a response says that the execution under an honoured key has not ended yet.
 
-        A 409 says that the execution runs; a 502, 503 or 504, that a proxy has lost sight of it. The deadline or the
-        patience bounds such waits, not the attempts: an execution may well take longer than three of them.
+        After a 409 the execution is running; after a 502, 503 or 504 a proxy has lost its response. The deadline or the
+        patience bounds these waits, and not the number of attempts: an execution may take longer than three attempts.
         """
         is_waited_for = decision.row == "conflict" or is_waiting(status)
         return is_waited_for and self.safety == "idempotency_key" and self.options.attempts > 1
@@ -359,7 +368,7 @@ class RetryCall(Attempts):
             log_stop(self.request.method, self.origin, outcome, kind=type(error).__name__)
 
     def _event(self, event: str, decision: RetryDecision, kind: str, **details: Any) -> Emit:
-        """An event for Tagging: the safety of a repetition and the kind of failure."""
+        """Make an event for Tagging, with the safety of a repetition and the kind of the failure."""
         safety: str = self.safety
         if decision.outcome == "unsent":
             safety = "not_sent"
@@ -369,13 +378,13 @@ class RetryCall(Attempts):
 
 
 def _is_hopeless(error: BaseException, evidence: Evidence) -> bool:
-    """Whether every further attempt would fail in the same way on this side."""
+    """Return whether each further attempt would fail in the same way before it leaves this client."""
     if evidence.rejection is not None and not is_passing(evidence.rejection):
         return True
     return not class_names(*causes_of(error, hidden=True)).isdisjoint(HOPELESS)
 
 
 def _hurry(attempt: Request, seconds: float) -> None:
-    """Shorten the read timeout for the rest of a response that is given up."""
+    """Shorten the read timeout for the rest of a response that is discarded."""
     timeout = attempt.extensions["timeout"]
     timeout["read"] = min(timeout.get("read") or DRAIN_SECONDS, max(0.001, seconds))

@@ -1,6 +1,6 @@
-"""What a component further outward asks of the Retry inside it, for one request.
+"""Attempt limits: an outer component limits what Retry does with one request.
 
-A component that has a better use for a failure than Retry has (another server, a cached response, an error page) calls
+A component that handles a failure itself (by another server, a cached response, an error page) calls
 :func:`limit_attempts` before it sends the request:
 
 >>> import httpx
@@ -50,22 +50,22 @@ def limit_attempts(
     earlier: int = 0,
     ends: float | None = None,
 ) -> None:
-    """Bound what Retry does with one request. A component calls this before it sends the request inward.
+    """Limit the attempts that Retry makes for one request. A component calls this before it sends the request inward.
 
-    The options of the Retry stay as they are: the limits only take away. Called without limits, the function removes
-    those of an earlier call.
+    The options of the Retry still apply; the limits can only forbid attempts. A call without limits removes the limits
+    of an earlier call.
 
     :param request: the request that the component is about to send.
     :param attempts: how often Retry sends the request at most; ``None`` for its own option.
-    :param hand_back: the outcomes of the whole call (``unsent``, ``refused``, ``ambiguous``) after which Retry makes no
-        further attempt, although it could: the failure goes back at once, with the reason ``handed_back``. An attempt
-        under an honoured key that may have been executed is not undone by a later refusal, so that call is
-        ``ambiguous``, and Retry goes on resolving it where ``ambiguous`` is not handed back.
-    :param earlier: how many attempts the component has made for the same call. From 1 on, Retry's budget does not count
-        the request as another call, and the resend count of the attempts goes on from this number. The component has
-        then decided that the request may be sent although an earlier attempt may have been executed, also elsewhere.
-    :param ends: when the call must end, in monotonic seconds; the earlier of this and of Retry's own deadline counts.
-    :raises ConfigError: a value that cannot work.
+    :param hand_back: outcomes of the whole call (``unsent``, ``refused``, ``ambiguous``) after which Retry makes no
+        further attempt: the component gets the failure at once, with the reason ``handed_back``. If an attempt under an
+        honoured key may have been executed, a later refusal does not change that: the call is ``ambiguous``, and Retry
+        continues, unless ``ambiguous`` is handed back.
+    :param earlier: the number of attempts that the component has made for the same call. From 1 on, Retry's budget does
+        not count the request as another call, and the resend count of the attempts begins at this number. The component
+        is then responsible for the decision to send the request although an earlier attempt may have been executed.
+    :param ends: when the call must end, in monotonic seconds. If Retry has a deadline too, the earlier one applies.
+    :raises ConfigError: a value that cannot be used.
     """
     unknown = [outcome for outcome in hand_back if outcome not in get_args(Result)]
     if isinstance(hand_back, str) or unknown:

@@ -1,13 +1,13 @@
-"""The log lines of Retry, for those who have no OpenTelemetry SDK: logger ``flexmw.retry``.
+"""Log lines of Retry, for programs without an OpenTelemetry SDK: logger ``flexmw.retry``.
 
-========  ==========================================================
-level     what
-========  ==========================================================
-INFO      each further attempt: reason, delay, who named the delay
-INFO      each body that was cut, and each that goes on: bytes, seconds
-WARNING   a call that is given back and may have been executed
-DEBUG     every other call that is given back with a reason
-========  ==========================================================
+========  ================================================================
+level     line
+========  ================================================================
+INFO      a further attempt: its reason, its delay, the source of the delay
+INFO      a body that was cut, and one that continues: bytes, seconds
+WARNING   a call that has failed and may have been executed
+DEBUG     any other call that has failed
+========  ================================================================
 
 A line names the method and the origin, never a path, a query, a header or a body: they may hold secrets.
 """
@@ -31,7 +31,7 @@ LIMIT: Final = LogLimit(burst=100, per_second=10.0, monotonic=time.monotonic)
 def log_attempt(
     method: str, origin: str, outcome: Outcome, decision: RetryDecision, *, kind: str, delay: float, source: str
 ) -> None:
-    """Log that another attempt comes.
+    """Log that there will be another attempt.
 
     :param kind: the status or the class of the error of the last attempt.
     :param delay: seconds before the next attempt.
@@ -52,7 +52,7 @@ def log_attempt(
 
 
 def log_stop(method: str, origin: str, outcome: Outcome, *, kind: str) -> None:
-    """Log that a call is given back. ``kind`` is the status or the class of the error."""
+    """Log that a call has failed. ``kind`` is the status or the class of the error."""
     level = logging.WARNING if outcome.outcome == "ambiguous" else logging.DEBUG
     if LOGGER.isEnabledFor(level):
         left_out = LIMIT.admit() if level == logging.WARNING else 0
@@ -67,10 +67,10 @@ def log_cut(method: str, origin: str, kind: str, *, received: int) -> None:
 
 
 def log_resumed(method: str, origin: str, *, attempt: int, offset: int, gap: float) -> None:
-    """Log that a body goes on.
+    """Log that a body continues after a cut.
 
-    :param attempt: the number of the request that continues it.
-    :param offset: the bytes of the body before.
+    :param attempt: the number of the request that continues the body.
+    :param offset: the number of bytes before the cut.
     :param gap: seconds since the cut.
     """
     LOGGER.info(

@@ -1,4 +1,4 @@
-"""What the calls of one Retry remember: which places honour idempotency keys, and which calls of SDKs failed.
+"""Memory of one Retry: the places that honour idempotency keys, and the calls of SDKs that have failed.
 
 Pure but for its lock. The caller hands in the time (monotonic seconds).
 
@@ -22,20 +22,22 @@ __all__ = ["FailedCall", "GivenBack", "Memory"]
 
 _MAX_ENTRIES: Final = 4096
 _LOST_CALL_SECONDS: Final = 120.0
-"""How long an SDK that retries above Retry may repeat the same request."""
+"""For this time, an SDK that retries above Retry may repeat the same request."""
+
 _FAILED_CALL_SECONDS: Final = 600.0
-"""An SDK may wait longer before it repeats what a server refused with a long Retry-After."""
+"""Longer than the time above: an SDK obeys a long ``Retry-After`` before it repeats a refused request."""
+
 _MAX_EQUAL_CALLS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class FailedCall:
-    """A call of an SDK under ``auto_key`` that was given back, for the SDK's repetition of it.
+    """A failed call of an SDK, kept for the SDK's repetition of it.
 
-    :param key: the key that the call was sent with; ``None`` where it was sent without one.
+    :param key: the idempotency key of the call; ``None`` if it had none.
     :param first_sent: when the call was first sent, in monotonic seconds.
     :param may_have_run: whether an attempt of the call may have been executed.
-    :param credentials: a digest of what the call showed of its caller.
+    :param credentials: a digest of the credentials of the call.
     """
 
     key: str | None
@@ -46,10 +48,10 @@ class FailedCall:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """A response that says that its request may have been executed, for the repetition of an SDK.
+    """A response to a request that may have been executed, kept for an SDK's repetition of the request.
 
     :param headers: pairs of name and value, in order.
-    :param body: the body as it arrived; empty where it was not read.
+    :param body: the body as it arrived; empty if it was not read.
     """
 
     status: int
@@ -58,7 +60,7 @@ class GivenBack:
 
 
 class Memory:
-    """Shared by threads and tasks; bounded in entries and in bytes, because places are kept as digests."""
+    """The memory of one Retry. Threads and tasks share it. It is bounded: places are kept as digests."""
 
     def __init__(self) -> None:
         self._lock = fork_safe(Lock())
@@ -67,7 +69,7 @@ class Memory:
         self._failed: OrderedDict[bytes, tuple[float, list[FailedCall]]] = OrderedDict()
         self._warned = False
         self.counted_hosts: OrderedDict[str, None] = OrderedDict()
-        """The hosts to which a call of an SDK has failed that sends no count of its repetitions."""
+        """The hosts to which a call has failed whose SDK sends no count of its repetitions."""
 
     def count_on_stack(self, host: str) -> None:
         """Record that an SDK whose call to a host has failed counts its repetitions on the stack."""
@@ -80,7 +82,7 @@ class Memory:
             _put(self._trusted, _digest(place), (now + ttl, ttl))
 
     def distrust(self, place: str) -> None:
-        """Record a response without an announcement: an earlier announcement of the same place has ended."""
+        """Record that a place has responded without an announcement: an earlier announcement ends."""
         if self._trusted:
             with self._lock:
                 self._trusted.pop(_digest(place), None)
@@ -94,7 +96,7 @@ class Memory:
         return self.ttl(place, now=now) is not None
 
     def ttl(self, place: str, *, now: float) -> float | None:
-        """For how many seconds a place honours a key after it was first sent; ``None`` where it is not known to."""
+        """Return for how many seconds a place honours a key after it was first sent; ``None`` if that is not known."""
         if not self._trusted:
             return None
         with self._lock:
@@ -102,37 +104,38 @@ class Memory:
             return ttl if expires > now else None
 
     def remember_lost(self, fingerprint: bytes, lost: BaseException | GivenBack, now: float) -> None:
-        """Record that a request was given back as ambiguous: its repetition gets the same error or response."""
+        """Record the error or response of an ambiguous request: a repetition gets it again."""
         with self._lock:
             _put(self._lost, fingerprint, (now + _LOST_CALL_SECONDS, lost, 0))
 
     def extend_lost(self, fingerprint: bytes, count: int, now: float) -> None:
-        """Remember a request that was given back for as long as its SDK repeats it.
+        """Extend the time for which an ambiguous request is remembered, because its SDK repeats it.
 
-        Only a higher count is the next repetition of the same call: the count of a new call begins anew.
+        Only a higher count is a further repetition of the same call: a new call counts from the beginning.
         """
         with self._lock:
             if fingerprint in self._lost and self._lost[fingerprint][2] < count:
                 _put(self._lost, fingerprint, (now + _LOST_CALL_SECONDS, self._lost[fingerprint][1], count))
 
     def find_lost(self, fingerprint: bytes, now: float) -> BaseException | GivenBack | None:
-        """What an equal request came to that was given back as ambiguous within the last two minutes."""
+        """Return the error or response of an equal request that was ambiguous within the last two minutes."""
         with self._lock:
             expires, lost, _ = self._lost.get(fingerprint, (0.0, None, 0))
             return lost if expires > now else None
 
     def remember_failed(self, fingerprint: bytes, call: FailedCall, now: float) -> None:
-        """Record a call that was given back, so that its repetition is sent under the same key."""
+        """Record a failed call, so that its repetition is sent under the same key."""
         with self._lock:
             expires, calls = self._failed.get(fingerprint, (0.0, []))
             calls = [*(calls if expires > now else []), call][-_MAX_EQUAL_CALLS:]
             _put(self._failed, fingerprint, (now + _FAILED_CALL_SECONDS, calls))
 
     def take_failed(self, fingerprint: bytes, now: float, *, key: str | None, credentials: bytes) -> FailedCall | None:
-        """The oldest equal call that was given back within the last ten minutes, taken out.
+        """Remove and return the oldest equal call that failed within the last ten minutes.
 
-        :param key: the key of the repetition and of its call; ``None``: equal credentials show which call it was.
-        :param credentials: a digest of what the repetition shows of its caller.
+        :param key: the key of the repetition, which its call must have; ``None``: the call must have the same
+            credentials.
+        :param credentials: a digest of the credentials of the repetition.
         """
         with self._lock:
             expires, calls = self._failed.get(fingerprint, (0.0, []))
@@ -145,7 +148,7 @@ class Memory:
             return None
 
     def first_warning(self) -> bool:
-        """True at the first call, False from then on."""
+        """Return True the first time, and False after that."""
         with self._lock:
             first, self._warned = not self._warned, True
             return first

@@ -1,6 +1,6 @@
-"""The options of one call as :mod:`flexmw.retry.flow` reads them.
+"""Options of one call, as a protocol: :class:`flexmw.Retry` has these attributes.
 
-:class:`flexmw.Retry` has these attributes. The protocol keeps the flow free of the component that starts it.
+With the protocol, :mod:`flexmw.retry.flow` need not import the component, which imports the flow.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from flexmw.retry.core import Outcome, Refused503
 __all__ = ["EXTENSION", "OVERRIDES", "UNSET", "RetryOptions"]
 
 EXTENSION: Final = "flexmw.retry"
-"""The request extension of one call's own policy: a Retry, a mapping of options, or None to switch Retry off."""
+"""The request extension with the policy of one call: a Retry, a mapping of options, or None to switch Retry off."""
 
 UNSET: Final[Any] = object()
 
 OVERRIDES: Final[ContextVar[Any]] = ContextVar("flexmw.retry_options", default=UNSET)
-"""What :func:`flexmw.retry_options` sets for the calls made inside; :data:`UNSET` outside of it."""
+"""The value that :func:`flexmw.retry_options` sets for the calls inside its block; :data:`UNSET` elsewhere."""
 
 
 class RetryOptions(Protocol):

@@ -21,7 +21,7 @@ from flexmw.retry.raising_frame import held_where_raised
 __all__ = ["outcome_of", "set_outcome"]
 
 _MAX_OBJECTS: Final = 20
-"""An error is followed through so many causes and responses at most, and so is each error of a group."""
+"""The largest number of objects that are searched for an error, and again for each error of a group."""
 
 _RESPONSES: Final = ("response", "http_response", "raw_response")
 """The attributes in which SDKs keep the response of the client library: errors of openai, anthropic, groq, httpx and
@@ -30,14 +30,14 @@ in ``raw_response``."""
 
 
 def outcome_of(error_or_response: object) -> Outcome | None:
-    """Return the :class:`Outcome` that ``Retry`` has left on an error or a response; ``None`` where there is none.
+    """Return the :class:`Outcome` that ``Retry`` has written on an error or a response; ``None`` if there is none.
 
-    An SDK wraps the error of its client library, or the response, in an object of its own. ``outcome_of`` looks at the
-    object itself, then at the response that the object holds, then at the error's ``__cause__``, and so on inward. The
-    ``__context__`` of an error is not followed: the context may be the failure of another call. Many SDKs raise errors
-    that keep neither the response nor a cause: see :mod:`flexmw.retry.raising_frame`. Where the function that raised
-    such an error holds the outcomes of several calls, and in an exception group, an ambiguous one counts before the
-    others.
+    An SDK wraps the error or the response of its client library in an object of its own. ``outcome_of`` reads the
+    object itself, then the response that the object holds, then the error's ``__cause__``, and so on inward. It does
+    not follow the ``__context__`` of an error, which may be the failure of another call. Many SDKs raise errors that
+    keep neither the response nor a cause: see :mod:`flexmw.retry.raising_frame`. If the function that raised such an
+    error holds the outcomes of several calls, or if the error is an exception group, an ambiguous outcome is returned
+    before others.
 
     :param error_or_response: any object: an exception of an SDK, an httpx or httpx2 response, an SDK's raw response.
     """
@@ -55,10 +55,10 @@ def outcome_of(error_or_response: object) -> Outcome | None:
 
 
 def set_outcome(error_or_response: object, outcome: Outcome) -> None:
-    """Write the outcome of a call where :func:`outcome_of` finds it, in place of the one that is there.
+    """Replace the outcome that :func:`outcome_of` finds on an error or a response.
 
-    For a component outside Retry that knows more of the call than Retry does. A subclass of :class:`Outcome` may say
-    what the component adds.
+    For a component outside Retry that knows more about the call than Retry does. A subclass of :class:`Outcome` can
+    hold what the component adds.
 
     :param error_or_response: the exception that the component raises, or the response that it returns.
     :param outcome: the outcome of the whole call.
@@ -71,10 +71,10 @@ def set_outcome(error_or_response: object, outcome: Outcome) -> None:
 
 
 def _inward(start: object) -> Iterator[tuple[object, bool]]:
-    """The object, then what it wraps, nearest first; each object once.
+    """Yield the object, then the objects that it wraps, nearest first; each object once.
 
-    What the frames hold that raised the errors, and the errors of a group, come last, with ``False``: each may tell of
-    another call.
+    The errors of a group, and the objects in the frames that raised the errors, come last and with ``False``: each may
+    belong to another call.
     """
     wrapped, uncertain, seen, limit = [start], list[object](), set[int](), _MAX_OBJECTS
     while (wrapped or uncertain) and len(seen) < limit:
@@ -96,9 +96,9 @@ def _inward(start: object) -> Iterator[tuple[object, bool]]:
 
 
 def _attribute(value: object, name: str) -> Any:
-    """An attribute, or ``None``: a property of a foreign class may raise anything.
+    """Return an attribute, or ``None`` if there is none: a property of a foreign class may raise any error.
 
-    What an exception itself holds is found although its class hides all attributes.
+    An attribute of an exception is found even if the class of the exception hides its attributes.
     """
     try:
         return getattr(value, name, None)
@@ -107,5 +107,5 @@ def _attribute(value: object, name: str) -> Any:
 
 
 def _is_exception(value: object) -> TypeGuard[BaseException]:
-    """``isinstance``, which may read an attribute of the value, by the class alone."""
+    """Return whether a value is an exception, by its type. ``isinstance`` would read its attribute ``__class__``."""
     return issubclass(type(value), BaseException)

@@ -1,8 +1,8 @@
-"""The response or the error that an SDK has dropped, found in the frame that raised the SDK's own error.
+"""Raising frame: find the response or the error that an SDK has not kept on its own exception.
 
 Many SDKs turn a response into an exception that keeps neither the response nor a cause (cohere, ollama, replicate,
-notion-client, postgrest, qdrant-client, litellm). As long as the exception has its traceback, the frame that raised it
-still holds the response, or has caught the error of the client library.
+notion-client, postgrest, qdrant-client, litellm). While the exception has its traceback, the frame that raised it still
+has the response, or the error of the client library, in a local variable.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ _MAX_FRAMES: Final = 1000
 _MAX_LOCALS: Final = 100
 _LIBRARIES: Final = ("httpx", "httpx2")
 _USUAL: Final = ("_response", "response")
-"""The local variables that count before all others. The first is that of SDKs that Fern has generated."""
+"""The names of local variables that are read first. SDKs that Fern has generated use ``_response``."""
 
 
 def held_where_raised(error: BaseException) -> Iterable[object]:
-    """The objects that may have the outcome of the call of which an error tells: one response, and every other error.
+    """Return the objects that may have the outcome of the call that failed with an error: one response, and all errors.
 
-    Only where the class of the error and the function that raised it belong to one package: the error of a program may
-    tell of something else than the call whose response the program holds.
+    The class of the error and the function that raised it must belong to one package: an error of a program may have
+    another reason than the call whose response the program holds.
     """
     frame, package = _raising_frame(error), _package(type(error).__module__)
     if frame is None or not package or package != _package(frame.f_globals.get("__name__")):
         return
     variables = frame.f_locals
-    usual = next((value for name in _USUAL if _tells(value := variables.get(name))), None)
-    others = _others(variables, error)
-    responses = [other for other in others if not issubclass(type(other), BaseException)]
+    usual = next((value for name in _USUAL if _may_have_outcome(value := variables.get(name))), None)
+    candidates = _candidates(variables, error)
+    responses = [candidate for candidate in candidates if not issubclass(type(candidate), BaseException)]
     if usual is not None:
         yield usual
     elif len(responses) == 1:
         yield responses[0]
-    yield from (other for other in others if issubclass(type(other), BaseException))
+    yield from (candidate for candidate in candidates if issubclass(type(candidate), BaseException))
     context = context_of(error)
     if context is not None and (caught := traceback_of(context)) is not None and caught.tb_frame is frame:
         yield context
@@ -56,8 +56,8 @@ def _raising_frame(error: BaseException) -> FrameType | None:
     return traceback.tb_frame
 
 
-def _others(variables: Mapping[str, Any], error: BaseException) -> list[object]:
-    by_id = {id(value): value for value in _first(variables) if value is not error and _tells(value)}
+def _candidates(variables: Mapping[str, Any], error: BaseException) -> list[object]:
+    by_id = {id(value): value for value in _first(variables) if value is not error and _may_have_outcome(value)}
     return list(by_id.values())
 
 
@@ -68,8 +68,8 @@ def _first(variables: Mapping[str, Any]) -> Iterator[object]:
         yield value
 
 
-def _tells(value: object) -> bool:
-    """Whether an object is an exception, or a response that Retry has returned: an SDK may make others of its own."""
+def _may_have_outcome(value: object) -> bool:
+    """Return whether an object is an exception, or a response that Retry has returned and not one that an SDK made."""
     cls: type = type(value)
     if issubclass(cls, BaseException):
         return True
@@ -82,5 +82,5 @@ def _tells(value: object) -> bool:
 
 
 def _package(module: object) -> str:
-    """The package of a module; empty where a class or a function has no name of a module."""
+    """Return the package of a module; empty if a class or a function has no name of a module."""
     return module.partition(".")[0] if isinstance(module, str) else ""

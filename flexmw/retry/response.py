@@ -1,4 +1,4 @@
-"""Read a response: the event that it stands for, the wait that it asks for, and what its body says.
+"""Response reader: the event of a response, the wait that it names, and the information in its body.
 
 >>> read_head(429, {"retry-after": "2"}, now=0.0)
 Head(event='refused', wait=Wait(seconds=2.0, source='retry-after'), asked=None)
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 MAX_BODY_BYTES: Final = 64 * 1024
-"""No more of a body is read before the call is decided."""
+"""The largest part of a body that is read for a decision."""
 
 _RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
@@ -44,10 +44,10 @@ _ASKED: Final[Mapping[str, bool]] = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the head of a response says.
+    """The head of a response, as Retry reads it.
 
-    :param wait: the wait that the response asks for; ``None`` where it asks for none.
-    :param asked: the response's ``x-should-retry``; ``None`` where it has none.
+    :param wait: the wait that the response names; ``None`` if it names none.
+    :param asked: the value of the response's ``x-should-retry``; ``None`` if it has none.
     """
 
     event: Event
@@ -56,12 +56,12 @@ class Head:
 
 
 def read_head(status: int, headers: Mapping[str, str], *, now: float, classified: Event | None = None) -> Head:
-    """Read status and headers.
+    """Read the status and the headers of a response.
 
     A reset header of a rate limit names the end of a window. It is a wait only for a request that the limit refused.
 
     :param now: Unix seconds.
-    :param classified: the event that the user's own function names; the table decides where it is ``None``.
+    :param classified: the event that ``classify`` has returned; ``None``: the status decides.
     """
     asked = _ASKED.get(headers.get(_SHOULD_RETRY, "").strip().lower())
     event = classified or of_status(status, retry_after=names_wait(headers), asked=asked)
@@ -77,13 +77,13 @@ def media_type_of(headers: Mapping[str, str]) -> str:
 
 
 def has_whole_body_soon(headers: Mapping[str, str]) -> bool:
-    """Whether a body has a length, and a small one: reading it is bounded, and each read brings a piece of it."""
+    """Return whether a body states its length, and is small: the time and the memory for reading it are bounded."""
     length = headers.get("content-length", "")
     return length.isascii() and length.isdigit() and len(length) < 7 and int(length) <= MAX_BODY_BYTES
 
 
 def decoded(body: bytes, encoding: str) -> bytes:
-    """The beginning of a body without its content codings; empty where it cannot be decoded, which is logged."""
+    """Decode the beginning of a body. If the body cannot be decoded, log that and return no bytes."""
     plain = decode(body, encoding, limit=MAX_BODY_BYTES)
     if plain is None:
         LOGGER.debug("a body of an error response cannot be decoded and counts as empty: content-encoding %r", encoding)
@@ -92,8 +92,9 @@ def decoded(body: bytes, encoding: str) -> bytes:
 
 
 def body_counts(status: int, headers: Mapping[str, str], wait: Wait | None) -> bool:
-    """Whether the body of an error may say more than its head: small JSON, of a 429, which may name a quota that is
-    used up, or of a 503 or 529 without a wait.
+    """Return whether the body of an error is worth reading: small JSON of a 429, or of a 503 or 529 without a wait.
+
+    The body of a 429 may say that the quota is used up. The body of the others may name a wait.
 
     :param wait: the wait that the head names.
     """
@@ -103,7 +104,7 @@ def body_counts(status: int, headers: Mapping[str, str], wait: Wait | None) -> b
 
 
 def is_out_of_quota(body: bytes, media_type: str) -> bool:
-    """Whether an error body (of OpenAI's form) says that the account has used up its quota: no wait helps."""
+    """Return whether an error body in OpenAI's format says that the quota is used up, so that no wait helps."""
     if not is_json(media_type) or b"insufficient_quota" not in body:
         return False
     error = _error_of(body)
@@ -111,7 +112,7 @@ def is_out_of_quota(body: bytes, media_type: str) -> bool:
 
 
 def wait_in_body(body: bytes, media_type: str) -> Wait | None:
-    """The wait that the ``RetryInfo`` of an error body names (``google.rpc.Status``, AIP-193); ``None`` without one.
+    """Return the wait of the ``RetryInfo`` in an error body (``google.rpc.Status``, AIP-193); ``None`` without one.
 
     >>> info = b'{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}'
     >>> wait_in_body(b'{"error": {"code": 429, "details": [%s]}}' % info, "application/json")
@@ -130,8 +131,8 @@ def wait_in_body(body: bytes, media_type: str) -> Wait | None:
 
 
 def _error_of(body: bytes) -> dict[str, Any] | None:
-    """The error object of a JSON body: its ``error``, that of the first element of a list (Gemini's streams and its
-    form of OpenAI's API), or the body itself."""
+    """Return the error object of a JSON body: the member ``error`` of the body, or of the first element of a list
+    (streams of Gemini and its version of OpenAI's API), else the body itself."""
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""How often an SDK above a client has repeated a call: by its header, else by the stack.
+"""Count of an SDK's repetitions of a call: from a request header, else from the stack.
 
 >>> import httpx
 >>> sdk_retry_count(httpx.Request("POST", "http://a/", headers={"x-stainless-retry-count": "2"}))
@@ -17,17 +17,17 @@ from flexmw.kit.stack_count import sdk_count_on_stack
 __all__ = ["SDK_COUNT", "sdk_retry_count"]
 
 SDK_COUNT: Final = RETRY_COUNT.decode()
-"""The name of the header, as a client's headers look it up."""
+"""The name of the header, as a text."""
 
 
 def sdk_retry_count(request: Any) -> int | None:
-    """How often an SDK that retries above the client has sent the call of a request before.
+    """Return how often an SDK that retries above the client has sent the call of a request before.
 
     The SDKs of openai, anthropic and groq send the count in ``x-stainless-retry-count``. Others keep it on the stack:
     see :mod:`flexmw.kit.stack_count`. For a component outside Retry, called while its flow runs.
 
     :param request: the request of the flow.
-    :returns: 0 for a first attempt; ``None`` where no such SDK is known to have made the call.
+    :returns: 0 for a first attempt; ``None`` if the call was not made by such an SDK, as far as Retry knows.
     """
     count = parse_retry_count(request.headers.get(SDK_COUNT))
     if count:

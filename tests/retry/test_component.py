@@ -12,7 +12,8 @@ import httpx2
 import pytest
 
 import flexmw
-from flexmw.retry.component import Retry, retry_options
+from flexmw.retry.component import Retry
+from flexmw.retry.overrides import retry_options
 from flexmw.testing import FakeClock, play
 
 
