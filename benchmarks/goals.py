@@ -99,7 +99,8 @@ GOALS: Final = (
         "0.9",
         ">=",
         6,
-        "11 to 14",
+        "5.2",
+        floor_figure="idempotency.synced.64.claims_wall",
     ),
     Goal(
         "POST without a key through the whole stack / an empty BaseHTTPMiddleware",
