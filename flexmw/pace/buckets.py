@@ -1,4 +1,4 @@
-"""The bucket of a request: which requests to one origin with one credential count against the same limit. Pure.
+"""Buckets: the requests to one origin with one credential that count against the same limit. Pure.
 
 Before a request is sent, only its class is known. Its response names the bucket:
 
@@ -14,8 +14,8 @@ any other path                  the path; ``*`` for numbers, UUIDs, tokens   ``x
                                                                              paths that report the same limit
 ==============================  ===========================================  =======================================
 
-Two paths that report the same limit are one bucket unless the numbers disprove it: a path that reports a full quota
-while the bucket has been used in the same window has a limit of its own.
+Two paths that report the same limit are one bucket, unless the numbers disprove it: if a path reports a full quota
+although the bucket has been used in the same window, the path has a separate limit.
 
 >>> classify("/v1/chat/completions", b'{"model": "small"}').key
 'model:/v1/chat/completions small'
@@ -63,13 +63,13 @@ _MODEL_METHODS: Final = (
     ":batchEmbedContents",
     ":predict",
 )
-"""The ends of the paths that name a model themselves, as those of Gemini."""
+"""The ends of paths that contain the name of a model, such as Gemini's."""
 
 _MODEL_PARENTS: Final = ("models", "deployments", "engines")
 _NAME_CHARACTERS: Final = 120
 _PATH_CHARACTERS: Final = 2048
 _WHOLE_BODY_BYTES: Final = 65536
-"""A body up to this size is parsed. Of a longer one the two ends are searched."""
+"""A body up to this size is parsed. In a longer body the two ends are searched."""
 
 _END_BYTES: Final = 16384
 _MODEL: Final = re.compile(rb'(?<!\\)"model"\s{0,8}:\s{0,8}"([^"\\]{1,200})"')
@@ -81,12 +81,12 @@ _VERSION: Final = re.compile(r"(?:api|rest|v[0-9.]{1,6}[a-z0-9]{0,8})")
 
 
 class RequestClass(NamedTuple):
-    """What is known of a request's bucket before the request is sent.
+    """The class of a request: the information about its bucket before the request is sent.
 
     :param key: the name of the class.
-    :param bucket: the name of the bucket if the class decides it; empty: the limit that the response reports decides.
-    :param root: the first segment of the path that is neither a version nor an identifier; a class without a response
-        is in the bucket of the other classes with its root, if they have one bucket. Empty: not used.
+    :param bucket: the name of the bucket, if the class decides it; empty: the limit that the response reports decides.
+    :param root: the first segment of the path that is neither a version nor an identifier. Before its first response, a
+        class is in the bucket of the other classes with the same root, if they have one bucket. Empty: not used.
     :param is_final: the response cannot name another bucket.
     """
 
@@ -102,13 +102,13 @@ class RequestClass(NamedTuple):
 
 
 def from_key(value: str) -> RequestClass:
-    """The class of a request whose bucket the application names."""
+    """Return the class of a request whose bucket the application names."""
     key = _short(f"key:{value}")
     return RequestClass(key, bucket=key, is_final=True)
 
 
 def classify(path: str, body: bytes | None = None) -> RequestClass:
-    """The class of a request.
+    """Return the class of a request.
 
     :param path: the path of the URL.
     :param body: the whole body; ``None`` if it is not held in memory.
@@ -127,7 +127,7 @@ def classify(path: str, body: bytes | None = None) -> RequestClass:
 
 
 def bucket_name(headers: Mapping[str, str], request_class: RequestClass) -> str:
-    """The name of the bucket that a response counts against; empty: the limit that it reports decides.
+    """Return the name of the bucket that a response counts against; empty: the limit that it reports decides.
 
     :param headers: response headers; names in lower case.
     """
@@ -141,9 +141,10 @@ def bucket_name(headers: Mapping[str, str], request_class: RequestClass) -> str:
 
 
 def _model_of(body: bytes) -> str:
-    """The ``model`` of a JSON object; empty without one. The time is linear in the part of the body that is read.
+    """Return the ``model`` of a JSON object; empty without one. The time is linear in the part of the body that is
+    read.
 
-    In the text of a message quotes are escaped, so that no message can name a model.
+    Quotes in the text of a message are escaped, so a message cannot set the model.
     """
     if len(body) <= _WHOLE_BODY_BYTES:
         try:
@@ -157,7 +158,7 @@ def _model_of(body: bytes) -> str:
 
 
 def _folded(segments: list[str]) -> list[str]:
-    """The segments of a path with ``*`` for those that look like identifiers. The name of a model stays."""
+    """Return the segments of a path, with ``*`` for each segment that looks like an identifier, except for a model."""
     return [
         "*" if _is_identifier(segment) and (not place or segments[place - 1] not in _MODEL_PARENTS) else segment
         for place, segment in enumerate(segments)
@@ -171,7 +172,7 @@ def _is_identifier(segment: str) -> bool:
 
 
 def _short(name: str) -> str:
-    """A name of bounded length: a long one is replaced by its hash."""
+    """Bound the length of a name: a long name is replaced by its hash."""
     if len(name) <= _NAME_CHARACTERS:
         return name
     digest = blake2b(name.encode("utf-8", "replace"), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""The component ``Pace``: its options, and the registry of states that they open.
+"""Pace: its options, and the registry of states that they open.
 
 >>> Pace(max_wait=30.0)
 Pace(patience=5.0, max_wait=30.0, key=None)
@@ -130,9 +130,9 @@ class Pace(ClientMiddleware):
         return {name: value for name, value in vars(self).items() if name != "_registry"}
 
     def flow(self, request: Request) -> Flow:
-        """Wait for a turn, send the request, and record what the response reports.
+        """Wait for a turn, send the request, and record the limit that the response reports.
 
-        A request that continues a response which was cut takes no turn: a server counts it as no new request.
+        A request that continues a cut response takes no turn: servers do not count it as a new request.
         """
         if has(request.headers, _STREAM):
             return _sent_at_once(request)

@@ -1,4 +1,4 @@
-"""The state of one bucket of a paced caller: when the next request that counts in it may be sent. Pure.
+"""State of one bucket of a paced caller: decides when the next request of the bucket may be sent. Pure.
 
 :class:`PaceState` keeps a :class:`~flexmw.pace.window.WindowEstimate` for each limit that responses report, and a count
 of the requests in flight. ``flexmw.pace.window`` explains how an estimate works.
@@ -37,7 +37,7 @@ _STALE_WINDOWS: Final = 4.0
 """A limit is forgotten when no response has reported it for this many of its windows."""
 
 _STALE_SECONDS: Final = 60.0
-"""The same in seconds, at least, while responses report no limit at all."""
+"""The shortest such time, in seconds, while responses report no limit at all."""
 
 _RESPONSE_SECONDS: Final = 60.0
 """Seconds after which a request without a response counts as finished: its process may have been killed."""
@@ -61,7 +61,7 @@ class InFlight(NamedTuple):
 
 @dataclass(slots=True)
 class PaceState:
-    """What the responses to the requests of one bucket have shown. All times are monotonic seconds.
+    """The state of one bucket, as far as responses have shown it. All times are monotonic seconds.
 
     =========  ==========================  =================================  =======================================
     state      condition                   :meth:`wait`                       ends with
@@ -77,16 +77,16 @@ class PaceState:
     The first row whose condition holds is the state. A refusal leads from every state to blocked, and from there to
     paced if there are estimates, else to unknown.
 
-    An object is not safe for threads: its owner holds a lock.
+    An object is not thread-safe: its owner holds a lock.
 
-    :param patience: seconds for which other requests wait for the first response, at most.
-    :param bucket: name of the bucket that the state belongs to; empty until a response has named it.
-    :param members: the classes of requests, as hashes, whose last response has counted here; the latest 64.
+    :param patience: longest time for which other requests wait for the first response, in seconds.
+    :param bucket: name of the bucket; empty until a response has named it.
+    :param members: hashes of the request classes whose last response counted against this bucket; the latest 64.
     :param learned: a response has shown whether the server reports limits.
-    :param probe_until: until when other requests wait for the first response.
-    :param blocked_until: until when the server refuses requests.
+    :param probe_until: the end of the wait of other requests for the first response.
+    :param blocked_until: the end of the time for which the server refuses requests.
     :param sent: number of requests that were sent.
-    :param finished: number of them that are over.
+    :param finished: number of requests that have ended.
     :param expirations: number of requests in flight by the second at which they count as finished.
     :param estimates: the estimate of each limit, by the limit's number of requests; 0 for a limit without a number.
     """
@@ -108,7 +108,8 @@ class PaceState:
         return self.sent - self.finished
 
     def wait(self, now: float) -> float:
-        """Seconds until one request may be sent; 0.0: now. Ask again after a wait, because the state may change."""
+        """Return the seconds until one request may be sent; 0.0: now. Call again after the wait: the state may
+        change."""
         self._expire(now)
         if now < self.blocked_until:
             return self.blocked_until - now
@@ -138,7 +139,7 @@ class PaceState:
         :param reading: the limit that its headers report; ``None``: they report no limit.
         :param retry_after: seconds that a refusal asks to wait; ``None``: the response is not a refusal.
         """
-        # InFlight can be older than a state that was forgotten and began anew.
+        # The state may have been forgotten and made anew since the request was sent.
         others = max(0, self.sent - flight.finished_before - 1)
         self._remove(flight.expires)
         self._record(now, flight.sent_at, others, reading, retry_after)
@@ -156,8 +157,8 @@ class PaceState:
 
         :param sent_at: when the request was sent.
         :param now: when the response arrived.
-        :param uncounted: number of further requests without a response that took their turn there and may count here;
-            ``None``: an earlier call has counted this request here.
+        :param uncounted: number of further requests without a response that took their turn in the other bucket and may
+            count against this one; ``None``: an earlier call has counted this request here.
         :param reading: as for :meth:`finish`.
         :param retry_after: as for :meth:`finish`.
         """
@@ -194,14 +195,14 @@ class PaceState:
         return estimate is not None and not estimate.disproves(reading, sent_at=sent_at, now=now)
 
     def set_member(self, member: str, is_member: bool) -> None:
-        """Record whether the responses of a class count here: other processes do not know it."""
+        """Record whether the responses of a class count against this bucket, for other processes."""
         if is_member and member not in self.members:
             self.members = [*self.members[1 - _MAX_MEMBERS :], member]
         elif not is_member and member in self.members:
             self.members.remove(member)
 
     def must_wait_for_reset(self, now: float) -> bool:
-        """True if a request must wait, and for more than the first response: for a reset, or for a probe after it."""
+        """True if a request must wait for a reset, or for a probe after it, and not only for the first response."""
         return (self.learned or now < self.blocked_until) and self.wait(now) > 0
 
     def _record(
@@ -228,7 +229,7 @@ class PaceState:
         if unsent:
             for estimate in self.estimates.values():
                 estimate.give_back(flight.sent_at)
-        else:  # it stays in flight, but not for as long
+        else:  # the request stays in flight for a shorter time
             self.finished -= 1
             self._add(int(now + _LOST_SECONDS) + 1)
 
@@ -241,8 +242,8 @@ class PaceState:
     def _finish_unreported(self, now: float) -> None:
         """Record a response that reports no limit.
 
-        A server can have given up its limits for good. When the last estimate is stale and removed, one request goes
-        first and the others wait for its response, as in the beginning.
+        A server may have abolished its limits. When the last stale estimate is removed, one request is sent first and
+        the others wait for its response, as in the beginning.
         """
         had_estimates = bool(self.estimates)
         for limit, estimate in list(self.estimates.items()):
@@ -253,7 +254,7 @@ class PaceState:
         self.learned = bool(self.estimates) or not had_estimates
 
     def _update(self, reading: RateReading, now: float, sent_at: float, others: int) -> None:
-        """Record a response that reports one limit. The server may have others, of which it reports the tightest."""
+        """Record a response that reports one limit. A server with several limits reports the tightest one."""
         if reading.limit not in self.estimates:
             self._make_room()
             self.estimates[reading.limit] = WindowEstimate(reading.limit)
@@ -288,7 +289,7 @@ class PaceState:
         return True
 
     def _expire(self, now: float) -> None:
-        """Count the requests as finished that have had no response for too long."""
+        """Count requests as finished if they have had no response for too long."""
         if self.expirations and min(self.expirations) <= now:
             for second in [second for second in self.expirations if second <= now]:
                 number = self.expirations.pop(second)

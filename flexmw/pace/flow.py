@@ -1,25 +1,25 @@
-"""The flow of one paced call: wait for a turn, send, record what the response reports."""
+"""Flow of one paced call: wait for a turn, send the request, record the limit that the response reports."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from functools import partial
 from math import inf
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from flexmw.contract import wait_of
 from flexmw.errors import ConfigError
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import DEADLINE, Effect, Emit, Flow, Request, Response, RunBlocking, Send, Sleep
-from flexmw.kit.events import PaceStoreOperated, PaceWaited
+from flexmw.kit.events import PaceWaited
 from flexmw.kit.evidence import Evidence
 from flexmw.pace.buckets import RequestClass, bucket_name, classify, from_key
 from flexmw.pace.core import InFlight, PaceState
 from flexmw.pace.headers import is_from_cache, server_time
 from flexmw.pace.redis import SharedState
 from flexmw.pace.registry import KnownRoot, PaceRegistry, caller_of, state_key
+from flexmw.pace.shared_turn import SharedTurn, Turn, emit_operations
 from flexmw.pace.window import POLL
 
 __all__ = ["PacedCall"]
@@ -29,15 +29,12 @@ _LOGGED_SECONDS: Final = 1.0
 """Longer waits are logged."""
 
 _FOREIGN_RESET: Final = 1e-9
-"""Instead of seconds: the request would have to wait for the reset of a bucket that may not be its own."""
+"""Stands for a wait: the request would have to wait for the reset of a bucket that may not be its bucket."""
 
 _UNLIMITED: Final = "unlimited"
-"""Instead of a bucket: the response reports no limit, and its class has no bucket."""
+"""Stands for the name of a bucket: the response reports no limit, and its class has no bucket."""
 
 _log: Final = logging.getLogger("flexmw.pace")
-
-Turn: TypeAlias = tuple[float, InFlight | None]
-"""The seconds to wait before the next question, or 0.0 and the request that has been recorded as sent."""
 
 
 class PacedCall:
@@ -116,9 +113,12 @@ class PacedCall:
                 yield Emit("flexmw.pace.waited", waited)
 
     def _enter_any(self, max_wait: float) -> Generator[Effect, Any, Turn]:
-        """Ask for a turn in the bucket of the class. If that is unknown, ask in the bucket of the paths that begin
-        alike, else in the caller's first bucket, and instead of waiting for its reset in a bucket of the class alone.
-        Paths that begin alike share a bucket where two of them have shown that they do: then it is waited for."""
+        """Ask for a turn in the bucket of the class.
+
+        If that bucket is unknown, ask in the bucket of the paths with the same root, else in the caller's first bucket.
+        If the request would have to wait there for a reset, ask in a bucket of the class alone instead. Only if two
+        classes with the same root have shown that they share a bucket, the request waits for the reset of that bucket.
+        """
         bucket_key, root = self._known.bucket_key, None
         if bucket_key is None and self._class.root:
             root = self._registry.known_root(self._caller, self._class.root)
@@ -148,13 +148,13 @@ class PacedCall:
             shared = self._shared(self._source)
             if not is_foreign and (wait := shared.known_wait) and wait <= max_wait:
                 return wait, None
-            entry = _SharedEntry(shared, enter)
+            entry = SharedTurn(shared, enter)
             try:
                 turn: Turn = yield RunBlocking(entry.run)
             except BaseException:
                 entry.abandon()
                 raise
-            yield from _emit_operations(shared)
+            yield from emit_operations(shared)
             return turn
         state, lock = self._registry.local(state_key(self._caller, self._source))
         with lock:
@@ -212,17 +212,18 @@ class PacedCall:
             self._learn(bucket_key, bucket)
 
     def _bucket_keys(self, bucket: str, limit: int | None) -> list[str]:
-        """The keys of the buckets in which a response may count, the likeliest first; the last one takes it."""
+        """Return the keys of the buckets that the response may count against, the likeliest first. The last one accepts
+        any response."""
         if bucket is _UNLIMITED:
             return [self._source, self._class.key]
-        if self._is_known and limit is None and bucket == self._class.bucket:  # nothing speaks for another bucket
+        if self._is_known and limit is None and bucket == self._class.bucket:  # nothing points to another bucket
             return [self._source]
         first = [self._source] if self._is_known or self._source != self._class.key else []
         if bucket:
-            others = ["", bucket]
+            further = ["", bucket]
         else:
-            others = ["", self._class.key] if limit is None else ["", f"limit:{limit}", self._class.key]
-        return list(dict.fromkeys([*first, *others]))
+            further = ["", self._class.key] if limit is None else ["", f"limit:{limit}", self._class.key]
+        return list(dict.fromkeys([*first, *further]))
 
     def _learn(self, bucket_key: str, bucket: str) -> None:
         """Remember the bucket of the class, and of the classes with the same root."""
@@ -233,7 +234,7 @@ class PacedCall:
             root.add(bucket_key, self._class.digest)
 
     def _change(self, bucket_key: str, change: Callable[[PaceState, float], bool]) -> Generator[Effect, Any, bool]:
-        """Change the state of a bucket; true if it has taken the response."""
+        """Change the state of a bucket. Returns whether the bucket has accepted the response."""
         if self._registry.is_shared:
             shared = self._shared(bucket_key)
             accepted = False
@@ -243,14 +244,15 @@ class PacedCall:
                 accepted = change(state, now)
 
             yield RunBlocking(lambda: shared.record(keep))
-            yield from _emit_operations(shared)
+            yield from emit_operations(shared)
             return accepted
         state, lock = self._registry.local(state_key(self._caller, bucket_key))
         with lock:
             return change(state, self._clock.monotonic())
 
     def _fail(self, flight: InFlight, *, unsent: bool) -> None:
-        """Record a failure without an effect: a call that is cancelled or closed cannot wait for a store."""
+        """Record a failure. This method yields no effect, because a cancelled or closed call cannot wait for a
+        store."""
 
         def fail(state: PaceState, now: float) -> None:
             state.fail(flight, now=now, unsent=unsent)
@@ -270,7 +272,7 @@ class PacedCall:
         return self._registry.shared(state_key(self._caller, bucket_key))
 
     def _reason(self) -> str:
-        """Why a request waits for its turn."""
+        """Return the reason why the request waits for its turn."""
         return "first_response" if self._known.bucket_key is None else "limit"
 
     def _bucket_label(self) -> str:
@@ -284,51 +286,15 @@ class PacedCall:
                 _log.debug("no limit headers that Pace knows, in a response of %s", origin)
 
 
-def _emit_operations(shared: SharedState) -> Generator[Effect, Any, None]:
-    """Emit what the store was asked meanwhile. Calls with one bucket may take each other's operations."""
-    for seconds, error_type in shared.take_operations():
-        operated: PaceStoreOperated = {"seconds": seconds, "error_type": error_type}
-        yield Emit("flexmw.pace.store_operated", operated)
-
-
 def _class_of(request: Request, key: Callable[[Any], str] | None) -> RequestClass:
-    """The class of a request.
+    """Return the class of a request.
 
-    :raises ConfigError: the function ``key`` returns no text.
+    :raises ConfigError: the function ``key`` does not return a text.
     """
     if key is None:
-        # httpx and httpx2 keep here the bytes of a body that is no stream.
+        # In `_content`, httpx and httpx2 keep a body that is not a stream.
         return classify(request.url.path, getattr(request, "_content", None))
     value: object = key(request)
     if not isinstance(value, str):
         raise ConfigError("Pace(key=...)", type(value).__name__, "a function that returns a text for each request")
     return from_key(value)
-
-
-class _SharedEntry:
-    """A question to the store for a turn, which a worker thread asks. The call may be cancelled before the store has
-    responded; a turn that comes after that is given back."""
-
-    __slots__ = ("_abandoned", "_enter", "_flights", "_shared")
-
-    def __init__(self, shared: SharedState, enter: Callable[[PaceState, float], Turn]) -> None:
-        self._shared, self._enter = shared, enter
-        self._abandoned = False
-        self._flights: list[InFlight] = []
-
-    def run(self) -> Turn:
-        wait, flight = self._shared.enter(self._enter)
-        if flight is not None:
-            self._flights.append(flight)
-            if self._abandoned:
-                self._give_back()
-        return wait, flight
-
-    def abandon(self) -> None:
-        self._abandoned = True
-        self._give_back()
-
-    def _give_back(self) -> None:
-        with suppress(IndexError):  # both threads may be here at once: one of them finds the flight
-            flight = self._flights.pop()
-            self._shared.record_later(lambda state, now: state.fail(flight, now=now, unsent=True))

@@ -1,4 +1,4 @@
-"""The reader of rate-limit headers: what a response reports about a limit, and how exact that is. Pure.
+"""Rate-limit header reader: the limit that a response reports, and the precision of the report. Pure.
 
 A reset is given as a duration in milliseconds, as a duration in whole seconds, or as a time by the server's clock,
 rounded up. Only the ``Date`` header shows the offset of the server's clock. It has whole seconds and can be a second
@@ -30,15 +30,15 @@ _DATE_AGE: Final = 2.0
 def read_limit(
     headers: Mapping[str, str], sent_at: float, received_at: float, clock_offset: float | None = None
 ) -> tuple[RateReading | None, float | None]:
-    """The limit that a response reports, and the new lower bound of the server's clock offset.
+    """Return the limit that a response reports, and the new lower bound of the server's clock offset.
 
-    Of several limits of requests the one with the smallest share left counts.
+    If there are several limits of requests, the one with the smallest remaining share is returned.
 
     :param headers: response headers; names in lower case.
     :param sent_at: when the request was sent, Unix seconds by this machine's clock.
     :param received_at: when the response arrived, Unix seconds by this machine's clock.
-    :param clock_offset: seconds by which the server's clock is ahead of this machine's, at least, as earlier responses
-        have shown; ``None``: unknown.
+    :param clock_offset: the lower bound from earlier responses, in seconds by which the server's clock is ahead of this
+        machine's clock; ``None``: unknown.
     """
     date = http_date(headers.get("date", ""))
     if date is not None:
@@ -74,17 +74,17 @@ def _is_usable(reading: LimitReading) -> bool:
 
 
 def server_time(headers: Mapping[str, str], sent_at: float, received_at: float) -> float:
-    """The server's clock as ``Date`` shows it, Unix seconds. This machine's clock is preferred where the two agree,
-    because ``Date`` has whole seconds only."""
+    """Return the time of the server's clock by ``Date``, in Unix seconds. If this machine's clock agrees with it,
+    return the time of this machine's clock, because ``Date`` has whole seconds only."""
     date = http_date(headers.get("date", ""))
     return received_at if date is None or sent_at - 1.0 < date <= received_at else date
 
 
 def is_from_cache(headers: Mapping[str, str], extensions: Mapping[str, Any]) -> bool:
-    """Whether a cache has responded in place of the server: what the headers report of a limit is out of date.
+    """Return whether the response comes from a cache: its rate-limit headers are out of date.
 
-    A shared cache says so by ``Age`` (RFC 9111 section 5.1), hishel by an extension of the response. Some caches send
-    ``Age: 0`` with what they have just fetched.
+    A shared cache sends ``Age`` (RFC 9111 section 5.1), hishel sets an extension of the response. Some caches send
+    ``Age: 0`` with a response that they have just fetched.
 
     :param headers: response headers; names in lower case.
     :param extensions: the extensions of the response.

@@ -1,11 +1,11 @@
-"""A paced caller's state in redis or valkey, shared by several processes.
+"""Shared state of a paced caller: several processes keep it in redis or valkey.
 
 The pure :class:`~flexmw.pace.core.PaceState` is read, changed and written back by compare-and-swap. If another process
 has written meanwhile, the change is made again on the new value. All processes use the clock of the store.
 
 A store that does not respond delays a call by 100 ms at most: two attempts of 50 ms. After that this process continues
-alone with the last state that it has seen, tries the store again after a second or later, and then writes its own
-changes.
+alone with the last state that it has read. It tries the store again after a second or later, and then writes the
+changes that it has made meanwhile.
 
 >>> state = PaceState(patience=5.0)
 >>> flight = state.start(0.0)
@@ -36,7 +36,7 @@ Change = Callable[[PaceState, float], ResultT]
 """A function that changes a state, given the time in seconds of the state's clock."""
 
 PREFIX: Final = "flexmw:pace:3:"
-"""What the keys in the store begin with. The number is the version of the stored format."""
+"""The beginning of each key in the store. The number is the version of the stored format."""
 
 TIMEOUT: Final = 0.05
 """Seconds for one command to the store."""
@@ -92,7 +92,7 @@ class SharedState:
     :param key: the keyed hash of origin and credential. Every write gives it ten minutes to live, or twice the longest
         window.
     :param patience: the ``patience`` of a new state, in seconds.
-    :param log: writes that the store is lost and back; ``None``: nobody does.
+    :param log: logs that the store is lost, and that it is back; ``None``: nothing is logged.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class SharedState:
         self._operations: deque[tuple[float, str | None]] = deque(maxlen=_MAX_OPERATIONS)
 
     def take_operations(self) -> list[tuple[float, str | None]]:
-        """The operations on the store that nobody has taken yet: seconds, and the class of the error if one failed."""
+        """Remove and return the recorded operations on the store: the seconds of each, and the class of its error."""
         taken: list[tuple[float, str | None]] = []
         with suppress(IndexError):
             while True:
@@ -129,14 +129,16 @@ class SharedState:
 
     @property
     def known_wait(self) -> float:
-        """Seconds for which the wait that :meth:`enter` has returned still holds; 0.0: call :meth:`enter`."""
+        """The rest of the wait that :meth:`enter` has returned, in seconds; 0.0: call :meth:`enter` again."""
         return max(0.0, self._wait_until - self._clock.monotonic())
 
     def enter(self, change: Change[tuple[float, ResultT]]) -> tuple[float, ResultT | None]:
-        """Ask whether a request may be sent: the seconds to wait, or 0.0 with the second result of ``change``.
+        """Ask whether a request may be sent.
 
-        After a first failure of the store the caller is asked to come back at once; after the second one this process
-        decides alone.
+        After a first failure of the store, the wait is short, and the caller asks again. After the second one, this
+        process decides alone.
+
+        :returns: the seconds to wait, or 0.0 and the second result of ``change``.
         """
         with self._lock:
             self._apply_deferred()
@@ -201,7 +203,7 @@ class SharedState:
     def _apply_alone(self, change: Change[ResultT], *, pending: Change[object]) -> ResultT:
         """Apply a change to this process's copy.
 
-        :param pending: what to apply to the stored state later.
+        :param pending: the change to apply to the stored state later.
         """
         result = change(self._state, self._clock.monotonic() + self._store_offset)
         if not isinstance(result, tuple) or not result[0]:  # a wait changes nothing

@@ -1,4 +1,4 @@
-"""The registry of paced callers: one state per origin, credential and bucket, in this process or in a shared store.
+"""Registry of paced callers: one state for each origin, credential and bucket, in this process or in a shared store.
 
 >>> from flexmw.kit.clock import SYSTEM
 >>> from flexmw.kit.store_url import parse
@@ -36,7 +36,7 @@ from flexmw.pace.window import RateReading
 __all__ = ["SCHEMES", "KnownClass", "KnownRoot", "PaceRegistry", "caller_of", "state_key"]
 
 SCHEMES: Final = schemes_of("memory", *REDIS_FAMILIES)
-"""What the URL of a store may begin with."""
+"""The schemes that the URL of a store may have."""
 
 _SECRET: Final = token_bytes(16)
 _MAX_ENTRIES: Final = 4096
@@ -52,24 +52,24 @@ _FALLBACK: Final = Fallback(
 )
 _PROBE_SECONDS: Final = 0.5
 _STEPS: Final = 4
-"""Waits of one command: a new connection takes three of them."""
+"""The network round trips of one command at most: a new connection needs three of them."""
 
 
 def caller_of(request: Request) -> str:
-    """The origin and the credential of a request. Requests that agree in both count against the same limits."""
+    """Return the origin and the credential of a request. Requests with the same two count against the same limits."""
     url = request.url
     credential = next((request.headers[name] for name in CREDENTIALS if name in request.headers), "")
     return f"{url.scheme}://{url.host}:{url.port}\n{credential}"
 
 
 def state_key(caller: str, bucket_key: str) -> str:
-    """The key of a bucket's state. The first bucket that a caller uses has the empty key."""
+    """Return the key of a bucket's state. The first bucket of a caller has the empty key."""
     return f"{caller}\n{bucket_key}" if bucket_key else caller
 
 
 @dataclass(slots=True)
 class KnownClass:
-    """What this process knows of one class of requests of one caller.
+    """The knowledge of this process about one class of requests of one caller.
 
     :param bucket_key: key of the bucket that its last response counted against; ``None``: no response has shown it.
     :param uncounted: number of requests without a response that were sent before the bucket was known.
@@ -81,13 +81,13 @@ class KnownClass:
 
 @dataclass(slots=True)
 class KnownRoot:
-    """The bucket of all known classes whose paths begin alike.
+    """The bucket of all known classes with the same root.
 
-    :param bucket_key: its key; ``None``: there is none yet, or the classes have several.
+    :param bucket_key: the key of the bucket; ``None``: there is none yet, or the classes have several buckets.
     :param is_divided: the classes have several buckets.
     :param first_class: the class that was recorded first.
     :param is_proven: two classes have shown that they share the bucket.
-    :param probe_until: until when other new classes wait for the response to a request that was sent at once, in
+    :param probe_until: the end of the wait of other new classes for the response to a request that was sent at once, in
         monotonic seconds.
     """
 
@@ -106,7 +106,7 @@ class KnownRoot:
         self.probe_until = -inf
 
     def start_probe(self, now: float, patience: float) -> bool:
-        """Whether a request of a new class may be sent at once to learn its bucket: one at a time."""
+        """Return whether a request of a new class may be sent at once to learn its bucket. Only one may at a time."""
         if now < self.probe_until:
             return False
         self.probe_until = now + patience
@@ -114,11 +114,11 @@ class KnownRoot:
 
 
 class PaceRegistry:
-    """The states of one storage URL. All registries of a process share them, so all clients of a process do.
+    """The states in the store of one URL. All registries of a process share them, and so do all clients.
 
-    No credential is kept: the keys are keyed hashes.
+    Credentials are not kept: the keys are keyed hashes.
 
-    :param url: where the states are kept; the family is one of those of :data:`SCHEMES`.
+    :param url: the URL of the store, with one of :data:`SCHEMES`.
     :param patience: the ``patience`` of new states, in seconds.
     :param pepper: the key of the hash in a shared store; ``None``: see :class:`~flexmw.kit.identity.CallerHasher`.
     """
@@ -130,10 +130,10 @@ class PaceRegistry:
         self.is_shared = not url.scheme.embedded
 
     def probe(self, option: str) -> None:
-        """Test the store, once for each process. A store that cannot be reached is a WARNING: Pace goes on without it.
+        """Test the store once in each process. If the store cannot be reached, log a WARNING: Pace works without it.
 
         :param option: the name of the option, for the message of an error.
-        :raises ConfigError: when the store refuses the credentials or a command.
+        :raises ConfigError: the store refuses the credentials or a command.
         """
         key = self._url.url, os.getpid()
         if not self.is_shared or key in _probed:
@@ -150,27 +150,27 @@ class PaceRegistry:
         _probed.add(key)
 
     def local(self, caller: str) -> tuple[PaceState, Lock]:
-        """The state of a caller in this process, and the lock that guards it."""
+        """Return the state of a caller in this process, and the lock that guards it."""
         state: PaceState = self._entry(caller, lambda: PaceState(patience=self._patience))
         return state, _lock
 
     def shared(self, caller: str) -> SharedState:
-        """The state of a caller in the store."""
+        """Return the state of a caller in the store."""
         state: SharedState = self._entry(caller, lambda: self._make_shared(caller))
         return state
 
     def known_class(self, caller: str, name: str) -> KnownClass:
-        """What is known of a class of requests."""
+        """Return the knowledge about a class of requests."""
         known: KnownClass = self._entry(f"{caller}\n{name}", KnownClass, "class:", _classes)
         return known
 
     def known_root(self, caller: str, name: str) -> KnownRoot:
-        """What is known of the classes with one root."""
+        """Return the knowledge about the classes with one root."""
         known: KnownRoot = self._entry(f"{caller}\n{name}", KnownRoot, "root:", _classes)
         return known
 
     def start_probe(self, root: KnownRoot) -> bool:
-        """Whether a request of a new class may be sent at once: see :meth:`KnownRoot.start_probe`."""
+        """Return whether a request of a new class may be sent at once: see :meth:`KnownRoot.start_probe`."""
         with _lock:
             return root.start_probe(self._clock.monotonic(), self._patience)
 
@@ -180,12 +180,12 @@ class PaceRegistry:
             known.uncounted += number
 
     def is_first_report(self, origin: str) -> bool:
-        """True once for each origin, as long as it is remembered."""
+        """Return True the first time for an origin, and False while the origin is remembered."""
         reported = self._entry(origin, dict[str, bool], "reported:", _classes)
         return not reported.get("done") and not reported.update(done=True)
 
     def read(self, caller: str, headers: Mapping[str, str], sent_at: float, received_at: float) -> RateReading | None:
-        """Read the rate-limit headers of a response, and remember what they show of the server's clock.
+        """Read the rate-limit headers of a response, and remember the offset of the server's clock.
 
         :param headers: response headers; names in lower case.
         :param sent_at: when the request was sent, Unix seconds.
@@ -202,7 +202,7 @@ class PaceRegistry:
         return SharedState(self._client, key, patience=self._patience, clock=self._clock, log=self._store_log())
 
     def _store_log(self) -> StoreLog:
-        """The log of the store, one for all callers of this process."""
+        """Return the log of the store, which all callers of this process share."""
         log = _store_logs.get(self._url.url)
         if log is None:
             log = _store_logs[self._url.url] = StoreLog(

@@ -1,7 +1,7 @@
-"""The body phase of one call: a flow that continues a response whose connection was cut.
+"""Resumption: a flow that continues the body of a response whose connection was cut.
 
-``docs/streams.md`` specifies what both ends say. A server that keeps the response of a running execution is asked for
-the bytes that are missing. A server that only replays is asked for the whole response, whose beginning must be equal.
+``docs/streams.md`` specifies the protocol. If the server keeps the response of a running execution, the flow requests
+the missing bytes. If the server only replays, the flow requests the whole response, whose beginning must be the same.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _NO_CUT: Final = frozenset({"StreamConsumed", "UnsupportedProtocol", "PoolTimeou
 
 
 class StreamReport:
-    """How the body of one response went, up to date while the caller reads.
+    """Progress of one response's body, up to date while the caller reads the body.
 
-    :ivar resumed: how often the body went on after a cut.
-    :ivar bytes: bytes of the body so far, before they are decoded.
-    :ivar silent: seconds without a byte because of cuts, in total.
+    :ivar resumed: how often the body continued after a cut.
+    :ivar bytes: the number of bytes of the body so far, before they are decoded.
+    :ivar silent: the total time without a byte because of cuts, in seconds.
     """
 
     __slots__ = ("bytes", "resumed", "silent")
@@ -69,10 +69,10 @@ class StreamReport:
 
 
 def resumption_of(call: Attempts, response: Response) -> Resumption | None:
-    """The resumption of a response; ``None`` where its body cannot be continued.
+    """Return the resumption of a response; ``None`` if its body cannot be continued.
 
-    A server that sends the field keeps the response. One that has announced that it honours keys replays it. One that
-    the user has declared replays it if the user says so too.
+    It can be continued in three cases: the server sends ``Idempotent-Stream``; the server has announced that it honours
+    keys, so that it replays the response; the user has declared that it honours keys, and sets ``resume="replay"``.
     """
     if not call.may_resume or response.status_code >= 300:
         return None
@@ -100,21 +100,21 @@ class Resumption:
         self._has_length = "content-length" in response.headers
         self._is_event_stream = media_type_of(response.headers) == "text/event-stream"
         self._previous = self._last = b""
-        """The last two chunks: enough to see how the body ends."""
+        """The last two chunks, which show how the body ends."""
         self._hash = sha256()
         self._update = self._hash.update
         self._silent_since: float | None = None
         self._progress = -1
-        """Bytes of the body when the attempts were counted last from 0."""
+        """The number of bytes of the body when the count of attempts began at 0."""
         self._attempts = self._tries = self._timeouts = 0
         self._patience_ends = 0.0
         self._asked_at = -1
-        """Bytes of the body when a continuation was accepted last."""
+        """The number of bytes of the body when the server last accepted a continuation."""
         self._empty = 0
-        """Continuations in a row that ended cleanly without a byte."""
+        """The number of successive continuations that ended cleanly without a byte."""
 
     def tap(self, chunk: bytes) -> None:
-        """Count and hash what the caller reads. No byte is kept but the last two chunks."""
+        """Count and hash a chunk that the caller reads. Only the last two chunks are kept."""
         self.report.bytes += len(chunk)
         self._update(chunk)
         self._previous, self._last = self._last, chunk
@@ -123,9 +123,9 @@ class Resumption:
             self._silent_since = None
 
     def again(self, error: Exception | None) -> Flow | None:
-        """The flow that continues the body; ``None`` where the body ends as it did.
+        """Return the flow that continues the body; ``None`` if the end of the body stands.
 
-        :param error: what broke the body; ``None`` at a clean end.
+        :param error: the error that broke the body; ``None`` at a clean end.
         """
         if error is None:
             if self._ends_well():
@@ -137,12 +137,12 @@ class Resumption:
         return self._continue(error)
 
     def _ends_well(self) -> bool:
-        """Whether a clean end needs no confirmation: most reverse proxies end a body cleanly that was cut."""
+        """Return whether a clean end is certainly the end: most reverse proxies end a cut body cleanly."""
         if self._has_length:
             return True
         if self._asked_at == self.report.bytes:
-            # The response of an execution that has ended has a length. One without it may have been cut once more; two
-            # in a row were not, because a server whose execution has died refuses the second.
+            # After an execution has ended, the response has a length. A continuation without a length may have been
+            # cut too. Two empty ones in a row were not: if the execution had died, the server would refuse the second.
             self._empty += 1
             if self._empty > 1 or self._generation is None:
                 return True
@@ -191,7 +191,7 @@ class Resumption:
             if verdict == "come_back":
                 continue
             if verdict == "stream_too_large" and clean and self._ends_in_event():
-                # The end was clean, and no server keeps enough to confirm it.
+                # The end was clean, and the server does not keep enough of the stream to confirm it.
                 LOGGER.info("%s %s: the end of the stream is not confirmed", call.request.method, call.origin)
                 self._has_length, self._silent_since = True, None
                 yield Replace(response, b"")
@@ -216,7 +216,7 @@ class Resumption:
         return Emit("flexmw.stream.cut", {"error_type": failure, "offset": self.report.bytes})
 
     def _exhausted(self, delay: float, wait: Wait | None) -> str | None:
-        """Why no further request is made after ``delay`` seconds; ``None`` where one is made."""
+        """Return the reason why no further request is made after ``delay`` seconds; ``None`` if one is made."""
         call, options = self._call, self._call.options
         limit = REPLAY_ATTEMPTS if options.resume == "replay" else options.resume
         moment = call.clock.monotonic() + delay
@@ -230,7 +230,7 @@ class Resumption:
             return "the deadline is over"
         if not call.continues and call.is_forgotten(moment):
             return "the server may have forgotten the key"
-        # The first request after progress is free, and so is one for which the server has named the time.
+        # The first request after progress takes nothing from the budget, and neither does one after a named wait.
         now = moment - delay
         if self._tries and wait is None and not call.budget.withdraw(options.budget_per_second, now):
             return "the retry budget is empty"
@@ -239,7 +239,7 @@ class Resumption:
     def _ask(self, delay: float) -> Generator[Effect, Any, tuple[Response | None, str | None]]:
         """Wait, and send a request for the rest of the body.
 
-        :returns: the response, ``None`` where none came; and why no other request is made, ``None`` where one may be.
+        :returns: the response, or ``None`` if none came; and the reason why no other request is made, or ``None``.
         """
         call = self._call
         self._tries += 1
@@ -264,7 +264,7 @@ class Resumption:
         return response, None
 
     def _judge(self, response: Response) -> Generator[Effect, Any, tuple[Verdict, Wait | None]]:
-        """What a response to a request for the rest means, and the wait that it asks for."""
+        """Judge the response to a request for the rest. Returns the verdict, and the wait that the response names."""
         call, size = self._call, self.report.bytes
         if response.status_code < 300:
             digest = self._hash.digest()
@@ -294,7 +294,7 @@ class Resumption:
         return refusal, head.wait
 
     def _code(self, response: Response) -> Generator[Effect, Any, str | None]:
-        """The code of a refusal; ``None`` where its body names none or does not arrive."""
+        """Return the code of a refusal; ``None`` if its body has none or does not arrive."""
         try:
             body: bytes | None = yield Read(response, MAX_BODY_BYTES, DRAIN_SECONDS)
         except Exception as failed:
@@ -305,7 +305,7 @@ class Resumption:
         return None if plain is None else code_of(plain.data)
 
     def _lose(self, error: Exception, reason: Loss, detail: str) -> Generator[Effect, Any, NoReturn]:
-        """Give the body up: raise what broke it, with its outcome."""
+        """Stop continuing the body: raise the error that broke it, with the outcome of the call."""
         call, received = self._call, self.report.bytes
         if self._silent_since is not None:
             self.report.silent += call.clock.monotonic() - self._silent_since
@@ -318,7 +318,7 @@ class Resumption:
 
 
 def _position_of(response: Response) -> StreamPosition | None:
-    """What a response says about its place in a stream; ``None`` where it says nothing that can be read."""
+    """Return the position in a stream that a response states; ``None`` if it states none, or an invalid one."""
     headers: Any = response.headers
     if STREAM not in headers:
         return None
