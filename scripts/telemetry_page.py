@@ -20,8 +20,11 @@ _SEVERITIES: Final = {5: "DEBUG", 9: "INFO", 13: "WARN", 17: "ERROR"}
 
 _INTRODUCTION: Final = f"""# Telemetry
 
-Everything that `Tagging` writes. `python -m scripts.telemetry_page` generates this page from the tables in
-`flexmw/kit/semconv.py` and the options of `Tagging`; do not edit it.
+`Tagging` writes what flexmw decides to OpenTelemetry: attributes on the spans of the app's or the client's
+instrumentation, log events and metrics. `flexmw.install(app)`, `flexmw.wrap_app(app)` and `flexmw.wrap_client(client)`
+include it; in a stack of your own, put `flexmw.Tagging()` first. This page lists all that it writes.
+`python -m scripts.telemetry_page` generates it from the tables in `flexmw/kit/semconv.py` and the options of `Tagging`;
+do not edit it.
 
 Instrumentation scope `{SCOPE}`, schema `{SCHEMA_URL}`.
 Only the OpenTelemetry API is needed. Without an SDK, no span is opened and nothing is written; one request per second

@@ -82,7 +82,7 @@ None of them changes what a server sends by itself: bytes that are no HTTP, a fu
 
 Litestar, Quart, Django, Falcon, BlackSheep and Sanic do not raise an exception that they have handled. There a raised
 kind (`flexmw.APIError`) is remembered for its request, and takes the place of a response of its own status or of a bare
-500; the host's log still shows it as the host sees fit.
+500; the log of the framework still shows it as the framework decides.
 """.splitlines()
 
 
