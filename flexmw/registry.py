@@ -61,7 +61,7 @@ _reported: Final[set[tuple[str, str]]] = set()
 
 @lru_cache(maxsize=1)
 def installed() -> tuple[Plugin, ...]:
-    """All entry points of the group ``flexmw.components``, sorted by name.
+    """Return all entry points of the group ``flexmw.components``, sorted by name.
 
     The entry points are scanned once per process, and none of them is imported.
     """
@@ -70,7 +70,8 @@ def installed() -> tuple[Plugin, ...]:
 
 @lru_cache(maxsize=1)
 def dialects() -> tuple[Plugin, ...]:
-    """All entry points of the group ``flexmw.dialects``, the error formats of Envelope; like :func:`installed`."""
+    """Return all entry points of the group ``flexmw.dialects``, the error formats of Envelope; see
+    :func:`installed`."""
     return declared(DIALECTS)
 
 
@@ -96,7 +97,7 @@ def resolve(name: str) -> type[Component]:
 
 
 def _faults(loaded: Any) -> tuple[str, str] | None:
-    """Why an object is not a component class, and what its author should do; ``None`` for a component class."""
+    """Return why an object is not a component class, and a fix for its author; ``None`` for a component class."""
     if not isinstance(loaded, type):
         return "is no class", "Its author should let the entry point name the component's class"
     api = getattr(loaded, "api", None)
@@ -116,10 +117,10 @@ def _faults(loaded: Any) -> tuple[str, str] | None:
 
 
 def misnamed(plugin: Plugin, loaded: Any) -> PluginError | None:
-    """Why no application gets what it names by a plugin's name; ``None`` for a plugin that is named well.
+    """Return the error of a plugin whose name applications cannot use; ``None`` for a valid name.
 
     :param plugin: the entry point of a component.
-    :param loaded: the class that it names.
+    :param loaded: the class of the entry point.
     """
     author = "Its author should"
     if plugin.name in BUILT_IN:
@@ -135,7 +136,7 @@ def misnamed(plugin: Plugin, loaded: Any) -> PluginError | None:
 
 
 def unknown_in_order(component: Any) -> list[str]:
-    """Say of each name in a component's ``order`` that nothing can have why, and which name was meant.
+    """Return a sentence for each name in a component's ``order`` that no component can have, with a similar name.
 
     Names without a dot are flexmw's own, so one that no built-in component has is misspelt, or belongs to another
     version of flexmw.
@@ -198,36 +199,36 @@ def check_order(components: Sequence[Component]) -> None:
     """
     _check_needs(components)
     _log_unknown(components)
-    positions = {_name(each): position for position, each in reversed(list(enumerate(components)))}
+    positions = {_name(item): position for position, item in reversed(list(enumerate(components)))}
     for outer, inner in _constraints(components):
         if positions[outer] > positions[inner]:
-            right = ", ".join(_name(each) for each in sort(components))
-            given = ", ".join(_name(each) for each in components)
+            right = ", ".join(_name(item) for item in sort(components))
+            given = ", ".join(_name(item) for item in components)
             raise ConfigError(
                 "order of components (outermost first)", given, f"{outer!r} outside {inner!r}; right is: {right}"
             )
 
 
 def _check_needs(components: Sequence[Component]) -> None:
-    present = {_name(each) for each in components}
-    for each in components:
-        for needed in getattr(getattr(each, "order", None), "needs", ()):
+    present = {_name(item) for item in components}
+    for item in components:
+        for needed in getattr(getattr(item, "order", None), "needs", ()):
             if needed not in present:
-                given = ", ".join(_name(other) for other in components)
-                raise ConfigError("components", given, f"{needed!r} too: {_name(each)!r} has no effect without it")
+                given = ", ".join(_name(item) for item in components)
+                raise ConfigError("components", given, f"{needed!r} too: {_name(item)!r} has no effect without it")
 
 
 def _log_unknown(components: Sequence[Component]) -> None:
-    """Log once that an ``order`` names what nothing is called: it has no effect. Components of the application may have
-    any name, so what is present is known."""
-    present = {_name(each) for each in components}
-    for each in components:
-        order: Order = getattr(each, "order", Order())
+    """Log once that a name in an ``order`` has no effect, because no component has this name. Components of the
+    application may have any name, so the names of the present components are known."""
+    present = {_name(item) for item in components}
+    for item in components:
+        order: Order = getattr(item, "order", Order())
         names = [name for name in (*order.after, *order.before) if "." not in name and name not in present]
         for name in names:
-            if name not in BUILT_IN and (_name(each), name) not in _reported:
-                _reported.add((_name(each), name))
-                _log.warning("component %r: %s", _name(each), "; ".join(unknown_in_order(each)))
+            if name not in BUILT_IN and (_name(item), name) not in _reported:
+                _reported.add((_name(item), name))
+                _log.warning("component %r: %s", _name(item), "; ".join(unknown_in_order(item)))
 
 
 def sort(components: Iterable[Component]) -> list[Component]:
@@ -238,7 +239,7 @@ def sort(components: Iterable[Component]) -> list[Component]:
     :raises ConfigError: the components require a cycle, which the error names.
     """
     given = list(components)
-    names = [_name(each) for each in given]
+    names = [_name(item) for item in given]
     sorter = TopologicalSorter({position: set[int]() for position in range(len(given))})
     for outer, inner in _constraints(given):
         for position, name in enumerate(names):
@@ -260,15 +261,15 @@ def sort(components: Iterable[Component]) -> list[Component]:
 
 
 def _constraints(components: Sequence[Component]) -> list[tuple[str, str]]:
-    """The required pairs (outer, inner) of names, both of which are among the components."""
-    present = {_name(each) for each in components}
+    """Return the required pairs (outer, inner) of the names of these components."""
+    present = {_name(item) for item in components}
     pairs: list[tuple[str, str]] = []
-    for each in components:
-        order: Order = getattr(each, "order", Order())
-        pairs += [(outer, _name(each)) for outer in order.after if outer in present]
-        pairs += [(_name(each), inner) for inner in order.before if inner in present]
+    for item in components:
+        order: Order = getattr(item, "order", Order())
+        pairs += [(outer, _name(item)) for outer in order.after if outer in present]
+        pairs += [(_name(item), inner) for inner in order.before if inner in present]
     return [(outer, inner) for outer, inner in pairs if outer != inner]
 
 
-def _name(each: Component) -> str:
-    return getattr(each, "name", type(each).__name__)
+def _name(component: Component) -> str:
+    return getattr(component, "name", type(component).__name__)

@@ -1,7 +1,7 @@
-"""The asyncio client of a store in redis or valkey, over one server, Sentinel or a cluster.
+"""Asyncio client of a store in redis or valkey, on one server, behind Sentinel or in a cluster.
 
 All commands of an event loop share one connection to each server: see :mod:`flexmw.kit.redis_channel`. Commands of more
-than :data:`LARGE_BYTES` have a connection of their own, so that a large response holds up no small command.
+than :data:`LARGE_BYTES` use a second connection, so that they do not delay small commands.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ LARGE_BYTES: Final = 65_536
 """Length of a command above which it is sent over the connection for large commands."""
 
 _MOVING_SECONDS: Final = 0.03
-"""Seconds for which a command without a time limit waits for a slot that moves. Its caller may have a fallback, and
-limits the time of the command."""
+"""Seconds for which a command without a time limit waits for a moving slot. The caller of such a command limits its
+time, and may have a fallback."""
 
 _NEVER: Final = (None, None)
-"""No first attempt was made."""
+"""The error and the channel of a first attempt, if there was none."""
 
 
 class AsyncNodes:
@@ -69,18 +69,18 @@ class AsyncNodes:
     async def run_script(
         self, script: Script, number: int, *values: Any, end: float = inf, patience: float = inf
     ) -> Any:
-        """Run a script by its SHA-1, and by its text where the server does not know it.
+        """Run a script by its SHA-1, and by its text if the server does not know it.
 
         :param number: how many of the values are keys. The node of the first key runs the script.
         :param end: when the time of the command is over, by :func:`time.monotonic`.
-        :param patience: seconds for which it waits for a slot that moves, within its time.
-        :raises TimeoutError: when the time is over. The script may run nevertheless.
+        :param patience: longest wait for a moving slot, in seconds, within the time of the command.
+        :raises TimeoutError: the time is over. The server may still run the script.
         """
         command = pack("EVALSHA", script.sha, number, *values)
         try:
             if not self._is_plain or self._nodes.doubts:
                 return await self._run(command, values[0], end, patience=patience)
-            # The measured path: one server that has replied to the last command.
+            # The fast path: one server, which has replied to the last command.
             channel = self._channel(None, command)
             try:
                 return await channel.send(command, end)
@@ -92,11 +92,11 @@ class AsyncNodes:
             return await self._run(pack("EVAL", script.text, number, *values), values[0], end, patience=patience)
 
     async def run_scripts(self, script: Script, calls: Sequence[Sequence[Any]], *, end: float = inf) -> list[Any]:
-        """Run a script on one key once for each call, all at the same time. Returns the replies in order.
+        """Run a script on one key for each call, concurrently. Returns the replies in the order of the calls.
 
         :param calls: the key and the arguments of each call.
         :param end: when the time of the commands is over, by :func:`time.monotonic`.
-        :raises Exception: the error of one of them. The others may have been executed.
+        :raises Exception: the error of one call. The other calls may have been executed.
         """
         if not self._is_plain or self._nodes.doubts:
             return await asyncio.gather(*(self.run_script(script, 1, *call, end=end) for call in calls))
@@ -122,9 +122,9 @@ class AsyncNodes:
         return await self._run(pack("ZREM", key, member), key, inf)
 
     async def scan_iter(self, match: str, count: int, *, seconds: float) -> AsyncIterator[bytes]:
-        """Every key that matches, on all nodes, at least once.
+        """Yield each matching key of all nodes, at least once.
 
-        :param seconds: how long one command may take.
+        :param seconds: the time limit of each command.
         """
         if not self._is_plain and self._nodes.must_learn(0, monotonic()):
             async with asyncio.timeout(seconds):
@@ -156,13 +156,13 @@ class AsyncNodes:
         await sleep(0)  # the event loop closes the sockets in its next turn
 
     def retire(self) -> None:
-        """Close the connections to the servers when the commands on their way have ended. The next command opens new
-        ones. Call it on the event loop of this object."""
+        """Close the connections when the commands on their way have ended. The next command opens new connections. Call
+        this method on the event loop of this object."""
         for channel in self._channels.values():
             channel.retire()
 
     def unanswered(self) -> None:
-        """A command was cancelled because its time was over. (A command whose own caller left says nothing.)"""
+        """Record that a command was cancelled because its time was over. Do not call it if the caller was cancelled."""
         self._nodes.unanswered()
 
     def _channel(self, address: Address | None, command: bytes) -> Channel:
@@ -194,7 +194,7 @@ class AsyncNodes:
         run = adrive(steps, partial(self._do, _Command(command, end, channel)))
         if end == inf:
             return await run
-        # A command waits for other servers too, which its own time limit on a channel does not cover.
+        # The time limit of the channel does not cover the wait for other servers.
         async with asyncio.timeout(max(0.0, end - monotonic())):
             return await run
 
@@ -213,8 +213,8 @@ class AsyncNodes:
         return None
 
     def _drop(self, step: Drop, used: Channel | None) -> None:
-        """Let a server's connections go. Commands that are on their way over them get their replies: a server that
-        takes no writes says so to each."""
+        """Retire the connections to a server. Commands on their way still get their replies: a server that accepts no
+        writes sends an error for each."""
         for (address, _), channel in self._channels.items():
             if address == step.address and (channel is used if step.in_use else channel.is_silent):
                 channel.retire()
@@ -223,7 +223,7 @@ class AsyncNodes:
         nodes = self._nodes
         if nodes.family == "redis+sentinel":
             nodes.asked(get_running_loop().time())
-            # In a task: no command waits for Sentinel, which a new connection asks by itself.
+            # In a task, because no command need wait for it: a new connection asks Sentinel by itself.
             task = get_running_loop().create_task(self._ask_sentinel())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -248,7 +248,7 @@ class AsyncNodes:
         command = pack("CLUSTER", "SLOTS")
         for address in rotated(self._nodes):
             try:
-                # The caller may wait for less than one silent node: the next command then asks another one.
+                # A silent node may take longer than the caller waits. The next command then asks another node.
                 reply = await self._channel(address, command).send(command, monotonic() + self._connect_timeout)
             except Exception as error:
                 self._learning_error = error
@@ -259,7 +259,7 @@ class AsyncNodes:
 
 
 class _Command:
-    """A command, and the channel that it was sent over last."""
+    """A command, and the channel of its last attempt."""
 
     __slots__ = ("channel", "end", "packed")
 
@@ -268,10 +268,10 @@ class _Command:
 
 
 async def _close_with_loop(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
-    """An asynchronous generator that the event loop closes when it is shut down.
+    """Close the connections when the event loop shuts down its asynchronous generators, of which this is one.
 
-    A store that nobody closes would leave its sockets to the garbage collector. A task in place of the generator would
-    be reported as destroyed where a loop is closed without the cancellation of its tasks.
+    Otherwise the garbage collector would find open sockets if nobody closes the store. A task would not do: asyncio
+    logs a task that is destroyed because a loop was closed before its tasks were cancelled.
     """
     try:
         yield
@@ -280,6 +280,6 @@ async def _close_with_loop(close: Callable[[], Awaitable[None]]) -> AsyncGenerat
 
 
 def _begin(generator: AsyncGenerator[None]) -> None:
-    """Run a generator up to its first ``yield``, which awaits nothing."""
+    """Run a generator to its first ``yield``. Nothing before that awaits."""
     with suppress(StopIteration):
         generator.__anext__().__await__().__next__()

@@ -1,4 +1,4 @@
-"""The blocking client of a store in redis or valkey, over one server, Sentinel or a cluster.
+"""Blocking client of a store in redis or valkey, on one server, behind Sentinel or in a cluster.
 
 >>> from flexmw.kit.store_url import parse
 >>> store = BlockingNodes(parse("redis://localhost:6379", "storage"), timeout=2.0)  # connects with the first command
@@ -28,15 +28,16 @@ from flexmw.kit.store_url import StorageURL
 __all__ = ["BlockingNodes"]
 
 _STEPS: Final = 4
-"""Waits of one operation: connect, authenticate, send, ask for other servers. Each may take its part of the time."""
+"""The steps of one operation that wait: connect, authenticate, send, ask for other servers. Each may take a quarter of
+the time."""
 
 
 class BlockingNodes:
-    """Sends commands and blocks. Safe for threads, and each command ends in time.
+    """Sends commands and blocks. Thread-safe; each command ends within its time limit.
 
     :param url: a checked URL of a redis family.
-    :param timeout: seconds that one operation may take in all, redirections and a new connection included.
-    :param step: seconds that it may wait for the next bytes; ``None``: a quarter of ``timeout``.
+    :param timeout: time limit of one operation in seconds, with redirections and a new connection.
+    :param step: longest wait for the next bytes, in seconds; ``None``: a quarter of ``timeout``.
     """
 
     def __init__(self, url: StorageURL, *, timeout: float, step: float | None = None) -> None:
@@ -49,10 +50,10 @@ class BlockingNodes:
         self._learning_error: Exception | None = None
 
     def run_script(self, script: Script, number: int, *values: Any, patience: float = inf) -> Any:
-        """Run a script by its SHA-1, and by its text where the server does not know it.
+        """Run a script by its SHA-1, and by its text if the server does not know it.
 
         :param number: how many of the values are keys. The node of the first key runs the script.
-        :param patience: seconds for which it waits for a slot that moves, within the time of the operation.
+        :param patience: longest wait for a moving slot, in seconds, within the time of the operation.
         """
         try:
             return self._run(values[0], ("EVALSHA", script.sha, number, *values), patience)
@@ -68,7 +69,7 @@ class BlockingNodes:
         return self._run(key, ("ZREM", key, member))
 
     def register_script(self, text: str) -> Callable[..., Any]:
-        """A function ``(keys=[...], args=[...])`` that runs a script, and sends its text where a server lacks it."""
+        """Return a function ``(keys=[...], args=[...])`` that runs a script."""
         known = script(text)
 
         def run(*, keys: list[Any], args: list[Any]) -> Any:
@@ -77,7 +78,7 @@ class BlockingNodes:
         return run
 
     def scan_iter(self, match: str, count: int) -> Iterator[Any]:
-        """Every key that matches, on all nodes, at least once."""
+        """Yield each matching key of all nodes, at least once."""
         with time_limit.within(self._timeout):
             if self._nodes.must_learn(0, time.monotonic()):
                 self._learn()
@@ -118,7 +119,7 @@ class BlockingNodes:
 
     def _learn(self) -> None:
         nodes = self._nodes
-        # One thread asks. The others go on with what is known, or wait for it where nothing is.
+        # One thread asks. The other threads continue with the known nodes, or wait if none is known.
         must_wait = nodes.family == "redis+cluster" and not nodes.primaries()
         if not self._learning.acquire(timeout=max(0.0, min(time_limit.remaining(), self._timeout)) if must_wait else 0):
             return

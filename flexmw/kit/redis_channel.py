@@ -39,17 +39,17 @@ __all__ = ["Channel"]
 _ASKING: Final = pack("ASKING")
 _PING: Final = pack("PING")
 _SILENT_SECONDS: Final = 0.25
-"""Seconds without any byte after which a channel whose commands wait in vain is retired."""
+"""A channel is retired if a command times out and nothing has arrived for this time."""
 
 _GRACE_SECONDS: Final = 0.25
-"""Seconds that commands get whose time has ended while the event loop was held up: they may have left a moment ago."""
+"""Extra time for commands whose time has ended while the event loop was blocked: they may just have been sent."""
 
 _LATE_SECONDS: Final = 0.05
-"""Seconds after which a timer that is late tells of an event loop that was held up."""
+"""A timer that is later than this shows that the event loop was blocked."""
 
 _BUFFER_BYTES: Final = 65_536
 _RETIRED_SECONDS: Final = 1.0
-"""Seconds between two looks at a retired channel whose commands have no time limit of their own."""
+"""Seconds between two checks of a retired channel whose commands have no time limit."""
 
 
 class Channel(asyncio.BufferedProtocol):
@@ -65,8 +65,8 @@ class Channel(asyncio.BufferedProtocol):
         "_connect_timer",
         "_connecting",
         "_connection",
+        "_data_at",
         "_health_timer",
-        "_heard_at",
         "_is_due",
         "_loop",
         "_outgoing",
@@ -87,16 +87,17 @@ class Channel(asyncio.BufferedProtocol):
         self.is_usable = True
         """Whether the channel takes commands."""
         self._outgoing: list[tuple[Future[Any], float, bytes, bool]] = []
-        """The commands that are not sent yet, with the end of the time of each, and whether ``ASKING`` goes first."""
+        """The commands that are not sent yet: future, end of its time, packed command, whether ``ASKING`` goes
+        first."""
         self._is_due = False
         self._pending: deque[tuple[Future[Any] | None, float]] = deque()
-        """The commands on their way, and the end of the time of each; ``None`` stands for a reply of no interest."""
+        """The commands on their way: future, end of its time. ``None``: the reply is dropped."""
         self._reader = ReplyReader()
         # asyncio allocates 256 KiB for each read of a protocol without a buffer of its own.
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._transport: Any = None
         self._writer: Any = None
-        self._heard_at = monotonic()
+        self._data_at = monotonic()
         self._sweep_at = inf
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._health_timer: asyncio.TimerHandle | None = None
@@ -105,15 +106,15 @@ class Channel(asyncio.BufferedProtocol):
 
     @property
     def address(self) -> Address | None:
-        """The server, as it was connected to; ``None`` for a unix socket."""
+        """The address of the server; ``None`` for a unix socket."""
         host = getattr(self._connection, "host", None)
         return None if host is None else (host, int(self._connection.port))
 
     @property
     def is_silent(self) -> bool:
-        """Whether the connection is open, and nothing has arrived over it lately."""
+        """Whether the connection is open, and nothing has arrived lately."""
         silent_seconds = min(_SILENT_SECONDS, self._connect_timeout)
-        return self._connecting is None and monotonic() - self._heard_at > silent_seconds
+        return self._connecting is None and monotonic() - self._data_at > silent_seconds
 
     async def send(self, command: bytes, end: float = inf, *, asking: bool = False) -> Any:
         """Send a command. Returns its reply.
@@ -130,8 +131,11 @@ class Channel(asyncio.BufferedProtocol):
         return reply
 
     def submit(self, command: bytes, end: float = inf, *, asking: bool = False) -> Future[Any]:
-        """Send a command without waiting for it. The result of the future is the reply, or the error that :meth:`send`
-        raises: an exception of a future whose task was cancelled would be logged as lost."""
+        """Send a command, and return the future of its reply.
+
+        An error is the result of the future, and not its exception: asyncio would log an exception that nobody
+        retrieves, because the task that waits for it was cancelled.
+        """
         if self._socket_timeout is not None:
             end = min(end, monotonic() + self._socket_timeout)
         future: Future[Any] = self._loop.create_future()
@@ -162,7 +166,7 @@ class Channel(asyncio.BufferedProtocol):
             connecting.cancel()
         transport, self._transport = self._transport, None
         if transport is not None:
-            # Nothing is sent any more, and a TLS connection must not wait for the server to say good-bye.
+            # Nothing is sent any more, and a TLS connection must not wait for the server's close_notify.
             transport.abort()
         waiting = self._waiting()
         self._outgoing.clear()
@@ -180,7 +184,7 @@ class Channel(asyncio.BufferedProtocol):
             self._take_over(connection)
         except asyncio.CancelledError:
             _drop(connection)
-            if self._connect_timer is not None:  # nobody but the timer's own method has cancelled the task
+            if self._connect_timer is not None:  # the timer has not cancelled the task
                 self.close()
                 raise
             self.close(RedisTimeoutError("Timeout connecting to server"))
@@ -196,19 +200,19 @@ class Channel(asyncio.BufferedProtocol):
         self._connect_timer = self._loop.call_later(self._connect_timeout, self._end_connecting, due)
 
     def _end_connecting(self, due: float) -> None:
-        if monotonic() - due > self._connect_timeout / 4:  # the event loop was held up, and may not have read a reply
+        if monotonic() - due > self._connect_timeout / 4:  # the event loop was blocked, and may not have read a reply
             self._limit_connecting()
         elif self._connecting is not None:
             self._connect_timer = None
             self._connecting.cancel()
 
     def _take_over(self, connection: Any) -> None:
-        """Read and write the connection here from now on, instead of in redis-py."""
+        """Take the connection over from redis-py, which has made it: the channel reads and writes it from now on."""
         reader, self._writer = connection._reader, connection._writer
         connection._reader = connection._writer = None
         self._transport = self._writer.transport
         self._transport.set_protocol(self)
-        self._heard_at = monotonic()
+        self._data_at = monotonic()
         if self._transport.is_closing():
             self.close()
             return
@@ -246,7 +250,7 @@ class Channel(asyncio.BufferedProtocol):
         self._read(bytes(self._buffer[:nbytes]))
 
     def _read(self, data: bytes) -> None:
-        self._heard_at = monotonic()
+        self._data_at = monotonic()
         pending = self._pending
         try:
             for reply in self._reader.feed(data):
@@ -264,7 +268,7 @@ class Channel(asyncio.BufferedProtocol):
             self.close(None if exc is None else RedisConnectionError(f"Connection lost: {exc}"))
 
     def _waiting(self) -> list[tuple[Future[Any], float]]:
-        """The commands that somebody waits for, sent or not."""
+        """Return the commands whose caller waits for the reply, sent or not."""
         waiting = [(future, end) for future, end in self._pending if future is not None and not future.done()]
         return waiting + [(future, end) for future, end, *_ in self._outgoing if not future.done()]
 
@@ -275,15 +279,15 @@ class Channel(asyncio.BufferedProtocol):
             self._sweep_no_later_than(monotonic() + _RETIRED_SECONDS)
 
     def _sweep_no_later_than(self, end: float) -> None:
-        """One timer for all commands: almost every command ends long before its time, and needs no timer of its own."""
+        """Set the timer. All commands share one timer, because nearly all end long before their time."""
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         self._sweep_at = end
         self._sweep_timer = self._loop.call_later(max(0.0, end - monotonic()), self._sweep)
 
     def _sweep(self) -> None:
-        """Fail the commands whose time is over. A reply that has arrived meanwhile was read before, in the same turn of
-        the loop."""
+        """Fail the commands whose time is over. The event loop reads replies before it calls timers, so a reply that
+        has arrived is not lost."""
         now, next_at, has_expired = monotonic(), inf, False
         if now - self._sweep_at > _LATE_SECONDS:
             self._sweep_no_later_than(now + _GRACE_SECONDS)
@@ -303,17 +307,17 @@ class Channel(asyncio.BufferedProtocol):
             self._close_if_idle()
 
     def _check_health(self) -> None:
-        """Send a PING over an idle connection, and retire it when the reply does not come."""
+        """Send a PING over an idle connection, and retire the channel if no reply arrives."""
         interval = float(self._connection.health_check_interval)
         self._health_timer = self._loop.call_later(interval, self._check_health)
-        if self.is_usable and not self._pending and monotonic() - self._heard_at >= interval * 0.9:
+        if self.is_usable and not self._pending and monotonic() - self._data_at >= interval * 0.9:
             self._health_timer.cancel()
             self._pending.append((None, inf))
             self._transport.write(_PING)
-            self._health_timer = self._loop.call_later(self._connect_timeout, self._judge_health, self._heard_at)
+            self._health_timer = self._loop.call_later(self._connect_timeout, self._judge_health, self._data_at)
 
-    def _judge_health(self, heard_at: float) -> None:
-        if self._heard_at == heard_at:
+    def _judge_health(self, data_at: float) -> None:
+        if self._data_at == data_at:
             self.retire()
         else:
             self._check_health()
@@ -328,7 +332,7 @@ def _drop(connection: Any) -> None:
 
 
 def _copy(error: Exception) -> Exception:
-    """An error for one of several tasks that raise it: each adds its own traceback."""
+    """Copy an error that several tasks raise: each task adds a traceback."""
     try:
         copied = copy.copy(error)
     except Exception:

@@ -1,4 +1,4 @@
-"""Connections to redis and valkey: redis-py clients made from the settings of a storage URL or of a client object.
+"""Connections to redis and valkey: make redis-py clients from the settings of a storage URL or of a client object.
 
 A :class:`Connector` makes blocking and asyncio clients with the same settings, for one server, for a node of a cluster
 or for the primary that Sentinel names. :mod:`flexmw.kit.redis_blocking` and :mod:`flexmw.kit.redis_async` send commands
@@ -11,13 +11,13 @@ This module imports redis-py, which is an extra: import it only when a URL of th
 >>> client.get_connection_kwargs()["db"]
 2
 
-Every client has the same rules, because the defaults of redis-py break the promises of a store:
+All clients have these settings, because the defaults of redis-py break the promises of a store:
 
 - No command is sent twice. redis-py 8 sends a command up to eleven times, also after a timeout, when it may have been
   executed.
 - Maintenance notifications are off. While they are on, an asyncio client does not notice that a pooled connection was
-  closed, and fails one command for each.
-- A blocking operation ends in time although its reply arrives byte by byte: see :mod:`flexmw.kit.time_limit`.
+  closed, and one command fails for each such connection.
+- A blocking operation ends in time even if its reply arrives byte by byte: see :mod:`flexmw.kit.time_limit`.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ Address: TypeAlias = tuple[str, int]
 Kind: TypeAlias = Literal["redis", "redis+cluster", "redis+sentinel"]
 
 _UNBOUNDED: Final = 2**31
-"""Connections of a pool without a bound. The default of redis-py 8 is 100, and fails a command above it; a pool with a
-bound that a URL names makes a command wait instead."""
+"""The bound of an unbounded pool. In redis-py 8 the default is 100, and a command fails if more connections are needed.
+If the URL has ``max_connections``, a command waits for a connection instead."""
 
 _DROPPED: Final = frozenset({
     "connection_pool", "decode_responses", "encoding", "encoding_errors", "event_dispatcher", "himport_registry",
@@ -55,7 +55,7 @@ _DROPPED: Final = frozenset({
     "socket_connect_timeout", "socket_timeout", "maintenance_state", "maintenance_notification_hash",
     "connection_class", "max_connections", "cache", "cache_config", "command_packer",
 })  # fmt: skip
-"""Settings of a client object that are not taken over: flexmw sets them itself, or they belong to the object."""
+"""Settings of a client object that flexmw does not copy: it sets them itself, or they belong to the object."""
 
 
 class _TimeLimited:
@@ -116,9 +116,8 @@ class Connector:
         }
         self._options = options
         if options.get("ssl_certfile"):
-            options.setdefault(
-                "ssl_password", ""
-            )  # without one, OpenSSL asks the terminal for that of an encrypted key
+            # Without a password, OpenSSL asks for that of an encrypted key on the terminal.
+            options.setdefault("ssl_password", "")
         if url.username is not None:
             options["username"] = url.username
         if url.password is not None:
@@ -162,7 +161,7 @@ class Connector:
         return client.from_pool(pool)
 
     def _managed(self, cls: Any, options: dict[str, Any], connection: Any) -> Any:
-        """The client of a primary. Its pool has the Sentinel client in ``sentinel_manager``."""
+        """Make the client of a primary. Its pool has the Sentinel client in ``sentinel_manager``."""
         keep = ("socket_timeout", "socket_connect_timeout", "retry", "protocol", *_TLS_NAMES)
         timeout = options["socket_connect_timeout"]
         own = {name: options[name] for name in keep if name in options} | self._sentinel_options
@@ -207,15 +206,15 @@ def _notifications_off() -> Any:
 
 
 def url_of_client(client: Any, option: str) -> StorageURL:
-    """The settings of a client of redis-py, in the form of a checked URL.
+    """Return the settings of a redis-py client in the form of a checked URL.
 
-    flexmw makes connections of its own with these settings: addresses, database, credentials or credential provider,
-    TLS, protocol, bound of the pool. It does not use, change or close the client itself, because a client may belong to
+    flexmw makes new connections with these settings: addresses, database, credentials or credential provider, TLS,
+    protocol, bound of the pool. It does not use, change or close the client itself, because a client may belong to
     another event loop and may send commands twice.
 
     :param client: see :class:`flexmw.kit.storage.RedisClient`.
     :param option: the name of the option, for the message of an error.
-    :raises ConfigError: for a client whose connections are of a class that is not redis-py's own.
+    :raises ConfigError: the client has connections of a class that is not part of redis-py.
     """
     pool: Any = getattr(client, "connection_pool", None)
     if isinstance(client, (redis.RedisCluster, redis.asyncio.RedisCluster)):

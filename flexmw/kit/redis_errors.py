@@ -70,7 +70,7 @@ CODES: Final[dict[str, Code]] = {
         refuses=True,
     ),
 }
-"""Every code that flexmw treats in its own way."""
+"""The codes that flexmw handles. Any other error is raised as it is."""
 
 _CLASSES: Final = {
     "ReadOnlyError": "READONLY",
@@ -113,17 +113,17 @@ _TEXTS: Final = (
     ("cluster support disabled", "NOCLUSTER"),
 )
 _SENTINEL_FAILURE: Final = re.compile(r"> - [^<]*?\b(\w+Error)\b")
-"""The class of the error of one Sentinel, behind the representation of its client."""
+"""The class of one Sentinel's error, which follows the representation of its client."""
 
 _NO_PRIMARY: Final = "MasterNotFoundError"
-"""The class of a Sentinel client's error."""
+"""The class of the error that redis-py raises if no Sentinel names a primary."""
 
 _SEARCHED: Final = 512
 """Characters of an error's text that are searched."""
 
 
 def code_of(error: BaseException) -> str:
-    """The code of an error that a server has sent; empty for any other error."""
+    """Return the code of an error that a server has sent; empty for any other error."""
     if type(error).__name__ == _NO_PRIMARY:
         return "SENTINELPASS" if "AuthenticationError" in _SENTINEL_FAILURE.findall(str(error)) else ""
     text = str(error)[:_SEARCHED]
@@ -137,21 +137,21 @@ def code_of(error: BaseException) -> str:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the server refuses this client, so that the configuration is wrong and waiting does not help."""
+    """Return whether the server refuses this client: the configuration is wrong, and waiting does not help."""
     row = CODES.get(code_of(error))
     return row is not None and row.refuses
 
 
 def is_reply(error: BaseException) -> bool:
-    """Whether the error is the reply of a server: the server is reachable, and has not executed the command."""
+    """Return whether the error is the reply of a server: the server is reachable, and has not executed the command."""
     return bool(code_of(error)) or any(cls.__name__ == "ResponseError" for cls in type(error).__mro__)
 
 
 def advice_of(error: BaseException, secrets: Collection[str] = ()) -> str:
-    """The meaning of an error, for an operator: the meaning of its code if it has one, else its class and text.
+    """Describe an error for an operator: by the meaning of its code if it has one, else by its class and text.
 
-    :param secrets: what is removed from the text. The meanings are flexmw's own words and stay whole: a password such
-        as ``p`` would show by the letters that are missing from them.
+    :param secrets: the texts to remove from the error's text. They are not removed from a meaning, which is a text of
+        flexmw: missing letters would show a short password such as ``p``.
     """
     code = code_of(error)
     if any(cls.__name__ == "TimeoutError" for cls in type(error).__mro__):
@@ -166,8 +166,11 @@ def advice_of(error: BaseException, secrets: Collection[str] = ()) -> str:
 
 
 def _without_primary(text: str) -> str:
-    """The meaning of a Sentinel client's error, whose text does not tell Sentinels that are away from a wrong name, and
-    holds the representation of each client whose Sentinel has failed."""
+    """Describe the error that no Sentinel names a primary.
+
+    Its text does not distinguish unreachable Sentinels from a wrong name, and has the representation of the client of
+    each Sentinel that has failed.
+    """
     failures = sorted(set(_SENTINEL_FAILURE.findall(text)))
     name = text.partition(" : <")[0].rpartition("for ")[2].rstrip(".")
     if failures:
@@ -176,9 +179,9 @@ def _without_primary(text: str) -> str:
 
 
 def clean(text: str, secrets: Collection[str]) -> str:
-    """A text without some secrets, whole or in pieces of at least four characters between delimiters.
+    """Remove secrets from a text, and pieces of them of at least four characters between delimiters.
 
-    A shorter secret is removed where it is a whole word. Within words, the letters that are missing would show it.
+    A shorter secret is removed only if it is a whole word: inside of words, the missing letters would show it.
     """
     pieces = {part for secret in secrets for part in (secret, *re.split(r"[@:/?#&\s]", secret)) if len(part) >= 4}
     for piece in sorted({*pieces, *secrets}, key=len, reverse=True):

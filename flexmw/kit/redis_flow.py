@@ -1,4 +1,4 @@
-"""Route one command to the right server: redirections of a cluster, a failover, a slot that moves.
+"""Routing of one command to the right server: redirections of a cluster, a failover, a moving slot.
 
 :func:`execution` is a generator without I/O. It yields steps, which :mod:`flexmw.kit.redis_blocking` and
 :mod:`flexmw.kit.redis_async` carry out. A command is sent again only after a reply that says that it was not executed;
@@ -50,7 +50,7 @@ _REDIRECTIONS: Final = 5
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.05
 _DOUBTS: Final = 3
-"""Commands in a row without any reply after which idle connections are closed before the next command."""
+"""After this number of successive commands without a reply, idle connections are closed before the next command."""
 
 _TARGET: Final = re.compile(r"(?:(?:MOVED|ASK) )?\d+ (?P<host>\S*):(?P<port>\d+)")
 
@@ -67,9 +67,10 @@ class Send(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """Let the connections to a node go. The commands that follow use new ones.
+    """Give up the connections to a node. Later commands use new connections.
 
-    :param in_use: also those that commands use. An asyncio client closes them when these commands have ended.
+    :param in_use: give up the connections with commands too. An asyncio client closes them when these commands have
+        ended.
     """
 
     address: Address | None
@@ -107,9 +108,9 @@ class Nodes:
         self._learned_at = float("-inf")
         self.is_suspect = False
         self.doubts = 0
-        """Commands in a row without any reply."""
+        """The number of successive commands without a reply."""
         self.primary: Address | None = None
-        """The primary that Sentinel named last."""
+        """The last primary that Sentinel has named."""
         self.turn = -1
         """Number of requests for the slots so far."""
 
@@ -118,7 +119,7 @@ class Nodes:
         return self._slots[slot] if self._slots else None
 
     def must_learn(self, slot: int, now: float) -> bool:
-        """Whether a command has to ask for the servers first."""
+        """Return whether a command must ask for the servers first."""
         if self.family == "redis":
             return False
         if self.family == "redis+sentinel":
@@ -126,11 +127,11 @@ class Nodes:
         return self._slots[slot] is None or (self.is_suspect and now - self._learned_at >= _LEARN_INTERVAL)
 
     def asked(self, now: float) -> None:
-        """Note the time of a request for the servers."""
+        """Record the time of a request for the servers."""
         self._learned_at = now
 
     def learn(self, reply: Sequence[Any], source: Address, *, now: float) -> None:
-        """Take over the reply to ``CLUSTER SLOTS``.
+        """Replace the known slots by the reply to ``CLUSTER SLOTS``.
 
         :param source: the node that has replied; an empty host in the reply stands for the host of this node.
         """
@@ -142,7 +143,7 @@ class Nodes:
         self._slots, self._learned_at, self.is_suspect = slots, now, False
 
     def moved(self, slot: int, address: Address) -> None:
-        """Note that a slot has moved to another node, and that other slots may have moved too."""
+        """Record that a slot has moved to another node, and that other slots may have moved too."""
         if self._slots:
             self._slots[slot] = address
             self.is_suspect = True
@@ -156,11 +157,11 @@ class Nodes:
         return list(dict.fromkeys(address for address in self._slots if address))
 
     def replied(self) -> None:
-        """Note that a server has replied to a command."""
+        """Record that a server has replied to a command."""
         self.doubts = 0
 
     def unanswered(self) -> None:
-        """Note that a command has ended without a reply."""
+        """Record that a command has ended without a reply."""
         self.doubts += 1
         self.is_suspect = True
 
@@ -237,7 +238,7 @@ def execution(
 
 
 def _is_refused(error: Exception) -> bool:
-    """Whether no connection was made, so that the command was not sent."""
+    """Return whether the connection was refused, so that the command was not sent."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConnectionRefusedError):
@@ -247,7 +248,7 @@ def _is_refused(error: Exception) -> bool:
 
 
 def _target(error: Exception, source: Address | None) -> Address | None:
-    """The node that a redirection names; an empty host stands for the node that has sent it."""
+    """Return the node that a redirection names. An empty host stands for the node that has sent the redirection."""
     found = _TARGET.search(str(error))
     if found is None:
         return None
