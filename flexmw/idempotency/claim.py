@@ -20,6 +20,7 @@ from flexmw.idempotency.core import (
     Replay,
     Run,
     StoredResponse,
+    begin,
     complete,
     decide,
     lapse,
@@ -280,10 +281,18 @@ class Claims:
         :param read_first: read before writing, which is cheaper for a key that is probably held.
         :raises StoreFailed: when the store does not respond. The key is given back if it was claimed nevertheless.
         """
-        token = self.token()
+        token, store = self.token(), self.store
         try:
-            with guarded(self.store):
-                held = await self.store.load(name) if read_first else None
+            with guarded(store):
+                if read_first:
+                    held = await store.load(name)
+                else:
+                    # Most keys are new. The claim of a key that is not held needs no decision.
+                    record = begin(request, self.generation())
+                    lease = self.lease
+                    held = await store.swap(name, "", token, self.encode(record), lease=lease, ttl=max(ttl, lease))
+                    if held is not None and held.token == token:
+                        return Claim(self, name, token, record, ttl)
                 return await self.claim_held(name, request, token, held, ttl=ttl)
         except Exception as error:
             await self.undo(name, token, error)
@@ -317,12 +326,6 @@ class Claims:
         except ValueError:
             return Refuse("unknown")
         return Refuse("in_progress")
-
-    def first(self, request: KeyedRequest) -> Run:
-        """The claim of a key that the store does not hold."""
-        decision = decide(None, alive=False, request=request, generation=self.generation())
-        assert isinstance(decision, Run)  # noqa: S101 - a key that is not held is free
-        return decision
 
     async def undo(self, name: str, token: str, error: Exception) -> None:
         """Undo a claim that has failed, if the store may have carried it out.

@@ -44,6 +44,7 @@ __all__ = [
     "Replay",
     "Run",
     "StoredResponse",
+    "begin",
     "complete",
     "decide",
     "lapse",
@@ -62,8 +63,9 @@ _FORMAT: Final = 2
 
 
 # Nothing changes a StoredResponse, a Record, a KeyedRequest or a Run. They are not frozen, because a frozen dataclass
-# sets each field by a call: three times the cost of the object, for several objects of each request.
-@dataclass(slots=True, kw_only=True)
+# sets each field by a call: three times the cost of the object, for several objects of each request. What runs for each
+# request gives their fields by position, because Python makes a dict of keywords.
+@dataclass(slots=True)
 class StoredResponse:
     """A response as a store holds it.
 
@@ -80,7 +82,7 @@ class StoredResponse:
     size: int = 0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Record:
     """The state of one key.
 
@@ -166,7 +168,7 @@ class Record:
         )
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class KeyedRequest:
     """A request that claims a key.
 
@@ -218,17 +220,7 @@ def decide(
     :param generation: the generation of the execution, if the request runs.
     """
     if held is None:
-        return Run(
-            Record(
-                phase="running",
-                key=request.key,
-                fingerprint=request.fingerprint,
-                at=request.now,
-                what=request.what,
-                steps={},
-                generation=generation,
-            )
-        )
+        return Run(begin(request, generation))
     if held.fingerprint != request.fingerprint:
         return Refuse("reused")
     if held.phase == "done" and held.response is not None:
@@ -243,20 +235,19 @@ def decide(
     return Refuse("unknown")
 
 
+def begin(request: KeyedRequest, generation: str) -> Record:
+    """The record of the first request with a key.
+
+    :param generation: the generation of the execution.
+    """
+    return Record("running", request.key, request.fingerprint, request.now, 1, request.what, {}, None, generation)
+
+
 def complete(record: Record, response: StoredResponse) -> Record:
     """The work is finished. Every later request with the key gets this response."""
     # Not by `replace`, which costs more than all else of this step.
-    return Record(
-        phase="done",
-        key=record.key,
-        fingerprint=record.fingerprint,
-        at=record.at,
-        attempt=record.attempt,
-        what=record.what,
-        steps={},
-        response=response,
-        generation=record.generation,
-    )
+    fingerprint, attempt = record.fingerprint, record.attempt
+    return Record("done", record.key, fingerprint, record.at, attempt, record.what, {}, response, record.generation)
 
 
 def release(record: Record) -> Record | None:

@@ -114,9 +114,7 @@ class ClaimedExecution:
 
     async def _run(self, key: str | None) -> None:
         record, scope, attempt = self._claim.record, self._scope, self._attempt
-        execution = Execution(
-            key, attempt=record.attempt, steps=record.steps, record=self._claim.record_steps, owner=self._exchange
-        )
+        execution = Execution(key, record.attempt, record.steps, self._claim.record_steps, self._exchange)
         if scope.get("extensions"):
             hide_file_bodies(scope)
         token = current.set(execution)

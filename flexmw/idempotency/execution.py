@@ -32,6 +32,8 @@ Recorder = Callable[[dict[str, Any]], Awaitable[None]]
 MOST_STEPS: Final = 64 * 1024
 """Length of the steps of one execution as JSON, in characters, at most."""
 
+_NO_STEPS: Final[Mapping[str, Any]] = MappingProxyType({})
+
 
 class Execution:
     """One attempt to carry out a request. The component makes it; :func:`execution` returns it.
@@ -49,15 +51,13 @@ class Execution:
     def __init__(
         self,
         key: str | None = None,
-        *,
         attempt: int = 1,
-        steps: Mapping[str, Any] | None = None,
+        steps: Mapping[str, Any] = _NO_STEPS,
         record: Recorder | None = None,
         owner: object = None,
     ) -> None:
         self.key, self.attempt, self.owner = key, attempt, owner
-        self._steps = dict(steps or {})
-        self._record = record
+        self._steps, self._record = steps, record
         self._lock: anyio.Lock | None = None
 
     @property

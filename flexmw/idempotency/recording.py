@@ -184,7 +184,7 @@ class ResponseRecorder:
         if length is not None and length != size and self.status not in _WITHOUT_BODY:
             # The app has declared another length. A server refuses what is longer, and would refuse each replay too.
             headers = tuple((name, str(size) if name == "content-length" else value) for name, value in headers)
-        return StoredResponse(status=self.status, headers=headers, body=body, size=size)
+        return StoredResponse(self.status, headers, body, size)
 
     def internal_error(self) -> StoredResponse:
         """The response in place of a body that the app has broken off, or ended before its ``Content-Length``: such a

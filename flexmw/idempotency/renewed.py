@@ -44,7 +44,7 @@ class RenewedCredentials:
         :param caller: the keyed hash of the caller.
         """
         # The number is random to everybody outside the process, and holds neither the address nor the key.
-        name = str(hash((address, fingerprint, key)))
+        name = hash((address, fingerprint, key))
         now = self._clock.monotonic()
         shard = self._callers.shard(name, int(now))
         seen: tuple[str, float] | None = shard.young.get(name) or shard.old.pop(name, None)

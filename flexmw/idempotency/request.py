@@ -248,7 +248,7 @@ class ProtectedRequest:
         if key is not None:
             name = self._name(caller, key)
             label = key if "key" in plan.labels else ""
-            request = KeyedRequest(key=label, fingerprint=digest, now=claims.clock.now(), what=what)
+            request = KeyedRequest(label, digest, claims.clock.now(), what)
             outcome = await claims.claim(name, request, ttl=claims.ttl)
             if type(outcome) is Claim or outcome != Refuse("in_progress"):
                 return None, outcome

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from flexmw.idempotency import sdk
 from flexmw.idempotency.claim import Claim, Claims, StoreFailed, SwapPair, random_token
-from flexmw.idempotency.core import KeyedRequest, Refuse, Replay, StoredResponse
+from flexmw.idempotency.core import KeyedRequest, Refuse, Replay, StoredResponse, begin
 from flexmw.idempotency.stores import Held, Store, Swap
 from flexmw.idempotency.stores.guarded import guarded
 
@@ -173,16 +173,16 @@ async def claim_call(
                     return None, Refuse("in_progress")
                 call, calls = found
                 name = f"{request.records}{call}"
-                keyed = KeyedRequest(key=call, fingerprint=request.fingerprint, now=now, what=request.what)
-                run = claims.first(keyed)
+                keyed = KeyedRequest(call, request.fingerprint, now, request.what)
+                begun = begin(keyed, claims.generation())
                 first = _list_write(claims, request.calls, held, calls)
-                second = Swap(name, "", token, claims.encode(run.record), claims.lease, _ttl(claims))
+                second = Swap(name, "", token, claims.encode(begun), claims.lease, _ttl(claims))
                 held, record = await _swap_pair(claims.store, first, second)
                 if held is not None and held.token == first.token:
                     break
             attempt = SdkAttempt(claims, name, keyed, request.calls, held, calls)
             if record is not None and record.token == token:
-                return attempt, Claim(claims, name, token, run.record, _ttl(claims))
+                return attempt, Claim(claims, name, token, begun, _ttl(claims))
             return attempt, await claims.claim_held(name, keyed, token, record, ttl=_ttl(claims))
     except Exception as error:
         if name:

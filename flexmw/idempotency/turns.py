@@ -16,11 +16,9 @@ __all__ = ["Turns"]
 class Turns:
     """A lock for the tasks of one event loop, which get it in the order in which they ask for it."""
 
-    __slots__ = ("_is_taken", "_waiting")
-
-    def __init__(self) -> None:
-        self._is_taken = False
-        self._waiting: deque[anyio.Event] | None = None
+    # Defaults of the class: each claim makes an object, and most of them never wait.
+    _is_taken = False
+    _waiting: deque[anyio.Event] | None = None
 
     def take(self) -> bool:
         """Take the turn if nobody has it. Otherwise :meth:`wait` for it. Who has it passes it on."""

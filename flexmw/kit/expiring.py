@@ -32,8 +32,8 @@ class Shard:
     __slots__ = ("old", "turns_at", "young")
 
     def __init__(self) -> None:
-        self.young: dict[str, Any] = {}
-        self.old: dict[str, Any] = {}
+        self.young: dict[str | int, Any] = {}
+        self.old: dict[str | int, Any] = {}
         self.turns_at = 0
 
 
@@ -59,7 +59,7 @@ class ExpiringTable(Generic[ValueT]):
         self.size = max(1, max_entries // shards // 2)
         self._next = self.sweeps_at = 0
 
-    def shard(self, key: str, now: int) -> Shard:
+    def shard(self, key: str | int, now: int) -> Shard:
         """The shard of a key. The caller may read both generations and write to ``young``, at once and not later."""
         if now >= self.sweeps_at:
             self._sweep(now)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from math import inf
 from threading import Lock
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from flexmw.errors import ConfigError
 from flexmw.idempotency.core import Record
@@ -40,6 +41,10 @@ def from_url(url: str, options: StoreOptions) -> Store:
 _RECORD_BYTES: Final = 1024
 _HEADER_BYTES: Final = 256
 """Bytes of memory that a record takes, as it is kept, and each header of its response: measured by ``tracemalloc``."""
+
+
+_held: Final[Callable[[tuple[str, Any, float]], Held]] = partial(cast("Any", tuple.__new__), Held)
+"""Makes a :class:`Held` without a call of a function in Python."""
 
 
 @dataclass(slots=True)
@@ -97,7 +102,7 @@ class MemoryStore:
         with self._lock:
             now = self._clock.monotonic()
             slot = self._live(key, now)
-            return None if slot is None else Held(slot.token, cast("bytes", slot.entry), slot.leased_until - now)
+            return None if slot is None else _held((slot.token, slot.entry, slot.leased_until - now))
 
     def swap_now(
         self, key: str, expected: str, token: str, entry: bytes | Record, size: int, *, lease: float, ttl: float
@@ -116,7 +121,7 @@ class MemoryStore:
                 if expected:
                     return None
             elif slot.token != expected or expected == token:
-                return Held(slot.token, cast("bytes", slot.entry), slot.leased_until - now)
+                return _held((slot.token, slot.entry, slot.leased_until - now))
             if slots and (
                 len(slots) >= self._capacity
                 or self._bytes + size > self._max_bytes
@@ -131,7 +136,7 @@ class MemoryStore:
                 slot.token, slot.entry, slot.log, slot.wanted_at = token, entry, None, -inf
                 slot.entry_size, slot.leased_until, slot.expires = size, now + lease, now + ttl
             self._bytes += size
-            return Held(token, cast("bytes", entry), lease)
+            return _held((token, entry, lease))
 
     async def extend(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         with self._lock:
@@ -272,9 +277,8 @@ class RecordsInMemory:
 
     async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
         """:meth:`MemoryStore.swap`, with records for entries."""
-        kept = cast("bytes | Record", entry)
-        size = len(kept) if isinstance(kept, bytes) else _size_of(kept)
-        return self._swap(key, expected, token, kept, size, lease=lease, ttl=ttl)
+        kept: Any = entry
+        return self._swap(key, expected, token, kept, _size_of(kept), lease=lease, ttl=ttl)
 
 
 def _encoded(held: Held | None) -> Held | None:
@@ -284,8 +288,10 @@ def _encoded(held: Held | None) -> Held | None:
     return held if isinstance(entry, bytes) else held._replace(entry=entry.encode())
 
 
-def _size_of(record: Record) -> int:
-    """About the bytes of memory that a record takes."""
+def _size_of(record: Record | bytes) -> int:
+    """About the bytes of memory that an entry takes."""
+    if isinstance(record, bytes):
+        return len(record)
     response, size = record.response, _RECORD_BYTES
     if record.steps:
         size += len(json.dumps(dict(record.steps)))
