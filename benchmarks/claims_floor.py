@@ -9,7 +9,6 @@ this floor is the cost of those.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Final
 
 import flexmw
@@ -59,7 +58,7 @@ class ClaimsFloor:
             scope["method"], scope["path"], scope["query_string"], body, fields.get(b"content-type", b"")
         )
         request = KeyedRequest(key="", fingerprint=plan.hasher.of_request(digest), now=plan.claims.clock.now())
-        await run_to_completion(partial(self._work, scope, receive, send, name, request, body), _ignore)
+        await run_to_completion(self._work(scope, receive, send, name, request, body), _ignore)
 
     async def close(self) -> None:
         """Close the store."""

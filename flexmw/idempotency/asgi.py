@@ -11,7 +11,7 @@ from flexmw.idempotency.request import ProtectedRequest, holds
 from flexmw.idempotency.response_head import announce_ttl
 from flexmw.kit.asgi import Message, Receive, Scope, Send, WrappingApp
 from flexmw.kit.cors import is_preflight
-from flexmw.kit.exchange import KEY, Exchange, exchange_of, too_late, unclaimed
+from flexmw.kit.exchange import KEY, Exchange, new_exchange, too_late, unclaimed
 from flexmw.kit.paths import request_method
 
 __all__ = ["IdempotencyApp"]
@@ -73,7 +73,7 @@ class IdempotencyApp(WrappingApp):
             return
         if exchange is None:
             is_unkeyed = plan.passing is None and plan.unkeyed is not None and plan.unkeyed.recognizes(scope)
-            exchange = exchange_of(scope)
+            exchange = new_exchange(scope)
         else:
             is_unkeyed = plan.unkeyed is not None and plan.unkeyed.recognizes(scope)
         if is_unkeyed:

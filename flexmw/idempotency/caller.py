@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from hashlib import blake2b
 from inspect import isawaitable
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from flexmw.contract import CREDENTIALS
 from flexmw.contract.credentials import is_lasting_scheme, is_signature, is_tenant, shows_caller, split_query
@@ -29,6 +30,7 @@ CallerFunction: TypeAlias = Callable[[Scope], Any | Awaitable[Any]]
 CALLER_FORMS: Final = "'user', 'header:<name>', 'cookie:<name>', 'state:<name>' or a function of the scope"
 
 _AUTHORIZATION: Final = b"authorization"
+_BEARER: Final = b"Bearer "
 _HOST: Final = b"host"
 _PORT: Final = re.compile(rb":[0-9]{1,5}$")
 """The port of a host. It belongs to a process and not to a tenant: a restarted server may have another one."""
@@ -38,8 +40,8 @@ _MAX_ROLES: Final = 1024
 """Header names whose roles are remembered."""
 
 _OTHER, _TENANT, _WEAK, _STRONG, _SIGNED, _COOKIE = range(6)
-"""Roles of a header: not about the caller; what the caller acts for; a credential by its name; one of the usual
-credentials; made anew for each request; cookies."""
+"""Roles of a header: not about the caller, which is 0; what the caller acts for; a credential by its name; one of the
+usual credentials; made anew for each request; cookies."""
 
 _CHANGING: Final = frozenset({_SIGNED, _COOKIE})
 """Roles of headers that may change between the attempts of a call."""
@@ -56,6 +58,12 @@ class ShownCaller(NamedTuple):
     lines: list[Header]
     tenant: list[Header]
     is_lasting: bool
+
+
+_shown: Final[Callable[[tuple[list[Header], list[Header], bool]], ShownCaller]] = partial(
+    cast("Any", tuple.__new__), ShownCaller
+)
+"""Makes a :class:`ShownCaller` without a call of a function in Python."""
 
 
 class CallerNames:
@@ -89,7 +97,7 @@ class CallerNames:
         roles = _ROLES
         for pair in scope["headers"]:
             role = roles[pair[0]]
-            if role == _OTHER:
+            if not role:
                 continue
             name, value = pair
             if not value or name == self._key_header:
@@ -104,7 +112,9 @@ class CallerNames:
             else:
                 lines.append(pair)
                 is_strong |= role == _STRONG
-                if role == _SIGNED or (name == _AUTHORIZATION and not is_lasting_scheme(value)):
+                if role == _SIGNED or (
+                    name == _AUTHORIZATION and not (value.startswith(_BEARER) or is_lasting_scheme(value))
+                ):
                     is_lasting = False
         if has_cookie:
             pairs = sorted(cookies(scope))
@@ -120,7 +130,7 @@ class CallerNames:
         extensions = scope.get("extensions")
         if extensions and "tls" in extensions:
             lines += _certificate(extensions["tls"])
-        return ShownCaller(lines, tenant, is_lasting)
+        return _shown((lines, tenant, is_lasting))
 
     async def digest(self, scope: Scope, shown: ShownCaller) -> tuple[str, bool]:
         """The keyed hash of the caller of a request, and whether ``caller`` has named the caller.

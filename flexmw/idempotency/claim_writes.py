@@ -29,7 +29,7 @@ async def write_outcome(
     :returns: ``None``: the outcome is written. Otherwise the seconds that are left of the time that a request has to
         store its response; the failure is emitted.
     """
-    with guarded(claim.store):
+    with guarded(claim.claims.store):
         try:
             if completion.released:
                 await claim.release()

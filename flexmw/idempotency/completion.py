@@ -44,6 +44,8 @@ def stores(status: int, headers: Sequence[Header], exchange: Exchange, *, is_ano
 
     :param is_anonymous: the caller has shown no credential.
     """
+    if exchange.remembered is None:
+        return is_stored(status, headers, is_anonymous=is_anonymous)
     return _stores(status, headers, swallowed_error(exchange, status), is_anonymous)
 
 
@@ -55,6 +57,8 @@ def after_response(recorder: ResponseRecorder, exchange: Exchange, *, is_anonymo
     response, length = recorder.complete(), recorder.length
     if length is not None and length > response.size and recorder.is_cut and not is_rewritten(response, exchange):
         response = recorder.internal_error()
+    if exchange.remembered is None:
+        return Completion(response, not is_stored(recorder.status, recorder.headers, is_anonymous=is_anonymous))
     error = swallowed_error(exchange, recorder.status, response)
     if error is not None and response.body is not None and is_final(response):
         error = None

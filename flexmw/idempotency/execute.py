@@ -39,7 +39,7 @@ from flexmw.idempotency.response_head import NO_RETRY, RESULT, hide_file_bodies,
 from flexmw.idempotency.sdk_calls import SdkAttempt
 from flexmw.idempotency.side_tasks import AsyncioTasks, SideTasks, TrioTasks, current_task
 from flexmw.idempotency.signals import DONE, Signal
-from flexmw.kit.asgi import Message, Receive, Scope, Send
+from flexmw.kit.asgi import Message, Scope
 from flexmw.kit.exchange import Exchange
 
 __all__ = ["ClaimedExecution"]
@@ -51,70 +51,66 @@ class ClaimedExecution:
     """One execution of the app under a claim. Used once.
 
     :param body: the whole body of the request. Its bytes are given back when the app has got it.
-    :param send: sends the head of the response.
-    :param send_body: sends the rest of it.
-    :param is_keyed: the request has a key.
+    :param client: the connection to the client of the request.
+    :param key: the key as the caller wrote it; ``None`` when the request has none.
     :param is_anonymous: the caller has shown no credential.
     :ivar side_tasks: what runs beside the app.
     """
+
+    # Defaults of the class, because most executions set few of them.
+    _completion: Completion | None = None
+    _delivery: Delivery | None = None
+    _framed: anyio.Event | None = None
+    _log_writer: LogWriter | None = None
+    _has_body = _is_watched = _is_unwanted = _is_stopped = False
+    _unwritten: float | None = inf
+    """``None``: the outcome is written. Otherwise the seconds that a request may still wait for that."""
 
     def __init__(
         self,
         plan: Plan,
         claim: Claim,
         scope: Scope,
+        exchange: Exchange,
         body: RequestBody,
-        receive: Receive,
-        send: Send,
-        send_body: Send,
-        *,
-        is_keyed: bool = True,
-        is_anonymous: bool = False,
+        client: ClientConnection,
+        key: str | None,
+        is_anonymous: bool,
     ) -> None:
-        self._plan, self._claim, self._scope = plan, claim, scope
+        self._plan, self._claim, self._scope, self._exchange = plan, claim, scope, exchange
         self._body: RequestBody | None = body
-        self._is_keyed, self._is_anonymous = is_keyed, is_anonymous
-        self._exchange = Exchange.of(scope)
-        self._client = ClientConnection(receive, send, send_body, self._exchange)
+        self._client, self._key, self._is_anonymous = client, key, is_anonymous
         self._recorder = ResponseRecorder(plan.max_body)
         self._over = Signal()
         """Set when the app may receive a disconnect: after its response, or when nobody wants the response."""
-        self._completion: Completion | None = None
-        self._delivery: Delivery | None = None
-        self._framed: anyio.Event | None = None
         self._thread = get_ident()
-        self._has_body = self._is_watched = self._is_unwanted = self._is_stopped = False
-        self._unwritten: float | None = inf
-        """``None``: the outcome is written. Otherwise the seconds that a request may still wait for that."""
-        self._log_writer: LogWriter | None = None
 
-    def run(self, key: str | None, attempt: SdkAttempt | None) -> Coroutine[Any, Any, None]:
+    def run(self, attempt: SdkAttempt | None) -> Coroutine[Any, Any, None]:
         """Run the app, and raise what it raises.
 
-        :param key: the key as the caller wrote it; ``None`` when the request has none.
         :param attempt: the call of an SDK that this request belongs to.
         """
         self._attempt = attempt
         task = current_task()
         if task is None:
-            return self._run_in_trio(key)
+            return self._run_in_trio()
         self.side_tasks: SideTasks = AsyncioTasks(task)
-        return self._run(key)
+        return self._run()
 
-    async def _run_in_trio(self, key: str | None) -> None:
+    async def _run_in_trio(self) -> None:
         error: BaseException | None = None
         async with anyio.create_task_group() as group:
             self.side_tasks = TrioTasks(group)
             try:
-                await self._run(key)
+                await self._run()
             except BaseException as raised:  # the task group would wrap it in an exception group
                 error = raised
         if error is not None:
             raise error
 
-    async def _run(self, key: str | None) -> None:
+    async def _run(self) -> None:
         record, scope, attempt = self._claim.record, self._scope, self._attempt
-        execution = Execution(key, record.attempt, record.steps, self._claim.record_steps, self._exchange)
+        execution = Execution(self._key, record.attempt, record.steps, self._claim.record_steps, self._exchange)
         if scope.get("extensions"):
             hide_file_bodies(scope)
         token = current.set(execution)
@@ -148,7 +144,8 @@ class ClaimedExecution:
             if not is_late:
                 self._let_go(heartbeats, record.generation)
             current.reset(token)  # raises where the coroutine was closed in another context
-            await side_tasks.end()
+            if side_tasks.have_begun:
+                await side_tasks.end()
         if error is not None:
             raise error
         if self._client.failure is not None:
@@ -201,10 +198,8 @@ class ClaimedExecution:
             return
         elif message_type == "http.response.start" and (not recorder.started or recorder.takes_more(message)):
             plan, generation = self._plan, self._claim.record.generation
-            keyed, anonymous = self._is_keyed, self._is_anonymous
-            head = write_head(
-                message, recorder, plan, self._scope, self._exchange, generation, is_keyed=keyed, is_anonymous=anonymous
-            )
+            is_keyed, is_anonymous = self._key is not None, self._is_anonymous
+            head = write_head(message, recorder, plan, self._scope, self._exchange, generation, is_keyed, is_anonymous)
             await self._client.send_head(head)
             recorder.frame(self._exchange.stream)
             if self._framed is not None and recorder.is_framed:
@@ -270,7 +265,7 @@ class ClaimedExecution:
             # An instrument inside the app ends its span when this method returns, so the end is sent before.
             with anyio.move_on_after(LAST_SECONDS):
                 await self._delivery.done.wait()
-        if not self._is_end_held():
+        if recorder.log is not None and not self._is_end_held():
             recorder.end_log()
         self._over.set()
 
@@ -316,7 +311,8 @@ class ClaimedExecution:
             claims = self._plan.claims
             seconds = min(self._unwritten, self._plan.store_timeout, claims.lease)
             is_written = await persist_in_time(self._claim, claims, completion, self._exchange, seconds=seconds)
-        recorder.end_log(completion.last_unit)
+        if recorder.log is not None:
+            recorder.end_log(completion.last_unit)
         return is_written
 
     async def _write_late(self) -> bool:
@@ -355,7 +351,7 @@ class ClaimedExecution:
         if self._delivery is not None:
             self.side_tasks.start(self._delivery.give_up)
         linger = plan.linger
-        if not self._is_keyed:
+        if self._key is None:
             if not recorder.is_framed:
                 self._framed = anyio.Event()
                 await self._framed.wait()

@@ -19,11 +19,11 @@ from asyncio.tasks import _register_task, _unregister_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from types import FrameType, coroutine
-from typing import Any, Final, TextIO, cast
+from typing import Any, Final, TextIO
 
 import anyio
 
-from flexmw.idempotency.task_identity import running_tasks
+from flexmw.idempotency.task_identity import running_task, running_tasks
 
 __all__ = ["NestedTask", "run_nested"]
 
@@ -188,12 +188,12 @@ def run_nested(work: Coroutine[Any, Any, None], on_cancel: Callable[[], None]) -
     :raises RuntimeError: when asyncio runs no task here, as under trio.
     """
     loop = asyncio.get_running_loop()
-    host: asyncio.Task[Any] | None = asyncio.current_task(loop)
+    host = running_task(loop)
     if host is None:
         work.close()
         raise RuntimeError("asyncio runs no task here")
     task = NestedTask(work, host, loop)
-    identity = cast("asyncio.Task[Any]", task)
+    identity: Any = task
     error: BaseException | None = None
     awaited: Any = None
     wait: _Wait | None = None

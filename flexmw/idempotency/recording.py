@@ -177,9 +177,15 @@ class ResponseRecorder:
 
     def _response(self, end: bytes) -> StoredResponse:
         """The response with ``end`` behind its whole units, without its body if that is too long to be kept."""
-        size = self.size + len(self._tail) + len(end)
-        is_kept = size <= self._max_body and (self._chunks is not None if self.log is None else self.log.is_continuable)
-        body = b"".join((*self._kept(), self._tail, end)) if is_kept else None
+        log, tail = self.log, self._tail
+        if log is None:
+            size, chunks = self._size, self._chunks
+        else:
+            size, chunks = log.size, log.chunks if log.is_continuable else None
+        size += len(tail) + len(end)
+        body = None
+        if chunks is not None and size <= self._max_body:
+            body = b"".join((*chunks, tail, end)) if chunks or end else tail  # most bodies are one chunk
         headers, length = lasting_headers(self.headers), self.length
         if length is not None and length != size and self.status not in _WITHOUT_BODY:
             # The app has declared another length. A server refuses what is longer, and would refuse each replay too.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from hashlib import sha256
 from inspect import isawaitable
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -20,12 +19,13 @@ from flexmw.idempotency import errors
 from flexmw.idempotency.claim import Claim, StoreFailed
 from flexmw.idempotency.continuation import Continuation, Running, running_response, send_stored, stream_position
 from flexmw.idempotency.core import KeyedRequest, Reason, Refuse, Replay, StoredResponse
+from flexmw.idempotency.delivery import ClientConnection
 from flexmw.idempotency.execute import ClaimedExecution
 from flexmw.idempotency.key import fingerprint, first_value, key_of
 from flexmw.idempotency.lingering import show_interest
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.prefer import preferred_wait
-from flexmw.idempotency.reading import RequestBody, is_disconnected
+from flexmw.idempotency.reading import ReadResult, RequestBody, is_disconnected
 from flexmw.idempotency.response_head import RESULT, announce_ttl
 from flexmw.idempotency.sdk_calls import SdkAttempt, SdkRequest, claim_call
 from flexmw.idempotency.stores.guarded import count_without_store
@@ -34,7 +34,7 @@ from flexmw.kit.asgi import Receive, Scope, Send, send_error
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.paths import RequestPredicate
 
-__all__ = ["CREDENTIAL", "KeyedCaller", "ProtectedRequest", "holds"]
+__all__ = ["CREDENTIAL", "ProtectedRequest", "holds"]
 
 CREDENTIAL: Final = "flexmw.idempotency.credential"
 """The span attribute of a request whose key and body another credential of the same address has used."""
@@ -61,19 +61,6 @@ _RESULTS: Final = {"reused": "conflict", "in_progress": "in_progress", "unknown"
 """The values of the span attribute for the reasons of a refusal."""
 
 
-class KeyedCaller(NamedTuple):
-    """The caller of a request that is protected.
-
-    :param digest: the keyed hash of the caller.
-    :param is_named: the option ``caller`` has named the caller.
-    :param is_anonymous: nothing but the client address is known.
-    """
-
-    digest: str
-    is_named: bool
-    is_anonymous: bool
-
-
 class ProtectedRequest:
     """One request. Used once.
 
@@ -83,6 +70,8 @@ class ProtectedRequest:
 
     # Defaults of the class, because most requests have no key, and set none of them.
     _client_left = False
+    _is_anonymous = _is_named = False
+    """Nothing but the client address is known of the caller; the option ``caller`` has named the caller."""
     _position: StreamPosition | None = None
     _running: Running | None = None
     _body: RequestBody
@@ -125,48 +114,54 @@ class ProtectedRequest:
                 if callers.has_function
                 else (callers.shown_digest(scope, shown), False)
             )
-            is_anonymous = not (is_named or shown.lines)
+            self._is_named, self._is_anonymous = is_named, not (is_named or shown.lines)
             if is_named:
                 announce_ttl(self._exchange, plan.ttl_header)
             elif not shown.is_lasting:
                 announce_ttl(self._exchange, None)
-            if key is None and is_anonymous:
+            if key is None and self._is_anonymous:
                 # Equal calls of all clients behind one address would be one call.
                 plan.anonymous_sdk_calls.warn(retry_count=count or 0)
                 await plan.app(scope, self._receive, self._send)
                 return
             del shown  # objects that live while the app runs cost the garbage collector time
-            self._body = RequestBody(self._receive, self._plan.bodies)
+            body = self._body = RequestBody(self._receive, plan.bodies)
             try:
-                await self._protect(KeyedCaller(caller, is_named, is_anonymous), key, count)
+                result = await body.read(plan.max_request, fields.get(b"content-length", b""))
+                if result != "whole":
+                    await self._respond_unread(result, key)
+                elif self._position is not None and key is not None:
+                    await self._continue(self._name(caller, key), self._digest(), self._position)
+                else:
+                    work = self._work(caller, key, count or 0, self._digest())
+                    await run_to_completion(work, self._client_has_left)
+                    if self._running is not None and not self._client_left:
+                        await self._follow(self._running, key)
             finally:
-                self._body.let_go()
+                body.let_go()
 
-    async def _protect(self, caller: KeyedCaller, key: str | None, count: int | None) -> None:
-        result = await self._body.read(self._plan.max_request, self._fields.get(b"content-length", b""))
+    async def _respond_unread(self, result: ReadResult, key: str | None) -> None:
+        """Respond to a request whose body was not read to its end.
+
+        :param result: how reading the body has ended.
+        """
         if result == "left":
             self._client_left = True
-            return
-        if result != "whole":
-            if result == "too_many":
-                await self._refuse(errors.TooManyBodies(), "overloaded")
-            elif key is not None:
-                await self._refuse(errors.BodyTooLarge(), "invalid")
-            else:
-                await self._plan.app(self._scope, self._body.receive_again, self._send)
-            return
-        scope = self._scope
-        content_type, coding = self._fields.get(b"content-type", b""), self._fields.get(b"content-encoding", b"")
+        elif result == "too_many":
+            await self._refuse(errors.TooManyBodies(), "overloaded")
+        elif key is not None:
+            await self._refuse(errors.BodyTooLarge(), "invalid")
+        else:
+            await self._plan.app(self._scope, self._body.receive_again, self._send)
+
+    def _digest(self) -> str:
+        """The hash of the request, for the store."""
+        scope, fields = self._scope, self._fields
+        content_type, coding = fields.get(b"content-type", b""), fields.get(b"content-encoding", b"")
         query = scope.get("query_string", b"")
-        digest = self._plan.hasher.of_request(
+        return self._plan.hasher.of_request(
             fingerprint(scope["method"], scope["path"], query, self._body.data, content_type, coding)
         )
-        if self._position is not None and key is not None:
-            await self._continue(self._name(caller.digest, key), digest, self._position)
-            return
-        await run_to_completion(partial(self._work, caller, key, count or 0, digest), self._client_has_left)
-        if self._running is not None and not self._client_left:
-            await self._follow(self._running, key)
 
     def _name(self, caller: str, key: str) -> str:
         """The store key of a key of a caller."""
@@ -191,14 +186,14 @@ class ProtectedRequest:
         if error is not None:
             await self._refuse(error, _CONTINUATION_RESULTS.get(error.status, "unknown"))
 
-    async def _work(self, caller: KeyedCaller, key: str | None, count: int, digest: str) -> None:
+    async def _work(self, caller: str, key: str | None, count: int, digest: str) -> None:
         """The part that goes on when the client has left."""
         attempt: SdkAttempt | None = None
         outcome: Claim | Replay | Refuse | None = None
         if self._plan.late_outcomes.are_late:
             await self._plan.late_outcomes.resume()
         try:
-            attempt, outcome = await self._claim(caller.digest, key, count, digest)
+            attempt, outcome = await self._claim(caller, key, count, digest)
         except StoreFailed as failure:
             self._exchange.emit("flexmw.idempotency.store_failed", {"exception": failure.__cause__})
             count_without_store(self._plan.claims.store)
@@ -210,20 +205,19 @@ class ProtectedRequest:
             announce_ttl(self._exchange, None)
             await self._plan.app(self._scope, self._body.receive_again, self._send)
         elif isinstance(outcome, Claim):
-            if key is not None and not caller.is_named and outcome.record.attempt == 1:
-                self._notice_renewal(caller.digest, key, digest)
+            if key is not None and not self._is_named and outcome.record.attempt == 1:
+                self._notice_renewal(caller, key, digest)
             execution = ClaimedExecution(
                 self._plan,
                 outcome,
                 self._scope,
+                self._exchange,
                 self._body,
-                self._receive,
-                self._send,
-                self._send_body,
-                is_keyed=key is not None,
-                is_anonymous=caller.is_anonymous,
+                ClientConnection(self._receive, self._send, self._send_body, self._exchange),
+                key,
+                self._is_anonymous,
             )
-            await execution.run(key, attempt)
+            await execution.run(attempt)
         elif isinstance(outcome, Replay):
             if not self._client_left:
                 await self._replay(outcome.response)

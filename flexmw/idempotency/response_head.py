@@ -98,7 +98,6 @@ def write_head(
     scope: Scope,
     exchange: Exchange,
     generation: str,
-    *,
     is_keyed: bool,
     is_anonymous: bool,
 ) -> Message:
@@ -109,8 +108,13 @@ def write_head(
     :param is_anonymous: the caller has shown no credential.
     """
     status: int = message["status"]
-    headers: list[Header] = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-    fields = {name.lower(): value for name, value in headers}
+    headers: list[Header] = []
+    fields: dict[bytes, bytes] = {}
+    for name, value in message.get("headers", ()):
+        if type(name) is not bytes or type(value) is not bytes:
+            name, value = bytes(name), bytes(value)
+        headers.append((name, value))
+        fields[name.lower()] = value
     if is_keyed and fields.get(_TYPE, b"").lower().startswith(EVENT_STREAM):
         headers += [pair for pair in _EVENT_STREAM_HEADERS if pair[0] not in fields]
     declared = fields.get(_LENGTH, b"")

@@ -16,6 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from flexmw.idempotency.eager_task import EagerTask
+from flexmw.idempotency.task_identity import running_task
 
 __all__ = ["AsyncioTasks", "SideTasks", "TrioTasks", "current_task"]
 
@@ -24,9 +25,14 @@ _AGAIN_SECONDS: Final = 0.1
 
 
 class SideTasks:
-    """The side tasks of one execution. As a context manager: the part of the execution that :meth:`cancel` cancels."""
+    """The side tasks of one execution. As a context manager: the part of the execution that :meth:`cancel` cancels.
 
-    __slots__ = ()
+    :ivar have_begun: whether there is any, so that :meth:`end` is needed.
+    """
+
+    __slots__ = ("have_begun",)
+
+    have_begun: bool
 
     @property
     def has_running_loop(self) -> bool:
@@ -71,7 +77,7 @@ class AsyncioTasks(SideTasks):
         self._task = task
         self._eager: list[EagerTask] | None = None
         self._tasks: list[asyncio.Task[None]] | None = None
-        self._is_running = False
+        self.have_begun = self._is_running = False
         self._requests = 0
 
     @property
@@ -79,6 +85,7 @@ class AsyncioTasks(SideTasks):
         return self._task.get_loop().is_running()
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
+        self.have_begun = True
         task = self._task.get_loop().create_task(work())
         if self._tasks is None:
             self._tasks = [task]
@@ -87,6 +94,7 @@ class AsyncioTasks(SideTasks):
         return task.cancel
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.have_begun = True
         task = EagerTask(work(), self._task)
         if self._eager is None:
             self._eager = [task]
@@ -100,8 +108,6 @@ class AsyncioTasks(SideTasks):
             self._task.get_loop().call_later(_AGAIN_SECONDS, self.cancel)
 
     async def end(self) -> None:
-        if self._tasks is None and self._eager is None:
-            return
         tasks: list[asyncio.Future[None]] = [task for task in self._eager or () if not task.stop()]
         if self._tasks is not None:
             for task in self._tasks:
@@ -138,8 +144,10 @@ class TrioTasks(SideTasks):
 
     def __init__(self, group: TaskGroup) -> None:
         self._group, self._scope = group, anyio.CancelScope()
+        self.have_begun = False
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
+        self.have_begun = True
         scope = anyio.CancelScope()
 
         async def in_scope() -> None:
@@ -167,6 +175,6 @@ class TrioTasks(SideTasks):
 def current_task() -> asyncio.Task[Any] | None:
     """The task of asyncio that runs; ``None`` under trio."""
     try:
-        return asyncio.current_task()
+        return running_task(asyncio.get_running_loop())
     except RuntimeError:
         return None

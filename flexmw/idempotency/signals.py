@@ -22,11 +22,9 @@ class Signal:
     :ivar is_set: whether it is set.
     """
 
-    __slots__ = ("_event", "is_set")
-
-    def __init__(self) -> None:
-        self._event: anyio.Event | None = None
-        self.is_set = False
+    # Defaults of the class: each execution makes such an object, and nobody waits for most of them.
+    _event: anyio.Event | None = None
+    is_set = False
 
     def set(self) -> None:
         """Let everybody go on who waits."""

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import asyncio.tasks
 import sys
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeAlias
 
-__all__ = ["running_tasks"]
+__all__ = ["running_task", "running_tasks"]
+
+
+_RunningTask: TypeAlias = Callable[[asyncio.AbstractEventLoop], "asyncio.Task[Any] | None"]
 
 
 class _RunningTasks(Protocol):
@@ -28,6 +32,10 @@ if sys.version_info >= (3, 14):
         __setitem__ = staticmethod(asyncio.tasks._swap_current_task)
 
     running_tasks: Final[_RunningTasks] = _Swapped()
+    running_task: Final[_RunningTask] = asyncio.tasks.current_task
 else:
     running_tasks: Final[_RunningTasks] = vars(asyncio.tasks)["_current_tasks"]
-"""The running task of each event loop. Whoever writes another task into it writes the first one back."""
+    running_task: Final[_RunningTask] = vars(asyncio.tasks)["_current_tasks"].get
+"""The running task of each event loop. Whoever writes another task into it writes the first one back.
+
+``running_task`` is ``asyncio.current_task`` of an event loop, a function in C in each version of Python."""

@@ -9,7 +9,7 @@ closed, both are cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -20,8 +20,8 @@ from flexmw.idempotency.nested_task import run_nested
 __all__ = ["run_to_completion"]
 
 
-async def run_to_completion(work: Callable[[], Coroutine[Any, Any, None]], on_cancel: Callable[[], None]) -> None:
-    """Run ``work`` to its end, and raise what it raises.
+def run_to_completion(work: Coroutine[Any, Any, None], on_cancel: Callable[[], None]) -> Awaitable[None]:
+    """Run ``work`` to its end, and raise what it raises. Not a coroutine: what it returns is awaited at once.
 
     Context variables that the work has set are set in this task too, as if the work had run in it.
 
@@ -29,16 +29,13 @@ async def run_to_completion(work: Callable[[], Coroutine[Any, Any, None]], on_ca
     :param on_cancel: called when this task is cancelled while the work runs.
     """
     try:
-        loop = asyncio.get_running_loop()
+        asyncio.get_running_loop()
     except RuntimeError:
-        loop = None
-    if loop is None:  # not inside the `except`: the work would then run with this RuntimeError as the handled exception
-        await _in_a_shield(work, on_cancel)
-        return
-    await run_nested(work(), on_cancel)
+        return _in_a_shield(work, on_cancel)
+    return run_nested(work, on_cancel)
 
 
-async def _in_a_shield(work: Callable[[], Coroutine[Any, Any, None]], on_cancel: Callable[[], None]) -> None:
+async def _in_a_shield(work: Coroutine[Any, Any, None], on_cancel: Callable[[], None]) -> None:
     """The same for trio. The shield hides a cancellation from the work, so a second task outside it reports one."""
     error: BaseException | None = None
     is_done = False
@@ -54,7 +51,7 @@ async def _in_a_shield(work: Callable[[], Coroutine[Any, Any, None]], on_cancel:
         group.start_soon(report_cancellation)
         with anyio.CancelScope(shield=True):
             try:
-                await work()
+                await work
             except BaseException as raised:
                 error = raised
         is_done = True

@@ -27,7 +27,7 @@ async def test_what_the_work_raises_is_raised() -> None:
         raise LookupError("the work's own")
 
     with pytest.raises(LookupError, match="the work's own"):
-        await run_to_completion(broken, ignore)
+        await run_to_completion(broken(), ignore)
 
 
 @pytest.mark.anyio
@@ -39,7 +39,7 @@ async def test_context_variables_go_in_and_come_out() -> None:
         VALUE.set("by the work")
 
     VALUE.set("by the caller")
-    await run_to_completion(work, ignore)
+    await run_to_completion(work(), ignore)
     assert (seen, VALUE.get()) == (["by the caller"], "by the work")
 
 
@@ -56,7 +56,7 @@ async def test_a_scope_that_is_cancelled_waits_for_the_work_and_reports_the_canc
         async def asking() -> None:
             with anyio.CancelScope() as scope:
                 group.start_soon(cancel, scope)
-                await run_to_completion(work, given_up.set)
+                await run_to_completion(work(), given_up.set)
                 done.append("asking went on")
 
         async def cancel(scope: anyio.CancelScope) -> None:
@@ -78,7 +78,7 @@ async def test_a_task_that_is_cancelled_again_and_again_still_waits(anyio_backen
         done.append("work")
 
     before = asyncio.all_tasks()
-    task = asyncio.create_task(run_to_completion(work, given_up.set))
+    task = asyncio.ensure_future(run_to_completion(work(), given_up.set))
     await asyncio.sleep(0)
     for _ in range(3):
         task.cancel()
@@ -103,7 +103,7 @@ async def test_an_error_nobody_waits_for_any_more_is_not_reported_as_lost(anyio_
         await go_on.wait()
         raise LookupError
 
-    task = asyncio.create_task(run_to_completion(broken, go_on.set))
+    task = asyncio.ensure_future(run_to_completion(broken(), go_on.set))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
