@@ -1,4 +1,4 @@
-"""Exceptions: what flexmw raises, and the errors that an app raises as its response.
+"""Exceptions that flexmw raises, and the errors that an app raises as its response.
 
 ::
 
@@ -59,12 +59,12 @@ __all__ = [
 raised: ContextVar[Callable[[APIError], None] | None] = ContextVar("flexmw.raised", default=None)
 """Called with each :class:`APIError` that is made while the app of an Envelope runs.
 
-Litestar, Quart, Django, Falcon, BlackSheep and Sanic catch an exception that nothing handles and send a response of
-their own. The error itself is then lost to the middleware around them. So an ``APIError`` reports itself when it is
-*made*, and the Envelope remembers the last one of each request. The Envelope uses the remembered error in one case: the
-app sends an error response that is not in the contract's format and is either a bare 500 or has the error's own status.
-The remembered error then takes the response's place. So making an ``APIError`` without raising it changes no other
-response. An error that describes another server's response (:func:`received`) does not report itself.
+Litestar, Quart, Django, Falcon, BlackSheep and Sanic catch each unhandled exception and send a response, so the
+middleware around them never gets the exception. So an ``APIError`` reports itself when it is *made*, and the Envelope
+remembers the last error of each request. The remembered error replaces the app's response in one case: the response is
+an error that is not in the contract's format, and is either a bare 500 or has the status of the remembered error. In
+all other cases, an ``APIError`` that is made and not raised has no effect. An error that describes another server's
+response (:func:`received`) does not report itself.
 """
 
 
@@ -76,11 +76,11 @@ class FlexmwError(Exception):
 
 
 class ConfigError(FlexmwError, ValueError):
-    """An option cannot have the value that it was given.
+    """An option has a value that cannot work.
 
     :param option: the option, such as ``RateLimit(cost=...)``.
     :param value: the value; the error keeps its ``repr`` with secrets masked.
-    :param expected: what would be right, as words that follow "expected".
+    :param expected: a description of the right values, as words that follow "expected".
     :param where: the file and line that the value comes from, if it comes from a file.
     """
 
@@ -92,7 +92,7 @@ class ConfigError(FlexmwError, ValueError):
         super().__init__(f"{f'{where}: ' if where else ''}{option} = {self.value}: expected {expected}")
 
     def at(self, where: str) -> Self:
-        """Return a copy of the error that also names the place of the value."""
+        """Return a copy of the error that also names the file and line of the value."""
         twin = copy.copy(self)
         twin.where = where
         twin.args = (f"{where}: {self}",)
@@ -120,10 +120,10 @@ class PluginError(FlexmwError):
     """An entry point cannot be used.
 
     :param name: the name of the component.
-    :param problem: what is wrong.
+    :param problem: the fault.
     :param target: the target of the entry point, ``module:attribute``; ``None`` if no entry point has the name.
     :param distribution: the distribution and version that declare the entry point; ``None`` as for ``target``.
-    :param fix: what the reader of the message can do.
+    :param fix: a step that corrects the fault.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class PluginError(FlexmwError):
 class UnknownComponent(PluginError, ConfigError):
     """No component has the given name: the name is misspelt, or the distribution is not installed.
 
-    :ivar is_guessed: the message has a known name that is similar.
+    :ivar is_guessed: the message suggests a similar known name.
     """
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
@@ -160,7 +160,7 @@ class UnknownComponent(PluginError, ConfigError):
 
 
 class Fields(TypedDict, total=False):
-    """The fields that a keyword can set on every kind of error."""
+    """The fields that a keyword can set on each kind of error."""
 
     status: int
     type: str
@@ -170,7 +170,7 @@ class Fields(TypedDict, total=False):
 
 
 class Overrides(Fields, total=False):
-    """The fields that a keyword can set on a kind of error that has a message of its own."""
+    """The fields that a keyword can set on a kind of error whose class has a default message."""
 
     message: str
     param: str
@@ -179,14 +179,14 @@ class Overrides(Fields, total=False):
 class APIError(HTTPException, FlexmwError):
     """An error response by the contract. Raise it anywhere in an app: in an endpoint, a dependency, a thread.
 
-    It is a response and not a crash: it is neither logged nor recorded as an exception, whatever its status; what it
-    was raised ``from`` is. Making one reports it to the Envelope outside, if there is one: see :data:`raised`. Being a
-    Starlette ``HTTPException``, it also gives a sensible response where no Envelope is installed.
+    It is a response and not a crash: it is neither logged nor recorded as an exception, with any status. The exception
+    that it was raised ``from`` is recorded. When an error is made, the outer Envelope remembers it: see :data:`raised`.
+    The class is a Starlette ``HTTPException``, so the error also becomes a response where no Envelope is installed.
 
     :param message: a sentence that is safe to show to a user. Default: the message of the kind or of the status.
-    :param status: the HTTP status, 400 to 599. Default: that of the kind.
-    :param type: the family of the error. Default: that of the kind or of the status.
-    :param code: the machine-readable name of the error. Default: that of the kind or of the status.
+    :param status: the HTTP status, 400 to 599. Default: the status of the kind.
+    :param type: the family of the error. Default: the family of the kind or of the status.
+    :param code: the machine-readable name of the error. Default: the name of the kind or of the status.
     :param param: the request field that is at fault.
     :param doc_url: the address of documentation about the error.
     :param headers: headers to send with the response.
@@ -196,13 +196,13 @@ class APIError(HTTPException, FlexmwError):
     row: ClassVar[Row | None] = None
 
     request_id: str | None = None
-    """Set by :func:`flexmw.envelope.error_from` alone: the response's ``x-request-id``."""
+    """The response's ``x-request-id``. Only :func:`flexmw.envelope.error_from` sets it."""
 
     retry_after: float | None = None
-    """Set by :func:`flexmw.envelope.error_from` alone: the seconds to wait, if the response names a wait."""
+    """The wait that the response names, in seconds. Only :func:`flexmw.envelope.error_from` sets it."""
 
     _placeholders: Mapping[str, str] | None = _NO_PLACEHOLDERS
-    """The values of the placeholders in the row's message; ``None`` if the message is the raiser's own."""
+    """The values of the placeholders in the row's message; ``None`` if the caller has given a message."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -295,7 +295,7 @@ class ModelNotFound(APIError):
 
 
 class InvalidAPIKey(APIError):
-    """401: the key is missing, malformed or revoked. Challenges with ``Bearer`` (RFC 6750), as RFC 9110 requires."""
+    """401: the key is missing, malformed or revoked. The response has a ``Bearer`` challenge (RFC 6750, RFC 9110)."""
 
     row = PAGE["invalid_api_key"]
 
@@ -324,8 +324,8 @@ class JobNotFound(APIError):
 class RateLimitExceeded(APIError):
     """429: the caller has sent too many requests.
 
-    :param retry_after: seconds until the next request may come. ``Retry-After`` and ``retry-after-ms`` send it, rounded
-        up.
+    :param retry_after: seconds until the next request may be sent. The response has them in ``Retry-After`` and
+        ``retry-after-ms``, rounded up.
     """
 
     row = PAGE["rate_limit_exceeded"]
@@ -338,7 +338,7 @@ class RateLimitExceeded(APIError):
 
 
 class UpstreamTimeout(APIError):
-    """500: the backend did not respond in time. It may have done the work."""
+    """500: the backend did not respond in time. It may have executed the request."""
 
     row = PAGE["upstream_timeout"]
 
@@ -350,7 +350,7 @@ class SubsystemOffline(APIError):
     """503: one subsystem is offline.
 
     :param name: the subsystem, as the beginning of a sentence: ``"The playground"``.
-    :param retry_after: seconds until it is back, if that is known.
+    :param retry_after: seconds until the subsystem is back, if that is known.
     """
 
     row = PAGE["subsystem_offline"]
@@ -364,8 +364,8 @@ class SubsystemOffline(APIError):
 def received(kind: type[APIError], status: int, body: ErrorBody) -> APIError:
     """Make the error that describes another server's response.
 
-    The error has the fields of ``body`` whatever ``kind``'s constructor takes, and does not report itself: the app that
-    makes it has not responded with it.
+    The constructor of ``kind`` is not called: the error has the fields of ``body``. It does not report itself, because
+    it is not the response of the app that makes it.
     """
     error = kind.__new__(kind)
     error._set(body.message, status=status, type=body.type, code=body.code, param=body.param, doc_url=body.doc_url)
@@ -379,7 +379,8 @@ def _wait(option: str, seconds: Any) -> dict[str, str]:
 
 
 def _with(fields: Overrides, **own: Any) -> Any:
-    """Merge the values of a kind with those of the caller. The caller's values win, header by header."""
+    """Merge the values of a kind and of the caller. The caller's values take precedence, also for each single
+    header."""
     merged = {**own, **fields}
     given = fields.get("headers")
     if own.get("headers") and given:

@@ -1,7 +1,7 @@
-"""The effects of a flow: what a client component may ask of its transport, and what it gets back.
+"""Effects of a flow: the operations that a client component asks its transport to perform.
 
-A flow is one generator per call. It yields effects and is sent the result of each one. It knows neither threads nor
-event loops, neither httpx nor httpx2, so the same flow runs on four transports, and in tests without a network.
+A flow is one generator per call. It yields effects, and gets the result of each effect. It uses no threads, no event
+loop and no client library, so the same flow runs on four transports, and in tests without a network.
 
 Each effect is a class (:class:`Send`), and has a function of the same name in lower case (:func:`send`). The function
 carries the type of the result, so a flow that uses it needs no annotation:
@@ -14,8 +14,8 @@ carries the type of the result, so a flow that uses it needs no annotation:
 ...         response = yield from send(request)
 ...     return response
 
-``response = yield Send(request)`` does the same and is one generator cheaper, but its result is ``Any`` to a type
-checker, because a generator has one type for everything that it is sent.
+``response = yield Send(request)`` does the same, and saves one generator. For a type checker its result is ``Any``,
+because all results that are sent into a generator have one type.
 """
 
 from __future__ import annotations
@@ -106,26 +106,27 @@ class Response(Protocol):
 
 
 Observer: TypeAlias = Callable[[str, Mapping[str, Any]], None]
-"""A function that is called with each event and its details, at the time of the event. It sees the events of the
-transport until the head of the request leaves (the events of httpcore's ``trace`` extension, such as
-``http11.send_request_headers.started``; over HTTP/2 all of them), and what components further inward emit."""
+"""A function that is called with each event and its details, at the time of the event.
+
+The events are those of the transport until the head of the request leaves (over HTTP/2 all of them), with the names of
+httpcore's ``trace`` extension such as ``http11.send_request_headers.started``; and those that inner components emit."""
 
 
 HEADS: Final = frozenset({"http11.send_request_headers.started", "http2.send_request_headers.started"})
-"""The events of the transport with which the head of a request goes out: see :func:`head_leaves`."""
+"""The events of the transport when it begins to send the head of a request: see :func:`head_leaves`."""
 
 
 def head_leaves(event: str, details: Mapping[str, Any]) -> bool:
     """Return whether an event of the transport marks the moment at which the request is sent.
 
-    From this event on the server may have begun to work. The head of a CONNECT does not count: it only asks a proxy
-    for a tunnel.
+    After this event the server may have begun to work. The head of a CONNECT does not count: it asks a proxy for a
+    tunnel.
     """
     return event in HEADS and not is_connect(details)
 
 
 def is_connect(details: Mapping[str, Any]) -> bool:
-    """Whether an event of the transport is about a CONNECT, by which a client asks a proxy for a tunnel."""
+    """Return whether an event of the transport belongs to a CONNECT, with which a client asks a proxy for a tunnel."""
     return getattr(details.get("request"), "method", b"") == b"CONNECT"
 
 
@@ -137,8 +138,8 @@ class Send:
 
     :param request: the request.
     :param observe: called with each event that happens further inward until the response arrives.
-    :param on_end: called once when the body of the response ends, as with :class:`Follow`, for a flow that follows
-        whatever response it gets.
+    :param on_end: called once when the body of the response ends, as by :class:`Follow`; for a flow that follows any
+        response.
     """
 
     request: Request
@@ -157,7 +158,7 @@ class Sleep:
 class Discard:
     """Give up a response. A small body is read, so that its connection can be used again; any other body is closed.
 
-    :param response: the response; nothing may be done with it afterwards.
+    :param response: the response; do not use it afterwards.
     :param seconds: the longest time to spend on reading, in seconds; the transport never spends more than one second.
     """
 
@@ -175,15 +176,14 @@ class Read:
 
     :param response: the response.
     :param limit: the largest body to read, in bytes.
-    :param seconds: the longest time to spend on reading, in seconds, as far as the pieces of the body arrive: the time
-        is looked at after each piece.
-    :param request: the request of the response, for a flow that needs no slow body: a body that is silent when
-        ``seconds`` are over is given up, and the result is ``None``, or the beginning with ``partial``. Whoever reads
-        such a body gets the library's ``ReadTimeout`` after the pieces that arrived. A blocking read over a shared
-        HTTP/2 connection is not ended.
-    :param partial: whether the result is the beginning of the body instead of ``None`` where it is not read to its end.
-    :param until: called with each piece; the read ends where it returns true, as at the limit. With ``partial``, for a
-        flow that looks for something at the beginning of a stream.
+    :param seconds: the longest time to spend on reading, in seconds. The time is checked after each chunk of the body.
+    :param request: the request of the response. With it, the read also ends after ``seconds`` if no chunk arrives: the
+        result is ``None``, or the beginning of the body with ``partial``. A later read of this body raises the
+        library's ``ReadTimeout`` after the chunks that have arrived. A blocking read over a shared HTTP/2 connection
+        does not end.
+    :param partial: if the body is not read to its end, the result is the beginning of the body instead of ``None``.
+    :param until: called with each chunk; the read ends when it returns true, as at the limit. With ``partial``, a flow
+        can search the beginning of a stream.
     """
 
     response: Response
@@ -213,9 +213,9 @@ class Follow:
     """Observe the body of a response while the caller reads it. The result is the same response.
 
     :param response: the response.
-    :param on_end: called once when the body ends: with ``None`` when it was read to its end, with the exception that
-        broke it, or with a ``GeneratorExit`` when the caller closed it early.
-    :param tap: called with each piece of the body that the caller reads. Nothing is read that the caller does not read.
+    :param on_end: called once when the body ends: with ``None`` if it was read to its end, with the exception that
+        broke it, or with a ``GeneratorExit`` if the caller closed it early.
+    :param tap: called with each chunk of the body that the caller reads. The effect reads nothing by itself.
     """
 
     response: Response
@@ -248,12 +248,12 @@ class Follow:
 class Skip:
     """Read the beginning of a body and drop it.
 
-    The result is the number of bytes that were dropped: less than ``size`` only if the body is shorter. The rest of the
-    body can be read as if it were all of it. An error while reading is raised at the ``yield``.
+    The result is the number of dropped bytes: less than ``size`` only if the body is shorter. After that, the rest is
+    the whole body of the response. An error while reading is raised at the ``yield``.
 
     :param response: the response.
-    :param size: how much to drop, in bytes.
-    :param tap: called with each piece that is dropped.
+    :param size: the number of bytes to drop.
+    :param tap: called with each chunk that is dropped.
     """
 
     response: Response
@@ -263,18 +263,17 @@ class Skip:
 
 @dataclass(slots=True)
 class Resume:
-    """Let a flow continue the body of a response where it ends. The result is the same response.
+    """Let another flow continue the body of a response when the body ends. The result is the same response.
 
-    The flow runs while the caller reads the body, after the flow that yielded this effect has returned. Its ``Send``
-    goes through the components further inward, and its ``Emit`` reaches the observers further outward. An outer
-    ``Follow`` sees one body. A body that the caller closes, cancels or leaves is not continued; neither is a body that
-    is in memory already.
+    That flow runs while the caller reads the body, after the flow that yielded this effect has returned. Its ``Send``
+    goes through the inner components, and its ``Emit`` reaches the outer observers. An outer ``Follow`` sees one body.
+    A body that the caller closes or cancels is not continued, and neither is a body that is in memory already.
 
     :param response: the response.
     :param again: called each time the body ends: with the exception that broke it, or with ``None`` after its last
-        byte. Returns a flow, whose response's body is read on and which raises what the caller is to get; or ``None``,
-        and the body ends as it did.
-    :param tap: called with each piece of the body that the caller reads.
+        byte. It returns a flow: the body of the flow's response continues the body, and an exception of the flow is
+        raised to the caller. Or it returns ``None``: the end of the body stands.
+    :param tap: called with each chunk of the body that the caller reads.
     """
 
     response: Response
@@ -284,10 +283,10 @@ class Resume:
 
 @dataclass(slots=True)
 class Emit:
-    """Emit an event to the observers further outward. Without an observer nothing happens.
+    """Emit an event to the outer observers. Without an observer it has no effect.
 
     :param event: the name of the event, such as ``flexmw.retry.scheduled``.
-    :param details: what the observers get with the name.
+    :param details: the details of the event.
     """
 
     event: str
@@ -298,9 +297,9 @@ class Emit:
 class RunBlocking:
     """Run a function that blocks on something other than the request, such as a store.
 
-    A blocking client runs the function in the calling thread, an async client in a worker thread. The result of the
-    effect is what the function returns; what the function raises is raised at the ``yield``. A cancelled task does not
-    wait for the function, so the function must end by itself soon.
+    A blocking client runs the function in the calling thread, an async client in a worker thread. The result is the
+    return value of the function; an exception of the function is raised at the ``yield``. A cancelled task does not
+    wait for the function, so the function must end soon by itself.
     """
 
     function: Callable[[], Any]

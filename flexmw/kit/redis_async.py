@@ -19,8 +19,8 @@ from redis.exceptions import NoScriptError
 
 from flexmw.kit.drive import adrive
 from flexmw.kit.redis_channel import Channel
-from flexmw.kit.redis_client import Address, Connector
-from flexmw.kit.redis_flow import Drop, Learn, Nodes, Pause, Send, Step, execution
+from flexmw.kit.redis_client import Connector
+from flexmw.kit.redis_flow import Address, Drop, Learn, Nodes, Pause, Send, Step, execution
 from flexmw.kit.redis_nodes import Clients, rotated, slot_of
 from flexmw.kit.redis_script import Script
 from flexmw.kit.redis_wire import pack

@@ -19,8 +19,8 @@ from redis.exceptions import NoScriptError
 from flexmw.kit import time_limit
 from flexmw.kit.drive import drive
 from flexmw.kit.forked import fork_safe
-from flexmw.kit.redis_client import Address, Connector
-from flexmw.kit.redis_flow import Drop, Learn, Nodes, Send, Step, execution
+from flexmw.kit.redis_client import Connector
+from flexmw.kit.redis_flow import Address, Drop, Learn, Nodes, Send, Step, execution
 from flexmw.kit.redis_nodes import Clients, connections_elsewhere, reply_after_asking, rotated, slot_of
 from flexmw.kit.redis_script import Script, script
 from flexmw.kit.store_url import StorageURL

@@ -31,7 +31,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from flexmw.kit.redis_client import Address
+from flexmw.kit.redis_flow import Address
 from flexmw.kit.redis_wire import ReplyReader, pack
 
 __all__ = ["Channel"]

@@ -34,12 +34,10 @@ from redis.retry import Retry
 
 from flexmw.errors import ConfigError
 from flexmw.kit import time_limit
+from flexmw.kit.redis_flow import Address
 from flexmw.kit.store_url import SCHEMES, StorageURL
 
-__all__ = ["Address", "Connector", "url_of_client"]
-
-Address: TypeAlias = tuple[str, int]
-"""Host and port."""
+__all__ = ["Connector", "url_of_client"]
 
 Kind: TypeAlias = Literal["redis", "redis+cluster", "redis+sentinel"]
 

@@ -37,6 +37,7 @@ from flexmw.kit.redis_errors import CODES, code_of, is_reply
 __all__ = ["SLOTS", "Address", "Drop", "Learn", "Nodes", "Pause", "Send", "Step", "execution"]
 
 Address: TypeAlias = tuple[str, int]
+"""Host and port."""
 
 SLOTS: Final = 16_384
 SENTINEL_INTERVAL: Final = 0.2

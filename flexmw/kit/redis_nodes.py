@@ -15,8 +15,7 @@ from typing import Any
 from redis.crc import key_slot
 
 from flexmw.kit.forked import fork_safe
-from flexmw.kit.redis_client import Address
-from flexmw.kit.redis_flow import SLOTS, Nodes
+from flexmw.kit.redis_flow import SLOTS, Address, Nodes
 
 __all__ = ["Clients", "connections_elsewhere", "reply_after_asking", "rotated", "slot_of"]
 

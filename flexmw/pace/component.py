@@ -34,18 +34,18 @@ class Pace(ClientMiddleware):
 
     Pace reads the rate-limit headers of every response, in the formats of :mod:`flexmw.contract`. It keeps one state
     for each origin, credential and bucket. All clients, threads and tasks of a process share it; with ``storage``
-    several processes do. Before the first response of an origin one request is sent and the others wait for its
-    response. A server that sends no such headers is not slowed down after that.
+    several processes share it. Before the first response of an origin, one request is sent and the others wait for its
+    response. If the server sends no such headers, requests are not delayed after that.
 
     ``flexmw.pace.buckets`` explains which requests count in one bucket. A request whose bucket is known never waits for
     the reset of another one. While the bucket of a class of requests is unknown, its requests count in the bucket of
     the paths that begin with the same segment, and wait for its reset if two of these paths have shown that they share
-    it. Where there is no such bucket, they count in the first bucket of the caller. If they would have to wait for the
-    reset of a bucket that nothing proves to be theirs, one request is sent at once, and the others wait for its
+    it. If there is no such bucket, the requests count in the first bucket of the caller. If they would have to wait for
+    the reset of a bucket that may not be their bucket, one request is sent at once, and the others wait for its
     response.
 
-    No request is refused, in whatever order and number requests arrive, on four conditions: the bucket of its class is
-    known, nobody else uses the credential, each request counts as one, and the server's numbers are true. That one
+    Under four conditions no request is refused, in any order and number of requests: the bucket of its class is known,
+    no other client uses the credential, each request counts as one, and the server reports true numbers. Only the one
     request of an unknown class can be refused. ``flexmw.pace.window`` explains how.
 
     Put ``Pace`` inside ``Retry``, so that Pace delays every attempt. In the opposite order it delays the first attempt

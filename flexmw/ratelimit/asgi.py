@@ -23,7 +23,7 @@ from flexmw.ratelimit.several_apps import MarkedApp, is_repeated
 from flexmw.ratelimit.shared import Shared
 from flexmw.ratelimit.usage_observer import UsageLog
 
-__all__ = ["RateLimitMiddleware", "is_around"]
+__all__ = ["RateLimitMiddleware", "is_around", "value_of"]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
 _ENDS: Final = frozenset({"http.response.body", "websocket.http.response.body", "websocket.close"})
@@ -70,7 +70,7 @@ class RateLimitMiddleware(WrappingApp):
             await self._lifespan(scope, receive, send)
             return
         exchange = exchange_of(scope)
-        if (self._exempt is not None and await _value(self._exempt(scope))) or (
+        if (self._exempt is not None and await value_of(self._exempt(scope))) or (
             scope.get("method") == "OPTIONS" and is_preflight(scope)
         ):
             await self._bypass(scope, receive, send, exchange, self.app)
@@ -174,7 +174,7 @@ class RateLimitMiddleware(WrappingApp):
         :returns: ``None`` if the request is not limited, or if the store fails and ``on_store_failure`` is ``open`` or
             ``closed``.
         """
-        if (self._exempt is not None and await _value(self._exempt(scope))) or is_preflight(scope):
+        if (self._exempt is not None and await value_of(self._exempt(scope))) or is_preflight(scope):
             return None
         caller = await self._plan.caller(scope)
         rates = await self._rates.of(caller, scope)
@@ -269,5 +269,6 @@ def _with_release(lease: Lease, send: Send) -> Send:
     return send_with_release
 
 
-async def _value(value: Any) -> Any:
-    return await value if isawaitable(value) else value
+async def value_of(result: Any) -> Any:
+    """Await the result of a function of the application, if the function is async."""
+    return await result if isawaitable(result) else result

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from inspect import isawaitable
 from math import floor
 from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import KEY, Exchange, new_exchange, too_late, unclaimed
 from flexmw.kit.paths import RequestPredicate
-from flexmw.ratelimit.asgi import RateLimitMiddleware
+from flexmw.ratelimit.asgi import RateLimitMiddleware, value_of
 from flexmw.ratelimit.backend import LocalBackend
 from flexmw.ratelimit.callers import BearerDigest
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane
@@ -164,7 +163,7 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             return None
         exchange: Exchange = scope.get(KEY) or new_exchange(scope)
         method, app = scope.get("method"), parts.app
-        if (parts.exempt is not None and await _value(parts.exempt(scope))) or (
+        if (parts.exempt is not None and await value_of(parts.exempt(scope))) or (
             method == "OPTIONS" and is_preflight(scope)
         ):
             await self._bypass(scope, receive, send, exchange, self.app)
@@ -210,7 +209,3 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
 
 def _has_stream_field(scope: Scope) -> bool:
     return STREAM_FIELD in map(_NAME, scope["headers"])
-
-
-async def _value(value: Any) -> Any:
-    return await value if isawaitable(value) else value

@@ -1,4 +1,4 @@
-"""Which rates apply to a request: the options ``rates``, ``limit``, ``tokens`` and ``budget``.
+"""Rates of a request, by the options ``rates``, ``limit``, ``tokens`` and ``budget``.
 
 >>> rates = UnitRates(("10/minute",), {"/v1/models": "100/minute"})
 >>> rates.by_path({"type": "http", "method": "GET", "path": "/v1/models"})[0].limit
@@ -29,7 +29,8 @@ from flexmw.ratelimit.rates import Rates, budget_rate, credit_rate, parse_rates
 __all__ = ["CALENDAR_NEEDS", "TIER_SECONDS", "RequestRates", "UnitRates"]
 
 TIER_SECONDS: Final = 10.0
-"""Seconds that the rates from an async ``limit`` function are kept for a caller. A plain function is always called."""
+"""Seconds for which the rates of an async ``limit`` function are kept for a caller. A plain function is called each
+time."""
 
 _MAX_TIERS: Final = 262_144
 _MAX_PARSED: Final = 4096
@@ -42,14 +43,14 @@ _LIMIT_EXPECTED: Final = (
 class UnitRates:
     """The rates of a request in one unit: by the application's function, by path, or the same for all.
 
-    :param rates: the rates where ``limit`` says nothing.
+    :param rates: the rates of requests for which ``limit`` has none.
     :param limit: a function of the caller, or a table of rates by path.
     :param option: the option's name for error messages.
     :param unit: what is counted.
-    :param routing: what the wrapped app does with paths.
-    :param prefix: what keeps the counters apart from those of other limiters in the same store.
+    :param routing: how the wrapped app compares paths.
+    :param prefix: separates the counters from those of other limiters in the same store.
     :param is_fixed: windows of the calendar are possible, because the strategy counts fixed windows.
-    :raises ConfigError: for rates or a ``limit`` that cannot be understood.
+    :raises ConfigError: the rates or the ``limit`` cannot be understood.
     """
 
     def __init__(
@@ -83,8 +84,8 @@ class UnitRates:
         self.by_path: Callable[[Scope], Rates] = (
             remembered(self._by_path) if self._table else lambda scope: self._default
         )
-        """The rates of a request by its path; none if the request is not limited. A path that frameworks read in
-        several ways counts in the rates of every way."""
+        """Returns the rates of a request by its path; none if the request is not limited. If frameworks read a path in
+        several ways, the request counts in the rates of each reading."""
         self._takes_scope = self._function is not None and _parameters(self._function) > 1
         self._parsed: dict[Any, Rates] = {}
         self._tiers: ExpiringTable[tuple[int, Rates]] = ExpiringTable(
@@ -111,9 +112,9 @@ class UnitRates:
         return tuple(dict.fromkeys(rate for pattern_rates in rates for rate in pattern_rates))
 
     async def of(self, caller: Caller, scope: Scope) -> Rates:
-        """The rates of a request; none if the request is not limited.
+        """Return the rates of a request; none if the request is not limited.
 
-        :raises ConfigError: when the application's function returns something that is not a rate.
+        :raises ConfigError: the application's function returns something that is not a rate.
         """
         if self._function is None:
             return self.by_path(scope)
@@ -148,7 +149,7 @@ CALENDAR_NEEDS: Final = "windows of the calendar, and budgets, begin and end at 
 
 
 class RequestRates:
-    """The rates of a request in every unit: requests or another unit, tokens and a budget besides.
+    """The rates of a request in all units: requests or another unit, tokens, and a budget.
 
     :param rates: the option ``rates``.
     :param limit: the option ``limit``.
@@ -156,9 +157,9 @@ class RequestRates:
     :param unit: the option ``unit``: what ``rates``, ``limit`` and ``budget`` count.
     :param budget: the option ``budget``; ``None`` if there is no budget.
     :param is_fixed: the strategy counts fixed windows.
-    :param routing: what the wrapped app does with paths.
-    :param prefix: what keeps the counters apart from those of other limiters in the same store.
-    :raises ConfigError: for rates that cannot be understood.
+    :param routing: how the wrapped app compares paths.
+    :param prefix: separates the counters from those of other limiters in the same store.
+    :raises ConfigError: the rates cannot be understood.
     """
 
     def __init__(
@@ -184,12 +185,12 @@ class RequestRates:
         self.known: Rates = tuple(rate for unit in self._units for rate in unit.known)
         """All rates that are known before the first request."""
         self.ledger: Ledger | None = budget if isinstance(budget, Ledger) else None
-        """The application's own accounts, if it has given them."""
+        """The accounts of the application, if ``budget`` is a ``Ledger``."""
         self._budget: Any = budget if self.ledger is None else self.ledger.balance
         self._unit, self._prefix, self._now = unit, prefix, clock.now
         if budget is not None and not callable(self._budget):
             self.known += (budget_rate(self._budget, unit, prefix),)
-        has_functions = any(each.is_dynamic for each in self._units)
+        has_functions = any(unit_rate.is_dynamic for unit_rate in self._units)
         self.is_dynamic = has_functions or callable(self._budget)
         """Whether some rates come from a function of the application."""
         self._may_be_calendar = is_fixed and (
@@ -198,10 +199,10 @@ class RequestRates:
         self._current: dict[Rates, tuple[float, Rates]] = {}
         is_static = limit is None and not tokens_vary and not callable(self._budget)
         self.static: Rates = self.known if is_static and not self._may_be_calendar else ()
-        """The rates of every request, if they depend on nothing."""
+        """The rates of all requests, if they are the same for all."""
 
     def by_path(self, scope: Scope) -> Rates:
-        """The rates of a request by its path; none if the request is not limited."""
+        """Return the rates of a request by its path; none if the request is not limited."""
         rates: Rates = ()
         for unit in self._units:
             rates += unit.by_path(scope)
@@ -210,9 +211,9 @@ class RequestRates:
         return self._in_period(rates) if self._may_be_calendar else rates
 
     async def of(self, caller: Caller, scope: Scope) -> Rates:
-        """The rates of a request; none if the request is not limited.
+        """Return the rates of a request; none if the request is not limited.
 
-        :raises ConfigError: when the application's function returns something that is not a rate.
+        :raises ConfigError: the application's function returns something that is not a rate.
         """
         if self.static:
             return self.static
@@ -241,7 +242,7 @@ class RequestRates:
         return (budget_rate(amount, self._unit, self._prefix),)
 
     def _in_period(self, rates: Rates) -> Rates:
-        """The rates, those of windows of the calendar with the counters of the period that is now."""
+        """Return the rates; a window of the calendar gets the counters of the current period."""
         if not any(rate.period for rate in rates):
             return rates
         now = self._now()
@@ -267,9 +268,9 @@ def _parameters(function: Callable[..., Any]) -> int:
 
 
 def _table(table: Mapping[object, object], option: str, unit: str, prefix: str) -> dict[PathPattern, Rates]:
-    """A table of rates by path, the most specific pattern first.
+    """Parse a table of rates by path, and put the most specific pattern first.
 
-    :raises ConfigError: for a pattern that no request can match, and for two patterns of the same requests.
+    :raises ConfigError: no request can match a pattern, or two patterns match the same requests.
     """
     rates: dict[PathPattern, Rates] = {}
     shapes: dict[object, object] = {}
