@@ -6,17 +6,15 @@ The flow uses no thread, no event loop and no client library; :mod:`flexmw.kit.t
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, Final
 
 from flexmw.contract import Wait
 from flexmw.contract.exception_slots import args_of, attributes_of
-from flexmw.errors import ConfigError
-from flexmw.kit.client_call import is_streamed, keep_cookies
-from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Read, Request, Response, Resume, Send, Sleep
+from flexmw.kit.client_call import keep_cookies
+from flexmw.kit.effects import Emit, Flow, Follow, Read, Request, Response, Resume, Send, Sleep
 from flexmw.kit.evidence import Evidence, is_transport_error
-from flexmw.kit.transport import DRAIN_SECONDS, ClientClosed, is_shared
-from flexmw.retry.attempts import Attempts
+from flexmw.kit.transport import ClientClosed
 from flexmw.retry.body import no_rewind_needed, rewinder
 from flexmw.retry.call import LOST_STEP
 from flexmw.retry.causes import causes_of, class_names, proves_unsent
@@ -32,19 +30,11 @@ from flexmw.retry.core import (
     judge,
     of_error,
     unprocessed,
-    without_safety,
 )
 from flexmw.retry.log import log_attempt, log_stop
+from flexmw.retry.reading import ResponseReading
 from flexmw.retry.response import (
-    MAX_BODY_BYTES,
-    Head,
     body_counts,
-    decoded,
-    has_whole_body_soon,
-    is_out_of_quota,
-    media_type_of,
-    read_head,
-    wait_in_body,
 )
 from flexmw.retry.resume import EXTENSION, resumption_of
 
@@ -53,9 +43,6 @@ __all__ = ["RetryCall"]
 SHOULD_RETRY: Final = "x-should-retry"
 PATIENCE: Final = 90.0
 """Seconds. Without a deadline, no further attempt begins later than this after the first attempt has failed."""
-
-CLASSIFY_SECONDS: Final = 5.0
-"""Longest time to read the beginning of a body for ``classify``. The time is checked after each chunk."""
 
 _NO_LIMIT: Final = sys.maxsize
 
@@ -66,17 +53,13 @@ _GOOD: Final = (None, "answered")
 AT_ONCE: Final = Outcome("answered", 1)
 
 
-class RetryCall(Attempts):
+class RetryCall(ResponseReading):
     """One call of Retry: sends the request, and sends it again where that does no harm."""
 
     first: tuple[Request, Evidence] | None = None
     """The first attempt and its evidence, if it was sent before the flow begins."""
     waits = 0
     """The number of attempts whose response said that the execution under the key has not ended yet."""
-    beginning: bytes = b""
-    """The beginning of the last response's body, for ``classify``."""
-    broken_by: Exception | None = None
-    """The error that broke the body of the last response, if the flow read that body."""
 
     def flow(self) -> Flow:
         options = self.options
@@ -108,10 +91,10 @@ class RetryCall(Attempts):
                 if not self.safe:
                     self.learn(response)
                 if reads:
-                    if options.reread and self._rereads(response):
+                    if options.reread and self.is_reread(response):
                         yield Read(response, _NO_LIMIT)  # an error here is a failure of this attempt
                     if options.classify is not None:
-                        self.beginning = yield from self._beginning(response, attempt)
+                        self.beginning = yield from self.read_beginning(response, attempt)
             except Exception as error:
                 self.waited += evidence.waited
                 if not is_transport_error(error):
@@ -133,7 +116,7 @@ class RetryCall(Attempts):
                 if evidence.waited:
                     self.waited += evidence.waited
                 if reads and options.classify is not None:
-                    self.classified = self._classify(response, options.classify)
+                    self.classified = self.call_classify(response, options.classify)
                 if response.status_code < 400 and self.classified in _GOOD:
                     if self.sent == 1 and self.key is None and not self.waited and not self.may_have_run:
                         response.extensions["flexmw"] = AT_ONCE
@@ -149,13 +132,13 @@ class RetryCall(Attempts):
                             response.extensions[EXTENSION] = stream.report
                             response = yield Resume(response, stream.again, stream.tap)
                     return response
-                head = self._read(response)
+                head = self.read_head_of(response)
                 decision, wait = judge(head.event, self.safety, asked=head.asked), head.wait
                 kind = str(response.status_code)
                 is_out_of_quota = False
                 may_follow = decision.retry and self.sent - self.waits < self.max_attempts and self.rewind is not None
                 if may_follow and self.classified is None and body_counts(response.status_code, response.headers, wait):
-                    is_out_of_quota, wait = yield from self._read_refusal(response, attempt, wait)
+                    is_out_of_quota, wait = yield from self.read_refusal(response, attempt, wait)
                 if is_out_of_quota:
                     reason, delay = "insufficient_quota", 0.0
                 else:
@@ -167,7 +150,7 @@ class RetryCall(Attempts):
                         yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                         self.find_count()
                         if self.is_counted_on_stack and self.outcome(decision, reason).outcome == "ambiguous":
-                            yield from self._keep(response, attempt)
+                            yield from self.keep_response(response, attempt)
                     self.returned = True
                     if self.broken_by is not None:
                         self.body_ended(self.broken_by)
@@ -180,7 +163,7 @@ class RetryCall(Attempts):
                     sent_cookie = self.cookie if self.cookie is not None else self.request.headers.get("cookie")
                     self.cookie = keep_cookies(self.request, response, sent_cookie)
                 if self.broken_by is None:
-                    yield self._give_up(response, attempt, delay)
+                    yield self.give_up(response, attempt, delay)
             self.may_have_run = self.may_have_run or decision.outcome == "ambiguous"
             outcome, source = self.outcome(decision, None), "retry_after" if wait else "backoff"
             log_attempt(self.request.method, self.origin, outcome, decision, kind=kind, delay=delay, source=source)
@@ -201,100 +184,6 @@ class RetryCall(Attempts):
             on_end = self.broken_by = None
             if self.rewind is not None:
                 self.rewind()
-
-    def _rereads(self, response: Response) -> bool:
-        """Return whether the response is fetched again if its body breaks: only if the caller has seen no byte of
-        it."""
-        return response.status_code < 400 and self.safety != "none" and not is_streamed()
-
-    def _read(self, response: Response) -> Head:
-        """Read the head of a response that is not good."""
-        headers, status = response.headers, response.status_code
-        classified = self.classified
-        head = read_head(status, headers, now=self.clock.now(), classified=classified)
-        if classified is None and not head.asked and self.safety == "none":
-            event = without_safety(
-                head.event,
-                status=status,
-                media_type=media_type_of(headers),
-                server=headers.get("server", "").lower(),
-                trust=self.options.refused_503,
-            )
-            head = Head(event, head.wait, head.asked)
-        return head
-
-    def _beginning(self, response: Response, attempt: Request) -> Generator[Effect, Any, bytes]:
-        """Read the beginning of a body for ``classify``: of an error body, and of a small good JSON body.
-
-        An error that breaks an error body is kept in ``broken_by``: the head alone may lead to another attempt.
-        """
-        headers, status, media_type = response.headers, response.status_code, media_type_of(response.headers)
-        is_small_json = has_whole_body_soon(headers) and "json" in media_type
-        if not (status >= 400 or is_small_json) or media_type == "text/event-stream":
-            return b""
-        seconds = min(CLASSIFY_SECONDS, max(0.0, self.remaining()) / 2)
-        try:
-            # Reading an error body that stays silent is given up. The caller decides how long to wait for a good one.
-            request = attempt if status >= 400 else None
-            body: bytes | None = yield Read(response, MAX_BODY_BYTES, seconds, partial=True, request=request)
-        except Exception as error:
-            if status < 400 or not is_transport_error(error):
-                raise
-            self.broken_by = error
-            return b""
-        return decoded(body or b"", headers.get("content-encoding", ""))
-
-    def _classify(self, response: Response, classify: Callable[[Any, bytes], object]) -> Any:
-        """Call ``classify`` with a response."""
-        event: Any = classify(response, self.beginning)
-        if event not in (None, "refused", "ambiguous", "answered"):
-            expected = "a function that returns 'refused', 'ambiguous', 'answered' or None"
-            raise ConfigError("Retry(classify=...)", event, expected)
-        return event
-
-    def _read_refusal(
-        self, response: Response, attempt: Request, wait: Wait | None
-    ) -> Generator[Effect, Any, tuple[bool, Wait | None]]:
-        """Read the body of a refusal.
-
-        An error that breaks the body is kept in ``broken_by``: the head alone decides then.
-
-        :returns: whether a 429 says that the quota is used up, so that no wait helps; and the wait that the head or the
-            body names.
-        """
-        if is_shared(response):
-            return False, wait
-        headers, seconds = response.headers, min(DRAIN_SECONDS, max(0.0, self.remaining()) / 2)
-        try:
-            body: bytes | None = yield Read(response, MAX_BODY_BYTES, seconds, request=attempt)
-        except Exception as error:
-            if not is_transport_error(error):
-                raise
-            self.broken_by = error
-            return False, wait
-        plain, media_type = decoded(body or b"", headers.get("content-encoding", "")), media_type_of(headers)
-        if response.status_code == 429 and is_out_of_quota(plain, media_type):
-            return True, wait
-        return False, wait or wait_in_body(plain, media_type)
-
-    def _keep(self, response: Response, attempt: Request) -> Generator[Effect, Any, None]:
-        """Keep a response for the repetition by an SDK that ignores ``x-should-retry``."""
-        body: bytes | None = None
-        if self.broken_by is None:
-            try:
-                body = yield Read(response, MAX_BODY_BYTES, DRAIN_SECONDS, request=attempt)
-            except Exception as error:
-                if not is_transport_error(error):
-                    raise
-                self.broken_by = error
-        self.remember_response(response, body or b"")
-
-    def _give_up(self, response: Response, attempt: Request, delay: float) -> Discard:
-        # A body of several chunks may take twice the read timeout: half of the time that is left is safe.
-        seconds = min(DRAIN_SECONDS, max(0.0, self.remaining() - delay) / 2)
-        if not is_shared(response):
-            _hurry(attempt, seconds)
-        return Discard(response, seconds)
 
     def _examine(self, error: Exception, evidence: Evidence) -> RetryDecision:
         refused = any(unprocessed(detail, evidence.stream) for cause in causes_of(error) for detail in args_of(cause))
@@ -382,9 +271,3 @@ def _is_hopeless(error: BaseException, evidence: Evidence) -> bool:
     if evidence.rejection is not None and not is_passing(evidence.rejection):
         return True
     return not class_names(*causes_of(error, hidden=True)).isdisjoint(HOPELESS)
-
-
-def _hurry(attempt: Request, seconds: float) -> None:
-    """Shorten the read timeout for the rest of a response that is discarded."""
-    timeout = attempt.extensions["timeout"]
-    timeout["read"] = min(timeout.get("read") or DRAIN_SECONDS, max(0.001, seconds))

@@ -79,7 +79,7 @@ def test_a_refusal_whose_body_stays_silent_is_sent_again(wire: Wire) -> None:
 
 @wires
 def test_an_error_body_that_stays_silent_holds_no_classified_call(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flexmw.retry.flow.CLASSIFY_SECONDS", 0.1)
+    monkeypatch.setattr("flexmw.retry.reading.CLASSIFY_SECONDS", 0.1)
     seen: list[bytes] = []
 
     def classify(response: Any, body: bytes) -> Any:

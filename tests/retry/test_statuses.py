@@ -294,7 +294,7 @@ def test_a_transport_error_of_the_users_own_function_passes_at_once(wire: Wire) 
 
 @wires
 def test_a_body_in_drops_is_classified_by_its_beginning(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flexmw.retry.flow.CLASSIFY_SECONDS", 0.2)
+    monkeypatch.setattr("flexmw.retry.reading.CLASSIFY_SECONDS", 0.2)
     seen: list[bytes] = []
 
     class Drops(Fault):
