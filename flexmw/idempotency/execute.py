@@ -25,8 +25,9 @@ from anyio.lowlevel import checkpoint
 from flexmw.idempotency import errors, running
 from flexmw.idempotency.claim import Claim
 from flexmw.idempotency.claim_writes import conclude_attempt, persist_in_time, persist_outcome, write_outcome
+from flexmw.idempotency.client_connection import ClientConnection, ClientGone
 from flexmw.idempotency.completion import Completion, after_response, at_the_end
-from flexmw.idempotency.delivery import LAST_SECONDS, ClientConnection, ClientGone, Delivery
+from flexmw.idempotency.delivery import LAST_SECONDS, Delivery
 from flexmw.idempotency.execution import Execution, current
 from flexmw.idempotency.handover import READY, REFUSED
 from flexmw.idempotency.heartbeats import LoopHeartbeats

@@ -17,9 +17,9 @@ from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
 from flexmw.errors import APIError, InvalidAPIKey
 from flexmw.idempotency import errors
 from flexmw.idempotency.claim import Claim, StoreFailed
+from flexmw.idempotency.client_connection import ClientConnection
 from flexmw.idempotency.continuation import Continuation, Running, running_response, send_stored, stream_position
 from flexmw.idempotency.core import KeyedRequest, Reason, Refuse, Replay, StoredResponse
-from flexmw.idempotency.delivery import ClientConnection
 from flexmw.idempotency.execute import ClaimedExecution
 from flexmw.idempotency.key import fingerprint, first_value, key_of
 from flexmw.idempotency.lingering import show_interest
