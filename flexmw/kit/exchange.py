@@ -32,6 +32,7 @@ __all__ = [
     "Header",
     "dropped",
     "exchange_of",
+    "keep_headers",
     "new_exchange",
     "too_late",
     "unclaimed",
@@ -97,7 +98,7 @@ class FramedStream(Protocol):
 
 
 class Exchange:
-    """The state that the components of one request share. It lives in ``scope["flexmw"]``.
+    """The state that the components of one request share. It lives in ``scope["flexmw"]`` while the app runs.
 
     :ivar headers: headers that the response is to carry, whoever makes the response: raw pairs, names in lower case.
         A component only adds to them; the outermost component that wraps ``send`` merges them (``headers_claimed``).
@@ -332,17 +333,22 @@ def exchange_of(scope: MutableMapping[str, Any]) -> Exchange:
 
 
 def new_exchange(scope: MutableMapping[str, Any]) -> Exchange:
-    """Make the exchange of a request whose scope has none.
-
-    ASGI allows headers that can be read only once, and names that are not ``bytes``. The first component that asks for
-    the exchange makes a list of pairs of bytes of them, because several components and the app read them.
-    """
+    """Make the exchange of a request whose scope has none."""
     exchange = scope[KEY] = Exchange()
     headers = scope.get("headers", _NO_HEADERS)
     # The headers of one request have names of one type, so the first name stands for all.
     if type(headers) is not list or (headers and type(headers[0][0]) is not bytes):
-        scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
+        keep_headers(scope)
     return exchange
+
+
+def keep_headers(scope: MutableMapping[str, Any]) -> None:
+    """Make a list of pairs of bytes of the headers of a request.
+
+    ASGI allows headers that can be read only once, and names that are not ``bytes``. The first component that asks for
+    the exchange calls this for them, because several components and the app read the headers.
+    """
+    scope["headers"] = [(bytes(name), bytes(value)) for name, value in scope.get("headers", _NO_HEADERS)]
 
 
 def unclaimed(message: _Message) -> Awaitable[None]:

@@ -20,9 +20,9 @@ Attributes of a new server span     ``server_span.py``
                                     ``exceptions.py``
 ==================================  ================================================================================
 
-Metrics of requests are in ``metrics.py``, those of calls in ``call.py``, the counts of counters in ``tally.py``;
-warnings in ``diagnostics.py``; what is known about the inside of FastAPI, Starlette and OpenTelemetry contrib in
-``instruments/``.
+Most requests have nothing to write, and ``PlainRequest`` in ``plain.py`` observes them alone. Metrics of requests are
+in ``metrics.py``, those of calls in ``call.py``, the counts of counters in ``tally.py``; warnings in
+``diagnostics.py``; what is known about the inside of FastAPI, Starlette and OpenTelemetry contrib in ``instruments/``.
 
 Public: the names in ``__all__``. The modules of this package are private.
 """

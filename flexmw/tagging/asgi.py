@@ -6,21 +6,22 @@ provider has been configured since. Requests inside of ``suppress_instrumentatio
 
 from __future__ import annotations
 
+from contextvars import Token
 from sys import exception
 from typing import Any, Final, TypeAlias
 
 from opentelemetry.context import Context
 
-from flexmw.contract.sdk import RETRY_COUNT
 from flexmw.kit import store_observer
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send, WrappingApp
-from flexmw.kit.exchange import KEY, Exchange, Observer, exchange_of, new_exchange
+from flexmw.kit.exchange import KEY, Exchange, exchange_of
 from flexmw.tagging.instruments import AppInstrument, fastapi, instrument_of, starlette
 from flexmw.tagging.instruments.current import SPAN_KEY, get_current
 from flexmw.tagging.instruments.fastapi import SCOPE_KEY
 from flexmw.tagging.instruments.frames import server_span_around
 from flexmw.tagging.instruments.suppression import is_suppressed
 from flexmw.tagging.otel import Otel
+from flexmw.tagging.plain import ENDED, PlainRequest
 from flexmw.tagging.request import RequestTelemetry
 from flexmw.tagging.server_span import ServerSpan
 from flexmw.tagging.settings import Settings
@@ -30,8 +31,8 @@ __all__ = ["TaggingApp"]
 
 _Parts: TypeAlias = tuple[bool, Otel, ASGIApp, Settings, AppInstrument]
 """Whether requests may be usual, and what the app needs for each request. A usual one is an HTTP request that no
-component further outward has seen, once it is known whether a server span is open while the app responds. All other
-ones take the general way."""
+component further outward has seen, once it is known whether a server span is open while the app responds. It begins as
+a plain request; all other ones are observed by full telemetry from the beginning."""
 
 _OBSERVED: Final = ("http", "websocket")
 
@@ -50,15 +51,11 @@ class TaggingApp(WrappingApp):
         # The only attribute that is read here: Python looks those of a class with __getattr__ up anew each time.
         is_usual, otel, app, settings, instrument = self._parts
         if not is_usual or scope["type"] != "http" or KEY in scope:
-            if not (otel.live or otel.due()) or not _is_to_observe(scope):
+            if (otel.live or otel.due()) and _is_to_observe(scope):
+                await self._observe(scope, receive, send)
+            else:
                 await app(scope, receive, send)
-                return
-            is_usual = False
-            if instrument is _UNKNOWN:
-                instrument = instrument_of(app)
-            if otel.live:
-                are_usual = settings.has_plain_requests and settings.diagnostics.span_check_done
-                self._parts = are_usual, otel, app, settings, instrument
+            return
         context: Context = get_current()
         entry: Any = None
         if context:
@@ -67,36 +64,59 @@ class TaggingApp(WrappingApp):
             if (entry is None or len(context) > 1) and is_suppressed(context):
                 await app(scope, receive, send)
                 return
-        own_span = None
-        if not is_usual and settings.server_span:
-            own_span = self._open_span(scope, settings, instrument)
-            if own_span is not None:
-                context, entry = get_current(), own_span.span
-        # The class has no __init__, because Python calls one through C, which costs half as much again as these lines.
-        # They set what a plain request reads: a default of the class costs more, because it is looked up each time.
-        request = RequestTelemetry()
-        request.settings, request.instrument, request.context = settings, instrument, context
-        request.exchange = exchange = new_exchange(scope) if is_usual else exchange_of(scope)
-        request.scope, request.server_receive, request.server_send = scope, receive, send
-        request.enclosing, request.span = exception(), None
-        request.fastapi = None
-        if SCOPE_KEY in scope:
-            request.fastapi = request.fastapi_outside = scope[SCOPE_KEY]
-        request.is_plain = request.starts_plain = settings.has_plain_requests
-        request.is_complete = False
+        request = PlainRequest()
+        request.begin(settings, instrument, context, scope, receive, send)
         if instrument.opens_span:
-            request.arrived, request.starts_plain = settings.clock.monotonic(), False
+            request.arrived = settings.clock.monotonic()
         if entry is not None and entry.is_recording():
             # Now: a component further inward may run the app in a task of its own, whose frames lead nowhere.
             request.span = entry if is_server(entry) else server_span_around(scope) or entry
-            for name, _ in scope["headers"]:  # has_retry_count(), without its frame
-                if name == RETRY_COUNT:
-                    request.starts_plain = False
-                    break
-        if not is_usual:
-            request.begin(own_span)
-        observers: tuple[Observer, ...] = (request,) if is_usual else (*exchange.observers, request)
-        exchange.observers = observers
+        token = store_observer.observer.set(request.on_store_operation) if store_observer.reports_expected else None
+        try:
+            await app(scope, request.receive_observed, request.send_observed)
+        except BaseException as error:
+            request.finish_full(error)
+            raise
+        else:
+            if request.full is not None or not request.is_complete or request.facts:
+                request.finish_full(None)
+        finally:
+            request.full = ENDED
+            scope.pop(KEY, None)  # breaks the reference cycle: the request has its scope
+            if token is not None:
+                _reset(token)
+
+    async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Observe a request or a websocket that is not usual."""
+        _, otel, app, settings, instrument = self._parts
+        if instrument is _UNKNOWN:
+            instrument = instrument_of(app)
+        if otel.live:
+            are_usual = settings.has_plain_requests and settings.diagnostics.span_check_done
+            self._parts = are_usual, otel, app, settings, instrument
+        context: Context = get_current()
+        if context and is_suppressed(context):
+            await app(scope, receive, send)
+            return
+        entry: Any = context.get(SPAN_KEY)
+        own_span = None
+        if settings.server_span:
+            own_span = self._open_span(scope, settings, instrument)
+            if own_span is not None:
+                context, entry = get_current(), own_span.span
+        request = RequestTelemetry()
+        request.settings, request.instrument, request.context = settings, instrument, context
+        request.exchange = exchange = exchange_of(scope)
+        request.scope, request.server_receive, request.server_send = scope, receive, send
+        request.enclosing, request.span = exception(), None
+        request.fastapi = request.fastapi_outside = scope.get(SCOPE_KEY)
+        if instrument.opens_span:
+            request.arrived = settings.clock.monotonic()
+        if entry is not None and entry.is_recording():
+            # As in `__call__`.
+            request.span = entry if is_server(entry) else server_span_around(scope) or entry
+        request.begin(own_span)
+        exchange.subscribe(request)
         token = store_observer.observer.set(request.on_store_operation) if store_observer.reports_expected else None
         try:
             await app(scope, request.receive, request.send)
@@ -104,23 +124,15 @@ class TaggingApp(WrappingApp):
             request.finish(error)
             raise
         else:
-            if not request.is_counted or not request.is_plain or exchange.facts:
-                request.finish(None)
+            request.finish(None)
         finally:
-            if is_usual and exchange.observers is observers:
-                exchange.observers = ()
-            else:
-                exchange.unsubscribe(request)
+            exchange.unsubscribe(request)
             if token is not None:
-                try:  # noqa: SIM105 - suppress() costs a request more
-                    store_observer.observer.reset(token)
-                except ValueError:  # an app that the garbage collector closes ends in another context
-                    pass
-            if not is_usual:
-                if not settings.diagnostics.span_check_done:
-                    request.check_for_span()
-                if own_span is not None:
-                    own_span.leave()
+                _reset(token)
+            if not settings.diagnostics.span_check_done:
+                request.check_for_span()
+            if own_span is not None:
+                own_span.leave()
 
     @staticmethod
     def _open_span(scope: Scope, settings: Settings, instrument: AppInstrument) -> ServerSpan | None:
@@ -141,5 +153,16 @@ def _is_to_observe(scope: Scope) -> bool:
     if scope["type"] not in _OBSERVED:
         return False
     shared: Exchange | None = scope.get(KEY)
-    observers = () if shared is None else shared.observers
-    return not any(isinstance(observer, RequestTelemetry) for observer in observers)
+    if shared is None:
+        return True
+    if isinstance(shared, PlainRequest) and shared.full is not ENDED:
+        return False
+    return not any(isinstance(observer, RequestTelemetry) for observer in shared.observers)
+
+
+def _reset(token: Token[Any]) -> None:
+    """Let the stores report to the observer of before."""
+    try:  # noqa: SIM105 - suppress() costs a request more
+        store_observer.observer.reset(token)
+    except ValueError:  # an app that the garbage collector closes ends in another context
+        pass

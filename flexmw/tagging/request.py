@@ -11,15 +11,13 @@ from typing import Any, Final
 
 from opentelemetry.trace import INVALID_SPAN
 
-from flexmw.contract.sdk import RETRY_COUNT
 from flexmw.kit.asgi import Message
 from flexmw.kit.exchange import ErrorOutcome, dropped
 from flexmw.tagging.core import Ending, ending, is_normal_close
 from flexmw.tagging.exceptions import emit_store_failure
 from flexmw.tagging.gen_ai import usage_attributes
 from flexmw.tagging.instruments.current import SPAN_KEY, get_current
-from flexmw.tagging.instruments.fastapi import LOGGER, NO_LOGGERS, ROUTE, SCOPE_KEY
-from flexmw.tagging.instruments.starlette import REST, TEMPLATE
+from flexmw.tagging.instruments.fastapi import SCOPE_KEY
 from flexmw.tagging.metrics import (
     KEY_HASH_CHARACTERS,
     count_request,
@@ -28,16 +26,11 @@ from flexmw.tagging.metrics import (
     record_store_operation,
 )
 from flexmw.tagging.request_span import RequestSpan
-from flexmw.tagging.spans import is_server
 
-__all__ = ["RequestTelemetry"]
+__all__ = ["BODIES", "RequestTelemetry"]
 
-_UNKNOWN: Final[Any] = ""
-"""The template where more than the route that was matched last has to be looked at."""
-
-_ROUTE_TYPES: Final = (str, type(None))
-
-_BODIES: Final = frozenset({"http.response.body", "http.response.pathsend", "websocket.http.response.body"})
+BODIES: Final = frozenset({"http.response.body", "http.response.pathsend", "websocket.http.response.body"})
+"""The messages that carry the body of a response."""
 
 
 class RequestTelemetry(RequestSpan):
@@ -56,8 +49,7 @@ class RequestTelemetry(RequestSpan):
     ``flexmw.stream.held``      ``_held``                        nothing: the span of an instrument inside is held
     ``flexmw.stream.began``,    ``is_stream``                    ``flexmw.response.outcome`` = ``failed``, in advance:
     body, and more to come                                       if the app raises, its span ends before this is known
-    last body                   ``is_complete``,                 the outcome of a stream; the candidate exception; the
-                                ``is_counted``                   count of a plain request
+    last body                   ``is_complete``                  the outcome of a stream; the candidate exception
     client disconnects,         ``is_disconnected``              the outcome of a stream
     ``send`` raises OSError
     websocket accept or close   ``is_complete`` on close         facts and error outcome
@@ -73,76 +65,59 @@ class RequestTelemetry(RequestSpan):
     async def receive(self) -> Message:
         """The app's ``receive``."""
         message = await self.server_receive()
+        if self.on_received(message):
+            self.exchange.offer_drop(self._drop)
+        return message
+
+    def on_received(self, message: Message) -> bool:
+        """Observe a message from the server.
+
+        :returns: whether the client has disconnected before the response was complete.
+        """
         kind = message["type"]
         if (kind == "http.disconnect" or kind == "websocket.disconnect") and not self.is_complete:
             self._disconnect()
-            self.exchange.offer_drop(self._drop)
-        elif kind == "websocket.connect":
+            return True
+        if kind == "websocket.connect":
             self._write_known()
             self._hold_span()
         elif self._gen_ai is not None:
             self._gen_ai.add_request(message.get("body") or b"")
-        return message
+        return False
 
     async def send(self, message: Message) -> None:
         """The app's ``send``."""
-        kind = message["type"]
-        if kind == "http.response.start":
-            self.status = status = message["status"]
-            if (
-                not self.starts_plain
-                or status >= 500
-                or get_current() is not self.context
-                or SCOPE_KEY in self.scope
-                or self.exchange.facts
-            ):
-                self._start(message)
-        elif kind == "http.response.body" or kind in _BODIES:
-            if not self.is_plain and self._gen_ai is not None:
-                self._gen_ai.add(message.get("body") or b"")
-            if message.get("more_body"):
-                if not self.is_stream:
-                    self._begin_stream()
-            elif self.is_plain and not self.is_complete:
-                self.is_complete = True
-                # The count of nearly every request. A function of its own would cost as much again.
-                cells, cell = self.settings.plain_cells, None
-                if cells:
-                    scope, fastapi = self.scope, self.fastapi
-                    try:
-                        if not scope["root_path"]:
-                            cell = cells.get(
-                                (
-                                    self.status,
-                                    getattr(scope.get("route"), TEMPLATE, None)
-                                    if fastapi is None
-                                    else getattr(fastapi, ROUTE, None) or _UNKNOWN,
-                                )
-                            )
-                    except Exception:  # of an object of the app's router: `_route()` asks it again, and reports that
-                        cell = None
-                if cell is None:
-                    self._count_plain()
-                else:
-                    add = cell.add  # as a method it would be looked up on the class first
-                    add()
-                    if self.span is not None and cell.trace is None:
-                        cell.set_trace(self.span)
-                self.is_counted = True
-            else:
-                self._end()
-        elif kind == "websocket.http.response.start":
-            self.status = message["status"]
-            self._start_marked(message)
-        elif kind == "websocket.accept" or kind == "websocket.close":
-            self._decide_websocket(is_closed=kind == "websocket.close")
-        send = self.server_send  # like `add` above
+        self.on_message(message)
+        send = self.server_send  # as a method it would be looked up on the class first
         try:
             await send(message)
         except OSError as error:
-            self.exceptions.send_error = error
-            self._disconnect()
+            self.on_send_error(error)
             raise
+
+    def on_message(self, message: Message) -> None:
+        """Observe a message from the app, before it is sent."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self.status = message["status"]
+            self._start(message)
+        elif kind in BODIES:
+            if self._gen_ai is not None:
+                self._gen_ai.add(message.get("body") or b"")
+            if not message.get("more_body"):
+                self._end()
+            elif not self.is_stream:
+                self._begin_stream()
+        elif kind == "websocket.http.response.start":
+            self.status = message["status"]
+            self._start(message)
+        elif kind == "websocket.accept" or kind == "websocket.close":
+            self._decide_websocket(is_closed=kind == "websocket.close")
+
+    def on_send_error(self, error: OSError) -> None:
+        """Observe that the server has not sent a message, because the client is gone."""
+        self.exceptions.send_error = error
+        self._disconnect()
 
     def _drop(self) -> None:
         """Send nothing more to the server."""
@@ -150,7 +125,6 @@ class RequestTelemetry(RequestSpan):
 
     def __call__(self, event: str, details: Mapping[str, Any]) -> None:
         """Observe an event of a component further inward."""
-        self.is_plain = self.starts_plain = False
         match event:
             case "flexmw.error.decided":
                 self.error_outcome = outcome = details["outcome"]
@@ -185,38 +159,7 @@ class RequestTelemetry(RequestSpan):
                 pass
 
     def _start(self, message: Message) -> None:
-        """The response is about to start: the last moment at which the span of every instrument is open.
-
-        That of a plain request ends here: its span is found without a look at frames, and has nothing to be written.
-        """
-        if message["status"] < 500 and self.is_plain and not self.exchange.facts:
-            scope, span, context = self.scope, self.span, get_current()
-            if is_in_fastapi := SCOPE_KEY in scope:
-                telemetry = scope[SCOPE_KEY]
-                if telemetry is not self.fastapi:
-                    if type(getattr(telemetry, LOGGER, None)) in NO_LOGGERS:
-                        return self._start_marked(message)
-                    self.fastapi = telemetry
-            if context is not self.context:
-                current: Any = context.get(SPAN_KEY, INVALID_SPAN)
-                if current is not span and current.is_recording():
-                    if span is not None or not is_server(current):
-                        return self._start_marked(message)
-                    self.span = span = current
-                elif span is None and not self.settings.diagnostics.span_check_done:
-                    return self._start_marked(message)
-            if span is not None:
-                for name, _ in scope["headers"]:  # has_retry_count(), without its frame
-                    if name == RETRY_COUNT:
-                        break
-                else:
-                    return None
-            elif is_in_fastapi or not self.instrument.opens_span:
-                return None
-        return self._start_marked(message)
-
-    def _start_marked(self, message: Message) -> None:
-        """The response of a request is about to start that may not be plain."""
+        """The response is about to start: the last moment at which the span of every instrument is open."""
         status: int = message["status"]
         if self._held is not None:
             self._held.release(None if status < 400 else status)
@@ -260,7 +203,7 @@ class RequestTelemetry(RequestSpan):
         return self.settings.route_of(self.scope, self.fastapi)
 
     def _begin_stream(self) -> None:
-        self.is_stream, self.is_plain = True, False
+        self.is_stream = True
         if self.spans.span is not self.spans.entry:
             self._write_outcome("failed")
 
@@ -273,34 +216,6 @@ class RequestTelemetry(RequestSpan):
         exceptions = self._exceptions
         if exceptions is not None and exceptions.candidate is not None:
             exceptions.before_last_body(self.spans.target(), self.status)
-
-    def _count_plain(self) -> None:
-        """Count a plain request, and remember the count for :meth:`send` where the template is the whole route."""
-        settings = self.settings
-        if not settings.otel.meters:
-            return
-        route: Any = self._route()
-        cell = settings.otel.request_cells.get((self.status, route)) if isinstance(route, _ROUTE_TYPES) else None
-        if cell is None:
-            settings.otel.count("flexmw.server.requests", self.status, route, span=self.span)
-            return
-        cell.add()
-        if self.span is not None and cell.trace is None:
-            cell.set_trace(self.span)
-        if settings.route is None and route == self._template() and not str(route).endswith(REST):
-            settings.plain_cells[self.status, route] = cell
-
-    def _template(self) -> Any:
-        """The template of the route that the router has matched last, as :meth:`send` reads it."""
-        fastapi = self.fastapi
-        try:
-            if self.scope["root_path"]:
-                return _UNKNOWN
-            if fastapi is not None:
-                return getattr(fastapi, ROUTE, None) or _UNKNOWN
-            return getattr(self.scope.get("route"), TEMPLATE, None)
-        except Exception:  # as in `send`
-            return _UNKNOWN
 
     def check_for_span(self) -> None:
         """Find out whether a server span is open while the app responds. Called until that is known."""
@@ -323,7 +238,7 @@ class RequestTelemetry(RequestSpan):
         )
 
     def finish(self, error: BaseException | None) -> None:
-        """Write what is left of a request when the app is done. Nothing is left of a plain one.
+        """Write what is left of a request when the app is done.
 
         :param error: what the app has raised.
         """

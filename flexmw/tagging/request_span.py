@@ -32,13 +32,10 @@ __all__ = ["RequestSpan"]
 class RequestSpan:
     """The state of one request. Its methods read it and write to the span; none is called by the app.
 
-    Most requests are **plain**: one response below 500 whose body is one message, and nothing to write on the span.
-    They only need what :class:`flexmw.tagging.asgi.TaggingApp` sets, which has no default here. Everything else has a
-    default of the class, and is set once it is needed.
+    What has no default here is set by :class:`flexmw.tagging.asgi.TaggingApp`, or by
+    :class:`flexmw.tagging.plain.PlainRequest` where that has observed the request before. Everything else has a default
+    of the class, and is set once it is needed.
 
-    :ivar is_plain: True while the request may be plain.
-    :ivar starts_plain: True while the start of the response has nothing to be written either, unless its status, the
-        facts or the current span say so then. It implies ``is_plain``.
     :ivar is_complete: True once the last message of the response has come from the app.
     :ivar is_counted: True once ``flexmw.server.requests`` was counted.
     :ivar context: the OpenTelemetry context in which the request came in.
@@ -64,13 +61,10 @@ class RequestSpan:
     fastapi: Any
     fastapi_outside: Any = None
     span: Span | None
-    is_plain: bool
-    starts_plain: bool
-    is_complete: bool
 
     status: int | None = None
     error_outcome: ErrorOutcome | None = None
-    is_counted = is_stream = is_disconnected = False
+    is_complete = is_counted = is_stream = is_disconnected = False
     arrived: float | None = None
     _checks: tuple[Mapping[str, Any], ...] = ()
     _exceptions: ExceptionRecorder | None = None
@@ -88,8 +82,6 @@ class RequestSpan:
         settings, exchange, is_http = self.settings, self.exchange, self.scope["type"] == "http"
         if self.span is not None:
             settings.otel.live = True
-        if not is_http or own_span is not None or not settings.otel.live:
-            self.is_plain = self.starts_plain = False
         if exchange.enveloped and is_http:
             # An Envelope further out sends the response to an exception of the app, but not to one of a websocket.
             self._map_exception = exchange.map_exception
@@ -110,7 +102,6 @@ class RequestSpan:
     def exceptions(self) -> ExceptionRecorder:
         """The recorder of the request's exception. It is made when it is needed: most requests have no exception."""
         if self._exceptions is None:
-            self.is_plain = self.starts_plain = False
             self._exceptions = ExceptionRecorder(
                 self.settings, self.scope, self.enclosing, self.fastapi_outside, self.fastapi
             )
@@ -133,7 +124,6 @@ class RequestSpan:
             return False
         if has_reached(self.instrument, self.scope, self.exchange.facts, self.error_outcome):
             return False
-        self.is_plain = False
         self._own_span = ServerSpan(
             self.settings, self.scope, is_measured=self.instrument.measures, arrived=self.arrived
         )
@@ -153,12 +143,10 @@ class RequestSpan:
         Where the app fails, the instrument ends the span before the Envelope sends its error."""
         span = self.spans.target()
         if self.status is None and self._held is None and span is not None and span is not self.spans.entry:
-            self.is_plain = self.starts_plain = False
             self._held = HeldSpan.of(span)
 
     def _disconnect(self) -> None:
         self.is_disconnected = True
-        self.is_plain = self.starts_plain = False
         if self._held is not None:
             self._held.release()
         if self.settings.on_disconnect == "unset" and (span := self.spans.target()) is not None:

@@ -39,7 +39,7 @@ class Settings:
     :param gen_ai: put the attributes of language models on spans.
     :param hot_callers: counts the requests of callers; ``None``: nobody asked for it.
     :ivar find_route: what :meth:`route_of` calls: ``route``, or what asks the router. It may raise.
-    :ivar plain_cells: the counts of plain requests by status and template, where the template is the whole route.
+    :ivar plain_cells: the counts of plain requests by status, and by template, where the template is the whole route.
     :ivar has_plain_requests: whether a request may have nothing to write on its span: no option asks for more.
     """
 
@@ -56,7 +56,7 @@ class Settings:
     key_hash: bool
     gen_ai: bool
     hot_callers: HotCallers | None
-    plain_cells: dict[tuple[int | None, object], Cell] = field(init=False, default_factory=dict)
+    plain_cells: dict[int | None, dict[object, Cell]] = field(init=False, default_factory=dict)
     has_plain_requests: bool = field(init=False)
     find_route: RouteOf = field(init=False)
 

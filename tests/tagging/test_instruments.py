@@ -17,6 +17,7 @@ from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Native
 import flexmw
 from flexmw.tagging import instruments
 from flexmw.tagging.instruments import CHECKED_WITH, contrib, fastapi, frames, instrument_of, starlette
+from flexmw.tagging.plain import PlainRequest
 from flexmw.tagging.request import RequestTelemetry
 from tests.tagging.apps import OFF, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
@@ -51,7 +52,8 @@ def test_the_frames_of_instruments_are_known_by_the_names_of_their_modules() -> 
     assert Native.__module__ == starlette.MODULE
     assert Contrib.__module__ == contrib.MODULE
     assert starlette._RAISE_AGAIN[0] == ServerErrorMiddleware.__module__
-    assert (RequestTelemetry.__module__, RequestTelemetry.send.__name__) == frames._OWN_SEND
+    sends = (RequestTelemetry.send, PlainRequest.send_observed)
+    assert {(send.__module__, send.__name__) for send in sends} == frames._OWN_SENDS
 
 
 def test_apps_that_open_a_server_span_are_recognized(signals: Signals) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
+from weakref import ref
 
 import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -15,6 +17,7 @@ from starlette.routing import Mount, Route
 
 from flexmw.envelope import Envelope
 from flexmw.tagging import Tagging
+from flexmw.tagging.plain import PlainRequest
 from flexmw.tagging.request import RequestTelemetry
 from tests.tagging.apps import APPS, call
 from tests.tagging.sdk import Signals
@@ -82,23 +85,21 @@ async def test_a_request_with_nothing_to_write_takes_the_short_way(
     setup: str, sampled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = []
-    for name in ("_start_marked", "finish", "_count_plain"):
-        method = getattr(RequestTelemetry, name)
-        monkeypatch.setattr(
-            RequestTelemetry, name, lambda *a, method=method: long.append(method.__name__) or method(*a)
-        )
+    for cls, name in ((RequestTelemetry, "_start"), (RequestTelemetry, "finish"), (PlainRequest, "_count")):
+        method = getattr(cls, name)
+        monkeypatch.setattr(cls, name, lambda *a, method=method: long.append(method.__name__) or method(*a))
     with Signals(**({} if sampled else {"sampler": ALWAYS_OFF})) as signals:
         tagging = Tagging(**signals.options)
         app = SETUPS[setup](signals, lambda app: tagging.asgi(Envelope().asgi(app)))
-        for _ in range(2):  # the first unsampled one finds out that a span is open
+        for _ in range(3):  # the first unsampled one finds out that a span is open, the third one notes its count
             await call(app, "/ok")
         del long[:]
         await call(app, "/ok")
         assert long == []
         await call(app, "/ok", headers=(COUNT,))
-        assert long == ["_start_marked"] * sampled
+        assert long == ["_start", "finish"] * sampled
         await call(app, "/nowhere")
-        assert long[-2:] == ["_start_marked", "finish"]
+        assert long[-2:] == ["_start", "finish"]
 
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -191,3 +192,88 @@ async def test_equal_templates_of_an_app_and_of_its_mount_are_counted_apart() ->
             await call(app, path)
         counted = {point["http.route"]: number for point, number in signals.points("flexmw.server.requests")}
     assert counted == {"/ok": 4, "/v1/ok": 3}
+
+
+async def test_a_message_after_the_app_has_returned_is_sent_and_not_counted() -> None:
+    sends = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        sends.append(send)
+        await send(START)
+        if scope["path"] == "/ok":
+            await send(END)
+
+    with Signals() as signals:
+        instrumented = Native(Tagging(**signals.options).asgi(app), tracer_provider=signals.tracer_provider)
+        for path in ("/ok", "/ok", "/ok", "/incomplete"):
+            received = await call(instrumented, path)
+        await sends[-1](END)
+        assert received.body == b"ok"
+        assert [number for _, number in signals.points("flexmw.server.requests")] == [4]
+
+
+class Marker:
+    """An object whose end can be seen."""
+
+
+@pytest.mark.parametrize("path", ["/ok", "/stream"])
+async def test_nothing_keeps_the_exchange_of_a_request_that_is_over(path: str) -> None:
+    markers, scopes = [], []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        scope["flexmw"].remembered = marker = Marker()
+        markers.append(ref(marker))
+        await send(START)
+        if path == "/stream":
+            await send({**END, "more_body": True})
+        await send(END)
+
+    gc.disable()  # it would free what is in a reference cycle
+    try:
+        with Signals() as signals:
+            instrumented = Native(Tagging(**signals.options).asgi(app), tracer_provider=signals.tracer_provider)
+            for _ in range(3):
+                await call(instrumented, path)
+            assert "flexmw" not in scopes[-1]
+            assert markers[-1]() is None
+    finally:
+        gc.enable()
+
+
+async def test_an_observer_of_a_plain_request_gets_the_events_that_tagging_gets() -> None:
+    events = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        exchange = scope["flexmw"]
+        exchange.subscribe(lambda event, details: events.append(event))
+        exchange.emit("flexmw.rate_limiting.slot_taken", {"policy": "p"})
+        await send(START)
+        await send(END)
+
+    with Signals() as signals:
+        instrumented = Native(Tagging(**signals.options).asgi(app), tracer_provider=signals.tracer_provider)
+        for _ in range(4):
+            await call(instrumented, "/ok")
+        assert events == ["flexmw.rate_limiting.slot_taken"] * 4
+        assert [number for _, number in signals.points("flexmw.rate_limiting.slots")] == [4]
+        assert [number for _, number in signals.points("flexmw.server.requests")] == [4]
+
+
+@pytest.mark.parametrize("sampled", [True, False], ids=["sampled", "unsampled"])
+async def test_an_app_that_is_called_twice_with_one_scope_is_observed_twice(sampled: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(END)
+
+    with Signals(**({} if sampled else {"sampler": ALWAYS_OFF})) as signals:
+        tagged = Tagging(**signals.options).asgi(Tagging(**signals.options).asgi(app))
+
+        async def twice(scope: Any, receive: Any, send: Any) -> None:
+            await tagged(scope, receive, send)
+            await tagged(scope, receive, send)
+
+        instrumented = Native(twice, tracer_provider=signals.tracer_provider)
+        for _ in range(3):
+            await call(instrumented, "/ok")
+        assert [number for _, number in signals.points("flexmw.server.requests")] == [6]

@@ -34,7 +34,7 @@ CHECKED_WITH: Final = {
 
 _MODULES: Final = frozenset({fastapi.MODULE, starlette.MODULE, contrib.MODULE})
 _MIDDLEWARE: Final = frozenset({starlette.MODULE, contrib.MODULE})
-_OWN_SEND: Final = ("flexmw.tagging.request", "send")
+_OWN_SENDS: Final = frozenset({("flexmw.tagging.plain", "send_observed"), ("flexmw.tagging.request", "send")})
 _VARIABLES: Final = ("span", "server_span", "current_span")
 _CLIENTS: Final = ("httpx", "httpx2")
 _MAX_FRAMES: Final = 200
@@ -62,7 +62,7 @@ def passage_of(error: BaseException) -> Passage:
     while traceback is not None and frames_left:
         frame = traceback.tb_frame
         module = frame.f_globals.get("__name__")
-        if (module, frame.f_code.co_name) == _OWN_SEND:
+        if (module, frame.f_code.co_name) in _OWN_SENDS:
             break  # the frames below are those of the server, which raised in our send
         if module in _MODULES:
             passage.spans.setdefault(module, frame.f_locals.get("span"))
