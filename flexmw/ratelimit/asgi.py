@@ -6,6 +6,7 @@ from functools import lru_cache, partial
 from inspect import isawaitable
 from typing import Any, Final
 
+from flexmw.errors import APIError, SubsystemOffline
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, WrappingApp, send_error
 from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import ErrorOutcome, Exchange, exchange_of, too_late, unclaimed
@@ -15,7 +16,7 @@ from flexmw.ratelimit.concurrency import Lease, ReportedLease, new_slot
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane, giving_back, lane_of
 from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, Slot, decision_of
 from flexmw.ratelimit.headers import RESULT, Reporter
-from flexmw.ratelimit.ledger import Bill
+from flexmw.ratelimit.ledger import BalanceUnknown, Bill
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.rates import Rates
 from flexmw.ratelimit.settlement import Settlement
@@ -91,7 +92,11 @@ class RateLimitMiddleware(WrappingApp):
         else:
             caller, app = await self._identifier.identify(scope, now_us, app)
             digest, earlier = caller.digest, caller.earlier
-            rates = await self._rates.of(caller, scope)
+            try:
+                rates = await self._rates.of(caller, scope)
+            except BalanceUnknown:
+                await self._refuse_without_balance(scope, send, exchange)
+                return
             if (ledger := self._rates.ledger) is not None:
                 bill = partial(ledger.charge, caller)
         if not rates and self._concurrency is None:
@@ -230,7 +235,12 @@ class RateLimitMiddleware(WrappingApp):
         """Handle a request for the rest of a response."""
         app = self._marked_app or self.app
         caller, app = await self._identifier.identify(scope, int(self._monotonic() * SECOND), app)
-        check = lane.check(caller.digest, await self._rates.of(caller, scope))
+        try:
+            rates = await self._rates.of(caller, scope)
+        except BalanceUnknown:
+            await self._refuse_without_balance(scope, send, exchange)
+            return
+        check = lane.check(caller.digest, rates)
         if check.rates:
             outcome = await self.backend.decide(check)
             is_taken = outcome.result is not None and not outcome.result.wait_us
@@ -245,9 +255,16 @@ class RateLimitMiddleware(WrappingApp):
         error = self._reporter.refusal(result, self.backend.retry_in)
         if error is None:
             return False
+        await self._send_error(scope, send, exchange, error)
+        return True
+
+    async def _refuse_without_balance(self, scope: Scope, send: Send, exchange: Exchange) -> None:
+        self._usage_log.no_balance()
+        await self._send_error(scope, send, exchange, SubsystemOffline("The rate limiter", 1.0))
+
+    async def _send_error(self, scope: Scope, send: Send, exchange: Exchange, error: APIError) -> None:
         exchange.set_error(ErrorOutcome(error.status, error.type, error.code, "rate_limiting"))
         await send_error(scope, send, error, self.app)
-        return True
 
 
 @lru_cache(maxsize=256)

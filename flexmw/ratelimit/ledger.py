@@ -14,10 +14,18 @@ from flexmw.ratelimit.amounts import Amount
 from flexmw.ratelimit.callers import Caller
 from flexmw.ratelimit.usage import Usage
 
-__all__ = ["RESERVATION_SECONDS", "Bill", "Ledger"]
+__all__ = ["BALANCE_SECONDS", "RESERVATION_SECONDS", "BalanceUnknown", "Bill", "Ledger"]
+
+BALANCE_SECONDS: Final = 5.0
+"""Seconds that a request waits for its caller's credit. A database is slower than the limiter's store at times, so
+``store_timeout`` would refuse requests that are fine."""
 
 RESERVATION_SECONDS: Final = 3600
 """Seconds after which a reservation of a request that was killed with its process counts no more."""
+
+
+class BalanceUnknown(Exception):
+    """The application has not said in time what credit the caller has left."""
 
 
 @runtime_checkable
@@ -25,7 +33,8 @@ class Ledger(Protocol):
     """The credit of all callers, kept by the application."""
 
     async def balance(self, caller: Caller) -> Amount | None:
-        """What the caller has left; ``None`` for a caller without a budget."""
+        """What the caller has left; ``None`` for a caller without a budget. A call that takes more than five seconds is
+        cancelled, and its request gets 503."""
         ...
 
     async def charge(self, caller: Caller, amount: Decimal, usage: Usage | None) -> None:

@@ -18,6 +18,7 @@ from flexmw.ratelimit.callers import BearerDigest
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane
 from flexmw.ratelimit.core import SECOND, CheckOutcome
 from flexmw.ratelimit.direct import DirectLimiter
+from flexmw.ratelimit.ledger import BalanceUnknown
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.several_apps import is_repeated, join
 from flexmw.ratelimit.shared import Shared
@@ -189,7 +190,11 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         if digest is None:
             caller, app = await self._identifier.identify(scope, start_us, app)
             digest = caller.digest
-            rates = self._static or await self._rates.of(caller, scope)
+            try:
+                rates = self._static or await self._rates.of(caller, scope)
+            except BalanceUnknown:
+                await self._refuse_without_balance(scope, send, exchange)
+                return None
             start = parts.monotonic()
             start_us = floor(start * SECOND)
         else:

@@ -13,6 +13,8 @@ from functools import partial
 from inspect import isawaitable, signature
 from typing import Any, Final, cast
 
+import anyio
+
 from flexmw.errors import ConfigError
 from flexmw.kit.asgi import Scope
 from flexmw.kit.clock import SYSTEM, Clock
@@ -23,7 +25,7 @@ from flexmw.ratelimit.amounts import is_amount
 from flexmw.ratelimit.calendar import current
 from flexmw.ratelimit.callers import Caller
 from flexmw.ratelimit.core import REQUESTS, SECOND, TOKENS
-from flexmw.ratelimit.ledger import RESERVATION_SECONDS, Ledger
+from flexmw.ratelimit.ledger import BALANCE_SECONDS, RESERVATION_SECONDS, BalanceUnknown, Ledger
 from flexmw.ratelimit.rates import Rates, budget_rate, credit_rate, parse_rates
 
 __all__ = ["CALENDAR_NEEDS", "TIER_SECONDS", "RequestRates", "UnitRates"]
@@ -214,6 +216,7 @@ class RequestRates:
         """Return the rates of a request; none if the request is not limited.
 
         :raises ConfigError: the application's function returns something that is not a rate.
+        :raises BalanceUnknown: the caller's credit is not known in time.
         """
         if self.static:
             return self.static
@@ -228,7 +231,12 @@ class RequestRates:
         amount: Any = self._budget
         if callable(amount):
             value: Any = amount(caller)
-            amount = await value if isawaitable(value) else value
+            if isawaitable(value):
+                with anyio.move_on_after(BALANCE_SECONDS) as limit:
+                    value = await value
+                if limit.cancelled_caught:
+                    raise BalanceUnknown
+            amount = value
             if amount is None:
                 return ()
             if self.ledger is not None and isinstance(amount, (int, float, Decimal)):

@@ -12,6 +12,7 @@ from flexmw.kit.asgi import Message, Receive, Send
 from flexmw.kit.exchange import Exchange
 from flexmw.kit.log_limit import LogLimit
 from flexmw.ratelimit.basis import Observed
+from flexmw.ratelimit.ledger import BALANCE_SECONDS
 from flexmw.ratelimit.usage import Usage, UsageReader
 from flexmw.ratelimit.usage_body import ReadBody, body_of
 
@@ -36,6 +37,7 @@ class UsageLog:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._errors = LogLimit(burst=5, per_second=1 / 60, monotonic=monotonic)
         self._late_charges = LogLimit(burst=5, per_second=1 / 60, monotonic=monotonic)
+        self._balances = LogLimit(burst=5, per_second=1 / 60, monotonic=monotonic)
         self._has_said = False
 
     def compressed(self, coding: str) -> None:
@@ -53,6 +55,16 @@ class UsageLog:
         if (left_out := self._errors.admit()) is not None:
             _log.warning(
                 "RateLimit cannot settle a request, whose estimate stands (and %d before it)", left_out, exc_info=error
+            )
+
+    def no_balance(self) -> None:
+        """The application has not said in time what credit a caller has left."""
+        if (left_out := self._balances.admit()) is not None:
+            _log.warning(
+                "RateLimit(budget=...) has waited %s seconds for the credit of a caller. The request gets 503 (and %d "
+                "requests before it).",
+                BALANCE_SECONDS,
+                left_out,
             )
 
     def late(self, longest_wait: float) -> None:

@@ -284,6 +284,26 @@ class Accounts:
         self.balances[caller.value] -= amount
 
 
+@pytest.mark.parametrize("is_ledger", [True, False])
+async def test_a_request_waits_for_the_credit_of_its_caller_no_longer_than_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, is_ledger: bool
+) -> None:
+    """A database that hangs would hold each request, and its connection, for ever."""
+    monkeypatch.setattr("flexmw.ratelimit.routes.BALANCE_SECONDS", 0.05)
+    accounts = Accounts(sk_1=1)
+
+    async def hang(caller: Any) -> Decimal | None:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    accounts.balance = hang  # type: ignore[method-assign]
+    app = limited(**MONEY, budget=accounts if is_ledger else hang, app=using(1000, 100), clock=FakeClock())
+    with anyio.fail_after(LONGEST_WAIT):
+        response = await call(app)
+    assert (response.status, response["retry-after"], accounts.bills) == (503, "1", [])
+    assert "seconds for the credit of a caller" in caplog.text
+
+
 async def test_a_ledger_of_the_app_is_charged_once_for_each_request_and_decides() -> None:
     accounts = Accounts(sk_1="0.005", sk_2=1)
     app = limited(**MONEY, budget=accounts, app=using(1000, 100), clock=FakeClock())
