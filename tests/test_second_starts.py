@@ -1,4 +1,5 @@
-"""An app that sends ``http.response.start`` twice: Envelope drops the second one, the other components pass it on."""
+"""An app that sends ``http.response.start`` twice: Envelope drops the second one, or cuts the response where it is an
+error within a good one, and so does Idempotency. The other components pass it on."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flexmw import Envelope, Idempotency, RateLimit, Tagging
+from flexmw import Envelope, Idempotency, RateLimit, Tagging, wrap_app
 from flexmw.envelope import crash_log
 from flexmw.kit.log_limit import LogLimit
 from tests.wire import call, scripted
@@ -38,7 +39,7 @@ SECOND_STARTS = {
 
 
 @pytest.mark.parametrize("messages", SECOND_STARTS.values(), ids=SECOND_STARTS)
-@pytest.mark.parametrize("component", [Tagging(), RateLimit("10/minute"), Idempotency()], ids=lambda item: item.name)
+@pytest.mark.parametrize("component", [Tagging(), RateLimit("10/minute")], ids=lambda item: item.name)
 async def test_a_second_start_passes_a_component_that_is_no_envelope(
     component: Any, messages: tuple[dict[str, Any], ...]
 ) -> None:
@@ -47,7 +48,57 @@ async def test_a_second_start_passes_a_component_that_is_no_envelope(
     assert [message["status"] for message in seen.messages if "status" in message] == sent
 
 
-@pytest.mark.parametrize("messages", SECOND_STARTS.values(), ids=SECOND_STARTS)
+@pytest.mark.parametrize("name", ["before the body", "within the body"])
+@pytest.mark.parametrize("swallows", [False, True])
+async def test_an_error_that_begins_within_a_response_leaves_it_incomplete(
+    name: str, caplog: pytest.LogCaptureFixture, *, swallows: bool
+) -> None:
+    """A framework has sent it for a failure. Servers raise: the client of a bare app gets no complete body either."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in SECOND_STARTS[name]:
+            try:
+                await send(message)
+            except RuntimeError:
+                if not swallows:
+                    raise
+
+    seen = await call(Envelope().asgi(app))
+    assert [message["status"] for message in seen.messages if "status" in message] == [200]
+    assert all(message.get("more_body") for message in seen.messages[1:])
+    assert isinstance(seen.raised, RuntimeError) is not swallows
+    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "the app has begun an error, a 500, within its response" in line.getMessage()
+
+
+@pytest.mark.parametrize("components", [(Idempotency(),), (Envelope(), Idempotency())])
+@pytest.mark.parametrize("swallows", [False, True])
+async def test_an_error_that_begins_within_a_keyed_response_is_not_replayed_as_its_end(
+    components: Any, *, swallows: bool
+) -> None:
+    runs = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal runs
+        runs += 1
+        for message in SECOND_STARTS["within the body"]:
+            try:
+                await send(message)
+            except RuntimeError:
+                if not swallows:
+                    raise
+
+    keyed = wrap_app(app, *components)
+    request = {"type": "http.request", "body": b"", "more_body": False}
+    headers = [(b"idempotency-key", b"order-1")]
+    _, replay = [await call(keyed, method="POST", headers=headers, receives=[request]) for _ in range(2)]
+    assert (replay.status, replay.error.code, runs) == (500, "internal_error", 1)
+
+
+DROPPED = {name: messages for name, messages in SECOND_STARTS.items() if name in ("after the body", "many times")}
+
+
+@pytest.mark.parametrize("messages", DROPPED.values(), ids=DROPPED)
 async def test_an_envelope_drops_a_second_start_and_logs_it_once(
     messages: tuple[dict[str, Any], ...], caplog: pytest.LogCaptureFixture
 ) -> None:

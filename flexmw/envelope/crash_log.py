@@ -20,7 +20,15 @@ from flexmw.contract.request_secrets import remove_secrets, secrets_in
 from flexmw.kit.asgi import Scope
 from flexmw.kit.log_limit import LogLimit
 
-__all__ = ["LOGGING_FRAMEWORKS", "log_crash", "log_dropped_start", "log_no_end", "log_no_response", "log_second_start"]
+__all__ = [
+    "LOGGING_FRAMEWORKS",
+    "log_crash",
+    "log_cut",
+    "log_dropped_start",
+    "log_no_end",
+    "log_no_response",
+    "log_second_start",
+]
 
 LOGGING_FRAMEWORKS: Final = frozenset({"blacksheep", "django", "falcon", "quart"})
 """The packages that log each crash that they respond to. ``tests/envelope/test_crash_log.py`` compares the list with
@@ -77,6 +85,18 @@ def log_second_start(scope: Scope, status: int) -> None:
         _LOGGER.error(
             "%s: the app has begun a second response, a %d, within its stream. The client gets an error at its end, "
             "unless the app has sent the last event.%s",
+            _request(scope),
+            status,
+            _note(left_out),
+        )
+
+
+def log_cut(scope: Scope, status: int) -> None:
+    """Log that the app has sent an error within a response that is no event stream."""
+    if (left_out := _LIMIT.admit()) is not None:
+        _LOGGER.error(
+            "%s: the app has begun an error, a %d, within its response. The server cuts the connection, so that the "
+            "client does not take the response for a complete one.%s",
             _request(scope),
             status,
             _note(left_out),

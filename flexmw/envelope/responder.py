@@ -16,7 +16,7 @@ from flexmw.contract.stream_framing import framing_of
 from flexmw.envelope.cancellation import needs_response
 from flexmw.envelope.collector import Collector
 from flexmw.envelope.core import error_status
-from flexmw.envelope.crash_log import log_crash, log_dropped_start, log_second_start
+from flexmw.envelope.crash_log import log_crash, log_cut, log_dropped_start, log_second_start
 from flexmw.envelope.response_end import UNSENT, ResponseEnd
 from flexmw.envelope.state import State
 from flexmw.envelope.stream import Stream
@@ -161,12 +161,22 @@ class Responder(ResponseEnd):
     async def _begin_again(self, message: Message) -> None:
         """Handle a second start, which ASGI forbids.
 
-        An error within an event stream is the response of a framework (muffin) to a failure: its body must not look
-        like the end of the stream. Any other second start is dropped, and logged once for the request: slowapi sends
-        the first start again before each part of a body.
+        An error within a good response is that of a framework (muffin) to a failure: its body must not look like the
+        end of the response. An event stream ends with an error event; any other response is cut. Any other second start
+        is dropped, and logged once for the request: slowapi sends the first start again before each part of a body.
+
+        :raises RuntimeError: for an error within a response that is no event stream, as servers do for each second
+            start: the server cuts the connection.
         """
-        status = message.get("status")
-        if self._state is _STREAMING and type(status) is int and status >= 400:
+        given = message.get("status")
+        status = given if type(given) is int else 0
+        is_error = status >= 400
+        if is_error and self._state is _PASSING and self._scope.get("method") != "HEAD" and self._is_good():
+            self._state = _DONE  # what the app still sends is left out
+            if not self._client_left:
+                log_cut(self._scope, status)
+            raise RuntimeError(f"the app has begun a second response, a {status}, within its response")
+        if is_error and self._state is _STREAMING:
             error = sys.exception()  # the one that the framework handles
             if error is None or error is self.handled_before:
                 made = self._exchange.remembered
@@ -178,7 +188,12 @@ class Responder(ResponseEnd):
             self._state = _DONE
         elif not (self._client_left or hasattr(self, "_restarted")):
             self._restarted = True
-            log_dropped_start(self._scope, status)
+            log_dropped_start(self._scope, given)
+
+    def _is_good(self) -> bool:
+        """Whether the response that the app has begun is no error."""
+        status = self._start.get("status")
+        return type(status) is int and status < 400
 
     async def _file(self, message: Message) -> None:
         """A body that the server reads from a file (ASGI extensions pathsend and zerocopysend)."""

@@ -7,6 +7,7 @@ framing, so the bytes that are kept are the bytes that were sent.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -21,6 +22,9 @@ __all__ = ["ResponseRecorder"]
 
 _WITHOUT_BODY: Final = frozenset({204, 304})
 """Statuses of responses without a body. Their ``Content-Length`` is about another response."""
+
+_NEVER_REACHED: Final = sys.maxsize
+"""A length that no body has."""
 
 
 class ResponseRecorder:
@@ -72,11 +76,13 @@ class ResponseRecorder:
     def takes_more(self, start: Message) -> bool:
         """Whether a second start is recorded: never.
 
-        :raises RuntimeError: for an error within an event stream, which a framework (muffin) makes of a failure. Its
-            body must not be stored as the end of the stream. Servers raise for every second start.
+        :raises RuntimeError: for an error within a good response, which a framework (muffin) makes of a failure. Its
+            body must not be stored as the end of the response. Servers raise for every second start.
         """
-        if start["status"] >= 400 and self.is_framed:
-            raise RuntimeError("the app has begun a second response within its stream")
+        if start["status"] >= 400 and self.status < 400:
+            if not self.is_framed:
+                self.length = _NEVER_REACHED  # whatever the app sends after this, the response is not complete
+            raise RuntimeError("the app has begun a second response within its response")
         return False
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None = None) -> None:

@@ -127,6 +127,14 @@ LINES: Final = (
     LogLine(
         "flexmw.ratelimit",
         "WARNING",
+        "`Ledger.balance`, or a function `budget`, has not said in five seconds what a caller has left: 503.",
+        "5 at once, then one a minute, with the number of those left out",
+        "ratelimit.usage_observer",
+        "seconds for the credit of a caller",
+    ),
+    LogLine(
+        "flexmw.ratelimit",
+        "WARNING",
         "`Ledger.charge` takes longer than `store_timeout`: the response went on, and so does the charge.",
         "5 at once, then one a minute, with the number of those left out",
         "ratelimit.usage_observer",
@@ -335,6 +343,14 @@ LINES: Final = (
         "together with the line above",
         "envelope.crash_log",
         "has begun a second response",
+    ),
+    LogLine(
+        "flexmw.envelope",
+        "ERROR",
+        "The app has begun an error within a response that is no event stream: the server cuts the connection.",
+        "together with the line above",
+        "envelope.crash_log",
+        "has begun an error, a %d, within its response",
     ),
     LogLine(
         "flexmw.envelope",

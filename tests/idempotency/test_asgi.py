@@ -908,11 +908,10 @@ async def test_options_that_have_an_effect_together_are_taken() -> None:
     Idempotency(max_reading=1000)
 
 
-@pytest.mark.parametrize("more", [False, True])
-async def test_a_second_response_of_an_app_does_not_touch_the_one_that_is_stored(more: bool) -> None:
+async def test_a_second_response_of_an_app_does_not_touch_the_one_that_is_stored() -> None:
     async def twice(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 201, "headers": []})
-        await send({"type": "http.response.body", "body": b"one", "more_body": more})
+        await send({"type": "http.response.body", "body": b"one", "more_body": False})
         await send({"type": "http.response.start", "status": 500, "headers": [(b"x-second", b"1")]})
         await send({"type": "http.response.body", "body": b"two"})
 
@@ -920,7 +919,7 @@ async def test_a_second_response_of_an_app_does_not_touch_the_one_that_is_stored
     first, second = await call(app), await call(app)
     assert second.replayed
     assert (second.status, second.answer) == (first.status, first.answer)
-    assert first.answer == (b"onetwo" if more else b"one")
+    assert first.answer == b"one"
     assert "x-second" not in second.answer_headers
 
 
