@@ -183,6 +183,14 @@ LINES: Final = (
     LogLine(
         "flexmw.idempotency",
         "WARNING",
+        "The redis deletes keys when it is full (`maxmemory-policy`): a repetition can run again.",
+        "once for each app",
+        "idempotency.stores.redis",
+        "has the maxmemory-policy",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
         "The file of a sqlite store was removed or replaced while it was in use.",
         _EACH,
         "idempotency.stores.sqlite_store",

@@ -68,6 +68,10 @@ class BlockingNodes:
         """Remove a member of a sorted set."""
         return self._run(key, ("ZREM", key, member))
 
+    def info_memory(self, key: str) -> Any:
+        """The section ``memory`` of ``INFO`` of the server that has a key, as a dict."""
+        return self._run(key, ("INFO", "memory"))
+
     def register_script(self, text: str) -> Callable[..., Any]:
         """Return a function ``(keys=[...], args=[...])`` that runs a script."""
         known = script(text)

@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import hypothesis.strategies as st
 import pytest
+import redis
 from hypothesis import given, settings
 
 import flexmw
@@ -262,6 +263,26 @@ async def test_refused_credentials_leave_no_row_in_a_sqlite_file(tmp_path: Path)
     tables = ("flexmw_keys", "flexmw_logs", "flexmw_log_parts")
     assert [count_rows(path, table) for table in tables] == [0, 0, 0]
     assert size_of(path) == ((0, 0), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("maxmemory", "policy", "is_said"),
+    [("500mb", "volatile-lru", True), ("500mb", "noeviction", False), ("0", "volatile-lru", False)],
+)
+def test_a_redis_that_deletes_keys_when_it_is_full_is_a_warning_at_start(
+    redis_url: str, caplog: pytest.LogCaptureFixture, maxmemory: str, policy: str, *, is_said: bool
+) -> None:
+    """Some providers set such a policy by default."""
+    with redis.Redis.from_url(redis_url) as server:
+        server.config_set("maxmemory", maxmemory)
+        server.config_set("maxmemory-policy", policy)
+        try:
+            flexmw.Idempotency(storage=redis_url).asgi(Host())
+        finally:
+            server.config_set("maxmemory", 0)
+            server.config_set("maxmemory-policy", "noeviction")
+    messages = [record.getMessage() for record in caplog.records if "maxmemory-policy" in record.getMessage()]
+    assert [f"has the maxmemory-policy {policy}" in message for message in messages] == [True] * is_said
 
 
 def test_a_bound_that_redis_does_not_take_is_a_warning_that_names_its_own(
