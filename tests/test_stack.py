@@ -107,6 +107,42 @@ def test_what_is_no_app_is_refused(app: Any) -> None:
         flexmw.wrap_app(app)
 
 
+class _CallsItsAttribute:
+    """``SentryAsgiMiddleware`` sets its ``__call__`` on the object, in a slot of that name."""
+
+    __slots__ = ("__call__",)
+
+    def __init__(self, call: Any) -> None:
+        self.__call__ = call
+
+
+def test_an_app_whose_call_is_an_attribute_of_the_object_is_an_app() -> None:
+    app: Any = _CallsItsAttribute(lambda scope, receive, send: APP(scope, receive, send))
+    assert TestClient(flexmw.wrap_app(app)).get("/nowhere").status_code == 404
+    with pytest.raises(ConfigError, match="expected an ASGI application"):
+        flexmw.wrap_app(_CallsItsAttribute(lambda scope: None))  # type: ignore[arg-type]
+
+
+class _ForeignEntry:
+    """An entry of ``user_middleware`` as Lilya and Esmerald have it."""
+
+
+def test_an_app_of_another_framework_may_have_middleware_entries_of_its_own_kind() -> None:
+    class Foreign:
+        user_middleware = (_ForeignEntry(),)
+        router = None
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            scope["app"] = self
+            if scope["path"] == "/crash":
+                raise RuntimeError
+            await APP(scope, receive, send)
+
+    components = (flexmw.Tagging(), flexmw.Envelope(), flexmw.RateLimit("1/minute"), flexmw.Idempotency())
+    client = TestClient(flexmw.wrap_app(Foreign(), *components), raise_server_exceptions=False)
+    assert [client.get(path).status_code for path in ("/crash", "/nowhere")] == [500, 429]
+
+
 WRONG: list[tuple[Any, str]] = [
     (Server, r"component = .*: expected an object: Server\(\.\.\.\)"),
     (object(), "component = .*: expected an object with an `asgi` or a `flow` method, or the name of one"),

@@ -61,7 +61,8 @@ async def through_cors(
         (
             entry
             for entry in getattr(scope.get("app"), "user_middleware", ())
-            if getattr(entry.cls, "__name__", None) == "CORSMiddleware"  # a factory may be any callable
+            # A factory may be any callable, and Lilya's entries have no `cls`.
+            if getattr(getattr(entry, "cls", None), "__name__", None) == "CORSMiddleware"
         ),
         None,
     )

@@ -86,12 +86,17 @@ def _is_wsgi(app: object) -> bool:
     return callable(app) and not isinstance(app, type) and not _takes(app, 3) and _takes(app, 2)
 
 
-def _takes(app: Callable[..., Any], count: int) -> bool:
+def _takes(app: Any, count: int) -> bool:
     """Whether an object can be called with so many positional arguments, as far as its signature tells."""
     try:
-        inspect.signature(app, follow_wrapped=False).bind(*range(count))
+        try:
+            signature = inspect.signature(app, follow_wrapped=False)
+        except TypeError:  # a `__call__` of the object in place of one of its class, as SentryAsgiMiddleware has it
+            signature = inspect.signature(app.__call__, follow_wrapped=False)
+    except (TypeError, ValueError):  # no signature: a callable of an extension module
+        return True
+    try:
+        signature.bind(*range(count))
     except TypeError:
         return False
-    except ValueError:  # no signature: a callable of an extension module
-        return True
     return True

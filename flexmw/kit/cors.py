@@ -107,7 +107,8 @@ def _cors_of(layer: Any, scope: Scope, responder: ASGIApp) -> ASGIApp | None:
         middleware.app = responder
         return middleware  # type: ignore[no-any-return]
     for entry in getattr(layer, "user_middleware", ()):
-        if getattr(entry.cls, "__name__", "") == _CLASS:
+        # Lilya's entries have no `cls`.
+        if getattr(getattr(entry, "cls", None), "__name__", "") == _CLASS:
             return entry.cls(responder, *entry.args, **entry.kwargs)  # type: ignore[no-any-return]
     for settings_of in _SETTINGS:
         settings = settings_of(layer, (_origin(scope) or b"").decode("latin-1"))

@@ -57,8 +57,10 @@ def is_raised_again(error: BaseException) -> bool:
 
 
 def middleware_modules(app: object) -> Iterator[str]:
-    """Yield the module of each middleware that was added to a Starlette app. Other apps yield nothing."""
-    return (middleware.cls.__module__ for middleware in getattr(app, "user_middleware", ()))
+    """Yield the module of each middleware that was added to a Starlette app. Other apps yield nothing, or empty texts:
+    the entries of Lilya have no ``cls``, and a factory may be any callable."""
+    entries = getattr(app, "user_middleware", ())
+    return (getattr(getattr(entry, "cls", None), "__module__", "") for entry in entries)
 
 
 def is_instrumented(scope: MutableMapping[str, Any]) -> bool:
