@@ -6,7 +6,15 @@ from typing import Any, Final
 
 from flexmw.kit.effects import Observer
 
-__all__ = ["HEAD_FAILED", "HEAD_STARTED", "copy_request", "observed", "observed_async", "unobserve"]
+__all__ = [
+    "HEAD_FAILED",
+    "HEAD_STARTED",
+    "copy_request",
+    "observed",
+    "observed_async",
+    "unobserve",
+    "with_own_extensions",
+]
 
 HEAD_STARTED: Final = "http11.send_request_headers.started"
 """From here on, over HTTP/1.1, only the failure of this very step matters. (Over HTTP/2 the pool may send the request
@@ -22,7 +30,7 @@ class _OwnExtensions(dict[str, Any]):
 
 def copy_request(request: Any, **extensions: Any) -> Any:
     """The same request with its own headers and extensions, so that an attempt can change them."""
-    twin = _with_own_extensions(request)
+    twin = _with_new_extensions(request)
     headers = twin.headers
     twin.headers = type(headers)(headers)
     if extensions:
@@ -30,7 +38,12 @@ def copy_request(request: Any, **extensions: Any) -> Any:
     return twin
 
 
-def _with_own_extensions(request: Any) -> Any:
+def with_own_extensions(request: Any) -> Any:
+    """The request, or a copy, into whose extensions an observer may be put."""
+    return request if type(request.extensions) is _OwnExtensions else _with_new_extensions(request)
+
+
+def _with_new_extensions(request: Any) -> Any:
     """Copy the instance dictionary, which is the whole state of a request in both libraries. A constructor would parse
     everything again, and ``copy.copy`` drops the stream."""
     twin = object.__new__(request.__class__)
@@ -66,7 +79,7 @@ def observed(request: Any, observe: Observer, own: Any) -> Any:
 
     extensions = request.extensions
     if type(extensions) is not _OwnExtensions:
-        request = _with_own_extensions(request)
+        request = _with_new_extensions(request)
         extensions = request.extensions
     extensions["trace"] = trace
     return request
@@ -93,7 +106,7 @@ def observed_async(request: Any, observe: Observer, own: Any) -> Any:
 
     extensions = request.extensions
     if type(extensions) is not _OwnExtensions:
-        request = _with_own_extensions(request)
+        request = _with_new_extensions(request)
         extensions = request.extensions
     extensions["trace"] = trace
     return request

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from flexmw.contract.exception_slots import args_of
 from flexmw.kit.effects import HEADS
+from flexmw.kit.repetition import REPEATS
 
 __all__ = ["IN_PROCESS", "WAITED", "Evidence", "is_transport_error"]
 
@@ -58,6 +59,9 @@ class Evidence:
     # Defaults of the class: what most attempts only set, or never read, costs them nothing.
     seen = head = in_process = False
     stream: int | None = None
+    repeats: Callable[[Mapping[str, Any]], None] | None = None
+    """Called before a transport sends the request again by itself, with the details of :data:`REPEATS`. What it raises
+    keeps the request from being sent."""
     rejection: BaseException | None = None
     """What the protocol library on this side raised instead of writing the head."""
 
@@ -84,6 +88,8 @@ class Evidence:
             self.in_process = True
         elif event == WAITED:
             self.waited += details["seconds"]
+        elif event == REPEATS and self.repeats is not None:
+            self.repeats(details)
 
     @property
     def sent(self) -> bool | None:

@@ -297,6 +297,14 @@ LINES: Final = (
     ),
     LogLine(
         "flexmw.retry",
+        "WARNING",
+        "A transport inside Retry sends requests again by itself. One that may have been executed was kept back.",
+        "once for each client",
+        "retry.log",
+        "sends requests again by itself",
+    ),
+    LogLine(
+        "flexmw.retry",
         "DEBUG",
         "The body of an error response cannot be decoded.",
         _EACH,

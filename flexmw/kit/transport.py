@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from threading import Event
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -67,6 +68,7 @@ class TransportBase(Generic[RequestT, ResponseT]):
         self._clock = clock
         self._in_process = calls_an_app(self.wrapped)
         self._reports = isinstance(self.wrapped, self._default)
+        self._may_repeat = _may_repeat(self.wrapped, self._default)
         self._closed = False
         self._closing = Event()
         self._sleeping: set[anyio.CancelScope] = set()
@@ -79,7 +81,7 @@ class TransportBase(Generic[RequestT, ResponseT]):
         self._with_idle: Sequence[tuple[Sends, Callable[[], bool] | None]] = idle
         self._can_idle: Sequence[Callable[[], bool]] = [is_idle for _, is_idle in idle if is_idle is not None]
         self._always: Sequence[Sends] = [component for component, is_idle in idle if is_idle is None]
-        quick = len(self._always) == 1 and not self._in_process
+        quick = len(self._always) == 1 and not self._in_process and not self._may_repeat
         self._begin = begin_of(self._always[0]) if quick else None
         self._check_first_call()
 
@@ -181,6 +183,13 @@ def _too_late(request: Any) -> Exception:
 def unknown_effect(effect: object) -> ConfigError:
     """The error of a flow that yields an object that is not an effect."""
     return ConfigError("flow()", effect, "to yield flexmw.Send, flexmw.Sleep or flexmw.Discard")
+
+
+def _may_repeat(transport: Any, default: type) -> bool:
+    """Whether a transport of another library, or a subclass, may send one request several times to a server."""
+    if isinstance(transport, TransportBase):
+        return transport._may_repeat
+    return type(transport) is not default and len(list(islice(inner_transports(transport), 2))) > 1
 
 
 def components_of(transport: Any) -> Sequence[Sends]:

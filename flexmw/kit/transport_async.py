@@ -30,6 +30,7 @@ from flexmw.kit.effects import (
     Sleep,
 )
 from flexmw.kit.evidence import IN_PROCESS, Evidence
+from flexmw.kit.repetition import observed_repeats_async
 from flexmw.kit.response import DRAIN_BYTES, is_broken, is_shared
 from flexmw.kit.transport import (
     DEADLINE_IS_OVER,
@@ -88,7 +89,8 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
                     extensions = request.extensions
                     own = extensions.get("trace")
                     try:
-                        sent = await self.wrapped.handle_async_request(observed_async(request, observe, own))
+                        observe_in = observed_repeats_async if self._may_repeat else observed_async
+                        sent = await self.wrapped.handle_async_request(observe_in(request, observe, own))
                     finally:
                         if "trace" in extensions:
                             unobserve(extensions, own)
@@ -129,7 +131,8 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
         own = extensions.get("trace")
         try:
             with anyio.move_on_after(left()):
-                sent = await self.wrapped.handle_async_request(observed_async(request, observe_both, own))
+                observe_in = observed_repeats_async if self._may_repeat else observed_async
+                sent = await self.wrapped.handle_async_request(observe_in(request, observe_both, own))
                 return self._in_time(sent, request, left)
         finally:
             unobserve(extensions, own)

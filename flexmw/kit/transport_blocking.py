@@ -25,6 +25,7 @@ from flexmw.kit.effects import (
     Sleep,
 )
 from flexmw.kit.evidence import IN_PROCESS
+from flexmw.kit.repetition import observed_repeats
 from flexmw.kit.response import DRAIN_BYTES, is_broken, is_shared, is_small
 from flexmw.kit.transport import (
     DRAIN_SECONDS,
@@ -82,7 +83,8 @@ class SyncTransportBase(TransportBase[RequestT, ResponseT]):
                         observe(IN_PROCESS, {})
                     own = extensions.get("trace")
                     try:
-                        sent = self.wrapped.handle_request(observed(request, observe, own))
+                        observe_in = observed_repeats if self._may_repeat else observed
+                        sent = self.wrapped.handle_request(observe_in(request, observe, own))
                     finally:
                         if "trace" in extensions:
                             unobserve(extensions, own)

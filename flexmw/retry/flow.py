@@ -85,6 +85,7 @@ class RetryCall(ResponseReading):
                 evidence = Evidence(self.leaves if special else None)
             else:
                 evidence = sent_before[1]
+            evidence.repeats = self.repeated_below
             try:
                 attempt = self.attempt() if sent_before is None else sent_before[0]
                 response: Response = yield Send(attempt, evidence.observe, on_end)

@@ -1,14 +1,6 @@
 """Log lines of Retry, for programs without an OpenTelemetry SDK: logger ``flexmw.retry``.
 
-========  ================================================================
-level     line
-========  ================================================================
-INFO      a further attempt: its reason, its delay, the source of the delay
-INFO      a body that was cut, and one that continues: bytes, seconds
-WARNING   a call that has failed and may have been executed
-DEBUG     any other call that has failed
-========  ================================================================
-
+========  =========================================================
 A line names the method and the origin, never a path, a query, a header or a body: they may hold secrets.
 """
 
@@ -21,7 +13,7 @@ from typing import Final
 from flexmw.kit.log_limit import LogLimit
 from flexmw.retry.core import Outcome, RetryDecision
 
-__all__ = ["LIMIT", "LOGGER", "log_attempt", "log_cut", "log_resumed", "log_stop", "note_of"]
+__all__ = ["LIMIT", "LOGGER", "log_attempt", "log_cut", "log_repetition", "log_resumed", "log_stop", "note_of"]
 
 LOGGER: Final = logging.getLogger("flexmw.retry")
 LIMIT: Final = LogLimit(burst=100, per_second=10.0, monotonic=time.monotonic)
@@ -59,6 +51,22 @@ def log_stop(method: str, origin: str, outcome: Outcome, *, kind: str) -> None:
         if left_out is not None:
             note = f" ({left_out} more such lines were left out)" if left_out else ""
             LOGGER.log(level, "%s %s: %s: %s%s", method, origin, kind, note_of(outcome), note)
+
+
+def log_repetition(method: str, origin: str, lost: str, *, is_kept_back: bool) -> None:
+    """Log that a transport below Retry sends requests again by itself.
+
+    :param lost: what became of the attempt before.
+    :param is_kept_back: whether Retry keeps the transport from sending this one.
+    """
+    LOGGER.warning(
+        "%s %s: a transport inside flexmw sends requests again by itself (%s): %s; switch its retries off and leave "
+        "them to flexmw.Retry",
+        method,
+        origin,
+        lost,
+        "this one may have been executed, and was kept back" if is_kept_back else "attempts multiply",
+    )
 
 
 def log_cut(method: str, origin: str, kind: str, *, received: int) -> None:

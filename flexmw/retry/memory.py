@@ -67,7 +67,7 @@ class Memory:
         self._trusted: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
         self._lost: OrderedDict[bytes, tuple[float, BaseException | GivenBack, int]] = OrderedDict()
         self._failed: OrderedDict[bytes, tuple[float, list[FailedCall]]] = OrderedDict()
-        self._warned = False
+        self._warned = set[str]()
         self.counted_hosts: OrderedDict[str, None] = OrderedDict()
         """The hosts to which a call has failed whose SDK sends no count of its repetitions."""
 
@@ -147,10 +147,11 @@ class Memory:
                     return call
             return None
 
-    def first_warning(self) -> bool:
-        """Return True the first time, and False after that."""
+    def first_warning(self, subject: str = "sdk") -> bool:
+        """Return True the first time with a subject, and False after that."""
         with self._lock:
-            first, self._warned = not self._warned, True
+            first = subject not in self._warned
+            self._warned.add(subject)
             return first
 
 

@@ -11,8 +11,7 @@ from flexmw.kit.client_call import is_streamed
 from flexmw.kit.effects import Discard, Effect, Read, Request, Response
 from flexmw.kit.evidence import is_transport_error
 from flexmw.kit.transport import DRAIN_SECONDS, is_shared
-from flexmw.retry.attempts import Attempts
-from flexmw.retry.core import without_safety
+from flexmw.retry.guarded import GuardedAttempts
 from flexmw.retry.response import (
     MAX_BODY_BYTES,
     Head,
@@ -20,7 +19,6 @@ from flexmw.retry.response import (
     has_whole_body_soon,
     is_out_of_quota,
     media_type_of,
-    read_head,
     wait_in_body,
 )
 
@@ -30,7 +28,7 @@ CLASSIFY_SECONDS: Final = 5.0
 """Longest time to read the beginning of a body for ``classify``. The time is checked after each chunk."""
 
 
-class ResponseReading(Attempts):
+class ResponseReading(GuardedAttempts):
     """A call that reads its responses."""
 
     beginning: bytes = b""
@@ -45,19 +43,7 @@ class ResponseReading(Attempts):
 
     def read_head_of(self, response: Response) -> Head:
         """Read the head of a response that is not good."""
-        headers, status = response.headers, response.status_code
-        classified = self.classified
-        head = read_head(status, headers, now=self.clock.now(), classified=classified)
-        if classified is None and not head.asked and self.safety == "none":
-            event = without_safety(
-                head.event,
-                status=status,
-                media_type=media_type_of(headers),
-                server=headers.get("server", "").lower(),
-                trust=self.options.refused_503,
-            )
-            head = Head(event, head.wait, head.asked)
-        return head
+        return self.head_of(response.status_code, response.headers, self.classified)
 
     def read_beginning(self, response: Response, attempt: Request) -> Generator[Effect, Any, bytes]:
         """Read the beginning of a body for ``classify``: of an error body, and of a small good JSON body.
