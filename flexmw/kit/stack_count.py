@@ -3,8 +3,11 @@
 Some SDKs repeat a call and send no header with the count. A loop of the SDK then calls the client again, and the number
 of the repetition is in a local variable of a function on the stack. :data:`_COUNTERS` names the functions.
 
+Two of these SDKs, typesense and elasticsearch, repeat a call at the next node of a cluster, whose host is another one.
+
 Checked with cohere 7.3 and deepgram-sdk 7.17 (Fern), mistralai 3.7 (Speakeasy), githubkit 0.16, litellm 1.110,
-llama-index-llms-openai 0.8 and google-genai 3.6 (the last three by tenacity 9.1).
+llama-index-llms-openai 0.8 and google-genai 3.6 (the last three by tenacity 9.1), typesense 2.1 and elastic-transport
+9.4 (the node class ``httpxasync``).
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
-__all__ = ["sdk_count_on_stack"]
+__all__ = ["StackCount", "counted_on_stack", "sdk_count_on_stack"]
 
 
 class _Counter(NamedTuple):
@@ -24,11 +27,13 @@ class _Counter(NamedTuple):
     :param read: reads the count from its frame; anything but an ``int`` is no count.
     :param recurses: whether the function repeats a call by calling itself. The innermost frame has the count; an outer
         one may belong to another call, which asks for a token before it is sent.
+    :param moves: whether a repetition may go to another host.
     """
 
     module: str
     read: Callable[[FrameType], Any]
     recurses: bool = False
+    moves: bool = False
 
 
 # Programs have functions of these names too, whose argument `retries` is how often they may repeat a call. Their
@@ -53,6 +58,14 @@ def _retries_of_loop(frame: FrameType) -> Any:
 
 def _retry_count(frame: FrameType) -> Any:
     return frame.f_locals.get("retry_count")
+
+
+def _num_retries(frame: FrameType) -> Any:
+    return frame.f_locals.get("num_retries")
+
+
+def _attempt(frame: FrameType) -> Any:
+    return frame.f_locals.get("attempt")
 
 
 def _attempted_retries(frame: FrameType) -> Any:
@@ -100,6 +113,15 @@ _COUNTERS: Final[Mapping[str, tuple[_Counter, ...]]] = {
         _Counter("githubkit.core", _retry_count),
     ),
     "arequest": (_Counter("githubkit.core", _retry_count),),
+    "_execute_request": (
+        _Counter("typesense.sync.api_call", _num_retries, recurses=True, moves=True),
+        _Counter("typesense.async_.api_call", _num_retries, recurses=True, moves=True),
+    ),
+    "_execute_stream_request": (
+        _Counter("typesense.sync.api_call", _num_retries, recurses=True, moves=True),
+        _Counter("typesense.async_.api_call", _num_retries, recurses=True, moves=True),
+    ),
+    "perform_request": (_Counter("elastic_transport._async_transport", _attempt, moves=True),),
     "retry_with_backoff": (_Counter(".utils.retries", _retries_of_loop),),
     "retry_with_backoff_async": (_Counter(".utils.retries", _retries_of_loop),),
     "wrapper": (_Counter("litellm.utils", _attempted_retries),),
@@ -115,7 +137,23 @@ def sdk_count_on_stack() -> int | None:
     A function that repeats a call by calling itself has the count in its innermost frame, and one SDK may call another.
     The result is the highest count.
     """
-    counts: list[int] = []
+    found = counted_on_stack()
+    return None if found is None else found.repetitions
+
+
+class StackCount(NamedTuple):
+    """How often an SDK has repeated its current call.
+
+    :param moves: whether the SDK may repeat the call at another host.
+    """
+
+    repetitions: int
+    moves: bool
+
+
+def counted_on_stack() -> StackCount | None:
+    """As :func:`sdk_count_on_stack`, and whether a repetition may go to another host."""
+    found: list[StackCount] = []
     recursions: set[CodeType] = set()
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -125,6 +163,6 @@ def sdk_count_on_stack() -> int | None:
                     recursions.add(frame.f_code)
                 count = counter.read(frame)
                 if type(count) is int:
-                    counts.append(count)
+                    found.append(StackCount(count, counter.moves))
         frame = frame.f_back
-    return max(counts, default=None)
+    return max(found, default=None)

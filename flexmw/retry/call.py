@@ -19,7 +19,7 @@ from flexmw.kit.client_call import current_call
 from flexmw.kit.deadline import library_error, timeout_error
 from flexmw.kit.effects import Request, Response
 from flexmw.kit.headers import has_any
-from flexmw.kit.stack_count import sdk_count_on_stack
+from flexmw.kit.stack_count import counted_on_stack
 from flexmw.retry.body import body_bytes
 from flexmw.retry.budget import Budget
 from flexmw.retry.causes import copy_without_references
@@ -62,12 +62,13 @@ class Call:
         call that the SDK repeats.
     :ivar ends: the deadline, in monotonic seconds.
     :ivar may_have_run: whether an attempt may have been executed.
+    :ivar moves: whether an SDK above may repeat the call at another host.
     :ivar returned: whether the caller has a response. An error in its body is then not the failure of an attempt.
     """
 
     # Class attributes, because most calls neither set nor read them: they cost nothing in `__init__`.
     patience_ends: float | None = None
-    fresh_key = returned = is_counted_on_stack = False
+    fresh_key = returned = is_counted_on_stack = moves = False
     cookie: str | None = None
 
     def __init__(self, options: RetryOptions, budget: Budget, memory: Memory, request: Request) -> None:
@@ -94,16 +95,16 @@ class Call:
         if has_any(request.headers, NAMES):
             self.sdk_count = parse_retry_count(request.headers.get(SDK_COUNT))
             self.key = request.headers.get(KEY)
-        if memory.counted_hosts and request.url.host in memory.counted_hosts:
+        if memory.counted_hosts and memory.may_count_on_stack(request.url.host):
             self.find_count()
         if options.auto_key and not self.safe and self.key is None and not self.sdk_count and self.keyed:
             self.key, self.fresh_key = str(uuid.uuid4()), True
 
     def find_count(self) -> None:
         """Look for an SDK's count of repetitions on the stack, if the request has none."""
-        if not self.sdk_count and not self.safe and (count := sdk_count_on_stack()) is not None:
-            self.sdk_count, self.is_counted_on_stack = count, True
-            self.memory.count_on_stack(self.request.url.host)
+        if not self.sdk_count and not self.safe and (found := counted_on_stack()) is not None:
+            self.sdk_count, self.is_counted_on_stack, self.moves = found.repetitions, True, found.moves
+            self.memory.count_on_stack(self.request.url.host, moves=found.moves)
 
     @property
     def max_attempts(self) -> int:
@@ -298,7 +299,8 @@ class Call:
         a body that is not held in memory; and the time in a body that is compressed anew for each attempt.
         """
         query, _ = split_query(self.request.url.query)
-        digest = hashlib.blake2b("\0".join((self.place, query.decode("ascii", "replace"))).encode(), digest_size=16)
+        place = f"{self.request.method} {self.request.url.path}" if self.moves else self.place
+        digest = hashlib.blake2b("\0".join((place, query.decode("ascii", "replace"))).encode(), digest_size=16)
         body = body_bytes(self.request.stream) or b""
         digest.update(stable_body(body, self.request.headers.get("content-encoding", "")))
         return digest.digest()

@@ -65,7 +65,7 @@ class OrdinaryCalls:
     def _is_repetition(self, request: Request) -> bool:
         """Return whether an SDK that sends no count repeats a call. Only hosts where such an SDK has failed are
         checked."""
-        if request.method in SAFE_METHODS or request.url.host not in self._memory.counted_hosts:
+        if request.method in SAFE_METHODS or not self._memory.may_count_on_stack(request.url.host):
             return False
         return bool(sdk_count_on_stack())
 

@@ -70,11 +70,20 @@ class Memory:
         self._warned = set[str]()
         self.counted_hosts: OrderedDict[str, None] = OrderedDict()
         """The hosts to which a call has failed whose SDK sends no count of its repetitions."""
+        self._moves = False
 
-    def count_on_stack(self, host: str) -> None:
-        """Record that an SDK whose call to a host has failed counts its repetitions on the stack."""
+    def count_on_stack(self, host: str, *, moves: bool = False) -> None:
+        """Record that an SDK whose call to a host has failed counts its repetitions on the stack.
+
+        :param moves: the SDK may repeat a call at another host.
+        """
         with self._lock:
             _put(self.counted_hosts, host, None)
+            self._moves = self._moves or moves
+
+    def may_count_on_stack(self, host: str) -> bool:
+        """Return whether a call to a host may be a repetition that an SDK counts on the stack."""
+        return self._moves or host in self.counted_hosts
 
     def trust(self, place: str, *, ttl: float, now: float) -> None:
         """Record that a place (method, origin and path) announced that it honours keys for ``ttl`` seconds."""

@@ -49,6 +49,19 @@ def wrapper(send, **kwargs):
 def wrapper_async(send, *args, **kwargs):
     return send()
 """
+TYPESENSE = """
+def _execute_request(send, num_retries=0):
+    return send() if num_retries == 2 else _execute_request(send, num_retries=num_retries + 1)
+
+async def _execute_stream_request(send, num_retries=0):
+    return send() if num_retries == 2 else await _execute_stream_request(send, num_retries=num_retries + 1)
+"""
+ELASTIC = """
+async def perform_request(send):
+    for attempt in range(4):
+        if attempt == 3:
+            return send()
+"""
 TENACITY = """
 from types import SimpleNamespace
 
@@ -66,6 +79,9 @@ def __call__(send):
         ("githubkit.core", GITHUBKIT, "arequest", 3),
         ("acme.utils.retries", SPEAKEASY, "retry_with_backoff", 1),
         ("acme.utils.retries", SPEAKEASY, "retry_with_backoff_async", 1),
+        ("typesense.sync.api_call", TYPESENSE, "_execute_request", 2),
+        ("typesense.async_.api_call", TYPESENSE, "_execute_stream_request", 2),
+        ("elastic_transport._async_transport", ELASTIC, "perform_request", 3),
         ("litellm.utils", LITELLM, "wrapper", 2),
         ("litellm.utils", LITELLM, "wrapper_async", 0),
         ("tenacity", TENACITY.replace("PACKAGE", "'litellm.main'"), "__call__", None),

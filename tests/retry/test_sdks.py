@@ -257,6 +257,43 @@ def test_an_sdk_inside_a_library_that_repeats_its_calls_executes_once() -> None:
         assert (server.executions, len(server.requests)) == (1, 1)
 
 
+REPEATS_AT_THE_NEXT_NODE = """
+def _execute_request(send, num_retries=0):
+    try:
+        return send(num_retries)
+    except Exception:
+        if num_retries == 3:
+            raise
+        return _execute_request(send, num_retries=num_retries + 1)
+"""
+
+
+@pytest.mark.parametrize("fault", [0, 500])
+def test_an_sdk_that_repeats_a_call_at_the_next_node_executes_once(fault: int) -> None:
+    names: dict[str, Any] = {"__name__": "typesense.sync.api_call"}
+    exec(REPEATS_AT_THE_NEXT_NODE, names)
+    hosts: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        hosts.append(request.url.host)
+        if not fault:
+            raise httpx.ReadError("lost")
+        return httpx.Response(fault)
+
+    with flexmw.wrap_client(httpx.Client(transport=httpx.MockTransport(respond))) as client:
+
+        def send(node: int) -> None:
+            client.post(f"http://node-{node}.test/collections/c/documents", json={}).raise_for_status()
+
+        for count in (1, 2):
+            with pytest.raises((httpx.ReadError, httpx.HTTPStatusError)) as caught:
+                names["_execute_request"](send)
+            assert hosts == ["node-0.test"] * count
+            known = flexmw.outcome_of(caught.value)
+            assert known is not None
+            assert (known.outcome, known.reason) == ("ambiguous", "given_back_before")
+
+
 def test_a_program_that_repeats_its_own_calls_makes_new_calls() -> None:
     with new(httpx) as http, HostileServer("fin") as server:
         call = tenacity.retry(stop=tenacity.stop_after_attempt(2), reraise=True)(lambda: http.post(server.url))
