@@ -16,7 +16,7 @@ from flexmw.kit.transport import copy_request
 from flexmw.retry.body import mark_consumed
 from flexmw.retry.call import KEY, Call
 from flexmw.retry.continuation import preferred_wait
-from flexmw.retry.core import is_signed_once, shrink
+from flexmw.retry.core import is_signed_once, shrink, signs
 
 __all__ = ["KEY_TTL_NAME", "Attempts"]
 
@@ -89,7 +89,7 @@ class Attempts(Call):
     def _mark_keyed(self, attempt: Request) -> None:
         if self.fresh_key and self.key:
             attempt.headers[KEY] = self.key
-        if self.is_stream:
+        if self.is_stream and not signs(attempt.headers, "accept-encoding"):
             # A proxy that compresses the body would change its bytes. All proxies obey this header.
             attempt.headers["accept-encoding"] = "identity"
         if self.sent > 1 and not self.continues and self.safety == "idempotency_key":

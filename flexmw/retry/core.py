@@ -35,6 +35,7 @@ __all__ = [
     "of_error",
     "of_status",
     "shrink",
+    "signs",
     "unprocessed",
     "without_safety",
 ]
@@ -272,6 +273,17 @@ def is_signed_once(headers: Mapping[str, str]) -> bool:
     """
     authorization = headers.get("authorization", "").lstrip().lower()
     return authorization.startswith(_NONCES) or "oauth_nonce" in authorization or "dpop" in headers
+
+
+def signs(headers: Mapping[str, str], name: str) -> bool:
+    """Whether the signature of a request covers a header, so that a server refuses the request where it is changed.
+
+    AWS Signature Version 4 lists the headers in ``SignedHeaders``, RFC 9421 in ``Signature-Input``.
+
+    :param name: the name of the header, in lower case.
+    """
+    signed = headers.get("authorization", "").lower().partition("signedheaders=")[2].partition(",")[0]
+    return name in signed.strip().split(";") or f'"{name}"' in headers.get("signature-input", "").lower()
 
 
 def shrink(timeout: Mapping[str, float | None], remaining: float) -> dict[str, float | None]:

@@ -508,3 +508,22 @@ def test_a_stream_asks_for_no_compression() -> None:
     codings = [request.header("accept-encoding") for request in server.requests]
     assert codings[0] == "identity"
     assert "identity" not in codings[1:]
+
+
+@pytest.mark.parametrize(
+    ("signature", "coding"),
+    [
+        ({"authorization": "AWS4-HMAC-SHA256 Credential=a/s, SignedHeaders=accept-encoding;host, Signature=0"}, "br"),
+        ({"signature-input": 'sig=("@method" "Accept-Encoding");created=1'}, "br"),
+        ({"authorization": "AWS4-HMAC-SHA256 Credential=a/s, SignedHeaders=host, Signature=0"}, "identity"),
+    ],
+)
+def test_a_header_that_the_signature_of_a_stream_covers_stays(signature: dict[str, str], coding: str) -> None:
+    headers = {**HEADERS, "accept-encoding": "br", **signature}
+    with (
+        HostileServer(StreamServer()) as server,
+        flexmw.wrap_client(httpx.Client(trust_env=False), retry()) as client,
+        client.stream("POST", server.url, headers=headers, json={}) as response,
+    ):
+        assert response.read() == SSE
+    assert [request.header("accept-encoding") for request in server.requests] == [coding]
