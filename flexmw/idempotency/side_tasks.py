@@ -86,7 +86,8 @@ class AsyncioTasks(SideTasks):
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
         self.have_begun = True
-        task = self._task.get_loop().create_task(work())
+        # Not by the factory of the loop: an eager one ran a delivery before its log had a chunk, which was then lost.
+        task = asyncio.Task(work(), loop=self._task.get_loop())
         if self._tasks is None:
             self._tasks = [task]
         else:
