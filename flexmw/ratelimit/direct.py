@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil
+from typing import Final
 
 from flexmw.kit.asgi import Scope
 from flexmw.kit.exchange import Exchange
@@ -28,10 +29,13 @@ from flexmw.ratelimit.headers import (
     reset_header,
 )
 from flexmw.ratelimit.new_keys import NewKeyGuard
-from flexmw.ratelimit.recent_keys import Place
+from flexmw.ratelimit.recent_keys import MAX_KEYS, Place
 from flexmw.ratelimit.stores.memory import MemoryStore
 
 __all__ = ["DirectLimiter"]
+
+_LIFETIME_US: Final = 10 * SECOND
+"""How long the places of addresses are remembered."""
 
 
 class DirectLimiter:
@@ -49,8 +53,10 @@ class DirectLimiter:
     __slots__ = (
         "_acquire",
         "_address",
+        "_addresses",
         "_cost",
         "_facts",
+        "_forget_at_us",
         "_hit",
         "_limit",
         "_now",
@@ -58,7 +64,6 @@ class DirectLimiter:
         "_rate",
         "_recent",
         "_release",
-        "_shards",
         "_table",
     )
 
@@ -76,7 +81,8 @@ class DirectLimiter:
         self._places = guard.recent.places
         self._acquire, self._release, self._hit = store.lock.acquire, store.lock.release, store.algorithm.hit
         self._table = store.table(rate)
-        self._shards = self._table.shards
+        self._addresses: dict[str, Place] = {}
+        self._forget_at_us = 0
         self._rate, self._cost, self._now = rate, cost, now
         self._facts, self._limit = report
 
@@ -84,8 +90,8 @@ class DirectLimiter:
         """Count a request, and report it on the exchange.
 
         :param now_us: the monotonic clock in microseconds.
-        :returns: the digest of the caller. ``None``: nothing was counted, because the request may be refused, it is the
-            first of its caller within a window or within seconds, or another component has written to the exchange.
+        :returns: the digest of the caller. ``None``: nothing was counted, because the request may be refused, its key
+            was not seen within seconds, or another component has written to the exchange.
         """
         if exchange.observers or exchange.headers or exchange.facts:
             return None
@@ -96,22 +102,25 @@ class DirectLimiter:
                     place = self._place(value, now_us)
                 break
         else:
-            place = self._place_of(self._address(scope).digest, now_us)
-        if place is None or now_us >= self._table.sweeps_at:
+            digest = self._address(scope).digest
+            place = self._addresses.get(digest)
+            if place is None or now_us >= place.until_us:
+                place = self._place_of_address(digest, now_us)
+        if place is None:
             return None
-        digest = place.digest
         # Python 3.11 looks a function that is called as an attribute up in the class at each call, a variable not.
         acquire, release, hit, now = self._acquire, self._release, self._hit, self._now
         acquire()
         try:
-            states = place.shard.young
-            state = states.get(digest)
-            if state is None:
+            if now_us >= self._table.sweeps_at:
+                self._table.sweep(now_us)
+            states = place.states
+            if states is not place.shard.young:
+                place.until_us = 0
                 return None
-            wait_us, state, remaining, reset_us = hit(state, now_us, self._rate, self._cost)
+            wait_us, remaining, reset_us = hit(states, place.index, now_us, self._rate, self._cost)
             if wait_us:
                 return None
-            states[digest] = state
         finally:
             release()
         facts = exchange.facts = self._facts.copy()
@@ -122,20 +131,29 @@ class DirectLimiter:
             (REMAINING_HEADER, str(remaining).encode()),
             RESET_HEADERS.get(reset_at) or reset_header(reset_at),
         ]
-        return digest
+        return place.digest
 
     def _place(self, authorization: bytes, now_us: int) -> Place | None:
-        """Where the caller with a value of ``Authorization`` is counted. ``None``: the key is not known, or the shard
-        turns."""
+        """Where the caller with a value of ``Authorization`` is counted. ``None``: the key is not known."""
         digest = self._recent.get(authorization, now_us)
         if digest is None:
             return None
-        place = self._place_of(digest, now_us)
-        if place is not None:
-            place.until_us = min(place.until_us, self._recent.ends_us)
-            self._places[authorization] = place
+        place = self._places[authorization] = self._place_of(digest, now_us)
+        place.until_us = min(place.until_us, self._recent.ends_us)
         return place
 
-    def _place_of(self, digest: str, now_us: int) -> Place | None:
-        shard = self._shards[hash(digest) % len(self._shards)]
-        return None if now_us >= shard.turns_at else Place(digest, shard, shard.turns_at)
+    def _place_of_address(self, digest: str, now_us: int) -> Place:
+        if now_us >= self._forget_at_us or len(self._addresses) >= MAX_KEYS:
+            self._addresses.clear()  # a place keeps the array of a shard in memory, even when the shard has a new one
+            self._forget_at_us = now_us + _LIFETIME_US
+        place = self._addresses[digest] = self._place_of(digest, now_us)
+        return place
+
+    def _place_of(self, digest: str, now_us: int) -> Place:
+        self._acquire()
+        try:
+            states, index = self._table.locate(digest, now_us)
+            shard = self._table.shard_of(digest)
+            return Place(digest, shard, states, index, shard.turns_at)
+        finally:
+            self._release()

@@ -114,10 +114,11 @@ class Counters:
         rate = _rate(limit, expiry)
         with self._lock:
             now = self._now()
-            wait, log, _, _ = _MOVING.hit(self._moving.find(key, now, rate.window_us), now, rate, amount)
-            if not wait:
-                self._moving.keep(key, log, now, rate.window_us)
-            return not wait
+            log = self._moving.find(key, now, rate.window_us)
+            if _MOVING.wait(log, now, rate, amount):
+                return False
+            self._moving.keep(key, _MOVING.take(log, now, rate, amount), now, rate.window_us)
+            return True
 
     def moving(self, key: str, expiry: float) -> tuple[float, int]:
         """When the moving window began, and its count."""
@@ -133,10 +134,11 @@ class Counters:
         rate = _rate(limit, expiry)
         with self._lock:
             now = self._now()
-            wait, state, _, _ = _SLIDING.hit(self._aligned(key, now, rate.window_us), now, rate, amount)
-            if not wait:
-                self._sliding.keep(key, state, now, rate.window_us)
-            return not wait
+            state = self._aligned(key, now, rate.window_us)
+            if _SLIDING.wait(state, now, rate, amount):
+                return False
+            self._sliding.keep(key, _SLIDING.take(state, now, rate, amount), now, rate.window_us)
+            return True
 
     def sliding(self, key: str, expiry: float) -> tuple[int, float, int, float]:
         """The count and the time to live, in seconds, of the previous window and of the current one."""

@@ -100,6 +100,8 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         static, identifier = self._static, self._identifier
         if self._digest is None or not isinstance(store, MemoryStore) or len(static) != 1 or static[0].period:
             return None
+        if not store.counts_in_place(static[0]):
+            return None
         report = self._reporter.plain(static[0])
         if report is None:
             return None

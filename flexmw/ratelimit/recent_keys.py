@@ -11,12 +11,13 @@ The cache holds credentials in the clear, as the server's own buffers do: few, f
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+from flexmw.kit.counters import CounterShard, Words
 from flexmw.kit.expiring import Shard
 from flexmw.ratelimit.core import SECOND
 
-__all__ = ["Place", "RecentKeys"]
+__all__ = ["MAX_KEYS", "Place", "RecentKeys"]
 
 MAX_KEYS: Final = 4096
 """Keys that are remembered at once. With more callers, the cache begins anew."""
@@ -30,18 +31,27 @@ _SHARE: Final = 8
 
 
 class Place:
-    """Where the state of a caller is.
+    """Where the state of a caller is. It is there as long as ``states`` is the young generation of the shard.
 
     :param digest: the digest of the caller.
     :param shard: the shard of a table that has the state.
+    :param states: the young generation of the shard.
+    :param index: the index of the state in it.
     :param until_us: the moment by the monotonic clock at which the key is forgotten or the shard turns, in
         microseconds.
     """
 
-    __slots__ = ("digest", "shard", "until_us")
+    __slots__ = ("digest", "index", "shard", "states", "until_us")
 
-    def __init__(self, digest: str, shard: Shard, until_us: int) -> None:
-        self.digest, self.shard, self.until_us = digest, shard, until_us
+    def __init__(
+        self,
+        digest: str,
+        shard: Shard | CounterShard,
+        states: Words | dict[str | int, Any],
+        index: int | str,
+        until_us: int,
+    ) -> None:
+        self.digest, self.shard, self.states, self.index, self.until_us = digest, shard, states, index, until_us
 
 
 class RecentKeys:

@@ -10,9 +10,13 @@ from typing import Any, TypeAlias
 import pytest
 from starlette.types import ASGIApp
 
+from flexmw.kit.counters import CounterTable
+from flexmw.kit.expiring import ExpiringTable
 from flexmw.ratelimit import RateLimit, fallback
+from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.core import Check, Rate
+from flexmw.ratelimit.stores.memory import Table
 from flexmw.ratelimit.timeout import StoreTimeout
 from tests.app_calls import AppResponse as Answer
 from tests.app_calls import ask, call, scope_of
@@ -21,6 +25,7 @@ from tests.app_calls import responding as answering
 __all__ = [
     "Answer",
     "Make",
+    "OneCaller",
     "answering",
     "ask",
     "awaited",
@@ -81,3 +86,24 @@ def check_of(digest: str, rates: tuple[Rate, ...], cost: int | Sequence[int] = 1
 async def awaited(value: Any) -> Any:
     """What a method returns, of a store in this process or over a network."""
     return await value if isawaitable(value) else value
+
+
+class OneCaller:
+    """The state of one caller in memory, where :attr:`Algorithm.hit` changes it.
+
+    :param state: the state at the beginning; ``None`` for a caller who was never seen.
+    """
+
+    def __init__(self, algorithm: Algorithm, state: Any = None) -> None:
+        self._algorithm = algorithm
+        self._table: Table = CounterTable(10**18) if algorithm.in_words else ExpiringTable(10**18)
+        self._table.put("caller", state, 0)
+
+    @property
+    def state(self) -> Any:
+        return self._table.get("caller", 0)
+
+    def hit(self, now_us: int, rate: Rate, cost: int) -> tuple[int, int, int]:
+        """Wait, remaining and reset."""
+        states, index = self._table.locate("caller", 0)
+        return self._algorithm.hit(states, index, now_us, rate, cost)

@@ -20,6 +20,7 @@ from flexmw.ratelimit.algorithms import ALGORITHMS, Algorithm, RedisScript
 from flexmw.ratelimit.algorithms.moving_window import Log
 from flexmw.ratelimit.core import SECOND, Rate
 from flexmw.ratelimit.rates import parse_rates
+from tests.ratelimit.calls import OneCaller
 
 
 @dataclass
@@ -153,7 +154,9 @@ def test_an_algorithm_does_what_its_definition_says(
         assert strategy.wait(state, now, rate, cost) == wait
         assert strategy.remaining(state, now, rate) == max(0, model.room(now))
         if what == "hit":
-            said, state, remaining, reset = strategy.hit(state, now, rate, cost)
+            caller = OneCaller(strategy, state)
+            said, remaining, reset = caller.hit(now, rate, cost)
+            state = caller.state
             if not wait:
                 model.take(now, cost)
                 assert reset == model.ends(now)
@@ -194,7 +197,9 @@ def test_gcra_does_what_its_definition_says(
         assert strategy.remaining(state, now, rate) == max(0, (window - max(0, due - now)) // interval)
         assert strategy.reset(state, now, rate) == max(0, due - now)
         if what == "hit":
-            said, state, remaining, reset = strategy.hit(state, now, rate, cost)
+            caller = OneCaller(strategy, state)
+            said, remaining, reset = caller.hit(now, rate, cost)
+            state = caller.state
             if not wait:
                 due = max(due, now) + cost * interval
             assert said == wait
@@ -224,14 +229,15 @@ def test_an_unseen_caller_has_the_whole_limit(name: str) -> None:
     ("limit", "window", "taken"), [(3, SECOND, 3), (7, SECOND, 7), (11, 60 * SECOND, 11), (29, 3 * SECOND, 29)]
 )
 def test_fractions_of_an_interval_add_up_to_the_whole_limit(limit: int, window: int, taken: int) -> None:
-    strategy, rate, state = ALGORITHMS["gcra"], Rate(limit, window, "test", "test"), None
+    strategy, rate = ALGORITHMS["gcra"], Rate(limit, window, "test", "test")
+    caller = OneCaller(strategy)
     for left in range(taken - 1, -1, -1):
-        wait, state, remaining, _ = strategy.hit(state, 17, rate, 1)
+        wait, remaining, _ = caller.hit(17, rate, 1)
         assert (wait, remaining) == (0, left)
     interval = Fraction(window, limit)
-    wait = strategy.wait(state, 17, rate, 1)
+    wait = strategy.wait(caller.state, 17, rate, 1)
     assert interval - 1 <= wait <= interval + 1
-    assert strategy.wait(state, 17 + wait, rate, 1) == 0
+    assert strategy.wait(caller.state, 17 + wait, rate, 1) == 0
 
 
 def test_a_log_is_cut_when_more_than_half_of_it_has_left_and_not_before() -> None:

@@ -11,6 +11,7 @@ from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.algorithms.moving_window import Log
 from flexmw.ratelimit.algorithms.windows import admit, result_of
 from flexmw.ratelimit.core import SECOND, Rate
+from tests.ratelimit.calls import OneCaller
 
 NAMES = sorted(ALGORITHMS)
 WINDOWED = ["fixed-window", "moving-window", "sliding-window-counter"]
@@ -165,20 +166,20 @@ def test_a_refused_request_takes_nothing_from_any_window(name: str) -> None:
 
 @given(name=st.sampled_from(NAMES), limit=limits, window=windows, gaps=gaps, cost=st.integers(1, 4))
 def test_hit_equals_its_four_parts(name: str, limit: int, window: int, gaps: list[int], cost: int) -> None:
-    strategy, only, state, now = ALGORITHMS[name], rate(limit, window), None, 0
+    strategy, only, caller, now = ALGORITHMS[name], rate(limit, window), OneCaller(ALGORITHMS[name]), 0
     for gap in gaps:
         now += gap
-        wait, before = strategy.wait(state, now, only, cost), deepcopy(state)
-        said = strategy.hit(state, now, only, cost)
-        after = said[1]
+        before = deepcopy(caller.state)
+        wait = strategy.wait(before, now, only, cost)
+        result = caller.hit(now, only, cost)
         if wait:
-            assert said[::2] == (wait, strategy.remaining(before, now, only))
-            assert said[3] == wait
+            assert result == (wait, strategy.remaining(before, now, only), wait)
+            assert strategy.remaining(caller.state, now, only) == strategy.remaining(before, now, only)
         else:
             taken = strategy.take(before, now, only, cost)
-            assert (said[0], said[2]) == (0, strategy.remaining(taken, now, only))
-            assert said[3] == strategy.reset(taken, now, only)
-        state = after
+            assert result == (0, strategy.remaining(taken, now, only), strategy.reset(taken, now, only))
+            if strategy.in_words:
+                assert caller.state[: len(taken)] == taken
 
 
 def test_looking_takes_nothing() -> None:

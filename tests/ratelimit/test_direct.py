@@ -139,6 +139,22 @@ async def test_callers_who_are_gone_are_forgotten_while_one_known_caller_goes_on
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("strategy", ["sliding-window-counter", "gcra"])
+@pytest.mark.parametrize("caller", CALLERS[:2], ids=["an address", "a key"])
+async def test_a_caller_goes_on_where_it_was_when_others_move_its_count(
+    strategy: str, caller: list[tuple[bytes, bytes]]
+) -> None:
+    limiter = RateLimit("5/minute", clock=FakeClock(), strategy=strategy).asgi(app)
+    assert isinstance(limiter, LocalRateLimitMiddleware)
+    statuses: list[int] = []
+    for number in range(6):
+        statuses.append((await response(limiter, caller, "GET"))[0][0]["status"])
+        for other in range(2_500 * number, 2_500 * number + 2_500):
+            limiter._hit(f"other {other}", limiter._static, 1, 0)
+    assert statuses == [200] * 5 + [429]
+
+
+@pytest.mark.anyio
 async def test_a_key_that_the_app_refuses_is_known_no_more() -> None:
     accepted = True
 
@@ -160,6 +176,6 @@ async def test_a_key_that_the_app_refuses_is_known_no_more() -> None:
 def test_places_are_forgotten_with_the_digests() -> None:
     recent = RecentKeys(80_000_000)
     recent.add(b"a", "digest", 0)
-    recent.places[b"a"] = Place("digest", Shard(), 1_000_000)
+    recent.places[b"a"] = Place("digest", Shard(), {}, "digest", 1_000_000)
     recent.add(b"b", "digest", 10_000_000)
     assert (recent.places, [*recent.digests]) == ({}, [b"b"])

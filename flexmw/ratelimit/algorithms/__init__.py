@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from flexmw.ratelimit.algorithms.base import Algorithm, RedisScript, State
+from flexmw.ratelimit.algorithms.base import Algorithm, RedisScript, State, States
 from flexmw.ratelimit.algorithms.fixed_window import FIXED_WINDOW
 from flexmw.ratelimit.algorithms.gcra import GCRA
 from flexmw.ratelimit.algorithms.moving_window import MOVING_WINDOW
 from flexmw.ratelimit.algorithms.sliding_window import SLIDING_WINDOW
 
-__all__ = ["ALGORITHMS", "Algorithm", "RedisScript", "State"]
+__all__ = ["ALGORITHMS", "Algorithm", "RedisScript", "State", "States"]
 
 ALGORITHMS: Final[dict[str, Algorithm]] = {
     algorithm.name: algorithm for algorithm in (SLIDING_WINDOW, FIXED_WINDOW, MOVING_WINDOW, GCRA)

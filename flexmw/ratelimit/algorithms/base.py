@@ -24,10 +24,13 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from flexmw.ratelimit.core import Rate
 
-__all__ = ["PREFIX", "Algorithm", "RedisScript", "Refund", "State", "one_key", "within_limit"]
+__all__ = ["PREFIX", "Algorithm", "RedisScript", "Refund", "State", "States", "one_key", "within_limit"]
 
 State: TypeAlias = Any
 """One caller's state under one rate. Only its own algorithm knows the type; ``None`` means: never seen."""
+
+States: TypeAlias = Any
+"""The states of some callers in memory: an array of words, or a dict."""
 
 PREFIX: Final = "LIMITS:"
 """The first part of every Redis key: the one that ``limits`` uses."""
@@ -60,7 +63,8 @@ class RedisScript(NamedTuple):
 
 
 class Algorithm(NamedTuple):
-    """One rate-limiting algorithm. Every function is pure: state, moment in microseconds, rate and cost go in.
+    """One rate-limiting algorithm. State, moment in microseconds, rate and cost go in. Every function but ``hit`` is
+    pure.
 
     :param name: the name that ``RateLimit(strategy=...)`` takes.
     :param wait: microseconds after which ``cost`` would be admitted; 0 if it is admitted now.
@@ -69,12 +73,14 @@ class Algorithm(NamedTuple):
         without a check.
     :param remaining: how much is left of the limit.
     :param reset: microseconds until the window ends.
-    :param hit: check and take in one call, for the memory store: wait, state, remaining and reset afterwards. A test
+    :param hit: check and take in one call, in place, for the memory store. ``hit(states, index, now_us, rate, cost)``
+        changes the state at ``index`` if it admits the cost, and gives wait, remaining and reset afterwards. A test
         holds it equal to the four functions above.
     :param lifetime_windows: after how many windows without use a state means nothing any more.
     :param redis: the same algorithm in Lua.
-    :param is_in_place: ``hit`` changes the state that it is given. It cannot be called then before it is known that all
-        other windows admit the request too.
+    :param in_words: a state is at most three whole numbers, which begin with the end of a window and what was taken in
+        it. Memory keeps such states in an array (:class:`~flexmw.kit.counters.CounterTable`), where the end 0 means
+        ``None``; it keeps others in a dict.
     """
 
     name: str
@@ -83,10 +89,10 @@ class Algorithm(NamedTuple):
     refund: Refund
     remaining: Callable[[State, int, Rate], int]
     reset: Callable[[State, int, Rate], int]
-    hit: Callable[[State, int, Rate, int], tuple[int, State, int, int]]
+    hit: Callable[[States, Any, int, Rate, int], tuple[int, int, int]]
     lifetime_windows: int
     redis: RedisScript
-    is_in_place: bool = False
+    in_words: bool = False
 
 
 def one_key(key: str) -> tuple[str, ...]:

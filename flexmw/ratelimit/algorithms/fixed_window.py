@@ -1,7 +1,7 @@
 """Fixed window: one counter that starts with the first request and ends a window later.
 
-The state is ``(end of the window in microseconds, count)``. At a boundary up to twice the limit may pass within one
-window's length. The Redis counter is the one of ``limits``' fixed-window strategy.
+The state is ``(end of the window in microseconds, count)``; a third number means nothing. At a boundary up to twice the
+limit may pass within one window's length. The Redis counter is the one of ``limits``' fixed-window strategy.
 """
 
 from __future__ import annotations
@@ -9,22 +9,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from flexmw.ratelimit.algorithms.base import Algorithm, RedisScript, State, one_key, within_limit
+from flexmw.ratelimit.algorithms.base import Algorithm, RedisScript, State, States, one_key, within_limit
 from flexmw.ratelimit.core import MILLISECOND, Rate
 
 __all__ = ["FIXED_WINDOW"]
 
 
-def _hit(state: State, now_us: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
-    end_us, count = state if state and now_us < state[0] else (now_us + rate.window_us, 0)
+def _hit(states: States, index: int, now_us: int, rate: Rate, cost: int) -> tuple[int, int, int]:
+    end_us = states[index]
+    is_open = now_us < end_us
+    count, reset_us = (states[index + 1], end_us - now_us) if is_open else (0, rate.window_us)
     remaining = rate.limit - count - cost
-    if remaining >= 0:
-        return 0, (end_us, count + cost), remaining, end_us - now_us
-    return end_us - now_us, state, max(0, rate.limit - count), end_us - now_us
+    if remaining < 0:
+        return reset_us, max(0, rate.limit - count), reset_us
+    states[index + 1] = count + cost  # first, because it may be too large
+    if not is_open:
+        states[index] = now_us + reset_us
+    return 0, remaining, reset_us
 
 
 def _wait(state: State, now_us: int, rate: Rate, cost: int) -> int:
-    end_us, count = state if state and now_us < state[0] else (now_us + rate.window_us, 0)
+    end_us, count = (state[0], state[1]) if state and now_us < state[0] else (now_us + rate.window_us, 0)
     return 0 if count + cost <= rate.limit else end_us - now_us
 
 
@@ -104,4 +109,5 @@ FIXED_WINDOW: Final = Algorithm(
     hit=_hit,
     lifetime_windows=1,
     redis=RedisScript(_READ, _TAKE, one_key, _states),
+    in_words=True,
 )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any, Final
 
-from flexmw.ratelimit.algorithms.base import Algorithm, RedisScript, State, one_key
+from flexmw.ratelimit.algorithms.base import Algorithm, RedisScript, State, States, one_key
 from flexmw.ratelimit.core import Rate
 
 __all__ = ["GCRA"]
@@ -19,11 +19,12 @@ _ROUNDING_US: Final = 0.5
 """The error of a sum of fractions, in microseconds. The resolution of the algorithm is one microsecond."""
 
 
-def _hit(state: State, now_us: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
+def _hit(states: States, index: str, now_us: int, rate: Rate, cost: int) -> tuple[int, int, int]:
+    state = states.get(index)
     if wait_us := _wait(state, now_us, rate, cost):
-        return wait_us, state, _remaining(state, now_us, rate), wait_us
-    state = _take(state, now_us, rate, cost)
-    return 0, state, _remaining(state, now_us, rate), ceil(state - now_us)
+        return wait_us, _remaining(state, now_us, rate), wait_us
+    state = states[index] = _take(state, now_us, rate, cost)
+    return 0, _remaining(state, now_us, rate), ceil(state - now_us)
 
 
 def _wait(state: State, now_us: int, rate: Rate, cost: int) -> int:

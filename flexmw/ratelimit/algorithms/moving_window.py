@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any, Final
 
-from flexmw.ratelimit.algorithms.base import Algorithm, RedisScript, State, one_key, within_limit
+from flexmw.ratelimit.algorithms.base import Algorithm, RedisScript, State, States, one_key, within_limit
 from flexmw.ratelimit.core import Rate
 
 __all__ = ["MOVING_WINDOW", "Log"]
@@ -99,11 +99,12 @@ def _reset(state: State, now_us: int, rate: Rate) -> int:
     return rate.window_us
 
 
-def _hit(state: State, now_us: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
+def _hit(states: States, index: str, now_us: int, rate: Rate, cost: int) -> tuple[int, int, int]:
+    state = states.get(index)
     if wait_us := _wait(state, now_us, rate, cost):
-        return wait_us, state, _remaining(state, now_us, rate), wait_us
-    state = _take(state, now_us, rate, cost)
-    return 0, state, _remaining(state, now_us, rate), _reset(state, now_us, rate)
+        return wait_us, _remaining(state, now_us, rate), wait_us
+    state = states[index] = _take(state, now_us, rate, cost)
+    return 0, _remaining(state, now_us, rate), _reset(state, now_us, rate)
 
 
 # Reply: for each rate the count, the microseconds until the oldest entry leaves the window, and, of a refused request,
@@ -194,5 +195,4 @@ MOVING_WINDOW: Final = Algorithm(
     hit=_hit,
     lifetime_windows=1,
     redis=RedisScript(_READ, _TAKE, one_key, _states, _EMPTY),
-    is_in_place=True,
 )

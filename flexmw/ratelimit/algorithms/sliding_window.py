@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from flexmw.ratelimit.algorithms.base import PREFIX, Algorithm, RedisScript, State, within_limit
+from flexmw.ratelimit.algorithms.base import PREFIX, Algorithm, RedisScript, State, States, within_limit
 from flexmw.ratelimit.core import MILLISECOND, Rate
 
 __all__ = ["SLIDING_WINDOW"]
@@ -26,15 +26,32 @@ def _rolled(state: State, now_us: int, window_us: int) -> tuple[int, int, int]:
     return now_us + window_us, 0, 0
 
 
-def _hit(state: State, now_us: int, rate: Rate, cost: int) -> tuple[int, State, int, int]:
-    end_us, current, previous = state if state and now_us < state[0] else _rolled(state, now_us, rate.window_us)
+def _hit(states: States, index: int, now_us: int, rate: Rate, cost: int) -> tuple[int, int, int]:
+    end_us = states[index]
+    if now_us >= end_us:
+        return _hit_rolled(states, index, now_us, rate, cost)
+    place = index + 1
+    current = states[place]
     remaining = rate.limit - current
-    if previous:  # an attribute of a named tuple costs as much as the arithmetic of this function
+    if previous := states[place + 1]:  # an attribute of a named tuple costs as much as the arithmetic of this function
         remaining -= previous * (end_us - now_us) // rate.window_us
     if remaining >= cost:
-        return 0, (end_us, current + cost, previous), remaining - cost, end_us - now_us
-    wait_us = _wait(state, now_us, rate, cost)
-    return wait_us, state, max(0, remaining), wait_us
+        states[place] = current + cost
+        return 0, remaining - cost, end_us - now_us
+    wait_us = _wait((end_us, current, previous), now_us, rate, cost)
+    return wait_us, max(0, remaining), wait_us
+
+
+def _hit_rolled(states: States, index: int, now_us: int, rate: Rate, cost: int) -> tuple[int, int, int]:
+    """:func:`_hit` where no window is open."""
+    end_us, current, previous = states[index : index + 3]
+    state = (end_us, current, previous) if end_us else None
+    if wait_us := _wait(state, now_us, rate, cost):
+        return wait_us, _remaining(state, now_us, rate), wait_us
+    end_us, current, previous = state = _take(state, now_us, rate, cost)
+    states[index + 1] = current  # first, because it may be too large
+    states[index], states[index + 2] = end_us, previous
+    return 0, _remaining(state, now_us, rate), end_us - now_us
 
 
 def _wait(state: State, now_us: int, rate: Rate, cost: int) -> int:
@@ -139,4 +156,5 @@ SLIDING_WINDOW: Final = Algorithm(
     hit=_hit,
     lifetime_windows=2,
     redis=RedisScript(_READ, _TAKE, _keys, _states),
+    in_words=True,
 )

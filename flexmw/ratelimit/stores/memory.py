@@ -12,15 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from threading import Lock
+from typing import Any, TypeAlias
 
 from flexmw.kit.clock import SYSTEM, Clock
-from flexmw.kit.expiring import ExpiringTable, Shard
+from flexmw.kit.counters import MAX_WORD, CounterTable
+from flexmw.kit.expiring import ExpiringTable
 from flexmw.kit.forked import fork_safe
-from flexmw.ratelimit.algorithms import Algorithm, State
+from flexmw.ratelimit.algorithms import Algorithm, State, States
 from flexmw.ratelimit.algorithms.windows import admit, result_of
 from flexmw.ratelimit.core import SECOND, Check, LimitResult, Rate, Slot, with_slot
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryStore", "Table"]
+
+Table: TypeAlias = CounterTable | ExpiringTable[State]
 
 
 class MemoryStore:
@@ -33,9 +37,14 @@ class MemoryStore:
         self.algorithm = algorithm
         self._monotonic = clock.monotonic
         self._now = clock.now
-        self._tables: dict[str, ExpiringTable[State]] = {}
+        self._tables: dict[str, Table] = {}
         self._calendar: dict[str, ExpiringTable[State]] = {}
         """The tables of windows of the calendar, apart, so that the measured path does not look at them."""
+        self._wide: dict[str, ExpiringTable[State]] = {}
+        """The tables of rates whose states do not fit into words, apart for the same reason."""
+        self._last_rates: tuple[Rate, ...] = ()
+        """The rate of the last :meth:`hit` under one rate, whose table is ``_last_table``: nearly all have the same."""
+        self._last_table: Table = ExpiringTable(1, shards=1)
         self._holders: dict[tuple[str, int], set[str]] = {}
         self._algorithm_hit = algorithm.hit
         self.lock = fork_safe(Lock())
@@ -51,22 +60,17 @@ class MemoryStore:
         """
         self._acquire()
         try:
-            if len(rates) != 1:
-                return self._hit_all(digest, rates, cost, now_us)
-            rate = rates[0]
-            table = self._tables.get(rate.key_suffix)
-            if table is None:
-                if rate.ends_at_us:
+            if rates is not self._last_rates:
+                if len(rates) != 1:
+                    return self._hit_all(digest, rates, cost, now_us)
+                if not self.counts_in_place(rates[0]):
                     return self._decide(digest, rates, (cost,), now_us, True)
-                table = self.table(rate)
-            shard = table.shard(digest, now_us)
-            young, old = shard.young, shard.old
-            state = young.get(digest)
-            if state is None and old:
-                state = old.pop(digest, None)
-            wait_us, state, remaining, reset_us = self._algorithm_hit(state, now_us, rate, cost)
-            if state is not None:
-                young[digest] = state
+                self._last_rates, self._last_table = rates, self.table(rates[0])
+            rate = rates[0]
+            states, index = self._last_table.locate(digest, now_us)
+            wait_us, remaining, reset_us = self._algorithm_hit(states, index, now_us, rate, cost)
+        except OverflowError:  # the limit, which is not in the name of the table, is larger than a word
+            return self._decide(digest, rates, (cost,) * len(rates), now_us, True)
         finally:
             self._release()
         return tuple.__new__(LimitResult, (rate, remaining, wait_us, reset_us, ()))
@@ -74,36 +78,40 @@ class MemoryStore:
     def _hit_all(self, digest: str, rates: tuple[Rate, ...], cost: int, now_us: int) -> LimitResult:
         """:meth:`hit` for several rates, in one pass over them: nearly every request is admitted by all.
 
-        A refusal is left to :meth:`_decide`, and so are rates of several units or with periods. Nothing has been
-        written then.
+        Some requests are left to :meth:`_decide`, once what was taken is given back: a refused request, one that begins
+        a window, and those under rates of several units or with periods.
         """
-        if self.algorithm.is_in_place:
-            return self._decide(digest, rates, (cost,) * len(rates), now_us, True)
+        costs = (cost,) * len(rates)
+        if not self.algorithm.in_words or not cost:
+            return self._decide(digest, rates, costs, now_us, True)
         hit, tables, unit = self._algorithm_hit, self._tables, rates[0].unit
-        entries: list[tuple[Shard, State]] = []
+        taken: list[tuple[States, Any]] = []
         tightest, least, first_left, first_reset_us = rates[0], 2.0, 0, 0
-        for rate in rates:
-            table = tables.get(rate.key_suffix)
-            if table is None and not rate.ends_at_us:
-                table = self.table(rate)
-            if table is None or rate.unit != unit or not cost:
-                return self._decide(digest, rates, (cost,) * len(rates), now_us, True)
-            shard = table.shard(digest, now_us)
-            state = shard.young.get(digest)
-            if state is None:
-                state = shard.old.get(digest)
-            wait_us, state, remaining, reset_us = hit(state, now_us, rate, cost)
-            if wait_us:
-                return self._decide(digest, rates, (cost,) * len(rates), now_us, True)
-            entries.append((shard, state))
-            share = remaining / rate.limit
-            if share < least or (share == least and reset_us > first_reset_us):  # as in `combine`
-                tightest, least, first_left, first_reset_us = rate, share, remaining, reset_us
-        for shard, state in entries:
-            shard.young[digest] = state
-            if shard.old:
-                shard.old.pop(digest, None)
-        return tuple.__new__(LimitResult, (tightest, first_left, 0, first_reset_us, ()))
+        try:
+            for rate in rates:
+                table = tables.get(rate.key_suffix)
+                if table is None and self.counts_in_place(rate):
+                    table = self.table(rate)
+                if table is None or rate.unit != unit:
+                    break
+                entry: tuple[States, Any] = table.locate(digest, now_us)
+                states, index = entry
+                if now_us >= states[index]:  # what begins a window cannot be given back
+                    break
+                wait_us, remaining, reset_us = hit(states, index, now_us, rate, cost)
+                if wait_us:
+                    break
+                taken.append(entry)
+                share = remaining / rate.limit
+                if share < least or (share == least and reset_us > first_reset_us):  # as in `combine`
+                    tightest, least, first_left, first_reset_us = rate, share, remaining, reset_us
+            else:
+                return tuple.__new__(LimitResult, (tightest, first_left, 0, first_reset_us, ()))
+        except OverflowError:
+            pass
+        for states, index in taken:
+            states[index + 1] -= cost
+        return self._decide(digest, rates, costs, now_us, True)
 
     def decide(self, check: Check) -> LimitResult:
         """Check every rate and the slot, then take all of them or nothing."""
@@ -164,15 +172,25 @@ class MemoryStore:
             return rate
         return rate._replace(window_us=max(1, rate.ends_at_us - int(self._now() * SECOND)))
 
-    def table(self, rate: Rate) -> ExpiringTable[State]:
+    def table(self, rate: Rate) -> Table:
         """The states of all callers under a rate. To be used with the lock of the store."""
         if rate.ends_at_us:
             return self._period_table(rate)
+        lifetime_us = rate.window_us * self.algorithm.lifetime_windows
+        if not self.counts_in_place(rate):
+            return self._wide.setdefault(rate.key_suffix, ExpiringTable(lifetime_us))
         table = self._tables.get(rate.key_suffix)
         if table is None:
-            lifetime_us = rate.window_us * self.algorithm.lifetime_windows
-            table = self._tables[rate.key_suffix] = ExpiringTable(lifetime_us)
+            make: type[Table] = CounterTable if self.algorithm.in_words else ExpiringTable
+            table = self._tables[rate.key_suffix] = make(lifetime_us)
         return table
+
+    def counts_in_place(self, rate: Rate) -> bool:
+        """Whether :attr:`Algorithm.hit` counts under a rate. It does not in windows of the calendar, and not where a
+        count or the end of a window may be too large for a word."""
+        if rate.ends_at_us:
+            return False
+        return not self.algorithm.in_words or (rate.limit <= MAX_WORD and rate.window_us <= MAX_WORD // 4)
 
     def _period_table(self, rate: Rate) -> ExpiringTable[State]:
         """The table of one period. Those of the periods before the last one are dropped."""

@@ -4,7 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from flexmw.kit.counters import MAX_WORD
 from flexmw.ratelimit.algorithms import ALGORITHMS
+from flexmw.ratelimit.core import Check, Rate
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.testing import FakeClock
@@ -62,3 +64,29 @@ def test_looking_takes_nothing_and_a_refund_gives_back_its_cost() -> None:
     store.decide(check_of("caller", rates, 5))
     store.refund(check_of("caller", rates, 2))
     assert store.decide(check_of("caller", rates, 1, take=False)).remaining == 2
+
+
+@pytest.mark.parametrize("name", ["fixed-window", "sliding-window-counter"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_limit_larger_than_a_word_is_counted_exactly(name: str, number: int) -> None:
+    rates = parse_rates([f"{10**40}/minute", f"{10**41}/hour"])[:number]
+    store = MemoryStore(ALGORITHMS[name], FakeClock())
+    results = [store.decide(Check("caller", rates, (4 * 10**39,) * number)) for _ in range(3)]
+    assert [(result.wait_us > 0, result.remaining) for result in results] == [
+        (False, 6 * 10**39),
+        (False, 2 * 10**39),
+        (True, 2 * 10**39),
+    ]
+
+
+def test_a_caller_who_is_charged_more_than_a_word_holds_stays_refused() -> None:
+    store, rates = MemoryStore(ALGORITHMS["fixed-window"], FakeClock()), parse_rates(f"{MAX_WORD}/minute")
+    store.refund(Check("caller", rates, (-(10**40),)))
+    assert store.decide(Check("caller", rates, (1,))).wait_us > 0
+
+
+def test_a_budget_larger_than_a_word_is_counted_exactly() -> None:
+    budget = Rate(10**40, 10**15, "budget", "budget", ends_at_us=10**16)
+    store = MemoryStore(ALGORITHMS["fixed-window"], FakeClock())
+    for left in (10**40 - 10**30, 10**40 - 2 * 10**30):
+        assert store.decide(Check("caller", (budget,), (10**30,))).remaining == left
