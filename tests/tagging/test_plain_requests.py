@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, ClassVar
 from weakref import ref
 
 import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 from starlette.applications import Starlette
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Native
 from starlette.responses import PlainTextResponse
@@ -277,3 +278,31 @@ async def test_an_app_that_is_called_twice_with_one_scope_is_observed_twice(samp
         for _ in range(3):
             await call(instrumented, "/ok")
         assert [number for _, number in signals.points("flexmw.server.requests")] == [6]
+
+
+@pytest.mark.parametrize("parent", [None, "remote", "unsampled"])
+@pytest.mark.parametrize("fails", ["raise", "server's send", "500"])
+async def test_a_failure_beside_a_span_that_does_not_record_is_reported_once(parent: str | None, fails: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/fails" and fails == "raise":
+            raise RuntimeError
+        await send({**START, "status": 500 if scope["path"] == "/fails" and fails == "500" else 200})
+        await send(END)
+
+    results = []
+    span = NonRecordingSpan(SpanContext(1, 2, is_remote=parent == "remote"))
+    for plain in (True, False):
+        with Signals(sampler=ALWAYS_OFF) as signals:
+            tagging = Tagging(**signals.options)
+            if not plain:
+                object.__setattr__(tagging._settings, "has_plain_requests", False)
+            tagged = tagging.asgi(app)
+            with use_span(span) if parent else nullcontext():
+                for _ in range(3):
+                    await call(tagged, "/ok")
+                await call(tagged, "/fails", fail_send_at=1 if fails == "server's send" else None)
+            counts = [(dict(point), number) for point, number in signals.points("flexmw.server.requests")]
+            results.append((counts, signals.exceptions))
+    assert results[0] == results[1]
+    assert sum(number for _, number in results[0][0]) == 4
+    assert len(results[0][1]) == (fails != "500")
