@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from typing import Any
 
 import httpx
@@ -14,7 +13,7 @@ from flexmw.idempotency.eager_task import EagerTask
 EVENTS = [b"data: %d\n\n" % number for number in range(3)]
 
 
-def eager(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any) -> Any:
+def eager(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
     """Start a task as ``asyncio.eager_task_factory`` does, which Python 3.11 does not have."""
     host = asyncio.current_task(loop)
     return asyncio.Task(work, loop=loop, **options) if host is None else EagerTask(work, host)
