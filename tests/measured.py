@@ -16,8 +16,8 @@ from hypothesis import is_hypothesis_test
 
 __all__ = ["MEASURED_PARAMETERS", "MeasuredItems", "repetitions"]
 
-MEASURED_PARAMETERS: Final = 2
-"""How many of a test's parameters coverage measures, on each async backend."""
+MEASURED_PARAMETERS: Final = 4
+"""How many of a test's parameters coverage measures, on each async backend: as many as there are kinds of stores."""
 
 _TABLES: Final = (
     "tests/contract/",

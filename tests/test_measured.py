@@ -36,13 +36,16 @@ def parameters(test: str, number: int, **params: object) -> list[Any]:
 
 
 def test_the_first_parameters_of_each_test_are_measured() -> None:
-    first, second = parameters("tests/kit/test_a.py::test_a", 5), parameters("tests/kit/test_a.py::test_b", 1)
+    first = parameters("tests/kit/test_a.py::test_a", MEASURED_PARAMETERS + 3)
+    second = parameters("tests/kit/test_a.py::test_b", 1)
     assert list(repetitions([*first, *second])) == first[MEASURED_PARAMETERS:]
 
 
 def test_the_first_parameters_are_measured_on_each_backend() -> None:
-    items = [*parameters("t.py::t", 3, anyio_backend="asyncio"), *parameters("t.py::t", 3, anyio_backend="trio")]
-    assert list(repetitions(items)) == [items[2], items[5]]
+    number = MEASURED_PARAMETERS + 1
+    asyncio = parameters("t.py::t", number, anyio_backend="asyncio")
+    trio = parameters("t.py::t", number, anyio_backend="trio")
+    assert list(repetitions([*asyncio, *trio])) == [asyncio[-1], trio[-1]]
 
 
 def test_every_parameter_of_a_table_is_measured() -> None:
@@ -51,7 +54,7 @@ def test_every_parameter_of_a_table_is_measured() -> None:
 
 
 def test_coverage_is_paused_for_repetitions_and_goes_on_after_them() -> None:
-    controller, items = Controller(), [*parameters("t.py::a", 4), *parameters("t.py::b", 1)]
+    controller, items = Controller(), [*parameters("t.py::a", MEASURED_PARAMETERS + 2), *parameters("t.py::b", 1)]
     plugin = MeasuredItems(controller, items)
     started = []
     for item in items:
@@ -59,4 +62,4 @@ def test_coverage_is_paused_for_repetitions_and_goes_on_after_them() -> None:
         next(protocol)
         started.append(controller.started)
         protocol.close()
-    assert started == [True, True, False, False, True]
+    assert started == [*[True] * MEASURED_PARAMETERS, False, False, True]
