@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from types import MemberDescriptorType
@@ -18,7 +18,15 @@ transport that is the transport around it, which is none that it wraps."""
 _MAX_TRANSPORTS: Final = 16
 _MAX_VALUES: Final = 64
 """Of a container, which may be the store of a cache, only the first values are looked at."""
-_CONTAINERS: Final = (list, tuple, set, frozenset, deque)
+_VALUES_OF: Final[Mapping[type, Callable[[Any], Iterable[Any]]]] = {
+    dict: dict[Any, Any].values,
+    list: list[Any].__iter__,
+    tuple: tuple[Any, ...].__iter__,
+    set: set[Any].__iter__,
+    frozenset: frozenset[Any].__iter__,
+    deque: deque[Any].__iter__,
+}
+"""How the values of a container are read. A subclass is read in the same way, so that no method of its own runs."""
 _METHODS: Final = ("handle_request", "handle_async_request")
 
 
@@ -54,12 +62,13 @@ def _attributes(transport: Any) -> list[Any]:
 def _held(values: Iterable[Any], *, depth: int) -> Iterator[Any]:
     """The values, and those in the containers among them, down to a depth."""
     for value in values:
-        inside = value.values() if isinstance(value, dict) else value
-        if inside is value and not isinstance(value, _CONTAINERS):
+        # By the type, because a mock of a container has its class by `__class__` only.
+        container = next((base for base in type(value).__mro__ if base in _VALUES_OF), None)
+        if container is None:
             yield value
         elif depth:
             with suppress(RuntimeError):  # another thread has changed the container
-                yield from _held(list(islice(inside, _MAX_VALUES)), depth=depth - 1)
+                yield from _held(list(islice(_VALUES_OF[container](value), _MAX_VALUES)), depth=depth - 1)
 
 
 def _is_transport(cls: type) -> bool:

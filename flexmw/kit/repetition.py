@@ -24,8 +24,12 @@ the request from being sent."""
 
 _RESPONDED: Final = frozenset({"http11.receive_response_headers.complete", "http2.receive_response_headers.complete"})
 _FAILED: Final = (".send_request_headers.failed", ".receive_response_headers.failed")
+_BODY_FAILED: Final = ".receive_response_body.failed"
 _UNPROCESSED: Final = frozenset({"ConnectionNotAvailable", "LocalProtocolError"})
 """httpcore has sent nothing, or the server has not processed what it has sent."""
+
+_ERROR: Final = 400
+"""The status of an error says what the server has done, also without its body."""
 
 _OF_HTTP2: Final = 2
 """httpcore returns status and headers over HTTP/2, and the version of the protocol before them over HTTP/1.1."""
@@ -53,6 +57,10 @@ class _Repetitions:
                 self._status, self._headers = received
             elif received:
                 self._status, self._headers = received[1], received[3]
+        elif event.endswith(_BODY_FAILED):
+            # A generator that is closed has read enough: only an error of the connection loses the response.
+            if (self._status or _ERROR) < _ERROR and isinstance(details.get("exception"), Exception):
+                self._status, self._headers = None, ()
         elif event.endswith(_FAILED) and type(details.get("exception")).__name__ in _UNPROCESSED:
             self._sent = None
         self._observe(event, details)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from threading import Event
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -68,7 +67,6 @@ class TransportBase(Generic[RequestT, ResponseT]):
         self._clock = clock
         self._in_process = calls_an_app(self.wrapped)
         self._reports = isinstance(self.wrapped, self._default)
-        self._may_repeat = _may_repeat(self.wrapped, self._default)
         self._closed = False
         self._closing = Event()
         self._sleeping: set[anyio.CancelScope] = set()
@@ -77,27 +75,32 @@ class TransportBase(Generic[RequestT, ResponseT]):
                 self._own = components[:place]
                 self.wrapped = around(type(self)(*components[place + 1 :], transport=self.wrapped, clock=clock))
                 break
+        self._may_repeat = _may_repeat(self.wrapped, self._default)
         idle = [(component, getattr(component, "is_idle", None)) for component in self._own]
         self._with_idle: Sequence[tuple[Sends, Callable[[], bool] | None]] = idle
         self._can_idle: Sequence[Callable[[], bool]] = [is_idle for _, is_idle in idle if is_idle is not None]
         self._always: Sequence[Sends] = [component for component, is_idle in idle if is_idle is None]
         quick = len(self._always) == 1 and not self._in_process and not self._may_repeat
         self._begin = begin_of(self._always[0]) if quick else None
-        self._check_first_call()
+        self.__dict__[self._method] = self._first_call
 
-    def _check_first_call(self) -> None:
-        """Refuse the first request if it is of the other library, whose client would execute it and then fail.
+    def _first_call(self, request: Any) -> Any:
+        """Send the first request, after :meth:`_check_first_call`.
 
-        The check is an attribute of the object, which stands before the method until it is called: no later call pays.
+        An attribute of the object has the name of the method that sends a request, and refers to this method, until a
+        request has passed the check. So no later call pays for the check.
         """
+        raise NotImplementedError
 
-        def first_call(request: Any) -> Any:
-            if self.__dict__.get(self._method) is first_call:
-                del self.__dict__[self._method]
-            check_library(self, request, self._default)
-            return getattr(type(self), self._method)(self, request)
+    def _check_first_call(self, request: Any) -> None:
+        """Refuse a request of the other library: its client would execute the request, and then fail.
 
-        self.__dict__[self._method] = first_call
+        :raises ConfigError: the request is one of the other library.
+        """
+        check_library(self, request, self._default)
+        # The attribute may be another one by now: an instrumentation replaces it, and another thread removes it.
+        if self.__dict__.get(self._method) == self._first_call:
+            self.__dict__.pop(self._method, None)
 
     def __repr__(self) -> str:
         return redact(f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})")
@@ -186,10 +189,14 @@ def unknown_effect(effect: object) -> ConfigError:
 
 
 def _may_repeat(transport: Any, default: type) -> bool:
-    """Whether a transport of another library, or a subclass, may send one request several times to a server."""
+    """Return whether a transport may send one request several times to a server.
+
+    The transports of the client's library do not. Every other transport may: it need not hold the transport below in an
+    attribute, because it may make one for each request, or use a client.
+    """
     if isinstance(transport, TransportBase):
         return transport._may_repeat
-    return type(transport) is not default and len(list(islice(inner_transports(transport), 2))) > 1
+    return type(transport).__module__ != default.__module__
 
 
 def components_of(transport: Any) -> Sequence[Sends]:

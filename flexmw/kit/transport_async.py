@@ -50,6 +50,10 @@ class AsyncTransportBase(TransportBase[RequestT, ResponseT]):
 
     _method = "handle_async_request"
 
+    async def _first_call(self, request: RequestT) -> ResponseT:
+        self._check_first_call(request)
+        return await type(self).handle_async_request(self, request)
+
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         components = self._active() if self._can_idle else self._always
         begin = self._begin

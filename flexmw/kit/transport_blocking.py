@@ -44,6 +44,10 @@ class SyncTransportBase(TransportBase[RequestT, ResponseT]):
 
     _method = "handle_request"
 
+    def _first_call(self, request: RequestT) -> ResponseT:
+        self._check_first_call(request)
+        return type(self).handle_request(self, request)
+
     def handle_request(self, request: RequestT) -> ResponseT:
         components = self._active() if self._can_idle else self._always
         begin = self._begin

@@ -50,8 +50,9 @@ def check_library(transport: Any, request: Any, default: type) -> None:
     """
     library = default.__module__.partition(".")[0]
     other = {"httpx": "httpx2", "httpx2": "httpx"}.get(library, "")
-    foreign = getattr(sys.modules.get(other), "Request", None)
-    if foreign is not None and isinstance(request, foreign):
+    # A program may import one library under the name of the other.
+    own, foreign = (getattr(sys.modules.get(name), "Request", ()) for name in (library, other))
+    if isinstance(request, foreign) and not isinstance(request, own):
         expected = f"a transport of {other}, as the client is: flexmw.{other}.{type(transport).__name__}(...)"
         raise ConfigError("Client(transport=...)", transport, expected)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import anthropic
 import anyio
@@ -177,6 +180,24 @@ def test_what_a_transport_keeps_in_endless_containers_is_not_searched_for_ever()
     flexmw.wrap_client(httpx.Client(transport=Endless()), flexmw.Retry())
 
 
+def test_no_method_of_a_container_runs_in_the_search_for_a_second_retry() -> None:
+    class Rows(list[Any]):
+        def __iter__(self) -> Any:
+            raise ValueError("nothing reads the rows")
+
+    class Lazy(dict[str, Any]):
+        def values(self) -> Any:
+            raise ValueError("nothing reads the values")
+
+    class Holding(httpx.BaseTransport):
+        def __init__(self, retrying: Any) -> None:
+            self.containers = [Rows(), mock.Mock(spec=dict), Lazy(below=retrying)]
+
+    flexmw.wrap_client(httpx.Client(transport=Holding(None)), flexmw.Retry())
+    with pytest.raises(ConfigError, match="a second one multiplies its attempts"):
+        flexmw.wrap_client(httpx.Client(transport=Holding(flexmw.httpx.Transport(flexmw.Retry()))), flexmw.Retry())
+
+
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 def test_an_app_in_this_process_is_found_in_a_container(library: Any) -> None:
     def app(environ: Any, start: Any) -> Any:
@@ -209,12 +230,45 @@ def test_a_transport_in_a_client_of_the_other_library_is_refused_before_anything
         return anyio.run(post, client, url) if is_async else client.post(url)
 
     with HostileServer() as server:
-        with pytest.raises(ConfigError, match=rf"expected a transport of {library.__name__}, as the client is"):
-            call(getattr(library, kind)(transport=transport), server.url)
+        for _ in range(2):
+            with pytest.raises(ConfigError, match=rf"expected a transport of {library.__name__}, as the client is"):
+                call(getattr(library, kind)(transport=transport), server.url)
         assert server.connections == 0
         assert call(getattr(other, kind)(transport=transport), server.url).status_code == 200
     if not is_async:
         transport.close()
+
+
+def test_a_client_of_httpx2_under_the_name_of_httpx_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", httpx2)
+    transport = flexmw.httpx2.Transport(flexmw.Retry(), transport=httpx2.MockTransport(lambda _: httpx2.Response(200)))
+    assert httpx2.Client(transport=transport).get("http://a/").status_code == 200
+
+
+def test_the_first_requests_of_a_transport_may_come_from_several_threads() -> None:
+    transport = flexmw.httpx.Transport(flexmw.Retry(), transport=httpx.MockTransport(lambda _: httpx.Response(200)))
+    first_call = transport.handle_request  # what each of two threads has read before the other has called it
+    for _ in range(2):
+        assert first_call(httpx.Request("GET", "http://a/")).status_code == 200
+
+
+def test_an_instrumentation_of_a_transport_stays_after_the_first_request() -> None:
+    transport = flexmw.httpx.Transport(flexmw.Retry(), transport=httpx.MockTransport(lambda _: httpx.Response(200)))
+    seen: list[Any] = []
+    handle = transport.handle_request
+
+    def instrumented(request: Any) -> Any:
+        seen.append(request)
+        return handle(request)
+
+    transport.__dict__["handle_request"] = instrumented
+    with httpx.Client(transport=transport) as client:
+        assert [client.get("http://a/").status_code for _ in range(2)] == [200, 200]
+    assert len(seen) == 2
+
+
+def test_the_method_of_an_async_transport_is_a_coroutine_function_before_its_first_request() -> None:
+    assert inspect.iscoroutinefunction(flexmw.httpx.AsyncTransport(flexmw.Retry()).handle_async_request)
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])

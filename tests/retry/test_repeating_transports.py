@@ -59,7 +59,37 @@ def in_a_transport_of_ours(library: Any) -> Any:
     return getattr(flexmw, library.__name__).Transport(flexmw.Tagging(), transport=blocking(library))
 
 
-MAKERS: list[Callable[[Any], Any]] = [blocking, subclass, in_a_transport_of_ours]
+def over_a_client(library: Any) -> Any:
+    class Again(library.BaseTransport):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            self._client = library.Client()
+
+        def handle_request(self, request: Any) -> Any:
+            try:
+                return self._client.send(request, stream=True)
+            except library.TransportError:
+                return self._client.send(request, stream=True)
+
+        def close(self) -> None:
+            self._client.close()
+
+    return Again()
+
+
+def by_a_closure(library: Any) -> Any:
+    transport = blocking(library)
+
+    class Again(library.BaseTransport):  # type: ignore[name-defined, misc]
+        def handle_request(self, request: Any) -> Any:
+            return transport.handle_request(request)
+
+        def close(self) -> None:
+            transport.close()
+
+    return Again()
+
+
+MAKERS: list[Callable[[Any], Any]] = [blocking, subclass, in_a_transport_of_ours, over_a_client, by_a_closure]
 
 
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
@@ -76,6 +106,60 @@ def test_a_lost_post_is_executed_once_over_a_transport_that_retries(
         assert server.executions == 2
     lines = [line for line in caplog.messages if "sends requests again by itself (its response was lost)" in line]
     assert len(lines) == 1
+
+
+@libraries
+def test_a_lost_post_is_executed_once_over_an_adopted_transport_that_retries(library: Any) -> None:
+    class Again(library.BaseTransport):  # type: ignore[name-defined, misc]
+        def __init__(self, transport: Any) -> None:
+            self._transport = transport
+
+        def handle_request(self, request: Any) -> Any:
+            try:
+                return self._transport.handle_request(request)
+            except library.TransportError:
+                return self._transport.handle_request(request)
+
+        def close(self) -> None:
+            self._transport.close()
+
+    client = flexmw.wrap_client(library.Client(), flexmw.Retry(), flexmw.adopt(Again))
+    with HostileServer("fin") as server, client:
+        with pytest.raises(library.TransportError, match="kept a transport from sending it again"):
+            client.post(server.url, json={})
+        assert server.executions == 1
+
+
+@pytest.mark.parametrize(("fault", "executions"), [("cut-body", 1), ("429:seconds=0", 1)])
+@libraries
+def test_a_post_whose_body_broke_is_not_repeated_by_a_transport_that_reads_it(
+    library: Any, fault: str, executions: int
+) -> None:
+    class Reading(library.BaseTransport):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            self._transport = library.HTTPTransport()
+
+        def handle_request(self, request: Any) -> Any:
+            try:
+                response = self._transport.handle_request(request)
+                response.read()
+                if response.status_code < 400:
+                    return response
+            except library.TransportError:
+                pass
+            return self._transport.handle_request(request)
+
+        def close(self) -> None:
+            self._transport.close()
+
+    with HostileServer([fault]) as server, library.Client(transport=Reading()) as client:
+        flexmw.wrap_client(client, flexmw.Retry())
+        if fault == "cut-body":
+            with pytest.raises(library.TransportError, match="its response was lost"):
+                client.post(server.url, json={})
+        else:
+            assert client.post(server.url, json={}).status_code == 200
+        assert server.executions == executions
 
 
 @pytest.mark.parametrize("deadline", [None, 30.0])
