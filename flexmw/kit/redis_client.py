@@ -113,8 +113,9 @@ class Connector:
             name: options.pop(name) for name in ("socket_timeout", "socket_connect_timeout") if name in options
         }
         self._options = options
-        if options.get("ssl_certfile"):
-            # Without a password, OpenSSL asks for that of an encrypted key on the terminal.
+        if options.get("ssl_certfile") and _takes(_ASYNC["tls"], "ssl_password"):
+            # Without a password, OpenSSL asks for that of an encrypted key on the terminal. The asyncio connections of
+            # redis-py 5.2 take no password, and raise TypeError.
             options.setdefault("ssl_password", "")
         if url.username is not None:
             options["username"] = url.username
@@ -195,6 +196,10 @@ class Connector:
 _TLS_NAMES: Final = tuple(
     name for name in inspect.signature(redis.SSLConnection.__init__).parameters if name.startswith("ssl_")
 )
+
+
+def _takes(connection_class: Any, option: str) -> bool:
+    return option in inspect.signature(connection_class.__init__).parameters
 
 
 def _notifications_off() -> Any:

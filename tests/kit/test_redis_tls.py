@@ -12,7 +12,10 @@ from cryptography.hazmat.primitives import serialization
 
 import flexmw
 from flexmw.errors import ConfigError
+from flexmw.kit import redis_client
+from flexmw.kit.redis_client import Connector
 from flexmw.kit.redis_tls import problem_of
+from flexmw.kit.store_url import parse
 
 PASSWORD = b"hunter2"
 
@@ -91,3 +94,19 @@ def test_files_are_checked_before_a_connection_is_made_and_whatever_the_policy(f
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("not called")
+
+
+@pytest.mark.parametrize("takes_password", [True, False])
+def test_an_empty_password_goes_only_to_connections_that_take_one(
+    takes_password: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Connection:
+        def __init__(self, host: str, ssl_certfile: str) -> None: ...
+
+    class NewerConnection(Connection):
+        def __init__(self, host: str, ssl_certfile: str, ssl_password: str | None = None) -> None: ...
+
+    monkeypatch.setitem(redis_client._ASYNC, "tls", NewerConnection if takes_password else Connection)
+    url = parse("rediss://127.0.0.1/0?ssl_certfile=cert.pem", "storage")
+    pool = Connector(url).asyncio(timeout=1.0).connection_pool
+    assert ("ssl_password" in pool.connection_kwargs) is takes_password
