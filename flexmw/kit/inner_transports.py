@@ -12,12 +12,13 @@ from typing import Any, Final
 __all__ = ["TAGGED_ATTRIBUTE", "inner_transports"]
 
 TAGGED_ATTRIBUTE: Final = "_flexmw_tagged"
-"""Attribute of an app or a transport: the Tagging of an instrumentation, and the object that was made with it. For a
-transport that is the transport around it, which is none that it wraps."""
+"""Attribute of an app or a transport: the Tagging of an instrumentation, and the object that was made with it.
+
+The object is around the app or the transport. So it is not a transport that the transport wraps."""
 
 _MAX_TRANSPORTS: Final = 16
 _MAX_VALUES: Final = 64
-"""Of a container, which may be the store of a cache, only the first values are looked at."""
+"""The number of values that are searched in a container, from the first one: it may be the store of a cache."""
 _VALUES_OF: Final[Mapping[type, Callable[[Any], Iterable[Any]]]] = {
     dict: dict[Any, Any].values,
     list: list[Any].__iter__,

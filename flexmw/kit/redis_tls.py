@@ -11,6 +11,7 @@ the terminal for the password of an encrypted key, which holds up the start of a
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -50,7 +51,8 @@ def problem_of(options: Mapping[str, Any]) -> str:
         if with_file and (problem := _unreadable(with_file)):
             return f"{name} to name a file that can be read ({problem})"
     path, data = options.get("ssl_ca_path"), options.get("ssl_ca_data")
-    if path and not Path(path).is_dir():
+    # OpenSSL takes several directories, and passes over those that do not exist.
+    if path and not any(Path(name).is_dir() for name in str(path).split(os.pathsep)):
         return "ssl_ca_path to name a directory"
     return (
         _certificate_problem(context, options)

@@ -102,6 +102,11 @@ class TransportBase(Generic[RequestT, ResponseT]):
         if self.__dict__.get(self._method) == self._first_call:
             self.__dict__.pop(self._method, None)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state of a copy, which does not refer to :meth:`_first_call` of this transport."""
+        own, first = self._method, self._first_call
+        return {name: value for name, value in self.__dict__.items() if name != own or value != first}
+
     def __repr__(self) -> str:
         return redact(f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})")
 

@@ -69,7 +69,7 @@ def check_alone(components: Sequence[Any], inner: Sequence[Any] = ()) -> None:
         if own.count(name) > 1 or name in below:
             expected = (
                 f"one {name!r} around a client: a second one multiplies its attempts; a transport that only fetches "
-                "tokens is not in the way of the requests if it is held in a client: wrap_client(httpx.Client())"
+                "tokens belongs in a client of its own: wrap_client(httpx.Client())"
             )
             raise ConfigError("components", [*own, *below], expected)
 

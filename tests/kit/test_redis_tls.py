@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    return {name: str(folder / name) for name in contents} | {"none": str(folder / "none"), "folder": str(folder)}
+    return {name: str(folder / name) for name in contents} | {
+        "none": str(folder / "none"),
+        "folder": str(folder),
+        "folders": f"{folder / 'none'}{os.pathsep}{folder}",
+    }
 
 
 @pytest.mark.parametrize(
@@ -52,6 +57,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ({"ssl_certfile": "cert", "ssl_keyfile": "key", "ssl_ca_certs": "authority"}, ""),
         ({"ssl_certfile": "cert", "ssl_keyfile": "encrypted", "ssl_password": "hunter2"}, ""),
         ({"ssl_ca_path": "folder"}, ""),
+        ({"ssl_ca_path": "folders"}, ""),
         ({"ssl_ca_certs": "none"}, "ssl_ca_certs to name a file that can be read (No such file or directory)"),
         ({"ssl_certfile": "none"}, "ssl_certfile to name a file that can be read (No such file or directory)"),
         ({"ssl_keyfile": "key"}, "ssl_certfile beside ssl_keyfile"),

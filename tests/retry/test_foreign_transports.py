@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import socket
 import sys
@@ -250,6 +251,13 @@ def test_the_first_requests_of_a_transport_may_come_from_several_threads() -> No
     first_call = transport.handle_request  # what each of two threads has read before the other has called it
     for _ in range(2):
         assert first_call(httpx.Request("GET", "http://a/")).status_code == 200
+
+
+def test_a_copy_of_a_transport_does_not_send_by_the_original() -> None:
+    transport = flexmw.httpx.Transport(flexmw.Retry(), transport=httpx.MockTransport(lambda _: httpx.Response(500)))
+    twin = copy.copy(transport)
+    twin.wrapped = httpx.MockTransport(lambda _: httpx.Response(200))
+    assert twin.handle_request(httpx.Request("GET", "http://a/")).status_code == 200
 
 
 def test_an_instrumentation_of_a_transport_stays_after_the_first_request() -> None:
