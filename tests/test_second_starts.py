@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -22,8 +23,8 @@ def fresh_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crash_log, "_LIMIT", LogLimit(burst=10, per_second=1.0, monotonic=time.monotonic))
 
 
-def start(status: int) -> dict[str, Any]:
-    return {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]}
+def start(status: int, media_type: bytes = b"text/plain") -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": [(b"content-type", media_type)]}
 
 
 def body(content: bytes, *, more: bool = False) -> dict[str, Any]:
@@ -73,7 +74,7 @@ async def test_an_error_that_begins_within_a_response_leaves_it_incomplete(
 
 @pytest.mark.parametrize("components", [(Idempotency(),), (Envelope(), Idempotency())])
 @pytest.mark.parametrize("swallows", [False, True])
-async def test_an_error_that_begins_within_a_keyed_response_is_not_replayed_as_its_end(
+async def test_an_error_that_begins_within_a_keyed_response_is_neither_sent_nor_replayed_as_its_end(
     components: Any, *, swallows: bool
 ) -> None:
     runs = 0
@@ -91,8 +92,30 @@ async def test_an_error_that_begins_within_a_keyed_response_is_not_replayed_as_i
     keyed = wrap_app(app, *components)
     request = {"type": "http.request", "body": b"", "more_body": False}
     headers = [(b"idempotency-key", b"order-1")]
-    _, replay = [await call(keyed, method="POST", headers=headers, receives=[request]) for _ in range(2)]
+    first, replay = [await call(keyed, method="POST", headers=headers, receives=[request]) for _ in range(2)]
+    assert all(message.get("more_body") for message in first.messages[1:])
+    assert first.body == b"fi"
     assert (replay.status, replay.error.code, runs) == (500, "internal_error", 1)
+
+
+@pytest.mark.parametrize("is_enveloped", [False, True])
+async def test_an_error_that_begins_within_a_keyed_stream_is_neither_sent_nor_replayed_as_its_end(
+    *, is_enveloped: bool
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(200, b"text/event-stream"))
+        await send(body(b"data: 1\n\n", more=True))
+        for message in (start(500), body(b"second")):
+            with suppress(RuntimeError):
+                await send(message)
+
+    keyed = wrap_app(app, *((Envelope(), Idempotency()) if is_enveloped else (Idempotency(),)))
+    request = {"type": "http.request", "body": b"", "more_body": False}
+    headers = [(b"idempotency-key", b"order-1")]
+    first, replay = [await call(keyed, method="POST", headers=headers, receives=[request]) for _ in range(2)]
+    assert b"second" not in first.body + replay.body
+    assert b"internal_error" in replay.body
+    assert (b"internal_error" in first.body) is is_enveloped
 
 
 DROPPED = {name: messages for name, messages in SECOND_STARTS.items() if name in ("after the body", "many times")}

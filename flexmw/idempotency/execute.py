@@ -175,11 +175,14 @@ class ClaimedExecution:
         return self._send_any(message)
 
     async def _send_any(self, message: Message) -> None:
-        """Send a message. A complete response stands, whatever the app sends after it."""
+        """Send a message. A complete response stands, whatever the app sends after it. A response within which the app
+        has begun an error is cut, also where the app catches the exception and sends the body of the error."""
         delivery = self._delivery
         recorder, message_type = self._recorder, message["type"]
         if self._completion is not None:
             pass
+        elif recorder.has_failed:
+            return
         elif self._is_unwanted:
             raise ClientGone
         elif message_type == "http.response.body" and recorder.started:

@@ -7,7 +7,6 @@ framing, so the bytes that are kept are the bytes that were sent.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -23,9 +22,6 @@ __all__ = ["ResponseRecorder"]
 _WITHOUT_BODY: Final = frozenset({204, 304})
 """Statuses of responses without a body. Their ``Content-Length`` is about another response."""
 
-_NEVER_REACHED: Final = sys.maxsize
-"""A length that no body has."""
-
 
 class ResponseRecorder:
     """Collects status, headers and body of one response. A body above ``max_body`` is counted and not kept.
@@ -35,12 +31,13 @@ class ResponseRecorder:
     :ivar ends: the ends of its whole units, for ``bytes.endswith``.
     :ivar rest: the beginning of a unit that the client may not have yet.
     :ivar length: the ``Content-Length`` that the app has declared; ``None`` without one.
+    :ivar has_failed: True if the app has begun an error within a good response. Nothing after that belongs to it.
     """
 
     # fmt: off
     __slots__ = (
-        "_buffer", "_chunks", "_end", "_last", "_max_body", "_size", "_tail", "ends", "headers", "length", "log",
-        "rest", "status",
+        "_buffer", "_chunks", "_end", "_last", "_max_body", "_size", "_tail", "ends", "has_failed", "headers", "length",
+        "log", "rest", "status",
     )
     # fmt: on
 
@@ -55,6 +52,7 @@ class ResponseRecorder:
         self.ends: tuple[bytes, ...] | bytes = b""
         self.rest: bytes | bytearray = b""
         self.length: int | None = None
+        self.has_failed = False
         self.log: ResponseLog | None = None
 
     @property
@@ -80,8 +78,7 @@ class ResponseRecorder:
             body must not be stored as the end of the response. Servers raise for every second start.
         """
         if start["status"] >= 400 and self.status < 400:
-            if not self.is_framed:
-                self.length = _NEVER_REACHED  # whatever the app sends after this, the response is not complete
+            self.has_failed = True
             raise RuntimeError("the app has begun a second response within its response")
         return False
 
