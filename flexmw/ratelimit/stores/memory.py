@@ -40,7 +40,7 @@ class MemoryStore:
         self._tables: dict[str, Table] = {}
         self._calendar: dict[str, ExpiringTable[State]] = {}
         """The tables of windows of the calendar, apart, so that the measured path does not look at them."""
-        self._wide: dict[str, ExpiringTable[State]] = {}
+        self._wide: dict[str, Table] = {}
         """The tables of rates whose states do not fit into words, apart for the same reason."""
         self._last_rates: tuple[Rate, ...] = ()
         """The rate of the last :meth:`hit` under one rate, whose table is ``_last_table``: nearly all have the same."""
@@ -69,8 +69,6 @@ class MemoryStore:
             rate = rates[0]
             states, index = self._last_table.locate(digest, now_us)
             wait_us, remaining, reset_us = self._algorithm_hit(states, index, now_us, rate, cost)
-        except OverflowError:  # the limit, which is not in the name of the table, is larger than a word
-            return self._decide(digest, rates, (cost,) * len(rates), now_us, True)
         finally:
             self._release()
         return tuple.__new__(LimitResult, (rate, remaining, wait_us, reset_us, ()))
@@ -87,28 +85,26 @@ class MemoryStore:
         hit, tables, unit = self._algorithm_hit, self._tables, rates[0].unit
         taken: list[tuple[States, Any]] = []
         tightest, least, first_left, first_reset_us = rates[0], 2.0, 0, 0
-        try:
-            for rate in rates:
-                table = tables.get(rate.key_suffix)
-                if table is None and self.counts_in_place(rate):
-                    table = self.table(rate)
-                if table is None or rate.unit != unit:
-                    break
-                entry: tuple[States, Any] = table.locate(digest, now_us)
-                states, index = entry
-                if now_us >= states[index]:  # what begins a window cannot be given back
-                    break
-                wait_us, remaining, reset_us = hit(states, index, now_us, rate, cost)
-                if wait_us:
-                    break
-                taken.append(entry)
-                share = remaining / rate.limit
-                if share < least or (share == least and reset_us > first_reset_us):  # as in `combine`
-                    tightest, least, first_left, first_reset_us = rate, share, remaining, reset_us
-            else:
-                return tuple.__new__(LimitResult, (tightest, first_left, 0, first_reset_us, ()))
-        except OverflowError:
-            pass
+        for rate in rates:
+            table = tables.get(rate.key_suffix)
+            if table is None and self.counts_in_place(rate):
+                table = self.table(rate)
+            # A table belongs to a window, and another limit of that window may not fit into words.
+            if table is None or rate.unit != unit or rate.limit > MAX_WORD:
+                break
+            entry: tuple[States, Any] = table.locate(digest, now_us)
+            states, index = entry
+            if now_us >= states[index]:  # what begins a window cannot be given back
+                break
+            wait_us, remaining, reset_us = hit(states, index, now_us, rate, cost)
+            if wait_us:
+                break
+            taken.append(entry)
+            share = remaining / rate.limit
+            if share < least or (share == least and reset_us > first_reset_us):  # as in `combine`
+                tightest, least, first_left, first_reset_us = rate, share, remaining, reset_us
+        else:
+            return tuple.__new__(LimitResult, (tightest, first_left, 0, first_reset_us, ()))
         for states, index in taken:
             states[index + 1] -= cost
         return self._decide(digest, rates, costs, now_us, True)
@@ -177,12 +173,12 @@ class MemoryStore:
         if rate.ends_at_us:
             return self._period_table(rate)
         lifetime_us = rate.window_us * self.algorithm.lifetime_windows
-        if not self.counts_in_place(rate):
-            return self._wide.setdefault(rate.key_suffix, ExpiringTable(lifetime_us))
-        table = self._tables.get(rate.key_suffix)
+        in_place = self.counts_in_place(rate)
+        tables: dict[str, Table] = self._tables if in_place else self._wide
+        table = tables.get(rate.key_suffix)
         if table is None:
-            make: type[Table] = CounterTable if self.algorithm.in_words else ExpiringTable
-            table = self._tables[rate.key_suffix] = make(lifetime_us)
+            make: type[Table] = CounterTable if in_place and self.algorithm.in_words else ExpiringTable
+            table = tables[rate.key_suffix] = make(lifetime_us)
         return table
 
     def counts_in_place(self, rate: Rate) -> bool:

@@ -79,6 +79,17 @@ def test_a_limit_larger_than_a_word_is_counted_exactly(name: str, number: int) -
     ]
 
 
+@pytest.mark.parametrize("name", ["fixed-window", "sliding-window-counter"])
+def test_a_limit_larger_than_a_word_is_counted_in_one_place_beside_a_smaller_one_of_the_same_window(name: str) -> None:
+    store = MemoryStore(ALGORITHMS[name], FakeClock())
+    small, large = (parse_rates([f"{limit}/minute", f"{limit}/hour"]) for limit in (10, 10**30))
+    store.decide(Check("another caller", small, (1, 1)))
+    for left in (10**30 - 5, 10**30 - 10):
+        assert store.decide(Check("caller", large, (5, 5))).remaining == left
+    store.refund(Check("caller", large, (10, 10)))
+    assert store.decide(Check("caller", large, (1, 1))).remaining == 10**30 - 1
+
+
 def test_a_caller_who_is_charged_more_than_a_word_holds_stays_refused() -> None:
     store, rates = MemoryStore(ALGORITHMS["fixed-window"], FakeClock()), parse_rates(f"{MAX_WORD}/minute")
     store.refund(Check("caller", rates, (-(10**40),)))
