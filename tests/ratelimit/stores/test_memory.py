@@ -6,7 +6,7 @@ import pytest
 
 from flexmw.kit.counters import MAX_WORD
 from flexmw.ratelimit.algorithms import ALGORITHMS
-from flexmw.ratelimit.core import Check, Rate
+from flexmw.ratelimit.core import SECOND, Check, Rate
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.testing import FakeClock
@@ -80,14 +80,16 @@ def test_a_limit_larger_than_a_word_is_counted_exactly(name: str, number: int) -
 
 
 @pytest.mark.parametrize("name", ["fixed-window", "sliding-window-counter"])
-def test_a_limit_larger_than_a_word_is_counted_in_one_place_beside_a_smaller_one_of_the_same_window(name: str) -> None:
+def test_a_credit_that_becomes_larger_than_a_word_is_counted_in_one_place(name: str) -> None:
+    """The credit of a caller is a limit that changes, in one table."""
+    small = tuple(Rate(10, seconds * SECOND, "credit", f"credit/{seconds}") for seconds in (60, 3600))
+    large = tuple(rate._replace(limit=10**30) for rate in small)
     store = MemoryStore(ALGORITHMS[name], FakeClock())
-    small, large = (parse_rates([f"{limit}/minute", f"{limit}/hour"]) for limit in (10, 10**30))
-    store.decide(Check("another caller", small, (1, 1)))
+    store.hit("caller", small, 1, 0)
     for left in (10**30 - 5, 10**30 - 10):
-        assert store.decide(Check("caller", large, (5, 5))).remaining == left
+        assert store.hit("caller", large, 5, 0).remaining == left
     store.refund(Check("caller", large, (10, 10)))
-    assert store.decide(Check("caller", large, (1, 1))).remaining == 10**30 - 1
+    assert store.hit("caller", large, 1, 0).remaining == 10**30 - 1
 
 
 def test_a_caller_who_is_charged_more_than_a_word_holds_stays_refused() -> None:
