@@ -95,7 +95,7 @@ class RateLimitMiddleware(WrappingApp):
             try:
                 rates = await self._rates.of(caller, scope)
             except BalanceUnknown:
-                await self._refuse_without_balance(scope, send, exchange)
+                await self._without_balance(scope, receive, send, exchange, app)
                 return
             if (ledger := self._rates.ledger) is not None:
                 bill = partial(ledger.charge, caller)
@@ -178,11 +178,15 @@ class RateLimitMiddleware(WrappingApp):
 
         :returns: ``None`` if the request is not limited, or if the store fails and ``on_store_failure`` is ``open`` or
             ``closed``.
+        :raises SubsystemOffline: the credit of the caller is not known in time.
         """
         if (self._exempt is not None and await value_of(self._exempt(scope))) or is_preflight(scope):
             return None
         caller = await self._plan.caller(scope)
-        rates = await self._rates.of(caller, scope)
+        try:
+            rates = await self._rates.of(caller, scope)
+        except BalanceUnknown:
+            raise _credit_unknown() from None
         if not rates and self._concurrency is None:
             return None
         costs = (await self._pricing.charge(scope, rates)).costs
@@ -238,7 +242,7 @@ class RateLimitMiddleware(WrappingApp):
         try:
             rates = await self._rates.of(caller, scope)
         except BalanceUnknown:
-            await self._refuse_without_balance(scope, send, exchange)
+            await self._without_balance(scope, receive, send, exchange, app)
             return
         check = lane.check(caller.digest, rates)
         if check.rates:
@@ -258,13 +262,25 @@ class RateLimitMiddleware(WrappingApp):
         await self._send_error(scope, send, exchange, error)
         return True
 
-    async def _refuse_without_balance(self, scope: Scope, send: Send, exchange: Exchange) -> None:
-        self._usage_log.no_balance()
-        await self._send_error(scope, send, exchange, SubsystemOffline("The rate limiter", 1.0))
+    async def _without_balance(
+        self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, app: ASGIApp
+    ) -> None:
+        """Handle a request whose caller has a credit that is not known in time: refuse it, or do not limit it."""
+        shadow = self._plan.shadow
+        self._usage_log.no_balance(shadow=shadow)
+        exchange.facts[RESULT] = "shadow_rejected" if shadow else "storage_error_rejected"
+        if shadow:
+            await self._bypass(scope, receive, send, exchange, app)
+        else:
+            await self._send_error(scope, send, exchange, _credit_unknown())
 
     async def _send_error(self, scope: Scope, send: Send, exchange: Exchange, error: APIError) -> None:
         exchange.set_error(ErrorOutcome(error.status, error.type, error.code, "rate_limiting"))
         await send_error(scope, send, error, self.app)
+
+
+def _credit_unknown() -> SubsystemOffline:
+    return SubsystemOffline("The rate limiter", 1.0)
 
 
 @lru_cache(maxsize=256)

@@ -195,7 +195,7 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             try:
                 rates = self._static or await self._rates.of(caller, scope)
             except BalanceUnknown:
-                await self._refuse_without_balance(scope, send, exchange)
+                await self._without_balance(scope, receive, send, exchange, app)
                 return None
             start = parts.monotonic()
             start_us = floor(start * SECOND)

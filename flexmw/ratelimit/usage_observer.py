@@ -57,13 +57,17 @@ class UsageLog:
                 "RateLimit cannot settle a request, whose estimate stands (and %d before it)", left_out, exc_info=error
             )
 
-    def no_balance(self) -> None:
-        """The application has not said in time what credit a caller has left."""
+    def no_balance(self, *, shadow: bool) -> None:
+        """The application has not said in time what credit a caller has left.
+
+        :param shadow: the limiter refuses nothing.
+        """
         if (left_out := self._balances.admit()) is not None:
             _log.warning(
-                "RateLimit(budget=...) has waited %s seconds for the credit of a caller. The request gets 503 (and %d "
+                "RateLimit(budget=...) has waited %s seconds for the credit of a caller. The request %s (and %d "
                 "requests before it).",
                 BALANCE_SECONDS,
+                "is neither limited nor charged" if shadow else "gets 503",
                 left_out,
             )
 

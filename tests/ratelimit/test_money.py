@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 import flexmw
+from flexmw import SubsystemOffline
+from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit import Usage, settle
 from flexmw.ratelimit.amounts import SCALE, whole_amount
 from flexmw.ratelimit.charges import Charges
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.testing import FakeClock
 from tests.app_calls import AppResponse
-from tests.ratelimit.calls import Make, call, limited, limiters, scope_of
+from tests.ratelimit.calls import Make, ask, call, limited, limiters, scope_of
 from tests.ratelimit.test_settlement import JSON, STREAM, asked, sending
 from tests.ratelimit.test_usage import WITH_USAGE
 from tests.waiting import LONGEST_WAIT
@@ -284,9 +286,10 @@ class Accounts:
         self.balances[caller.value] -= amount
 
 
+@pytest.mark.parametrize("shadow", [False, True])
 @pytest.mark.parametrize("is_ledger", [True, False])
 async def test_a_request_waits_for_the_credit_of_its_caller_no_longer_than_a_while(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, is_ledger: bool
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, is_ledger: bool, shadow: bool
 ) -> None:
     """A database that hangs would hold each request, and its connection, for ever."""
     monkeypatch.setattr("flexmw.ratelimit.routes.BALANCE_SECONDS", 0.05)
@@ -297,11 +300,18 @@ async def test_a_request_waits_for_the_credit_of_its_caller_no_longer_than_a_whi
         raise AssertionError
 
     accounts.balance = hang  # type: ignore[method-assign]
-    app = limited(**MONEY, budget=accounts if is_ledger else hang, app=using(1000, 100), clock=FakeClock())
+    budget = accounts if is_ledger else hang
+    app = limited(**MONEY, budget=budget, shadow=shadow, app=using(1000, 100), clock=FakeClock())
+    scope = scope_of()
     with anyio.fail_after(LONGEST_WAIT):
-        response = await call(app)
-    assert (response.status, response["retry-after"], accounts.bills) == (503, "1", [])
-    assert "seconds for the credit of a caller" in caplog.text
+        response = await ask(app, scope)
+        with pytest.raises(SubsystemOffline):
+            await app.explain(scope)
+    assert (response.status, accounts.bills) == (200 if shadow else 503, [])
+    assert ("retry-after" in response) is not shadow
+    result = "shadow_rejected" if shadow else "storage_error_rejected"
+    assert Exchange.of(scope).facts["flexmw.rate_limiting.result"] == result
+    assert f"The request {'is neither limited nor charged' if shadow else 'gets 503'}" in caplog.text
 
 
 async def test_a_ledger_of_the_app_is_charged_once_for_each_request_and_decides() -> None:
