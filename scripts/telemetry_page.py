@@ -20,9 +20,10 @@ _SEVERITIES: Final = {5: "DEBUG", 9: "INFO", 13: "WARN", 17: "ERROR"}
 
 _INTRODUCTION: Final = f"""# Telemetry
 
-`Tagging` writes what flexmw decides to OpenTelemetry: attributes on the spans of the app's or the client's
-instrumentation, log events and metrics. `flexmw.install(app)`, `flexmw.wrap_app(app)` and `flexmw.wrap_client(client)`
-include it; in a stack of your own, put `flexmw.Tagging()` first. This page lists all that it writes.
+`Tagging` reports the decisions of flexmw to OpenTelemetry, as attributes on the spans of the app's or the client's
+instrumentation, as log events and as metrics. `flexmw.install(app)`, `flexmw.wrap_app(app)` and
+`flexmw.wrap_client(client)` include it; in a stack of your own, put `flexmw.Tagging()` first. This page lists all
+that it writes.
 `python -m scripts.telemetry_page` generates it from the tables in `flexmw/kit/semconv.py` and the options of `Tagging`;
 do not edit it.
 

@@ -108,8 +108,9 @@ class Response(Protocol):
 Observer: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 """A function that is called with each event and its details, at the time of the event.
 
-The events are those of the transport until the head of the request leaves (over HTTP/2 all of them), with the names of
-httpcore's ``trace`` extension such as ``http11.send_request_headers.started``; and those that inner components emit."""
+The events are those that inner components emit, and those of the transport until the head of the request leaves (over
+HTTP/2, and over a transport that is not the library's own, all of them). The transport's have the names of httpcore's
+``trace`` extension, such as ``http11.send_request_headers.started``."""
 
 
 HEADS: Final = frozenset({"http11.send_request_headers.started", "http2.send_request_headers.started"})

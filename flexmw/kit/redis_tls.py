@@ -35,11 +35,11 @@ _ALERTS: Final = {
     "ALERT_HANDSHAKE_FAILURE": _NOTHING_IN_COMMON,
     "UNSUPPORTED_PROTOCOL": _NOTHING_IN_COMMON,
 }
-"""The meaning of an alert of TLS, by a part of the name that OpenSSL gives it. Waiting does not help against any."""
+"""The meaning of a TLS alert, by a part of OpenSSL's name for it. A later connection gets the same alert."""
 
 
 def problem_of(options: Mapping[str, Any]) -> str:
-    """What is expected of the TLS options instead of what they are; empty where they can be used.
+    """Return what is expected in place of a TLS option that cannot be used; empty if all options can be used.
 
     :param options: the options of a store, under redis-py's names.
     """
@@ -63,12 +63,12 @@ def problem_of(options: Mapping[str, Any]) -> str:
 
 
 def alert_of(text: str) -> str:
-    """The meaning of the alert of TLS in the text of an error; empty without one."""
+    """Return the meaning of the TLS alert in the text of an error; empty without one."""
     return next((meaning for name, meaning in _ALERTS.items() if name in text), "")
 
 
 def handshake_alert(address: tuple[str, int], options: Mapping[str, Any], *, timeout: float) -> str:
-    """The meaning of the alert that a server sends when a client connects; empty without one.
+    """Return the meaning of the TLS alert that a server sends when a client connects; empty without one.
 
     With TLS 1.3, the server judges the certificate of a client after the handshake. A client that has sent a command by
     then may see the end of the connection, and not the alert. So this client sends nothing.

@@ -72,7 +72,7 @@ class Attempts(Call):
             self._mark_keyed(attempt)
         if resends := self.sent - 1 + self.limits.earlier:
             extensions[RESENDS] = resends
-            if self.cookie is not None:
+            if self.cookie is not None and not signs(attempt.headers, "cookie"):
                 attempt.headers.pop("cookie", None)
                 if self.cookie:
                     attempt.headers["cookie"] = self.cookie
@@ -100,7 +100,7 @@ class Attempts(Call):
         read = (self.request.extensions.get("timeout") or {}).get("read")
         seconds = preferred_wait(min(self.remaining(), sys.maxsize if read is None else read))
         given = attempt.headers.get("prefer", "")
-        if seconds >= 1 and "wait" not in given.lower():
+        if seconds >= 1 and "wait" not in given.lower() and not signs(attempt.headers, "prefer"):
             attempt.headers["prefer"] = f"{given}, wait={seconds}" if given else f"wait={seconds}"
 
     def leaves(self, again: bool, shared: bool) -> None:

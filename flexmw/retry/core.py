@@ -276,14 +276,18 @@ def is_signed_once(headers: Mapping[str, str]) -> bool:
 
 
 def signs(headers: Mapping[str, str], name: str) -> bool:
-    """Whether the signature of a request covers a header, so that a server refuses the request where it is changed.
+    """Return whether the signature of a request covers a header: a server refuses the request if the header changes.
 
-    AWS Signature Version 4 lists the headers in ``SignedHeaders``, RFC 9421 in ``Signature-Input``.
+    AWS Signature Version 4 lists the headers in ``SignedHeaders``, RFC 9421 in ``Signature-Input``, and
+    draft-cavage-http-signatures in ``headers`` of ``Authorization`` or ``Signature``.
 
     :param name: the name of the header, in lower case.
     """
-    signed = headers.get("authorization", "").lower().partition("signedheaders=")[2].partition(",")[0]
-    return name in signed.strip().split(";") or f'"{name}"' in headers.get("signature-input", "").lower()
+    authorization = headers.get("authorization", "").lower()
+    signed = authorization.partition("signedheaders=")[2].partition(",")[0].strip().split(";")
+    for text in (authorization, headers.get("signature", "").lower()):
+        signed += text.partition('headers="')[2].partition('"')[0].split()
+    return name in signed or f'"{name}"' in headers.get("signature-input", "").lower()
 
 
 def shrink(timeout: Mapping[str, float | None], remaining: float) -> dict[str, float | None]:

@@ -177,3 +177,25 @@ def test_options_in_a_generator_that_another_context_ends_raise_nothing() -> Non
     generator = dependency()
     contextvars.copy_context().run(next, generator)
     assert contextvars.copy_context().run(next, generator, "ended") == "ended"
+
+
+@pytest.mark.parametrize("covered", ["prefer", "cookie"])
+def test_a_header_that_a_signature_covers_is_the_same_in_each_attempt(covered: str) -> None:
+    """A 503 sets a cookie, and an honoured key makes the repetition ask for a wait: both would change the headers."""
+    requests: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(503, headers={"set-cookie": "b=2"}) if len(requests) == 1 else httpx.Response(200)
+
+    retry = flexmw.Retry(key_origins=["http://a"], clock=FakeClock())
+    headers = {
+        "idempotency-key": "k",
+        "prefer": "respond-async",
+        "cookie": "a=1",
+        "signature-input": f'sig=("@method" "{covered}");created=1',
+    }
+    with flexmw.wrap_client(httpx.Client(transport=httpx.MockTransport(handler)), retry) as client:
+        assert client.post("http://a/", headers=headers, timeout=60.0).status_code == 200
+    first, second = (dict(request.headers) for request in requests)
+    assert {name for name in ("prefer", "cookie") if first[name] != second[name]} == {"prefer", "cookie"} - {covered}

@@ -515,6 +515,8 @@ def test_a_stream_asks_for_no_compression() -> None:
     [
         ({"authorization": "AWS4-HMAC-SHA256 Credential=a/s, SignedHeaders=accept-encoding;host, Signature=0"}, "br"),
         ({"signature-input": 'sig=("@method" "Accept-Encoding");created=1'}, "br"),
+        ({"authorization": 'Signature keyId="a",headers="(request-target) Accept-Encoding",signature="0"'}, "br"),
+        ({"signature": 'keyId="a",headers="host accept-encoding",signature="0"'}, "br"),
         ({"authorization": "AWS4-HMAC-SHA256 Credential=a/s, SignedHeaders=host, Signature=0"}, "identity"),
     ],
 )
