@@ -17,7 +17,7 @@ from flexmw.idempotency.stored import error_response, is_stored
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["Completion", "after_response", "at_the_end", "stores"]
+__all__ = ["Completion", "after_response", "at_the_end", "is_end_held", "stores"]
 
 
 @dataclass(slots=True)
@@ -93,6 +93,12 @@ def at_the_end(
         is_complete = completion is not None and not is_end_held
         return _after_exception(error, recorder, exchange, is_complete=is_complete, is_anonymous=is_anonymous)
     return _without_response(recorder, exchange) if completion is None else completion
+
+
+def is_end_held(recorder: ResponseRecorder, exchange: Exchange) -> bool:
+    """Whether an Envelope outside holds the end of the stream: it ends with an error if the app still raises."""
+    stream = exchange.stream
+    return recorder.is_framed and stream is not None and not stream.ended
 
 
 def _after_exception(

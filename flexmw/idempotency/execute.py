@@ -26,11 +26,12 @@ from flexmw.idempotency import errors, running
 from flexmw.idempotency.claim import Claim
 from flexmw.idempotency.claim_writes import conclude_attempt, persist_in_time, persist_outcome, write_outcome
 from flexmw.idempotency.client_connection import ClientConnection, ClientGone
-from flexmw.idempotency.completion import Completion, after_response, at_the_end
+from flexmw.idempotency.completion import Completion, after_response, at_the_end, is_end_held
 from flexmw.idempotency.delivery import LAST_SECONDS, Delivery
 from flexmw.idempotency.execution import Execution, current
 from flexmw.idempotency.handover import READY, REFUSED
 from flexmw.idempotency.heartbeats import LoopHeartbeats
+from flexmw.idempotency.held_end import HeldEnd
 from flexmw.idempotency.lingering import SDK_LINGER, wait_until_unread
 from flexmw.idempotency.log_writer import LogWriter, log_writer
 from flexmw.idempotency.plan import Plan
@@ -62,6 +63,7 @@ class ClaimedExecution:
     _completion: Completion | None = None
     _delivery: Delivery | None = None
     _framed: anyio.Event | None = None
+    _held: HeldEnd | None = None
     _log_writer: LogWriter | None = None
     _has_body = _is_watched = _is_unwanted = _is_stopped = False
     _unwritten: float | None = inf
@@ -129,6 +131,8 @@ class ClaimedExecution:
             except BaseException as raised:
                 error = raised
             self._over.set()
+            if self._held is not None:
+                await self._held.conclude(error)
             if self._is_stopped and error is None and self._completion is None:
                 error = errors.ExecutionEnded()
             is_written = await self._conclude(error)
@@ -137,8 +141,7 @@ class ClaimedExecution:
             if not is_written:
                 # The client has its response, or gets it when this call ends: neither waits for the store any longer.
                 is_late = True
-                late_outcomes = self._plan.late_outcomes
-                late_outcomes.add(self._write_late, partial(self._let_go, heartbeats, record.generation))
+                self._plan.late_outcomes.add(self._write_late, partial(self._let_go, heartbeats, record.generation))
             elif attempt is not None:
                 await conclude_attempt(attempt, self._completion, is_gone=self._client.is_gone)
         finally:
@@ -175,10 +178,10 @@ class ClaimedExecution:
         return self._send_any(message)
 
     async def _send_any(self, message: Message) -> None:
-        """Send a message. A complete response stands, whatever the app sends after it. A response within which the app
-        has begun an error is cut, also where the app catches the exception and sends the body of the error."""
-        delivery = self._delivery
-        recorder, message_type = self._recorder, message["type"]
+        """Send a message. A complete response stands, and so does a failed one, whatever the app sends after it."""
+        delivery, recorder, message_type = self._delivery, self._recorder, message["type"]
+        if self._held is not None and message_type != "http.response.start":
+            await self._held.send()  # trailers follow the end of the body
         if self._completion is not None:
             pass
         elif recorder.has_failed:
@@ -250,12 +253,22 @@ class ClaimedExecution:
                 self._end_unread()
 
     async def _finish(self, message: Message, data: bytes) -> None:
-        """Send the last part of the body, once the response is stored."""
+        """Take the last part of the body from the app."""
         # FastAPI ends the stream of a producer that has raised as if it were complete, and then cancels this task. The
         # checkpoint lets the cancellation in before half a response is stored as a whole one.
         if self._has_body or not data:
             await checkpoint()
+        if self._has_body and not data and self._recorder.is_open and not is_end_held(self._recorder, self._exchange):
+            self._over.set()
+            self._held = HeldEnd(message, self._complete, self.side_tasks)
+        else:
+            await self._complete(message, data)
+
+    async def _complete(self, message: Message, data: bytes) -> None:
+        """Send the last part of the body, once the response is stored."""
         recorder = self._recorder
+        if recorder.has_failed:
+            return
         end = recorder.finish(data)
         completion = after_response(recorder, self._exchange, is_anonymous=self._is_anonymous)
         self._end_with(completion)
@@ -269,14 +282,9 @@ class ClaimedExecution:
             # An instrument inside the app ends its span when this method returns, so the end is sent before.
             with anyio.move_on_after(LAST_SECONDS):
                 await self._delivery.done.wait()
-        if recorder.log is not None and not self._is_end_held():
+        if recorder.log is not None and not is_end_held(recorder, self._exchange):
             recorder.end_log()
         self._over.set()
-
-    def _is_end_held(self) -> bool:
-        """Whether an Envelope outside holds the end of the stream: it ends with an error if the app still raises."""
-        stream = self._exchange.stream
-        return self._recorder.is_framed and stream is not None and not stream.ended
 
     def _end_with(self, completion: Completion) -> None:
         self._completion = completion
@@ -301,7 +309,7 @@ class ClaimedExecution:
                     await self._claim.lapse()
             return True
         if error is not None or completion is None:
-            is_held, is_anonymous = self._is_end_held(), self._is_anonymous
+            is_held, is_anonymous = is_end_held(recorder, self._exchange), self._is_anonymous
             last, exchange = completion, self._exchange
             completion = at_the_end(last, error, recorder, exchange, is_end_held=is_held, is_anonymous=is_anonymous)
             if completion is not last:
@@ -368,7 +376,7 @@ class ClaimedExecution:
 
     def _end_unread(self) -> None:
         """Nobody reads the response, and nobody can. Send the app a disconnect."""
-        if self._completion is None and not self._is_unwanted:
+        if self._completion is None and self._held is None and not self._is_unwanted:
             _LOGGER.info("the app receives a disconnect: nobody reads its response")
             self._disconnect()
 

@@ -71,6 +71,11 @@ class ResponseRecorder:
         length = self.length
         return length is not None and length > self._whole_size() and self.status not in _WITHOUT_BODY
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a body that ends now may lack a part: a successful one without a length, or shorter than that."""
+        return self.status < 400 and self.length != self.received
+
     def takes_more(self, start: Message) -> bool:
         """Whether a second start is recorded: never.
 
