@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import Event
+from types import MethodType
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import anyio
@@ -98,14 +99,18 @@ class TransportBase(Generic[RequestT, ResponseT]):
         :raises ConfigError: the request is one of the other library.
         """
         check_library(self, request, self._default)
-        # The attribute may be another one by now: an instrumentation replaces it, and another thread removes it.
-        if self.__dict__.get(self._method) == self._first_call:
+        # An instrumentation may have replaced the attribute, and another thread may remove it at the same time.
+        if self._is_first_call(self.__dict__.get(self._method)):
             self.__dict__.pop(self._method, None)
+
+    def _is_first_call(self, method: Any) -> bool:
+        # By the type, because the wrapper of an instrumentation (wrapt) is equal to what it wraps.
+        return type(method) is MethodType and method == self._first_call
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state of a copy, which does not refer to :meth:`_first_call` of this transport."""
-        own, first = self._method, self._first_call
-        return {name: value for name, value in self.__dict__.items() if name != own or value != first}
+        own, is_first_call = self._method, self._is_first_call
+        return {name: value for name, value in self.__dict__.items() if name != own or not is_first_call(value)}
 
     def __repr__(self) -> str:
         return redact(f"{type(self).__name__}({', '.join(map(repr, self.components))}, transport={self.wrapped!r})")

@@ -261,18 +261,27 @@ def test_a_copy_of_a_transport_does_not_send_by_the_original() -> None:
 
 
 def test_an_instrumentation_of_a_transport_stays_after_the_first_request() -> None:
+    """The instrumentation of OpenTelemetry wraps the method by wrapt, whose wrapper is equal to what it wraps."""
+
+    class Wrapper:
+        def __init__(self, wrapped: Any) -> None:
+            self.wrapped = wrapped
+            self.calls = 0
+
+        def __call__(self, request: Any) -> Any:
+            self.calls += 1
+            return self.wrapped(request)
+
+        def __eq__(self, other: object) -> bool:
+            return bool(self.wrapped == other)
+
+        __hash__ = None  # type: ignore[assignment]
+
     transport = flexmw.httpx.Transport(flexmw.Retry(), transport=httpx.MockTransport(lambda _: httpx.Response(200)))
-    seen: list[Any] = []
-    handle = transport.handle_request
-
-    def instrumented(request: Any) -> Any:
-        seen.append(request)
-        return handle(request)
-
-    transport.__dict__["handle_request"] = instrumented
+    wrapper = transport.__dict__["handle_request"] = Wrapper(transport.handle_request)
     with httpx.Client(transport=transport) as client:
-        assert [client.get("http://a/").status_code for _ in range(2)] == [200, 200]
-    assert len(seen) == 2
+        assert [client.get("http://a/").status_code for _ in range(3)] == [200] * 3
+    assert wrapper.calls == 3
 
 
 def test_the_method_of_an_async_transport_is_a_coroutine_function_before_its_first_request() -> None:
