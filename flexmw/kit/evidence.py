@@ -60,8 +60,8 @@ class Evidence:
     seen = head = in_process = False
     stream: int | None = None
     repeats: Callable[[Mapping[str, Any]], None] | None = None
-    """Called before a transport sends the request again by itself, with the details of :data:`REPEATS`. What it raises
-    keeps the request from being sent."""
+    """Called with the details of :data:`REPEATS` before a transport sends the request again by itself. If this function
+    raises, the request is not sent."""
     rejection: BaseException | None = None
     """What the protocol library on this side raised instead of writing the head."""
 

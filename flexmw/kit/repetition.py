@@ -19,8 +19,8 @@ __all__ = ["REPEATS", "observed_repeats", "observed_repeats_async"]
 
 REPEATS: Final = "flexmw.transport.repeats"
 """The event before a transport sends a request again by itself. Its details are the ``status`` and the ``headers`` of
-the response to the attempt before; the status is ``None`` where that response was lost. What an observer raises keeps
-the request from being sent."""
+the response to the attempt before; the status is ``None`` if that response was lost. If an observer raises, the request
+is not sent."""
 
 _RESPONDED: Final = frozenset({"http11.receive_response_headers.complete", "http2.receive_response_headers.complete"})
 _FAILED: Final = (".send_request_headers.failed", ".receive_response_headers.failed")

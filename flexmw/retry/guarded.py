@@ -16,7 +16,7 @@ __all__ = ["GuardedAttempts"]
 
 
 class GuardedAttempts(Attempts):
-    """A call that no transport below repeats by itself where that may do harm."""
+    """A call that keeps a transport below from repeating its request, if a repetition may do harm."""
 
     def head_of(self, status: int, headers: Mapping[str, str], classified: Event | None) -> Head:
         """Read the head of a response that is not good.
@@ -36,7 +36,7 @@ class GuardedAttempts(Attempts):
         return head
 
     def repeated_below(self, details: Mapping[str, Any]) -> None:
-        """A transport below Retry is about to send the request of this attempt again by itself.
+        """Decide whether a transport below Retry may send the request of this attempt again by itself.
 
         :param details: those of :data:`flexmw.kit.repetition.REPEATS`.
         :raises Exception: the server may have executed the request, and nothing makes a repetition safe.
