@@ -12,6 +12,8 @@ from math import inf
 from os import urandom
 from typing import Any, Final, TypeAlias, TypedDict, cast
 
+import anyio
+
 from flexmw.idempotency.core import (
     KeyedRequest,
     OnUnknown,
@@ -297,6 +299,9 @@ class Claims:
         except Exception as error:
             await self.undo(name, token, error)
             raise StoreFailed from error
+        except anyio.get_cancelled_exc_class():
+            await self.drop(name, token)
+            raise
 
     async def claim_held(
         self, name: str, request: KeyedRequest, token: str, held: Held | None, *, ttl: float
@@ -337,5 +342,10 @@ class Claims:
         if isinstance(self.store, GuardedStore):
             self.store.give_back(name, token)
             return
-        with suppress(Exception):
+        await self.drop(name, token)
+
+    async def drop(self, name: str, token: str) -> None:
+        """Delete a key that this process may have claimed, and whose request will not run: a cancelled one. The key
+        would otherwise become ``unknown``, although nothing was done. A failure of the store is ignored."""
+        with anyio.CancelScope(shield=True), suppress(Exception), guarded(self.store):
             await self.store.drop(name, token)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import anyio
+
 from flexmw.idempotency.claim import Claim, Claims
 from flexmw.idempotency.completion import Completion
 from flexmw.idempotency.heartbeats import BEATS
@@ -66,12 +68,20 @@ async def persist_in_time(
 ) -> bool:
     """:func:`persist_outcome` for a request that waits for it.
 
+    A write that is cancelled, because the event loop ends for example, is carried out again before the cancellation
+    goes on: the key would otherwise become ``unknown``, although its outcome is known.
+
     :param seconds: the time that the request has, operations that do not end included.
     """
     if seconds <= 0.0:
         return False
     with time_limit.within(seconds):
-        return await persist_outcome(claim, claims, completion, exchange, patience=seconds)
+        try:
+            return await persist_outcome(claim, claims, completion, exchange, patience=seconds)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await write_outcome(claim, completion, exchange)
+            raise
 
 
 async def conclude_attempt(attempt: SdkAttempt, completion: Completion | None, *, is_gone: bool) -> None:

@@ -105,9 +105,14 @@ class Delivery:
             if self._final is not None:
                 await self._client.send(self._final)
         finally:
-            self.is_behind, self.write, self._handover = True, None, None
-            self.done.set()
-            self._release()
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more is sent: the task of this delivery has ended, or was cancelled before it ran. Called again, this
+        does nothing."""
+        self.is_behind, self.write, self._handover = True, None, None
+        self.done.set()
+        self._release()
 
     async def _send_next(self) -> bool:
         handover, send = self._handover, self._client.send
@@ -160,11 +165,11 @@ class Delivery:
                             and (size := log.size + len(data)) <= max_body
                         ):
                             break
+                        handover.caller = tasks[loop]  # fails outside of all tasks, so before the chunk is recorded
                         log.size = size
                         chunks.append(data)
                         if log.changed is not None:
                             log.wake()
-                        handover.caller = tasks[loop]
                         tasks[loop] = task
                         try:
                             yield from send(message)

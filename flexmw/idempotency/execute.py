@@ -132,7 +132,7 @@ class ClaimedExecution:
                 error = raised
             self._over.set()
             if self._held is not None:
-                await self._held.conclude(error)
+                error = await self._held.conclude(error)
             if self._is_stopped and error is None and self._completion is None:
                 error = errors.ExecutionEnded()
             is_written = await self._conclude(error)
@@ -233,7 +233,7 @@ class ClaimedExecution:
         log = recorder.log = response_log(plan, recorder, claim.record.generation)
         plan.logs.add(claim.name, log)
         self._delivery = Delivery(self._client, recorder, log)
-        self._delivery.cancel = self.side_tasks.start(self._delivery.run)
+        self._delivery.cancel = self.side_tasks.start(self._delivery.run, self._delivery.end)
         if self._client.has_left:
             self.side_tasks.start(self._delivery.give_up)
         self._log_writer = log_writer(claim, log, plan.claims.clock) if plan.copies_logs else None
@@ -307,8 +307,9 @@ class ClaimedExecution:
                 self._exchange.facts[RESULT] = "unknown"
                 with suppress(Exception):
                     await self._claim.lapse()
-            return True
-        if error is not None or completion is None:
+            if completion is None or isinstance(error, GeneratorExit):  # a closed coroutine cannot wait for the store
+                return True
+        elif error is not None or completion is None:
             is_held, is_anonymous = is_end_held(recorder, self._exchange), self._is_anonymous
             last, exchange = completion, self._exchange
             completion = at_the_end(last, error, recorder, exchange, is_end_held=is_held, is_anonymous=is_anonymous)
@@ -340,8 +341,7 @@ class ClaimedExecution:
         """Let go of the key and of the readers of an execution that is over, or was cut off."""
         heartbeats.remove(self._claim)
         running.remove(generation)
-        log = self._recorder.log
-        if log is not None:
+        if (log := self._recorder.log) is not None:
             if not log.is_ended:
                 log.end(broken=True)
             self._plan.logs.remove(self._claim.name, log)

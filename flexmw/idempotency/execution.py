@@ -52,12 +52,12 @@ class Execution:
         self,
         key: str | None = None,
         attempt: int = 1,
-        steps: Mapping[str, Any] = _NO_STEPS,
+        steps: Mapping[str, Any] | None = None,
         record: Recorder | None = None,
         owner: object = None,
     ) -> None:
         self.key, self.attempt, self.owner = key, attempt, owner
-        self._steps, self._record = steps, record
+        self._steps, self._record = steps or _NO_STEPS, record
         self._lock: anyio.Lock | None = None
 
     @property

@@ -67,13 +67,18 @@ class HeldEnd:
         finally:
             self._is_sent.set()
 
-    async def conclude(self, error: BaseException | None) -> None:
+    async def conclude(self, error: BaseException | None) -> BaseException | None:
         """Send the end after an app that has returned, and drop it after an app that has broken its stream off.
 
         :param error: what the app has raised. ``None``: it has returned.
+        :returns: ``error``, or the cancellation that has cut the write of the outcome off.
         """
         if self._has_begun or error is None or _is_from_background(error):
-            await self.send()
+            try:
+                await self.send()
+            except BaseException as raised:
+                return raised
+        return error
 
 
 def _is_from_background(error: BaseException | None) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeAlias
 
+import anyio
+
 from flexmw.idempotency import sdk
 from flexmw.idempotency.claim import Claim, Claims, StoreFailed, SwapPair, random_token
 from flexmw.idempotency.core import KeyedRequest, Refuse, Replay, StoredResponse, begin
@@ -188,6 +190,10 @@ async def claim_call(
         if name:
             await claims.undo(name, token, error)
         raise StoreFailed from error
+    except anyio.get_cancelled_exc_class():
+        if name:
+            await claims.drop(name, token)
+        raise
 
 
 async def _list_after(

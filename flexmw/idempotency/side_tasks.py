@@ -39,8 +39,13 @@ class SideTasks:
         """Whether the event loop runs, so that the execution can go on. Any thread may ask."""
         return True  # trio cancels its tasks before its event loop ends
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
-        """Start a side task. Returns what cancels it."""
+    def start(
+        self, work: Callable[[], Coroutine[Any, Any, None]], on_end: Callable[[], object] | None = None
+    ) -> Callable[[], object]:
+        """Start a side task. Returns what cancels it.
+
+        :param on_end: called when the task has ended. asyncio runs nothing of a task that is cancelled at once.
+        """
         raise NotImplementedError
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -84,7 +89,9 @@ class AsyncioTasks(SideTasks):
     def has_running_loop(self) -> bool:
         return self._task.get_loop().is_running()
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
+    def start(
+        self, work: Callable[[], Coroutine[Any, Any, None]], on_end: Callable[[], object] | None = None
+    ) -> Callable[[], object]:
         self.have_begun = True
         # Not by the factory of the loop: an eager one ran a delivery before its log had a chunk, which was then lost.
         task = asyncio.Task(work(), loop=self._task.get_loop())
@@ -92,6 +99,8 @@ class AsyncioTasks(SideTasks):
             self._tasks = [task]
         else:
             self._tasks.append(task)
+        if on_end is not None:
+            task.add_done_callback(lambda _: on_end())
         return task.cancel
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -147,13 +156,19 @@ class TrioTasks(SideTasks):
         self._group, self._scope = group, anyio.CancelScope()
         self.have_begun = False
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
+    def start(
+        self, work: Callable[[], Coroutine[Any, Any, None]], on_end: Callable[[], object] | None = None
+    ) -> Callable[[], object]:
         self.have_begun = True
         scope = anyio.CancelScope()
 
         async def in_scope() -> None:
-            with scope:
-                await work()
+            try:
+                with scope:
+                    await work()
+            finally:
+                if on_end is not None:
+                    on_end()
 
         self._group.start_soon(in_scope)
         return scope.cancel

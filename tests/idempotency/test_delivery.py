@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
@@ -394,3 +395,26 @@ async def test_a_server_that_repeats_the_end_of_the_body_for_ever_holds_nobody_u
             host.proceed.set()
     assert first.answer == second.answer == b"".join(EVENTS[:5])
     assert (host.runs, second.replayed) == (1, True)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_chunk_that_is_sent_outside_of_all_tasks_is_sent_and_kept_once(anyio_backend: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        def send_in_a_callback() -> None:
+            with suppress(Exception):  # nothing can wait here
+                send({"type": "http.response.body", "body": EVENTS[1], "more_body": True}).__await__().send(None)
+            is_sent.set()
+
+        is_sent = anyio.Event()
+        await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
+        await send({"type": "http.response.body", "body": EVENTS[0], "more_body": True})
+        asyncio.get_running_loop().call_soon(send_in_a_callback)
+        with anyio.fail_after(LONGEST_WAIT):
+            await is_sent.wait()
+        await send({"type": "http.response.body", "body": EVENTS[2]})
+
+    wrapped = Idempotency().asgi(app)
+    first = await Caller(wrapped, headers=KEYED)()
+    second = await Caller(wrapped, headers=KEYED)()
+    assert (second.answer, second.replayed) == (first.answer, True)
+    assert first.answer == b"".join(EVENTS[:3])

@@ -170,3 +170,10 @@ class Deaf(MemoryStore):
         if self.deaf:
             raise ConnectionError("the reply was lost")
         return held
+
+
+async def test_an_execution_without_steps_can_be_made_for_a_test_of_a_handler() -> None:
+    execution = flexmw.idempotency.Execution(key="k-1", steps=None)
+    assert (execution.key, execution.attempt, dict(execution.steps)) == ("k-1", 1, {})
+    await execution.record("charge", 7)
+    assert dict(execution.steps) == {"charge": 7}

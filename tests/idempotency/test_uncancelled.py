@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from typing import Any
 
 import anyio
 import pytest
 
-from flexmw.idempotency import Idempotency
+from flexmw.idempotency import Held, Idempotency
+from flexmw.idempotency.stores.memory import MemoryStore
 from flexmw.idempotency.uncancelled import run_to_completion
 from tests.idempotency.calls import KEYED, Caller, Host
+from tests.waiting import LONGEST_WAIT
 
 VALUE: ContextVar[str] = ContextVar("value", default="unset")
 
@@ -142,3 +145,73 @@ def test_work_that_is_cut_off_with_its_event_loop_is_unknown_at_once() -> None:
     retry = asyncio.run(Caller(app, headers=KEYED)())
     assert b"idempotency_unknown" in retry.answer
     assert host.runs == 1
+
+
+class Interrupted(MemoryStore):
+    """A store that cancels all tasks, as ``asyncio.run`` does at its end, once a write has been carried out.
+
+    :param number: the write, from 1.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._left = number
+
+    async def swap(self, key: str, expected: str, token: str, entry: bytes, *, lease: float, ttl: float) -> Held | None:
+        held = await super().swap(key, expected, token, entry, lease=lease, ttl=ttl)
+        self._left -= 1
+        if not self._left:
+            asyncio.get_running_loop().call_soon(cancel_all)
+            await asyncio.sleep(LONGEST_WAIT)
+        return held
+
+
+def cancel_all() -> None:
+    for task in asyncio.all_tasks():
+        if task.get_name() != "test":
+            task.cancel()
+
+
+def cancelled_and_repeated(app: Any, headers: dict[str, str]) -> tuple[Caller, Caller]:
+    """A request that is cancelled with all other tasks, and its repetition."""
+
+    async def run() -> tuple[Caller, Caller]:
+        task = asyncio.current_task()
+        assert task is not None
+        task.set_name("test")
+        first = Caller(app, headers=headers)
+        async with asyncio.timeout(LONGEST_WAIT):
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.create_task(first())
+            return first, await Caller(app, headers=headers)()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("headers", [KEYED, {"x-stainless-retry-count": "0"}])
+def test_a_claim_that_is_cancelled_with_its_event_loop_is_given_back(headers: dict[str, str]) -> None:
+    host = Host()
+    store = Interrupted(number=1 if headers is KEYED else 2)
+    _, second = cancelled_and_repeated(Idempotency(storage=store, sdk_retries=True).asgi(host), headers)
+    assert (second.answer, second.replayed, host.runs) == (b"run 1", False, 1)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [Host(), Host(error=ValueError("the work's own")), Host(parts=(b"part", b""))],
+    ids=["whole", "error", "parts"],
+)
+def test_an_outcome_whose_write_is_cancelled_with_its_event_loop_is_written(host: Host) -> None:
+    _, second = cancelled_and_repeated(Idempotency(storage=Interrupted(number=2)).asgi(host), dict(KEYED))
+    assert (second.status, second.replayed, host.runs) == (500 if host.error else 200, True, 1)
+
+
+def test_a_stream_that_is_cancelled_with_its_event_loop_before_it_is_sent_ends() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        asyncio.get_running_loop().call_soon(cancel_all)
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+
+    first, second = cancelled_and_repeated(Idempotency().asgi(app), dict(KEYED))
+    assert first.answer == b""
+    assert b"idempotency_unknown" in second.answer
