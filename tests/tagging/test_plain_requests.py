@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+from asyncio import CancelledError
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any, ClassVar
 from weakref import ref
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 from starlette.applications import Starlette
@@ -16,6 +19,7 @@ from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Native
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
+from flexmw import ModelNotFound
 from flexmw.envelope import Envelope
 from flexmw.tagging import Tagging
 from flexmw.tagging.plain import PlainRequest
@@ -211,6 +215,82 @@ async def test_a_message_after_the_app_has_returned_is_sent_and_not_counted() ->
         await sends[-1](END)
         assert received.body == b"ok"
         assert [number for _, number in signals.points("flexmw.server.requests")] == [4]
+
+
+def body(*, more: bool) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": b"data: 1\n\n", "more_body": more}
+
+
+OTHERS: list[Any] = [
+    "fact",
+    "emit",
+    {"type": "http.response.trailers", "headers": []},
+    RuntimeError("app"),
+    CancelledError(),
+    ModelNotFound("foo"),
+    OSError("of the app"),
+]
+"""Steps of an app that may come at any moment: an exception is raised, a message sent."""
+
+SCRIPTS = st.builds(
+    lambda before, status, within, end, after: [*before, {**START, "status": status}, *within, *end, *after],
+    st.lists(st.sampled_from(["receive", "fact", "emit"]), max_size=1),
+    st.sampled_from([200, 204, 404, 500, 503]),
+    st.lists(st.sampled_from([body(more=True), *OTHERS]), max_size=2),
+    st.sampled_from([[body(more=False)], [body(more=False)], [{"type": "http.response.pathsend", "path": "/"}], []]),
+    st.lists(st.sampled_from([body(more=True), body(more=False), *OTHERS]), max_size=2),
+)
+
+
+async def play(script: list[Any], scope: Any, receive: Any, send: Any) -> None:
+    for step in script:
+        if isinstance(step, BaseException):
+            raise type(step)(*step.args)
+        if step == "receive":
+            await receive()
+        elif step == "fact":
+            scope["flexmw"].facts["flexmw.idempotency.result"] = "stored"
+        elif step == "emit":
+            scope["flexmw"].emit("acme.event", {})
+        else:
+            await send(dict(step))
+
+
+@settings(max_examples=25)
+@given(
+    scripts=st.lists(SCRIPTS, min_size=6, max_size=6),
+    fails_at=st.lists(st.sampled_from([None, None, 0, 1, 2]), min_size=6, max_size=6),
+    sampled=st.booleans(),
+    around=st.booleans(),
+    envelope=st.booleans(),
+)
+async def test_whatever_an_app_sends_is_recorded_as_by_full_telemetry(
+    scripts: list[list[Any]], fails_at: list[int | None], *, sampled: bool, around: bool, envelope: bool
+) -> None:
+    results = []
+    for plain in (True, False):
+        with Signals(**({} if sampled else {"sampler": ALWAYS_OFF})) as signals:
+            tagging = Tagging(**signals.options)
+            if not plain:
+                object.__setattr__(tagging._settings, "has_plain_requests", False)
+            current: list[Any] = []
+
+            async def app(scope: Any, receive: Any, send: Any, current: list[Any] = current) -> None:
+                await play(current[-1], scope, receive, send)
+
+            app = Envelope().asgi(app) if envelope else app
+            app = Native(app, tracer_provider=signals.tracer_provider) if not around else app
+            app = tagging.asgi(app)
+            app = Native(app, tracer_provider=signals.tracer_provider) if around else app
+            for script, fail_at in [([START, END], None)] * 2 + list(zip(scripts, fails_at, strict=True)):
+                current.append(script)
+                with suppress(Exception, CancelledError):
+                    await call(app, "/ok", fail_send_at=fail_at)
+            counts = [(dict(point), number) for point, number in signals.points("flexmw.server.requests")]
+            spans = [(span.status.status_code, dict(span.attributes or {})) for span in signals.spans]
+            results.append((sorted(counts, key=str), spans, signals.exceptions))
+    assert results[0] == results[1]
+    assert sum(number for _, number in results[0][0]) == 8
 
 
 class Marker:
