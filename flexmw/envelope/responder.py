@@ -173,6 +173,7 @@ class Responder(ResponseEnd):
         is_error = status >= 400
         if is_error and self._state is _PASSING and self._scope.get("method") != "HEAD" and self._is_good():
             self._state = _DONE  # what the app still sends is left out
+            self._restarted = True
             if not self._client_left:
                 log_cut(self._scope, status)
             raise RuntimeError(f"the app has begun a second response, a {status}, within its response")

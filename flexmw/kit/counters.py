@@ -45,7 +45,7 @@ _HASH: Final = 3
 
 _CAPACITIES: Final = tuple(8 << power for power in range(25))
 _MASKS: Final = {capacity: (capacity - 1) * _WORDS for capacity in (1, *_CAPACITIES)}
-"""What makes an index of a hash, by capacity. The shards share these objects."""
+"""The bit masks that turn a hash into an index, by capacity. The shards share these objects."""
 
 _NO_WORDS: Final[Words] = array("Q", bytes(8 * _WORDS))
 """The array of a generation without entries."""
@@ -55,7 +55,7 @@ class CounterShard:
     """One small table in its two generations.
 
     :ivar young: the entries of the young generation.
-    :ivar mask: what makes an index in ``young`` of a hash.
+    :ivar mask: the bit mask that turns a hash into an index in ``young``.
     :ivar used: the number of entries in ``young``.
     :ivar room: the number of entries at which ``young`` is too full.
     :ivar old: the entries of the old generation.
@@ -176,7 +176,7 @@ class CounterTable(Generations[CounterShard]):
 
 
 def _find(words: Words, mask: int, number: int) -> int:
-    """The index of the entry with a hash, else of the free entry where it would be."""
+    """Return the index of the entry with a hash, or of the free entry for it."""
     index = number & mask
     while (found := words[index + _HASH]) != number and found:
         index = (index + _WORDS) & mask

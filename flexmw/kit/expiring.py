@@ -31,7 +31,7 @@ ValueT = TypeVar("ValueT")
 
 
 class _Turning(Protocol):
-    """What every shard has."""
+    """The part of a shard that :class:`Generations` uses."""
 
     turns_at: int
 
@@ -59,7 +59,7 @@ class Shard:
 
 
 class Generations(Generic[ShardT]):
-    """Shards that turn: what tables of all kinds of values have in common.
+    """Base class of the tables: shards whose young generation becomes the old one when a lifetime has passed.
 
     :param lifetime: how long a value is kept at least.
     :ivar shards: the small tables. A key is in the one with the number ``hash(key) % len(shards)``.

@@ -1,7 +1,7 @@
 """Telemetry of one plain request: a response below 500 whose body is one message, and nothing to write on the span.
 
-Most requests are plain, and telemetry is a measurable part of what they cost. So the state of such a request is few
-fields, in the object that the request has anyway: its exchange. A second object cost a request 2,000 instructions.
+Most requests are plain, and telemetry is a measurable part of what they cost. So the state of such a request is a few
+fields of an object that each request has: its exchange. A second object cost a request 2,000 instructions.
 :class:`PlainRequest` hands over to :class:`flexmw.tagging.request.RequestTelemetry` as soon as a request turns out not
 to be plain.
 """
@@ -214,8 +214,10 @@ class PlainRequest(Exchange):
             raise
 
     def _starts_plain(self) -> bool:
-        """Whether the start of the response has nothing to be written, where a span may be open. This is the last
-        moment at which the span of every instrument is open. That of a plain request is found without a look at frames.
+        """Whether the start of the response has nothing to be written, where a span may be open.
+
+        This is the last moment at which the span of every instrument is open. The span of a plain request is found
+        without a look at frames.
         """
         scope, span, context = self.scope, self.span, get_current()
         if is_in_fastapi := SCOPE_KEY in scope:
