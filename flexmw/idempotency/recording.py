@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from flexmw.contract.idempotent_stream import ends_whole
 from flexmw.contract.stream_framing import UnitBuffer, framing_of
 from flexmw.idempotency.core import StoredResponse
 from flexmw.idempotency.log import ResponseLog
@@ -73,8 +74,11 @@ class ResponseRecorder:
 
     @property
     def is_open(self) -> bool:
-        """Whether a body that ends now may lack a part: a successful one without a length, or shorter than that."""
-        return self.status < 400 and self.length != self.received
+        """Whether a body that ends now may lack a part: a successful one without a length, or shorter than that. An
+        event stream whose last event says that it is the last one, such as ``data: [DONE]``, lacks nothing."""
+        if self.status >= 400 or self.length == self.received:
+            return False
+        return not (self.is_framed and ends_whole(self.last))
 
     def takes_more(self, start: Message) -> bool:
         """Whether a second start is recorded: never.

@@ -177,3 +177,29 @@ async def test_a_body_that_has_its_whole_length_is_ended_at_once() -> None:
     await calls[0]()
     assert seen == [True]
     assert (await Caller(calls[0].app, headers=KEYED)()).answer == b"one"
+
+
+@pytest.mark.parametrize(
+    ("components", "last"),
+    [
+        ("alone", b"data: [DONE]\n\n"),
+        ("in an Envelope", b"data: [DONE]\n\n"),
+        ("alone", b"event: message_stop\ndata: {}\n\n"),
+    ],
+)
+async def test_a_stream_that_has_sent_its_last_event_is_whole_whatever_the_app_raises_after_it(
+    components: str, last: bytes
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", EVENTS.encode())]})
+        for part in (*PARTS, last):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        raise ValueError("a dependency that is closed after the response")
+
+    wrapped = flexmw.wrap_app(app, *COMPONENTS[components]())
+    first = await Caller(wrapped, headers=KEYED)()
+    assert isinstance(first.raised, ValueError)
+    again = await Caller(wrapped, headers=KEYED)()
+    whole = b"".join((*PARTS, last))
+    assert [(call.status, call.answer, is_ended(call)) for call in (first, again)] == [(200, whole, True)] * 2
