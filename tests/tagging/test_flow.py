@@ -13,8 +13,10 @@ import httpx
 import httpx2
 import pytest
 from opentelemetry import trace
+from opentelemetry._logs import NoOpLoggerProvider
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor, HTTPXClientInstrumentor
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
 import flexmw
 from flexmw.kit.effects import Follow, Send
@@ -279,7 +281,13 @@ def test_without_a_retry_component_resends_are_counted_by_their_heads(signals: S
 
 
 def test_where_nothing_records_a_call_is_sent_unchanged() -> None:
-    tagging = Tagging()
+    # Its own providers and clock: another test of this process may have set the global ones.
+    nothing: dict[str, Any] = {
+        "tracer_provider": NoOpTracerProvider(),
+        "meter_provider": NoOpMeterProvider(),
+        "logger_provider": NoOpLoggerProvider(),
+    }
+    tagging = Tagging(**nothing, clock=FakeClock())
     sends: list[Any] = [next(tagging.flow(httpx.Request("GET", "http://127.0.0.1/"))) for _ in range(64)]
     unobserved: Callable[[Any], bool] = lambda send: send.observe is None  # noqa: E731
     assert sum(map(unobserved, sends)) == 63

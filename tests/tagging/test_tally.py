@@ -9,6 +9,7 @@ from weakref import ref
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import Counter, MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -100,7 +101,7 @@ def test_values_that_cannot_be_attributes_are_counted_as_other() -> None:
 
 
 def test_nothing_is_counted_while_no_meter_provider_is_configured() -> None:
-    otel = Otel()
+    otel = Otel(None, NoOpMeterProvider())  # another test of this process may have set the global provider
     otel.count(NAME, "backoff", None, None)
     assert otel.tally(NAME) is None
 
