@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from flexmw.contract import ErrorBody
 from flexmw.contract.bodies import is_envelope
+from flexmw.contract.idempotent_stream import ends_whole
 from flexmw.errors import PluginError
 from flexmw.kit.entry_points import claim, declared, fault
 from flexmw.kit.entry_points import load as load_plugin
@@ -61,8 +62,6 @@ class Dialect(Protocol):
         ...
 
 
-_DONE: Final = re.compile(rb"(?m)^data: ?\[DONE\]")
-_ENDED: Final = re.compile(rb"(?m)^event: ?response\.(?:completed|failed|incomplete)\s*$")
 _SEQUENCE: Final = re.compile(rb'"sequence_number": ?(\d{1,15})')
 _RESPONSES: Final = re.compile(r"/responses(?:/|$)")
 
@@ -103,8 +102,7 @@ class OpenAI:
         return b"event: error\ndata: " + text.encode("utf-8", "replace") + b"\n\n"
 
     def finished(self, last: bytes) -> bool:
-        # The search for the bare word comes first: it is a hundred times faster on a long event.
-        return bool((b"[DONE]" in last and _DONE.search(last)) or (b"response." in last and _ENDED.search(last)))
+        return ends_whole(last)
 
 
 def choose(dialects: Iterable[Dialect], path: str, accept: str, default: Dialect) -> Dialect:

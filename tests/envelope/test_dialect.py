@@ -167,4 +167,6 @@ def test_a_name_that_leads_nowhere_says_what_is_wrong(installed: Any, values: tu
 def test_the_end_of_a_stream_is_known_by_its_last_event() -> None:
     assert OpenAI().finished(b'data: {"x":1}\n\ndata: [DONE]\n\n')
     assert OpenAI().finished(b"event: response.completed\ndata: {}\n\n")
+    assert OpenAI().finished(b'event: message_stop\ndata: {"type": "message_stop"}\n\n')
+    assert OpenAI().finished(b'data: {"error": {"message": "the model died"}}\n\n')
     assert not OpenAI().finished(b'data: {"content": "data: [DONE]"}\n\n')
