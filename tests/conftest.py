@@ -31,7 +31,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tests.measured import MeasuredItems
 from tests.servers import (
     ASGIApp,
     Child,
@@ -228,12 +227,6 @@ def _no_thread_is_left() -> Generator[None]:
             thread.join(_THREAD_SECONDS)
     left = [thread.name for thread in own if thread.is_alive()]
     assert not left, f"threads that the test left behind: {', '.join(left)}"
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let coverage measure each test with a few of its parameters, where coverage measures at all."""
-    if controller := getattr(config.pluginmanager.get_plugin("_cov"), "cov_controller", None):
-        config.pluginmanager.register(MeasuredItems(controller, items))
 
 
 def _skips(config: pytest.Config) -> Tally[str]:
