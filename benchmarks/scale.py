@@ -62,41 +62,49 @@ def _least(passes: int, run: Callable[[], float]) -> float:
     return min(run() for _ in range(passes))
 
 
+def _in_turn(decide: dict[int, Callable[[], float]]) -> Points:
+    """The least of nine passes for each number of keys. The numbers have their passes in turn, so that a machine that
+    becomes slower meanwhile slows all of them."""
+    passes = [{number: once() for number, once in decide.items()} for _ in range(9)]
+    return Points((number, min(each[number] for each in passes)) for number in decide)
+
+
 def limiter_on_memory(numbers: Sequence[int]) -> Points:
     """Microseconds of a decision on a known key, by the number of keys."""
-    store, rates = MemoryStore(ALGORITHMS[STRATEGY], SYSTEM), parse_rates("100000000/minute")
-    names, points = digests(numbers[-1]), Points()
-    filled = 0
-    for number in numbers:
-        for name in names[filled:number]:
-            store.hit(name, rates, 1, int(time.monotonic() * SECOND))
-        filled = number
-        sample = _sample(names, number)
+    rates, names = parse_rates("100000000/minute"), digests(numbers[-1])
 
-        def decide(sample: list[str] = sample) -> float:
+    def passes(number: int) -> Callable[[], float]:
+        store, sample = MemoryStore(ALGORITHMS[STRATEGY], SYSTEM), _sample(names, number)
+        for name in names[:number]:
+            store.hit(name, rates, 1, int(time.monotonic() * SECOND))
+
+        def decide() -> float:
             began = time.process_time()
             for name in sample:
                 store.hit(name, rates, 1, int(time.monotonic() * SECOND))
             return (time.process_time() - began) / len(sample) * 1e6
 
-        points.append((number, _least(9, decide)))
-    return points
+        return decide
+
+    return _in_turn({number: passes(number) for number in numbers})
 
 
 def dict_of_windows(numbers: Sequence[int]) -> Points:
     """Microseconds of the memory of a decision alone, by the number of keys: what a dict by hand costs."""
-    names, points = digests(numbers[-1]), Points()
-    for number in numbers:
+    names = digests(numbers[-1])
+
+    def passes(number: int) -> Callable[[], float]:
         count, sample = counting_floor(names[:number]), _sample(names, number)
 
-        def decide(count: Callable[[str], None] = count, sample: list[str] = sample) -> float:
+        def decide() -> float:
             began = time.process_time()
             for name in sample:
                 count(name)
             return (time.process_time() - began) / len(sample) * 1e6
 
-        points.append((number, _least(9, decide)))
-    return points
+        return decide
+
+    return _in_turn({number: passes(number) for number in numbers})
 
 
 def _sample(names: list[str], number: int) -> list[str]:
