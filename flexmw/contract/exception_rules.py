@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, Final
 
 from flexmw.contract.bodies import FOREIGN, PartialError, complete, is_own_message, of_text, recognise, validation
 from flexmw.contract.error import ErrorBody
+from flexmw.contract.exception_slots import chain_of
 from flexmw.contract.framework_words import in_contract_words
 from flexmw.contract.table import PAGE, Row, for_status
 from flexmw.contract.text import contains_text_of
@@ -111,12 +113,10 @@ def _detail(detail: object, status: int) -> PartialError | None:
 
 def _repeats_cause(error: BaseException, message: str) -> bool:
     """True if a message contains the text of an exception that ``error`` was raised from."""
-    inner, depth = error.__cause__ or error.__context__, 0
-    while inner is not None and depth < 5:
-        if "flexmw.APIError" not in names(type(inner)) and contains_text_of(inner, message):
-            return True
-        inner, depth = inner.__cause__ or inner.__context__, depth + 1
-    return False
+    return any(
+        "flexmw.APIError" not in names(type(inner)) and contains_text_of(inner, message)
+        for inner in islice(chain_of(error), 1, None)
+    )
 
 
 def _validation(error: Any) -> ErrorMapping | None:

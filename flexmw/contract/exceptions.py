@@ -16,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from types import TracebackType
 from typing import Final
 
 from flexmw.contract.bodies import PartialError
 from flexmw.contract.exception_rules import GONE, RULES, ErrorMapping, names, of_row
+from flexmw.contract.exception_slots import cause_of, chain_of, context_of, traceback_of
 from flexmw.contract.messages import reword
 from flexmw.contract.table import OWN, for_status
 
@@ -91,7 +93,7 @@ def stems_from(error: BaseException, source: BaseException) -> bool:
         visited.append(current)
         with suppress(Exception):  # attributes that raise
             pending.extend(_members(current))
-            pending.extend(other for other in (current.__cause__, current.__context__) if other is not None)
+            pending.extend(other for other in (cause_of(current), context_of(current)) if other is not None)
     return False
 
 
@@ -127,12 +129,10 @@ def _members(error: BaseException) -> Sequence[BaseException]:
 
 def _handled_before(error: BaseException) -> BaseException | None:
     """The exception that a framework's error handler was handling when it raised ``error``, or a cause of ``error``."""
-    cause, depth = error.__cause__ or error.__context__, 0
-    while cause is not None and depth < 5:
-        top = cause.__traceback__
+    for cause in islice(chain_of(error), 1, None):
+        top = traceback_of(cause)
         if top is not None and top.tb_frame.f_globals.get("__name__") in _HANDLERS:
             return cause
-        cause, depth = cause.__cause__ or cause.__context__, depth + 1
     return None
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import anyio
 
+from flexmw.contract.exception_slots import chain_of, traceback_of
 from flexmw.idempotency.side_tasks import SideTasks
 from flexmw.idempotency.signals import Signal
 from flexmw.kit.asgi import Message
@@ -81,15 +82,13 @@ class HeldEnd:
         return error
 
 
-def _is_from_background(error: BaseException | None) -> bool:
+def _is_from_background(error: BaseException) -> bool:
     """Whether an exception, or one that it stems from, comes out of a function that runs after the response.
 
     Litestar raises an exception of its own in place of what a background task has raised.
     """
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if any(frame.f_globals.get("__name__") in _BACKGROUND for frame, _ in walk_tb(error.__traceback__)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(
+        frame.f_globals.get("__name__") in _BACKGROUND
+        for raised in chain_of(error)
+        for frame, _ in walk_tb(traceback_of(raised))
+    )

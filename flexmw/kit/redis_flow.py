@@ -32,6 +32,7 @@ import re
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from flexmw.contract.exception_slots import chain_of
 from flexmw.kit.redis_errors import CODES, code_of, is_reply
 
 __all__ = ["SLOTS", "Address", "Drop", "Learn", "Nodes", "Pause", "Send", "Step", "execution"]
@@ -240,11 +241,8 @@ def execution(
 
 def _is_refused(error: Exception) -> bool:
     """Return whether the connection was refused, so that the command was not sent."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ConnectionRefusedError):
-            return True
-        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(cause, ConnectionRefusedError) for cause in chain_of(error)):
+        return True
     return "Connect call failed" in str(error) or " connecting to " in str(error)
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
+from flexmw.contract.exception_slots import chain_of
 from flexmw.errors import ConfigError
 from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_errors import advice_of, clean, is_refusal
@@ -62,7 +63,7 @@ def probe_redis(
 
 def explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
     """The meaning of an error of the first commands, without any part of a secret; True if waiting cannot help."""
-    chain = list(_chain(error))
+    chain = list(chain_of(error))
     text = " ".join(str(cause) for cause in chain)
     if is_refusal(error):
         return advice_of(error), True
@@ -125,12 +126,3 @@ def _speaks_plainly(url: StorageURL) -> bool:
         except OSError:
             return False
     return False
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: Any = error
-    for _ in range(10):
-        if seen is None:
-            return
-        yield seen
-        seen = seen.__cause__ or seen.__context__

@@ -15,6 +15,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
+from flexmw.contract.exception_slots import chain_of
 from flexmw.errors import ConfigError
 from flexmw.kit.built_response import is_built
 from flexmw.kit.effects import Emit, Resume, RunBlocking, Send, Sleep
@@ -257,15 +258,8 @@ def _returned(played: Played) -> list[str]:
     return []
 
 
-def _is_from(error: BaseException, cause: BaseException) -> bool:
-    seen: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in seen:
-        if current is cause:
-            return True
-        seen.append(current)
-        current = current.__cause__ or current.__context__
-    return False
+def _is_from(error: BaseException, source: Exception) -> bool:
+    return any(raised is source for raised in chain_of(error))
 
 
 def _last_send(played: Played, number: int) -> int:
