@@ -12,6 +12,7 @@ import logging
 import time
 import traceback
 from collections.abc import Iterator
+from enum import Enum
 from types import TracebackType
 from typing import Any, Final
 
@@ -20,15 +21,7 @@ from flexmw.contract.request_secrets import remove_secrets, secrets_in
 from flexmw.kit.asgi import Scope
 from flexmw.kit.log_limit import LogLimit
 
-__all__ = [
-    "LOGGING_FRAMEWORKS",
-    "log_crash",
-    "log_cut",
-    "log_dropped_start",
-    "log_no_end",
-    "log_no_response",
-    "log_second_start",
-]
+__all__ = ["LOGGING_FRAMEWORKS", "AppFault", "log_crash", "log_fault"]
 
 LOGGING_FRAMEWORKS: Final = frozenset({"blacksheep", "django", "falcon", "quart"})
 """The packages that log each crash that they respond to. ``tests/envelope/test_crash_log.py`` compares the list with
@@ -39,6 +32,52 @@ _LIMIT: Final = LogLimit(burst=10, per_second=1.0, monotonic=time.monotonic)
 _MAX_FRAMES: Final = 100
 _STACK_CHARACTERS: Final = 16 * 1024
 _PATH_CHARACTERS: Final = 200
+
+
+class AppFault(Enum):
+    """A breach of ASGI by the app: the level and the text of its log line.
+
+    The first field of a text is the request, and the last one the number of lines that were left out.
+    """
+
+    NO_RESPONSE = (logging.ERROR, "%s: the app has sent no response. The client gets a 500.%s")
+    """The app has returned without a response."""
+
+    NO_END = (
+        logging.ERROR,
+        (
+            "%s: the app has returned without the end of its stream. The client gets an error at its end, unless the app "
+            "has sent the last event.%s"
+        ),
+    )
+    """The app has returned in the middle of a stream."""
+
+    ERROR_IN_STREAM = (
+        logging.ERROR,
+        (
+            "%s: the app has begun a second response, a %d, within its stream. The client gets an error at its end, "
+            "unless the app has sent the last event.%s"
+        ),
+    )
+    """The app has sent an error within an event stream."""
+
+    ERROR_IN_RESPONSE = (
+        logging.ERROR,
+        (
+            "%s: the app has begun an error, a %d, within its response. The server cuts the connection, so that the "
+            "client does not take the response for a complete one.%s"
+        ),
+    )
+    """The app has sent an error within a response that is no event stream."""
+
+    SECOND_START = (
+        logging.WARNING,
+        (
+            "%s: the app has sent http.response.start twice. Envelope drops the second one, with status %s: the client "
+            "gets the first response. Without an Envelope the server raises an error.%s"
+        ),
+    )
+    """The app has sent a second ``http.response.start``, which Envelope drops."""
 
 
 def log_crash(scope: Scope, error: BaseException, stack: TracebackType | None) -> None:
@@ -62,57 +101,15 @@ def log_crash(scope: Scope, error: BaseException, stack: TracebackType | None) -
     )
 
 
-def log_no_response(scope: Scope) -> None:
-    """Log that the app has returned without a response."""
+def log_fault(scope: Scope, fault: AppFault, *details: object) -> None:
+    """Log a fault of the app.
+
+    :param details: what the text of the fault names: the status of the second response, whatever the app gave as one.
+    """
     if (left_out := _LIMIT.admit()) is not None:
-        _LOGGER.error("%s: the app has sent no response. The client gets a 500.%s", _request(scope), _note(left_out))
-
-
-def log_no_end(scope: Scope) -> None:
-    """Log that the app has returned in the middle of a stream."""
-    if (left_out := _LIMIT.admit()) is not None:
-        _LOGGER.error(
-            "%s: the app has returned without the end of its stream. The client gets an error at its end, unless the "
-            "app has sent the last event.%s",
-            _request(scope),
-            _note(left_out),
-        )
-
-
-def log_second_start(scope: Scope, status: int) -> None:
-    """Log that the app has sent an error within an event stream."""
-    if (left_out := _LIMIT.admit()) is not None:
-        _LOGGER.error(
-            "%s: the app has begun a second response, a %d, within its stream. The client gets an error at its end, "
-            "unless the app has sent the last event.%s",
-            _request(scope),
-            status,
-            _note(left_out),
-        )
-
-
-def log_cut(scope: Scope, status: int) -> None:
-    """Log that the app has sent an error within a response that is no event stream."""
-    if (left_out := _LIMIT.admit()) is not None:
-        _LOGGER.error(
-            "%s: the app has begun an error, a %d, within its response. The server cuts the connection, so that the "
-            "client does not take the response for a complete one.%s",
-            _request(scope),
-            status,
-            _note(left_out),
-        )
-
-
-def log_dropped_start(scope: Scope, status: object) -> None:
-    """Log that the app has sent a second ``http.response.start``, which Envelope drops."""
-    if (left_out := _LIMIT.admit()) is not None:
-        _LOGGER.warning(
-            "%s: the app has sent http.response.start twice. Envelope drops the second one, with status %s: the client "
-            "gets the first response. Without an Envelope the server raises an error.%s",
-            _request(scope),
-            redact(repr(status)),
-            _note(left_out),
-        )
+        level, text = fault.value
+        shown = (detail if type(detail) is int else redact(repr(detail)) for detail in details)
+        _LOGGER.log(level, text, _request(scope), *shown, _note(left_out))
 
 
 def _packages(stack: TracebackType | None) -> Iterator[str]:

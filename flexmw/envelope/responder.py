@@ -16,7 +16,7 @@ from flexmw.contract.stream_framing import framing_of
 from flexmw.envelope.cancellation import needs_response
 from flexmw.envelope.collector import Collector
 from flexmw.envelope.core import error_status
-from flexmw.envelope.crash_log import log_crash, log_cut, log_dropped_start, log_second_start
+from flexmw.envelope.crash_log import AppFault, log_crash, log_fault
 from flexmw.envelope.response_end import UNSENT, ResponseEnd
 from flexmw.envelope.state import State
 from flexmw.envelope.stream import Stream
@@ -175,7 +175,7 @@ class Responder(ResponseEnd):
             self._state = _DONE  # what the app still sends is left out
             self._restarted = True
             if not self._client_left:
-                log_cut(self._scope, status)
+                log_fault(self._scope, AppFault.ERROR_IN_RESPONSE, status)
             raise RuntimeError(f"the app has begun a second response, a {status}, within its response")
         if is_error and self._state is _STREAMING:
             error = sys.exception()  # the one that the framework handles
@@ -184,12 +184,12 @@ class Responder(ResponseEnd):
                 error = made if made is not None and made.status == status else RuntimeError("second start")
             mapping = self._plan.map_exception(error)
             if not (self._client_left or mapping.intentional):
-                log_second_start(self._scope, status)
+                log_fault(self._scope, AppFault.ERROR_IN_STREAM, status)
             await self._fail_stream(mapping, error)
             self._state = _DONE
         elif not (self._client_left or hasattr(self, "_restarted")):
             self._restarted = True
-            log_dropped_start(self._scope, given)
+            log_fault(self._scope, AppFault.SECOND_START, given)
 
     def _is_good(self) -> bool:
         """Whether the response that the app has begun is no error."""

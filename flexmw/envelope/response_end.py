@@ -20,7 +20,7 @@ from flexmw.contract.exceptions import ErrorMapping, stems_from
 from flexmw.envelope.app_info import handles_crashes, through_cors
 from flexmw.envelope.collector import Collector
 from flexmw.envelope.core import AppResponse, ErrorResponse, Header, decide, response_to
-from flexmw.envelope.crash_log import log_no_end, log_no_response
+from flexmw.envelope.crash_log import AppFault, log_fault
 from flexmw.envelope.drain import read_rest
 from flexmw.envelope.last_body import LastBody
 from flexmw.envelope.plan import Plan
@@ -212,12 +212,12 @@ class ResponseEnd:
             # The client may have left: an app that catches the OSError of its send returns then.
             with suppress(OSError), move_on_after(LAST_EVENT_SECONDS):
                 await self._send({"type": "http.response.body", "body": b"", "more_body": True})
-                log_no_end(self._scope)
+                log_fault(self._scope, AppFault.NO_END)
                 error = RuntimeError("no last body")
                 await self._fail_stream(self._plan.map_exception(error), error)
 
     async def _send_no_response(self) -> None:
-        log_no_response(self._scope)
+        log_fault(self._scope, AppFault.NO_RESPONSE)
         await self._send_error(response_to(self._plan.map_exception(RuntimeError("no response"))), ())
 
     async def _send_crash(self, response: ErrorResponse, headers: tuple[Header, ...]) -> None:

@@ -18,14 +18,18 @@ LOGGERS = {"_log", "log", "logger", "_logger", "_LOGGER", "LOGGER"}
 
 
 def calls(module: Path) -> Iterator[tuple[str, str]]:
-    """The method and the format of each call of a logger."""
+    """The method and the format of each call of a logger, and of each ``(logging.LEVEL, format)`` of a table."""
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        match node:
+            case ast.Tuple([ast.Attribute(ast.Name("logging"), level), ast.Constant(str(format_))]):
+                yield level.lower(), format_
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS):
             continue
         owner = node.func.value
         name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
         texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
-        if name in LOGGERS:
+        is_of_table = node.func.attr == "log" and isinstance(node.args[1], ast.Name)
+        if name in LOGGERS and not is_of_table:
             yield node.func.attr, next(text for text in texts if isinstance(text, str))
 
 
