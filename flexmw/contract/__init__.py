@@ -14,6 +14,7 @@ from flexmw.contract.codings import Plain, decode, stable_body
 from flexmw.contract.credentials import shows_caller
 from flexmw.contract.dates import http_date
 from flexmw.contract.error import ErrorBody
+from flexmw.contract.idempotent_stream import ends_whole
 from flexmw.contract.limit_headers import LimitReading, read_limits, reset_wait, tightest
 from flexmw.contract.quota import HeaderStyle, Quota, render, retry_headers
 from flexmw.contract.redact import CREDENTIALS, redact
@@ -36,6 +37,7 @@ __all__ = [
     "Row",
     "Wait",
     "decode",
+    "ends_whole",
     "for_status",
     "http_date",
     "is_secret_name",

@@ -14,6 +14,7 @@ from flexmw.contract import ErrorBody
 from flexmw.envelope import Dialect
 
 PROBLEM = "application/problem+json"
+REPORTED = b'data: 1\n\nevent: error\ndata: {"title":"Full"}\n\n'
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
             headers = [(b"content-type", PROBLEM.encode()), (b"content-length", str(len(body)).encode())]
             await send({"type": "http.response.start", "status": 507, "headers": headers})
             await send({"type": "http.response.body", "body": body})
+        case "/reported":
+            start = {"status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+            await send({"type": "http.response.start", **start})
+            await send({"type": "http.response.body", "body": REPORTED, "more_body": True})
+            raise ValueError("secret")
         case "/stream":
             start = {"status": 200, "headers": [(b"content-type", b"text/event-stream")]}
             await send({"type": "http.response.start", **start})
@@ -113,6 +119,10 @@ def test_a_stream_that_breaks_ends_with_a_problem(get: Callable[..., httpx.Respo
     assert text.startswith("data: 1\n\nevent: error\ndata: {")
     problem = json.loads(text.split("data: ")[-1])
     assert (problem["status"], problem["code"]) == (500, "internal_error")
+
+
+def test_a_stream_that_has_ended_with_an_error_event_gets_no_second_one(get: Callable[..., httpx.Response]) -> None:
+    assert get("/reported").content == REPORTED
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Errors as Anthropic's SDKs read them, on the paths of its Messages API; all other paths keep their dialect.
 
->>> from flexmw.contract import ErrorBody
+>>> from flexmw.contract import ErrorBody, ends_whole
 >>> error = ErrorBody(message="Model not found.", type="invalid_request_error", code="model_not_found")
 >>> Anthropic().render(error, status=404, request_id="req_1")
 b'{"type":"error","error":{"type":"not_found_error","message":"Model not found.",\
@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from flexmw.contract import ErrorBody
+from flexmw.contract import ErrorBody, ends_whole
 
 __all__ = ["Anthropic"]
 
@@ -36,7 +36,6 @@ TYPES = {
 """The ``type`` of each status, as the API's error page has them."""
 
 _PATHS = re.compile(r"/(?:messages|complete)(?:/|$)")
-_STOP = re.compile(rb"(?m)^event: ?(?:message_stop|error)\s*$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ class Anthropic:
 
     def finished(self, last: bytes) -> bool:
         """Whether the stream has ended by the API's own rules: with ``message_stop``, or with an error."""
-        return bool(_STOP.search(last))
+        return ends_whole(last)
 
     def _value(self, error: ErrorBody, status: int) -> dict[str, Any]:
         kind = TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")

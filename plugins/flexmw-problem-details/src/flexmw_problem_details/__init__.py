@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from flexmw.contract import ErrorBody
+from flexmw.contract import ErrorBody, ends_whole
 
 __all__ = ["ProblemDetails"]
 
 _PROBLEM = "application/problem+json"
 _QUALITY = re.compile(r";\s*q\s*=\s*([01](?:\.\d{0,3})?)", re.IGNORECASE)
 _MEMBERS = {"type": str, "title": str, "status": int, "detail": str, "instance": str}
-_DONE = re.compile(rb"(?m)^data: ?\[DONE\]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class ProblemDetails:
         return b"event: error\ndata: " + self.render(error, status=status, request_id=None) + b"\n\n"
 
     def finished(self, last: bytes) -> bool:
-        return bool(_DONE.search(last))
+        return ends_whole(last)
 
 
 def _qualities(accept: str) -> dict[str, float]:
