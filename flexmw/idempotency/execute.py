@@ -26,13 +26,13 @@ from flexmw.idempotency import errors, running
 from flexmw.idempotency.claim import Claim
 from flexmw.idempotency.claim_writes import conclude_attempt, persist_in_time, persist_outcome, write_outcome
 from flexmw.idempotency.client_connection import ClientConnection, ClientGone
+from flexmw.idempotency.client_watch import ClientWatch
 from flexmw.idempotency.completion import Completion, after_response, at_the_end, is_end_held
 from flexmw.idempotency.delivery import LAST_SECONDS, Delivery
 from flexmw.idempotency.execution import Execution, current
 from flexmw.idempotency.handover import READY, REFUSED
 from flexmw.idempotency.heartbeats import LoopHeartbeats
 from flexmw.idempotency.held_end import HeldEnd
-from flexmw.idempotency.lingering import SDK_LINGER, wait_until_unread
 from flexmw.idempotency.log_writer import LogWriter, log_writer
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.reading import RequestBody
@@ -62,10 +62,10 @@ class ClaimedExecution:
     # Defaults of the class, because most executions set few of them.
     _completion: Completion | None = None
     _delivery: Delivery | None = None
-    _framed: anyio.Event | None = None
     _held: HeldEnd | None = None
     _log_writer: LogWriter | None = None
-    _has_body = _is_watched = _is_unwanted = _is_stopped = False
+    _watch: ClientWatch | None = None
+    _has_body = _is_unwanted = _is_stopped = False
     _unwritten: float | None = inf
     """``None``: the outcome is written. Otherwise the seconds that a request may still wait for that."""
 
@@ -150,6 +150,7 @@ class ClaimedExecution:
             current.reset(token)  # raises where the coroutine was closed in another context
             if side_tasks.have_begun:
                 await side_tasks.end()
+            self._watch = None  # breaks a reference cycle
         if error is not None:
             raise error
         if self._client.failure is not None:
@@ -209,8 +210,8 @@ class ClaimedExecution:
             head = write_head(message, recorder, plan, self._scope, self._exchange, generation, is_keyed, is_anonymous)
             await self._client.send_head(head)
             recorder.frame(self._exchange.stream)
-            if self._framed is not None and recorder.is_framed:
-                self._framed.set()
+            if self._watch is not None and recorder.is_framed:
+                self._watch.frame()
             return
         await self._client.send(message)
 
@@ -348,31 +349,23 @@ class ClaimedExecution:
 
     def _watch_client(self) -> None:
         """Notice that the client leaves."""
-        if not self._is_watched:
-            self._is_watched = True
-            self.side_tasks.begin(self._attend)
+        if self._watch is None:
+            self._watch = ClientWatch(
+                self._plan,
+                self._client,
+                self._recorder,
+                is_over=lambda: self._over.is_set,
+                is_keyed=self._key is not None,
+                on_leave=self._let_client_leave,
+                on_unread=self._end_unread,
+            )
+            self.side_tasks.begin(self._watch.run)
 
-    async def _attend(self) -> None:
-        """Wait until the client leaves, and end the execution when nobody reads its response any more."""
-        await self._client.watch(lambda: self._over.is_set)
-        if not self._client.has_left or self._over.is_set:
-            return
+    def _let_client_leave(self) -> None:
         if self._log_writer is not None:
             self._log_writer.hurry()
-        recorder, plan = self._recorder, self._plan
         if self._delivery is not None:
             self.side_tasks.start(self._delivery.give_up)
-        linger = plan.linger
-        if self._key is None:
-            if not recorder.is_framed:
-                self._framed = anyio.Event()
-                await self._framed.wait()
-            linger = SDK_LINGER if linger is None else linger
-        if recorder.log is not None and not recorder.log.is_continuable:
-            self._end_unread()
-        elif linger is not None:
-            await wait_until_unread(plan, recorder, linger)
-            self._end_unread()
 
     def _end_unread(self) -> None:
         """Nobody reads the response, and nobody can. Send the app a disconnect."""
