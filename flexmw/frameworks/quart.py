@@ -25,19 +25,21 @@ def put(app: Any, interior: Interior, layers: ASGIApp) -> None:
 
     Quart's 400 for a body that is not JSON does not say so. Where an Envelope sends it, and the app has no handler for
     it, it does.
+
+    Quart 0.23 gives both methods the context of the request before their argument. Whatever comes before it is passed on.
     """
     interior.app, app.asgi_app = app.asgi_app, layers
     log_exception = app.log_exception
 
-    def log_crash(exception_info: Any) -> None:
-        if raised.get() is None or not isinstance(exception_info[1], APIError):
-            log_exception(exception_info)
+    def log_crash(*arguments: Any) -> None:
+        if raised.get() is None or not isinstance(arguments[-1][1], APIError):
+            log_exception(*arguments)
 
     app.log_exception = log_crash
     handle_http_exception = app.handle_http_exception
 
-    async def handle_named(error: Any) -> Any:
-        response = await handle_http_exception(error)
+    async def handle_named(*arguments: Any) -> Any:
+        response, error = await handle_http_exception(*arguments), arguments[-1]
         # Quart returns the error itself where no handler of the app has taken it.
         if response is error and raised.get() is not None and _is_about_json(error):
             return app.response_class(BROKEN_JSON, 400, mimetype="text/plain")

@@ -110,3 +110,25 @@ async def test_the_handler_of_the_app_for_all_exceptions_still_gets_a_kind() -> 
 
     response = await get(flexmw.install(app), "/kind")
     assert response.json()["error"]["message"] == "The shop is closed."
+
+
+@pytest.mark.parametrize("context", [(), ("the context of the request",)], ids=["Quart 0.22", "Quart 0.23"])
+async def test_the_methods_of_quart_get_what_quart_gives_them(context: tuple[Any, ...]) -> None:
+    """Quart 0.23 needs Python 3.13. Before it, the methods get no context."""
+    from quart import Quart
+    from werkzeug.exceptions import BadRequest
+
+    class Shop(Quart):
+        def log_exception(self, *arguments: Any) -> None:
+            logged.append(arguments)
+
+        async def handle_http_exception(self, *arguments: Any) -> Any:
+            assert arguments[:-1] == context
+            return arguments[-1]
+
+    logged: list[tuple[Any, ...]] = []
+    app: Any = flexmw.install(Shop("shop"))
+    crash, malformed = ValueError("a crash"), BadRequest()
+    app.log_exception(*context, (ValueError, crash, None))
+    assert logged == [(*context, (ValueError, crash, None))]
+    assert await app.handle_http_exception(*context, malformed) is malformed
