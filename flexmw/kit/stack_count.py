@@ -5,9 +5,12 @@ of the repetition is in a local variable of a function on the stack. :data:`_COU
 
 Two of these SDKs, typesense and elasticsearch, repeat a call at the next node of a cluster, whose host is another one.
 
-Checked with cohere 7.3 and deepgram-sdk 7.17 (Fern), mistralai 3.7 (Speakeasy), githubkit 0.16, litellm 1.110,
-llama-index-llms-openai 0.8 and google-genai 3.6 (the last three by tenacity 9.1), typesense 2.1 and elastic-transport
-9.4 (the node class ``httpxasync``).
+Checked with cohere 7.3 and deepgram-sdk 7.17 (Fern), mistralai 3.7 (Speakeasy), githubkit 0.16, typesense 2.1,
+elastic-transport 9.4 (the node class ``httpxasync``), huggingface-hub 2.4, firecrawl-py 4.55, langsmith 0.15,
+openai-agents 0.24, prefect 3.9 and portkey-ai 2.3, which sends the count and does not obey ``x-should-retry``; by
+tenacity 9.1 with litellm 1.110, llama-index-llms-openai 0.8, google-genai 3.6, ai21 4.3, haystack-ai 3.4,
+langchain-mistralai 1.1, langchain-fireworks 1.7, langchain-cohere 0.6 and llama-cloud-services 0.6; by backoff 2.2 with
+langfuse 5.0.
 """
 
 from __future__ import annotations
@@ -60,12 +63,28 @@ def _retry_count(frame: FrameType) -> Any:
     return frame.f_locals.get("retry_count")
 
 
+def _retries_taken(frame: FrameType) -> Any:
+    return frame.f_locals.get("retries_taken")
+
+
 def _num_retries(frame: FrameType) -> Any:
     return frame.f_locals.get("num_retries")
 
 
 def _attempt(frame: FrameType) -> Any:
     return frame.f_locals.get("attempt")
+
+
+def _try_count(frame: FrameType) -> Any:
+    return frame.f_locals.get("try_count")
+
+
+def _nb_tries(frame: FrameType) -> Any:
+    return frame.f_locals.get("nb_tries", 1) - 1
+
+
+def _request_attempt(frame: FrameType) -> Any:
+    return frame.f_locals.get("request_attempt", 1) - 1
 
 
 def _attempted_retries(frame: FrameType) -> Any:
@@ -75,14 +94,25 @@ def _attempted_retries(frame: FrameType) -> Any:
     return metadata.get("attempted_retries", 0) if isinstance(metadata, dict) else 0
 
 
-_FIRST_OF_TENACITY: Final[Mapping[str, int]] = {"llama_index": 1, "google": 1, "litellm": 0}
+_FIRST_OF_TENACITY: Final[Mapping[str, int]] = {
+    "llama_index": 1, "google": 1, "litellm": 0, "ai21": 1, "haystack": 1, "langchain_mistralai": 1,
+    "langchain_fireworks": 1, "langchain_cohere": 1, "llama_cloud_services": 1,
+}  # fmt: skip
 """Packages that repeat calls by tenacity, and the number of tenacity's attempt that is the first call. litellm makes
 the first call without it. A program's own use of tenacity does not count: the program may look for the result of a lost
 call before it calls again."""
 
 _CALLERS_OF_TENACITY: Final = frozenset({"google", "litellm"})
 """Packages that call tenacity themselves, by which their use of it is told from that of a program: tenacity around
-``litellm.completion`` made each first call a repetition. The functions of llama_index are decorated by tenacity."""
+``litellm.completion`` made each first call a repetition. The others decorate functions of their own by tenacity."""
+
+_DECORATED_BY_BACKOFF: Final = frozenset({"langfuse"})
+"""Packages that decorate functions of their own by the package ``backoff``."""
+
+
+def _tries_of_backoff(frame: FrameType) -> Any:
+    owner = getattr(frame.f_locals.get("target"), "__module__", None) or ""
+    return frame.f_locals.get("tries", 1) - 1 if owner.partition(".")[0] in _DECORATED_BY_BACKOFF else None
 
 
 def _attempt_number(frame: FrameType) -> Any:
@@ -111,6 +141,7 @@ _COUNTERS: Final[Mapping[str, tuple[_Counter, ...]]] = {
     "request": (
         _Counter(".core.http_client", _retries_of_recursion, recurses=True),
         _Counter("githubkit.core", _retry_count),
+        _Counter("portkey_ai._vendor.openai._base_client", _retries_taken),
     ),
     "arequest": (_Counter("githubkit.core", _retry_count),),
     "_execute_request": (
@@ -124,6 +155,16 @@ _COUNTERS: Final[Mapping[str, tuple[_Counter, ...]]] = {
     "perform_request": (_Counter("elastic_transport._async_transport", _attempt, moves=True),),
     "retry_with_backoff": (_Counter(".utils.retries", _retries_of_loop),),
     "retry_with_backoff_async": (_Counter(".utils.retries", _retries_of_loop),),
+    "_request": (_Counter("portkey_ai.api_resources.base_client", _retry_count, recurses=True),),
+    "_http_backoff_base": (_Counter("huggingface_hub.utils._http", _nb_tries),),
+    "post": (_Counter("firecrawl.v2.utils.http_client_async", _attempt),),
+    "post_multipart": (_Counter("firecrawl.v2.utils.http_client_async", _attempt),),
+    "patch": (_Counter("firecrawl.v2.utils.http_client_async", _attempt),),
+    "_arequest_with_retries": (_Counter("langsmith.async_client", _attempt),),
+    "get_response_with_retry": (_Counter("agents.run_internal.model_retry", _request_attempt),),
+    "stream_response_with_retry": (_Counter("agents.run_internal.model_retry", _request_attempt),),
+    "_send_with_retry": (_Counter("prefect.client.base", _try_count),),
+    "retry": (_Counter("backoff._sync", _tries_of_backoff), _Counter("backoff._async", _tries_of_backoff)),
     "wrapper": (_Counter("litellm.utils", _attempted_retries),),
     "wrapper_async": (_Counter("litellm.utils", _attempted_retries),),
     "__call__": (_Counter("tenacity", _attempt_number), _Counter("tenacity.asyncio", _attempt_number)),

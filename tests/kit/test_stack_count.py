@@ -62,6 +62,35 @@ async def perform_request(send):
         if attempt == 3:
             return send()
 """
+HUGGINGFACE = """
+def _http_backoff_base(send):
+    nb_tries = 0
+    while True:
+        nb_tries += 1
+        if nb_tries == 3:
+            yield send()
+            return
+
+def http_backoff(send):
+    return next(_http_backoff_base(send))
+"""
+PORTKEY = """
+def _request(send, *, retry_count=0):
+    return send() if retry_count == 1 else _request(send, retry_count=retry_count + 1)
+"""
+IN_A_LOOP = """
+async def NAME(send):
+    for COUNT in range(FIRST, 9):
+        if COUNT == FIRST + 2:
+            return send()
+"""
+BACKOFF = """
+from types import SimpleNamespace
+
+def retry(send):
+    target, tries = SimpleNamespace(__module__=PACKAGE), 3
+    return send()
+"""
 TENACITY = """
 from types import SimpleNamespace
 
@@ -71,9 +100,29 @@ def __call__(send):
 """
 
 
+def in_a_loop(name: str, count: str, first: int = 0) -> tuple[str, str]:
+    """The source of a function of an SDK that repeats a call in a loop, and the name of the function."""
+    return IN_A_LOOP.replace("NAME", name).replace("COUNT", count).replace("FIRST", str(first)), name
+
+
 @pytest.mark.parametrize(
     ("module", "source", "name", "count"),
     [
+        ("huggingface_hub.utils._http", HUGGINGFACE, "http_backoff", 2),
+        ("firecrawl.v2.utils.http_client_async", *in_a_loop("post", "attempt"), 2),
+        ("firecrawl.v2.utils.http_client_async", *in_a_loop("post_multipart", "attempt"), 2),
+        ("firecrawl.v2.utils.http_client_async", *in_a_loop("patch", "attempt"), 2),
+        ("langsmith.async_client", *in_a_loop("_arequest_with_retries", "attempt"), 2),
+        ("agents.run_internal.model_retry", *in_a_loop("get_response_with_retry", "request_attempt", 1), 2),
+        ("agents.run_internal.model_retry", *in_a_loop("stream_response_with_retry", "request_attempt", 1), 2),
+        ("prefect.client.base", *in_a_loop("_send_with_retry", "try_count"), 2),
+        ("portkey_ai.api_resources.base_client", PORTKEY, "_request", 1),
+        ("portkey_ai._vendor.openai._base_client", *in_a_loop("request", "retries_taken"), 2),
+        ("program", *in_a_loop("post", "attempt"), None),
+        ("backoff._sync", BACKOFF.replace("PACKAGE", "'langfuse._task_manager.score_consumer'"), "retry", 2),
+        ("backoff._async", BACKOFF.replace("PACKAGE", "'program'"), "retry", None),
+        ("backoff._sync", BACKOFF.replace("PACKAGE", "None"), "retry", None),
+        ("tenacity", TENACITY.replace("PACKAGE", "'haystack.utils.requests_utils'"), "__call__", 1),
         ("acme.core.http_client", FERN, "request", 2),
         ("githubkit.core", GITHUBKIT, "request", 3),
         ("githubkit.core", GITHUBKIT, "arequest", 3),
