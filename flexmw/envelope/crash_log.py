@@ -46,8 +46,8 @@ class AppFault(Enum):
     NO_END = (
         logging.ERROR,
         (
-            "%s: the app has returned without the end of its stream. The client gets an error at its end, unless the app "
-            "has sent the last event.%s"
+            "%s: the app has returned without the end of its stream. The client gets an error at its end, unless the "
+            "app has sent the last event.%s"
         ),
     )
     """The app has returned in the middle of a stream."""
