@@ -63,10 +63,18 @@ class HeldEnd:
             await self._is_sent.wait()
             return
         self._has_begun = True
+        complete = self._complete
+        del self._complete  # a method of the execution, which has this object: a reference cycle
         try:
-            await self._complete(self._message, b"")
+            await complete(self._message, b"")
         finally:
             self._is_sent.set()
+
+    def _drop(self) -> None:
+        """Send nothing. The write of the outcome may take longer than :meth:`_wait` waits."""
+        self._has_begun = True
+        del self._complete
+        self._is_sent.set()
 
     async def conclude(self, error: BaseException | None) -> BaseException | None:
         """Send the end after an app that has returned, and drop it after an app that has broken its stream off.
@@ -79,6 +87,8 @@ class HeldEnd:
                 await self.send()
             except BaseException as raised:
                 return raised
+        else:
+            self._drop()
         return error
 
 

@@ -107,6 +107,25 @@ async def test_the_end_of_a_stream_that_an_envelope_holds_does_not_wait_for_the_
     assert (await call(app)).answer == first.answer
 
 
+async def test_half_a_stream_whose_framework_ends_it_is_not_stored_as_a_whole_one() -> None:
+    """The store is away for longer than the end of a stream waits for the exception of the app."""
+    store = Leaving()
+    host = Host(parts=(b"data: 1\n\n", b""))
+
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        await host(scope, receive, send)
+        store.is_away = host.runs == 1
+        raise ConnectionError("the model died")
+
+    app = Idempotency(storage=store, lease=FOREVER, store_timeout=0.5).asgi(work)
+    first = await call(app)
+    assert (first.answer, first.sent[-1]["more_body"]) == (b"data: 1\n\n", True)
+    store.is_away = False
+    await written(app)
+    replay = await call(app)
+    assert (replay.replayed, replay.answer == first.answer, b"internal_error" in replay.answer) == (True, False, True)
+
+
 async def test_an_exception_is_stored_when_the_store_is_back() -> None:
     store = Leaving()
     host = loses(store, error=LookupError())
