@@ -96,6 +96,7 @@ class Delivery:
 
     async def run(self) -> None:
         """Send what the log gets, until :meth:`close` has said what is the last."""
+        handover: Handover | None = None
         with suppress(RuntimeError):
             handover = self._handover = Handover(self._writing)
             self.run_in_context = handover.run
@@ -106,6 +107,8 @@ class Delivery:
                 await self._client.send(self._final)
         finally:
             self.end()
+            if handover is not None:
+                handover.close()
 
     def end(self) -> None:
         """Nothing more is sent: the task of this delivery has ended, or was cancelled before it ran. Called again, this

@@ -72,6 +72,8 @@ class EagerTask(NestedTask):
             self._context.run(self._step, error)
         finally:
             running_tasks[loop] = caller
+            # The traceback of the error holds this frame, and that of the step: a cycle with all that the work holds.
+            del error
 
     def _go_on(self, awaited: Any) -> None:
         """The future is done that the work waits for. Called by the event loop, in the context of the task.
@@ -106,6 +108,8 @@ class EagerTask(NestedTask):
                 setattr(awaited, _BLOCKING, False)
                 awaited.add_done_callback(self._go_on, context=self._context)
                 self.wait_for(awaited)
+        finally:
+            del error
 
 
 def _error_of(awaited: Any) -> BaseException | None:

@@ -99,6 +99,14 @@ class Handover:
         running_tasks[self.loop] = self.caller
         self.caller, self._awaited = self.task, awaited
 
+    def close(self) -> None:
+        """End the work, which refers to this object, as this object does to the work: a reference cycle.
+
+        A step that has begun is left alone. It is another component's code, and may have to end in its own context.
+        """
+        if not self.is_pending:
+            self._work.close()
+
     @coroutine
     def finish(self) -> Generator[Any, Any, None]:
         """Run the rest of the step. Only the task that has made this object may await it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
+from weakref import ref
 
 import anyio
 import pytest
@@ -97,6 +99,30 @@ def test_a_task_that_is_stopped_ends_as_a_cancelled_task_of_asyncio_does(work: W
         assert await ended(eager, lambda task: task.stop()) == expected
 
     asyncio.run(main())
+
+
+class Held:
+    """What the work of a task refers to."""
+
+
+def test_a_task_that_is_stopped_leaves_nothing_to_the_garbage_collector() -> None:
+    async def work(held: Held) -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        held = Held()
+        reference = ref(held)
+        task = eager(work(held))
+        del held
+        assert task.stop()
+        del task
+        assert reference() is None
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 def test_a_task_that_waits_for_a_future_begins_and_ends_without_a_turn_of_the_event_loop() -> None:

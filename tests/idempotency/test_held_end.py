@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from weakref import ref
 
 import anyio
+import anyio.lowlevel
 import pytest
 from litestar import Litestar, post
 from litestar.background_tasks import BackgroundTask as LitestarTask
@@ -20,6 +23,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 import flexmw
+from flexmw.kit.asgi import Receive, Scope, Send
 from tests.idempotency.calls import KEYED, Caller
 from tests.waiting import LONGEST_WAIT
 
@@ -69,6 +73,36 @@ async def test_half_a_body_is_no_whole_one_whatever_ends_it(components: str, mid
     assert isinstance(first.raised, ConnectionError)
     again = await Caller(app, headers=KEYED)()
     assert (again.status, is_ended(again)) == (500, True)
+
+
+class Held:
+    """What a request refers to."""
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio's own cancellations leave cycles
+@pytest.mark.parametrize("components", COMPONENTS)
+async def test_a_stream_leaves_nothing_to_the_garbage_collector(components: str) -> None:
+    async def work(scope: Scope, receive: Receive, send: Send) -> None:
+        head = {"status": 200, "headers": [(b"content-type", EVENTS.encode())]}
+        await send({"type": "http.response.start", **head})
+        for part in PARTS:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            await anyio.lowlevel.checkpoint()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    app = flexmw.wrap_app(work, *COMPONENTS[components]())
+    held = Held()
+    reference = ref(held)
+    gc.disable()
+    try:
+        call = Caller(app, headers=KEYED, scope={"test.held": held})
+        del held
+        assert is_ended(await call())
+        del call
+        await anyio.lowlevel.checkpoint()  # the last callback of a task
+        assert reference() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("components", COMPONENTS)
