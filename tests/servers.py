@@ -130,9 +130,12 @@ def redis_process(binary: str, folder: Path) -> Generator[Child]:
 
 
 @contextmanager
-def memcached_process(binary: str, folder: Path) -> Generator[Child]:
-    """A memcached of its own that answers ``version``."""
-    options = ("-l", HOST, "-U", "0", "-u", "root")
+def memcached_process(binary: str, folder: Path, *more: str) -> Generator[Child]:
+    """A memcached of its own that answers ``version``.
+
+    :param more: further options of the command line.
+    """
+    options = ("-l", HOST, "-U", "0", "-u", "root", *more)
     with _child("memcached", lambda port: [binary, "-p", str(port), *options], folder, b"version") as child:
         yield child
 

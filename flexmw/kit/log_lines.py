@@ -63,7 +63,7 @@ LINES: Final = (
         "WARNING",
         "The store cannot be used when the app starts, and `on_store_failure`, or `Pace`, lets it start.",
         "once for each component",
-        "kit.redis_probe",
+        "kit.store_url",
         "cannot be used at start",
     ),
     LogLine(

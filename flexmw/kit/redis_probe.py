@@ -19,12 +19,11 @@ from flexmw.errors import ConfigError
 from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_errors import advice_of, clean, is_refusal
 from flexmw.kit.redis_tls import alert_of, handshake_alert, problem_of
-from flexmw.kit.store_url import PROBE_SECONDS, StorageURL
+from flexmw.kit.store_url import PROBE_SECONDS, StorageURL, unusable_at_start
 
 __all__ = ["explain", "probe_redis"]
 
 _TLS_SECONDS: Final = 0.5
-_STEP: Final = "Start it, correct the URL, or name on_store_failure to start without it"
 
 
 def probe_redis(
@@ -53,9 +52,7 @@ def probe_redis(
         problem, is_permanent = explain(error, url)
         if is_permanent:
             raise ConfigError(option, url.shown, f"a store that works: {problem}") from None
-        if required:
-            raise ConfigError(option, url.shown, f"a store that accepts connections ({problem}). {_STEP}") from None
-        log.warning("%s = %s: the store cannot be used at start: %s", option, url.shown, problem)
+        unusable_at_start(url, option, problem, required=required, log=log)
     finally:
         with suppress(Exception):
             client.close()

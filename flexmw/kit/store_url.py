@@ -13,6 +13,7 @@ A message never shows user info or the value of an option of the query: either m
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -34,10 +35,13 @@ __all__ = [
     "parse",
     "probe",
     "schemes_of",
+    "unusable_at_start",
 ]
 
 PROBE_SECONDS: Final = 2.0
 """Seconds for one command at start-up. A TLS handshake from a busy machine took more than one second."""
+
+_STEP: Final = "Start it, correct the URL, or name on_store_failure to start without it"
 
 
 class Scheme(NamedTuple):
@@ -242,14 +246,15 @@ def _node(text: str, default: int) -> tuple[str, int] | None:
     return parts.hostname or "localhost", port or default
 
 
-def probe(url: StorageURL, option: str, *, timeout: float = PROBE_SECONDS) -> None:
-    """Connect to the store once, so that an unreachable store is an error at start-up and not of the first request.
+def probe(url: StorageURL, option: str, *, required: bool, log: logging.Logger, timeout: float = PROBE_SECONDS) -> None:
+    """Connect to the store once, so that an unreachable store is found at start-up and not by the first request.
 
     One reachable node is enough. Stores without a network are not probed. The call blocks for at most ``timeout``
     seconds per address, so it belongs to start-up code.
 
     :param url: the checked URL.
     :param option: the name of the option, for the message of an error.
+    :param required: whether a store that cannot be reached is an error; otherwise it is a WARNING.
     :param timeout: seconds for one address.
     :raises ConfigError: with ``option``, the masked URL and each address that refused the connection.
     """
@@ -263,12 +268,19 @@ def probe(url: StorageURL, option: str, *, timeout: float = PROBE_SECONDS) -> No
         else:
             return
     if problems:
-        raise ConfigError(
-            option,
-            url.shown,
-            f"a store that accepts connections ({'; '.join(problems)}). Start it, correct the URL, or name "
-            "on_store_failure to start without it",
-        )
+        unusable_at_start(url, option, "; ".join(problems), required=required, log=log)
+
+
+def unusable_at_start(url: StorageURL, option: str, problem: str, *, required: bool, log: logging.Logger) -> None:
+    """A store cannot be used at start-up, for a reason that may pass.
+
+    :param problem: the reason, without a full stop.
+    :param required: whether that is an error; otherwise it is a WARNING.
+    :raises ConfigError: the store is required.
+    """
+    if required:
+        raise ConfigError(option, url.shown, f"a store that accepts connections ({problem}). {_STEP}") from None
+    log.warning("%s = %s: the store cannot be used at start: %s", option, url.shown, problem)
 
 
 def _connect(target: str | tuple[str, int], timeout: float) -> None:

@@ -17,6 +17,7 @@ from flexmw.ratelimit.concurrency import Lease, LocalLease
 from flexmw.ratelimit.core import Check, CheckOutcome, Slot
 from flexmw.ratelimit.fallback import FallbackBackend, StoreFailure
 from flexmw.ratelimit.stores import LocalStore, open_store
+from flexmw.ratelimit.stores.memcached import probe_memcached
 from flexmw.ratelimit.stores.memory import MemoryStore
 
 __all__ = ["LOGGER", "Backend", "LocalBackend", "check_backend", "open_backend"]
@@ -133,7 +134,7 @@ def _log_of(url: StorageURL, failure: StoreFailure, clock: Clock) -> StoreLog:
 def check_backend(
     url: StorageURL, algorithm: Algorithm, option: str, *, prefix: str, slots: bool, required: bool
 ) -> None:
-    """Test a store at start-up: in redis and valkey by a decision, elsewhere by a connection.
+    """Test a store at start-up: redis and valkey by a decision, memcached by a command, others by a connection.
 
     :param option: the name of the option, for the message of an error.
     :param prefix: the beginning of the keys.
@@ -141,13 +142,16 @@ def check_backend(
     :param required: whether a store that cannot be reached now is an error.
     :raises ConfigError: when the store refuses what the limiter needs, or is required and cannot be reached.
     """
+    log = logging.getLogger(LOGGER)
     if url.scheme.family in REDIS_FAMILIES:
         from flexmw.kit.redis_probe import probe_redis
         from flexmw.ratelimit.stores.redis import RedisStore
 
-        store, log = RedisStore(algorithm, url), logging.getLogger(LOGGER)
+        store = RedisStore(algorithm, url)
         probe_redis(
             url, option, lambda client: store.probe(client, prefix=prefix, slots=slots), required=required, log=log
         )
-    elif required:
-        probe(url, option)
+    elif url.scheme.family == "memcached":
+        probe_memcached(url, option, required=required, log=log)
+    else:
+        probe(url, option, required=required, log=log)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+import re
 import socket
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.store_url import SCHEMES, StorageURL, mask, parse, probe, schemes_of
 
 OPTION = "RateLimit(storage=...)"
+LOG = logging.getLogger("flexmw.ratelimit")
 SERVERS = schemes_of("memory", "redis", "redis+cluster", "memcached", "mongodb")
 
 
@@ -161,23 +164,28 @@ def test_masking_takes_all_user_info_and_nothing_else() -> None:
 def test_a_store_that_listens_passes_the_probe(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        probe(parse(f"redis://127.0.0.1:{port}", OPTION), OPTION)
-        probe(parse(f"redis+cluster://127.0.0.1:1,127.0.0.1:{port}", OPTION), OPTION)
+        probe(parse(f"redis://127.0.0.1:{port}", OPTION), OPTION, required=True, log=LOG)
+        probe(parse(f"redis+cluster://127.0.0.1:1,127.0.0.1:{port}", OPTION), OPTION, required=True, log=LOG)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s"))
         server.listen()
-        probe(parse(f"redis+unix://{tmp_path}/s", OPTION), OPTION)
-    probe(parse("memory://", OPTION), OPTION)
+        probe(parse(f"redis+unix://{tmp_path}/s", OPTION), OPTION, required=True, log=LOG)
+    probe(parse("memory://", OPTION), OPTION, required=True, log=LOG)
 
 
-def test_a_store_that_is_not_there_is_named_with_its_address_and_the_remedy(tmp_path: Path) -> None:
+def test_a_store_that_is_not_there_is_named_with_its_address_and_the_remedy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{port}: .*on_store_failure") as caught:
-        probe(parse(f"redis://:hunter2@127.0.0.1:{port}", OPTION), OPTION)
+        probe(parse(f"redis://:hunter2@127.0.0.1:{port}", OPTION), OPTION, required=True, log=LOG)
     assert "hunter2" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"none\.sock"):
-        probe(parse(f"redis+unix://{tmp_path}/none.sock", OPTION), OPTION)
+        probe(parse(f"redis+unix://{tmp_path}/none.sock", OPTION), OPTION, required=True, log=LOG)
+    probe(parse(f"redis://:hunter2@127.0.0.1:{port}", OPTION), OPTION, required=False, log=LOG)
+    assert re.search(rf"cannot be used at start: 127\.0\.0\.1:{port}: ", caplog.text)
+    assert "hunter2" not in caplog.text
 
 
 def test_a_url_is_a_value() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
+from limits.errors import ConfigurationError
 from limits.storage import storage_from_string
 
 from flexmw.errors import ConfigError
@@ -19,12 +20,14 @@ from flexmw.kit.store_url import StorageURL
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.algorithms.windows import result_of
 from flexmw.ratelimit.core import SECOND, Check, LimitResult, Rate, Slot
+from flexmw.ratelimit.stores.memcached import credentials_of, hosts_of, short_key
 
 __all__ = ["MEMCACHED_SECONDS", "LimitsStore", "check_limits_store"]
 
 MEMCACHED_SECONDS: Final = 30 * 86_400
 """The longest time to live. memcached takes a larger number for a Unix time, and the counter is gone at once."""
 
+_STORAGE: Final = "RateLimit(storage=...)"
 _STRATEGY: Final = "fixed-window"
 _UNSUPPORTED: Final = {
     "cost": ("<function>", "a whole number: {store} cannot give a reserve back"),
@@ -48,6 +51,8 @@ def check_limits_store(url: StorageURL, strategy: str, rates: Sequence[Rate], ne
         if option in _UNSUPPORTED:
             value, expected = _UNSUPPORTED[option]
             raise ConfigError(f"RateLimit({option}=...)", value, expected.format(store=store))
+    if store == "memcached" and (url.path or "?" in url.shown):
+        raise ConfigError(_STORAGE, url.shown, "hosts alone: a path or an option has no effect on memcached")
     for rate in rates:
         if store == "memcached" and rate.seconds > MEMCACHED_SECONDS:
             raise ConfigError("RateLimit(*rates)", rate.name, "windows of 30 days at most: memcached holds none longer")
@@ -59,9 +64,17 @@ class LimitsStore:
     def __init__(self, algorithm: Algorithm, url: StorageURL, clock: Clock) -> None:
         self._algorithm = algorithm
         self._now = clock.now
+        self._is_memcached = url.scheme.family == "memcached"
         scheme, _, rest = url.url.removeprefix("async+").partition("://")
         options: dict[str, Any] = {"implementation": "redispy"} if scheme.startswith("redis") else {}
-        self._storage: Any = storage_from_string(f"async+{scheme}://{rest}", **options)
+        place = rest
+        if self._is_memcached:
+            place, options = hosts_of(url), dict(credentials_of(url))
+        try:
+            self._storage: Any = storage_from_string(f"async+{scheme}://{place}", **options)
+        except ConfigurationError as error:
+            problem = str(error) if "@" not in rest else "limits cannot read it"  # its text has the whole URL
+            raise ConfigError(_STORAGE, url.shown, f"a URL that limits can open ({problem})") from None
 
     async def decide(self, check: Check) -> LimitResult:
         """Count in every window, up to the first that is full."""
@@ -73,6 +86,8 @@ class LimitsStore:
             # The key of a window of the calendar has its period already.
             ends_at_us = rate.ends_at_us or (window + 1) * rate.window_us
             key = _key(rate, digest) if rate.ends_at_us else f"{_key(rate, digest)}/{window}"
+            if self._is_memcached:
+                key = short_key(key)
             if take and cost:
                 count = await self._storage.incr(key, rate.seconds, amount=cost)
             else:

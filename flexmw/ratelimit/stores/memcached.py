@@ -1,0 +1,117 @@
+"""memcached: the keys that it takes, and the test of a server at start-up.
+
+A server that is no memcached, and one that refuses the user name or password, do not become right by waiting, so each
+is a ``ConfigError``. A server that is away is one only if the application has not set ``on_store_failure``.
+
+>>> short_key("LIMITS:LIMITER/caller/5/1/minute")
+'LIMITS:LIMITER/caller/5/1/minute'
+>>> len(short_key("k" * 1000))
+240
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from hashlib import blake2b
+from secrets import token_hex
+from typing import Final
+from urllib.parse import unquote
+
+from flexmw.errors import ConfigError
+from flexmw.kit.store_url import PROBE_SECONDS, StorageURL, unusable_at_start
+
+__all__ = ["credentials_of", "hosts_of", "probe_memcached", "short_key"]
+
+_KEY_BYTES: Final = 240
+"""memcached takes keys of 250 bytes. ``limits`` adds ``/expires`` to the key of a counter."""
+
+_DIGEST_BYTES: Final = 20
+_REPLY_BYTES: Final = 1024
+_SHOWN: Final = 100
+_AUTHENTICATE: Final = "CLIENT_ERROR unauthenticated"
+_REFUSED: Final = "CLIENT_ERROR authentication failure"
+
+
+def short_key(key: str) -> str:
+    """Return a key that memcached takes: the end of a longer one is replaced by its digest.
+
+    :param key: a text in ASCII without spaces.
+    """
+    if len(key) <= _KEY_BYTES:
+        return key
+    digest = blake2b(key.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    return f"{key[: _KEY_BYTES - len(digest)]}{digest}"
+
+
+def hosts_of(url: StorageURL) -> str:
+    """The hosts of a URL in the form that ``limits`` reads: each has its port."""
+    return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in url.nodes)
+
+
+def credentials_of(url: StorageURL) -> dict[str, str]:
+    """The user name and password of a URL, decoded, as options of the driver."""
+    info = url.url.partition("://")[2].rpartition("@")[0]
+    user, _, password = info.partition(":")
+    return {"username": unquote(user), "password": unquote(password)} if info else {}
+
+
+def probe_memcached(
+    url: StorageURL, option: str, *, required: bool, log: logging.Logger, timeout: float = PROBE_SECONDS
+) -> None:
+    """Ask each server of a URL for a counter that does not exist. Blocks for about ``timeout`` seconds per server.
+
+    One server that replies is enough.
+
+    :param option: the name of the option, for the message of an error.
+    :param required: whether servers that cannot be reached now are an error; otherwise they are a WARNING.
+    :param timeout: seconds for one server.
+    :raises ConfigError: with ``option``, the masked URL, what the server said and what to do.
+    """
+    problems: list[str] = []
+    credentials = " ".join(credentials_of(url).values()).encode()
+    for host, port in url.nodes:
+        try:
+            reply = _first_reply((host, port), credentials, timeout)
+        except OSError as error:
+            problems.append(f"{host}:{port}: {error.strerror or type(error).__name__}")
+            continue
+        if reply.startswith("SERVER_ERROR"):
+            problems.append(f"{host}:{port}: {reply[:_SHOWN]}")
+        elif not reply.startswith("NOT_FOUND"):
+            raise ConfigError(option, url.shown, f"a store that works: {host}:{port}: {_meaning(reply)}")
+    if len(problems) == len(url.nodes):
+        unusable_at_start(url, option, "; ".join(problems), required=required, log=log)
+
+
+def _first_reply(address: tuple[str, int], credentials: bytes, timeout: float) -> str:
+    """The first line of the reply to ``incr``, or to the authentication if that fails.
+
+    :raises OSError: the server cannot be reached, ends the connection or sends nothing.
+    """
+    key = f"flexmw:probe:{token_hex(8)}".encode()
+    with socket.create_connection(address, timeout) as connection:
+        if credentials:  # the form of a write: a server without users stores it for a second
+            reply = _line(connection, b"set %s 0 1 %d\r\n%s\r\n" % (key, len(credentials), credentials))
+            if not reply.startswith("STORED"):
+                return reply
+        return _line(connection, b"incr %s:counter 1\r\n" % key)
+
+
+def _line(connection: socket.socket, command: bytes) -> str:
+    connection.sendall(command)
+    received = b""
+    while b"\n" not in received and len(received) < _REPLY_BYTES:
+        data = connection.recv(_REPLY_BYTES)
+        if not data:
+            raise ConnectionError("the server has ended the connection")
+        received += data
+    return received.partition(b"\n")[0].decode("latin-1").strip()
+
+
+def _meaning(reply: str) -> str:
+    if reply.startswith(_AUTHENTICATE):
+        return "the server requires a user name and password: name them in the URL"
+    if reply.startswith(_REFUSED):
+        return "the server refuses the user name or password"
+    return "the server is no memcached"
