@@ -26,7 +26,7 @@ def put(app: Any, interior: Interior, layers: ASGIApp) -> None:
     Quart's 400 for a body that is not JSON does not say so. Where an Envelope sends it, and the app has no handler for
     it, it does.
 
-    Quart 0.23 gives both methods the context of the request before their argument. Whatever comes before it is passed on.
+    Quart 0.23 gives both methods the context of the request before their argument. What comes before it is passed on.
     """
     interior.app, app.asgi_app = app.asgi_app, layers
     log_exception = app.log_exception

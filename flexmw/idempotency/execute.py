@@ -41,7 +41,7 @@ from flexmw.idempotency.response_head import NO_RETRY, RESULT, hide_file_bodies,
 from flexmw.idempotency.sdk_calls import SdkAttempt
 from flexmw.idempotency.side_tasks import AsyncioTasks, SideTasks, TrioTasks, current_task
 from flexmw.idempotency.signals import DONE, Signal
-from flexmw.kit.asgi import Message, Scope
+from flexmw.kit.asgi import ASGIApp, Message, Scope
 from flexmw.kit.exchange import Exchange
 
 __all__ = ["ClaimedExecution"]
@@ -385,6 +385,10 @@ class ClaimedExecution:
             self._disconnect()
             self.side_tasks.cancel()
         return True
+
+    def cut_off(self, app: ASGIApp) -> bool:
+        """Cancel the execution with its app, which ends. Returns False for one of another app or event loop."""
+        return self._plan.app is app and self._thread == get_ident() and self.side_tasks.cut_off()
 
     def _disconnect(self) -> None:
         self._is_unwanted = True

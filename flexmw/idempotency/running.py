@@ -6,9 +6,10 @@ Operators stop an execution through it, and a repetition in the same process fin
 from __future__ import annotations
 
 import os
-from typing import Final, Protocol
+from collections.abc import Collection
+from typing import Any, Final, Protocol
 
-__all__ = ["HasLoop", "RunningExecution", "add", "remove", "running_execution"]
+__all__ = ["HasLoop", "RunningExecution", "add", "cut_off", "left_of", "remove", "running_execution"]
 
 
 class HasLoop(Protocol):
@@ -32,6 +33,10 @@ class RunningExecution(Protocol):
         """End the execution. Returns False where it cannot be ended from here."""
         ...
 
+    def cut_off(self, app: Any) -> bool:
+        """Cancel the execution, if it runs ``app`` in the running event loop. Returns whether it was cancelled."""
+        ...
+
 
 _executions: Final[dict[str, RunningExecution]] = {}
 
@@ -53,6 +58,16 @@ def running_execution(generation: str) -> RunningExecution | None:
     """
     execution = _executions.get(generation)
     return execution if execution is not None and execution.side_tasks.has_running_loop else None
+
+
+def cut_off(app: Any) -> list[str]:
+    """Cancel all executions that run an app in the running event loop. Returns their generations."""
+    return [generation for generation, execution in tuple(_executions.items()) if execution.cut_off(app)]
+
+
+def left_of(generations: Collection[str]) -> list[str]:
+    """The generations among these whose executions are not over."""
+    return [generation for generation in generations if generation in _executions]
 
 
 if hasattr(os, "register_at_fork"):

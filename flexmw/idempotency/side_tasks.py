@@ -57,6 +57,10 @@ class SideTasks:
         """Cancel the app, if it runs. The context ends without an exception then."""
         raise NotImplementedError
 
+    def cut_off(self) -> bool:
+        """Cancel the execution itself, if it belongs to the event loop that runs. Returns whether it was cancelled."""
+        return False
+
     async def end(self) -> None:
         """Cancel the side tasks that still run, and wait for them. Raises what one of them has raised."""
         raise NotImplementedError
@@ -116,6 +120,9 @@ class AsyncioTasks(SideTasks):
             self._requests += 1
             self._task.cancel()
             self._task.get_loop().call_later(_AGAIN_SECONDS, self.cancel)
+
+    def cut_off(self) -> bool:
+        return self._task.get_loop() is asyncio.get_running_loop() and self._task.cancel()
 
     async def end(self) -> None:
         tasks: list[asyncio.Future[None]] = [task for task in self._eager or () if not task.stop()]

@@ -242,6 +242,14 @@ LINES: Final = (
     LogLine(
         "flexmw.idempotency",
         "WARNING",
+        "The app ends while executions with idempotency keys run: they are cancelled, and their keys are unknown.",
+        _EACH,
+        "idempotency.app_end",
+        "The app ends while",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
         "`flexmw keys` does not list keys that an earlier version has stored.",
         _EACH,
         "idempotency.known_keys",

@@ -1,0 +1,127 @@
+"""The end of an app while requests with keys run: what its server has not waited for is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from flexmw.idempotency import Idempotency, app_end
+from flexmw.idempotency.stores.memory import MemoryStore
+from tests.idempotency.calls import KEYED, Caller
+from tests.waiting import LONGEST_WAIT
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+
+
+class Shop:
+    """An app that notes what happens in which order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.started, self.proceed = anyio.Event(), anyio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for step in ("startup", "shutdown"):
+                await receive()
+                self.events.append(step)
+                await send({"type": f"lifespan.{step}.complete"})
+            return
+        try:
+            self.started.set()
+            await self.proceed.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"done"})
+        finally:
+            self.events.append("cleaned up")
+
+
+@asynccontextmanager
+async def lifespan(app: Any) -> AsyncIterator[None]:
+    """The lifespan of an app, as a server runs it."""
+    up, stop, down = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def receive() -> Any:
+        if up.is_set():
+            await stop.wait()
+            return {"type": "lifespan.shutdown"}
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        (up if message["type"] == "lifespan.startup.complete" else down).set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(app, {"type": "lifespan"}, receive, send)
+        await up.wait()
+        yield
+        stop.set()
+        with anyio.fail_after(LONGEST_WAIT):
+            await down.wait()
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_what_the_server_has_cancelled_is_cancelled_before_the_app_shuts_down(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shop, store = Shop(), MemoryStore()
+    app = Idempotency(storage=store).asgi(shop)
+    caller = Caller(app, headers=KEYED)
+    async with lifespan(app):
+        request = asyncio.create_task(caller())
+        await shop.started.wait()
+        request.cancel()
+        await asyncio.sleep(0)
+        assert not request.done()  # a cancelled request goes on, as long as the app does
+    assert shop.events == ["startup", "cleaned up", "shutdown"]
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    again = await Caller(Idempotency(storage=store).asgi(Shop()), headers=KEYED)()
+    assert json.loads(again.answer)["error"]["code"] == "idempotency_unknown"
+    assert [line.startswith("The app ends while 1 executions") for line in lines(caplog)] == [True]
+
+
+async def test_what_is_over_and_what_another_app_runs_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    ended, other = Shop(), Shop()
+    ended.proceed.set()
+    app, other_app = (Idempotency(storage=MemoryStore()).asgi(shop) for shop in (ended, other))
+    caller = Caller(other_app, headers=KEYED)
+    async with anyio.create_task_group() as group:
+        async with lifespan(app):
+            assert (await Caller(app, headers=KEYED)()).answer == b"done"
+            group.start_soon(caller)
+            await other.started.wait()
+        assert (other.events, lines(caplog)) == ([], [])
+        other.proceed.set()
+    assert caller.answer == b"done"
+
+
+async def test_an_app_that_cannot_be_cancelled_does_not_hold_the_end_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_end, "END_SECONDS", 0.0)
+    shop = Shop()
+
+    async def stubborn(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await shop(scope, receive, send)
+        except asyncio.CancelledError:
+            await go_on.wait()
+            raise
+
+    go_on = anyio.Event()
+    app = Idempotency(storage=MemoryStore()).asgi(stubborn)
+    async with lifespan(app):
+        request = asyncio.create_task(Caller(app, headers=KEYED)())
+        await shop.started.wait()
+    assert not request.done()
+    go_on.set()
+    with anyio.fail_after(LONGEST_WAIT):
+        await asyncio.wait([request])
