@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from flexmw.kit.asgi import Receive, Scope, Send
 from flexmw.kit.paths import wrapped_apps
 
 __all__ = ["handles_crashes", "is_form", "standing_text", "through_cors"]
+
+_CORS_CLASS: Final = "CORSMiddleware"
 
 
 def handles_crashes(outer_app: Any, wrapped_app: Any) -> bool:
@@ -48,21 +50,29 @@ async def through_cors(
     receive: Receive,
     send: Send,
     respond: Callable[[Send], Awaitable[None]],
+    outer_app: Any,
+    wrapped_app: Any,
 ) -> None:
     """Send a response through the CORS middleware of the wrapped app, if the app has one and a crash has bypassed it.
 
     Starlette responds to a crash outside all of the app's middleware, and without CORS headers a browser hides the
-    error from its script.
+    error from its script. CORS middleware outside this one sees the response anyway.
 
     :param headers: the headers of the app's own response to the crash.
     :param respond: sends the response.
+    :param outer_app: as in :func:`handles_crashes`.
+    :param wrapped_app: the same.
     """
+    app: Any = scope.get("app")
+    is_around = app is outer_app and not any(
+        layer is app or type(layer).__name__ == _CORS_CLASS for layer in wrapped_apps(wrapped_app)
+    )
     cors = next(
         (
             entry
-            for entry in getattr(scope.get("app"), "user_middleware", ())
+            for entry in (() if is_around else getattr(app, "user_middleware", ()))
             # A factory may be any callable, and Lilya's entries have no `cls`.
-            if getattr(getattr(entry, "cls", None), "__name__", None) == "CORSMiddleware"
+            if getattr(getattr(entry, "cls", None), "__name__", None) == _CORS_CLASS
         ),
         None,
     )
@@ -70,7 +80,7 @@ async def through_cors(
         await respond(send)
         return
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def responder(scope: Scope, receive: Receive, send: Send) -> None:
         await respond(send)
 
-    await cors.cls(app, *cors.args, **cors.kwargs)(scope, receive, send)
+    await cors.cls(responder, *cors.args, **cors.kwargs)(scope, receive, send)

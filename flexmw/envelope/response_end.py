@@ -222,7 +222,8 @@ class ResponseEnd:
 
     async def _send_crash(self, response: ErrorResponse, headers: tuple[Header, ...]) -> None:
         send_error = partial(self._send_error, response, headers, None)
-        await through_cors(self._scope, headers, self._receive, self._send, send_error)
+        apps = self._outer_app, self._plan.app
+        await through_cors(self._scope, headers, self._receive, self._send, send_error, *apps)
 
     async def _send_error(
         self, response: ErrorResponse, headers: Iterable[Header], body: bytes | None = None, send: Send | None = None

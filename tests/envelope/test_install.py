@@ -38,14 +38,32 @@ async def test_inside_cors_a_crash_gets_the_hosts_cors_headers(host: Any) -> Non
     seen = await call(host, path="/crash", headers=ORIGIN)
     assert seen.error.code == "internal_error"
     assert seen.headers["access-control-allow-origin"] == "https://ui.example"
+    assert seen.headers["vary"] == "Origin"
     assert isinstance(seen.raised, ValueError)
 
 
-async def test_outside_everything_a_crash_gets_them_too(host: Any) -> None:
+def around_cors(host: Any) -> Any:
     host.add_middleware(CORSMiddleware, allow_origins=["https://ui.example"])
-    seen = await call(flexmw.Envelope().asgi(host), path="/crash", headers=ORIGIN)
+    host.add_middleware(flexmw.Envelope().asgi)
+    return host
+
+
+def around_the_app(host: Any) -> Any:
+    host.add_middleware(CORSMiddleware, allow_origins=["https://ui.example"])
+    return flexmw.Envelope().asgi(host)
+
+
+def in_the_app(host: Any) -> Any:
+    host.add_middleware(CORSMiddleware, allow_origins=["https://ui.example"])
+    return flexmw.install(host, flexmw.Envelope())
+
+
+@pytest.mark.parametrize("put", [around_cors, around_the_app, in_the_app])
+async def test_outside_of_cors_a_crash_gets_them_too(host: Any, put: Any) -> None:
+    seen = await call(put(host), path="/crash", headers=ORIGIN)
     assert seen.error.code == "internal_error"
     assert seen.headers["access-control-allow-origin"] == "https://ui.example"
+    assert seen.headers["vary"] == "Origin"
 
 
 @pytest.mark.parametrize("key", [500, Exception])
