@@ -31,3 +31,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def signals() -> Iterator[Signals]:
     with Signals() as signals:
         yield signals
+
+
+@pytest.fixture
+def stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instrumentations write the stable semantic conventions of HTTP, and not the old ones."""
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")

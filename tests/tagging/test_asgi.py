@@ -13,16 +13,13 @@ from flexmw.tagging import Tagging
 from tests.tagging.apps import APPS, call
 from tests.tagging.sdk import Signals
 
+pytestmark = pytest.mark.usefixtures("stable_conventions")
+
 
 @pytest.fixture
 def anyio_backend() -> str:
     """The instruments themselves know asyncio alone."""
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tests.tagging.apps import OFF, Contrib, FastAPI, Native
 from tests.tagging.sdk import Signals
 from tests.waiting import LONGEST_WAIT
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.usefixtures("stable_conventions"), pytest.mark.anyio]
 
 UNSET, ERROR = StatusCode.UNSET, StatusCode.ERROR
 
@@ -27,11 +27,6 @@ UNSET, ERROR = StatusCode.UNSET, StatusCode.ERROR
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
 
 async def _endless(request: Request) -> StreamingResponse:

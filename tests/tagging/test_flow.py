@@ -26,6 +26,8 @@ from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.semconv import assert_semconv
 from tests.tagging.sdk import Signals
 
+pytestmark = pytest.mark.usefixtures("stable_conventions")
+
 LIBRARIES = {"httpx": (httpx, HTTPXClientInstrumentor), "httpx2": (httpx2, HTTPX2ClientInstrumentor)}
 RESENDS = "http.request.resend_count"
 ENVELOPE = b'{"error":{"message":"%s","type":"server_error","code":"internal_error"}}'
@@ -34,11 +36,6 @@ ENVELOPE = b'{"error":{"message":"%s","type":"server_error","code":"internal_err
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
 
 class Client:

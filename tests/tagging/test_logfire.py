@@ -18,17 +18,12 @@ from tests.tagging.apps import OFF, call, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
 from tests.tagging.test_asgi import CASES, ERROR
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.usefixtures("stable_conventions"), pytest.mark.anyio]
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
 
 class Logfire(Signals):

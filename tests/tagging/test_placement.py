@@ -20,15 +20,12 @@ from flexmw.testing.semconv import assert_semconv
 from tests.tagging.apps import APPS, Native, call, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
 
+pytestmark = pytest.mark.usefixtures("stable_conventions")
+
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
 
 @pytest.mark.anyio

@@ -48,12 +48,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+pytestmark = [pytest.mark.usefixtures("stable_conventions"), pytest.mark.anyio]
 
 
 async def recorded(setup: Setup, *, plain: bool, sampled: bool, envelope: bool) -> tuple[Any, ...]:

@@ -28,15 +28,12 @@ from tests.tagging.apps import APPS, Contrib, call, fastapi_app, starlette_app
 from tests.tagging.sdk import Signals
 from tests.waiting import LONGEST_WAIT
 
+pytestmark = pytest.mark.usefixtures("stable_conventions")
+
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
 
 def contrib(signals: Signals, app: Any) -> Any:

@@ -30,12 +30,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+pytestmark = [pytest.mark.usefixtures("stable_conventions"), pytest.mark.anyio]
 
 
 @pytest.mark.parametrize("logs", [True, False], ids=["logs", "traces-only"])

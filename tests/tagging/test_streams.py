@@ -25,7 +25,7 @@ from tests.tagging.apps import APPS, OFF, Contrib, Native, call
 from tests.tagging.sdk import Signals
 from tests.waiting import LONGEST_WAIT
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.usefixtures("stable_conventions"), pytest.mark.anyio]
 
 EVENT = b"data: 1\n\n"
 MEDIA = ["text/event-stream", "application/x-ndjson", "text/plain"]
@@ -35,11 +35,6 @@ SPANNED = [name for name in APPS if name != "nothing"]
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
 
 def route(media: str, *, torn: bool) -> Any:

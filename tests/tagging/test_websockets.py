@@ -16,15 +16,12 @@ from flexmw.tagging import Tagging
 from tests.tagging.apps import OFF, Contrib
 from tests.tagging.sdk import Signals
 
+pytestmark = pytest.mark.usefixtures("stable_conventions")
+
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _stable_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
 
 async def websocket(app: Any, path: str) -> list[Any]:
