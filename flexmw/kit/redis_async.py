@@ -21,7 +21,7 @@ from flexmw.kit.drive import adrive
 from flexmw.kit.redis_channel import Channel
 from flexmw.kit.redis_client import Connector
 from flexmw.kit.redis_flow import Address, Drop, Learn, Nodes, Pause, Send, Step, execution
-from flexmw.kit.redis_nodes import Clients, rotated, slot_of
+from flexmw.kit.redis_nodes import Clients, nodes_to_ask, slot_of
 from flexmw.kit.redis_script import Script
 from flexmw.kit.redis_wire import pack
 from flexmw.kit.store_url import StorageURL
@@ -78,7 +78,7 @@ class AsyncNodes:
         """
         command = pack("EVALSHA", script.sha, number, *values)
         try:
-            if not self._is_plain or self._nodes.doubts:
+            if not self._is_plain or self._nodes.without_reply:
                 return await self._run(command, values[0], end, patience=patience)
             # The fast path: one server, which has replied to the last command.
             channel = self._channel(None, command)
@@ -98,7 +98,7 @@ class AsyncNodes:
         :param end: when the time of the commands is over, by :func:`time.monotonic`.
         :raises Exception: the error of one call. The other calls may have been executed.
         """
-        if not self._is_plain or self._nodes.doubts:
+        if not self._is_plain or self._nodes.without_reply:
             return await asyncio.gather(*(self.run_script(script, 1, *call, end=end) for call in calls))
         commands = [pack("EVALSHA", script.sha, 1, *call) for call in calls]
         channels = [self._channel(None, command) for command in commands]
@@ -161,9 +161,9 @@ class AsyncNodes:
         for channel in self._channels.values():
             channel.retire()
 
-    def unanswered(self) -> None:
+    def record_no_reply(self) -> None:
         """Record that a command was cancelled because its time was over. Do not call it if the caller was cancelled."""
-        self._nodes.unanswered()
+        self._nodes.record_no_reply()
 
     def _channel(self, address: Address | None, command: bytes) -> Channel:
         is_large = len(command) > LARGE_BYTES and self._has_large
@@ -222,15 +222,15 @@ class AsyncNodes:
     async def _learn(self) -> None:
         nodes = self._nodes
         if nodes.family == "redis+sentinel":
-            nodes.asked(get_running_loop().time())
+            nodes.record_request(get_running_loop().time())
             # In a task, because no command need wait for it: a new connection asks Sentinel by itself.
             task = get_running_loop().create_task(self._ask_sentinel())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         elif not self._learning.locked() or not nodes.primaries():
             async with self._learning:
-                if nodes.is_suspect or not nodes.primaries():
-                    nodes.asked(get_running_loop().time())
+                if nodes.is_stale or not nodes.primaries():
+                    nodes.record_request(get_running_loop().time())
                     await self._ask_cluster()
 
     async def _ask_sentinel(self) -> None:
@@ -246,7 +246,7 @@ class AsyncNodes:
 
     async def _ask_cluster(self) -> None:
         command = pack("CLUSTER", "SLOTS")
-        for address in rotated(self._nodes):
+        for address in nodes_to_ask(self._nodes):
             try:
                 # A silent node may take longer than the caller waits. The next command then asks another node.
                 reply = await self._channel(address, command).send(command, monotonic() + self._connect_timeout)

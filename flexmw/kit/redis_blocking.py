@@ -21,7 +21,7 @@ from flexmw.kit.drive import drive
 from flexmw.kit.forked import fork_safe
 from flexmw.kit.redis_client import Connector
 from flexmw.kit.redis_flow import Address, Drop, Learn, Nodes, Send, Step, execution
-from flexmw.kit.redis_nodes import Clients, connections_elsewhere, reply_after_asking, rotated, slot_of
+from flexmw.kit.redis_nodes import Clients, connections_elsewhere, nodes_to_ask, reply_after_asking, slot_of
 from flexmw.kit.redis_script import Script, script
 from flexmw.kit.store_url import StorageURL
 
@@ -130,7 +130,7 @@ class BlockingNodes:
         try:
             if must_wait and nodes.primaries():
                 return
-            nodes.asked(time.monotonic())
+            nodes.record_request(time.monotonic())
             if nodes.family == "redis+sentinel":
                 self._ask_sentinel()
             elif nodes.family == "redis+cluster":
@@ -149,7 +149,7 @@ class BlockingNodes:
             self._nodes.primary = address
 
     def _ask_cluster(self) -> None:
-        for address in rotated(self._nodes):
+        for address in nodes_to_ask(self._nodes):
             try:
                 reply = self._clients.of(address).execute_command("CLUSTER", "SLOTS")
             except Exception as error:

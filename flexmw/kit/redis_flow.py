@@ -51,7 +51,7 @@ _LEARN_INTERVAL: Final = 0.1
 _REDIRECTIONS: Final = 5
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.05
-_DOUBTS: Final = 3
+_MAX_WITHOUT_REPLY: Final = 3
 """After this number of successive commands without a reply, idle connections are closed before the next command."""
 
 _TARGET: Final = re.compile(r"(?:(?:MOVED|ASK) )?\d+ (?P<host>\S*):(?P<port>\d+)")
@@ -102,18 +102,19 @@ class Nodes:
     :param start: the addresses of the URL.
     """
 
-    __slots__ = ("_learned_at", "_slots", "doubts", "family", "is_suspect", "primary", "start", "turn")
+    __slots__ = ("_learned_at", "_slots", "family", "is_stale", "primary", "requests", "start", "without_reply")
 
     def __init__(self, family: str, start: Sequence[Address]) -> None:
         self.family, self.start = family, list(start)
         self._slots: list[Address | None] = [None] * SLOTS if family == "redis+cluster" else []
         self._learned_at = float("-inf")
-        self.is_suspect = False
-        self.doubts = 0
+        self.is_stale = False
+        """Whether slots may have moved since they were learned."""
+        self.without_reply = 0
         """The number of successive commands without a reply."""
         self.primary: Address | None = None
         """The last primary that Sentinel has named."""
-        self.turn = -1
+        self.requests = 0
         """Number of requests for the slots so far."""
 
     def address(self, slot: int) -> Address | None:
@@ -126,9 +127,9 @@ class Nodes:
             return False
         if self.family == "redis+sentinel":
             return now - self._learned_at >= SENTINEL_INTERVAL
-        return self._slots[slot] is None or (self.is_suspect and now - self._learned_at >= _LEARN_INTERVAL)
+        return self._slots[slot] is None or (self.is_stale and now - self._learned_at >= _LEARN_INTERVAL)
 
-    def asked(self, now: float) -> None:
+    def record_request(self, now: float) -> None:
         """Record the time of a request for the servers."""
         self._learned_at = now
 
@@ -142,13 +143,13 @@ class Nodes:
             host = primary[0].decode() if isinstance(primary[0], bytes) else primary[0]
             address = host if host and host != "?" else source[0], int(primary[1])
             slots[int(first) : int(last) + 1] = [address] * (int(last) - int(first) + 1)
-        self._slots, self._learned_at, self.is_suspect = slots, now, False
+        self._slots, self._learned_at, self.is_stale = slots, now, False
 
     def moved(self, slot: int, address: Address) -> None:
         """Record that a slot has moved to another node, and that other slots may have moved too."""
         if self._slots:
             self._slots[slot] = address
-            self.is_suspect = True
+            self.is_stale = True
 
     def known(self) -> list[Address]:
         """The nodes to ask, without duplicates: first the nodes that have slots, then the nodes of the URL."""
@@ -158,14 +159,14 @@ class Nodes:
         """The nodes that have slots."""
         return list(dict.fromkeys(address for address in self._slots if address))
 
-    def replied(self) -> None:
+    def record_reply(self) -> None:
         """Record that a server has replied to a command."""
-        self.doubts = 0
+        self.without_reply = 0
 
-    def unanswered(self) -> None:
+    def record_no_reply(self) -> None:
         """Record that a command has ended without a reply."""
-        self.doubts += 1
-        self.is_suspect = True
+        self.without_reply += 1
+        self.is_stale = True
 
 
 def execution(
@@ -186,7 +187,7 @@ def execution(
     while True:
         if error is None:
             if address is None:
-                if nodes.doubts >= _DOUBTS:
+                if nodes.without_reply >= _MAX_WITHOUT_REPLY:
                     yield Drop(nodes.address(slot), in_use=False)
                 if nodes.must_learn(slot, now()):
                     yield Learn()
@@ -196,15 +197,15 @@ def execution(
             except Exception as raised:
                 error = raised
             else:
-                nodes.replied()
+                nodes.record_reply()
                 return reply
         code, asking = code_of(error), False
         if is_reply(error):
-            nodes.replied()
+            nodes.record_reply()
             if not code:
                 raise error
         elif nodes.family != "redis+cluster" or has_learned or not _is_refused(error):
-            nodes.unanswered()
+            nodes.record_no_reply()
             raise error
         if code in ("MOVED", "ASK"):
             target = _target(error, address)
@@ -231,7 +232,7 @@ def execution(
             has_learned = True
             yield Learn()
             if nodes.address(slot) in (None, address):
-                nodes.unanswered()
+                nodes.record_no_reply()
                 raise error
             address = nodes.address(slot)
         else:

@@ -1,4 +1,4 @@
-"""What the blocking and the asyncio client of a store in redis or valkey have in common.
+"""Parts that the blocking and the asyncio client of a redis or valkey store share.
 
 :mod:`flexmw.kit.redis_blocking` and :mod:`flexmw.kit.redis_async` carry out the steps of :mod:`flexmw.kit.redis_flow`
 over clients of redis-py that :mod:`flexmw.kit.redis_client` makes, one for each node of one server, Sentinel or a
@@ -15,12 +15,13 @@ from typing import Any
 from redis.crc import key_slot
 
 from flexmw.kit.forked import fork_safe
-from flexmw.kit.redis_flow import SLOTS, Address, Nodes
+from flexmw.kit.redis_flow import Address, Nodes
 
-__all__ = ["Clients", "connections_elsewhere", "reply_after_asking", "rotated", "slot_of"]
+__all__ = ["Clients", "connections_elsewhere", "nodes_to_ask", "reply_after_asking", "slot_of"]
 
 
 def slot_of(nodes: Nodes, key: str | bytes) -> int:
+    """The cluster slot of a key; 0 outside a cluster."""
     if nodes.family != "redis+cluster":
         return 0
     slot: int = key_slot(key.encode() if isinstance(key, str) else key)
@@ -36,6 +37,7 @@ class Clients:
         self._lock = fork_safe(Lock())
 
     def of(self, address: Address | None) -> Any:
+        """The client of a node, made when it is first needed."""
         client = self._clients.get(address)
         if client is None:
             with self._lock:
@@ -45,22 +47,26 @@ class Clients:
         return client
 
     def pop_all(self) -> list[Any]:
+        """Take all clients out, to close them."""
         with self._lock:
             clients, self._clients = list(self._clients.values()), {}
         return clients
 
 
 def connections_elsewhere(pool: Any, address: Address) -> list[Any]:
-    """The connections of a pool to other servers, those in use too."""
+    """The connections of a pool that lead to other servers than ``address``, whether they are in use or not."""
     connections = [*pool._available_connections, *pool._in_use_connections]
     return [connection for connection in connections if (connection.host, connection.port) != address]
 
 
-def rotated(nodes: Nodes) -> list[Address]:
-    """The nodes to ask for the slots. Each question begins with another one, so that none asks a silent node twice."""
+def nodes_to_ask(nodes: Nodes) -> list[Address]:
+    """The nodes to ask for the slots, in turn, until one replies.
+
+    Each request begins with the next node, so that a node that does not reply delays one request, and not all.
+    """
     known = nodes.known()
-    nodes.turn = (nodes.turn + 1) % SLOTS
-    start = nodes.turn % len(known) if known else 0
+    start = nodes.requests % len(known) if known else 0
+    nodes.requests += 1
     return known[start:] + known[:start]
 
 

@@ -59,7 +59,10 @@ def probe_redis(
 
 
 def explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
-    """The meaning of an error of the first commands, without any part of a secret; True if waiting cannot help."""
+    """The meaning of an error of the first commands, without any part of a secret.
+
+    :returns: the meaning, and whether the error stays until somebody corrects the URL or the server.
+    """
     chain = list(chain_of(error))
     text = " ".join(str(cause) for cause in chain)
     if is_refusal(error):
@@ -86,7 +89,7 @@ def explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
 
 
 def _reason(chain: list[BaseException], error: Exception, secrets: Collection[str]) -> str:
-    """The operating system's message if there is one, else the message of the driver."""
+    """The message of the operating system if there is one, else the message of the driver."""
     system = next((cause for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
     return str(system.strerror) if isinstance(system, OSError) else advice_of(error, secrets)
 
@@ -101,6 +104,7 @@ def _is_away(chain: list[BaseException]) -> bool:
 
 
 def _speaks_tls(url: StorageURL) -> bool:
+    """Whether the server completes a TLS handshake, or asks for the certificate of a client."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     for address in url.nodes[:1]:
@@ -115,6 +119,7 @@ def _speaks_tls(url: StorageURL) -> bool:
 
 
 def _speaks_plainly(url: StorageURL) -> bool:
+    """Whether the server replies to a PING without TLS."""
     for address in url.nodes[:1]:
         try:
             with socket.create_connection(address, _TLS_SECONDS) as plain:

@@ -1,4 +1,4 @@
-"""Lua scripts for redis and valkey, and how a server that lacks one learns it.
+"""Lua scripts for redis and valkey: the text, and the name by which ``EVALSHA`` runs it.
 
 >>> script("return 1").sha
 'e0e1f9fabfc9d4800c877a703b823ac0578ff8db'
@@ -13,7 +13,11 @@ __all__ = ["Script", "script"]
 
 
 class Script(NamedTuple):
-    """A Lua script, and the SHA-1 that ``EVALSHA`` names it by. The ``run_script`` of a client runs it."""
+    """A Lua script. The ``run_script`` of a client runs it, and sends the text to a server that does not know it yet.
+
+    :param text: the source.
+    :param sha: SHA-1 of the source in hexadecimal, the argument of ``EVALSHA``.
+    """
 
     text: str
     sha: str

@@ -34,12 +34,12 @@ def pack(*values: str | bytes | int) -> bytes:
 
 @lru_cache(maxsize=256)
 def _format(number: int) -> bytes:
-    """The format of a command of so many values. Formatting it at once costs half of formatting each value."""
+    """The format string of a command with this number of values. One formatting costs half of formatting each value."""
     return b"*%d\r\n" % number + b"$%d\r\n%b\r\n" * number
 
 
 class _Incomplete(Exception):
-    """The reply goes on behind the bytes that have arrived.
+    """The bytes that have arrived end within a reply.
 
     :param wanted: the position up to which bytes are needed at least.
     """
@@ -58,7 +58,7 @@ class ReplyReader:
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
-        """What has arrived of a reply that is not complete."""
+        """The bytes of a reply that is not complete yet."""
         self._size = self._wanted = 0
 
     def feed(self, data: bytes) -> list[Any]:
@@ -134,7 +134,7 @@ def _map(data: bytes, start: int, end: int) -> tuple[Any, int]:
 
 
 def _attributes(data: bytes, start: int, end: int) -> tuple[Any, int]:
-    """Facts about the reply that follows them. The reply alone counts."""
+    """Skip the attributes of a reply (RESP3), and return the reply that follows them."""
     _, after = _map(data, start, end)
     return _reply(data, after)
 

@@ -41,7 +41,7 @@ __all__ = [
 PROBE_SECONDS: Final = 2.0
 """Seconds for one command at start-up. A TLS handshake from a busy machine took more than one second."""
 
-_STEP: Final = "Start it, correct the URL, or name on_store_failure to start without it"
+_STEP: Final = "Start it, correct the URL, or set on_store_failure to start without it"
 
 
 class Scheme(NamedTuple):

@@ -30,13 +30,13 @@ from typing import Final, NamedTuple
 __all__ = ["MARGIN", "POLL", "RateReading", "WindowEstimate"]
 
 POLL: Final = 0.01
-"""Seconds until the next question while a response that is on its way will decide."""
+"""Seconds until :meth:`WindowEstimate.wait` is to be called again, while a response on its way will decide."""
 
 MARGIN: Final = 0.002
 """Seconds added to every reported reset: servers count whole milliseconds, and some include the last one."""
 
 _DRIFT: Final = 5e-4
-"""By what share a client's clock may run faster than the server's. A time server corrects no more than that."""
+"""The share by which the clock of a client may run faster than that of the server. A time server corrects no more."""
 
 _ROUNDING: Final = 1e-6
 
@@ -87,7 +87,7 @@ class WindowEstimate:
     :param probed_at: when the probe was sent.
     :param next_probe_at: when to send another probe if no response reports the quota.
     :param responses_this_window: finished requests that the server may have counted in the current window.
-    :param responses_last_window: the same of the window before.
+    :param responses_last_window: finished requests that the server may have counted in the last window.
     :param late_responses: those of ``responses_this_window`` that arrived so late that the server may have counted
         their requests after the end of the window.
     :param unaccounted: those of ``responses_this_window`` that ended without a report and that the server may have
@@ -96,7 +96,7 @@ class WindowEstimate:
         window and a bucket.
     :param sliding: the limit has been recognised as a sliding window counter.
     :param updated_at: when a response last reported this limit.
-    :param remaining: what it reported.
+    :param remaining: the quota that this response reported.
     """
 
     limit: int
@@ -142,14 +142,17 @@ class WindowEstimate:
         self.next_probe_at = max(now, self.reset_latest) + self.window + MARGIN
 
     def _sliding_wait(self, now: float, in_flight: int) -> float:
-        """The wait by the arithmetic of a sliding window counter: it adds to the count of the current window the share
-        of the last window's count that equals the share of the current window that is left."""
+        """The wait by the arithmetic of a sliding window counter.
+
+        Such a counter multiplies the count of the last window by the share of the current window that is left, and adds
+        the count of the current window.
+        """
         ended = now >= self.reset_latest
         if ended:
             last, current, ends = self.responses_this_window, self.unaccounted, self.reset_latest + self.window
         else:
             last, current, ends = self.responses_last_window, self.responses_this_window, self.reset_latest
-        allowed = self.limit - 1 - current - in_flight  # what the last window may still weigh
+        allowed = self.limit - 1 - current - in_flight  # the most that the weighted count of the last window may be
         if allowed < 0:
             if ended:
                 return POLL if in_flight else max(0.0, self.next_probe_at - now)
@@ -170,11 +173,11 @@ class WindowEstimate:
         self.available = max(self.available, reading.remaining - others)
         earliest = max(sent_at, now + reading.reset_earliest)
         latest = now + reading.reset_latest * (1 + _DRIFT) + MARGIN
-        took, was_sliding = now - sent_at, self.sliding
-        self._update_window(reading, latest - self.reset_latest, took)
+        elapsed, was_sliding = now - sent_at, self.sliding
+        self._update_window(reading, latest - self.reset_latest, elapsed)
         self.probing = self.probing and sent_at < self.probed_at
         if earliest > self.reset_latest or sent_at >= self.reset_latest:
-            self._start_window(reading, earliest, latest, took, in_flight)
+            self._start_window(reading, earliest, latest, elapsed, in_flight)
         elif latest < self.reset_earliest:
             self.responses_last_window += 1
         else:
@@ -186,25 +189,27 @@ class WindowEstimate:
                 self.reset_latest = min(latest, self.reset_latest)
             self.reset_earliest = max(earliest, self.reset_earliest)
             self.responses_this_window += 1
-            self.sliding = self.sliding and self._fits_sliding(reading, took, in_flight)
+            self.sliding = self.sliding and self._fits_sliding(reading, elapsed, in_flight)
         if was_sliding and not self.sliding:
             self._start_probe(now)
 
     def disproves(self, reading: RateReading, *, sent_at: float, now: float) -> bool:
-        """True if a response cannot report this limit, but another one of the same size: its quota is full, although
-        the quota of this limit had been used in the same window before the request was sent."""
+        """True if a response cannot report this limit, but reports another limit of the same size: the reported quota
+        is full, although a part of this limit was used in the same window before the request was sent."""
         is_full = reading.limit > 0 and reading.remaining >= max(reading.limit - 1, self.remaining)
         return is_full and self.updated_at <= sent_at and now < self.reset_earliest
 
-    def _update_window(self, reading: RateReading, step: float, took: float) -> None:
+    def _update_window(self, reading: RateReading, step: float, elapsed: float) -> None:
         """Learn the length of the window, which never shrinks. ``step``: seconds by which the reset has moved."""
         window = float(floor(reading.window_above) + 1)
-        if reading.is_timestamp and self.window + 0.5 < step < reading.reset_latest + took + 0.5:
+        if reading.is_timestamp and self.window + 0.5 < step < reading.reset_latest + elapsed + 0.5:
             window = float(round(step))  # both resets were rounded to seconds alike, so their distance is exact
         if window > self.window:
             self.window, self.sliding = window, False
 
-    def _start_window(self, reading: RateReading, earliest: float, latest: float, took: float, in_flight: int) -> None:
+    def _start_window(
+        self, reading: RateReading, earliest: float, latest: float, elapsed: float, in_flight: int
+    ) -> None:
         """Record the first response of a new window."""
         widths = latest - earliest, self.reset_latest - self.reset_earliest if self.reset_latest > -inf else 0.0
         gap = latest - self.reset_latest - self.window
@@ -219,20 +224,20 @@ class WindowEstimate:
         self.responses_this_window, self.late_responses, self.unaccounted = 1 + self.unaccounted, 0, 0
         shown = gap <= doubt <= 0.5 and reading.limit > 1 and reading.remaining < fresh_quota
         can_slide = (self.sliding or shown) and is_exact and self.has_windows
-        self.sliding = can_slide and self._fits_sliding(reading, took, in_flight)
+        self.sliding = can_slide and self._fits_sliding(reading, elapsed, in_flight)
 
-    def _fits_sliding(self, reading: RateReading, took: float, in_flight: int) -> bool:
+    def _fits_sliding(self, reading: RateReading, elapsed: float, in_flight: int) -> bool:
         """True if a sliding window counter can have reported this ``remaining``."""
         share_earliest = min(1.0, max(0.0, reading.reset_earliest) / self.window)
-        share_latest = min(1.0, max(0.0, reading.reset_latest + took) / self.window)
+        share_latest = min(1.0, max(0.0, reading.reset_latest + elapsed) / self.window)
         highest = self.limit - 1 - floor(self.responses_last_window * share_earliest)
         weight = floor((self.responses_last_window + in_flight) * share_latest + _ROUNDING)
         lowest = self.limit - self.responses_this_window - in_flight - weight
         return lowest <= reading.remaining <= highest
 
     def ensure(self, share: float, others: int) -> None:
-        """Raise ``available``: the server reported another limit that has a smaller share left, so that at least this
-        share of this limit is left.
+        """Raise ``available`` because the server reported another limit. Servers report the limit of which the smallest
+        share is left, so at least that share is left of this limit too.
 
         :param share: remaining requests of the other limit divided by its limit.
         :param others: number of requests that the server may have counted after that response.

@@ -113,7 +113,7 @@ class FallbackBackend:
         self._monotonic = clock.monotonic
         self._local = MemoryStore(algorithm, clock)
         self._breaker = Breaker(clock.monotonic)
-        self._unanswered: Callable[[], None] = getattr(store, "unanswered", _nothing)
+        self._record_no_reply: Callable[[], None] = getattr(store, "record_no_reply", _nothing)
         self._denials: ExpiringTable[_Denial] | None = None
         if cache_denials:
             self._denials = ExpiringTable(_DENIAL_SECONDS * SECOND, max_entries=_MAX_DENIALS, shards=64)
@@ -213,7 +213,7 @@ class FallbackBackend:
         except Exception as error:
             report("ratelimit", operation, self._monotonic() - began, error)
             if isinstance(error, TimeoutError):
-                self._unanswered()
+                self._record_no_reply()
             if is_reply(error) and not is_refusal(error):
                 self._breaker.replied()
             else:

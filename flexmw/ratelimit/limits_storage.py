@@ -9,8 +9,8 @@
 
 Its results are those of ``memory://`` for the same hits, without a thread, a task or a scan, whatever the number of
 keys. Windows of the sliding counter are aligned to the clock, as those of ``memory://`` are. Two results differ,
-because those of ``memory://`` are wrong: threads that meet at the end of a window are not counted in two windows, and
-an empty moving window begins now, not in the past. The storage counts by the monotonic clock, so setting the wall
+because those of ``memory://`` are wrong. Threads that count at the end of a window are counted in one window, not in
+two. An empty moving window begins now, not in the past. The storage counts by the monotonic clock, so setting the wall
 clock neither extends a window nor ends one. The times that it returns are Unix times.
 
 ``limits`` registers a storage when the module of its class is imported; ``limits`` has no entry points for storages.
@@ -38,21 +38,24 @@ _SLIDING: Final = ALGORITHMS["sliding-window-counter"]
 _MOVING: Final = ALGORITHMS["moving-window"]
 
 
-class _Kept:
-    """The states of one algorithm, by window and key. Windows and moments are in microseconds."""
+class _States:
+    """The states of one algorithm, by window and key. Windows and moments are in microseconds.
 
-    def __init__(self, lives: int) -> None:
-        self._lives = lives
+    :param lifetime_windows: the number of windows after which a state expires.
+    """
+
+    def __init__(self, lifetime_windows: int) -> None:
+        self._lifetime_windows = lifetime_windows
         self._tables: dict[int, ExpiringTable[State]] = {}
 
     def find(self, key: str, now: int, window: int) -> State:
         table = self._tables.get(window)
         return None if table is None else table.get(key, now)
 
-    def keep(self, key: str, state: State, now: int, window: int) -> None:
+    def put(self, key: str, state: State, now: int, window: int) -> None:
         table = self._tables.get(window)
         if table is None:
-            table = self._tables[window] = ExpiringTable(window * self._lives)
+            table = self._tables[window] = ExpiringTable(window * self._lifetime_windows)
         table.put(key, state, now)
 
     def windows(self) -> tuple[int, ...]:
@@ -64,15 +67,16 @@ class _Kept:
             table.discard(key)
 
     def clear(self) -> int:
-        held = sum(table.count() for table in self._tables.values())
+        """Remove all states. Returns their number."""
+        number = sum(table.count() for table in self._tables.values())
         self._tables.clear()
-        return held
+        return number
 
 
 class Counters:
     """The counters behind both storages. Thread-safe.
 
-    The public methods take windows in seconds and return moments in Unix seconds, as ``limits`` wants them; all other
+    The public methods take windows in seconds and return moments in Unix seconds, as ``limits`` does. All other
     durations and moments are in microseconds of the monotonic clock.
     """
 
@@ -80,9 +84,9 @@ class Counters:
         self._wall, self._monotonic = clock.now, clock.monotonic
         # Windows of the sliding counter begin by the wall clock and last by the monotonic clock.
         self._offset = int((clock.now() - clock.monotonic()) * SECOND)
-        self._fixed = _Kept(_FIXED.lifetime_windows)
-        self._sliding = _Kept(_SLIDING.lifetime_windows)
-        self._moving = _Kept(_MOVING.lifetime_windows)
+        self._fixed = _States(_FIXED.lifetime_windows)
+        self._sliding = _States(_SLIDING.lifetime_windows)
+        self._moving = _States(_MOVING.lifetime_windows)
         self._lock = fork_safe(Lock())
 
     def incr(self, key: str, expiry: float, amount: int) -> int:
@@ -91,23 +95,23 @@ class Counters:
         with self._lock:
             now = self._now()
             # An open window keeps its length, even if another length is asked for now.
-            window, state = self._open(key, now) or (rate.window_us, None)
+            window, state = self._open_window(key, now) or (rate.window_us, None)
             end, count = _FIXED.take(state, now, rate, amount)
-            self._fixed.keep(key, (end, count), now, window)
+            self._fixed.put(key, (end, count), now, window)
             return count  # type: ignore[no-any-return]
 
     def get(self, key: str) -> int:
         """The count of the key's window."""
         with self._lock:
-            found = self._open(key, self._now())
+            found = self._open_window(key, self._now())
             return found[1][1] if found else 0
 
     def expiry(self, key: str) -> float:
         """When the key's window ends; now, if no window is open."""
         with self._lock:
             now = self._now()
-            found = self._open(key, now)
-            return self._at(found[1][0] if found else now, now)
+            found = self._open_window(key, now)
+            return self._unix_seconds(found[1][0] if found else now, now)
 
     def acquire(self, key: str, limit: int, expiry: float, amount: int) -> bool:
         """Count ``amount`` in the moving window, if it fits. Returns whether it does."""
@@ -117,7 +121,7 @@ class Counters:
             log = self._moving.find(key, now, rate.window_us)
             if _MOVING.wait(log, now, rate, amount):
                 return False
-            self._moving.keep(key, _MOVING.take(log, now, rate, amount), now, rate.window_us)
+            self._moving.put(key, _MOVING.take(log, now, rate, amount), now, rate.window_us)
             return True
 
     def moving(self, key: str, expiry: float) -> tuple[float, int]:
@@ -127,17 +131,17 @@ class Counters:
             now = self._now()
             log = self._moving.find(key, now, window)
             used = log.used(now, window) if log else 0
-            return self._at(log.oldest(0) if used else now, now), used
+            return self._unix_seconds(log.oldest(0) if used else now, now), used
 
     def acquire_sliding(self, key: str, limit: int, expiry: float, amount: int) -> bool:
         """Count ``amount`` in the sliding window, if it fits. Returns whether it does."""
         rate = _rate(limit, expiry)
         with self._lock:
             now = self._now()
-            state = self._aligned(key, now, rate.window_us)
+            state = self._sliding_state(key, now, rate.window_us)
             if _SLIDING.wait(state, now, rate, amount):
                 return False
-            self._sliding.keep(key, _SLIDING.take(state, now, rate, amount), now, rate.window_us)
+            self._sliding.put(key, _SLIDING.take(state, now, rate, amount), now, rate.window_us)
             return True
 
     def sliding(self, key: str, expiry: float) -> tuple[int, float, int, float]:
@@ -145,36 +149,39 @@ class Counters:
         window = _rate(0, expiry).window_us
         with self._lock:
             now = self._now()
-            end, current, previous = self._aligned(key, now, window)
+            end, current, previous = self._sliding_state(key, now, window)
             left = (end - now) / SECOND
             return previous, left if previous else 0.0, current, left + window / SECOND
 
     def clear(self, key: str) -> None:
-        """Forget a key of fixed and moving windows."""
+        """Remove a key from the fixed and the moving windows."""
         with self._lock:
             self._fixed.drop(key)
             self._moving.drop(key)
 
     def clear_sliding(self, key: str) -> None:
-        """Forget a key of sliding windows."""
+        """Remove a key from the sliding windows."""
         with self._lock:
             self._sliding.drop(key)
 
     def reset(self) -> int:
-        """Forget everything. Returns the number of states."""
+        """Remove everything. Returns the number of states."""
         with self._lock:
             return self._fixed.clear() + self._moving.clear() + self._sliding.clear()
 
-    def _open(self, key: str, now: int) -> tuple[int, tuple[int, int]] | None:
-        """The open fixed window of a key: its length and its state. ``limits`` reads a key without its length."""
+    def _open_window(self, key: str, now: int) -> tuple[int, tuple[int, int]] | None:
+        """The open fixed window of a key: its length and its state. ``limits`` names the key, and no length."""
         for window in self._fixed.windows():
             state = self._fixed.find(key, now, window)
             if state is not None and now < state[0]:
                 return window, state
         return None
 
-    def _aligned(self, key: str, now: int, window: int) -> tuple[int, int, int]:
-        """The state of a sliding window, moved on to the window of the wall clock that this moment is in."""
+    def _sliding_state(self, key: str, now: int, window: int) -> tuple[int, int, int]:
+        """The state of the sliding window in which ``now`` is: the end, the count, and the count of the window before.
+
+        Windows begin at multiples of their length on the wall clock.
+        """
         end, current, previous = self._sliding.find(key, now, window) or (0, 0, 0)
         if now < end:
             return end, current, previous
@@ -184,7 +191,7 @@ class Counters:
     def _now(self) -> int:
         return int(self._monotonic() * SECOND)
 
-    def _at(self, moment: int, now: int) -> float:
+    def _unix_seconds(self, moment: int, now: int) -> float:
         return self._wall() + (moment - now) / SECOND
 
 

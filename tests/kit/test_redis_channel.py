@@ -133,7 +133,7 @@ async def test_three_commands_without_any_reply_are_followed_by_a_new_connection
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.1):
                         await nodes.run_script(ECHO, 1, "k", "late")
-                nodes.unanswered()
+                nodes.record_no_reply()
             task = asyncio.create_task(nodes.run_script(ECHO, 1, "k", "next"))
             await asyncio.sleep(0)
             assert list(nodes._channels.values()) != [silent]

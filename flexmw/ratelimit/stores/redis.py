@@ -108,9 +108,9 @@ class RedisStore:
         with suppress(Exception):  # the keys expire in a second anyway
             client.eval("return redis.call('DEL', unpack(KEYS))", len(keys), *keys)
 
-    def unanswered(self) -> None:
-        """An operation has taken too long."""
-        self._client().unanswered()
+    def record_no_reply(self) -> None:
+        """Record that an operation has taken longer than ``store_timeout``."""
+        self._client().record_no_reply()
 
     async def close(self) -> None:
         """Close the connections of this event loop."""
