@@ -21,10 +21,12 @@ because all results that are sent into a generator have one type.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
+
+from flexmw.kit.messages import Request, Response
 
 __all__ = [
     "DEADLINE",
@@ -64,45 +66,6 @@ RESENDS: Final = "flexmw.resends"
 
 DEADLINE: Final = "flexmw.deadline"
 """The request extension with the time at which the call must end, in monotonic seconds. No wait may last longer."""
-
-
-class URL(Protocol):
-    """The part of httpx's ``URL`` that flows use."""
-
-    @property
-    def scheme(self) -> str: ...
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int | None: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def query(self) -> bytes: ...
-
-
-class Request(Protocol):
-    """A request before it is sent: the client library's own object. A flow may change its headers and extensions."""
-
-    method: str
-    extensions: MutableMapping[str, Any]
-    stream: Any
-
-    @property
-    def url(self) -> URL: ...
-    @property
-    def headers(self) -> MutableMapping[str, str]: ...
-
-
-class Response(Protocol):
-    """A response whose head has arrived: the client library's own object. Its body has not been read."""
-
-    status_code: int
-    extensions: MutableMapping[str, Any]
-    stream: Any
-
-    @property
-    def headers(self) -> MutableMapping[str, str]: ...
 
 
 Observer: TypeAlias = Callable[[str, Mapping[str, Any]], None]

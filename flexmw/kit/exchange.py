@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextvars import Token
-from threading import Lock
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -20,7 +19,7 @@ from flexmw.contract.exceptions import ErrorMapping, map_exception
 from flexmw.contract.stream_framing import Framing
 from flexmw.errors import APIError, raised
 from flexmw.kit.events import ERROR_DECIDED, ErrorOutcome, error_decided
-from flexmw.kit.forked import fork_safe
+from flexmw.kit.merged_headers import ADDED_NAMES, OTHER_NAMES, Header, merge
 
 __all__ = [
     "KEY",
@@ -47,24 +46,7 @@ STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start
 REFUSALS: Final = frozenset({401, 403})
 """The statuses by which an app refuses a credential."""
 
-Header = tuple[bytes, bytes]
-
 _NO_HEADERS: Final[list[Header]] = []
-
-_MAX_NAMES: Final = 1024
-"""Header names that are remembered of responses, and of exchanges. Further ones are compared each time."""
-
-_MAX_NAME_BYTES: Final = 64
-"""Bytes of the longest header name that is remembered."""
-
-_added_names: Final[set[bytes]] = set()
-"""Names of headers that exchanges have added to responses, in lower case."""
-
-_other_names: Final[set[bytes]] = set()
-"""Names of headers of responses, as their apps spell them, that are none of ``_added_names`` in any case."""
-
-_names_lock: Final = fork_safe(Lock())
-
 
 Observer = Callable[[str, Mapping[str, Any]], None]
 _Message = MutableMapping[str, Any]
@@ -276,11 +258,11 @@ class Exchange:
         # This runs for every response, and names are compared in lower case. Nearly all names are known: they are none
         # that an exchange has ever added. Loops, because a call of map() or set() costs more than three turns of them.
         for name, _ in added:
-            if name not in _added_names:
-                return _merged(headers, added)
+            if name not in ADDED_NAMES:
+                return merge(headers, added)
         for name, _ in headers:
-            if name not in _other_names:
-                return _merged(headers, added)
+            if name not in OTHER_NAMES:
+                return merge(headers, added)
         return headers + added
 
     def _remember(self, error: APIError) -> None:
@@ -370,21 +352,3 @@ def too_late(message: _Message) -> Awaitable[None]:
 
 async def dropped(message: _Message) -> None:
     """The ``send`` to a client that has left: does nothing."""
-
-
-def _merged(headers: list[Header], added: list[Header]) -> list[Header]:
-    """The headers of a response, and those of ``added`` that it does not have in any case. Remembers the names."""
-    names = {name: name.lower() for name, _ in headers}
-    lower = set(names.values())
-    with _names_lock:
-        for name, _ in added:
-            if name not in _added_names and len(name) <= _MAX_NAME_BYTES and len(_added_names) < _MAX_NAMES:
-                # In this order: a name that is in both sets would be added to a response that has it.
-                _other_names.difference_update([other for other in _other_names if other.lower() == name])
-                _added_names.add(name)
-        if len(_other_names) + len(names) > _MAX_NAMES:
-            _other_names.clear()
-        _other_names.update(
-            [spelled for spelled, name in names.items() if name not in _added_names and len(name) <= _MAX_NAME_BYTES]
-        )
-    return [*headers, *(pair for pair in added if pair[0] not in lower)]

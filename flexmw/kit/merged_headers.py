@@ -1,0 +1,55 @@
+"""Merge headers into those of a response, whose names have any case.
+
+Every response passes here. Nearly all of its names are known from earlier responses, so the names that are known to
+collide with nothing are kept in two sets, and :meth:`flexmw.kit.exchange.Exchange.complete` compares with these.
+
+>>> merge([(b"Allow", b"GET")], [(b"allow", b"POST"), (b"x-request-id", b"req_1")])
+[(b'Allow', b'GET'), (b'x-request-id', b'req_1')]
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Final, TypeAlias
+
+from flexmw.kit.forked import fork_safe
+
+__all__ = ["ADDED_NAMES", "OTHER_NAMES", "Header", "merge"]
+
+Header: TypeAlias = tuple[bytes, bytes]
+"""Name and value."""
+
+_MAX_NAMES: Final = 1024
+"""The most names of each set. Further ones are compared each time."""
+
+_MAX_NAME_BYTES: Final = 64
+"""Bytes of the longest name that is remembered."""
+
+ADDED_NAMES: Final[set[bytes]] = set()
+"""Names of headers that were merged into responses, in lower case."""
+
+OTHER_NAMES: Final[set[bytes]] = set()
+"""Names of headers of responses, as their apps spell them, that are none of :data:`ADDED_NAMES` in any case."""
+
+_lock: Final = fork_safe(Lock())
+
+
+def merge(headers: list[Header], added: list[Header]) -> list[Header]:
+    """The headers of a response, and those of ``added`` that it does not have in any case. Remembers the names.
+
+    :param added: headers with names in lower case.
+    """
+    names = {name: name.lower() for name, _ in headers}
+    lower = set(names.values())
+    with _lock:
+        for name, _ in added:
+            if name not in ADDED_NAMES and len(name) <= _MAX_NAME_BYTES and len(ADDED_NAMES) < _MAX_NAMES:
+                # In this order: a name that is in both sets would be added to a response that has it.
+                OTHER_NAMES.difference_update([other for other in OTHER_NAMES if other.lower() == name])
+                ADDED_NAMES.add(name)
+        if len(OTHER_NAMES) + len(names) > _MAX_NAMES:
+            OTHER_NAMES.clear()
+        OTHER_NAMES.update(
+            [spelled for spelled, name in names.items() if name not in ADDED_NAMES and len(name) <= _MAX_NAME_BYTES]
+        )
+    return [*headers, *(pair for pair in added if pair[0] not in lower)]
