@@ -65,7 +65,7 @@ class StoreLog:
         self.is_lost = False
         self._since = 0.0
         self._written_at = float("-inf")
-        self._is_written = self._is_refused = False
+        self._is_written = self._is_refused = self._ends_with_claim = False
         self._local_decisions = 0
 
     def expect_lines(self) -> None:
@@ -74,13 +74,18 @@ class StoreLog:
             if not self.is_lost:
                 self._written_at = float("-inf")
 
-    def lost(self, error: BaseException) -> None:
-        """The store has failed."""
+    def lost(self, error: BaseException, *, is_claim: bool = False) -> None:
+        """The store has failed.
+
+        :param is_claim: whether it has failed to take a new key. A full store still renews the leases of known keys,
+            so the outage then ends with the next new key that the store takes.
+        """
         now, is_refused = self._monotonic(), is_refusal(error)
         with self._lock:
             if not self.is_lost:
                 self.is_lost, self._since, self._local_decisions = True, now, 0
-                self._is_written = self._is_refused = False
+                self._is_written = self._is_refused = self._ends_with_claim = False
+            self._ends_with_claim = self._ends_with_claim or is_claim
             if self._is_written:
                 is_due = is_refused and not self._is_refused
             else:
@@ -96,10 +101,13 @@ class StoreLog:
             with self._lock:
                 self._local_decisions += 1
 
-    def back(self) -> None:
-        """The store has replied. Call it only while :attr:`is_lost`."""
+    def back(self, *, is_claim: bool = True) -> None:
+        """The store has carried out an operation. Call it only while :attr:`is_lost`.
+
+        :param is_claim: see :meth:`lost`.
+        """
         with self._lock:
-            if not self.is_lost:
+            if not self.is_lost or (self._ends_with_claim and not is_claim):
                 return
             now, self.is_lost = self._monotonic(), False
             seconds, count, is_written = now - self._since, self._local_decisions, self._is_written

@@ -203,7 +203,7 @@ class GuardedStore:
                 self._breaker.replied()
             else:
                 self._breaker.failed()
-            self.log.lost(error)
+            self.log.lost(error, is_claim=_is_claim(name, args))
             raise
         except BaseException:
             self._breaker.cancelled()
@@ -212,8 +212,25 @@ class GuardedStore:
             report("idempotency", name, self._monotonic() - began, None)
         self._breaker.succeeded()
         if self.log.is_lost:
-            self.log.back()
+            self.log.back(is_claim=_is_claim(name, args) and _is_taken(args, result))
         return result
+
+
+def _is_claim(name: str, args: Sequence[Any]) -> bool:
+    """Return whether an operation claims a new key: a ``swap`` that expects no token."""
+    if name != "swap":
+        return False
+    first = args[0]
+    return not (first.expected if isinstance(first, Swap) else args[1])
+
+
+def _is_taken(args: Sequence[Any], result: Any) -> bool:
+    """Return whether a claim was written. A full store still says what a known key holds."""
+    if isinstance(args[0], Swap):
+        token, held = args[0].token, result[0]
+    else:
+        token, held = args[2], result
+    return held is not None and held.token == token
 
 
 class _GuardedLogs(GuardedStore):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import sqlite3
 import threading
@@ -155,7 +156,10 @@ class Gate:
 
 
 @pytest.mark.parametrize("fault", ["full", "lost"])
-async def test_what_runs_stays_claimed_on_a_full_server_and_after_a_loss(fault: str, redis_url: str) -> None:
+async def test_what_runs_stays_claimed_on_a_full_server_and_after_a_loss(
+    fault: str, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "flexmw.idempotency")
     gate = Gate()
     component = flexmw.Idempotency(storage=redis_url, lease=0.6)
     async with client_of(flexmw.wrap_app(gate, flexmw.Envelope(), component)) as client:
@@ -182,9 +186,16 @@ async def test_what_runs_stays_claimed_on_a_full_server_and_after_a_loss(fault: 
                 replay = await client.post("/", headers=keyed(1))
                 assert (replay.status_code, replay.headers["idempotent-replayed"]) == (200, "true")
                 assert len(replay.content) == 20_000
+                assert gate.runs == 1
+                lines = [record.getMessage() for record in caplog.records]
+                if fault == "full":  # the operations on the known key have not ended the outage
+                    assert [" fails: ResponseError: the server is full" in line for line in lines] == [True]
             finally:
                 server.config_set("maxmemory", 0)
-    assert gate.runs == 1
+            if fault == "full":
+                assert (await client.post("/", headers=keyed(3))).status_code == 200
+                assert "responds again" in caplog.records[-1].getMessage()
+                assert "refused 1 requests" in caplog.records[-1].getMessage()
 
 
 class Failing(MemoryStore):
