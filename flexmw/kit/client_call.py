@@ -14,11 +14,14 @@ import sys
 from types import FrameType
 from typing import Any, Final
 
-__all__ = ["current_call", "is_streamed", "keep_cookies"]
+__all__ = ["current_call", "is_streamed", "is_wrapped", "keep_cookies"]
 
 _FRAME: Final = "_send_handling_auth"
 _SEND: Final = "send"
 _LIBRARIES: Final = ("httpx", "httpx2")
+_SEND_ONE: Final = "_send_single_request"
+_METHODS: Final = ("handle_request", "handle_async_request")
+_OWN: Final = (*_LIBRARIES, "flexmw")
 
 
 def current_call() -> Any:
@@ -35,6 +38,19 @@ def is_streamed() -> bool:
     """
     frame = _frame(_SEND)
     return frame is None or bool(frame.f_locals.get("stream", True))
+
+
+def is_wrapped() -> bool:
+    """Whether a transport of another package stands between the client and the transport that works for it."""
+    found = False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        package = _package_of(frame)
+        if frame.f_code.co_name == _SEND_ONE and package in _LIBRARIES:
+            return found
+        found = found or (frame.f_code.co_name in _METHODS and package not in _OWN)
+        frame = frame.f_back
+    return False
 
 
 def keep_cookies(request: Any, response: Any, cookie: str | None) -> str | None:
@@ -66,7 +82,12 @@ def _pairs(cookie: str) -> dict[str, str]:
 def _frame(name: str = _FRAME) -> FrameType | None:
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        if frame.f_code.co_name == name and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
+        if frame.f_code.co_name == name and _package_of(frame) in _LIBRARIES:
             return frame
         frame = frame.f_back
     return None
+
+
+def _package_of(frame: FrameType) -> str:
+    name = frame.f_globals.get("__name__")
+    return name.partition(".")[0] if isinstance(name, str) else ""

@@ -309,7 +309,16 @@ LINES: Final = (
         "A transport inside Retry sends requests again by itself. One that may have been executed was kept back.",
         "once for each client",
         "retry.log",
-        "sends requests again by itself",
+        "a transport inside flexmw sends requests again by itself",
+    ),
+    LogLine(
+        "flexmw.retry",
+        "WARNING",
+        "A transport or an authentication between the client and Retry sends requests again by itself. One that may "
+        "have been executed was not sent.",
+        "once for each Retry",
+        "retry.log",
+        "a transport or an authentication above flexmw",
     ),
     LogLine(
         "flexmw.retry",

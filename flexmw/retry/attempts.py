@@ -14,9 +14,10 @@ from flexmw.kit.effects import DEADLINE, RESENDS, Request, Response
 from flexmw.kit.headers import has
 from flexmw.kit.transport import copy_request
 from flexmw.retry.body import mark_consumed
-from flexmw.retry.call import KEY, Call
+from flexmw.retry.call import KEY
 from flexmw.retry.continuation import preferred_wait
 from flexmw.retry.core import is_signed_once, shrink, signs
+from flexmw.retry.steps import Steps
 
 __all__ = ["KEY_TTL_NAME", "Attempts"]
 
@@ -24,7 +25,7 @@ KEY_TTL: Final = "idempotency-key-ttl"
 KEY_TTL_NAME: Final = KEY_TTL.encode()
 
 
-class Attempts(Call):
+class Attempts(Steps):
     """A call that makes the requests of its attempts.
 
     :ivar rewind: rewinds the body of the request; ``None`` if the body cannot be sent again.

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-import weakref
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from flexmw.contract.codings import stable_body
 from flexmw.contract.credentials import shows_caller, split_query
 from flexmw.contract.exception_slots import attributes_of
 from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
 from flexmw.kit.built_response import build_response
-from flexmw.kit.client_call import current_call
-from flexmw.kit.deadline import library_error, timeout_error
+from flexmw.kit.deadline import timeout_error
 from flexmw.kit.effects import Request, Response
 from flexmw.kit.headers import has_any
 from flexmw.kit.stack_count import counted_on_stack
@@ -26,32 +25,15 @@ from flexmw.retry.causes import copy_without_references
 from flexmw.retry.core import SAFE_METHODS, Event, Outcome, RetryDecision, Safety, judge
 from flexmw.retry.deadline import deadline_of
 from flexmw.retry.limits import LIMITS, NO_LIMITS, AttemptLimits
-from flexmw.retry.log import LOGGER, log_stop, note_of
+from flexmw.retry.log import LOGGER, note_of
 from flexmw.retry.memory import FailedCall, GivenBack, Memory
 from flexmw.retry.options import RetryOptions
 from flexmw.retry.sdk_count import SDK_COUNT
 
-__all__ = ["KEY", "LOST_STEP", "NAMES", "Call"]
+__all__ = ["KEY", "NAMES", "Call"]
 
 KEY: Final = "idempotency-key"
 NAMES: Final = frozenset({KEY.encode(), RETRY_COUNT})
-
-LOST_STEP: Final = "flexmw.lost_step"
-"""The request extension that the client copies to the request of a redirect, and that an authentication step keeps."""
-
-
-@dataclass(frozen=True, slots=True)
-class _LostStep:
-    """A request of a client's call, before a redirect or an authentication step, that may have been executed.
-
-    :param call: the call of the client.
-    :param place: the method, origin and path of the request.
-    :param known: the key and the credentials of the request.
-    """
-
-    call: weakref.ref[Any]
-    place: str
-    known: FailedCall
 
 
 class Call:
@@ -63,12 +45,13 @@ class Call:
     :ivar ends: the deadline, in monotonic seconds.
     :ivar may_have_run: whether an attempt may have been executed.
     :ivar moves: whether an SDK above may repeat the call at another host.
+    :ivar repeats_step: whether a transport or an authentication above Retry repeats a request that Retry has given up.
     :ivar returned: whether the caller has a response. An error in its body is then not the failure of an attempt.
     """
 
     # Class attributes, because most calls neither set nor read them: they cost nothing in `__init__`.
     patience_ends: float | None = None
-    fresh_key = returned = is_counted_on_stack = moves = False
+    fresh_key = returned = is_counted_on_stack = moves = repeats_step = False
     cookie: str | None = None
 
     def __init__(self, options: RetryOptions, budget: Budget, memory: Memory, request: Request) -> None:
@@ -108,9 +91,10 @@ class Call:
 
     @property
     def max_attempts(self) -> int:
-        """The largest number of attempts: one if an SDK retries above Retry; an outer component may set a lower
-        limit."""
-        attempts, limit = 1 if self.sdk_count else self.options.attempts, self.limits.attempts
+        """The largest number of attempts: one if an SDK or a transport retries above Retry; an outer component may set
+        a lower limit."""
+        is_repetition = self.sdk_count or self.repeats_step
+        attempts, limit = 1 if is_repetition else self.options.attempts, self.limits.attempts
         return attempts if limit is None else min(attempts, limit)
 
     @cached_property
@@ -190,14 +174,6 @@ class Call:
             call = FailedCall(self.key, self.first_sent, may_have_run, self.credentials())
             self.memory.remember_failed(self.fingerprint(), call, self.clock.monotonic())
 
-    def remember_response(self, response: Response, body: bytes) -> None:
-        """Remember a response, so that an SDK's repetition of the call gets it again.
-
-        :param body: the body as it arrived.
-        """
-        lost = GivenBack(response.status_code, tuple(response.headers.items()), body)
-        self.memory.remember_lost(self.fingerprint(), lost, self.clock.monotonic())
-
     def resume_repetition(self, count: int) -> Response | None:
         """Handle an SDK's repetition of a call: warn once, and continue under the key of that call.
 
@@ -241,46 +217,23 @@ class Call:
             self.memory.remember_failed(fingerprint, failed, now)
         if lost is not None:
             self.memory.extend_lost(fingerprint, count, now)
+        return self.give_back(lost, self.too_late)
+
+    def give_back(self, lost: BaseException | GivenBack | None, make_error: Callable[[], Exception]) -> Response:
+        """Respond to a repetition without sending it.
+
+        :param lost: what the call ended with that is repeated; ``None`` if that is not known.
+        :param make_error: makes the error that is raised in its place.
+        :raises Exception: the error of the call.
+        """
         outcome = self.outcome(judge("ambiguous", "none"), "given_back_before")
         if isinstance(lost, GivenBack):
             response = build_response(self.request, lost.status, headers=lost.headers, body=lost.body)
             response.extensions["flexmw"] = outcome
             return response
-        again = self.too_late() if lost is None else copy_without_references(lost)
+        again = make_error() if lost is None else copy_without_references(lost)
         attributes_of(again)["flexmw"] = outcome
         raise again
-
-    def note_lost_step(self) -> None:
-        """Leave a note for the next step of the client's call: an attempt of this step may have been executed.
-
-        The client takes a next step by itself after a redirect, or after a 401 because the token has expired.
-        """
-        call = current_call()
-        if call is not None and not self.safe:
-            known = FailedCall(self.key, self.first_sent, may_have_run=True, credentials=self.credentials())
-            self.request.extensions[LOST_STEP] = _LostStep(weakref.ref(call), self.place, known)
-
-    def resume_step(self) -> None:
-        """Continue under the key of an earlier step of the client's call that may have been executed.
-
-        At another place, or with other credentials, the key does not make a repetition safe.
-
-        :raises Exception: the library's ``TransportError``, if a repetition is not safe. Nothing was sent.
-        """
-        step, call = self.request.extensions[LOST_STEP], current_call()
-        if not isinstance(step, _LostStep) or call is None or step.call() is not call or self.safe:
-            return
-        known = step.known
-        own = self.request.headers.get(KEY)
-        self.first_sent, self.may_have_run = known.first_sent, True
-        if step.place == self.place and own in (None, known.key) and known.credentials == self.credentials():
-            self.key, self.fresh_key = known.key, own is None
-        elif not self.options.idempotent:
-            message = "this call may have been executed with other credentials or elsewhere; nothing was sent"
-            error = library_error(self.request, "TransportError", message)
-            outcome = attributes_of(error)["flexmw"] = self.outcome(judge("ambiguous", "none"), "key_not_honoured")
-            log_stop(self.request.method, self.origin, outcome, kind=type(error).__name__)
-            raise error
 
     def outcome(self, decision: RetryDecision, reason: str | None) -> Outcome:
         """Return the outcome of the whole call. If an earlier attempt may have been executed, a later attempt that was

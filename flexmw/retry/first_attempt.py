@@ -18,18 +18,19 @@ from flexmw.kit.stack_count import sdk_count_on_stack
 from flexmw.retry.attempts import KEY_TTL_NAME
 from flexmw.retry.body import BYTE_STREAMS
 from flexmw.retry.budget import Budget
-from flexmw.retry.call import KEY, LOST_STEP, NAMES
+from flexmw.retry.call import KEY, NAMES
 from flexmw.retry.core import SAFE_METHODS
 from flexmw.retry.flow import AT_ONCE, RetryCall
 from flexmw.retry.limits import LIMITS
 from flexmw.retry.memory import Memory
 from flexmw.retry.options import EXTENSION, OVERRIDES, UNSET, RetryOptions
 from flexmw.retry.sdk_count import SDK_COUNT
+from flexmw.retry.steps import FAILED_STEPS
 
 __all__ = ["FirstAttempt", "OrdinaryCalls"]
 
 
-_NOT_ORDINARY: Final = frozenset({EXTENSION, LIMITS, LOST_STEP, DEADLINE, "trace"})
+_NOT_ORDINARY: Final = frozenset({EXTENSION, LIMITS, DEADLINE, "trace"})
 """Extensions of a request that only the flow can handle."""
 
 
@@ -54,6 +55,7 @@ class OrdinaryCalls:
         if (
             OVERRIDES.get() is not UNSET
             or (self._memory.counted_hosts and self._is_repetition(request))
+            or (FAILED_STEPS.by_call and FAILED_STEPS.find() is not None)
             or not _NOT_ORDINARY.isdisjoint(request.extensions)
             or request.stream.__class__ not in BYTE_STREAMS
             or (has_any(headers, NAMES) and (KEY in headers or headers[SDK_COUNT] != "0"))

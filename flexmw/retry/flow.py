@@ -16,7 +16,6 @@ from flexmw.kit.effects import Emit, Flow, Follow, Read, Request, Response, Resu
 from flexmw.kit.evidence import Evidence, is_transport_error
 from flexmw.kit.transport import ClientClosed
 from flexmw.retry.body import no_rewind_needed, rewinder
-from flexmw.retry.call import LOST_STEP
 from flexmw.retry.causes import causes_of, class_names, proves_unsent
 from flexmw.retry.continuation import is_waiting
 from flexmw.retry.core import (
@@ -37,6 +36,7 @@ from flexmw.retry.response import (
     body_counts,
 )
 from flexmw.retry.resume import EXTENSION, resumption_of
+from flexmw.retry.steps import FAILED_STEPS
 
 __all__ = ["RetryCall"]
 
@@ -68,8 +68,8 @@ class RetryCall(ResponseReading):
             if self.sdk_count and (given_back := self.resume_repetition(self.sdk_count)) is not None:
                 return given_back
             if not self.limits.earlier:
-                if LOST_STEP in self.request.extensions:
-                    self.resume_step()
+                if FAILED_STEPS.by_call and (given_back := self.resume_step()) is not None:
+                    return given_back
                 self.budget.deposit(options.budget_ratio, options.budget_per_second, self.began)
         self.rewind = rewinder(self.request.stream)
         # The first response is nearly always the last, so `Send` follows it. If the flow itself may read the body, the
@@ -107,6 +107,7 @@ class RetryCall(ResponseReading):
                     reason, delay = "local_error", 0.0
                 if reason is not None:
                     self.mark_lost(error, decision, reason)
+                    self.note_step(decision, error)
                     log_stop(self.request.method, self.origin, self.outcome(decision, reason), kind=kind)
                     yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                     raise
@@ -150,7 +151,7 @@ class RetryCall(ResponseReading):
                         log_stop(self.request.method, self.origin, self.outcome(decision, reason), kind=kind)
                         yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                         self.find_count()
-                        if self.is_counted_on_stack and self.outcome(decision, reason).outcome == "ambiguous":
+                        if self.may_be_repeated and self.outcome(decision, reason).outcome == "ambiguous":
                             yield from self.keep_response(response, attempt)
                     self.returned = True
                     if self.broken_by is not None:
@@ -240,8 +241,8 @@ class RetryCall(ResponseReading):
 
     def _sign(self, response: Response, decision: RetryDecision = GOOD, reason: str | None = None) -> None:
         """Write the outcome on a response."""
-        if self.may_have_run or decision.outcome == "ambiguous":
-            self.note_lost_step()
+        if self.may_have_run or decision.outcome != "answered":
+            self.note_step(decision)
         response.extensions["flexmw"] = self.outcome(decision, reason)
         if reason is not None and self.sdk_count is not None:
             response.headers[SHOULD_RETRY] = "false"

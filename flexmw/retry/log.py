@@ -13,7 +13,17 @@ from typing import Final
 from flexmw.kit.log_limit import LogLimit
 from flexmw.retry.core import Outcome, RetryDecision
 
-__all__ = ["LIMIT", "LOGGER", "log_attempt", "log_cut", "log_repetition", "log_resumed", "log_stop", "note_of"]
+__all__ = [
+    "LIMIT",
+    "LOGGER",
+    "log_attempt",
+    "log_cut",
+    "log_repetition",
+    "log_repetition_above",
+    "log_resumed",
+    "log_stop",
+    "note_of",
+]
 
 LOGGER: Final = logging.getLogger("flexmw.retry")
 LIMIT: Final = LogLimit(burst=100, per_second=10.0, monotonic=time.monotonic)
@@ -66,6 +76,17 @@ def log_repetition(method: str, origin: str, lost: str, *, is_kept_back: bool) -
         origin,
         lost,
         "this one may have been executed, and was kept back" if is_kept_back else "attempts multiply",
+    )
+
+
+def log_repetition_above(method: str, origin: str) -> None:
+    """Log that a transport or an authentication between the client and Retry sends requests again by itself."""
+    LOGGER.warning(
+        "%s %s: a transport or an authentication above flexmw sends requests again by itself: its repetitions get one "
+        "attempt each, and none if the request may have been executed; switch its retries off and leave them to "
+        "flexmw.Retry",
+        method,
+        origin,
     )
 
 

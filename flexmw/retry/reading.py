@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from flexmw.contract import Wait
 from flexmw.errors import ConfigError
-from flexmw.kit.client_call import is_streamed
+from flexmw.kit.client_call import is_streamed, is_wrapped
 from flexmw.kit.effects import Discard, Effect, Read, Request, Response
 from flexmw.kit.evidence import is_transport_error
 from flexmw.kit.transport import DRAIN_SECONDS, is_shared
 from flexmw.retry.guarded import GuardedAttempts
+from flexmw.retry.memory import GivenBack
 from flexmw.retry.response import (
     MAX_BODY_BYTES,
     Head,
@@ -99,8 +100,14 @@ class ResponseReading(GuardedAttempts):
             return True, wait
         return False, wait or wait_in_body(plain, media_type)
 
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether something above Retry that does not obey ``x-should-retry`` may repeat the request: an SDK that
+        counts its repetitions on the stack, or a transport between the client and Retry."""
+        return not self.safe and (self.is_counted_on_stack or is_wrapped())
+
     def keep_response(self, response: Response, attempt: Request) -> Generator[Effect, Any, None]:
-        """Keep a response for the repetition by an SDK that ignores ``x-should-retry``."""
+        """Keep a response for the repetition of a request that may have been executed."""
         body: bytes | None = None
         if self.broken_by is None:
             try:
@@ -109,7 +116,9 @@ class ResponseReading(GuardedAttempts):
                 if not is_transport_error(error):
                     raise
                 self.broken_by = error
-        self.remember_response(response, body or b"")
+        self.kept = GivenBack(response.status_code, tuple(response.headers.items()), body or b"")
+        if self.is_counted_on_stack:
+            self.memory.remember_lost(self.fingerprint(), self.kept, self.clock.monotonic())
 
     def give_up(self, response: Response, attempt: Request, delay: float) -> Discard:
         # A body of several chunks may take twice the read timeout: half of the time that is left is safe.

@@ -1,0 +1,134 @@
+"""Steps of a client's call: the requests that Retry gets within one call of a client.
+
+A client takes a further step by itself after a redirect, and its authentication after a 401. A transport between the
+client and Retry, and an authentication that answers a 500, may repeat a step that Retry has given up. What Retry knows
+of a step that failed is kept for the next one, for as long as the client's call lasts.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flexmw.contract.exception_slots import attributes_of
+from flexmw.kit.client_call import current_call
+from flexmw.kit.deadline import library_error
+from flexmw.kit.effects import Response
+from flexmw.retry.call import KEY, Call
+from flexmw.retry.causes import copy_without_references
+from flexmw.retry.core import RetryDecision, judge
+from flexmw.retry.log import log_repetition_above, log_stop
+from flexmw.retry.memory import FailedCall, GivenBack
+
+__all__ = ["FAILED_STEPS", "FailedSteps", "Steps"]
+
+
+@dataclass(frozen=True, slots=True)
+class _FailedStep:
+    """A request that failed, or that may have been executed. An authentication changes the request itself, so what
+    counts of it is kept as it was.
+
+    :param place: the method, origin and path.
+    :param known: the key and the credentials of the request, and whether an attempt may have been executed.
+    :param has_failed: whether the step itself failed; false if a later attempt got a response such as a 401.
+    :param lost: the error or the response that the client got; ``None`` if the response was not read.
+    """
+
+    place: str
+    fingerprint: bytes
+    known: FailedCall
+    has_failed: bool
+    lost: BaseException | GivenBack | None
+
+
+class FailedSteps:
+    """The last failed step of each client's call that has not ended.
+
+    Not an extension of the request: a transport may make a request of its own for each attempt.
+    """
+
+    def __init__(self) -> None:
+        self.by_call: dict[int, tuple[weakref.ref[Any], _FailedStep]] = {}
+        """By the id of the client's call. Nearly always empty, so that an ordinary request only looks whether it is."""
+
+    def note(self, call: Any, step: _FailedStep) -> None:
+        """Keep a step until the client's call has ended."""
+        place = id(call)
+        self.by_call[place] = weakref.ref(call, lambda _: self.by_call.pop(place, None)), step
+
+    def find(self) -> _FailedStep | None:
+        """Return the last failed step of the client's call on the stack."""
+        for place, (known, _) in list(self.by_call.items()):
+            if _has_ended(known()):  # an error that the program keeps has the frame of the call in its traceback
+                self.by_call.pop(place, None)
+        call = current_call() if self.by_call else None
+        known_step = None if call is None else self.by_call.get(id(call))
+        return known_step[1] if known_step is not None and known_step[0]() is call else None
+
+
+FAILED_STEPS: Final = FailedSteps()
+"""Of all clients: the transports of one client may have several Retry objects."""
+
+
+def _has_ended(call: Any) -> bool:
+    """Return whether the generator of an authentication flow has ended."""
+    frame = getattr(call, "gi_frame", None) or getattr(call, "ag_frame", None)
+    return frame is None and (hasattr(call, "gi_frame") or hasattr(call, "ag_frame") or call is None)
+
+
+class Steps(Call):
+    """A call that knows the failed step before it."""
+
+    kept: GivenBack | None = None
+    """The last response that was not good, if its body was read."""
+
+    def note_step(self, decision: RetryDecision, error: BaseException | None = None) -> None:
+        """Keep what is known of this step, which has failed or may have been executed.
+
+        :param error: what the client gets; ``None`` if it gets a response.
+        """
+        may_have_run = not self.safe and (self.may_have_run or decision.outcome == "ambiguous")
+        has_failed = decision.outcome != "answered"
+        if (may_have_run or has_failed) and (call := current_call()) is not None:
+            lost = self.kept if error is None else copy_without_references(error)
+            known = FailedCall(self.key, self.first_sent, may_have_run, self.credentials())
+            FAILED_STEPS.note(call, _FailedStep(self.place, self.fingerprint(), known, has_failed, lost))
+
+    def resume_step(self) -> Response | None:
+        """Continue after a failed step of the client's call, under its key if the step may have been executed.
+
+        At another place, or with other credentials, a key does not make a repetition safe.
+
+        :returns: the response of the step, if the step may have been executed, and a repetition is not safe; ``None``
+            if this step is to be sent.
+        :raises Exception: the error of the step, or the library's ``TransportError``, for the same reason.
+        """
+        step = FAILED_STEPS.find()
+        if step is None:
+            return None
+        known = step.known
+        has_same_credentials = known.credentials == self.credentials()
+        is_same_place = step.place == self.place
+        if is_same_place and step.has_failed and step.fingerprint == self.fingerprint():
+            # An authentication that answers a 429 by the next of its API keys makes a call of its own.
+            self.repeats_step = known.may_have_run or has_same_credentials
+        if self.repeats_step and self.memory.first_warning("above"):
+            log_repetition_above(self.request.method, self.origin)
+        if self.safe or not known.may_have_run:
+            return None
+        own = self.request.headers.get(KEY)
+        self.first_sent, self.may_have_run = known.first_sent, True
+        continues = is_same_place and own in (None, known.key) and has_same_credentials
+        if continues:
+            self.key, self.fresh_key = known.key, own is None and known.key is not None
+        if self.safety == "opt_in" or (continues and (self.safety != "none" or not self.repeats_step)):
+            return None
+        if self.repeats_step:
+            message = "this request may have been executed, and was given back before; nothing was sent"
+            return self.give_back(step.lost, lambda: library_error(self.request, "TransportError", message))
+        message = "this call may have been executed with other credentials or elsewhere; nothing was sent"
+        error = library_error(self.request, "TransportError", message)
+        outcome = attributes_of(error)["flexmw"] = self.outcome(judge("ambiguous", "none"), "key_not_honoured")
+        log_stop(self.request.method, self.origin, outcome, kind=type(error).__name__)
+        raise error

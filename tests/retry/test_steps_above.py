@@ -1,0 +1,238 @@
+"""A transport, or an authentication, between the client and Retry that sends requests again by itself."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import logging
+from collections.abc import Callable, Generator
+from typing import Any
+
+import anyio
+import httpx
+import httpx2
+import pytest
+
+import flexmw
+from flexmw.retry.steps import FAILED_STEPS
+from flexmw.testing import FakeClock, HostileServer
+from tests.retry.outcomes import outcome
+
+libraries = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+
+
+def policy_of(**options: Any) -> flexmw.Retry:
+    return flexmw.Retry(clock=FakeClock(), jitter=0.0, **options)
+
+
+def same(request: Any) -> Any:
+    return request
+
+
+def rebuilt(request: Any) -> Any:
+    """A transport may make a request of its own for each attempt."""
+    headers = [(name, value) for name, value in request.headers.items() if name != "content-length"]
+    extensions = {"timeout": request.extensions["timeout"]}
+    return type(request)(request.method, request.url, headers=headers, content=request.content, extensions=extensions)
+
+
+def signed_anew() -> Callable[[Any], Any]:
+    numbers = itertools.count()
+
+    def sign(request: Any) -> Any:
+        request.headers["authorization"] = f"Signature {next(numbers)}"
+        return request
+
+    return sign
+
+
+def repeating(library: Any, inner: Any, prepare: Callable[[Any], Any] = same, attempts: int = 3) -> Any:
+    """A transport around ``inner`` that sends a request again after each lost response and each 5xx."""
+
+    class Repeating(library.BaseTransport, library.AsyncBaseTransport):  # type: ignore[misc]
+        def handle_request(self, request: Any) -> Any:
+            for attempt in range(attempts):
+                try:
+                    response = inner.handle_request(prepare(request))
+                except library.TransportError:
+                    if attempt == attempts - 1:
+                        raise
+                    continue
+                if response.status_code < 500 or attempt == attempts - 1:
+                    return response
+                response.close()
+            raise AssertionError
+
+        async def handle_async_request(self, request: Any) -> Any:
+            for attempt in range(attempts):
+                try:
+                    response = await inner.handle_async_request(prepare(request))
+                except library.TransportError:
+                    if attempt == attempts - 1:
+                        raise
+                    continue
+                if response.status_code < 500 or attempt == attempts - 1:
+                    return response
+                await response.aclose()
+            raise AssertionError
+
+        def close(self) -> None:
+            inner.close()
+
+        async def aclose(self) -> None:
+            await inner.aclose()
+
+    return Repeating()
+
+
+def inner_of(library: Any, policy: flexmw.Retry) -> Any:
+    return getattr(flexmw, library.__name__).Transport(
+        policy, transport=library.HTTPTransport(verify=False), clock=FakeClock()
+    )
+
+
+def post(library: Any, server: HostileServer, policy: flexmw.Retry, prepare: Callable[[Any], Any] = same) -> Any:
+    """The response or the error of a POST over a transport that repeats requests, above Retry."""
+    inner = inner_of(library, policy)
+    timeout = library.Timeout(20.0, read=0.3)
+    with library.Client(transport=repeating(library, inner, prepare), timeout=timeout) as client:
+        try:
+            return client.post(server.url, json={"n": 1})
+        except library.TransportError as error:
+            return error
+
+
+@libraries
+@pytest.mark.parametrize("prepare", [same, rebuilt, signed_anew()], ids=["same", "rebuilt", "signed anew"])
+@pytest.mark.parametrize("fault", ["rst", "fin", "hang"])
+def test_a_lost_post_is_executed_once_and_its_error_comes_again(library: Any, fault: str, prepare: Any) -> None:
+    with HostileServer(then=fault) as server:
+        error = post(library, server, policy_of(), prepare)
+        assert server.executions == len(server.requests) == 1
+    assert isinstance(error, library.TransportError)
+    assert (outcome(error).outcome, outcome(error).reason) == ("ambiguous", "given_back_before")
+
+
+@libraries
+def test_a_response_that_leaves_it_open_comes_again_whole(library: Any) -> None:
+    with HostileServer(then="500") as server:
+        response = post(library, server, policy_of())
+        assert server.executions == len(server.requests) == 1
+    assert response.status_code == 500
+    assert response.json()["error"]["code"] == "internal_error"
+    assert (outcome(response).outcome, outcome(response).reason) == ("ambiguous", "given_back_before")
+
+
+@libraries
+def test_an_async_transport_above_repeats_nothing_that_may_have_been_executed(library: Any) -> None:
+    async def run(fault: str) -> int:
+        with HostileServer(then=fault) as server:
+            inner = getattr(flexmw, library.__name__).AsyncTransport(
+                policy_of(), transport=library.AsyncHTTPTransport(verify=False)
+            )
+            async with library.AsyncClient(transport=repeating(library, inner)) as client:
+                try:
+                    said = outcome(await client.post(server.url, json={}))
+                except library.TransportError as error:
+                    said = outcome(error)
+            assert said.outcome == "ambiguous"
+            return server.executions
+
+    for backend in ("asyncio", "trio"):
+        assert [anyio.run(run, fault, backend=backend) for fault in ("rst", "500")] == [1, 1]
+
+
+@libraries
+def test_what_makes_a_repetition_safe_does_so_above_retry_too(library: Any) -> None:
+    with HostileServer(["rst", "rst", "ok"]) as server:
+        assert post(library, server, policy_of(idempotent=True, attempts=1)).status_code == 200
+        assert server.executions == 3
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line for line in caplog.messages if "a transport or an authentication above flexmw" in line]
+
+
+@libraries
+def test_repetitions_of_refusals_and_of_safe_requests_get_one_attempt_each(
+    library: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = policy_of()
+    with HostileServer(then="503:ms=0.01") as server, caplog.at_level(logging.WARNING, "flexmw.retry"):
+        assert post(library, server, policy).status_code == 503
+        assert len(server.requests) == 3 + 1 + 1
+        server.follow(["rst"] * 9)
+        inner = inner_of(library, policy)
+        with library.Client(transport=repeating(library, inner)) as client, pytest.raises(library.TransportError):
+            client.get(server.url)
+        assert len(server.requests) == 2 * (3 + 1 + 1)
+    assert len(lines(caplog)) == 1
+
+
+def answering(library: Any, **new: str) -> Any:
+    """An authentication that sends a request again after each error, with other headers."""
+
+    class Auth(library.Auth):  # type: ignore[misc]
+        def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+            response = yield request
+            if response.status_code >= 400:
+                request.headers.update(new)
+                yield request
+
+    return Auth()
+
+
+@libraries
+def test_an_authentication_that_answers_a_500_executes_a_post_once(library: Any) -> None:
+    with HostileServer(then="500") as server, library.Client(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        for auth in (answering(library), answering(library, authorization="Bearer new")):
+            before = server.executions
+            with pytest.raises(library.TransportError) as caught:
+                client.post(server.url, json={}, auth=auth)
+            assert server.executions == before + 1
+            assert (outcome(caught.value).outcome, outcome(caught.value).reason) == ("ambiguous", "given_back_before")
+
+
+@libraries
+def test_an_authentication_that_answers_a_429_by_another_key_makes_a_call_of_its_own(
+    library: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with HostileServer(["429:ms=0.01"] * 5) as server, library.Client(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        response = client.post(server.url, json={}, auth=answering(library, authorization="Bearer next"))
+        assert (response.status_code, len(server.requests)) == (200, 6)
+    assert not lines(caplog)
+
+
+@libraries
+def test_another_call_and_another_request_of_a_call_are_no_repetitions(library: Any) -> None:
+    class TwoBodies(library.Auth):  # type: ignore[misc]
+        def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+            yield type(request)(request.method, request.url, json={"first": True})
+            yield request
+
+    with HostileServer(["500", "ok", "500", "500"]) as server, library.Client(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        assert client.post(server.url, json={}, auth=TwoBodies()).status_code == 200
+        for _ in range(2):
+            assert client.post(server.url, json={}).status_code == 500
+        assert server.executions == 4
+
+
+@libraries
+def test_nothing_is_kept_of_a_call_that_has_ended(library: Any) -> None:
+    def lost_post() -> Exception:
+        with pytest.raises(library.TransportError) as caught:
+            client.post(server.url, json={})
+        return caught.value
+
+    with HostileServer(then="rst") as server, library.Client(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        errors = [lost_post() for _ in range(3)]  # their tracebacks hold the calls
+        assert FAILED_STEPS.find() is None
+        assert not FAILED_STEPS.by_call
+        errors = [lost_post()]
+        errors.clear()
+        gc.collect()
+        assert not FAILED_STEPS.by_call
