@@ -90,15 +90,16 @@ class Client:
         with reader:
             if request.declared_bytes is not None and reader.peek(12)[:12].endswith(b" 100"):
                 return Response(status=100)
-            response = HTTPResponse(cast(Any, _Socket(reader)), method=request.method)
-            response.begin()
-            if request.method == "HEAD":
-                connection.sock.settimeout(min(self.timeout, _HEAD_SECONDS))
-                body = _rest(reader)
-            else:
-                body = b"".join(_body(response, request.read_bytes, ends))
-            headers = {name.lower(): ", ".join(response.headers.get_all(name) or ()) for name in response.headers}
-            return Response(status=response.status, headers=headers, body=body, seconds=time.time())
+            # From Python 3.13 on, a response whose file was closed before it complains on stderr when it is collected.
+            with HTTPResponse(cast(Any, _Socket(reader)), method=request.method) as response:
+                response.begin()
+                if request.method == "HEAD":
+                    connection.sock.settimeout(min(self.timeout, _HEAD_SECONDS))
+                    body = _rest(reader)
+                else:
+                    body = b"".join(_body(response, request.read_bytes, ends))
+                headers = {name.lower(): ", ".join(response.headers.get_all(name) or ()) for name in response.headers}
+                return Response(status=response.status, headers=headers, body=body, seconds=time.time())
 
     def _head(self, request: Request) -> Iterator[tuple[str, str]]:
         yield "User-Agent", f"flexmw-check/{__version__}"
