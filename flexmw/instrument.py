@@ -6,8 +6,8 @@
 
 Tagging is added to every Starlette and FastAPI app, inside the server span of FastAPI, and to every client of httpx and
 httpx2, outside the spans of the client's instrumentor; it does not matter which instrumentor comes first. An app or a
-client that has a Tagging (``wrap_app``, ``wrap_client``) stays as it is. A wrapped client without one gets its Tagging
-outside its other components, so that it observes their retries. ``opentelemetry-instrument`` finds the instrumentor by
+client that has a Tagging (``wrap_app``, ``wrap_client``) stays as it is. A wrapped client without a Tagging gets one
+outside of its other components, where it observes their retries. ``opentelemetry-instrument`` finds the instrumentor by
 itself. The package ``opentelemetry-instrumentation`` is needed; the extra ``flexmw[otel]`` installs it.
 
 Retry is added only where it is asked for: ``FlexmwInstrumentor().instrument(retry=flexmw.Retry())``, or the environment
@@ -84,7 +84,7 @@ class FlexmwInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
 
 def _retry_of(given: Any) -> Retry | None:
-    """The Retry of an instrumentation: the one that was given, else the one that the environment asks for."""
+    """The Retry of an instrumentation: the given Retry, else a Retry by the environment variables."""
     if given is not None:
         if not isinstance(given, Retry):
             raise ConfigError("FlexmwInstrumentor().instrument(retry=...)", given, "a flexmw.Retry, or None")

@@ -194,8 +194,8 @@ def check_order(components: Sequence[Component]) -> None:
     """Check the order of components against the ``order`` of each.
 
     :param components: outermost first.
-    :raises ConfigError: a component that another one needs is missing, or one component is outside another where it
-        must be inside. The error names both, and an order that is right.
+    :raises ConfigError: a component needs another component that is missing, or two components are in the wrong order.
+        The error names both, and an order that is right.
     """
     _check_needs(components)
     _log_unknown(components)

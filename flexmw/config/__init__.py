@@ -64,7 +64,7 @@ class Configuration:
     is_extended: bool
 
     def located(self, error: ConfigError) -> ConfigError:
-        """The error with file and line of the option that it names, where it names one of this configuration.
+        """The same error with file and line of its option, if the option is in this configuration.
 
         A store that does not respond is found when an app or a client is wrapped, long after the file was read.
         """

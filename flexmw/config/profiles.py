@@ -1,4 +1,4 @@
-"""Check the profiles of a file that are not chosen, so that a fault in one is found before its day comes.
+"""Check the profiles of a file that are not chosen, so that their faults are found before somebody chooses them.
 
 A profile belongs to another environment, so nothing of this one is assumed: no environment variable is read, no store
 is contacted, no driver has to be installed. The values of an option are checked, and what one option requires of

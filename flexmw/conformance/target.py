@@ -1,4 +1,4 @@
-"""The API that is judged: its base URL, the route that the probes ask, and what may be sent to it. Pure.
+"""The judged API: its base URL, the route for the probes, and the requests that may be sent. Pure.
 
 >>> parse_base("https://api.example.com"), parse_base("http://localhost:8000/openai/?api-version=1")
 (Base(url='https://api.example.com/v1', query=''), Base(url='http://localhost:8000/openai', query='api-version=1'))

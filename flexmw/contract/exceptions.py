@@ -2,7 +2,8 @@
 
 The only such mapping in flexmw: Envelope sends its result, Idempotency stores it, Tagging reports it. All three call it
 as ``Exchange.map_exception``, which applies the options of the Envelope outside, if there is one. This module finds the
-exception that decides: the one raised, or one that it only wraps. What that exception becomes is a row of
+exception that decides on the response: the raised exception, or an exception inside it. What that exception becomes is
+a row of
 :mod:`flexmw.contract.exception_rules`; a new library is a new row.
 
 >>> map_exception(TimeoutError("db at 10.0.0.7")).error.code

@@ -170,7 +170,7 @@ def ends_whole(tail: bytes) -> bool:
 
 
 def _type_of(data: bytes) -> bytes:
-    """What a JSON object says of its kind: its ``type``, or ``error`` where this is the name of its first member."""
+    """The kind of a JSON object: its ``type``, or ``error`` if that is the name of its first member."""
     if (beginning := _BEGINNING.match(data)) is not None:
         return beginning[1] or b"error"
     if not data.startswith(b"{") or len(data) > _MAX_JSON:

@@ -32,7 +32,7 @@ from flexmw.contract.table import OWN, PAGE, STATUS, for_status
 __all__ = ["PLACEHOLDERS", "expected", "key_of", "reword"]
 
 _IDEMPOTENCY: Final = ("idempotency_in_progress", "idempotency_key_required", "idempotency_key_reused")
-"""Codes of Idempotency whose message never varies. Its other messages name what is wrong with one request."""
+"""Codes of Idempotency whose message never varies. The other messages name the fault of one request."""
 
 
 def _names(template: str) -> Iterable[str]:

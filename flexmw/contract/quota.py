@@ -28,13 +28,13 @@ _AT_ONCE: Final = "concurrent-requests"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """What a limiter decided about one request in one unit, as far as the wire needs it.
+    """The decision of a limiter about one request in one unit, with the values that the headers need.
 
     ``reset_at`` is in Unix seconds. ``wait`` is the time in seconds after which the same request would be admitted,
-    exact to the millisecond; ``None`` when it was admitted. ``window`` is in seconds; 0 where the quota is of what is
-    going on at once, or does not end. ``policy`` names the window. ``unit`` is what is counted: ``requests``,
-    ``concurrent-requests``, ``tokens``. ``scale`` is what one of the unit is in ``limit`` and ``remaining``: 1, or
-    1,000,000. A ``reset_at`` of infinity is not sent.
+    exact to the millisecond; ``None`` when it was admitted. ``window`` is in seconds; 0 where the quota limits
+    concurrent requests, or has no end. ``policy`` names the window. ``unit`` is what is counted: ``requests``,
+    ``concurrent-requests``, ``tokens``. ``scale`` is the number that stands for one of the unit in ``limit`` and
+    ``remaining``: 1 or 1,000,000. A ``reset_at`` of infinity is not sent.
     """
 
     limit: int

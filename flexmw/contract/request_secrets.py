@@ -81,7 +81,8 @@ def _short_passwords(secrets: Iterable[str]) -> Iterator[str]:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """The value of a header, its words, and what its parameters and its Base64 hold."""
+    """The value of a header, its words, the values of its parameters, and the decoded credentials of Basic
+    authentication."""
     yield value
     yield value.strip('"')
     words = value.split()

@@ -36,11 +36,11 @@ class Wait:
 def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
     """The wait that a response asks for; ``None`` where it names no readable wait.
 
-    Precedence: ``retry-after-ms``, then ``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date; fractions are
-    read as well), then a reset header. Of a repeated header the longest wait counts. A date is compared with the
-    response's own ``Date``, so that a wrong clock on either side does not matter, and with the earliest ``Date`` where
-    there are several (uvicorn and hypercorn add one to that of the app). Zero, negative and unreadable values are
-    ignored; a number may have any length.
+    Precedence: ``retry-after-ms``, then ``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date; fractions are read
+    as well), then a reset header. Of a repeated header the longest wait counts. A date is compared with the response's
+    own ``Date``, so that a wrong clock on either side does not matter. Of several ``Date`` headers the earliest counts
+    (uvicorn and hypercorn add one to that of the app). Zero, negative and unreadable values are ignored; a number may
+    have any length.
 
     :param headers: names in lower case; several lines of one name joined by ``", "``, as httpx's ``Headers`` does.
     :param now: Unix seconds; used for dates where the response has no ``Date``.

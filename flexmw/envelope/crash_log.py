@@ -3,7 +3,7 @@
 Envelope raises a crash of the app again, and the server logs it with its traceback. But some frameworks respond to a
 crash with a 500 of their own and raise nothing. Most of them log the crash (:data:`LOGGING_FRAMEWORKS`); Litestar does
 not outside of its debug mode, and neither does an error handler of the app that says nothing. Envelope replaces such a
-response, and with it the last trace of the crash, so Envelope logs it.
+response, which is the last trace of the crash, so Envelope logs the crash.
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ async def stop(storage: str | Store, id: str) -> KnownKey:
     """End a running execution. Its app receives ``http.disconnect`` and is cancelled.
 
     An execution of this process ends at once, one of another process at its next heartbeat, a third of the app's
-    ``lease`` later at most. What it has sent is stored, with a 500 ``idempotency_ended`` as its end, and its clients
-    get the same. A process with an earlier version of flexmw loses the key instead.
+    ``lease`` later at most. The part that it has sent is stored, with a 500 ``idempotency_ended`` as its end, and its
+    clients get that end too. A process with an earlier version of flexmw loses the key instead.
 
     :param storage: a storage URL or a store.
     :param id: the id of the key from :func:`list_keys`.

@@ -1,7 +1,7 @@
 """The end of an app: cancel the executions that its server has not waited for.
 
 A server that stops waits for its requests, cancels what is left, and ends the lifespan of the app. A request with a key
-goes on when it is cancelled, and uvicorn ends the process by a signal right after the lifespan: the ``finally`` blocks
+goes on when it is cancelled, and uvicorn ends the process by a signal right after the lifespan. The ``finally`` blocks
 of the app did not run, and the key counted as running until its lease was over. So the executions that are left at the
 end of the lifespan are cancelled before the app shuts down what they use.
 

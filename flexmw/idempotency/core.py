@@ -59,7 +59,7 @@ OnUnknown: TypeAlias = Literal["refuse", "run"]
 _JSON: Final = json.JSONEncoder(separators=(",", ":"))
 
 _FORMAT: Final = 2
-"""Format 1 held keys and paths in the clear. Its records have other names, so no request meets them."""
+"""Format 1 held keys and paths in the clear. Its records have other names, so no request finds them."""
 
 
 # Nothing changes a StoredResponse, a Record, a KeyedRequest or a Run. They are not frozen, because a frozen dataclass
@@ -134,7 +134,7 @@ class Record:
         return f'{line},"body":true}}\n'.encode() + response.body
 
     def as_entry(self) -> bytes:
-        """The record itself, for a store in this process that keeps it as it is."""
+        """The record itself, for a store in this process, which needs no encoding."""
         return cast("bytes", self)
 
     @classmethod
@@ -175,7 +175,7 @@ class KeyedRequest:
     :param key: what the record holds as its ``key``.
     :param fingerprint: the keyed hash of the request.
     :param now: Unix time in seconds.
-    :param what: what the record holds as its ``what``.
+    :param what: method and path of the request, for operators; empty where they are not kept.
     """
 
     key: str
@@ -257,7 +257,8 @@ def release(record: Record) -> Record | None:
 
 
 def stop(record: Record) -> Record:
-    """An operator wants the execution to end. It still runs, and the process that runs it writes its outcome."""
+    """Record that an operator wants the execution to end. The execution still runs, and its process writes the
+    outcome."""
     return replace(record, stopping=True)
 
 

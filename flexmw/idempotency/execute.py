@@ -1,7 +1,7 @@
 """Run the app once for a claimed key, and write the outcome to the store.
 
-The response is recorded while it flows to the client. It is stored before its last part leaves, so a client that has
-read the whole response can rely on its replay.
+The response is recorded while it flows to the client. The response is stored before its last part is sent, so a client
+that has read all of it can rely on the replay.
 
 A response in one message is sent by the app's own task. A stream, which is a successful response whose first body
 message says that more follows, is recorded in a :class:`~flexmw.idempotency.log.ResponseLog`, and a
@@ -179,7 +179,7 @@ class ClaimedExecution:
         return self._send_any(message)
 
     async def _send_any(self, message: Message) -> None:
-        """Send a message. A complete response stands, and so does a failed one, whatever the app sends after it."""
+        """Send a message. After a complete or a failed response, nothing that the app sends changes it."""
         delivery, recorder, message_type = self._delivery, self._recorder, message["type"]
         if self._held is not None and message_type != "http.response.start":
             await self._held.send()  # trailers follow the end of the body

@@ -1,4 +1,4 @@
-"""Count the clients that follow one response from the store, so that no response is followed by any number of them.
+"""Count the clients that follow one response from the store: their number per response has a limit.
 
 >>> followers = Followers(2)
 >>> [followers.attach("g") for _ in range(3)], followers.attach("another")

@@ -33,7 +33,7 @@ async def wait_until_unread(plan: Plan, recorder: ResponseRecorder, linger: floa
 
 
 async def show_interest(plan: Plan, name: str) -> None:
-    """Let the execution of a key know that a request waits for its response, in this process or another one.
+    """Let the execution of a key know, in this process or another process, that a request waits for its response.
 
     Raises what the store raises.
 

@@ -75,7 +75,7 @@ class ResponseRecorder:
     @property
     def is_open(self) -> bool:
         """Whether a body that ends now may lack a part: a successful one without a length, or shorter than that. An
-        event stream whose last event says that it is the last one, such as ``data: [DONE]``, lacks nothing."""
+        event stream is complete if its last event is a terminal one, such as ``data: [DONE]``."""
         if self.status >= 400 or self.length == self.received:
             return False
         return not (self.is_framed and ends_whole(self.last))

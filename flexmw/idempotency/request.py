@@ -303,7 +303,8 @@ class ProtectedRequest:
         return outcome
 
     def _patience(self) -> tuple[float, bool]:
-        """The seconds that a duplicate waits while the first request runs, and whether it follows that one."""
+        """The seconds that a duplicate waits while the first request runs, and whether it follows the response of that
+        request."""
         plan = self._plan
         if plan.attaches_all:
             return inf, True
@@ -312,7 +313,7 @@ class ProtectedRequest:
         return (plan.wait, False) if preferred is None else (max(plan.wait, preferred), True)
 
     async def _has_begun(self, name: str) -> bool:
-        """Whether the response of the request that has the key has begun, so that it can be followed."""
+        """Whether the request that holds the key has begun its response, so that a duplicate can follow it."""
         with suppress(Exception):  # the guard of the store has logged it, and the next claim fails by it
             self._running = await running_response(self._plan, name)
         return self._running is not None

@@ -1,4 +1,4 @@
-"""Response head: what an execution adds to the head of the app's response, and what it records of it."""
+"""Response head: the headers that an execution adds to the app's response, and what it records of the head."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ _EVENT_STREAM_HEADERS: Final = (
 """Ask proxies to pass on each event at once, and unchanged: a proxy that compresses moves the offsets."""
 
 _SHORT_BYTES: Final = 16 * 1024
-"""Longest ``Content-Length`` of a response that is sent by the app's task although it comes in several messages: an
-inner middleware often splits a whole response, and no server waits for the client before it has taken this many."""
+"""Longest ``Content-Length`` of a response in several messages that the app's own task sends. An inner middleware often
+splits a whole response, and no server waits for the client before it has taken so many bytes."""
 
 HTTP_1_0: Final = frozenset({"1.0", "1"})
 """The spellings of HTTP/1.0 in ``scope["http_version"]``. A server may end a body by closing the connection there, so

@@ -39,7 +39,7 @@ class SdkRequest(NamedTuple):
     :param fingerprint: the keyed hash of the request.
     :param retries: the retry count of the request.
     :param request_id: the hash of the id that a proxy gave to the request; empty without one.
-    :param what: what the record holds as its ``what``.
+    :param what: method and path of the request, for operators; empty where they are not kept.
     """
 
     calls: str
@@ -90,8 +90,8 @@ class SdkAttempt:
     async def complete(self, claim: Claim, response: StoredResponse) -> None:
         """Store the response of this attempt, whose client is still there, before its last part is sent.
 
-        Where the store can write both in one step, the list says from now on that the response was sent. If its client
-        leaves before it has got all of it, :meth:`conclude` takes that back.
+        Where the store can write the response and the list in one step, the list says from now on that the response was
+        sent. If the client leaves before it has the whole response, :meth:`conclude` takes the mark back.
         """
         swap_pair: SwapPair | None = getattr(self._claims.store, "swap_pair", None)
         if swap_pair is None or response.status in _CREDENTIAL_REFUSED:
@@ -106,7 +106,7 @@ class SdkAttempt:
             self._held, self._listed = held, calls
 
     async def conclude(self, status: int, *, refused: bool, is_gone: bool) -> None:
-        """Record for later attempts of the call whether this one has got its response.
+        """Record whether the client of this attempt has got its response: later attempts of the call read it.
 
         :param status: the HTTP status of the response; 0 where there is none.
         :param refused: the response said that nothing was done.
@@ -123,9 +123,9 @@ class SdkAttempt:
             await self.mark(refused=False)
 
     async def mark(self, *, refused: bool) -> None:
-        """Record that the response was sent, or that it said that nothing was done.
+        """Record that the response was sent, or that the response refused the request and the app did nothing.
 
-        A failure is ignored: a later retry then has more calls to choose from.
+        A failure is ignored: a later retry then finds more calls than it needs.
         """
         await self._change(lambda calls: sdk.mark(calls, self.call, refused=refused))
 

@@ -94,7 +94,8 @@ def error_response(status: int, body: bytes, headers: Iterable[tuple[bytes, byte
 def internal_error(*, sent_bytes: int) -> StoredResponse:
     """The 500 ``internal_error`` that is stored in place of a response that the app broke off.
 
-    Its ``size`` is not the length of its body, so that nobody takes its bytes for the rest of what was sent.
+    Its ``size`` is not the length of its body: no client that continues the broken response gets these bytes as the
+    rest.
 
     :param sent_bytes: bytes of the response if it was too long to be kept, otherwise 0.
     """

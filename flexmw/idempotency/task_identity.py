@@ -36,6 +36,6 @@ if sys.version_info >= (3, 14):
 else:
     running_tasks: Final[_RunningTasks] = vars(asyncio.tasks)["_current_tasks"]
     running_task: Final[_RunningTask] = vars(asyncio.tasks)["_current_tasks"].get
-"""The running task of each event loop. Whoever writes another task into it writes the first one back.
+"""The running task of each event loop. Code that writes another task into the mapping writes the first task back.
 
 ``running_task`` is ``asyncio.current_task`` of an event loop, a function in C in each version of Python."""

@@ -1,4 +1,5 @@
-"""Turns: the operations of one claim run one after another, and one that meets no other does not wait.
+"""Turns: a lock that runs the operations of one claim one after another. An operation without competitors does not
+wait.
 
 A lock of anyio yields to the event loop even where it is free.
 """
@@ -14,14 +15,15 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """A lock for the tasks of one event loop, which get it in the order in which they ask for it."""
+    """A lock for the tasks of one event loop. Tasks get the lock in the order of their requests."""
 
     # Defaults of the class: each claim makes an object, and most of them never wait.
     _is_taken = False
     _waiting: deque[anyio.Event] | None = None
 
     def take(self) -> bool:
-        """Take the turn if nobody has it. Otherwise :meth:`wait` for it. Who has it passes it on."""
+        """Take the lock if no task holds it. If this returns False, call :meth:`wait`: the task that holds the lock
+        passes it on."""
         if self._is_taken:
             return False
         self._is_taken = True

@@ -29,7 +29,7 @@ class _OwnExtensions(dict[str, Any]):
 
 
 def copy_request(request: Any, **extensions: Any) -> Any:
-    """The same request with its own headers and extensions, so that an attempt can change them."""
+    """A copy of a request with headers and extensions of its own, which an attempt can change."""
     twin = _with_new_extensions(request)
     headers = twin.headers
     twin.headers = type(headers)(headers)

@@ -22,7 +22,7 @@ BUILT: Final = "flexmw.built"
 """The extension of a response that a component has made: nothing was sent for it."""
 
 _FRAMING: Final = frozenset({"transfer-encoding", "connection", "keep-alive"})
-"""Headers of one connection, which say how a body arrived and not what it is."""
+"""Headers that describe one connection: how a body arrived, and not its content."""
 
 _KEEPS_LENGTH: Final = frozenset({204, 304})
 """Statuses of responses without a body, whose ``content-length`` is about another response."""

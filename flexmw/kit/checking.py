@@ -1,4 +1,4 @@
-"""Checking options without using them: those of a profile that is not chosen, which belongs to another environment.
+"""Check the options of a profile that is not chosen, without using them: the profile belongs to another environment.
 
 >>> is_checking()
 False

@@ -1,6 +1,6 @@
 """The call of a client that a transport works for, as httpx and httpx2 keep it on the stack.
 
-A transport sees single requests. Redirects and authentication make several requests of one call of the user, and no
+A transport sees single requests. Redirects and authentication make several requests of one call of the user. No
 argument of the transport says which requests belong together: the ``Request`` may be the same object in two calls, and
 different objects in one call. Both libraries run the authentication flow of a call in one frame for as long as the call
 lasts; that flow identifies the call. A transport that is called without a client has no such frame.

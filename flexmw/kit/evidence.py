@@ -1,4 +1,4 @@
-"""How far one attempt got: what a transport reported, and so whether its request can have reached a server.
+"""How far one attempt got: the events that a transport reported, and whether the request can have reached a server.
 
 >>> evidence = Evidence()
 >>> evidence.sent is None  # the transport reported nothing, so nothing is proven
@@ -51,9 +51,10 @@ not HTTP. ``StreamConsumed`` is raised where a transport would have to send a bo
 class Evidence:
     """Gathers the events of one attempt: hand its :meth:`observe` to ``Send``.
 
-    :param leaves: called each time a head goes out. Its first argument says whether the attempt sent a head before:
-        over HTTP/2 a transport sends a request again that the server says it did not process. The second says
-        whether the connection is HTTP/2, so that other calls share it. What it raises keeps the head from being sent.
+    :param leaves: called each time a head goes out. The first argument says whether the attempt sent a head before:
+        over HTTP/2, a transport repeats a request of which the server says that it did not process it. The second
+        argument says whether the connection is HTTP/2, which other calls share. If the function raises, the head is not
+        sent.
     """
 
     # Defaults of the class: what most attempts only set, or never read, costs them nothing.

@@ -147,8 +147,9 @@ class Exchange:
         """The ``send`` of an app whose response gets the headers of the exchange. Not a coroutine: it returns the
         awaitable of :attr:`forward`, which the app awaits.
 
-        Only the outermost component that wraps ``send`` may use it, so it says so on the exchange while its app runs.
-        The lines stand in each component, because a context manager costs three more calls for each request::
+        Only the outermost component that wraps ``send`` may use this method. That component sets
+        :attr:`headers_claimed` while its app runs. Each component repeats these lines, because a context manager costs
+        three more calls for each request::
 
             if exchange.headers_claimed:
                 await app(scope, receive, send)

@@ -1,8 +1,8 @@
 """Objects with threads, locks or connections in a process that forks.
 
-Only the thread that forks goes on in the child. A lock that another thread holds at this moment stays locked there, and
-what that thread was doing stays half done. :func:`prepare_forks` lets an object finish its work before the fork, and
-begin anew in the child before any other code runs there.
+Only the thread that forks goes on in the child. A lock that another thread holds at this moment stays locked in the
+child, and the work of that thread stays half done. :func:`prepare_forks` lets an object finish its work before the
+fork, and begin anew in the child before any other code runs there.
 
 >>> class Pool:
 ...     def before_fork(self) -> None: ...

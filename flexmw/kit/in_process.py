@@ -12,10 +12,10 @@ _APP_TRANSPORTS: Final = frozenset({"ASGITransport", "WSGITransport", "_TestClie
 
 
 def calls_an_app(transport: Any) -> bool:
-    """Whether a transport, or one that it wraps, calls an app in this process.
+    """Whether a transport, or a transport inside it, calls an app in this process.
 
-    Such an app may raise the error of a call of its own, a refused connection for instance: the error says nothing
-    about the request that the app was given.
+    The app may raise the error of a call that it makes itself, such as a refused connection. That error proves nothing
+    about the request to the app.
     """
     return any(
         not _APP_TRANSPORTS.isdisjoint(cls.__name__ for cls in type(inner).__mro__)

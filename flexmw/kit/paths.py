@@ -195,7 +195,7 @@ def _readings(scope: _Scope, routing: Routing, path: str | None) -> list[tuple[s
 
 
 def _raw_reading(raw_path: object) -> str | None:
-    """The path decoded but for its escaped slashes: what a framework sees that splits the path before it decodes it.
+    """The path decoded except for its escaped slashes, as seen by frameworks that split the path before they decode it.
     ``None`` if no slash is escaped."""
     if not isinstance(raw_path, bytes) or b"%2" not in raw_path or not _ESCAPED_SLASH.search(raw_path):
         return None

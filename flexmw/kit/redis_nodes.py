@@ -2,8 +2,8 @@
 
 :mod:`flexmw.kit.redis_blocking` and :mod:`flexmw.kit.redis_async` carry out the steps of :mod:`flexmw.kit.redis_flow`
 over clients of redis-py that :mod:`flexmw.kit.redis_client` makes, one for each node of one server, Sentinel or a
-cluster. redis-py's own cluster clients are not used: the asyncio one repeats commands that were in flight when it gets
-its fifth ``MOVED``, and sends ``ASKING`` over another connection than the command.
+cluster. redis-py's own cluster clients are not used. The asyncio client repeats commands that were in flight when it
+gets its fifth ``MOVED``, and it sends ``ASKING`` over another connection than the command.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The test of a redis or valkey store at start-up: connect, authenticate, and run what the component will run.
 
-A wrong password, a command that the user may not run, TLS on one side only, an unknown certificate authority and a
-server that does not speak the redis protocol do not go away by waiting, so each is a ``ConfigError``. A store that
+Some faults stay until somebody corrects them, so each is a ``ConfigError``: a wrong password, a command that the user
+may not run, TLS on one side only, an unknown certificate authority, a server without the redis protocol. A store that
 cannot be reached is an error only if the application has not set ``on_store_failure``.
 """
 

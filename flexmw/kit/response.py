@@ -1,4 +1,4 @@
-"""Discarded responses: which bodies are read so that the connection can be used again, and which are closed."""
+"""Discarded responses: small bodies are read, which keeps the connection usable; other bodies are closed."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ from flexmw.pace.window import RateReading
 __all__ = ["is_from_cache", "read_limit", "server_time"]
 
 _DATE_AGE: Final = 2.0
-"""Seconds that ``Date`` may lie in the past: one for its rounding, one for servers that format it once a second."""
+"""Seconds that ``Date`` may lie in the past: one second because it is rounded down, and one because servers format it
+once a second."""
 
 
 def read_limit(

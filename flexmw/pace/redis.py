@@ -3,8 +3,8 @@
 The pure :class:`~flexmw.pace.core.PaceState` is read, changed and written back by compare-and-swap. If another process
 has written meanwhile, the change is made again on the new value. All processes use the clock of the store.
 
-A store that does not respond delays a call by 100 ms at most: two attempts of 50 ms. After that this process continues
-alone with the last state that it has read. It tries the store again after a second or later, and then writes the
+A store that does not respond delays a call by 100 ms at most: two attempts of 50 ms. After that, this process continues
+alone, with the last state that it has read. It tries the store again after a second or later, and then writes the
 changes that it has made meanwhile.
 
 >>> state = PaceState(patience=5.0)

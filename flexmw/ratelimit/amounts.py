@@ -15,7 +15,8 @@ from typing import Final, TypeAlias, TypeGuard
 __all__ = ["SCALE", "Amount", "is_amount", "whole_amount"]
 
 SCALE: Final = 1_000_000
-"""What one of a unit other than requests, tokens and messages is in a store: its millionths."""
+"""Stores count millionths of every unit except requests, tokens and messages. This is the number for one of the
+unit."""
 
 Amount: TypeAlias = int | float | Decimal
 """An amount of a unit. A float is taken as the number that it prints as."""

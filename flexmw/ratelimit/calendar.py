@@ -28,7 +28,7 @@ BUDGET_ENDS_AT: Final = 253_402_300_799
 
 
 def period_of(period: str, now: float) -> tuple[int, int, str]:
-    """The period that a moment is in: its first second, the first second after it, and its name.
+    """The calendar period of a moment: its first second, the first second after it, and its name.
 
     :param period: one of :data:`PERIODS`.
     :param now: Unix seconds.

@@ -1,4 +1,4 @@
-"""RateLimit: its options, and the middleware and the OpenAPI documentation that it makes of them."""
+"""The component RateLimit: its options, its middleware and its OpenAPI documentation."""
 
 from __future__ import annotations
 

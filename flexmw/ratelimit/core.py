@@ -1,4 +1,4 @@
-"""The values of the limiter: what is counted, what a store is asked, what it decides. Pure.
+"""The values of the limiter: rates, the check that a store gets, and its result. Pure.
 
 Durations and moments are whole microseconds where a name ends in ``_us``.
 

@@ -1,4 +1,4 @@
-"""What a request costs: what is reserved before it is served, and what it has really used.
+"""The cost of a request: the amount reserved before the request is served, and the amount that it has used.
 
 >>> from flexmw.ratelimit import settle
 >>> settle(812)
@@ -163,7 +163,7 @@ class Pricing:
 class Reservation:
     """What one request has reserved, until its real use is known.
 
-    :param units: the units that can be settled, with what one of them is in the store's numbers.
+    :param units: the units that can be settled, each with the number that stands for one of it in the store.
     :ivar amounts: what the application has reported, by unit, in the store's numbers.
     :ivar usage: the usage that the application has reported.
     """

@@ -1,4 +1,4 @@
-"""The options of RateLimit that say what is counted, and what one request counts."""
+"""The options of RateLimit about counting: the units, and how much one request counts in each."""
 
 from __future__ import annotations
 

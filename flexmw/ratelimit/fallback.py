@@ -24,8 +24,8 @@ __all__ = ["REFUND_SECONDS", "FallbackBackend", "StoreFailure", "parse_store_fai
 
 ResultT = TypeVar("ResultT")
 REFUND_SECONDS: Final = 5.0
-"""Seconds that the store has for a correction. It is made in the background, so it may take longer than a decision: one
-that is lost is a wrong bill."""
+"""Seconds that the store has for a correction. Corrections run in the background, so they may take longer than a
+decision. A lost correction makes a wrong bill."""
 
 _MAX_DENIALS: Final = 262_144
 _DENIAL_SECONDS: Final = 60

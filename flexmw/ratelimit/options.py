@@ -82,7 +82,7 @@ def option_name(option: str) -> str:
 
 
 def check_together(options: Any) -> None:
-    """Check that there is a limit, and that each option has the limit that it is for.
+    """Check that there is a limit, and that no option refers to a limit that is missing.
 
     :param options: a :class:`flexmw.RateLimit`.
     :raises ConfigError: for the first option that can have no effect beside the others.

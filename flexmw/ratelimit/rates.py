@@ -35,7 +35,7 @@ _CALENDAR: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/|\s*per\s)\s*calendar[-
 
 
 def scale_of(unit: str) -> int:
-    """What one of a unit is in a store: 1 of what is counted whole, else its millionths."""
+    """The number that stands for one of a unit in a store: 1, or 1,000,000 where the store counts millionths."""
     return 1 if unit in (REQUESTS, TOKENS, MESSAGES) else SCALE
 
 

@@ -1,4 +1,4 @@
-"""Settlement: correct what a request has reserved by what it has really used, in one store command.
+"""Settlement: replace the reserved amounts of a request by the used amounts, in one store command.
 
 The store is corrected before the last part of the response leaves, so that a client that has read the whole response
 finds its real limit.

@@ -4,8 +4,8 @@ An app and an app that is mounted in it are the usual case. Where each middlewar
 limit, and with ``concurrency=1`` it was refused for the slot that it held itself.
 
 A request has the mark of a limiter while the app of the limiter serves it, and no longer. A middleware further outside
-that calls two limited apps one after the other, or one app again, makes two calls that count: a mark for the whole
-request let the second call pass a limit that had refused the first one.
+may call two limited apps one after the other, or one app again. Both calls count: a mark for the whole request let the
+second call pass a limit that had refused the first call.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class StoreTimeout:
     """A context manager that cancels its block after ``seconds`` and raises ``TimeoutError``.
 
     ``asyncio.timeout`` blames the store for a busy event loop: when the loop was held up for longer than the limit, the
-    timer is run before the reply that has long arrived. So this one looks at how late it is itself:
+    timer is run before the reply that has long arrived. So :class:`StoreTimeout` measures how late it is itself:
 
     1. The timer fires late, by more than a quarter of the limit: the loop was held up. The time starts again.
     2. It fires in time: the loop gets :data:`_TURNS` turns to deliver a reply that is in the socket's buffer. A turn

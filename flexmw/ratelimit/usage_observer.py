@@ -1,4 +1,5 @@
-"""Observe one response: read its usage while it passes, and note how it ends. Nothing is held back or changed."""
+"""Observe one response: read the usage from the passing body, and record how the response ends. Nothing is held back or
+changed."""
 
 from __future__ import annotations
 

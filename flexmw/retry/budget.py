@@ -34,7 +34,7 @@ _MAX_EARNING_CALLS: Final = 1000.0
 """The budget holds at most what this number of calls adds, on top of what the seconds add."""
 
 _MAX_UNCOUNTED: Final = 1000
-"""The calls that are kept one by one before they are added up."""
+"""The number of calls that are recorded one by one before they are added up."""
 
 
 class Budget:

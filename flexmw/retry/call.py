@@ -1,4 +1,4 @@
-"""State of one call: its idempotency key, the safety of a repetition, and its outcome so far."""
+"""State of one call: the idempotency key, whether a repetition is safe, and the outcome so far."""
 
 from __future__ import annotations
 
@@ -248,8 +248,8 @@ class Call:
     def fingerprint(self) -> bytes:
         """Return a digest that is equal for equal requests.
 
-        Three things are left out: the credentials, because an SDK may get a new token or sign anew before each attempt;
-        a body that is not held in memory; and the time in a body that is compressed anew for each attempt.
+        Three parts are left out: the credentials, because an SDK may get a new token or sign anew before each attempt;
+        a body that is not held in memory; the time in a body that is compressed anew for each attempt.
         """
         query, _ = split_query(self.request.url.query)
         place = f"{self.request.method} {self.request.url.path}" if self.moves else self.place

@@ -119,7 +119,8 @@ class Retry(ClientMiddleware):
     :param resume_patience: Longest time without a new byte that Retry spends on continuing a body. Value: a number of
         seconds above 0. Default: ``60.0``.
 
-    One object keeps one budget and one memory of what it learned; use it for several clients to share them.
+    One Retry object has one budget, and remembers which origins honour keys. Clients that use the same object share
+    both.
     """
 
     name: ClassVar[str] = "retry"
@@ -265,7 +266,8 @@ class Retry(ClientMiddleware):
         return RetryCall(self, self._budget, self._memory, request)
 
     def for_call(self, extensions: Mapping[str, Any]) -> Self | None:
-        """Return the policy of one call: that of its extension, else of ``retry_options``, else this one.
+        """Return the policy of one call: the policy in the extension of the request, else that of ``retry_options``,
+        else this policy.
 
         :returns: ``None`` if Retry is off for the call.
         """

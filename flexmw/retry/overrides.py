@@ -51,7 +51,8 @@ def retry_options(policy: Retry | None = UNSET, /, **options: Any) -> Generator[
 def _check_values(options: Mapping[str, Any]) -> None:
     """Check the values of options that will be merged into a policy that is not known yet.
 
-    Some options need another one. If that one is missing here, the policy may have it, so a valid value stands for it.
+    Some options need a second option. If the second option is not given here, the policy may have it, so a valid value
+    stands for it.
     """
     assumed: dict[str, Any] = {}
     if "key_origins" not in options:

@@ -1,4 +1,4 @@
-"""The metrics of a client call that is over: what came of it, what was sent, and how long it was delayed.
+"""The metrics of an ended client call: the outcome, the number of requests, and the delays.
 
 The :class:`Outcome` that a Retry leaves on a response (``response.extensions["flexmw"]``) or on an exception
 (``exception.flexmw``) says what is known of the work. Without a Retry, the events of the transport say what was sent.

@@ -48,7 +48,7 @@ _UNSET: Final = frozenset(
 _Callback = Callable[[], Iterable[tuple[int, Value]]]
 
 _callbacks: Final[PerProvider[dict[str, list[WeakMethod[_Callback]]]]] = PerProvider(dict)
-"""Of each gauge that is observed, by its name: those of all components that record to one provider."""
+"""The callbacks of each observed gauge, by the name of the gauge, of all components that record to one provider."""
 
 
 class Otel:

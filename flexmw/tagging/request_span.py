@@ -1,4 +1,4 @@
-"""State of one request, and what is written of it to its span: outcome, errors, and what the components know.
+"""State of one request, and the attributes of its span: the outcome, the error, and the facts of the components.
 
 :class:`flexmw.tagging.request.RequestTelemetry` moves the state on.
 """

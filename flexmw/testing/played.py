@@ -53,7 +53,7 @@ raises."""
 _EFFECTS: Final = get_args(Effect)
 
 _numbers: Final = count()
-"""The end of the path of each request, so that what one check has stored is not found by the next one."""
+"""The end of the path of each request: no check finds what an earlier check has stored."""
 
 
 class Endless(Exception):

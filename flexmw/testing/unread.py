@@ -96,7 +96,7 @@ def misuse(responses: Iterable[Any], error: BaseException | None = None) -> str 
 
 
 def finish(responses: Iterable[Any]) -> None:
-    """Read the bodies that the flow has left unread, so that a test can look at them."""
+    """Read the bodies that the flow has left unread, for the assertions of a test."""
     for response in responses:
         stream = getattr(response, "stream", None)
         if isinstance(stream, UnreadBody) and not stream.misuse:

@@ -53,7 +53,8 @@ T = TypeVar("T")
 
 _MAX_OPERATIONS: Final = 256
 _MAX_BYTES: Final = 4 * 1024 * 1024
-"""Operations of one batch, and bytes that they write, at most: one batch holds the store for as long as it takes."""
+"""The most operations of one batch, and the most bytes that they write. No other batch runs meanwhile, so a batch is
+short."""
 
 _IDLE_SECONDS: Final = 0.1
 """Seconds without an operation after which the thread ends. To begin a thread takes 0.1 ms."""

@@ -62,7 +62,7 @@ class Operation(Generic[T]):
 
 
 class Outcome(NamedTuple):
-    """What became of an operation: its value, or the exception that it raised."""
+    """The outcome of an operation: its value, or the exception that it raised."""
 
     value: Any
     error: BaseException | None
@@ -74,9 +74,9 @@ Operations: TypeAlias = list[Operation[Any]]
 class AsyncioLoop:
     """An event loop of asyncio, and the operations of its tasks.
 
-    The thread sees the operations of one turn of the loop when the turn ends: none of the tasks can go on before, and
-    a thread that takes what is there in the middle makes many small batches, each of which takes the interpreter lock
-    from the loop. One timer bounds the time of all operations.
+    The thread sees the operations of one turn of the loop when the turn ends. None of the tasks can go on before. A
+    thread that took operations within a turn made many small batches, and each batch takes the interpreter lock from
+    the loop. One timer bounds the time of all operations.
 
     :ivar turn: the operations of this turn.
     """

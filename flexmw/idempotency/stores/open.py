@@ -1,7 +1,7 @@
 """Open the store that a URL names.
 
-A built-in store is one module beside this one and one row in :data:`FAMILIES`. Other distributions declare a store as
-an entry point of the group ``flexmw.stores``: its name is the URL scheme, its target a function
+A built-in store is a module of this package and a row in :data:`FAMILIES`. Other distributions declare a store as an
+entry point of the group ``flexmw.stores``: its name is the URL scheme, its target a function
 ``(url: str, options: StoreOptions) -> Store``. The built-in rows name functions of the same shape.
 
 >>> check_url("sqlite://keys.db", "Idempotency(storage=...)")
@@ -78,8 +78,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "redis+cluster": Family("flexmw.idempotency.stores.redis:from_url"),
     "redis+sentinel": Family("flexmw.idempotency.stores.redis:from_url"),
 }
-"""The built-in stores by family; :data:`flexmw.kit.store_url.SCHEMES` says which schemes a family has. A family that is
-not in that table has one scheme, its own name."""
+"""The built-in stores by family; :data:`flexmw.kit.store_url.SCHEMES` says which schemes a family has. The name of any
+other family is its only scheme."""
 
 _PLUGIN: Final = Family("", is_bounded=True)
 """The default bounds of a store of another distribution, which loads its own factory."""

@@ -1,4 +1,4 @@
-"""A SQLite store for event loops: group commit by one thread that writes, and one thread that reads beside it.
+"""A SQLite store for event loops: one thread commits writes in groups, and another thread reads at the same time.
 
 The claims and responses of all requests that wait at a moment are written in one transaction with one sync of the disk,
 and each request goes on when that transaction is durable. Works under asyncio and trio, and for several event loops.

@@ -1,7 +1,7 @@
 """One connection to a SQLite file: opening, transactions, and the turns of several processes.
 
-A process has two: one that writes, and one that reads beside it. SQLite's write-ahead log lets both work at the same
-time.
+A process has two connections: one writes, and the other one reads at the same time. SQLite's write-ahead log lets both
+work at the same time.
 
 A file that is removed or replaced while it is in use, by a cleaner of temporary files or a restored backup, would stay
 open in each process, and one key would run once in each of them. Every transaction therefore compares the file at the

@@ -1,8 +1,8 @@
 """The operations of a store inside one transaction of a SQLite file.
 
-A transaction carries out the operations of many requests. It reads the rows of all keys that will be swapped by one
-statement, decides each swap by these rows, and writes all changed rows by one statement: a statement of its own for
-each step of each operation took twice the time. Operations on logs, which are rare, have statements of their own.
+A transaction carries out the operations of many requests. One statement reads the rows of all keys that will be
+swapped, the rows decide each swap, and one statement writes all changed rows. A statement for each step of each
+operation took twice the time. Operations on logs, which are rare, have statements of their own.
 
 An operation that is refused (:class:`~flexmw.idempotency.stores.Full`, another token) is refused before its first
 write, so the other operations of the transaction are not affected.
@@ -63,7 +63,8 @@ delete from flexmw_keys where key in (
 """
 
 _SWEPT: Final = 8
-"""Expired keys that a transaction deletes at most, and one more for each entry that it writes: more than it adds."""
+"""How many expired keys a transaction deletes at most; and one more for each entry that it writes, so that it deletes
+more than it adds."""
 
 
 _Row: TypeAlias = Sequence[Any]

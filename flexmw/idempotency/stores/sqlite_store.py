@@ -51,7 +51,7 @@ _UNKNOWN: Final = "the commit failed, and whether the file holds what was writte
 class SQLiteStore:
     """A :class:`~flexmw.idempotency.stores.BlockingStore` in a file, which offers logs.
 
-    Each process has two connections, one that writes and one that reads. Locks order the threads of a process, and
+    Each process has two connections: one writes, and the other one reads. Locks order the threads of a process, and
     SQLite's own locks order processes.
 
     A full file deletes the oldest keys that do not belong to a running request, before they expire, and logs a WARNING
@@ -157,12 +157,12 @@ class SQLiteStore:
             return [_failed(error) for _ in group]
 
     def write_all(self, group: Sequence[Operation[Any]]) -> list[Outcome]:
-        """Carry out operations that write, in one transaction, and report them after its commit.
+        """Carry out writing operations in one transaction, and report their outcomes after its commit.
 
-        An operation that is refused is refused alone. Where another error ends the transaction before its commit, each
-        half of the operations is carried out in a transaction of its own, down to the operation that has the error: a
-        value that SQLite cannot hold fails no other operation, and a group of 256 is not 256 transactions for it.
-        Where the commit fails, all of them fail, and whether the file holds them is unknown.
+        An operation that is refused is refused alone. If another error ends the transaction before its commit, each
+        half of the operations runs in a transaction of its own, down to the faulty operation. So a value that SQLite
+        cannot hold fails no other operation, and a group of 256 does not become 256 transactions. Where the commit
+        fails, all of them fail, and whether the file holds them is unknown.
         """
         outcomes: list[Outcome] = []
         is_begun = is_complete = False

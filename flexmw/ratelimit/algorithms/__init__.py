@@ -1,4 +1,4 @@
-"""The rate-limiting algorithms. A new one is one module in this package and one entry in :data:`ALGORITHMS`.
+"""The rate-limiting algorithms. A new algorithm is one module in this package and one entry in :data:`ALGORITHMS`.
 
 >>> from flexmw.ratelimit.rates import parse_rates
 >>> rate = parse_rates("2/minute")[0]

@@ -25,7 +25,7 @@ of them would have used up its own ``store_timeout``."""
 
 Reply: TypeAlias = list[Any]
 Send: TypeAlias = Callable[[Check, int], Coroutine[Any, Any, Reply]]
-"""Sends one command for so many checks that are equal to the given one."""
+"""Sends one command for a number of checks that equal the given check."""
 
 
 class Batcher:

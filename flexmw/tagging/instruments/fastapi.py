@@ -1,4 +1,4 @@
-"""FastAPI's built-in telemetry (``fastapi.telemetry``): whether it logs exceptions, and which ones it has seen.
+"""FastAPI's built-in telemetry (``fastapi.telemetry``): whether it logs exceptions, and which exceptions it has seen.
 
 Checked with FastAPI 0.165. While FastAPI serves a request, ``scope["fastapi.telemetry"]`` holds a private object.
 Read from it are :data:`LOGGER` (``None`` where FastAPI logs no exceptions), ``_exceptions`` (the exceptions that it has

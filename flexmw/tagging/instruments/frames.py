@@ -4,9 +4,9 @@ An instrument that has no public way to its span has it in a variable: OpenTelem
 ``OpenTelemetryMiddleware``, and most middleware that was written by hand. The coroutines that wait for the one that
 runs now are its outer frames, as long as all of them belong to one task.
 
-Checked with opentelemetry-instrumentation-asgi 0.66, Starlette 1.10 and FastAPI 0.165. When these change: the
-attributes of a request whose app opens spans of its own are written to one of those spans, and a warning says so; an
-exception that FastAPI logs is recorded by flexmw a second time.
+Checked with opentelemetry-instrumentation-asgi 0.66, Starlette 1.10 and FastAPI 0.165. When these change, two things go
+wrong. The attributes of a request whose app opens spans of its own are written to one of those spans, and a warning
+says so. An exception that FastAPI logs is recorded by flexmw a second time.
 """
 
 from __future__ import annotations

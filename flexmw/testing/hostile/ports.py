@@ -26,7 +26,7 @@ HOST: Final = "127.0.0.1"
 class Port:
     """A TCP port of 127.0.0.1: the given one, or any free one.
 
-    A socket that is bound and never listens reserves the port, so that no other process gets it.
+    Reserve a port by a socket that is bound and never listens: no other process gets the port.
 
     A child process that sets SO_REUSEADDR or SO_REUSEPORT, as servers do, can listen on the port at the same time.
     Where the system has no SO_REUSEPORT (Windows) the port is only kept while something listens on it.
