@@ -16,7 +16,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,10 +136,18 @@ def config_of(proxy: str) -> str:
 
 
 @contextmanager
-def running(proxy: str, root: Path, folder: Path, app_port: int) -> Iterator[str]:
-    """The proxy before the app; yields the URL of the proxy."""
+def running(
+    proxy: str, root: Path, folder: Path, app_port: int, changes: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """The proxy before the app; yields the URL of the proxy.
+
+    :param changes: parts of the block of the page, and what is written in their place.
+    """
     with Port() as port:
         text = config_of(proxy)
+        for old, new in (changes or {}).items():
+            assert old in text, f"the block of {proxy} does not have {old!r}"
+            text = text.replace(old, new)
         for name, number in (("8000", app_port), ("8080", port.number)):
             assert name in text or proxy == "varnish", f"the block of {proxy} does not name the port {name}"
             text = text.replace(name, str(number))
@@ -250,3 +258,55 @@ def test_a_replay_through_the_proxy_has_a_length_and_the_same_bytes(proxied: tup
     assert again.content == first.content
     assert again.headers["content-length"] == str(len(first.content))
     assert app.runs == 1
+
+
+REPEATING: dict[str, dict[str, str]] = {
+    "nginx": {
+        "http {": "http {\n upstream app { server 127.0.0.1:8000 max_fails=0; server 127.0.0.1:8000 max_fails=0; }",
+        "proxy_pass http://127.0.0.1:8000;": "proxy_pass http://app;",
+        "proxy_read_timeout 300s;": "proxy_read_timeout 1s; proxy_next_upstream error timeout non_idempotent;",
+    },
+    "envoy": {
+        "timeout: 0s": "timeout: 60s, retry_policy: {retry_on: reset, num_retries: 1, per_try_timeout: 1s}",
+    },
+}
+"""Proxies that send a POST again whose response does not come within a second. haproxy (``retry-on``) does so on some
+connections only."""
+
+
+@dataclass
+class Slow:
+    """Responds when it is told to."""
+
+    go_on: threading.Event = field(default_factory=threading.Event)
+    runs: int = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        await receive()
+        self.runs += 1
+        await anyio.to_thread.run_sync(self.go_on.wait, SECONDS)
+        await send({"type": "http.response.start", "status": 201, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+
+@pytest.mark.parametrize("proxy", REPEATING)
+def test_a_post_that_a_proxy_repeats_is_executed_once_under_a_key(proxy: str, unpacked: Path, tmp_path: Path) -> None:
+    app = Slow()
+    with (
+        uvicorn_server(flexmw.wrap_app(app, flexmw.Idempotency(storage="memory://"))) as served,
+        running(proxy, unpacked, tmp_path, served.port, REPEATING[proxy]) as url,
+        httpx2.Client(base_url=url, timeout=SECONDS) as client,
+    ):
+        try:
+            repeated = client.post("/", headers=HEADERS, json={})
+            assert (repeated.status_code, repeated.headers["retry-after"], app.runs) == (409, "1", 1)
+            keyless = client.post("/", json={})
+            assert (keyless.status_code, app.runs) == (504, 3)
+        finally:
+            app.go_on.set()
+        again = client.post("/", headers=HEADERS, json={})
+        while again.status_code == 409:
+            again = client.post("/", headers=HEADERS, json={})
+        assert (again.status_code, again.headers["idempotent-replayed"], app.runs) == (201, "true", 3)
