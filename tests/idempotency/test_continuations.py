@@ -10,9 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from flexmw.idempotency import Held, Idempotency, execute
+from flexmw.idempotency import Held, Idempotency, execute, log_writer
 from flexmw.idempotency.core import Record, StoredResponse, complete, lapse
-from flexmw.idempotency.log_writer import log_writer
 from flexmw.idempotency.stores.memory import MemoryStore
 from tests.idempotency.calls import KEYED, Caller
 from tests.idempotency.streams import BREAK, BYTES, EVENT, Source, Storage, code, streaming, until
@@ -34,6 +33,12 @@ class NoLogs:
     async def drop(self, key: str, token: str) -> bool: ...  # type: ignore[empty-body]
     def scan(self, prefix: str = "") -> Any: ...
     async def aclose(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def frequent_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find a reader in another process after 50 ms, not after a second: ``test_log_writer.py`` tests the times."""
+    monkeypatch.setattr(log_writer, "_SLOW_SECONDS", 0.05)
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
@@ -71,7 +76,7 @@ async def test_only_a_store_that_another_app_can_have_gets_a_copy_of_a_running_r
     private: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writers: list[object] = []
-    monkeypatch.setattr(execute, "log_writer", lambda *arguments: writers.append(log_writer(*arguments)))
+    monkeypatch.setattr(execute, "log_writer", lambda *arguments: writers.append(log_writer.log_writer(*arguments)))
     store = MemoryStore()
     async with streaming(lambda: "memory://" if private else store) as stream:
         stream.source.send(EVENT)
