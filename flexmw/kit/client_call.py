@@ -5,6 +5,9 @@ argument of the transport says which requests belong together: the ``Request`` m
 different objects in one call. Both libraries run the authentication flow of a call in one frame for as long as the call
 lasts; that flow identifies the call. A transport that is called without a client has no such frame.
 
+A subclass of a client that overrides ``send`` may send one request several times within one call of the user (prefect's
+does). The library's ``request`` and ``stream`` make that request, and it identifies the call.
+
 Checked with httpx 0.28 and httpx2 2.16.
 """
 
@@ -19,15 +22,34 @@ __all__ = ["current_call", "is_streamed", "is_wrapped", "keep_cookies"]
 _FRAME: Final = "_send_handling_auth"
 _SEND: Final = "send"
 _LIBRARIES: Final = ("httpx", "httpx2")
+_MAKERS: Final = ("request", "stream")
+"""The methods of a client that make a request and call ``send`` with it."""
 _SEND_ONE: Final = "_send_single_request"
 _METHODS: Final = ("handle_request", "handle_async_request")
 _OWN: Final = (*_LIBRARIES, "flexmw")
 
 
 def current_call() -> Any:
-    """An object that lives for as long as the innermost call of a client on the stack; ``None`` without a client."""
+    """An object that lives for at least as long as the innermost call of a client on the stack; ``None`` without a
+    client. Weak references to it are possible."""
     frame = _frame()
-    return None if frame is None else frame.f_locals.get("auth_flow")
+    if frame is None:
+        return None
+    send, variables = frame.f_back, frame.f_locals
+    override = None if send is None else send.f_back
+    if override is not None and _package_of(override) not in _LIBRARIES and _overrides_send(variables.get("self")):
+        request: Any = send.f_locals.get("request") if send is not None else None
+        while override is not None:
+            if override.f_code.co_name in _MAKERS and override.f_locals.get("request") is request is not None:
+                return request
+            override = override.f_back
+    return variables.get("auth_flow")
+
+
+def _overrides_send(client: object) -> bool:
+    """Return whether the class of a client has a ``send`` of its own."""
+    defining = next((cls for cls in type(client).__mro__ if _SEND in vars(cls)), object)
+    return defining.__module__.partition(".")[0] not in _LIBRARIES
 
 
 def is_streamed() -> bool:

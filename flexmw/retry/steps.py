@@ -24,6 +24,10 @@ from flexmw.retry.memory import FailedCall, GivenBack
 __all__ = ["FAILED_STEPS", "FailedSteps", "Steps"]
 
 
+_MAX_CALLS: Final = 256
+"""Of clients that override ``send``, a step is kept for as long as the program keeps the request of the call."""
+
+
 @dataclass(frozen=True, slots=True)
 class _FailedStep:
     """A request that failed, or that may have been executed. An authentication changes the request itself, so what
@@ -55,6 +59,8 @@ class FailedSteps:
     def note(self, call: Any, step: _FailedStep) -> None:
         """Keep a step until the client's call has ended."""
         place = id(call)
+        if len(self.by_call) >= _MAX_CALLS:
+            self.by_call.pop(next(iter(self.by_call), place), None)
         self.by_call[place] = weakref.ref(call, lambda _: self.by_call.pop(place, None)), step
 
     def find(self) -> _FailedStep | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import logging
@@ -19,6 +20,11 @@ from flexmw.testing import FakeClock, HostileServer
 from tests.retry.outcomes import outcome
 
 libraries = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+
+
+@pytest.fixture(autouse=True)
+def no_steps_of_other_tests() -> None:
+    FAILED_STEPS.by_call.clear()
 
 
 def policy_of(**options: Any) -> flexmw.Retry:
@@ -91,10 +97,16 @@ def inner_of(library: Any, policy: flexmw.Retry) -> Any:
     )
 
 
-def post(library: Any, server: HostileServer, policy: flexmw.Retry, prepare: Callable[[Any], Any] = same) -> Any:
+def post(
+    library: Any,
+    server: HostileServer,
+    policy: flexmw.Retry,
+    prepare: Callable[[Any], Any] = same,
+    read: float = 20.0,
+) -> Any:
     """The response or the error of a POST over a transport that repeats requests, above Retry."""
     inner = inner_of(library, policy)
-    timeout = library.Timeout(20.0, read=0.3)
+    timeout = library.Timeout(20.0, read=read)
     with library.Client(transport=repeating(library, inner, prepare), timeout=timeout) as client:
         try:
             return client.post(server.url, json={"n": 1})
@@ -107,7 +119,7 @@ def post(library: Any, server: HostileServer, policy: flexmw.Retry, prepare: Cal
 @pytest.mark.parametrize("fault", ["rst", "fin", "hang"])
 def test_a_lost_post_is_executed_once_and_its_error_comes_again(library: Any, fault: str, prepare: Any) -> None:
     with HostileServer(then=fault) as server:
-        error = post(library, server, policy_of(), prepare)
+        error = post(library, server, policy_of(), prepare, read=0.3 if fault == "hang" else 20.0)
         assert server.executions == len(server.requests) == 1
     assert isinstance(error, library.TransportError)
     assert (outcome(error).outcome, outcome(error).reason) == ("ambiguous", "given_back_before")
@@ -147,6 +159,81 @@ def test_what_makes_a_repetition_safe_does_so_above_retry_too(library: Any) -> N
     with HostileServer(["rst", "rst", "ok"]) as server:
         assert post(library, server, policy_of(idempotent=True, attempts=1)).status_code == 200
         assert server.executions == 3
+
+
+def retrying_client(library: Any, base: str, **options: Any) -> Any:
+    """A client whose ``send`` sends a request again after each lost response."""
+    if base == "Client":
+
+        class Blocking(library.Client):  # type: ignore[misc]
+            def send(self, request: Any, **how: Any) -> Any:
+                for _ in range(2):
+                    with contextlib.suppress(library.TransportError):
+                        return super().send(request, **how)
+                return super().send(request, **how)
+
+        return Blocking(verify=False, **options)
+
+    class Asynchronous(library.AsyncClient):  # type: ignore[misc]
+        async def send(self, request: Any, **how: Any) -> Any:
+            for _ in range(2):
+                with contextlib.suppress(library.TransportError):
+                    return await super().send(request, **how)
+            return await super().send(request, **how)
+
+    return Asynchronous(verify=False, **options)
+
+
+@libraries
+def test_a_client_whose_send_repeats_requests_executes_a_post_once(library: Any) -> None:
+    with HostileServer(then="rst") as server:
+        with retrying_client(library, "Client") as client:
+            flexmw.wrap_client(client, policy_of())
+            for count in (1, 2):  # the second is a call of its own
+                with pytest.raises(library.TransportError) as caught:
+                    client.post(server.url, json={})
+                assert (server.executions, outcome(caught.value).reason) == (count, "given_back_before")
+            with pytest.raises(library.TransportError), client.stream("POST", server.url, json={}):
+                pass
+            assert server.executions == 3
+
+        async def run() -> None:
+            async with retrying_client(library, "AsyncClient") as client:
+                flexmw.wrap_client(client, policy_of())
+                with pytest.raises(library.TransportError) as caught:
+                    await client.post(server.url, json={})
+                assert outcome(caught.value).reason == "given_back_before"
+
+        anyio.run(run)
+        assert server.executions == 4
+
+
+@libraries
+def test_a_program_that_sends_its_request_again_makes_a_call_of_its_own(library: Any) -> None:
+    with HostileServer(then="rst") as server, library.Client(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        request = client.build_request("POST", server.url, json={})
+        for count in (1, 2):
+            with pytest.raises(library.TransportError):
+                client.send(request)
+            assert server.executions == count
+
+
+@libraries
+def test_the_steps_of_requests_that_a_program_keeps_are_bounded(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flexmw.retry.steps._MAX_CALLS", 3)
+
+    def respond(_: Any) -> Any:
+        return library.Response(500)
+
+    transport = library.MockTransport(respond)
+    with retrying_client(library, "Client", transport=transport) as client:
+        flexmw.wrap_client(client, policy_of())
+        responses = [client.post("http://api.test/", json={}) for _ in range(5)]
+        assert len(FAILED_STEPS.by_call) == 3
+        responses.clear()
+    gc.collect()
+    assert not FAILED_STEPS.by_call
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
