@@ -198,6 +198,14 @@ LINES: Final = (
     ),
     LogLine(
         "flexmw.idempotency",
+        "WARNING",
+        "The write-ahead log of a sqlite file, or its index, was removed while it was in use.",
+        _EACH,
+        "idempotency.stores.sqlite_store",
+        "the keys that it alone held",
+    ),
+    LogLine(
+        "flexmw.idempotency",
         "INFO",
         "A sqlite store begins a new file: its whole path.",
         "once for each file",

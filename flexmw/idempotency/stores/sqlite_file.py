@@ -5,7 +5,8 @@ work at the same time.
 
 A file that is removed or replaced while it is in use, by a cleaner of temporary files or a restored backup, would stay
 open in each process, and one key would run once in each of them. Every transaction therefore compares the file at the
-path with the open one, and opens the new file.
+path with the open one, and opens the new file. A transaction that writes compares the files ``-wal`` and ``-shm`` too:
+without the locks in ``-shm`` two processes write at once, and both take the same key.
 """
 
 from __future__ import annotations
@@ -62,6 +63,9 @@ write to the log, and to copy back from it. All statements work with both."""
 Identity: TypeAlias = tuple[int, int]
 """Device and inode of a file."""
 
+_SIDES: Final = ("-wal", "-shm")
+"""The ends of the names of the write-ahead log and of its shared index."""
+
 _inherited: Final[list[sqlite3.Connection]] = []
 """Connections of the parent process that were in a transaction when it forked. A rollback in the child would change the
 shared index of the write-ahead log under the transaction of the parent."""
@@ -78,12 +82,24 @@ class File:
     :param writes: whether the transactions of this connection write.
     :param clock: the time of the attempts to open the file.
     :param replaced: called when the file at the path is not the one that was open, with the new one.
+    :param side_removed: called when the write-ahead log or its index is not the one that was open, with its path. It
+        closes the other connections of the process, which would share the old index with the next one.
     """
 
     def __init__(
-        self, path: Path, *, timeout: float, writes: bool, clock: Clock, replaced: Callable[[Identity | None], object]
+        self,
+        path: Path,
+        *,
+        timeout: float,
+        writes: bool,
+        clock: Clock,
+        replaced: Callable[[Identity | None], object],
+        side_removed: Callable[[str], object],
     ) -> None:
         self.path, self._timeout, self._writes, self._clock, self._replaced = path, timeout, writes, clock, replaced
+        self._side_removed = side_removed
+        self._side_paths = [f"{path}{end}" for end in _SIDES] if writes else []
+        self._sides: list[Identity | None] = []
         self.connection: sqlite3.Connection | None = None
         self.shrinks = False
         """Whether the file can give unused pages back."""
@@ -211,9 +227,12 @@ class File:
     def _open(self, ends: float) -> sqlite3.Connection:
         if self.connection is not None:
             identity = _identity_of(self.path)
-            if identity == self._identity:
+            if identity != self._identity:
+                self._replaced(identity)
+            elif (removed := self._removed_side()) is None:
                 return self.connection
-            self._replaced(identity)
+            else:
+                self._side_removed(removed)
             old, self.connection = self.connection, None
             old.close()  # SQLite leaves the files of the new database alone: it sees that the old one has moved
         timeout = max(0.0, min(self._timeout, ends - time.monotonic()))
@@ -230,11 +249,21 @@ class File:
             (self._version,) = connection.execute("pragma data_version").fetchone()
             timeout_ms = 0 if self._writes else int(self._timeout * 1000)  # :meth:`_begin` waits for other writers
             connection.execute(f"pragma busy_timeout = {timeout_ms}")
+            self._sides = [_identity_of(side) for side in self._side_paths]
+            if any(self._sides) and None in self._sides:  # a file system without shared memory has neither of them
+                raise sqlite3.OperationalError("another store of this process still uses a -shm that was removed")
         except BaseException:
             connection.close()
             raise
         self.connection, self._identity, self._is_durable = connection, _identity_of(self.path), True
         return connection
+
+    def _removed_side(self) -> str | None:
+        """The path of a file beside the open one that is not the one that was open."""
+        for path, identity in zip(self._side_paths, self._sides, strict=True):
+            if _identity_of(path) != identity:
+                return path
+        return None
 
     def _to_wal(self, connection: sqlite3.Connection, timeout: float) -> None:
         """Switch the file to its write-ahead log.
@@ -253,7 +282,7 @@ class File:
                 return
 
 
-def _identity_of(path: Path) -> Identity | None:
+def _identity_of(path: Path | str) -> Identity | None:
     """Device and inode of the file at a path; ``None`` without a file."""
     try:
         status = os.stat(path)  # noqa: PTH116 - Path.stat() adds a frame to every transaction

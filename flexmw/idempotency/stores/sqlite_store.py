@@ -70,8 +70,10 @@ class SQLiteStore:
         self.path, self._bounds, self._clock = path, bounds, clock
         self._is_full_known = False
         self._replaced_by: Identity | None = None
-        self.reader = File(path, timeout=timeout, writes=False, clock=clock, replaced=self._log_replaced)
-        self.writer = File(path, timeout=timeout, writes=True, clock=clock, replaced=self._log_replaced)
+        options: dict[str, Any] = {"timeout": timeout, "clock": clock, "replaced": self._log_replaced}
+        options["side_removed"] = self._close_after_removal
+        self.reader = File(path, writes=False, **options)
+        self.writer = File(path, writes=True, **options)
 
     def check(self, option: str) -> None:
         """Open the file once, now, for reading and for writing.
@@ -210,6 +212,15 @@ class SQLiteStore:
             "and the file that is there now is used. Keep the file out of folders that are cleaned.",
             self.path,
         )
+
+    def _close_after_removal(self, path: str) -> None:
+        """Close the connection that reads: the one that writes has found a file beside the store's own removed."""
+        _LOGGER.warning(
+            "Idempotency(storage=...): the file %s was removed while it was in use: the keys that it alone held are "
+            "gone. Remove no -wal and no -shm while an app runs.",
+            path,
+        )
+        self.reader.close()
 
 
 def _one(carry_out: CarryOut, operation: Operation[T]) -> T:

@@ -153,6 +153,8 @@ def test_a_sqlite_connection_that_is_broken_is_replaced(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "keys.db")
     store.swap("k", "", "t", b"entry", lease=60.0, ttl=100.0)
     assert store.load("k")
+    other = SQLiteStore(tmp_path / "keys.db")
+    assert other.load("k")  # keeps the write-ahead log, which the last connection deletes
     for file in (store.reader, store.writer):
         assert file.connection is not None
         file.connection.close()
@@ -170,6 +172,7 @@ def test_a_sqlite_connection_that_is_broken_is_replaced(tmp_path: Path) -> None:
         store.drop("k", "t")
     assert store.drop("k", "t")
     store.close()
+    other.close()
 
 
 class Stuck(sqlite3.Connection):
@@ -438,3 +441,55 @@ def test_sqlite_takes_no_parameters_as_part_of_a_file_s_name() -> None:
 def test_a_sqlite_url_for_memory_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'sqlite:///:memory:': expected a file, or 'memory://'"):
         path_of("sqlite:///:memory:")
+
+
+_OTHER_PROCESS = """
+import pathlib, sys
+from flexmw.idempotency.stores.sqlite_store import SQLiteStore
+store = SQLiteStore(pathlib.Path(sys.argv[1]))
+for key in sys.stdin:
+    try:
+        print(store.swap(key.strip(), "", "other", b"", lease=60.0, ttl=60.0).token, flush=True)
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+store.close()
+"""
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
+def test_two_processes_agree_after_a_file_beside_a_sqlite_file_was_removed(
+    end: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the locks in ``-shm`` both processes write at once. Without ``-wal`` the other one fails for ever."""
+    path = tmp_path / "keys.db"
+    store = SQLiteStore(path)
+
+    def claim(key: str) -> str | None:
+        held = store.swap(key, "", "mine", b"", lease=60.0, ttl=60.0)
+        return held and held.token
+
+    assert claim("before") == "mine"
+    assert store.load("before") is not None  # the connection that reads
+    Path(f"{path}{end}").unlink()
+    with subprocess.Popen(
+        [sys.executable, "-c", _OTHER_PROCESS, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+
+        def ask(key: str) -> str:
+            print(key, file=other.stdin, flush=True)
+            return other.stdout.readline().strip()
+
+        try:
+            assert ask("one") == ("other" if end == "-shm" else "OperationalError")
+            assert claim("one") == ("other" if end == "-shm" else "mine")
+            assert claim("two") == "mine"
+            assert [ask(key) for key in ("before", "two", "three")] == ["mine", "mine", "other"]
+            assert claim("three") == "other"
+        finally:
+            other.stdin.close()
+            other.wait(LONGEST_WAIT)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"keys.db{end} was removed" in caplog.text
+    store.close()
