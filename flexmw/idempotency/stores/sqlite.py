@@ -11,6 +11,7 @@ from pathlib import Path
 from flexmw.errors import ConfigError
 from flexmw.idempotency.stores import Store, StoreOptions
 from flexmw.idempotency.stores.sqlite_async import AsyncSQLiteStore
+from flexmw.idempotency.stores.sqlite_problems import expected_of
 from flexmw.idempotency.stores.sqlite_size import Bounds
 from flexmw.idempotency.stores.sqlite_store import NO_BOUNDS, SQLiteStore
 
@@ -20,11 +21,14 @@ __all__ = ["AsyncSQLiteStore", "SQLiteStore", "from_url", "path_of"]
 def from_url(url: str, options: StoreOptions) -> Store:
     """The store of ``sqlite:///file``. The file is opened once, now, so that a wrong path is an error at start."""
     path = path_of(url, options.option)
-    if options.existing and not path.exists():
-        raise ConfigError(options.option, url, f"a file that is there: no process has kept keys in {path}")
-    bounds = NO_BOUNDS if options.existing else Bounds(options.capacity, options.max_bytes)
-    store = SQLiteStore(path, timeout=options.timeout, bounds=bounds, clock=options.clock)
-    store.check(options.option)
+    try:
+        if options.existing and not path.exists():
+            raise ConfigError(options.option, url, f"a file that is there: no process has kept keys in {path}")
+        bounds = NO_BOUNDS if options.existing else Bounds(options.capacity, options.max_bytes)
+        store = SQLiteStore(path, timeout=options.timeout, bounds=bounds, clock=options.clock)
+        store.check(options.option)
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise ConfigError(options.option, str(path), expected_of(error)) from error
     return AsyncSQLiteStore(store)
 
 

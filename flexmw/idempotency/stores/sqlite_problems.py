@@ -25,9 +25,10 @@ _EXPECTED: Final = {
 _MAX_NAMED: Final = 3
 
 
-def expected_of(error: sqlite3.Error) -> str:
+def expected_of(error: sqlite3.Error | OSError) -> str:
     """What would be right, as words that follow "expected"."""
-    return _EXPECTED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, _DEFAULT).format(error)
+    text = getattr(error, "strerror", None) or error  # without the path, which the message names already
+    return _EXPECTED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, _DEFAULT).format(text)
 
 
 def check_owner(path: Path, option: str) -> None:

@@ -82,13 +82,14 @@ class SQLiteStore:
             message begins with ``option``.
         """
         check_owner(self.path, option)
-        if not self.path.exists():
-            _LOGGER.info("%s: the keys are kept in a new file, %s", option, self.path)
+        is_new = not self.path.exists()
         try:
             self.load("")
             _one(self.write_all, operations.probe())
         except sqlite3.Error as error:
             raise ConfigError(option, str(self.path), expected_of(error)) from error
+        if is_new:
+            _LOGGER.info("%s: the keys are kept in a new file, %s", option, self.path)
         self.close()
 
     def load(self, key: str) -> Held | None:

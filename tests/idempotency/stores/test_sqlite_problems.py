@@ -26,8 +26,13 @@ def test_a_file_that_is_no_database_is_named_without_advice_about_permissions(tm
     assert "permissions" not in fault(path)
 
 
-def test_a_folder_that_does_not_exist_is_a_matter_of_the_folder(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_a_matter_of_the_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     assert "check the folder and its permissions" in fault(tmp_path / "nowhere" / "keys.db")
+    assert "(File name too long): check the folder" in fault(tmp_path / f"{'n' * 300}.db")
+    assert not caplog.messages  # no file was begun
     assert "check the folder and its permissions" in fault(tmp_path)
 
 
