@@ -43,7 +43,7 @@ two durable transactions of `sqlite3` in a row. *A dict by hand* is a middleware
 callers nor leases nor streams. CPU is that of the process, threads included; a redis spends its own besides.
 
 The other middlewares are those of the package index that install beside today's Starlette and redis-py. They promise
-less: none continues a stream that was cut, or recognizes the retries of an SDK that sends no key.""",
+less: none continues a stream that was cut, or recognises the retries of an SDK that sends no key.""",
     ),
     "stack": (
         "Servers: requests without a key",

@@ -52,9 +52,9 @@ class IdempotencyApp(WrappingApp):
                 await plan.app(scope, receive, send)
                 return
         exchange: Exchange | None = scope.get(KEY)
-        if exchange is None and plan.passing is not None and plan.passing.recognizes(scope):
+        if exchange is None and plan.passing is not None and plan.passing.recognises(scope):
             # Most requests. As below, without the steps that do nothing here: the headers of a request that is
-            # recognized are a list of pairs of bytes, and an exchange that is new has no headers.
+            # recognised are a list of pairs of bytes, and an exchange that is new has no headers.
             exchange = scope[KEY] = Exchange()
             exchange.headers.append(plan.ttl_header)
             exchange.headers_claimed = True
@@ -73,10 +73,10 @@ class IdempotencyApp(WrappingApp):
             await plan.app(scope, receive, send)
             return
         if exchange is None:
-            is_unkeyed = plan.passing is None and plan.unkeyed is not None and plan.unkeyed.recognizes(scope)
+            is_unkeyed = plan.passing is None and plan.unkeyed is not None and plan.unkeyed.recognises(scope)
             exchange = new_exchange(scope)
         else:
-            is_unkeyed = plan.unkeyed is not None and plan.unkeyed.recognizes(scope)
+            is_unkeyed = plan.unkeyed is not None and plan.unkeyed.recognises(scope)
         if is_unkeyed:
             announce_ttl(exchange, plan.ttl_header)
         merges, send_body = not exchange.headers_claimed, send

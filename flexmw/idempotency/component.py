@@ -68,7 +68,7 @@ class Idempotency(ServerMiddleware):
         client of redis-py, whose settings are used for connections of flexmw's own. Responses are stored unencrypted.
         Value: a storage URL such as 'sqlite:///keys.db', a client of redis-py, or a flexmw Store. Default:
         ``"memory://"``.
-    :param sdk_retries: Recognize the retries of the openai and anthropic SDKs, which send no key, by their
+    :param sdk_retries: Recognise the retries of the openai and anthropic SDKs, which send no key, by their
         ``x-stainless-retry-count`` and an equal request of the same caller within ``sdk_window``. The risk: when a
         first attempt never arrived, its retry can be taken for an earlier equal request and get the response of that
         one. Default: ``False``.
@@ -107,10 +107,10 @@ class Idempotency(ServerMiddleware):
         Value: one of 'refuse', 'run'. Default: ``"refuse"``.
     :param wait: How long a duplicate waits for the response to the first request before it gets 409
         ``idempotency_in_progress``. Value: a number of seconds, at least 0. Default: ``0.0``.
-    :param attach: Which duplicates of a request that still runs get its response as it is made. ``asked``: those that
-        ask for it, by ``Idempotent-Stream`` or by ``Prefer: wait``; ``all``: every one, which waits for the response to
-        begin. Any other duplicate gets 409 ``idempotency_in_progress``. Value: one of 'asked', 'all'. Default:
-        ``"asked"``.
+    :param attach: The duplicates of a running request that get its response while the app makes it. ``asked``: those
+        that ask for it, by ``Idempotent-Stream`` or by ``Prefer: wait``; ``all``: every one, which waits for the
+        response to begin. Any other duplicate gets 409 ``idempotency_in_progress``. Value: one of 'asked', 'all'.
+        Default: ``"asked"``.
     :param max_followers: How many clients may follow one running or stored response in one process, beside the first. A
         further one gets 503 with ``Retry-After``. Value: a whole number, at least 1 (clients). Default: ``8``.
     :param linger: How long an execution goes on after its last reader has left, before the app receives the disconnect
@@ -170,7 +170,7 @@ class Idempotency(ServerMiddleware):
     sdk_retries: bool = option(
         False,
         flag,
-        doc="Recognize the retries of the openai and anthropic SDKs, which send no key, by their "
+        doc="Recognise the retries of the openai and anthropic SDKs, which send no key, by their "
         "`x-stainless-retry-count` and an equal request of the same caller within `sdk_window`. The risk: when a first "
         "attempt never arrived, its retry can be taken for an earlier equal request and get the response of that one.",
     )
@@ -261,9 +261,9 @@ class Idempotency(ServerMiddleware):
     attach: str = option(
         "asked",
         one_of(("asked", "all")),
-        doc="Which duplicates of a request that still runs get its response as it is made. `asked`: those that ask for "
-        "it, by `Idempotent-Stream` or by `Prefer: wait`; `all`: every one, which waits for the response to begin. Any "
-        "other duplicate gets 409 `idempotency_in_progress`.",
+        doc="The duplicates of a running request that get its response while the app makes it. `asked`: those that ask "
+        "for it, by `Idempotent-Stream` or by `Prefer: wait`; `all`: every one, which waits for the response to begin. "
+        "Any other duplicate gets 409 `idempotency_in_progress`.",
     )
     max_followers: int = option(
         MAX_FOLLOWERS,

@@ -28,7 +28,7 @@ from flexmw.idempotency.task_identity import running_task, running_tasks
 __all__ = ["NestedTask", "run_nested"]
 
 _BLOCKING: Final = "_asyncio_future_blocking"
-"""The attribute by which asyncio recognizes a future. It is true exactly while a task begins to wait for it."""
+"""The attribute by which asyncio recognises a future. It is true exactly while a task begins to wait for it."""
 
 
 class NestedTask(asyncio.Future[None]):

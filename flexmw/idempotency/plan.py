@@ -31,8 +31,8 @@ class Plan:
     :param hasher: hashes keys and requests for the store.
     :param labels: what the store also holds in the clear for operators: ``key``, ``path``.
     :param callers: who a request's caller is, and the beginning of the caller's store keys.
-    :param unkeyed: recognizes requests without a key; ``None`` where each request needs a look of its own.
-    :param passing: the same, where no request is exempt and none is a preflight: the requests that it recognizes pass.
+    :param unkeyed: recognises requests without a key; ``None`` where each request needs a look of its own.
+    :param passing: the same, where no request is exempt and none is a preflight: the requests that it recognises pass.
     :param anonymous_sdk_calls: warns of SDK calls that cannot be protected.
     :param renewed: notices credentials that change between the attempts of a call.
     :param authenticated: whether the app accepts the credential of a request; ``None`` leaves that to the app.
@@ -41,7 +41,7 @@ class Plan:
     :param methods: the methods that are protected.
     :param exempt: whether a request is left alone.
     :param required: whether a request without a key is refused; ``None`` where none is.
-    :param sdk_retries: whether the retries of SDKs without keys are recognized.
+    :param sdk_retries: whether the retries of SDKs without keys are recognised.
     :param wait: seconds that a duplicate waits for the first response.
     :param max_body: bytes of a response body that are stored at most.
     :param max_request: bytes of the body of a request with a key at most.

@@ -1,7 +1,7 @@
 """Notice that a credential was renewed between two attempts of one call.
 
 Two callers never share a key, so a client that comes back with a refreshed token, another signature or a changed cookie
-is executed twice. No rule can recognize such a client with certainty. But the same key with the same request from the
+is executed twice. No rule can recognise such a client with certainty. But the same key with the same request from the
 same address, under another credential, is a strong sign.
 """
 
@@ -64,7 +64,7 @@ class RenewedCredentials:
 
 
 class AnonymousCalls:
-    """Warns once that the retries of SDKs are not recognized, because their requests have no credential."""
+    """Warns once that the retries of SDKs are not recognised, because their requests have no credential."""
 
     __slots__ = ("_has_warned",)
 
@@ -79,7 +79,7 @@ class AnonymousCalls:
         if retry_count and not self._has_warned:
             self._has_warned = True
             _LOGGER.warning(
-                "Idempotency(sdk_retries=True) does not recognize the retry of a caller who shows no credential: all "
+                "Idempotency(sdk_retries=True) does not recognise the retry of a caller who shows no credential: all "
                 "clients behind one address would be one caller. The retry was executed. Give Idempotency(caller=...) "
                 "a function that names such callers. This is logged once."
             )

@@ -1,11 +1,11 @@
-"""Unkeyed requests: most requests have no key, and this module recognizes them by the names of their headers.
+"""Unkeyed requests: most requests have no key, and this module recognises them by the names of their headers.
 
 >>> unkeyed = UnkeyedRequests((b"idempotency-key",))
 >>> scope = {"type": "http", "headers": [(b"accept", b"*/*"), (b"authorization", b"Bearer sk-1")]}
->>> unkeyed.recognizes(scope)
+>>> unkeyed.recognises(scope)
 True
 >>> scope["headers"].append((b"idempotency-key", b"k"))
->>> unkeyed.recognizes(scope)
+>>> unkeyed.recognises(scope)
 False
 """
 
@@ -30,10 +30,10 @@ _MAX_NAMES: Final = 1024
 
 
 class UnkeyedRequests:
-    """Recognizes requests that a component has nothing to do for but to announce that it honours keys.
+    """Recognises requests that a component has nothing to do for but to announce that it honours keys.
 
     Such a request has no key, no field of a continuation and no retry count, and its caller shows the same in every
-    request. Nothing of the caller is hashed. A request that is not recognized may be such a request all the same.
+    request. Nothing of the caller is hashed. A request that is not recognised may be such a request all the same.
 
     :param fields: the names of the headers that the component reads, in lower case.
     """
@@ -45,7 +45,7 @@ class UnkeyedRequests:
         self._names: set[bytes] = set()
         """Names of headers that neither the component reads nor change between the requests of a caller."""
 
-    def recognizes(self, scope: Scope) -> bool:
+    def recognises(self, scope: Scope) -> bool:
         """Whether a request is one of these. A loop over the headers, because a dict of them costs more."""
         headers = scope["headers"]
         if type(headers) is not list:

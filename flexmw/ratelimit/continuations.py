@@ -31,7 +31,7 @@ Continues = Callable[[Scope], Awaitable[bool]]
 
 
 class ContinuationLane:
-    """Recognizes the continuations of one app, and what they are charged.
+    """Recognises the continuations of one app, and what they are charged.
 
     :param continues: whether a request never runs the app, because it only continues a response.
     """

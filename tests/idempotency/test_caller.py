@@ -563,4 +563,4 @@ def test_a_caller_lasts_whether_or_not_its_lines_are_read(
     assert callers.shown(scope).is_lasting is lasts
     unkeyed = UnkeyedRequests((b"idempotency-key",))
     # It may leave a request to a closer look: one with an empty signature is such a request.
-    assert [unkeyed.recognizes(scope) for _ in range(2)] == [lasts and lines[0] != (b"x-signature", b"")] * 2
+    assert [unkeyed.recognises(scope) for _ in range(2)] == [lasts and lines[0] != (b"x-signature", b"")] * 2

@@ -41,14 +41,14 @@ async def test_nothing_of_the_caller_is_read_for_a_request_without_a_key(monkeyp
 )
 def test_a_header_that_matters_is_noticed_wherever_it_stands(header: tuple[bytes, bytes]) -> None:
     unkeyed = UnkeyedRequests((b"idempotency-key",))
-    assert unkeyed.recognizes({"headers": HEADERS})
+    assert unkeyed.recognises({"headers": HEADERS})
     for place in range(len(HEADERS) + 1):
-        assert not unkeyed.recognizes({"headers": [*HEADERS[:place], header, *HEADERS[place:]]})
+        assert not unkeyed.recognises({"headers": [*HEADERS[:place], header, *HEADERS[place:]]})
 
 
 @pytest.mark.parametrize(
     "headers", [iter(HEADERS), [(bytearray(b"accept"), b"a")], [(b"authorization", memoryview(b"a"))]]
 )
 def test_headers_in_another_form_are_left_to_a_closer_look(headers: Any) -> None:
-    assert not UnkeyedRequests(()).recognizes({"headers": headers})
+    assert not UnkeyedRequests(()).recognises({"headers": headers})
     assert list(headers), "and are not read: ASGI allows headers that can be read only once"

@@ -56,7 +56,7 @@ def test_the_frames_of_instruments_are_known_by_the_names_of_their_modules() -> 
     assert {(send.__module__, send.__name__) for send in sends} == frames._OWN_SENDS
 
 
-def test_apps_that_open_a_server_span_are_recognized(signals: Signals) -> None:
+def test_apps_that_open_a_server_span_are_recognised(signals: Signals) -> None:
     app = starlette_app()
     assert not instrument_of(app).opens_span
     assert not instrument_of(fastapi_app(OFF)).opens_span
