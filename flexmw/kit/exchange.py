@@ -84,6 +84,9 @@ class Exchange:
 
     :ivar headers: headers that the response is to carry, whoever makes the response: raw pairs, names in lower case.
         A component only adds to them; the outermost component that wraps ``send`` merges them (``headers_claimed``).
+    :ivar known: how many of ``headers``, from the first one on, have names that
+        :func:`~flexmw.kit.merged_headers.expect_headers` remembers: :meth:`complete` looks for no name of theirs if
+        there are no others.
     :ivar headers_claimed: True while a component further out merges ``headers`` into the response. A component that
         wraps ``send`` reads it when the request comes in: if it is False, the component sets it, calls
         :meth:`complete` on the start of the response, and resets it when its app is done. :meth:`send` does that.
@@ -116,6 +119,7 @@ class Exchange:
         "headers",
         "headers_claimed",
         "judged_key",
+        "known",
         "map_exception",
         "observers",
         "remembered",
@@ -127,6 +131,7 @@ class Exchange:
 
     def __init__(self) -> None:
         self.headers: list[Header] = []
+        self.known = 0
         self.headers_claimed = False
         self.forward: _Send = unclaimed
         self.judged_key: tuple[Callable[[str, int], None], str] | None = None
@@ -258,9 +263,10 @@ class Exchange:
         added = self.headers
         # This runs for every response, and names are compared in lower case. Nearly all names are known: they are none
         # that an exchange has ever added. Loops, because a call of map() or set() costs more than three turns of them.
-        for name, _ in added:
-            if name not in ADDED_NAMES:
-                return merge(headers, added)
+        if len(added) != self.known:
+            for name, _ in added:
+                if name not in ADDED_NAMES:
+                    return merge(headers, added)
         for name, _ in headers:
             if name not in OTHER_NAMES:
                 return merge(headers, added)

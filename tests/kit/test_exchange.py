@@ -7,6 +7,7 @@ import pytest
 
 from flexmw.errors import JobNotFound, ModelNotFound, UpstreamTimeout, raised
 from flexmw.kit.exchange import KEY, ErrorOutcome, Exchange, too_late, unclaimed
+from flexmw.kit.merged_headers import expect_headers
 
 
 def test_there_is_one_exchange_for_a_request_and_it_lives_in_the_scope() -> None:
@@ -205,6 +206,21 @@ def test_a_name_that_responses_had_before_an_exchange_added_it_is_still_compared
     for _ in range(2):
         assert added.complete(response) == response
         assert added.complete([(b"etag", b"a")]) == [(b"etag", b"a"), (b"x-becomes-added", b"exchange")]
+
+
+def test_expected_headers_are_left_out_where_the_response_has_them_in_any_case() -> None:
+    plain, expected = Exchange(), Exchange()
+    plain.headers.append((b"x-known-first", b"1"))
+    response = [(b"X-Expected", b"app"), (b"content-type", b"a")]
+    assert plain.complete(response) == [*response, (b"x-known-first", b"1")]
+    assert expect_headers(b"x-expected")
+    expected.headers, expected.known = [(b"x-expected", b"exchange")], 1
+    for _ in range(2):
+        assert expected.complete(response) == response
+        assert expected.complete([(b"content-type", b"a")]) == [(b"content-type", b"a"), (b"x-expected", b"exchange")]
+    expected.headers.append((b"x-not-expected", b"1"))
+    assert expected.complete([*response, (b"X-Not-Expected", b"app")]) == [*response, (b"X-Not-Expected", b"app")]
+    assert not expect_headers(b"x" * 1000), "too long to be remembered"
 
 
 def test_more_names_than_are_remembered_are_compared_all_the_same() -> None:
