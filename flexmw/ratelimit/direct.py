@@ -19,11 +19,11 @@ from typing import Final
 from flexmw.kit.asgi import Scope
 from flexmw.kit.exchange import Exchange
 from flexmw.kit.identity import AUTHORIZATION, CallerHasher
+from flexmw.kit.merged_headers import Header, expect_headers
 from flexmw.ratelimit.core import SECOND, Rate
 from flexmw.ratelimit.headers import (
     REMAINING,
     REMAINING_HEADER,
-    RESET_HEADERS,
     ROUNDING_SECONDS,
     PlainReport,
     reset_header,
@@ -58,6 +58,7 @@ class DirectLimiter:
         "_facts",
         "_forget_at_us",
         "_hit",
+        "_known",
         "_limit",
         "_now",
         "_places",
@@ -85,16 +86,17 @@ class DirectLimiter:
         self._forget_at_us = 0
         self._rate, self._cost, self._now = rate, cost, now
         self._facts, self._limit = report
+        names = self._limit[0], REMAINING_HEADER, reset_header(0)[0]
+        self._known = len(names) if expect_headers(*names) else 0
 
     def admit(self, scope: Scope, exchange: Exchange, now_us: int) -> str | None:
         """Count a request, and report it on the exchange.
 
+        :param exchange: no component has added headers or facts to it, and it has no observers.
         :param now_us: the monotonic clock in microseconds.
-        :returns: the digest of the caller. ``None``: nothing was counted, because the request may be refused, its key
-            was not seen within seconds, or another component has written to the exchange.
+        :returns: the digest of the caller. ``None``: nothing was counted, because the request may be refused, or its
+            key was not seen within seconds.
         """
-        if exchange.observers or exchange.headers or exchange.facts:
-            return None
         for name, value in scope.get("headers", ()):
             if name == AUTHORIZATION:
                 place = self._places.get(value)
@@ -109,7 +111,7 @@ class DirectLimiter:
         if place is None:
             return None
         # Python 3.11 looks a function that is called as an attribute up in the class at each call, a variable not.
-        acquire, release, hit, now = self._acquire, self._release, self._hit, self._now
+        acquire, release, hit = self._acquire, self._release, self._hit
         acquire()
         try:
             if now_us >= self._table.sweeps_at:
@@ -125,13 +127,23 @@ class DirectLimiter:
             release()
         facts = exchange.facts = self._facts.copy()
         facts[REMAINING] = remaining
-        reset_at = ceil(now() + reset_us / SECOND - ROUNDING_SECONDS)
-        exchange.headers = [
-            self._limit,
-            (REMAINING_HEADER, str(remaining).encode()),
-            RESET_HEADERS.get(reset_at) or reset_header(reset_at),
-        ]
+        end_us, until_us, reset = place.reset
+        if now_us >= until_us or now_us + reset_us != end_us:
+            reset = self._reset(place, reset_us, now_us)
+        exchange.headers = [self._limit, (REMAINING_HEADER, str(remaining).encode()), reset]
+        exchange.known = self._known
         return place.digest
+
+    def _reset(self, place: Place, reset_us: int, now_us: int) -> Header:
+        """The header with the end of a window, remembered in the place of the caller.
+
+        The wall clock differs from the monotonic clock by the same seconds until somebody sets it, so it is read once a
+        second.
+        """
+        now = self._now
+        header = reset_header(ceil(now() + reset_us / SECOND - ROUNDING_SECONDS))
+        place.reset = now_us + reset_us, now_us + SECOND, header
+        return header
 
     def _place(self, authorization: bytes, now_us: int) -> Place | None:
         """Where the caller with a value of ``Authorization`` is counted. ``None``: the key is not known."""

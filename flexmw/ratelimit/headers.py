@@ -19,7 +19,6 @@ from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult, Rate
 __all__ = [
     "REMAINING",
     "REMAINING_HEADER",
-    "RESET_HEADERS",
     "RESULT",
     "ROUNDING_SECONDS",
     "PlainReport",
@@ -58,7 +57,7 @@ def _limit_header(limit: int) -> Header:
 
 _MAX_RESETS: Final = 1024
 
-RESET_HEADERS: Final[dict[int, Header]] = {}
+_RESET_HEADERS: Final[dict[int, Header]] = {}
 """The headers of :func:`reset_header` that are remembered, by second."""
 
 
@@ -67,11 +66,11 @@ def reset_header(reset_at: int) -> Header:
 
     Many windows end within one second, so it is remembered.
     """
-    header = RESET_HEADERS.get(reset_at)
+    header = _RESET_HEADERS.get(reset_at)
     if header is None:
-        if len(RESET_HEADERS) >= _MAX_RESETS:
-            RESET_HEADERS.clear()
-        header = RESET_HEADERS[reset_at] = b"x-ratelimit-reset-requests", b"%d" % reset_at
+        if len(_RESET_HEADERS) >= _MAX_RESETS:
+            _RESET_HEADERS.clear()
+        header = _RESET_HEADERS[reset_at] = b"x-ratelimit-reset-requests", b"%d" % reset_at
     return header
 
 

@@ -125,8 +125,11 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         if direct is not None and (
             method in parts.methods or (method in parts.methods_of_streams and not _has_stream_field(scope))
         ):
-            exchange = exchange or new_exchange(scope)
-            digest = direct.admit(scope, exchange, floor(monotonic() * SECOND))
+            if exchange is None:
+                exchange = new_exchange(scope)
+                digest = direct.admit(scope, exchange, floor(monotonic() * SECOND))
+            elif not (exchange.observers or exchange.headers or exchange.facts):
+                digest = direct.admit(scope, exchange, floor(monotonic() * SECOND))
         if exchange is None or digest is None:
             admitted = await self._admit(scope, receive, send)
             if admitted is None:
@@ -184,7 +187,11 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             return None
         start = parts.monotonic()
         start_us = floor(start * SECOND)
-        if parts.exempt is not None and parts.direct is not None:
+        if (
+            parts.exempt is not None
+            and parts.direct is not None
+            and not (exchange.observers or exchange.headers or exchange.facts)
+        ):
             digest = parts.direct.admit(scope, exchange, start_us)
             if digest is not None:
                 return exchange, digest, app

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from flexmw.kit.counters import CounterShard, Words
 from flexmw.kit.expiring import Shard
+from flexmw.kit.merged_headers import Header
 from flexmw.ratelimit.core import SECOND
 
 __all__ = ["MAX_KEYS", "Place", "RecentKeys"]
@@ -39,9 +40,11 @@ class Place:
     :param index: the index of the state in it.
     :param until_us: the moment by the monotonic clock at which the key is forgotten or the shard turns, in
         microseconds.
+    :ivar reset: when the window ends, in microseconds of the monotonic clock; the moment from which on the wall clock
+        is read again; and the header with the end. One tuple, because threads share the place.
     """
 
-    __slots__ = ("digest", "index", "shard", "states", "until_us")
+    __slots__ = ("digest", "index", "reset", "shard", "states", "until_us")
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Place:
         until_us: int,
     ) -> None:
         self.digest, self.shard, self.states, self.index, self.until_us = digest, shard, states, index, until_us
+        self.reset: tuple[int, int, Header] = 0, 0, (b"", b"")
 
 
 class RecentKeys:

@@ -123,6 +123,45 @@ def test_other_limiters_have_the_general_way_alone(options: dict[str, Any]) -> N
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("strategy", ALGORITHMS)
+@pytest.mark.parametrize("caller", CALLERS[:2], ids=["an address", "a key"])
+async def test_the_reset_follows_a_step_of_the_wall_clock_within_a_second(
+    strategy: str, caller: list[tuple[bytes, bytes]]
+) -> None:
+    clock = FakeClock()
+    one, other = (limited(clock, direct=direct, strategy=strategy) for direct in (True, False))
+
+    async def resets() -> list[bytes]:
+        responses = [(await response(limiter, caller, "GET"))[0] for limiter in (one, other)]
+        return [dict(sent[0]["headers"])[b"x-ratelimit-reset-requests"] for sent in responses]
+
+    for _ in range(3):
+        await resets()
+    clock.step(-3600)
+    clock.advance(1)
+    assert len(set(await resets())) == 1
+
+
+@pytest.mark.anyio
+async def test_a_response_that_has_limit_headers_of_its_own_keeps_them() -> None:
+    name = b"X-RateLimit-Reset-Requests"
+
+    async def own(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(name, b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    exchange = Exchange()
+    exchange.headers.append((b"x-before", b"1"))
+    exchange.complete([(name, b"0")])  # a name that was known as none of the exchange's
+    limiter = RateLimit("9/minute", clock=FakeClock()).asgi(own)
+    assert isinstance(limiter, LocalRateLimitMiddleware)
+    for _ in range(4):
+        (start, _), _ = await response(limiter, CALLERS[1], "GET")
+        names = [name for name, _ in start["headers"]]
+        assert names == [name, b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests"]
+
+
+@pytest.mark.anyio
 async def test_callers_who_are_gone_are_forgotten_while_one_known_caller_goes_on() -> None:
     clock = FakeClock()
     limiter = RateLimit("1000000/minute", clock=clock).asgi(app)
