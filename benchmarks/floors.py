@@ -5,8 +5,8 @@ that claims the key and one that stores the response. ``sqlite``: two durable tr
 in the thread of the event loop. ``memory``: a hand-written middleware over a dict, which knows neither leases nor
 callers nor streams.
 
-A limited request costs a middleware that counts the hashed key of a caller in a dict, and adds three headers. The
-memory of a decision costs the dict alone.
+A limited request costs a middleware that counts the hashed key of a caller in a bounded dict, and leaves three headers
+on the exchange of flexmw. The memory of a decision costs the dict alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from typing import Any, Final
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+
+from flexmw.kit.exchange import KEY, new_exchange, too_late
+from flexmw.kit.merged_headers import expect_headers
 
 __all__ = ["counting_floor", "dict_floor", "limiter_floor", "redis_floor", "sqlite_floor"]
 
@@ -139,18 +142,33 @@ def dict_floor(app: Any) -> Any:
 
 
 def limiter_floor(app: Any, limit: int = 100_000_000, window: float = 60.0) -> Any:
-    """A limiter by hand: the hash of the caller's key, a window in a dict under a lock, and three headers that replace
-    none of the response. It knows neither new keys nor proxies, routes, telemetry, other components and failures of the
-    app, and its dict forgets nobody.
+    """A limiter by hand: the hash of the caller's key, remembered while few callers come, a fixed window in one of two
+    generations of a dict under a lock, and three headers on the exchange, so that they replace none of the response and
+    other components find them. It knows neither new keys nor proxies, routes, exemptions and events.
 
     :param limit: requests of a caller in a window.
     :param window: seconds.
     """
     hasher = blake2b(key=b"a label", digest_size=16)
-    windows: dict[str, tuple[float, int]] = {}
+    digests: dict[bytes, str] = {}
+    young: dict[str, tuple[float, int]] = {}
+    old = young
+    turns_at = 0.0
     lock = Lock()
+    acquire, release = lock.acquire, lock.release
+    limit_header = b"x-ratelimit-limit-requests", b"%d" % limit
+    expect_headers(limit_header[0], b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
+
+    def digest_of(key: bytes) -> str:
+        own = hasher.copy()
+        own.update(key)
+        if len(digests) >= 4_096:
+            digests.clear()
+        digest = digests[key] = own.hexdigest()
+        return digest
 
     async def limited(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal young, old, turns_at
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
@@ -159,35 +177,38 @@ def limiter_floor(app: Any, limit: int = 100_000_000, window: float = 60.0) -> A
             if name == b"authorization":
                 key = value
                 break
-        own = hasher.copy()
-        own.update(key)
-        digest, now = own.hexdigest(), time.monotonic()
-        with lock:
-            end, count = windows.get(digest, (0.0, 0))
+        digest, now = digests.get(key) or digest_of(key), time.monotonic()
+        acquire()
+        try:
+            if now >= turns_at or len(young) >= 2_000_000:
+                young, old, turns_at = {}, young, now + window
+            end, count = young.get(digest) or old.get(digest) or (0.0, 0)
             if now >= end:
                 end, count = now + window, 0
             if is_admitted := count < limit:
-                windows[digest] = end, count + 1
+                young[digest] = end, count + 1
+        finally:
+            release()
         if not is_admitted:
             await send({"type": "http.response.start", "status": 429, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
             return
-        reset_at = int(time.time() + end - now) + 1
-        added = [
-            (b"x-ratelimit-limit-requests", b"%d" % limit),
+        exchange = scope.get(KEY) or new_exchange(scope)
+        exchange.headers += (
+            limit_header,
             (b"x-ratelimit-remaining-requests", b"%d" % (limit - count - 1)),
-            (b"x-ratelimit-reset-requests", b"%d" % reset_at),
-        ]
-
-        def send_with_headers(message: Any) -> Any:
-            if message["type"] == "http.response.start":
-                headers = message["headers"]
-                names = {name.lower() for name, _ in headers}
-                headers = [*headers, *(pair for pair in added if pair[0] not in names)]
-                message = {**message, "headers": headers}
-            return send(message)
-
-        await app(scope, receive, send_with_headers)
+            (b"x-ratelimit-reset-requests", b"%d" % (int(time.time() + end - now) + 1)),
+        )
+        exchange.facts["flexmw.rate_limiting.remaining"] = limit - count - 1
+        if exchange.headers_claimed:
+            await app(scope, receive, send)
+            return
+        exchange.known, exchange.headers_claimed = 3, True
+        exchange.forward, send = send, exchange.send
+        try:
+            await app(scope, receive, send)
+        finally:
+            exchange.headers_claimed, exchange.forward = False, too_late
 
     return limited
 

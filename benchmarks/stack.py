@@ -43,6 +43,8 @@ __all__ = ["main", "under_uvicorn", "without_sockets"]
 RATE: Final = "100000000/minute"
 REQUEST: Final = b"GET / HTTP/1.1\r\nhost: x\r\naccept: */*\r\nauthorization: Bearer sk-live-%04d\r\n\r\n"
 CONNECTIONS: Final = 16
+ROUNDS_OF_PROCESSES: Final = 30
+"""Rounds after which the servers under uvicorn are started anew."""
 LONGEST_WAIT: Final = 120
 """Seconds that the client waits for one response. On a machine with five busy processes for each core, 16 responses
 that take 4 ms of CPU take 60 ms: a run is slow there, and looks as if it hung."""
@@ -222,7 +224,7 @@ def served(app: Any) -> Generator[Load]:
             process.join()
 
 
-def under_uvicorn(rounds: int, times: int = 30) -> dict[str, float]:
+def under_uvicorn(rounds: int, times: int = 10) -> dict[str, float]:
     """Requests for a CPU second of the server, over the bare app's."""
     apps = {
         "bare": fastapi_app(),
@@ -235,13 +237,14 @@ def under_uvicorn(rounds: int, times: int = 30) -> dict[str, float]:
     }
     order = [name for name, app in apps.items() if app is not None]
     found: list[dict[str, float]] = []
-    for _ in range(max(1, rounds // 10)):
-        # A process is a little faster or slower for all of its life than its twin: so new ones every ten rounds.
+    # Many short rounds: the load of a busy machine changes within a second, and a ratio compares neighbours in time.
+    for _ in range(max(1, rounds // ROUNDS_OF_PROCESSES)):
+        # A process is a little faster or slower for all of its life than its twin: so new ones after some rounds.
         with ExitStack() as open_:
             loads = {name: open_.enter_context(served(apps[name])) for name in order}
             for load in loads.values():
-                load.spend(times)
-            for _ in range(10):
+                load.spend(3 * times)
+            for _ in range(ROUNDS_OF_PROCESSES):
                 took = {name: loads[name].spend(times) for name in random.sample(order, len(order))}
                 found.append({name: took[name] for name in order})
     return medians(found, lambda each, name: each["bare"] / each[name])
@@ -273,7 +276,7 @@ def main() -> int:
         ),
         table(
             "requests for a CPU second of uvicorn's / the bare FastAPI app's",
-            under_uvicorn(chosen.rounds),
+            under_uvicorn(3 * chosen.rounds),
             UNDER_UVICORN,
         ),
     )

@@ -57,7 +57,7 @@ def uvicorn(quick: bool) -> Report:
     """Requests per CPU second of a server."""
     from benchmarks.stack import under_uvicorn
 
-    ratios = under_uvicorn(20 if quick else 60)
+    ratios = under_uvicorn(60 if quick else 240)
     rows = [[name, f"{ratio:.3f}"] for name, ratio in ratios.items()]
     title = "requests per CPU second of uvicorn / the bare FastAPI app's"
     table = Table("stack", title, ["around the app", "ratio"], rows)
