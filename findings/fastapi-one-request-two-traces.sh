@@ -52,7 +52,7 @@ traces = {span.context.trace_id for span in server}
 scopes = reader.get_metrics_data().resource_metrics[0].scope_metrics
 durations = [metric for scope in scopes for metric in scope.metrics if metric.name == "http.server.request.duration"]
 counted = sum(point.count for metric in durations for point in metric.data.data_points)
-print(f"fastapi {version('fastapi')}, opentelemetry-instrumentation-asgi {version('opentelemetry-instrumentation-asgi')}:")
+print({name: version(name) for name in ("fastapi", "opentelemetry-instrumentation-asgi")})
 print(f"{len(server)} SERVER spans by {sorted(span.instrumentation_scope.name for span in server)}")
 print(f"traces: {len(traces)}, without a parent: {sum(span.parent is None for span in server)}, counted: {counted}")
 raise SystemExit(0 if (len(server), len(traces), counted) == (2, 2, 2) else "changed: one request is one trace")
