@@ -2,7 +2,8 @@
 
 Many SDKs turn a response into an exception that keeps neither the response nor a cause (cohere, ollama, replicate,
 notion-client, postgrest, qdrant-client, litellm). While the exception has its traceback, the frame that raised it still
-has the response, or the error of the client library, in a local variable.
+has the response, or the error of the client library, in a local variable. Where a function raises that got nothing but
+the status and the text (ai21), a function of the SDK that called it has the response.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ __all__ = ["held_where_raised"]
 
 _MAX_FRAMES: Final = 1000
 _MAX_LOCALS: Final = 100
+_MAX_CALLERS: Final = 4
+_ERROR: Final = 400
 _LIBRARIES: Final = ("httpx", "httpx2")
 _USUAL: Final = ("_response", "response")
 """The names of local variables that are read first. SDKs that Fern has generated use ``_response``."""
@@ -28,9 +31,10 @@ def held_where_raised(error: BaseException) -> Iterable[object]:
     The class of the error and the function that raised it must belong to one package: an error of a program may have
     another reason than the call whose response the program holds.
     """
-    frame, package = _raising_frame(error), _package(type(error).__module__)
-    if frame is None or not package or package != _package(frame.f_globals.get("__name__")):
+    frames, package = _frames(error), _package(type(error).__module__)
+    if not frames or not package or package != _package(frames[0].f_globals.get("__name__")):
         return
+    frame = frames[0]
     variables = frame.f_locals
     usual = next((value for name in _USUAL if _may_have_outcome(value := variables.get(name))), None)
     candidates = _candidates(variables, error)
@@ -43,17 +47,34 @@ def held_where_raised(error: BaseException) -> Iterable[object]:
     context = context_of(error)
     if context is not None and (caught := traceback_of(context)) is not None and caught.tb_frame is frame:
         yield context
+    elif not candidates:
+        yield from _held_by_callers(frames[1 : _MAX_CALLERS + 1], package, error)
 
 
-def _raising_frame(error: BaseException) -> FrameType | None:
+def _held_by_callers(frames: Iterable[FrameType], package: str, error: BaseException) -> Iterator[object]:
+    """Yield the response of the nearest caller in the same package that holds one, if it is one of an error.
+
+    A good response is of an earlier call. Of several responses none is taken for that of the error.
+    """
+    for frame in frames:
+        if _package(frame.f_globals.get("__name__")) != package:
+            return
+        held = _candidates(frame.f_locals, error)
+        responses = [value for value in held if not issubclass(type(value), BaseException)]
+        if len(responses) == 1 and getattr(responses[0], "status_code", 0) >= _ERROR:
+            yield responses[0]
+        if held:
+            return
+
+
+def _frames(error: BaseException) -> list[FrameType]:
+    """Return the frames that an error has passed, the one that raised it first."""
+    frames: list[FrameType] = []
     traceback = traceback_of(error)
-    if traceback is None:
-        return None
-    for _ in range(_MAX_FRAMES):
-        if traceback.tb_next is None:
-            break
+    while traceback is not None and len(frames) < _MAX_FRAMES:
+        frames.append(traceback.tb_frame)
         traceback = traceback.tb_next
-    return traceback.tb_frame
+    return frames[::-1]
 
 
 def _candidates(variables: Mapping[str, Any], error: BaseException) -> list[object]:

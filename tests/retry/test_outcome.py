@@ -154,6 +154,21 @@ def of_a_status_alone(http, url):
 def refused(status):
     raise SDKError(status)
 
+def by_a_function_that_gets_the_status(http, url):
+    response = http.post(url, json={})
+    checked(response.status_code)
+
+def checked(status):
+    refused(status)
+
+def of_a_check_before_the_next_call(http, url):
+    first = http.get(url)
+    checked(0)
+
+def beside_an_earlier_response(http, url):
+    first, second = http.get(url), http.post(url, json={})
+    checked(second.status_code)
+
 def lost_after_a_refused_one(http, url):
     response = http.post(url, json={})
     try:
@@ -176,7 +191,8 @@ def lost_after_a_refused_one(http, url):
 @pytest.mark.parametrize("fault", ["500", "rst"])
 def test_what_an_sdk_drops_is_found_where_the_sdk_raised(fault: str) -> None:
     lost = ("from_none", "after_a_raise_of_its_own", "mapped_twice")
-    for function in ("by_status", "from_none") if fault == "500" else lost:
+    by_response = ("by_status", "from_none", "by_a_function_that_gets_the_status")
+    for function in by_response if fault == "500" else lost:
         known = flexmw.outcome_of(SDK().fail(function, fault))
         assert known is not None, function
         assert (known.outcome, known.attempts, known.reason) == ("ambiguous", 1, "unsafe_method")
@@ -200,7 +216,12 @@ def test_a_lost_call_counts_before_a_refused_one_that_the_sdk_still_holds() -> N
 
 
 def test_of_two_responses_none_is_taken_for_that_of_the_error() -> None:
-    assert flexmw.outcome_of(SDK().fail("by_status_beside_an_earlier_response", "500")) is None
+    for function in ("by_status_beside_an_earlier_response", "beside_an_earlier_response"):
+        assert flexmw.outcome_of(SDK().fail(function, "500")) is None, function
+
+
+def test_the_good_response_of_an_earlier_call_is_not_that_of_an_error() -> None:
+    assert flexmw.outcome_of(SDK().fail("of_a_check_before_the_next_call", "ok")) is None
 
 
 def test_an_sdk_that_keeps_the_status_alone_leaves_nothing_to_find() -> None:
