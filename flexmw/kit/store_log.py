@@ -24,8 +24,11 @@ from flexmw.kit.redis_errors import advice_of, is_refusal
 __all__ = ["Fallback", "StoreLog"]
 
 _QUIET_SECONDS: Final = 10.0
-"""Seconds after the last line in which a new loss is not written, for stores that come and go, and for the connections
-that a restart leaves dead in a pool. A store that is still lost after that is written then."""
+"""Seconds after the last line in which a short loss is not written, for stores that come and go, and for the connections
+that a restart leaves dead in a pool."""
+
+_SHORT_SECONDS: Final = 1.0
+"""Seconds after which a loss is not short. One late reply before a failover must not keep the failover out of the log."""
 
 
 class Fallback(NamedTuple):
@@ -89,7 +92,7 @@ class StoreLog:
             if self._is_written:
                 is_due = is_refused and not self._is_refused
             else:
-                is_due = now - self._written_at >= _QUIET_SECONDS
+                is_due = now - self._written_at >= _QUIET_SECONDS or now - self._since >= _SHORT_SECONDS
             if not is_due:
                 return
             self._is_written, self._is_refused, self._written_at = True, is_refused, now
