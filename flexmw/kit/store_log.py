@@ -24,11 +24,12 @@ from flexmw.kit.redis_errors import advice_of, is_refusal
 __all__ = ["Fallback", "StoreLog"]
 
 _QUIET_SECONDS: Final = 10.0
-"""Seconds after the last line in which a short loss is not written, for stores that come and go, and for the connections
-that a restart leaves dead in a pool."""
+"""Seconds after the last line in which a short loss is not written, for stores that come and go, and for the
+connections that a restart leaves dead in a pool."""
 
 _SHORT_SECONDS: Final = 1.0
-"""Seconds after which a loss is not short. One late reply before a failover must not keep the failover out of the log."""
+"""Seconds after which a loss is not short: one late reply before a failover must not keep the failover out of the
+log."""
 
 
 class Fallback(NamedTuple):
