@@ -314,6 +314,7 @@ _OPTIONS: Final = "takes the options of the app"
 NOT_FOREIGN: Final[dict[str, str]] = {
     "contract.error_headers.should_retry": _DECIDED,
     "contract.exception_slots.attributes_of": "returns the attributes of an exception as they are",
+    "contract.exception_slots.chain_of": "returns exceptions as they are, at most so many",
     "contract.exceptions.stems_from": "compares exceptions by identity",
     "contract.idempotent_stream.format_stream": "writes a name that this side has drawn, or that parse_stream has read",
     "contract.limit_headers.reset_wait": _DECIDED,
