@@ -22,6 +22,7 @@ import litellm
 import openai
 from anthropic import DefaultAioHttpClient as AnthropicAioHttpClient
 from google import genai
+from huggingface_hub.utils import hf_raise_for_status, http_backoff
 from langchain_openai import ChatOpenAI
 from mcp import Client as McpClient
 from mcp.client.streamable_http import streamable_http_client
@@ -180,6 +181,16 @@ def call_huggingface(url: str, stream: bool) -> object:
         return list(response) if stream else response
 
 
+def call_huggingface_upload(url: str, stream: bool) -> object:
+    """The POST of an upload, which the library repeats five times."""
+    with client() as http:
+        huggingface_hub.set_client_factory(lambda: http)
+        wait: Any = {"base_wait_time": 0.01, "max_wait_time": 0.01}
+        response = http_backoff("POST", f"{url}/api/buckets/b/batch", json={"stream": stream}, **wait)
+        hf_raise_for_status(response)
+        return response
+
+
 async def acall_huggingface(url: str, stream: bool) -> object:
     timeout = httpx.Timeout(20.0, read=READ_SECONDS)
     huggingface_hub.set_async_client_factory(lambda: flexmw.wrap_client(httpx.AsyncClient(timeout=timeout)))
@@ -242,6 +253,7 @@ BLOCKING: Final[dict[str, Call]] = {
     "cohere": call_cohere,
     "google-genai": call_genai,
     "huggingface_hub": call_huggingface,
+    "huggingface_hub, its own five retries of an upload": call_huggingface_upload,
     "langchain-openai": call_langchain_openai,
     "litellm": call_litellm,
 }
