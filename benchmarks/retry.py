@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import cycle
-from typing import Any
+from typing import Any, BinaryIO
 from unittest.mock import patch
 
 import anyio
@@ -292,9 +292,25 @@ def serve(listener: socket.socket, answer: bytes) -> None:
     """One connection at a time, one answer per request: nothing that could disturb the measurement."""
     while True:
         connection, _ = listener.accept()
-        with connection, suppress(OSError):
-            while connection.recv(65_536):
+        with connection, suppress(OSError), connection.makefile("rb") as received:
+            while read_request(received):
                 connection.sendall(answer)
+
+
+def read_request(received: BinaryIO) -> bool:
+    """Read a request to its end; False at the end of the connection.
+
+    The clients send head and body in two pieces. A server that answers each piece makes the client connect again, for
+    every second request.
+    """
+    size = 0
+    for line in received:
+        if line == b"\r\n":
+            return len(received.read(size)) == size
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            size = int(value)
+    return False
 
 
 @contextmanager
