@@ -140,5 +140,5 @@ class Attempts(Steps):
         headers = response.headers
         if has(headers, KEY_TTL_NAME) and (ttl := key_ttl(headers[KEY_TTL])) is not None:
             self.memory.trust(self.place, ttl=ttl, now=self.clock.monotonic())
-        elif self.memory.trusts_any:
+        elif self.memory.trusted:
             self.memory.distrust(self.place)

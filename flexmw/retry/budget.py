@@ -8,7 +8,7 @@ too, and each retry takes one out. If the budget is empty, most calls fail: the 
 Pure but for its lock. The caller hands in the time (monotonic seconds).
 
 >>> budget = Budget()
->>> budget.deposit(0.2, 1.0, now=0.0)
+>>> budget.deposit(0.2, 1.0, lambda: 0.0)
 >>> budget.withdraw(1.0, now=0.0), budget.withdraw(1.0, now=0.0)
 (True, False)
 """
@@ -16,6 +16,7 @@ Pure but for its lock. The caller hands in the time (monotonic seconds).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from threading import Lock
 from typing import Final
 
@@ -47,13 +48,16 @@ class Budget:
         self._earned: deque[float] = deque()
         self._bonus = 0.0
 
-    def deposit(self, ratio: float, per_second: float, now: float) -> None:
-        """Count a call: it adds ``ratio`` of a retry, and time adds ``per_second`` retries a second."""
+    def deposit(self, ratio: float, per_second: float, monotonic: Callable[[], float]) -> None:
+        """Count a call: it adds ``ratio`` of a retry, and time adds ``per_second`` retries a second.
+
+        :param monotonic: returns the time. It is called for the first call, and for one in a thousand.
+        """
         # Most calls need no retry, so `withdraw` does the sum. Appending needs no lock, and a lock costs more.
         self._earned.append(ratio)
         if self._tokens is None or len(self._earned) > _MAX_UNCOUNTED:
             with self._lock:
-                self._refill(per_second, now)
+                self._refill(per_second, monotonic())
 
     def withdraw(self, per_second: float, now: float) -> bool:
         """Take one retry out of the budget; False when the budget is empty."""

@@ -61,8 +61,10 @@ class OrdinaryCalls:
             or (has_any(headers, NAMES) and (KEY in headers or headers[SDK_COUNT] != "0"))
         ):
             return None
-        self._budget.deposit(self._ratio, self._per_second, self._monotonic())
-        return FirstAttempt(request, self._memory, self._make_call)
+        self._budget.deposit(self._ratio, self._per_second, self._monotonic)
+        first = FirstAttempt()
+        first.prepare(request, self._memory, self._make_call)
+        return first
 
     def _is_repetition(self, request: Request) -> bool:
         """Return whether an SDK that sends no count repeats a call. Only hosts where such an SDK has failed are
@@ -75,14 +77,18 @@ class OrdinaryCalls:
 class FirstAttempt:
     """A :class:`flexmw.kit.first_send.FirstSend`: see there for the methods.
 
-    :param given: the request as the client made it.
-    :param memory: the memory of the Retry.
-    :param make_call: makes the :class:`RetryCall` of the request, when it is needed.
+    The fields are set by :meth:`prepare`, because Python calls an ``__init__`` through C.
     """
 
     __slots__ = ("_call", "_evidence", "_given", "_left", "_make_call", "_memory", "request")
 
-    def __init__(self, given: Any, memory: Memory, make_call: Callable[[Request], RetryCall]) -> None:
+    def prepare(self, given: Any, memory: Memory, make_call: Callable[[Request], RetryCall]) -> None:
+        """Set the fields, and copy the request.
+
+        :param given: the request as the client made it.
+        :param memory: the memory of the Retry.
+        :param make_call: makes the :class:`RetryCall` of the request, when it is needed.
+        """
         self._given, self._memory, self._make_call = given, memory, make_call
         self._left = False
         self._evidence: Evidence | None = None
@@ -92,8 +98,7 @@ class FirstAttempt:
         request.__dict__ = state = given.__dict__.copy()
         headers, extensions = state["headers"], state["extensions"]
         state["headers"] = type(headers)(headers)
-        own = extensions.get("timeout")
-        state["extensions"] = {**extensions, "timeout": {**own} if own else {}}
+        state["extensions"] = {**extensions}  # not of the timeouts: only an attempt with a deadline changes them
 
     def trace(self, event: str, details: Mapping[str, Any]) -> None:
         # No event after the head matters over HTTP/1.1, so the transport need not report any.
@@ -124,7 +129,7 @@ class FirstAttempt:
             return False
         if self._given.method not in SAFE_METHODS:
             memory = self._memory
-            if memory.trusts_any or has(response.headers, KEY_TTL_NAME):
+            if memory.trusted or has(response.headers, KEY_TTL_NAME):
                 self._known_call().learn(response)
         response.extensions["flexmw"] = AT_ONCE
         return True

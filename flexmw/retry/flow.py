@@ -70,7 +70,7 @@ class RetryCall(ResponseReading):
             if not self.limits.earlier:
                 if FAILED_STEPS.by_call and (given_back := self.resume_step()) is not None:
                     return given_back
-                self.budget.deposit(options.budget_ratio, options.budget_per_second, self.began)
+                self.budget.deposit(options.budget_ratio, options.budget_per_second, self.clock.monotonic)
         self.rewind = rewinder(self.request.stream)
         # The first response is nearly always the last, so `Send` follows it. If the flow itself may read the body, the
         # response is followed later: an error in the flow's reading is the failure of an attempt.

@@ -64,7 +64,8 @@ class Memory:
 
     def __init__(self) -> None:
         self._lock = fork_safe(Lock())
-        self._trusted: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        # An attribute, because each POST asks whether it is empty, and a property would be called for it.
+        self.trusted: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
         self._lost: OrderedDict[bytes, tuple[float, BaseException | GivenBack, int]] = OrderedDict()
         self._failed: OrderedDict[bytes, tuple[float, list[FailedCall]]] = OrderedDict()
         self._warned = set[str]()
@@ -88,17 +89,13 @@ class Memory:
     def trust(self, place: str, *, ttl: float, now: float) -> None:
         """Record that a place (method, origin and path) announced that it honours keys for ``ttl`` seconds."""
         with self._lock:
-            _put(self._trusted, _digest(place), (now + ttl, ttl))
+            _put(self.trusted, _digest(place), (now + ttl, ttl))
 
     def distrust(self, place: str) -> None:
         """Record that a place has responded without an announcement: an earlier announcement ends."""
-        if self._trusted:
+        if self.trusted:
             with self._lock:
-                self._trusted.pop(_digest(place), None)
-
-    @property
-    def trusts_any(self) -> bool:
-        return bool(self._trusted)
+                self.trusted.pop(_digest(place), None)
 
     def honours(self, place: str, *, now: float) -> bool:
         """Whether a place is known to honour keys now."""
@@ -106,10 +103,10 @@ class Memory:
 
     def ttl(self, place: str, *, now: float) -> float | None:
         """Return for how many seconds a place honours a key after it was first sent; ``None`` if that is not known."""
-        if not self._trusted:
+        if not self.trusted:
             return None
         with self._lock:
-            expires, ttl = self._trusted.get(_digest(place), (now, 0.0))
+            expires, ttl = self.trusted.get(_digest(place), (now, 0.0))
             return ttl if expires > now else None
 
     def remember_lost(self, fingerprint: bytes, lost: BaseException | GivenBack, now: float) -> None:

@@ -30,7 +30,7 @@ def test_calls_earn_their_share_and_time_earns_the_floor() -> None:
     budget = Budget()
     spend(budget, 10.0, 0.0)
     for _ in range(50):
-        budget.deposit(0.2, 10.0, 0.0)
+        budget.deposit(0.2, 10.0, lambda: 0.0)
     assert spend(budget, 10.0, 0.0) == 10
     assert spend(budget, 10.0, 2.05) == 20
 
@@ -44,7 +44,7 @@ def test_an_idle_budget_saves_up_no_more_than_ten_seconds() -> None:
 def test_a_long_healthy_time_does_not_pay_for_a_long_outage() -> None:
     budget = Budget()
     for _ in range(100_000):
-        budget.deposit(0.2, 10.0, 0.0)
+        budget.deposit(0.2, 10.0, lambda: 0.0)
     assert spend(budget, 10.0, 0.0) == 300
 
 
@@ -60,7 +60,7 @@ def test_in_an_outage_retries_stay_a_share_of_the_calls(calls: int, ratio: float
     budget, retries = Budget(), 0
     for call in range(calls):
         now = lasts * call / calls
-        budget.deposit(ratio, floor, now)
+        budget.deposit(ratio, floor, lambda: now)  # noqa: B023 - called before the next turn
         retries += sum(budget.withdraw(floor, now) for _ in range(2))
     assert retries <= ratio * calls + floor * (lasts + 1) + 1.001
 

@@ -204,7 +204,7 @@ def test_a_server_whose_store_is_away_gets_a_keyed_post_once(wire: Wire) -> None
     with HostileServer(["ok", Response(500), "ok"], key_ttl=60) as server:
         policy = flexmw.Retry(clock=clock)
         wire.call("POST", server.url, policy, clock=clock, headers=KEYED)
-        assert policy._memory.trusts_any
+        assert policy._memory.trusted
     with HostileServer([Response(500), "ok"]) as away:
         policy._memory.trust(f"POST {away.url}/", ttl=60.0, now=clock.monotonic())
         [result] = wire.call("POST", away.url, policy, clock=clock, headers=KEYED)

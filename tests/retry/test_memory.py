@@ -70,5 +70,5 @@ def test_a_time_to_live_of_a_week_is_learned_as_well(ttl: str) -> None:
 def test_what_is_remembered_is_bounded_in_bytes() -> None:
     memory = Memory()
     memory.trust("POST https://api/" + "x" * 100_000, ttl=60.0, now=0.0)
-    assert [len(place) for place in memory._trusted] == [16]
+    assert [len(place) for place in memory.trusted] == [16]
     assert len(copy_without_references(ValueError("x" * 100_000)).args[0]) == 1000
