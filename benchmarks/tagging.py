@@ -4,6 +4,10 @@ Every round runs both sides of a ratio once, in alternating order, and counts CP
 rounds' ratios, printed with its quartiles. Rounds are short and many, so that a busy machine slows both sides of one
 alike. The first line compares a thing with itself: what it differs from 1 is the error of all others.
 
+A process for each side was tried, because both sides call the same functions with objects of different classes, and
+Python specializes a function for one of them. In one process a side executes 0.4 to 0.9 % more instructions, with
+Tagging and without it. The ratios of three runs of each kind differ by less than the runs do.
+
 Requests to the server are made without sockets, calls of the client over loopback to a process of its own. An error
 answer is an attribute set and a counter more, which the SDK takes its time for: it is held against a middleware that
 does only these two calls. Beside Tagging stands the least that it does for a response without an error, by hand. Run:
