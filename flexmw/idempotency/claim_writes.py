@@ -13,6 +13,7 @@ from flexmw.idempotency.sdk_calls import SdkAttempt
 from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit import time_limit
 from flexmw.kit.exchange import Exchange
+from flexmw.kit.loop_time import current_time
 
 __all__ = ["conclude_attempt", "persist_in_time", "persist_outcome", "write_outcome"]
 
@@ -75,7 +76,7 @@ async def persist_in_time(
     """
     if seconds <= 0.0:
         return False
-    with time_limit.within(seconds):
+    with time_limit.within(seconds, current_time(seconds)):
         try:
             return await persist_outcome(claim, claims, completion, exchange, patience=seconds)
         except anyio.get_cancelled_exc_class():

@@ -12,12 +12,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import suppress
 from functools import partial
 from math import inf
-from time import monotonic
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
 from flexmw.kit.drive import adrive
+from flexmw.kit.loop_time import StoreTimeout, current_time
 from flexmw.kit.redis_channel import Channel
 from flexmw.kit.redis_client import Connector
 from flexmw.kit.redis_flow import Address, Drop, Learn, Nodes, Pause, Send, Step, execution
@@ -47,15 +47,18 @@ class AsyncNodes:
 
     :param url: a checked URL of a redis family.
     :param connect_timeout: seconds until a connection attempt fails.
+    :ivar time: the clock of the event loop. It does not count the time for which the loop is blocked.
     """
 
     def __init__(self, url: StorageURL, *, connect_timeout: float) -> None:
         connector = Connector(url)
+        self.time = current_time(connect_timeout)
         self._nodes = Nodes(connector.kind, connector.nodes)
         # A time limit in redis-py would cost a task and two timers for each command. Channels have one timer for all.
-        self._clients = Clients(
-            lambda address: connector.asyncio(address, timeout=None, connect_timeout=connect_timeout)
-        )
+        # For a connection attempt, redis-py would count the time for which the event loop is blocked. But each Sentinel
+        # that does not respond must have a limit of its own, so that the next one is asked.
+        own = connect_timeout if connector.kind == "redis+sentinel" else None
+        self._clients = Clients(lambda address: connector.asyncio(address, timeout=None, connect_timeout=own))
         self._connect_timeout = connect_timeout
         self._has_large = connector.max_connections != 1
         self._channels: dict[tuple[Address | None, bool], Channel] = {}
@@ -67,13 +70,21 @@ class AsyncNodes:
         _begin(self._closing)
 
     async def run_script(
-        self, script: Script, number: int, *values: Any, end: float = inf, patience: float = inf
+        self,
+        script: Script,
+        number: int,
+        *values: Any,
+        end: float = inf,
+        patience: float = inf,
+        at_once: bool = False,
     ) -> Any:
         """Run a script by its SHA-1, and by its text if the server does not know it.
 
         :param number: how many of the values are keys. The node of the first key runs the script.
-        :param end: when the time of the command is over, by :func:`time.monotonic`.
+        :param end: when the time of the command is over, by the clock :attr:`time`.
         :param patience: longest wait for a moving slot, in seconds, within the time of the command.
+        :param at_once: send the command now and not at the end of this turn of the event loop, which may be blocked
+            until then. Each command that is sent so costs a write.
         :raises TimeoutError: the time is over. The server may still run the script.
         """
         command = pack("EVALSHA", script.sha, number, *values)
@@ -83,7 +94,7 @@ class AsyncNodes:
             # The fast path: one server, which has replied to the last command.
             channel = self._channel(None, command)
             try:
-                return await channel.send(command, end)
+                return await channel.send(command, end, at_once=at_once)
             except NoScriptError:
                 raise
             except Exception as error:
@@ -95,7 +106,7 @@ class AsyncNodes:
         """Run a script on one key for each call, concurrently. Returns the replies in the order of the calls.
 
         :param calls: the key and the arguments of each call.
-        :param end: when the time of the commands is over, by :func:`time.monotonic`.
+        :param end: when the time of the commands is over, by the clock :attr:`time`.
         :raises Exception: the error of one call. The other calls may have been executed.
         """
         if not self._is_plain or self._nodes.without_reply:
@@ -126,15 +137,15 @@ class AsyncNodes:
 
         :param seconds: the time limit of each command.
         """
-        if not self._is_plain and self._nodes.must_learn(0, monotonic()):
-            async with asyncio.timeout(seconds):
+        if not self._is_plain and self._nodes.must_learn(0, get_running_loop().time()):
+            with StoreTimeout(seconds):
                 await self._learn()
         addresses: list[Address | None] = [*self._nodes.primaries()]
         for address in addresses or [None]:
             cursor: bytes = b"0"
             while True:
                 command = pack("SCAN", cursor, "MATCH", match, "COUNT", count)
-                cursor, keys = await self._channel(address, command).send(command, monotonic() + seconds)
+                cursor, keys = await self._channel(address, command).send(command, self.time.now() + seconds)
                 for key in keys:
                     yield key
                 if cursor == b"0":
@@ -170,7 +181,7 @@ class AsyncNodes:
         channel = self._channels.get((address, is_large))
         if channel is None or not channel.is_usable:
             connection = self._clients.of(address).connection_pool.make_connection()
-            channel = Channel(connection, connect_timeout=self._connect_timeout)
+            channel = Channel(connection, connect_timeout=self._connect_timeout, time=self.time)
             self._channels[address, is_large] = channel
         return channel
 
@@ -188,14 +199,14 @@ class AsyncNodes:
         :param failed: the error of a first attempt that was made elsewhere, and its channel.
         """
         now = get_running_loop().time
-        patience = min(patience, _MOVING_SECONDS if end == inf else end - monotonic())
+        patience = min(patience, _MOVING_SECONDS if end == inf else end - self.time.now())
         error, channel = failed
         steps = execution(self._nodes, slot_of(self._nodes, key), now, patience, error=error)
         run = adrive(steps, partial(self._do, _Command(command, end, channel)))
         if end == inf:
             return await run
         # The time limit of the channel does not cover the wait for other servers.
-        async with asyncio.timeout(max(0.0, end - monotonic())):
+        with StoreTimeout(max(0.0, end - self.time.now())):
             return await run
 
     async def _do(self, command: _Command, step: Step) -> Any:
@@ -249,7 +260,7 @@ class AsyncNodes:
         for address in nodes_to_ask(self._nodes):
             try:
                 # A silent node may take longer than the caller waits. The next command then asks another node.
-                reply = await self._channel(address, command).send(command, monotonic() + self._connect_timeout)
+                reply = await self._channel(address, command).send(command, self.time.now() + self._connect_timeout)
             except Exception as error:
                 self._learning_error = error
             else:

@@ -14,6 +14,7 @@ the connection ends    every command on its way fails with ``ConnectionError``: 
                        None is repeated
 ====================== ================================================================================================
 
+All times are those of the event loop's :class:`~flexmw.kit.loop_time.LoopTime`: a blocked loop is no slow server.
 redis-py makes the connection, with its TLS, its credentials, its Sentinel and its choice of the protocol.
 """
 
@@ -24,13 +25,13 @@ import copy
 from asyncio import Future
 from collections import deque
 from math import inf
-from time import monotonic
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from flexmw.kit.loop_time import LoopTime
 from flexmw.kit.redis_flow import Address
 from flexmw.kit.redis_wire import ReplyReader, pack
 
@@ -40,12 +41,6 @@ _ASKING: Final = pack("ASKING")
 _PING: Final = pack("PING")
 _SILENT_SECONDS: Final = 0.25
 """A channel is retired if a command times out and nothing has arrived for this time."""
-
-_GRACE_SECONDS: Final = 0.25
-"""Extra time for commands whose time has ended while the event loop was blocked: they may just have been sent."""
-
-_LATE_SECONDS: Final = 0.05
-"""A timer that is later than this shows that the event loop was blocked."""
 
 _BUFFER_BYTES: Final = 65_536
 _RETIRED_SECONDS: Final = 1.0
@@ -57,6 +52,7 @@ class Channel(asyncio.BufferedProtocol):
 
     :param connection: a connection of redis-py that is not connected.
     :param connect_timeout: seconds until a connection attempt fails, with its handshake.
+    :param time: the clock of the event loop.
     """
 
     __slots__ = (
@@ -75,13 +71,14 @@ class Channel(asyncio.BufferedProtocol):
         "_socket_timeout",
         "_sweep_at",
         "_sweep_timer",
+        "_time",
         "_transport",
         "_writer",
         "is_usable",
     )
 
-    def __init__(self, connection: Any, *, connect_timeout: float) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, connection: Any, *, connect_timeout: float, time: LoopTime) -> None:
+        self._loop, self._time = asyncio.get_running_loop(), time
         self._connection, self._connect_timeout = connection, connect_timeout
         self._socket_timeout: float | None = connection.socket_timeout
         self.is_usable = True
@@ -97,7 +94,7 @@ class Channel(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._transport: Any = None
         self._writer: Any = None
-        self._data_at = monotonic()
+        self._data_at = self._time.now()
         self._sweep_at = inf
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._health_timer: asyncio.TimerHandle | None = None
@@ -114,18 +111,22 @@ class Channel(asyncio.BufferedProtocol):
     def is_silent(self) -> bool:
         """Whether the connection is open, and nothing has arrived lately."""
         silent_seconds = min(_SILENT_SECONDS, self._connect_timeout)
-        return self._connecting is None and monotonic() - self._data_at > silent_seconds
+        return self._connecting is None and self._time.now() - self._data_at > silent_seconds
 
-    async def send(self, command: bytes, end: float = inf, *, asking: bool = False) -> Any:
+    async def send(self, command: bytes, end: float = inf, *, asking: bool = False, at_once: bool = False) -> Any:
         """Send a command. Returns its reply.
 
         :param command: the packed command.
-        :param end: when the time of the command is over, by :func:`time.monotonic`.
+        :param end: when the time of the command is over, by the clock of the event loop.
         :param asking: send ``ASKING`` before it, in the same write.
+        :param at_once: send it, and those that wait, before the end of this turn of the event loop.
         :raises TimeoutError: when the time is over. The command may be executed nevertheless.
         :raises RedisError: the error that the server has sent, or the end of the connection.
         """
-        reply = await self.submit(command, end, asking=asking)
+        future = self.submit(command, end, asking=asking)
+        if at_once:
+            self._flush()
+        reply = await future
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -137,7 +138,7 @@ class Channel(asyncio.BufferedProtocol):
         retrieves, because the task that waits for it was cancelled.
         """
         if self._socket_timeout is not None:
-            end = min(end, monotonic() + self._socket_timeout)
+            end = min(end, self._time.now() + self._socket_timeout)
         future: Future[Any] = self._loop.create_future()
         self._outgoing.append((future, end, command, asking))
         if end < self._sweep_at:
@@ -158,9 +159,9 @@ class Channel(asyncio.BufferedProtocol):
         :param error: what the commands on their way fail with; ``None``: a ``ConnectionError``.
         """
         self.is_usable = False
-        for timer in (self._sweep_timer, self._health_timer):
-            if timer is not None:
-                timer.cancel()
+        self._stop_sweeping()
+        if self._health_timer is not None:
+            self._health_timer.cancel()
         connecting, self._connecting = self._connecting, None
         if connecting is not None and connecting is not asyncio.current_task():
             connecting.cancel()
@@ -177,7 +178,8 @@ class Channel(asyncio.BufferedProtocol):
 
     async def _connect(self) -> None:
         connection = self._connection
-        self._limit_connecting()
+        self._time.begin()
+        self._limit_connecting(self._time.now() + self._connect_timeout)
         try:
             await connection.connect()
             self._connecting = None
@@ -192,16 +194,16 @@ class Channel(asyncio.BufferedProtocol):
             _drop(connection)
             self.close(error)
         finally:
+            self._time.end()
             if self._connect_timer is not None:
                 self._connect_timer.cancel()
 
-    def _limit_connecting(self) -> None:
-        due = monotonic() + self._connect_timeout
-        self._connect_timer = self._loop.call_later(self._connect_timeout, self._end_connecting, due)
+    def _limit_connecting(self, end: float) -> None:
+        self._connect_timer = self._loop.call_later(max(0.0, end - self._time.now()), self._end_connecting, end)
 
-    def _end_connecting(self, due: float) -> None:
-        if monotonic() - due > self._connect_timeout / 4:  # the event loop was blocked, and may not have read a reply
-            self._limit_connecting()
+    def _end_connecting(self, end: float) -> None:
+        if self._time.now() < end:
+            self._limit_connecting(end)
         elif self._connecting is not None:
             self._connect_timer = None
             self._connecting.cancel()
@@ -212,7 +214,7 @@ class Channel(asyncio.BufferedProtocol):
         connection._reader = connection._writer = None
         self._transport = self._writer.transport
         self._transport.set_protocol(self)
-        self._data_at = monotonic()
+        self._data_at = self._time.now()
         if self._transport.is_closing():
             self.close()
             return
@@ -250,7 +252,7 @@ class Channel(asyncio.BufferedProtocol):
         self._read(bytes(self._buffer[:nbytes]))
 
     def _read(self, data: bytes) -> None:
-        self._data_at = monotonic()
+        self._data_at = self._time.now()
         pending = self._pending
         try:
             for reply in self._reader.feed(data):
@@ -276,23 +278,26 @@ class Channel(asyncio.BufferedProtocol):
         if not self._waiting():
             self.close()
         elif self._sweep_timer is None:
-            self._sweep_no_later_than(monotonic() + _RETIRED_SECONDS)
+            self._sweep_no_later_than(self._time.now() + _RETIRED_SECONDS)
 
     def _sweep_no_later_than(self, end: float) -> None:
         """Set the timer. All commands share one timer, because nearly all end long before their time."""
+        self._stop_sweeping()
+        self._time.begin()
+        self._sweep_at = end
+        self._sweep_timer = self._loop.call_later(max(0.0, end - self._time.now()), self._sweep)
+
+    def _stop_sweeping(self) -> None:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
-        self._sweep_at = end
-        self._sweep_timer = self._loop.call_later(max(0.0, end - monotonic()), self._sweep)
+            self._sweep_timer, self._sweep_at = None, inf
+            self._time.end()
 
     def _sweep(self) -> None:
         """Fail the commands whose time is over. The event loop reads replies before it calls timers, so a reply that
         has arrived is not lost."""
-        now, next_at, has_expired = monotonic(), inf, False
-        if now - self._sweep_at > _LATE_SECONDS:
-            self._sweep_no_later_than(now + _GRACE_SECONDS)
-            return
-        self._sweep_timer, self._sweep_at = None, inf
+        self._stop_sweeping()
+        now, next_at, has_expired = self._time.now(), inf, False
         for future, end in self._waiting():
             if end <= now:
                 has_expired = True
@@ -310,7 +315,7 @@ class Channel(asyncio.BufferedProtocol):
         """Send a PING over an idle connection, and retire the channel if no reply arrives."""
         interval = float(self._connection.health_check_interval)
         self._health_timer = self._loop.call_later(interval, self._check_health)
-        if self.is_usable and not self._pending and monotonic() - self._data_at >= interval * 0.9:
+        if self.is_usable and not self._pending and self._time.now() - self._data_at >= interval * 0.9:
             self._health_timer.cancel()
             self._pending.append((None, inf))
             self._transport.write(_PING)

@@ -3,6 +3,9 @@
 A timeout of a socket begins anew with every byte, so a server that sends its reply byte by byte holds a blocking
 operation for any time. :func:`within` sets one deadline for everything inside its context.
 
+Code that awaits a store gives :func:`within` the clock of its event loop, which does not count the time for which the
+loop is blocked: see :mod:`flexmw.kit.loop_time`. Blocking code must not, because it may block the loop itself.
+
 >>> with within(60.0), within(5.0):
 ...     4.0 < remaining() <= 5.0
 True
@@ -14,40 +17,59 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar, Token
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from flexmw.kit.loop_time import REAL_TIME, LoopTime
 
 __all__ = ["Socket", "end", "remaining", "within"]
 
 _FOREVER: Final = float("inf")
-_end: Final[ContextVar[float]] = ContextVar("flexmw.store_end", default=_FOREVER)
+
+
+class _Deadline(NamedTuple):
+    """A moment by a clock. Both are kept, because the moment moves where the event loop is blocked."""
+
+    time: LoopTime
+    at: float
+
+
+_deadline: Final[ContextVar[_Deadline | None]] = ContextVar("flexmw.store_deadline", default=None)
 
 
 def end() -> float:
-    """The deadline of the operation, by :func:`time.monotonic`."""
-    return _end.get()
+    """The deadline of the operation, by :func:`time.monotonic`. It is later each time that the event loop was blocked
+    meanwhile."""
+    return time.monotonic() + remaining()
 
 
 def remaining() -> float:
     """Seconds until :func:`end`; below 0 after the deadline."""
-    return _end.get() - time.monotonic()
+    deadline = _deadline.get()
+    return _FOREVER if deadline is None else deadline.at - deadline.time.now()
 
 
 class within:  # noqa: N801 - used as a function
     """A context manager that sets the deadline of everything inside. An outer deadline that is earlier stays.
 
     The context manager is a class and not a generator, because every operation of a store enters it.
+
+    :param seconds: the time from now on.
+    :param time: the clock of the deadline.
     """
 
-    __slots__ = ("_seconds", "_token")
+    __slots__ = ("_seconds", "_time", "_token")
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, time: LoopTime = REAL_TIME) -> None:
+        self._seconds, self._time = seconds, time
 
     def __enter__(self) -> None:
-        self._token: Token[float] = _end.set(min(_end.get(), time.monotonic() + self._seconds))
+        self._time.begin()
+        at = self._time.now() + min(self._seconds, remaining())
+        self._token: Token[_Deadline | None] = _deadline.set(_Deadline(self._time, at))
 
     def __exit__(self, *_: object) -> None:
-        _end.reset(self._token)
+        _deadline.reset(self._token)
+        self._time.end()
 
 
 class Socket:
@@ -76,10 +98,9 @@ class Socket:
         return self._socket.sendall(*arguments)
 
     def _limit(self) -> None:
-        end = _end.get()
-        if end == _FOREVER:
+        left = remaining()
+        if left == _FOREVER:
             return
-        left = end - time.monotonic()
         if self._timeout is not None and self._timeout <= max(0.0, left):
             self._socket.settimeout(self._timeout)
         elif left <= 0.0:

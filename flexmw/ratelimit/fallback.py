@@ -10,6 +10,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
 from flexmw.kit.expiring import ExpiringTable
+from flexmw.kit.loop_time import StoreTimeout
 from flexmw.kit.redis_errors import is_refusal, is_reply
 from flexmw.kit.store_log import StoreLog
 from flexmw.kit.store_observer import report
@@ -18,7 +19,7 @@ from flexmw.ratelimit.concurrency import Lease, RemoteLease, finish_writes, run_
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult, Rate, Slot
 from flexmw.ratelimit.stores import RemoteStore
 from flexmw.ratelimit.stores.memory import MemoryStore
-from flexmw.ratelimit.timeout import StoreTimeout, check_event_loop
+from flexmw.ratelimit.timeout import check_event_loop
 
 __all__ = ["REFUND_SECONDS", "FallbackBackend", "StoreFailure", "parse_store_failure"]
 

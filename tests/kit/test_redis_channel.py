@@ -9,7 +9,6 @@ import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from math import inf
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -109,7 +108,7 @@ async def test_a_command_whose_time_is_over_fails_and_the_next_one_gets_a_new_co
         with redis_server.frozen():
             patient = asyncio.create_task(nodes.run_script(ECHO, 1, "k", "patient"))
             with pytest.raises(TimeoutError):
-                await nodes.run_script(ECHO, 1, "k", "late", end=monotonic() + 0.1)
+                await nodes.run_script(ECHO, 1, "k", "late", end=nodes.time.now() + 0.1)
             assert [channel.is_usable for channel in nodes._channels.values()] == [False]
         assert await patient == b"patient"  # what was on its way keeps its connection
         async with asyncio.timeout(LONGEST_WAIT):
@@ -142,11 +141,11 @@ async def test_three_commands_without_any_reply_are_followed_by_a_new_connection
 
 async def test_a_loop_that_was_held_up_does_not_fail_what_the_server_has_done(redis_url: str) -> None:
     async with nodes_of(redis_url, connect_timeout=0.2) as nodes:
-        connecting = asyncio.create_task(nodes.run_script(ECHO, 1, "k", "first", end=monotonic() + LONGEST_WAIT))
+        connecting = asyncio.create_task(nodes.run_script(ECHO, 1, "k", "first", end=nodes.time.now() + LONGEST_WAIT))
         await asyncio.sleep(0)
         time.sleep(0.3)  # noqa: ASYNC251 - longer than a connection attempt may take
         assert await connecting == b"first"
-        sent = asyncio.create_task(nodes.run_script(ECHO, 1, "k", "second", end=monotonic() + 0.1))
+        sent = asyncio.create_task(nodes.run_script(ECHO, 1, "k", "second", end=nodes.time.now() + 0.1))
         await asyncio.sleep(0)
         time.sleep(0.2)  # noqa: ASYNC251 - longer than the command may take
         assert await sent == b"second"
@@ -156,7 +155,7 @@ async def test_a_command_that_was_not_sent_yet_is_not_sent_after_its_time(redis_
     async with nodes_of(redis_url) as nodes:
         with redis_server.frozen():  # accepts the connection, and does not reply to the handshake
             with pytest.raises(TimeoutError):
-                await nodes.eval("return redis.call('SET', KEYS[1], 'v')", 1, "k", end=monotonic() + 0.1)
+                await nodes.eval("return redis.call('SET', KEYS[1], 'v')", 1, "k", end=nodes.time.now() + 0.1)
             task = asyncio.create_task(nodes.eval("return redis.call('SET', KEYS[1], 'v')", 1, "k"))
             await asyncio.sleep(0)
             task.cancel()

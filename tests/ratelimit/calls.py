@@ -12,12 +12,12 @@ from starlette.types import ASGIApp
 
 from flexmw.kit.counters import CounterTable
 from flexmw.kit.expiring import ExpiringTable
+from flexmw.kit.loop_time import StoreTimeout
 from flexmw.ratelimit import RateLimit, fallback
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.core import Check, Rate
 from flexmw.ratelimit.stores.memory import Table
-from flexmw.ratelimit.timeout import StoreTimeout
 from tests.app_calls import AppResponse as Answer
 from tests.app_calls import ask, call, scope_of
 from tests.app_calls import responding as answering

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from flexmw.ratelimit.timeout import StoreTimeout
+from flexmw.kit.loop_time import StoreTimeout
 
 pytestmark = pytest.mark.anyio
 

@@ -25,6 +25,7 @@ from flexmw.kit import time_limit
 from flexmw.kit.background import start_in_background
 from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
+from flexmw.kit.loop_time import current_time, limit
 from flexmw.kit.redis_errors import is_refusal, is_reply
 from flexmw.kit.store_log import Fallback, StoreLog
 from flexmw.kit.store_observer import observer, report
@@ -104,7 +105,7 @@ class GuardedStore:
 
     def budget(self) -> AbstractContextManager[None]:
         """A context whose operations may take ``timeout`` seconds together."""
-        return time_limit.within(self._timeout)
+        return time_limit.within(self._timeout, current_time(self._timeout))
 
     def load(self, key: str) -> CoroutineType[Any, Any, Held | None]:
         # Not coroutines, this one and :meth:`swap`: each of a request's coroutines costs as much as this whole method.
@@ -167,7 +168,7 @@ class GuardedStore:
         ends, pause = late_at + _GIVE_BACK_SECONDS, _FIRST_PAUSE
         while self._given_back.get(key) == token and anyio.current_time() < ends:
             with suppress(Exception):
-                with time_limit.within(self._timeout), anyio.fail_after(self._timeout):
+                with time_limit.within(self._timeout, current_time(self._timeout)), limit(self._timeout):
                     await self.store.drop(key, token)
                 if anyio.current_time() > late_at:  # until then the claim may still arrive
                     self._given_back.pop(key, None)
@@ -187,11 +188,11 @@ class GuardedStore:
             if self._limits_itself and seconds <= self._timeout:  # the budget of the request has begun before
                 result = await operation(*args, **kwargs)
             else:
-                with time_limit.within(self._timeout):
+                with time_limit.within(self._timeout, current_time(self._timeout)):
                     if self._limits_itself:
                         result = await operation(*args, **kwargs)
                     else:
-                        with anyio.fail_after(min(seconds, self._timeout)):
+                        with limit(min(seconds, self._timeout)):
                             result = await operation(*args, **kwargs)
         except _BudgetSpent:
             self._breaker.cancelled()

@@ -78,7 +78,7 @@ class AsyncRedisStore:
         nodes = self._of_loop()
         if nodes is None:
             return await self._in_thread(self._threaded.load, key)
-        reply = await nodes.run_script(ENTRY, 1, key, "load", "", end=self._end())
+        reply = await nodes.run_script(ENTRY, 1, key, "load", "", end=self._end(nodes))
         self._clock.learn(reply)
         return held_in(reply)
 
@@ -86,10 +86,11 @@ class AsyncRedisStore:
         nodes = self._of_loop()
         if nodes is None:
             return await self._in_thread(self._threaded.swap, key, expected, token, entry, lease=lease, ttl=ttl)
-        end, clock = self._end(), self._clock
-        for _ in range(ASKED):
-            times = milliseconds(lease), milliseconds(ttl), clock.deadline_ms(end)
-            reply = await nodes.run_script(ENTRY, 1, key, "swap", token, expected, entry, *times, end=end)
+        end, clock = self._end(nodes), self._clock
+        for attempt in range(ASKED):
+            times = milliseconds(lease), milliseconds(ttl), clock.deadline_ms(_real(nodes, end))
+            values = "swap", token, expected, entry, *times
+            reply = await nodes.run_script(ENTRY, 1, key, *values, end=end, at_once=attempt > 0)
             clock.learn(reply)
             if reply[0] != LATE:
                 return swap_of(reply, token, entry, lease)
@@ -99,23 +100,25 @@ class AsyncRedisStore:
         nodes = self._of_loop()
         if nodes is None:
             return await self._in_thread(self._threaded.swap_pair, first, second)
-        end = self._end()
-        for _ in range(ASKED):
-            values = pair_values(first, second, self._clock.deadline_ms(end))
+        end = self._end(nodes)
+        for attempt in range(ASKED):
+            values = pair_values(first, second, self._clock.deadline_ms(_real(nodes, end)))
             try:
-                reply = await nodes.run_script(PAIR, 2, *values, end=end, patience=PAIR_PATIENCE)
+                reply = await nodes.run_script(PAIR, 2, *values, end=end, patience=PAIR_PATIENCE, at_once=attempt > 0)
             except Exception as error:
                 if code_of(error) != "TRYAGAIN":
                     raise
-                return await self._swap_each(first, second, end)
+                return await self._swap_each(first, second, nodes, end)
             self._clock.learn(reply)
             if reply[0] != LATE:
                 return pair_of(reply, first, second)
         raise too_late()
 
-    async def _swap_each(self, first: Swap, second: Swap, end: float) -> tuple[Held | None, Held | None]:
+    async def _swap_each(
+        self, first: Swap, second: Swap, nodes: AsyncNodes, end: float
+    ) -> tuple[Held | None, Held | None]:
         """The same in two steps. While a cluster moves a slot, no node executes a script on two keys."""
-        with time_limit.within(end - monotonic()):
+        with time_limit.within(end - nodes.time.now(), nodes.time):
             held = await self.swap(*first[:4], lease=first.lease, ttl=first.ttl)
             if held is None or held.token != first.token:
                 return held, None
@@ -126,20 +129,20 @@ class AsyncRedisStore:
         if nodes is None:
             return await self._in_thread(self._threaded.extend, key, token, lease=lease, ttl=ttl)
         times = milliseconds(lease), milliseconds(ttl)
-        return bool((await nodes.run_script(ENTRY, 1, key, "extend", token, *times, end=self._end()))[0])
+        return bool((await nodes.run_script(ENTRY, 1, key, "extend", token, *times, end=self._end(nodes)))[0])
 
     async def extend_many(self, leases: Sequence[tuple[str, str, float, float]]) -> list[bool]:
         nodes = self._of_loop()
         if nodes is None:
             return await self._in_thread(self._threaded.extend_many, leases)
         calls = [(key, "extend", token, milliseconds(lease), milliseconds(ttl)) for key, token, lease, ttl in leases]
-        return [bool(reply[0]) for reply in await nodes.run_scripts(ENTRY, calls, end=self._end())]
+        return [bool(reply[0]) for reply in await nodes.run_scripts(ENTRY, calls, end=self._end(nodes))]
 
     async def drop(self, key: str, token: str) -> bool:
         nodes = self._of_loop()
         if nodes is None:
             return await self._in_thread(self._threaded.drop, key, token)
-        return bool((await nodes.run_script(ENTRY, 1, key, "drop", token, end=self._end()))[0])
+        return bool((await nodes.run_script(ENTRY, 1, key, "drop", token, end=self._end(nodes)))[0])
 
     async def append(
         self,
@@ -161,13 +164,13 @@ class AsyncRedisStore:
                 append, key, token, generation, at, data, head=head, last=last, lease=lease, ttl=ttl
             )
         values = key, generation, token, at, data, head, int(last), milliseconds(lease), milliseconds(ttl)
-        return appended(await nodes.run_script(APPEND, 1, *values, end=self._end()))
+        return appended(await nodes.run_script(APPEND, 1, *values, end=self._end(nodes)))
 
     async def read(self, key: str, generation: str, start: int, limit: int) -> Piece | None:
         nodes = self._of_loop()
         if nodes is None:
             return await self._in_thread(self._threaded.read, key, generation, start, limit)
-        return piece(await nodes.run_script(READ, 1, key, generation, start, limit, end=self._end()))
+        return piece(await nodes.run_script(READ, 1, key, generation, start, limit, end=self._end(nodes)))
 
     async def scan(self, prefix: str = "") -> AsyncIterator[tuple[str, Held]]:
         nodes = self._of_loop()
@@ -211,13 +214,19 @@ class AsyncRedisStore:
                 nodes = self._nodes[loop] = AsyncNodes(self._url, connect_timeout=self._timeout * _CONNECT_SHARE)
         return nodes
 
-    def _end(self) -> float:
-        """The end of the time of an operation that begins now."""
-        return min(time_limit.end(), monotonic() + self._timeout)
+    def _end(self, nodes: AsyncNodes) -> float:
+        """The end of the time of an operation that begins now, by the clock of the event loop."""
+        return nodes.time.now() + min(time_limit.remaining(), self._timeout)
 
     async def _in_thread(self, operation: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         with time_limit.within(self._timeout), anyio.fail_after(max(0.0, time_limit.remaining())):
             return await operation(*args, **kwargs)
+
+
+def _real(nodes: AsyncNodes, end: float) -> float:
+    """The end of the time of an operation by :func:`time.monotonic`. It is later if the event loop is blocked from now
+    on, so a server that knows this one refuses rather too much."""
+    return monotonic() + end - nodes.time.now()
 
 
 def _running_loop() -> AbstractEventLoop | None:
