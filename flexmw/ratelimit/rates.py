@@ -30,6 +30,7 @@ Rates: TypeAlias = tuple[Rate, ...]
 _EXPECTED: Final = "rates such as '10/minute', '5 per 2 hour' or ['10/minute', '1000/day']"
 _PERIOD_SECONDS: Final[dict[str, int]] = dict(zip(PERIODS, (86_400, 2_678_400, 31_622_400), strict=True))
 _SEPARATOR: Final = re.compile(r"[,;|]")
+_NO_WINDOW: Final = re.compile(r"(?:/|\sper\s)\s*0+(?!\d)")
 _AMOUNT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)(\s*(?:/|\s*per\s).*)", re.DOTALL)
 _CALENDAR: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/|\s*per\s)\s*calendar[- ](day|month|year)\s*")
 
@@ -109,7 +110,7 @@ def _parse(entry: object, group: str, any_limit: bool, unit: str, prefix: str) -
     :raises ValueError: for a text in another notation.
     """
     scale = scale_of(unit)
-    if not isinstance(entry, str):
+    if not isinstance(entry, str) or _NO_WINDOW.search(entry):  # limits takes 0 minutes as one
         raise ValueError(entry)
     if scale == 1 and "calendar" not in entry:
         yield from parse_many(entry)

@@ -249,9 +249,23 @@ def test_a_log_is_cut_when_more_than_half_of_it_has_left_and_not_before() -> Non
     assert (log.used(166, 100), len(log._times)) == (64, 64)
     assert log.oldest(0) == 66
     short = Log()
-    short.add(0, 40)
-    short.add(100, 1)
-    assert (short.used(110, 100), len(short._times)) == (1, 41)
+    for moment in range(40):
+        short.add(moment, 1)
+    short.add(150, 1)
+    assert (short.used(160, 100), len(short._times)) == (1, 41)
+
+
+@pytest.mark.parametrize("strategy", ALGORITHMS)
+def test_a_cost_of_any_size_is_taken_given_back_and_waited_for(strategy: str) -> None:
+    algorithm, much = ALGORITHMS[strategy], 10**12
+    rate, caller = Rate(10 * much, SECOND, "test", "test"), OneCaller(ALGORITHMS[strategy])
+    wait, remaining, _ = caller.hit(0, rate, 9 * much)
+    assert (wait, remaining) == (0, much)
+    assert caller.hit(1, rate, 2 * much)[0] > 0
+    caller = OneCaller(algorithm, algorithm.refund(caller.state, 2, rate, 8 * much))
+    assert caller.hit(2, rate, 2 * much)[0] == 0
+    caller = OneCaller(algorithm, algorithm.refund(caller.state, 3, rate, -100 * much))
+    assert caller.hit(3, rate, 1)[0] > 0
 
 
 def test_a_log_forgets_the_newest_that_are_not_later_and_nothing_that_has_left() -> None:

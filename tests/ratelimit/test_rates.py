@@ -71,6 +71,8 @@ def test_rates_are_read_from_texts_and_items(given: object, names: list[str]) ->
         "ten per minute",
         "10/fortnight",
         "0/minute",
+        "10/0 minute",
+        "10 per 00 minute",
         "10/minute,",
         None,
         7,

@@ -1,7 +1,7 @@
 """Moving window (sliding log): the moment of every admitted request, so that no window of time exceeds the limit.
 
-The state is a :class:`Log`. Exact and the most expensive: memory grows with the limit. The Redis list is the one of
-``limits``' moving-window strategy: Unix seconds, newest first.
+The state is a :class:`Log`. Exact and the most expensive: memory grows with the number of requests, in Redis with their
+costs. The Redis list is the one of ``limits``' moving-window strategy: Unix seconds, newest first.
 """
 
 from __future__ import annotations
@@ -18,36 +18,61 @@ __all__ = ["MOVING_WINDOW", "Log"]
 
 
 class Log:
-    """The moments of one caller's admitted requests in microseconds, oldest first. Expired moments are removed
-    lazily."""
+    """The moments of one caller's admitted requests in microseconds, oldest first, each with the costs that were taken
+    then. Expired moments are removed lazily.
 
-    __slots__ = ("_first", "_times")
+    One entry for each unit, as in redis, was tried: a request that cost three thousand million tokens raised
+    ``MemoryError``.
+    """
+
+    __slots__ = ("_costs", "_first", "_times", "_used")
 
     def __init__(self) -> None:
         self._times: list[int] = []
-        self._first = 0
+        self._costs: list[int] = []
+        self._first = self._used = 0
 
     def used(self, now_us: int, window_us: int) -> int:
-        """How many moments are inside the window."""
-        times = self._times
-        self._first = bisect_left(times, now_us - window_us, self._first)
+        """The sum of the costs inside the window."""
+        times, costs, first = self._times, self._costs, self._first
+        self._first = bisect_left(times, now_us - window_us, first)
+        for place in range(first, self._first):
+            self._used -= costs[place]
         if self._first > 64 and self._first * 2 > len(times):
-            del times[: self._first]
+            del times[: self._first], costs[: self._first]
             self._first = 0
-        return len(times) - self._first
+        return self._used
 
     def oldest(self, index: int) -> int:
-        """The moment at ``index`` inside the window; 0 is the oldest."""
-        return self._times[self._first + index]
+        """The moment at which the unit at ``index`` inside the window was taken; 0 is the oldest."""
+        place = self._first
+        while index >= self._costs[place]:
+            index -= self._costs[place]
+            place += 1
+        return self._times[place]
 
     def add(self, now_us: int, cost: int) -> None:
-        """Enter ``cost`` moments."""
-        self._times.extend([now_us] * cost)
+        """Enter a cost. A cost of 0 is no entry."""
+        if not cost:
+            return
+        if self._times and self._times[-1] == now_us and self._first < len(self._times):
+            self._costs[-1] += cost
+        else:
+            self._times.append(now_us)
+            self._costs.append(cost)
+        self._used += cost
 
     def drop(self, cost: int, until_us: float = inf) -> None:
-        """Remove the newest ``cost`` moments that are not later than ``until_us``."""
-        end = bisect_right(self._times, until_us)
-        del self._times[max(self._first, end - cost) : end]
+        """Remove the newest ``cost`` units that are not later than ``until_us``."""
+        end = start = bisect_right(self._times, until_us)
+        while cost and start > self._first:
+            taken = min(cost, self._costs[start - 1])
+            self._costs[start - 1] -= taken
+            self._used -= taken
+            cost -= taken
+            if not self._costs[start - 1]:
+                start -= 1
+        del self._times[start:end], self._costs[start:end]
 
 
 class _LogSummary:
@@ -148,7 +173,9 @@ if admitted > 0 and taking then
   for i = 1, rates do
     local key, cost, limit, window = KEYS[i], tonumber(ARGV[3*i-1]), tonumber(ARGV[3*i]), tonumber(ARGV[3*i+1])
     local newer = age_ms > 0 and math.min(count_since(key, now - age_ms * 1000 + 1), reply[3*i-1]) or 0
-    local take = checking and cost * admitted or math.max(-cost, newer - reply[3*i-1])
+    -- What is charged above the limit at once changes no decision. Without the bound, a settled cost of a thousand
+    -- million would stop the server for minutes.
+    local take = checking and cost * admitted or math.min(limit, math.max(-cost, newer - reply[3*i-1]))
     if take < 0 and newer > 0 then
       for j = newer, newer - take - 1 do redis.call('LSET', key, j, '') end
       redis.call('LREM', key, 0, '')
