@@ -24,7 +24,7 @@ from flexmw.idempotency.stores.open import open_store, shown_store
 from flexmw.idempotency.unkeyed import UnkeyedRequests
 from flexmw.kit.asgi import ASGIApp
 from flexmw.kit.identity import CallerHasher
-from flexmw.kit.paths import RequestPredicate, request_predicate
+from flexmw.kit.paths import RequestPredicate, check_returns, request_predicate
 from flexmw.kit.store_log import StoreLog
 
 __all__ = ["build_plan", "caller_hasher", "predicates"]
@@ -40,12 +40,13 @@ def caller_hasher(options: Any) -> CallerHasher:
 
 
 def predicates(options: Any, app: ASGIApp | None) -> tuple[RequestPredicate | None, RequestPredicate | None]:
-    """The predicates behind ``required`` and ``exempt``.
+    """The predicates behind ``required`` and ``exempt``. Checks ``authenticated`` too.
 
     :param options: a :class:`flexmw.Idempotency`.
     :param app: the wrapped app, whose routes the paths are compared with; ``None`` while it is not known.
     :raises ConfigError: for another value, and for a path that no request can have.
     """
+    check_returns(options.authenticated, "Idempotency(authenticated=...)")
     required: Any = None if options.required is False else "*" if options.required is True else options.required
     return (
         request_predicate(required, "Idempotency(required=...)", exempts=False, app=app),

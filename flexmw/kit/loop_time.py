@@ -129,8 +129,9 @@ class StoreTimeout:
     """A context manager that cancels its block after ``seconds`` and raises ``TimeoutError``.
 
     ``asyncio.timeout`` blames the store for a blocked event loop: its timer runs before the task gets the reply that
-    has long arrived. :class:`StoreTimeout` counts the time in slices, and a longer turn of the event loop as two slices. Then the
-    loop has :data:`_TURNS` turns more to deliver a reply. Code that ends within a quarter of the limit costs one timer.
+    has long arrived. :class:`StoreTimeout` counts the time in slices, and a longer turn of the event loop as two slices
+    at most. Then the loop has :data:`_TURNS` turns more to deliver a reply. Code that ends in a quarter of the limit
+    costs one timer.
 
     :raises TimeoutError: when the time is over. The cancellation is taken back, so the task can go on.
     """

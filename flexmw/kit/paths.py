@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 from urllib.parse import unquote
 
+from flexmw.errors import ConfigError
 from flexmw.kit.path_patterns import ABSOLUTE, PathPattern, path_patterns
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "RequestPredicate",
     "Routing",
     "all_readings",
+    "check_returns",
     "matched_patterns",
     "remembered",
     "request_method",
@@ -72,14 +75,26 @@ def request_predicate(value: Any, option: str, *, exempts: bool, app: object = N
         is enough.
     :param app: the wrapped app, whose own root path and way with case count.
     :return: ``None`` for ``None``, else a function of the scope, whose result may be awaitable.
-    :raises ConfigError: for another value, and for a pattern that no request can match.
+    :raises ConfigError: for another value, for a generator function, and for a pattern that no request can match.
     """
+    check_returns(value, option)
     if value is None or callable(value):
         return cast("RequestPredicate | None", value)
     patterns, routing = path_patterns(value, option), routing_of(app)
     if exempts:
         return remembered(lambda scope: all_readings(patterns, scope, routing))
     return remembered(lambda scope: bool(matched_patterns(patterns, scope, routing)))
+
+
+def check_returns(value: Any, option: str) -> None:
+    """Check that a function which decides about requests returns. What a function with ``yield`` returns is always
+    true: every request would be exempt, or authenticated.
+
+    :raises ConfigError: for a generator function, plain or async.
+    """
+    if isgeneratorfunction(value) or isasyncgenfunction(value):
+        expected = "a function that returns whether the option applies; a function that yields would always be true"
+        raise ConfigError(option, value, expected)
 
 
 def remembered(decide: Callable[[_Scope], ResultT]) -> Callable[[_Scope], ResultT]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 import flexmw
+from flexmw import Idempotency, RateLimit
 from flexmw.kit.path_patterns import PathPattern
 from flexmw.kit.paths import Routing, all_readings, matched_patterns, request_predicate
+from tests.app_calls import responding
 
 OPTION = "RateLimit(limit=...)"
 
@@ -155,3 +158,25 @@ def test_a_predicate_takes_paths_and_functions() -> None:
     assert [several(request(path)) for path in ("/a", "/b", "/A/")] == [True, False, True]
     with pytest.raises(flexmw.ConfigError):
         request_predicate(7, OPTION, exempts=True)
+
+
+async def _yields_later(scope: object) -> AsyncIterator[bool]:
+    yield False
+
+
+def _yields(scope: object) -> Iterator[bool]:
+    yield False
+
+
+@pytest.mark.parametrize("function", [_yields, _yields_later])
+def test_a_function_that_yields_decides_nothing(function: Any) -> None:
+    """What it returns is true, whatever it yields: a dependency of FastAPI would let every credential pass."""
+    options: list[Callable[[], object]] = [
+        lambda: RateLimit("5/minute", exempt=function).asgi(responding()),
+        lambda: Idempotency(exempt=function),
+        lambda: Idempotency(required=function),
+        lambda: Idempotency(authenticated=function),
+    ]
+    for make in options:
+        with pytest.raises(flexmw.ConfigError, match="always be true"):
+            make()
