@@ -21,6 +21,8 @@ _FIRST_PAUSE: Final = 0.1
 """Seconds after which a failed write of the outcome is tried again. The pause doubles with each attempt."""
 
 _LONGEST_PAUSE: Final = 1.0
+_CLOCK_SECONDS: Final = 2.0
+"""About the time that a request has, for the clock of the event loop."""
 
 
 async def write_outcome(
@@ -76,7 +78,7 @@ async def persist_in_time(
     """
     if seconds <= 0.0:
         return False
-    with time_limit.within(seconds, current_time(seconds)):
+    with time_limit.within(seconds, current_time(_CLOCK_SECONDS)):
         try:
             return await persist_outcome(claim, claims, completion, exchange, patience=seconds)
         except anyio.get_cancelled_exc_class():

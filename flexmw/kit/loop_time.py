@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import threading
 from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle, current_task, get_running_loop
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from math import frexp, inf
+from math import inf
 from time import monotonic
 from typing import Any, Final
 from weakref import ref
@@ -45,23 +46,24 @@ class LoopTime:
         blocked.
     """
 
-    __slots__ = ("_blocked", "_due", "_late", "_tick_seconds", "_users")
+    __slots__ = ("_blocked", "_latest", "_tick_seconds", "_users")
 
     def __init__(self, tick: float) -> None:
-        self._tick_seconds, self._late = tick, tick / 2
+        self._tick_seconds = tick
         self._blocked = 0.0
-        self._due = inf
-        """The time of the next tick by :func:`time.monotonic`."""
+        self._latest = inf
+        """The time by :func:`time.monotonic` after which a tick is late. The clock stands still from then on."""
         self._users = 0
 
     def now(self) -> float:
         """Return the time. May be called in any thread."""
-        return min(monotonic(), self._due + self._late) - self._blocked
+        now = monotonic()
+        return (now if now < self._latest else self._latest) - self._blocked
 
     def begin(self) -> None:
         """Begin a limit by this clock. Call :meth:`end` as often."""
         self._users += 1
-        if self._due == inf:
+        if self._latest == inf:
             self._set_timer()
 
     def end(self) -> None:
@@ -69,12 +71,12 @@ class LoopTime:
         self._users -= 1
 
     def _set_timer(self) -> None:
-        self._due = monotonic() + self._tick_seconds
+        self._latest = monotonic() + 1.5 * self._tick_seconds
         get_running_loop().call_later(self._tick_seconds, self._tick)
 
     def _tick(self) -> None:
-        self._blocked += max(0.0, monotonic() - self._due - self._late)
-        self._due = inf
+        self._blocked += max(0.0, monotonic() - self._latest)
+        self._latest = inf
         if self._users:
             self._set_timer()
 
@@ -94,34 +96,38 @@ class _RealTime(LoopTime):
         pass
 
 
-class _PerThread(threading.local):
-    """The clocks of the event loop that ran last in a thread, by the binary exponent of the limits."""
-
-    loop: ref[AbstractEventLoop] | None = None
-    times: dict[int, LoopTime]
-
-
 REAL_TIME: Final[LoopTime] = _RealTime(1.0)
+
+
+class _PerThread(threading.local):
+    """The clocks of the event loop that ran last in a thread, by the seconds of the limits."""
+
+    def __init__(self) -> None:
+        self.loop: Callable[[], AbstractEventLoop | None] = _no_loop
+        self.times: dict[float, LoopTime] = {}
+
+
+def _no_loop() -> None:
+    """Stands for a weak reference to an event loop."""
+
+
 _per_thread: Final = _PerThread()
 
 
 def current_time(seconds: float) -> LoopTime:
     """Return a clock of the running event loop of asyncio, or the real clock where none runs.
 
-    :param seconds: the limits that the clock is for.
+    :param seconds: the limits that the clock is for: of a few different lengths, because each length has a clock.
     """
     try:
         loop = get_running_loop()
     except RuntimeError:
         return REAL_TIME
-    known = _per_thread.loop
-    if known is None or known() is not loop:
+    if _per_thread.loop() is not loop:
         _per_thread.loop, _per_thread.times = ref(loop), {}
-    exponent = frexp(seconds)[1]  # one clock for limits of about the same length, because any number may come
-    found = _per_thread.times.get(exponent)
+    found = _per_thread.times.get(seconds)
     if found is None:
-        tick = 2.0 ** (exponent - 1) / _SLICES
-        found = _per_thread.times[exponent] = LoopTime(max(2 * _SHORTEST_SLICE, tick))
+        found = _per_thread.times[seconds] = LoopTime(max(2 * _SHORTEST_SLICE, seconds / _SLICES))
     return found
 
 

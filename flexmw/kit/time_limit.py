@@ -63,9 +63,11 @@ class within:  # noqa: N801 - used as a function
         self._seconds, self._time = seconds, time
 
     def __enter__(self) -> None:
-        self._time.begin()
-        at = self._time.now() + min(self._seconds, remaining())
-        self._token: Token[_Deadline | None] = _deadline.set(_Deadline(self._time, at))
+        time, seconds = self._time, self._seconds
+        time.begin()
+        if _deadline.get() is not None:
+            seconds = min(seconds, remaining())
+        self._token: Token[_Deadline | None] = _deadline.set(_Deadline(time, time.now() + seconds))
 
     def __exit__(self, *_: object) -> None:
         _deadline.reset(self._token)
