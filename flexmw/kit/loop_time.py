@@ -139,12 +139,16 @@ class StoreTimeout:
     at most. Then the loop has :data:`_TURNS` turns more to deliver a reply. Code that ends in a quarter of the limit
     costs one timer.
 
+    :param seconds: the limit.
+    :param time: a clock that is in use already, to end by that clock in place of the slices: whoever reads the clock
+        after the end finds the time over.
     :raises TimeoutError: when the time is over. The cancellation is taken back, so the task can go on.
     """
 
     __slots__ = (
         "_began",
         "_cancelling",
+        "_ends",
         "_fired",
         "_handle",
         "_left",
@@ -153,10 +157,12 @@ class StoreTimeout:
         "_seconds",
         "_slice",
         "_task",
+        "_time",
         "_turns",
     )
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, time: LoopTime | None = None) -> None:
+        self._time = time
         self._seconds = self._left = seconds
         self._slice = max(_SHORTEST_SLICE, seconds / _SLICES)
         self._fired = False
@@ -166,6 +172,8 @@ class StoreTimeout:
         self._loop = get_running_loop()
         self._task: Task[Any] | None = current_task()
         self._cancelling = self._task.cancelling() if self._task else 0
+        if self._time is not None:
+            self._ends = self._time.now() + self._seconds
         self._wait(max(0.0, self._left / 4))
 
     def _wait(self, seconds: float) -> None:
@@ -174,7 +182,10 @@ class StoreTimeout:
         self._handle: TimerHandle | Any = self._loop.call_at(self._began + seconds, self._fire)
 
     def _fire(self) -> None:
-        self._left -= min(self._loop.time() - self._began, self._most)
+        if self._time is None:
+            self._left -= min(self._loop.time() - self._began, self._most)
+        else:
+            self._left = self._ends - self._time.now()
         if self._left > 0.0:
             self._wait(min(self._slice, self._left))
         else:
@@ -204,13 +215,14 @@ class StoreTimeout:
             raise CancelledError from error
 
 
-def limit(seconds: float) -> AbstractContextManager[object]:
+def limit(seconds: float, time: LoopTime) -> AbstractContextManager[object]:
     """Limit the time of a block of code on any event loop: by :class:`StoreTimeout` under asyncio.
 
+    :param time: the clock, see :class:`StoreTimeout`.
     :raises TimeoutError: when the time is over.
     """
     try:
         get_running_loop()
     except RuntimeError:
         return anyio.fail_after(seconds)
-    return StoreTimeout(seconds)
+    return StoreTimeout(seconds, time)

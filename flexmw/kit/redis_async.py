@@ -17,7 +17,7 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError
 
 from flexmw.kit.drive import adrive
-from flexmw.kit.loop_time import StoreTimeout, current_time
+from flexmw.kit.loop_time import LoopTime, StoreTimeout, current_time
 from flexmw.kit.redis_channel import Channel
 from flexmw.kit.redis_client import Connector
 from flexmw.kit.redis_flow import Address, Drop, Learn, Nodes, Pause, Send, Step, execution
@@ -47,12 +47,13 @@ class AsyncNodes:
 
     :param url: a checked URL of a redis family.
     :param connect_timeout: seconds until a connection attempt fails.
+    :param time: a clock of the event loop that the callers read too; ``None``: one of its own.
     :ivar time: the clock of the event loop. It does not count the time for which the loop is blocked.
     """
 
-    def __init__(self, url: StorageURL, *, connect_timeout: float) -> None:
+    def __init__(self, url: StorageURL, *, connect_timeout: float, time: LoopTime | None = None) -> None:
         connector = Connector(url)
-        self.time = current_time(connect_timeout)
+        self.time = current_time(connect_timeout) if time is None else time
         self._nodes = Nodes(connector.kind, connector.nodes)
         # A time limit in redis-py would cost a task and two timers for each command. Channels have one timer for all.
         # For a connection attempt, redis-py would count the time for which the event loop is blocked. But each Sentinel
@@ -206,7 +207,7 @@ class AsyncNodes:
         if end == inf:
             return await run
         # The time limit of the channel does not cover the wait for other servers.
-        with StoreTimeout(max(0.0, end - self.time.now())):
+        with StoreTimeout(max(0.0, end - self.time.now()), self.time):
             return await run
 
     async def _do(self, command: _Command, step: Step) -> Any:

@@ -168,7 +168,8 @@ class GuardedStore:
         ends, pause = late_at + _GIVE_BACK_SECONDS, _FIRST_PAUSE
         while self._given_back.get(key) == token and anyio.current_time() < ends:
             with suppress(Exception):
-                with time_limit.within(self._timeout, current_time(self._timeout)), limit(self._timeout):
+                time = current_time(self._timeout)
+                with time_limit.within(self._timeout, time), limit(self._timeout, time):
                     await self.store.drop(key, token)
                 if anyio.current_time() > late_at:  # until then the claim may still arrive
                     self._given_back.pop(key, None)
@@ -188,11 +189,12 @@ class GuardedStore:
             if self._limits_itself and seconds <= self._timeout:  # the budget of the request has begun before
                 result = await operation(*args, **kwargs)
             else:
-                with time_limit.within(self._timeout, current_time(self._timeout)):
+                time = current_time(self._timeout)
+                with time_limit.within(self._timeout, time):
                     if self._limits_itself:
                         result = await operation(*args, **kwargs)
                     else:
-                        with limit(min(seconds, self._timeout)):
+                        with limit(min(seconds, self._timeout), time):
                             result = await operation(*args, **kwargs)
         except _BudgetSpent:
             self._breaker.cancelled()

@@ -34,6 +34,7 @@ from flexmw.idempotency.stores.redis_script import (
 from flexmw.idempotency.stores.threads import Threaded
 from flexmw.kit import time_limit
 from flexmw.kit.forked import fork_safe
+from flexmw.kit.loop_time import current_time
 from flexmw.kit.redis_async import AsyncNodes
 from flexmw.kit.redis_errors import code_of
 from flexmw.kit.store_url import StorageURL
@@ -211,7 +212,9 @@ class AsyncRedisStore:
             with self._lock:
                 for closed in [known for known in self._nodes if known.is_closed()]:
                     del self._nodes[closed]  # its client keeps it alive
-                nodes = self._nodes[loop] = AsyncNodes(self._url, connect_timeout=self._timeout * _CONNECT_SHARE)
+                nodes = self._nodes[loop] = AsyncNodes(
+                    self._url, connect_timeout=self._timeout * _CONNECT_SHARE, time=current_time(self._timeout)
+                )
         return nodes
 
     def _end(self, nodes: AsyncNodes) -> float:
