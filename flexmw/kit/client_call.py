@@ -31,19 +31,25 @@ _OWN: Final = (*_LIBRARIES, "flexmw")
 
 def current_call() -> Any:
     """An object that lives for at least as long as the innermost call of a client on the stack; ``None`` without a
-    client. Weak references to it are possible."""
-    frame = _frame()
-    if frame is None:
-        return None
-    send, variables = frame.f_back, frame.f_locals
-    override = None if send is None else send.f_back
-    if override is not None and _package_of(override) not in _LIBRARIES and _overrides_send(variables.get("self")):
-        request: Any = send.f_locals.get("request") if send is not None else None
-        while override is not None:
-            if override.f_code.co_name in _MAKERS and override.f_locals.get("request") is request is not None:
-                return request
-            override = override.f_back
-    return variables.get("auth_flow")
+    client. Weak references to it are possible, except to an authentication flow whose class forbids them.
+
+    A client reads the body in ``send``, when the authentication flow has ended. Only a class that overrides ``send``
+    can send the request again after that.
+    """
+    flow, frame = None, _frame((_FRAME, _SEND))
+    if frame is not None and frame.f_code.co_name == _FRAME:
+        flow, frame = frame.f_locals.get("auth_flow"), frame.f_back
+    if frame is None or not _overrides_send(frame.f_locals.get("self")):
+        return flow
+    request, maker = frame.f_locals.get("request"), frame.f_back
+    if maker is None or _package_of(maker) in _LIBRARIES:
+        return flow
+    while maker is not None and request is not None:
+        is_maker = maker.f_code.co_name in _MAKERS and _package_of(maker) in _LIBRARIES
+        if is_maker and maker.f_locals.get("request") is request:
+            return request
+        maker = maker.f_back
+    return flow
 
 
 def _overrides_send(client: object) -> bool:
@@ -58,7 +64,7 @@ def is_streamed() -> bool:
     A client's ``send(stream=False)`` reads the body whole before the caller sees the response. Without a client the
     result is true, because only the caller reads the body.
     """
-    frame = _frame(_SEND)
+    frame = _frame((_SEND,))
     return frame is None or bool(frame.f_locals.get("stream", True))
 
 
@@ -101,10 +107,10 @@ def _pairs(cookie: str) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def _frame(name: str = _FRAME) -> FrameType | None:
+def _frame(names: tuple[str, ...] = (_FRAME,)) -> FrameType | None:
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        if frame.f_code.co_name == name and _package_of(frame) in _LIBRARIES:
+        if frame.f_code.co_name in names and _package_of(frame) in _LIBRARIES:
             return frame
         frame = frame.f_back
     return None

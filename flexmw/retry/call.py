@@ -254,9 +254,16 @@ class Call:
         query, _ = split_query(self.request.url.query)
         place = f"{self.request.method} {self.request.url.path}" if self.moves else self.place
         digest = hashlib.blake2b("\0".join((place, query.decode("ascii", "replace"))).encode(), digest_size=16)
-        body = body_bytes(self.request.stream) or b""
-        digest.update(stable_body(body, self.request.headers.get("content-encoding", "")))
+        digest.update(self._stable_body())
         return digest.digest()
+
+    def body_digest(self) -> bytes:
+        """Return a digest of the body, as far as :meth:`fingerprint` depends on the body."""
+        return hashlib.blake2b(self._stable_body(), digest_size=16).digest()
+
+    def _stable_body(self) -> bytes:
+        body = body_bytes(self.request.stream) or b""
+        return stable_body(body, self.request.headers.get("content-encoding", ""))
 
     def credentials(self) -> bytes:
         """Return a digest of the headers and query parameters that identify the caller."""

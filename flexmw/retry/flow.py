@@ -22,6 +22,7 @@ from flexmw.retry.core import (
     HOPELESS,
     Outcome,
     RetryDecision,
+    Safety,
     StopReason,
     backoff,
     is_passing,
@@ -99,6 +100,7 @@ class RetryCall(ResponseReading):
             except Exception as error:
                 self.waited += evidence.waited
                 if not is_transport_error(error):
+                    self.mark_cancelled(error, _of_interruption(evidence, self.safety))
                     raise
                 decision, kind, wait = self._examine(error, evidence), type(error).__name__, None
                 if not _is_hopeless(error, evidence):
@@ -107,12 +109,11 @@ class RetryCall(ResponseReading):
                     reason, delay = "local_error", 0.0
                 if reason is not None:
                     self.mark_lost(error, decision, reason)
-                    self.note_step(decision, error)
                     log_stop(self.request.method, self.origin, self.outcome(decision, reason), kind=kind)
                     yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                     raise
             except BaseException as error:
-                self.mark_cancelled(error, judge("unsent" if evidence.sent is False else "ambiguous", self.safety))
+                self.mark_cancelled(error, _of_interruption(evidence, self.safety))
                 raise
             else:
                 if evidence.waited:
@@ -266,6 +267,11 @@ class RetryCall(ResponseReading):
         elif decision.outcome == "refused" and safety == "none" and not self.may_have_run:
             safety = "refused"
         return Emit(event, {**details, "safety": safety, "error_type": kind})
+
+
+def _of_interruption(evidence: Evidence, safety: Safety) -> RetryDecision:
+    """Return the decision on an attempt that a cancellation, or an error of the app, has ended."""
+    return judge("unsent" if evidence.sent is False else "ambiguous", safety)
 
 
 def _is_hopeless(error: BaseException, evidence: Evidence) -> bool:

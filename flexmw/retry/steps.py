@@ -8,6 +8,7 @@ of a step that failed is kept for the next one, for as long as the client's call
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from flexmw.kit.deadline import library_error
 from flexmw.kit.effects import Response
 from flexmw.retry.call import KEY, Call
 from flexmw.retry.causes import copy_without_references
-from flexmw.retry.core import RetryDecision, judge
+from flexmw.retry.core import Outcome, RetryDecision, judge
 from flexmw.retry.log import log_repetition_above, log_stop
 from flexmw.retry.memory import FailedCall, GivenBack
 
@@ -33,12 +34,16 @@ class _FailedStep:
     """A request that failed, or that may have been executed. An authentication changes the request itself, so what
     counts of it is kept as it was.
 
+    :param request: the request, as the client made it.
+    :param body: a digest of the body.
     :param place: the method, origin and path.
     :param known: the key and the credentials of the request, and whether an attempt may have been executed.
     :param has_failed: whether the step itself failed; false if a later attempt got a response such as a 401.
     :param lost: the error or the response that the client got; ``None`` if the response was not read.
     """
 
+    request: weakref.ref[Any]
+    body: bytes
     place: str
     fingerprint: bytes
     known: FailedCall
@@ -59,14 +64,17 @@ class FailedSteps:
     def note(self, call: Any, step: _FailedStep) -> None:
         """Keep a step until the client's call has ended."""
         place = id(call)
-        if len(self.by_call) >= _MAX_CALLS:
-            self.by_call.pop(next(iter(self.by_call), place), None)
-        self.by_call[place] = weakref.ref(call, lambda _: self.by_call.pop(place, None)), step
+        while len(self.by_call) >= _MAX_CALLS:
+            self.by_call.pop(list(self.by_call)[0], None)  # noqa: RUF015  # other threads change it during an iteration
+        with suppress(TypeError):  # the class of an authentication flow may forbid weak references
+            self.by_call[place] = weakref.ref(call, lambda _: self.by_call.pop(place, None)), step
 
     def find(self) -> _FailedStep | None:
         """Return the last failed step of the client's call on the stack."""
-        for place, (known, _) in list(self.by_call.items()):
-            if _has_ended(known()):  # an error that the program keeps has the frame of the call in its traceback
+        for place in list(self.by_call):
+            entry = self.by_call.get(place)
+            # An error that the program keeps has the frame of the call in its traceback.
+            if entry is not None and _has_ended(entry[0]()):
                 self.by_call.pop(place, None)
         call = current_call() if self.by_call else None
         known_step = None if call is None else self.by_call.get(id(call))
@@ -89,29 +97,45 @@ class Steps(Call):
     kept: GivenBack | None = None
     """The last response that was not good, if its body was read."""
 
+    def mark_lost(
+        self, error: BaseException, decision: RetryDecision, reason: str, *, received: int | None = None
+    ) -> Outcome:
+        known = super().mark_lost(error, decision, reason, received=received)
+        self.note_step(decision, error)
+        return known
+
+    def mark_cancelled(self, error: BaseException, decision: RetryDecision) -> None:
+        super().mark_cancelled(error, decision)
+        if not issubclass(type(error), GeneratorExit):  # a transport above may bound each attempt by a cancel scope
+            self.note_step(decision)
+
     def note_step(self, decision: RetryDecision, error: BaseException | None = None) -> None:
         """Keep what is known of this step, which has failed or may have been executed.
 
-        :param error: what the client gets; ``None`` if it gets a response.
+        :param error: the library's error that the client gets; ``None`` if the client gets a response, a cancellation
+            or an error of another kind.
         """
         may_have_run = not self.safe and (self.may_have_run or decision.outcome == "ambiguous")
         has_failed = decision.outcome != "answered"
         if (may_have_run or has_failed) and (call := current_call()) is not None:
             lost = self.kept if error is None else copy_without_references(error)
             known = FailedCall(self.key, self.first_sent, may_have_run, self.credentials())
-            FAILED_STEPS.note(call, _FailedStep(self.place, self.fingerprint(), known, has_failed, lost))
+            place, fingerprint, body = self.place, self.fingerprint(), self.body_digest()
+            step = _FailedStep(weakref.ref(self.request), body, place, fingerprint, known, has_failed, lost)
+            FAILED_STEPS.note(call, step)
 
     def resume_step(self) -> Response | None:
         """Continue after a failed step of the client's call, under its key if the step may have been executed.
 
-        At another place, or with other credentials, a key does not make a repetition safe.
+        At another place, or with other credentials, a key does not make a repetition safe. An authentication may send
+        requests of its own, such as one for a token: a further request of the call with another body is no repetition.
 
         :returns: the response of the step, if the step may have been executed, and a repetition is not safe; ``None``
             if this step is to be sent.
         :raises Exception: the error of the step, or the library's ``TransportError``, for the same reason.
         """
         step = FAILED_STEPS.find()
-        if step is None:
+        if step is None or (step.request() is not self.request and step.body != self.body_digest()):
             return None
         known = step.known
         has_same_credentials = known.credentials == self.credentials()

@@ -60,6 +60,7 @@ def repeating(library: Any, inner: Any, prepare: Callable[[Any], Any] = same, at
             for attempt in range(attempts):
                 try:
                     response = inner.handle_request(prepare(request))
+                    response.read()
                 except library.TransportError:
                     if attempt == attempts - 1:
                         raise
@@ -73,6 +74,7 @@ def repeating(library: Any, inner: Any, prepare: Callable[[Any], Any] = same, at
             for attempt in range(attempts):
                 try:
                     response = await inner.handle_async_request(prepare(request))
+                    await response.aread()
                 except library.TransportError:
                     if attempt == attempts - 1:
                         raise
@@ -116,7 +118,7 @@ def post(
 
 @libraries
 @pytest.mark.parametrize("prepare", [same, rebuilt, signed_anew()], ids=["same", "rebuilt", "signed anew"])
-@pytest.mark.parametrize("fault", ["rst", "fin", "hang"])
+@pytest.mark.parametrize("fault", ["rst", "fin", "hang", "cut-body"])
 def test_a_lost_post_is_executed_once_and_its_error_comes_again(library: Any, fault: str, prepare: Any) -> None:
     with HostileServer(then=fault) as server:
         error = post(library, server, policy_of(), prepare, read=0.3 if fault == "hang" else 20.0)
@@ -151,7 +153,56 @@ def test_an_async_transport_above_repeats_nothing_that_may_have_been_executed(li
             return server.executions
 
     for backend in ("asyncio", "trio"):
-        assert [anyio.run(run, fault, backend=backend) for fault in ("rst", "500")] == [1, 1]
+        assert [anyio.run(run, fault, backend=backend) for fault in ("rst", "500", "cut-body")] == [1, 1, 1]
+
+
+@libraries
+def test_a_transport_above_that_cancels_each_attempt_executes_a_post_once(library: Any) -> None:
+    class Bounded(library.AsyncBaseTransport):  # type: ignore[misc]
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        async def handle_async_request(self, request: Any) -> Any:
+            for _ in range(2):
+                with anyio.move_on_after(0.2):
+                    return await self.inner.handle_async_request(request)
+            return await self.inner.handle_async_request(request)
+
+        async def aclose(self) -> None:
+            await self.inner.aclose()
+
+    async def run() -> None:
+        with HostileServer(then="hang") as server:
+            inner = getattr(flexmw, library.__name__).AsyncTransport(
+                policy_of(), transport=library.AsyncHTTPTransport(verify=False)
+            )
+            async with library.AsyncClient(transport=Bounded(inner)) as client:
+                with pytest.raises(library.TransportError, match="given back before") as caught:
+                    await client.post(server.url, json={})
+            assert (server.executions, outcome(caught.value).outcome) == (1, "ambiguous")
+
+    for backend in ("asyncio", "trio"):
+        anyio.run(run, backend=backend)
+
+
+@libraries
+def test_a_transport_above_that_repeats_after_an_error_of_the_app_executes_a_post_once(library: Any) -> None:
+    calls: list[Any] = []
+
+    def respond(request: Any) -> Any:
+        calls.append(request)
+        raise RuntimeError("of the app")
+
+    class Repeating(library.BaseTransport):  # type: ignore[misc]
+        def handle_request(self, request: Any) -> Any:
+            with contextlib.suppress(RuntimeError):
+                return inner.handle_request(request)
+            return inner.handle_request(request)
+
+    inner = getattr(flexmw, library.__name__).Transport(policy_of(), transport=library.MockTransport(respond))
+    with library.Client(transport=Repeating()) as client, pytest.raises(library.TransportError):
+        client.post("http://api.test/", json={})
+    assert len(calls) == 1
 
 
 @libraries
@@ -185,16 +236,17 @@ def retrying_client(library: Any, base: str, **options: Any) -> Any:
 
 
 @libraries
-def test_a_client_whose_send_repeats_requests_executes_a_post_once(library: Any) -> None:
-    with HostileServer(then="rst") as server:
+@pytest.mark.parametrize("fault", ["rst", "cut-body"])
+def test_a_client_whose_send_repeats_requests_executes_a_post_once(library: Any, fault: str) -> None:
+    with HostileServer(then=fault) as server:
         with retrying_client(library, "Client") as client:
             flexmw.wrap_client(client, policy_of())
             for count in (1, 2):  # the second is a call of its own
                 with pytest.raises(library.TransportError) as caught:
                     client.post(server.url, json={})
                 assert (server.executions, outcome(caught.value).reason) == (count, "given_back_before")
-            with pytest.raises(library.TransportError), client.stream("POST", server.url, json={}):
-                pass
+            with pytest.raises(library.TransportError), client.stream("POST", server.url, json={}) as response:
+                response.read()
             assert server.executions == 3
 
         async def run() -> None:
@@ -208,15 +260,28 @@ def test_a_client_whose_send_repeats_requests_executes_a_post_once(library: Any)
         assert server.executions == 4
 
 
-@libraries
-def test_a_program_that_sends_its_request_again_makes_a_call_of_its_own(library: Any) -> None:
-    with HostileServer(then="rst") as server, library.Client(verify=False) as client:
-        flexmw.wrap_client(client, policy_of())
+class Sending:
+    """The names of a client's methods in a program, which sends a request twice."""
+
+    @staticmethod
+    def request(client: Any, server: HostileServer, error: type[Exception]) -> None:
         request = client.build_request("POST", server.url, json={})
         for count in (1, 2):
-            with pytest.raises(library.TransportError):
+            with pytest.raises(error):
                 client.send(request)
             assert server.executions == count
+
+
+@libraries
+def test_a_program_that_sends_its_request_again_makes_a_call_of_its_own(library: Any) -> None:
+    class Logging(library.Client):  # type: ignore[misc]
+        def send(self, request: Any, **how: Any) -> Any:
+            return super().send(request, **how)
+
+    for kind in (library.Client, Logging):
+        with HostileServer(then="rst") as server, kind(verify=False) as client:
+            flexmw.wrap_client(client, policy_of())
+            Sending.request(client, server, library.TransportError)
 
 
 @libraries
@@ -305,6 +370,49 @@ def test_another_call_and_another_request_of_a_call_are_no_repetitions(library: 
         for _ in range(2):
             assert client.post(server.url, json={}).status_code == 500
         assert server.executions == 4
+
+
+@libraries
+def test_requests_of_an_authentication_of_its_own_are_no_repetitions(library: Any) -> None:
+    class Token(library.Auth):  # type: ignore[misc]
+        def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+            for path in ("/token", "/token/other"):
+                response = yield type(request)("POST", request.url.copy_with(path=path), content=path.encode())
+                if response.is_success:
+                    break
+            yield request
+
+    with HostileServer(["500", "ok", "ok"]) as server, library.Client(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        response = client.post(server.url, json={}, auth=Token())
+        assert (response.status_code, outcome(response).outcome) == (200, "answered")
+        assert server.executions == 3
+
+
+@libraries
+def test_an_authentication_flow_without_weak_references_leaves_the_response_as_it_is(library: Any) -> None:
+    class Flow:
+        __slots__ = ("request",)
+
+        def __init__(self, request: Any) -> None:
+            self.request = request
+
+        def __next__(self) -> Any:
+            return self.request
+
+        def send(self, response: Any) -> Any:
+            raise StopIteration
+
+        def close(self) -> None:
+            pass
+
+    class Auth(library.Auth):  # type: ignore[misc]
+        def sync_auth_flow(self, request: Any) -> Any:
+            return Flow(request)
+
+    with HostileServer(then="500") as server, library.Client(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        assert client.post(server.url, json={}, auth=Auth()).status_code == 500
 
 
 @libraries
