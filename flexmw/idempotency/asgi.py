@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from flexmw.contract.idempotent_stream import STREAM
-from flexmw.idempotency.app_end import ending_executions
 from flexmw.idempotency.execution import current
 from flexmw.idempotency.plan import Plan
 from flexmw.idempotency.request import ProtectedRequest, holds
@@ -47,7 +46,8 @@ class IdempotencyApp(WrappingApp):
         method = scope.get("method")
         if method not in plan.methods or scope["type"] != "http":
             if scope["type"] == "lifespan":
-                receive, send = ending_executions(plan.app, receive), self._closing(send)
+                await plan.lifespans.run(scope, receive, self._closing(send))
+                return
             if scope["type"] != "http" or method in _SAFE_METHODS or request_method(scope) not in plan.methods:
                 await plan.app(scope, receive, send)
                 return

@@ -15,6 +15,7 @@ from flexmw.errors import APIError
 
 __all__ = [
     "HEADER",
+    "AppEnding",
     "BodyTooLarge",
     "ExecutionEnded",
     "KeyInProgress",
@@ -193,6 +194,15 @@ class StoreOffline(APIError):
     """503: the store does not respond, so the request was not run."""
 
     row = _row(503, "service_unavailable", "The idempotency store is temporarily offline; the request was not run.")
+
+    def __init__(self) -> None:
+        super().__init__(headers=dict(retry_headers(1.0)))
+
+
+class AppEnding(APIError):
+    """503: the app is about to end, so the request was not run."""
+
+    row = _row(503, "service_unavailable", "The server is about to stop; the request was not run.")
 
     def __init__(self) -> None:
         super().__init__(headers=dict(retry_headers(1.0)))

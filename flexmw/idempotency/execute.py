@@ -121,13 +121,14 @@ class ClaimedExecution:
         running.add(record.generation, self)
         heartbeats = self._plan.heartbeats.of_loop()
         heartbeats.add(self._claim, self.stop)
-        side_tasks, is_late = self.side_tasks, False
+        side_tasks, is_late, lifespans = self.side_tasks, False, self._plan.lifespans
+        app = lifespans.app_of(self._thread) if lifespans.ending else self._plan.app
         try:
             if attempt is not None or self._plan.linger is not None:
                 self._watch_client()
             try:
                 with side_tasks:
-                    await self._plan.app(scope, self._receive, self._send)
+                    await app(scope, self._receive, self._send)
             except BaseException as raised:
                 error = raised
             self._over.set()
@@ -308,6 +309,7 @@ class ClaimedExecution:
                 self._exchange.facts[RESULT] = "unknown"
                 with suppress(Exception):
                     await self._claim.lapse()
+                self._recorder.break_log()  # before the client, which may never read, has got its part
             if completion is None or isinstance(error, GeneratorExit):  # a closed coroutine cannot wait for the store
                 return True
         elif error is not None or completion is None:
@@ -343,8 +345,7 @@ class ClaimedExecution:
         heartbeats.remove(self._claim)
         running.remove(generation)
         if (log := self._recorder.log) is not None:
-            if not log.is_ended:
-                log.end(broken=True)
+            self._recorder.break_log()
             self._plan.logs.remove(self._claim.name, log)
 
     def _watch_client(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from flexmw.idempotency.app_end import Lifespans
 from flexmw.idempotency.caller import CallerNames
 from flexmw.idempotency.claim import Claims
 from flexmw.idempotency.followers import MAX_FOLLOWERS, Followers
@@ -27,6 +28,7 @@ class Plan:
     """What all requests of one wrapped app have in common.
 
     :param app: the app.
+    :param lifespans: the lifespans of the app.
     :param claims: the claims on the keys in the store, with the lease, the time to live and the clock.
     :param hasher: hashes keys and requests for the store.
     :param labels: what the store also holds in the clear for operators: ``key``, ``path``.
@@ -60,6 +62,7 @@ class Plan:
     """
 
     app: ASGIApp
+    lifespans: Lifespans
     claims: Claims
     hasher: KeyHasher
     labels: frozenset[str]

@@ -6,6 +6,7 @@ from typing import Any
 
 from flexmw.contract.idempotent_stream import STREAM
 from flexmw.contract.sdk import RETRY_COUNT
+from flexmw.idempotency.app_end import Lifespans
 from flexmw.idempotency.caller import CallerNames, caller_function
 from flexmw.idempotency.claim import Claims, random_token
 from flexmw.idempotency.core import Record
@@ -79,6 +80,7 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
     )
     return Plan(
         app=app,
+        lifespans=Lifespans(app),
         claims=claims,
         hasher=KeyHasher(options.pepper),
         labels=frozenset(options.labels),

@@ -171,6 +171,11 @@ class ResponseRecorder:
             return self.internal_error()
         return self._response(last_unit)
 
+    def break_log(self) -> None:
+        """Let the readers of the log know that no more of the body comes, unless the log has ended."""
+        if self.log is not None and not self.log.is_ended:
+            self.log.end(broken=True)
+
     def end_log(self, last_unit: bytes | None = None) -> None:
         """Let the readers of the log have the end of the body.
 

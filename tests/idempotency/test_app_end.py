@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,7 +21,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyn
 
 
 class Shop:
-    """An app that notes what happens in which order."""
+    """An app that notes what happens in which order.
+
+    :ivar at_shutdown: awaited while the app shuts down.
+    """
+
+    at_shutdown: Callable[[], Awaitable[object]] | None = None
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -32,6 +37,8 @@ class Shop:
             for step in ("startup", "shutdown"):
                 await receive()
                 self.events.append(step)
+                if step == "shutdown" and self.at_shutdown is not None:
+                    await self.at_shutdown()
                 await send({"type": f"lifespan.{step}.complete"})
             return
         try:
@@ -103,6 +110,94 @@ async def test_what_is_over_and_what_another_app_runs_is_left_alone(caplog: pyte
         assert (other.events, lines(caplog)) == ([], [])
         other.proceed.set()
     assert caller.answer == b"done"
+
+
+async def test_the_end_of_one_of_two_lifespans_is_not_the_end_of_the_app() -> None:
+    shop = Shop()
+    app = Idempotency(storage=MemoryStore()).asgi(shop)
+    caller = Caller(app, headers=KEYED)
+    async with lifespan(app), anyio.create_task_group() as group:
+        async with lifespan(app):
+            group.start_soon(caller)
+            await shop.started.wait()
+        shop.proceed.set()
+    assert caller.answer == b"done"
+
+
+async def test_both_of_two_lifespans_that_end_at_the_same_time_are_the_end_of_the_app() -> None:
+    shop, stop = Shop(), anyio.Event()
+    app = Idempotency(storage=MemoryStore()).asgi(shop)
+
+    async def serve() -> None:
+        async with lifespan(app):
+            await stop.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve)
+        group.start_soon(serve)
+        request = asyncio.create_task(Caller(app, headers=KEYED)())
+        await shop.started.wait()
+        stop.set()
+    assert shop.events == ["startup", "startup", "shutdown", "cleaned up", "shutdown"]
+    with pytest.raises(asyncio.CancelledError):
+        await request
+
+
+async def test_no_execution_begins_while_the_app_shuts_down() -> None:
+    shop, store = Shop(), MemoryStore()
+    app = Idempotency(storage=store).asgi(shop)
+    late = Caller(app, headers=KEYED)
+    shop.at_shutdown = late
+    async with lifespan(app):
+        pass
+    assert (late.status, late.answer_headers["retry-after"], shop.events) == (503, "1", ["startup", "shutdown"])
+    shop.proceed.set()
+    assert (await Caller(app, headers=KEYED)()).answer == b"done"  # the key was given back
+
+
+async def test_a_reader_of_a_stream_is_not_held_up_by_a_client_that_does_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app_end, "END_SECONDS", 0.0)
+    read, stalled = anyio.Event(), anyio.Event()
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await Shop()(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        await anyio.sleep_forever()
+
+    app = Idempotency(storage=MemoryStore(), attach="all").asgi(stream)
+
+    async def followed(scope: Any, receive: Any, send: Any) -> None:
+        async def note(message: Any) -> None:
+            await send(message)
+            if message["type"] == "http.response.body":
+                read.set()
+
+        await app(scope, receive, note)
+
+    async def unread(scope: Any, receive: Any, send: Any) -> None:
+        async def stall(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                await stalled.wait()
+
+        await app(scope, receive, stall)
+
+    reader = Caller(followed, headers=KEYED)
+    async with lifespan(app):
+        first = asyncio.create_task(Caller(unread, headers=KEYED)())
+        follower = asyncio.create_task(reader())
+        await read.wait()
+    with anyio.fail_after(LONGEST_WAIT):
+        await follower
+    assert not first.done()
+    assert not reader.complete.is_set()
+    stalled.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
 
 
 async def test_an_app_that_cannot_be_cancelled_does_not_hold_the_end_up(monkeypatch: pytest.MonkeyPatch) -> None:
