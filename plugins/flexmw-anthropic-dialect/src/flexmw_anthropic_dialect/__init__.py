@@ -1,6 +1,6 @@
 """Errors as Anthropic's SDKs read them, on the paths of its Messages API; all other paths keep their dialect.
 
->>> from flexmw.contract import ErrorBody, ends_whole
+>>> from flexmw.contract import ErrorBody
 >>> error = ErrorBody(message="Model not found.", type="invalid_request_error", code="model_not_found")
 >>> Anthropic().render(error, status=404, request_id="req_1")
 b'{"type":"error","error":{"type":"not_found_error","message":"Model not found.",\
