@@ -98,7 +98,7 @@ class FirstAttempt:
         request.__dict__ = state = given.__dict__.copy()
         headers, extensions = state["headers"], state["extensions"]
         state["headers"] = type(headers)(headers)
-        state["extensions"] = {**extensions}  # not of the timeouts: only an attempt with a deadline changes them
+        state["extensions"] = {**extensions}  # the timeouts are copied when a flow begins, which may change them
 
     def trace(self, event: str, details: Mapping[str, Any]) -> None:
         # No event after the head matters over HTTP/1.1, so the transport need not report any.
@@ -142,6 +142,9 @@ class FirstAttempt:
             call.body_ended(error)
 
     def flow(self) -> Flow:
+        extensions = self.request.extensions
+        # The flow shortens them for the rest of a response that it gives up. Those of the caller are for all attempts.
+        extensions["timeout"] = {**(extensions.get("timeout") or {})}
         call = self._known_call()
         call.first = self.request, self._gathered()
         return call.flow()

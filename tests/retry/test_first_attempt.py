@@ -11,6 +11,7 @@ from unittest import mock
 import anyio
 import httpx
 import httpx2
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ import flexmw
 from flexmw.kit.first_send import begin_of
 from flexmw.kit.log_limit import LogLimit
 from flexmw.retry import log, outcome_of
-from flexmw.testing import FakeClock
+from flexmw.testing import FakeClock, HostileServer
 
 
 class FromTheBeginning(flexmw.Retry):
@@ -259,3 +260,32 @@ def test_only_repetitions_to_hosts_where_an_sdk_counts_on_the_stack_are_flows_fr
     assert is_begun(0, "POST", "http://api.cohere.test/chat")
     assert is_begun(1, "GET", "http://api.cohere.test/models")
     assert is_begun(1, "POST", "http://other.test/chat")
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_giving_a_first_response_up_leaves_the_timeouts_of_the_caller(library: Any) -> None:
+    fault = "429:ms=0.01"
+    with HostileServer(["ok", fault, "ok", fault, "ok", fault, "ok"]) as server:
+        with library.Client(verify=False, timeout=20.0) as client:
+            flexmw.wrap_client(client, flexmw.Retry(jitter=0.0))
+            client.post(server.url, json={})  # the first call of a transport is always a flow
+            request = client.build_request("POST", server.url, json={})
+            response = client.send(request)
+            assert (response.status_code, flexmw.outcome_of(response).attempts) == (200, 2)  # type: ignore[union-attr]
+            assert set(request.extensions["timeout"].values()) == {20.0}
+            # A request that no client has made may be without timeouts.
+            request = library.Request("POST", server.url, json={})
+            response = client._transport.handle_request(request)
+            response.read()
+            assert (response.status_code, request.extensions) == (200, {})
+
+        async def run() -> None:
+            async with library.AsyncClient(verify=False, timeout=20.0) as client:
+                flexmw.wrap_client(client, flexmw.Retry(jitter=0.0))
+                await client.get(server.url)
+                server.follow([fault, "ok"])
+                request = client.build_request("POST", server.url, json={})
+                assert (await client.send(request)).status_code == 200
+                assert set(request.extensions["timeout"].values()) == {20.0}
+
+        anyio.run(run)
