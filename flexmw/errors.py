@@ -325,15 +325,18 @@ class RateLimitExceeded(APIError):
     """429: the caller has sent too many requests.
 
     :param retry_after: seconds until the next request may be sent. The response has them in ``Retry-After`` and
-        ``retry-after-ms``, rounded up.
+        ``retry-after-ms``, rounded up. ``None``: the request is larger than the limit (``x-should-retry: false``).
     """
 
     row = PAGE["rate_limit_exceeded"]
 
-    def __init__(self, retry_after: float, **fields: Unpack[Overrides]) -> None:
-        headers = _wait("RateLimitExceeded(retry_after)", retry_after)
-        seconds = headers["Retry-After"]
-        self._placeholders = {"seconds": seconds, "s": "" if seconds == "1" else "s"}
+    def __init__(self, retry_after: float | None, **fields: Unpack[Overrides]) -> None:
+        option, no_wait = "RateLimitExceeded(retry_after)", {"x-should-retry": "false"}
+        headers = no_wait if retry_after is None else _wait(option, retry_after)
+        if (seconds := headers.get("Retry-After")) is None:
+            fields["message"] = fields.get("message") or "The request is larger than the rate limit."
+        else:
+            self._placeholders = {"seconds": seconds, "s": "" if seconds == "1" else "s"}
         super().__init__(**_with(fields, headers=headers))
 
 

@@ -124,7 +124,7 @@ class RateLimitMiddleware(WrappingApp):
                     if exchange.observers and check.slot is not None:
                         lease = ReportedLease(lease, exchange.emit, check.slot.rate.name)
             is_taken = result is not None and not result.wait_us
-            if not is_taken and await self._refuse(scope, send, exchange, result):
+            if not is_taken and await self._refuse(scope, send, exchange, result, check):
                 return
             if not exchange.headers_claimed:
                 exchange.headers_claimed = merges = True
@@ -254,9 +254,11 @@ class RateLimitMiddleware(WrappingApp):
                 send = giving_back(send, exchange, self.backend, check, degraded=outcome.degraded)
         await self._bypass(scope, receive, send, exchange, app)
 
-    async def _refuse(self, scope: Scope, send: Send, exchange: Exchange, result: LimitResult | None) -> bool:
+    async def _refuse(
+        self, scope: Scope, send: Send, exchange: Exchange, result: LimitResult | None, check: Check | None = None
+    ) -> bool:
         """Send the refusal, if the result is one. Returns whether the request is refused."""
-        error = self._reporter.refusal(result, self.backend.retry_in)
+        error = self._reporter.refusal(result, self.backend.retry_in, check)
         if error is None:
             return False
         await self._send_error(scope, send, exchange, error)

@@ -117,10 +117,10 @@ class RateLimit(ServerMiddleware, CountedOptions):
         checked together, and a refusal takes nothing from either. Responses carry ``x-ratelimit-*-tokens`` headers too.
         Value: rates, a function, a table of rates by path, or None. Default: ``None``.
     :param token_cost: What one request reserves of ``tokens``. A function of the scope, plain or async, returns an
-        estimate; an estimate above the limit never passes. A name, such as 'openai', estimates by the body of the
-        request. ``usage`` or ``settle`` corrects the estimate when the response is complete. Has no effect on
-        ``rates``. Value: a whole number, at least 0, a function of the scope that returns one, or the name of a reader,
-        such as 'openai' (tokens). Default: ``0``.
+        estimate; an estimate above the limit never passes (429 without ``Retry-After``). A name, such as 'openai',
+        estimates by the body of the request. ``usage`` or ``settle`` corrects the estimate when the response is
+        complete. Has no effect on ``rates``. Value: a whole number, at least 0, a function of the scope that returns
+        one, or the name of a reader, such as 'openai' (tokens). Default: ``0``.
     :param usage: Reads what a request has really used from its response, a JSON body or the events of a stream, and
         corrects what it has reserved. Nothing is held back. A function takes each JSON object, and returns a ``Usage``,
         a number of tokens, or ``None``. See [Tokens and money](tokens.md). Needs ``tokens`` or ``price``. Value:

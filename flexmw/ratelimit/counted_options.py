@@ -111,7 +111,8 @@ class CountedOptions:
         0,
         TOKEN_COST,
         doc="What one request reserves of `tokens`. A function of the scope, plain or async, returns an estimate; an "
-        "estimate above the limit never passes. A name, such as 'openai', estimates by the body of the request. "
+        "estimate above the limit never passes (429 without `Retry-After`). A name, such as 'openai', estimates by the "
+        "body of the request. "
         "`usage` or `settle` corrects the estimate when the response is complete. Has no effect on `rates`.",
         unit="tokens",
     )

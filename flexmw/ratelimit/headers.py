@@ -111,7 +111,7 @@ class Reporter:
         """
         result, degraded, _ = outcome
         if result is not None:
-            self.add(exchange, result, degraded)
+            self.add(exchange, result, degraded, is_too_large=bool(result.wait_us and _excess(check)))
             policy = result.rate.name
         else:
             policy = check.rates[0].name if check.rates else check.slot.rate.name if check.slot else ""
@@ -120,9 +120,12 @@ class Reporter:
         if exchange.observers:
             self.emit(exchange, policy, check.digest, outcome, duration)
 
-    def add(self, exchange: Exchange, result: LimitResult, degraded: bool) -> None:
+    def add(self, exchange: Exchange, result: LimitResult, degraded: bool, *, is_too_large: bool = False) -> None:
         """Add headers and facts to the exchange. Of two limiters around one app, the facts and the headers of the more
-        restrictive one come first; the other one adds headers that the first does not have, such as another unit's."""
+        restrictive one come first; the other one adds headers that the first does not have, such as another unit's.
+
+        :param is_too_large: whether the request costs more than a limit. No wait is reported then.
+        """
         facts, headers = exchange.facts, exchange.headers
         rate, remaining, wait_us, reset_us, _ = result
         limit = rate.limit
@@ -134,7 +137,7 @@ class Reporter:
                 LIMIT: limit,
                 REMAINING: remaining,
             }
-            if wait_us and rate.period != BUDGET:
+            if wait_us and rate.period != BUDGET and not is_too_large:
                 facts[RETRY_AFTER] = wait_us / SECOND
         now = self._now()
         if self._is_plain and not wait_us and not headers:
@@ -142,7 +145,7 @@ class Reporter:
             reset_at = ceil(now + reset_us / SECOND - ROUNDING_SECONDS)
             headers += _limit_header(limit), (REMAINING_HEADER, b"%d" % remaining), reset_header(reset_at)
             return
-        quotas = self._quotas(result, now)
+        quotas = self._quotas(result, now, is_too_large)
         own = raw_headers(render(*quotas, now=now, styles=self._styles)) if quotas else []
         first, second = (own, headers) if leads else (headers, own)
         names = {name for name, _ in first}
@@ -191,17 +194,21 @@ class Reporter:
         }
         exchange.emit("flexmw.rate_limiting.decided", decided)
 
-    def refusal(self, result: LimitResult | None, retry_in: float) -> APIError | None:
+    def refusal(self, result: LimitResult | None, retry_in: float, check: Check | None = None) -> APIError | None:
         """The error for a request that may not pass; ``None`` if it may.
 
         :param retry_in: seconds until a store that fails is asked again.
+        :param check: what the store was asked; ``None`` if the request costs 1.
         """
         if self._shadow:
             return None
         if result is not None:
             if not result.wait_us:
                 return None
-            return InsufficientCredit() if result.rate.period == BUDGET else RateLimitExceeded(result.wait_us / SECOND)
+            if result.rate.period == BUDGET:
+                return InsufficientCredit()
+            excess = None if check is None else _excess(check)
+            return RateLimitExceeded(result.wait_us / SECOND) if excess is None else _too_large(*excess)
         if self._allowed_without_result:
             return None
         return SubsystemOffline("The rate limiter", max(1.0, retry_in))
@@ -210,7 +217,7 @@ class Reporter:
         """Whether a refused client is told how long to wait: not for a budget, which only a payment refills."""
         return bool(result.wait_us) and not self._shadow and result.rate.period != BUDGET
 
-    def _quotas(self, result: LimitResult, now: float) -> list[Quota]:
+    def _quotas(self, result: LimitResult, now: float, is_too_large: bool) -> list[Quota]:
         """One quota for each unit. The limit of concurrent requests is reported only where it refuses: its remaining
         number is out of date before it can be read."""
         return [
@@ -219,7 +226,7 @@ class Reporter:
                 remaining=unit.remaining,
                 reset_at=inf if unit.rate.period == BUDGET else now + unit.reset_us / SECOND,
                 window=0 if unit.rate.period == BUDGET else unit.rate.seconds,
-                wait=None if not self._waits(unit) else unit.wait_us / SECOND,
+                wait=None if is_too_large or not self._waits(unit) else unit.wait_us / SECOND,
                 policy=unit.rate.name,
                 unit=unit.rate.unit,
                 scale=unit.rate.scale,
@@ -227,6 +234,22 @@ class Reporter:
             for unit in (result, *result.others)
             if unit.rate.window_us or unit.wait_us
         ]
+
+
+def _excess(check: Check) -> tuple[int, Rate] | None:
+    """The cost of a request in the first rate whose limit is smaller, and the rate: no wait admits the request.
+
+    ``None`` if there is no such rate. A budget is none: a payment raises it.
+    """
+    costs = zip(check.costs, check.rates, strict=False)
+    return next(((cost, rate) for cost, rate in costs if cost > rate.limit and rate.period != BUDGET), None)
+
+
+def _too_large(cost: int, rate: Rate) -> RateLimitExceeded:
+    """The error for a request that no wait admits."""
+    amount, limit = (f"{value / rate.scale:.12g}" for value in (cost, rate.limit))
+    message = f"The request is larger than the rate limit: it counts {amount} {rate.unit}, and the limit is {limit}."
+    return RateLimitExceeded(None, message=message)
 
 
 def _is_tighter(result: LimitResult, facts: Mapping[str, Any]) -> bool:

@@ -152,7 +152,7 @@ class RouteLimit:
         outcome = await self._shared.backend.decide(check)
         self._reporter.report(exchange, check, outcome, self._monotonic() - start)
         headers = [] if exchange.headers_claimed else exchange.headers
-        error = self._reporter.refusal(outcome.result, self._shared.backend.retry_in)
+        error = self._reporter.refusal(outcome.result, self._shared.backend.retry_in, check)
         if error is not None:
             exchange.set_error(ErrorOutcome(error.status, error.type, error.code, "rate_limiting"))
             given = dict(error.headers or {})

@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 from limits import parse
 from limits.storage import storage_from_string
 from limits.strategies import STRATEGIES as LIMITS_STRATEGIES
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from flexmw.errors import ConfigError
+import flexmw
+from flexmw.errors import ConfigError, RateLimitExceeded
 from flexmw.kit.store_url import parse as parse_url
 from flexmw.ratelimit import RateLimit, settle
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.algorithms.windows import admit, result_of
 from flexmw.ratelimit.core import LimitResult, Slot, with_slot
 from flexmw.ratelimit.cost import Charge, Pricing
+from flexmw.ratelimit.headers import Reporter
 from flexmw.ratelimit.rates import parse_rates
 from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.ratelimit.stores.redis import RedisStore
@@ -376,3 +379,49 @@ async def test_a_refusal_for_tokens_is_not_cached_because_others_may_refund(shar
     go.set()
     assert (await first).status == 200
     assert (await call(one)).status == 200
+
+
+# --- a request that is larger than a limit ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("unit", UNITS)
+async def test_a_request_that_no_wait_admits_is_told_of_no_wait(
+    name: str, unit: str, redis_url: str, anyio_backend: str
+) -> None:
+    options: dict[str, Any] = {
+        "requests": {"cost": lambda scope: 11 if scope["path"] == "/large" else 1},
+        "tokens": {"tokens": "10/minute", "token_cost": lambda scope: 11 if scope["path"] == "/large" else 1},
+    }[unit]
+    for storage in ("memory://", redis_url)[: 2 if anyio_backend == "asyncio" else 1]:
+        async with limiters(strategy=name, storage=storage, **options) as make:
+            app = make("10/minute")
+            large, small = await call(app, path="/large"), await call(app)
+        assert (large.status, small.status) == (429, 200)
+        assert "retry-after" not in large
+        assert "retry-after-ms" not in large
+        assert large["x-should-retry"] == "false"
+        assert numbers(large, unit) == (10, 10)
+        assert large.error["code"] == "rate_limit_exceeded"
+        assert large.error["message"] == (
+            f"The request is larger than the rate limit: it counts 11 {unit}, and the limit is 10."
+        )
+
+
+async def test_a_route_refuses_a_request_that_is_larger_than_its_limit() -> None:
+    large = RateLimitExceeded(None)
+    assert large.headers == {"x-should-retry": "false"}
+    assert "{" not in large.message
+    limit = flexmw.limit("10/minute", cost=lambda scope: 11)
+    with pytest.raises(RateLimitExceeded) as refused:
+        await limit(Request(scope_of()))
+    assert "retry-after" not in {name.lower() for name in refused.value.headers or ()}
+
+
+def test_money_is_named_as_it_is_written() -> None:
+    rate = parse_rates("2/day", unit="usd")[0]
+    check = check_of("digest", (rate,), 2_500_000)
+    reporter = Reporter(failure_mode="local", clock=FakeClock(), styles=("unix",), shadow=False, one_unit=False)
+    error = reporter.refusal(LimitResult(rate, 2_000_000, 1, 1), 0.0, check)
+    assert error is not None
+    assert "it counts 2.5 usd, and the limit is 2." in error.message
