@@ -21,6 +21,8 @@ __all__ = ["put"]
 def put(app: Any, interior: Interior, layers: ASGIApp) -> None:
     """Put the components around the handler of a Litestar app, and their lifespan into that of the app.
 
+    Their lifespan begins last and ends first: what they end with the app still uses what the app has opened.
+
     :raises ConfigError: the app keeps its lifespan managers elsewhere than Litestar 2.
     """
     managers = getattr(app, "_lifespan_managers", None)
@@ -36,7 +38,7 @@ def put(app: Any, interior: Interior, layers: ASGIApp) -> None:
             await receive()
             await send({"type": f"lifespan.{stage}.complete"})
 
-    managers.insert(0, _lifespan_of(layers))
+    managers.append(_lifespan_of(layers))
     interior.app, app.asgi_handler = handle, layers
 
 

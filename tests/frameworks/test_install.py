@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -230,14 +231,31 @@ class Failing:
 async def test_litestar_does_not_start_without_its_components(message: str, error: type[Exception]) -> None:
     app = flexmw.install(APPS["litestar"](), Failing(message=message))
     with pytest.raises(error, match=message or "no lifespan"):
-        async with app._lifespan_managers[0](app):
+        async with app._lifespan_managers[-1](app):
             pytest.fail("the app must not start")
+
+
+async def test_components_shut_down_before_what_the_lifespan_of_litestar_has_opened() -> None:
+    from litestar import Litestar
+
+    stages: list[str] = []
+
+    @asynccontextmanager
+    async def database(app: Any) -> AsyncIterator[None]:
+        stages.append("database opened")
+        yield
+        stages.append("database closed")
+
+    app = flexmw.install(Litestar(lifespan=[database], logging_config=None), Mark(letter="a", stages=stages))
+    async with app.lifespan():
+        pass
+    assert stages == ["database opened", "a startup.complete", "a shutdown.complete", "database closed"]
 
 
 async def test_a_failed_start_of_litestar_stays_the_exception_that_it_is() -> None:
     app = flexmw.install(APPS["litestar"]())
     with pytest.raises(KeyError, match="the app's own"):
-        async with app._lifespan_managers[0](app):
+        async with app._lifespan_managers[-1](app):
             raise KeyError("the app's own")
 
 
