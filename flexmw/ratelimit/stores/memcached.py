@@ -74,7 +74,7 @@ def probe_memcached(
         try:
             reply = _first_reply((host, port), credentials, timeout)
         except OSError as error:
-            problems.append(f"{host}:{port}: {error.strerror or type(error).__name__}")
+            problems.append(f"{host}:{port}: {error.strerror or error}")
             continue
         if reply.startswith("SERVER_ERROR"):
             problems.append(f"{host}:{port}: {reply[:_SHOWN]}")

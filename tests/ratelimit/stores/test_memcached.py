@@ -58,6 +58,14 @@ def test_a_server_that_is_away_or_full_is_one_unless_the_app_may_start_without_i
     assert "cannot be used at start" in caplog.text
 
 
+def test_a_server_that_ends_the_connection_is_named_with_the_reason() -> None:
+    with (
+        wrong_way(b"") as port,
+        pytest.raises(ConfigError, match=f"{HOST}:{port}: the server has ended the connection"),
+    ):
+        limited(f"memcached://{HOST}:{port}")
+
+
 async def test_a_server_with_users_takes_the_credentials_of_the_url(tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.write_text("app:s3cret/word\n")
