@@ -111,16 +111,34 @@ _DECORATED_BY_BACKOFF: Final = frozenset({"langfuse"})
 
 
 def _tries_of_backoff(frame: FrameType) -> Any:
-    owner = getattr(frame.f_locals.get("target"), "__module__", None) or ""
-    return frame.f_locals.get("tries", 1) - 1 if owner.partition(".")[0] in _DECORATED_BY_BACKOFF else None
+    target = frame.f_locals.get("target")
+    is_decorated = _package_that_has(target) in _DECORATED_BY_BACKOFF and not _is_undecorated(target)
+    return frame.f_locals.get("tries", 1) - 1 if is_decorated else None
+
+
+def _package_that_has(function: object) -> str:
+    module = getattr(function, "__module__", None) or ""
+    return module.partition(".")[0]
+
+
+def _is_undecorated(function: Any) -> bool:
+    """Return whether the name of a function, in its module, refers to the function itself. A decorator of the package
+    would have replaced it, so a program repeats the function: the methods of haystack that a program gave to tenacity
+    were taken for haystack's own repetitions."""
+    function = getattr(function, "__func__", function)
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for name in getattr(function, "__qualname__", "").split("."):
+        found = getattr(found, name, None)
+    return getattr(found, "__func__", found) is function
 
 
 def _attempt_number(frame: FrameType) -> Any:
     state = frame.f_locals.get("retry_state")
-    owner = getattr(getattr(state, "fn", None), "__module__", None) or ""
-    package = owner.partition(".")[0]
+    function = getattr(state, "fn", None)
+    package = _package_that_has(function)
     first, caller = _FIRST_OF_TENACITY.get(package), frame.f_back
-    if first is None or (package in _CALLERS_OF_TENACITY and _package_of(caller) != package):
+    is_of_program = _package_of(caller) != package if package in _CALLERS_OF_TENACITY else _is_undecorated(function)
+    if first is None or is_of_program:
         return None
     if package == "litellm" and caller is not None and _package_of(caller.f_back) != package:
         first = 1  # a program has called `completion_with_retries`, which makes the first call by tenacity

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -153,6 +156,42 @@ def test_tenacity_counts_for_the_package_that_calls_it() -> None:
     call = "def call(repeats, send): return repeats(send)"
     assert defined_in("google.genai", call)["call"](repeats, sdk_count_on_stack) == 1
     assert defined_in("program", call)["call"](repeats, sdk_count_on_stack) is None
+
+
+TENACITY_OF = """
+from types import SimpleNamespace
+
+def repeat(send, function):
+    return __call__(send, SimpleNamespace(fn=function, attempt_number=3))
+
+def __call__(send, retry_state):
+    return send()
+"""
+BACKOFF_OF = """
+def repeat(send, function):
+    return retry(send, function, 3)
+
+def retry(send, target, tries):
+    return send()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "package"),
+    [("tenacity", TENACITY_OF, "haystack.core"), ("backoff._sync", BACKOFF_OF, "langfuse.client")],
+    ids=["tenacity", "backoff"],
+)
+def test_a_function_of_an_sdk_counts_if_the_sdk_and_not_a_program_has_decorated_it(
+    module: str, source: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defined: Any = ModuleType(package)
+    exec("class Pipeline:\n    def run(self): ...", defined.__dict__)
+    monkeypatch.setitem(sys.modules, package, defined)
+    repeat, original = defined_in(module, source)["repeat"], defined.Pipeline.run
+    assert repeat(sdk_count_on_stack, defined.Pipeline().run) is None
+    assert repeat(sdk_count_on_stack, original) is None
+    defined.Pipeline.run = functools.wraps(original)(lambda self: None)
+    assert repeat(sdk_count_on_stack, original) == 2
 
 
 def test_a_program_that_calls_completion_with_retries_makes_its_first_call_by_tenacity() -> None:
