@@ -1,46 +1,17 @@
-"""The lines that flexmw writes to the standard library's loggers, with or without an OpenTelemetry SDK.
-
-Every line of INFO and above is here; of DEBUG, those that an operator may look for.
-
-``python -m scripts.telemetry_page`` writes the table into ``docs/telemetry.md``. ``tests/kit/test_log_lines.py`` reads
-all calls of loggers in the package: each one writes a line of the table, and each line of the table is written.
-
->>> LINES[0].logger, LINES[0].level
-('flexmw.ratelimit, flexmw.idempotency, flexmw.pace', 'WARNING')
-"""
+"""The lines of the components of servers, and of the stores that all components use."""
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
-__all__ = ["LINES", "LogLine"]
+from flexmw.kit.log_lines.line import EACH, ONCE, LogLine
 
-
-class LogLine(NamedTuple):
-    """One line.
-
-    :param logger: the names of the loggers.
-    :param level: the level, or the levels.
-    :param event: what has happened, for operators.
-    :param bound: how often the line is written.
-    :param module: the module that writes it.
-    :param text: a part of the text.
-    """
-
-    logger: str
-    level: Literal["ERROR", "WARNING", "WARNING or DEBUG", "INFO", "DEBUG"]
-    event: str
-    bound: str
-    module: str
-    text: str
-
+__all__ = ["SERVER_LINES"]
 
 _STORES: Final = "flexmw.ratelimit, flexmw.idempotency, flexmw.pace"
 _CALLERS: Final = "flexmw.ratelimit, flexmw.idempotency"
-_ONCE: Final = "once in a process"
-_EACH: Final = "each time"
 
-LINES: Final = (
+SERVER_LINES: Final = (
     LogLine(
         _STORES,
         "WARNING",
@@ -70,7 +41,7 @@ LINES: Final = (
         _CALLERS,
         "WARNING",
         "`memory://` in one of several processes of a server: each one counts, or remembers, for itself.",
-        _ONCE,
+        ONCE,
         "kit.workers",
         "belongs to one process",
     ),
@@ -87,7 +58,7 @@ LINES: Final = (
         _CALLERS,
         "WARNING",
         "`trusted_proxies` holds every address, so that a client may invent its own.",
-        _ONCE,
+        ONCE,
         "kit.forwarded",
         "holds every address",
     ),
@@ -192,7 +163,7 @@ LINES: Final = (
         "flexmw.idempotency",
         "WARNING",
         "The file of a sqlite store was removed or replaced while it was in use.",
-        _EACH,
+        EACH,
         "idempotency.stores.sqlite_store",
         "was removed or replaced",
     ),
@@ -200,7 +171,7 @@ LINES: Final = (
         "flexmw.idempotency",
         "WARNING",
         "The write-ahead log of a sqlite file, or its index, was removed while it was in use.",
-        _EACH,
+        EACH,
         "idempotency.stores.sqlite_store",
         "the keys that it alone held",
     ),
@@ -216,7 +187,7 @@ LINES: Final = (
         "flexmw.idempotency",
         "INFO",
         "The app receives a disconnect, because nobody reads the response of its execution any more.",
-        _EACH,
+        EACH,
         "idempotency.execute",
         "receives a disconnect",
     ),
@@ -251,7 +222,7 @@ LINES: Final = (
         "flexmw.idempotency",
         "WARNING",
         "The app ends while executions with idempotency keys run: they are cancelled, and their keys are unknown.",
-        _EACH,
+        EACH,
         "idempotency.app_end",
         "The app ends while",
     ),
@@ -259,98 +230,9 @@ LINES: Final = (
         "flexmw.idempotency",
         "WARNING",
         "`flexmw keys` does not list keys that an earlier version has stored.",
-        _EACH,
+        EACH,
         "idempotency.known_keys",
         "of an earlier version",
-    ),
-    LogLine(
-        "flexmw.retry",
-        "INFO",
-        "Another attempt will be made: why, after how long, and who named the wait.",
-        _EACH,
-        "retry.log",
-        "attempt %d in",
-    ),
-    LogLine(
-        "flexmw.retry",
-        "WARNING or DEBUG",
-        "A call is given back. WARNING: it is ambiguous, the work may have been done. DEBUG: every other reason.",
-        "WARNING: 100 at once, then ten a second, with the number of those left out",
-        "retry.log",
-        "%s %s: %s: %s",
-    ),
-    LogLine(
-        "flexmw.retry",
-        "INFO",
-        "The body of a response was cut: after how many bytes, and by what.",
-        _EACH,
-        "retry.log",
-        "the response was cut after",
-    ),
-    LogLine(
-        "flexmw.retry",
-        "INFO",
-        "A body that was cut goes on: in which request, at which byte, after how long.",
-        _EACH,
-        "retry.log",
-        "continues the response at byte",
-    ),
-    LogLine(
-        "flexmw.retry",
-        "INFO",
-        "A live stream has ended well, but the server does not confirm that this is its end.",
-        _EACH,
-        "retry.resume",
-        "the end of the stream is not confirmed",
-    ),
-    LogLine(
-        "flexmw.retry",
-        "WARNING",
-        "An SDK repeats calls above flexmw.",
-        "once for each client",
-        "retry.call",
-        "retries above flexmw",
-    ),
-    LogLine(
-        "flexmw.retry",
-        "WARNING",
-        "A transport inside Retry sends requests again by itself. One that may have been executed was kept back.",
-        "once for each client",
-        "retry.log",
-        "a transport inside flexmw sends requests again by itself",
-    ),
-    LogLine(
-        "flexmw.retry",
-        "WARNING",
-        "A transport or an authentication between the client and Retry sends requests again by itself. One that may "
-        "have been executed was not sent.",
-        "once for each Retry",
-        "retry.log",
-        "a transport or an authentication above flexmw",
-    ),
-    LogLine(
-        "flexmw.retry",
-        "DEBUG",
-        "The body of an error response cannot be decoded.",
-        _EACH,
-        "retry.response",
-        "cannot be decoded",
-    ),
-    LogLine(
-        "flexmw.pace",
-        "INFO",
-        "A call waits for its turn for more than a second: how long, and in which bucket.",
-        _EACH,
-        "pace.flow",
-        "waits %.1f seconds",
-    ),
-    LogLine(
-        "flexmw.pace",
-        "DEBUG",
-        "A response has no rate-limit headers that Pace knows.",
-        "once for each origin",
-        "pace.flow",
-        "no limit headers",
     ),
     LogLine(
         "flexmw.envelope",
@@ -401,37 +283,4 @@ LINES: Final = (
         "envelope.crash_log",
         "has sent http.response.start twice",
     ),
-    LogLine(
-        "flexmw.tagging",
-        "WARNING",
-        "The instrumentation of the app or of the client hides errors: what it is, and the remedy.",
-        "once for each remedy and component",
-        "tagging.diagnostics",
-        "%s",
-    ),
-    LogLine(
-        "flexmw.plugins",
-        "WARNING",
-        "The entry points of an installed distribution cannot be read; those of the others can.",
-        "once for each distribution",
-        "kit.entry_points",
-        "cannot be read",
-    ),
-    LogLine(
-        "flexmw.plugins",
-        "WARNING",
-        "The `order` of a component has a name without a dot that no built-in component has: it has no effect.",
-        "once for each component and name",
-        "registry",
-        "component %r: ",
-    ),
-    LogLine(
-        "flexmw.plugins",
-        "INFO",
-        "A profile that is not chosen names a plugin that cannot be used here: its table is not checked.",
-        _EACH,
-        "config.profiles",
-        "which is not chosen: ",
-    ),
 )
-"""Every line."""
