@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ def body(content: bytes, *, more: bool = False) -> dict[str, Any]:
 SECOND_STARTS = {
     "before the body": (start(200), start(500), body(b"first")),
     "within the body": (start(200), body(b"fi", more=True), start(500), body(b"rst")),
+    "by names of http": (start(HTTPStatus.OK), body(b"fi", more=True), start(HTTPStatus(500)), body(b"rst")),
     "after the body": (start(200), body(b"first"), start(500), body(b"second")),
     "many times": (start(200), *[start(200), body(b"first", more=True)] * 5, body(b"")),
 }
@@ -49,7 +51,7 @@ async def test_a_second_start_passes_a_component_that_is_no_envelope(
     assert [message["status"] for message in seen.messages if "status" in message] == sent
 
 
-@pytest.mark.parametrize("name", ["before the body", "within the body"])
+@pytest.mark.parametrize("name", ["before the body", "within the body", "by names of http"])
 @pytest.mark.parametrize("swallows", [False, True])
 async def test_an_error_that_begins_within_a_response_leaves_it_incomplete(
     name: str, caplog: pytest.LogCaptureFixture, *, swallows: bool

@@ -169,7 +169,8 @@ class Responder(ResponseEnd):
             start: the server cuts the connection.
         """
         given = message.get("status")
-        status = given if type(given) is int else 0
+        # `HTTPStatus` is an int, and its members are what many apps send.
+        status = int(given) if isinstance(given, int) else 0
         is_error = status >= 400
         if is_error and self._state is _PASSING and self._scope.get("method") != "HEAD" and self._is_good():
             self._state = _DONE  # what the app still sends is left out
@@ -193,8 +194,7 @@ class Responder(ResponseEnd):
 
     def _is_good(self) -> bool:
         """Whether the response that the app has begun is no error."""
-        status = self._start.get("status")
-        return type(status) is int and status < 400
+        return error_status(self._start.get("status")) < 400
 
     async def _file(self, message: Message) -> None:
         """A body that the server reads from a file (ASGI extensions pathsend and zerocopysend)."""
