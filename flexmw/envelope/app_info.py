@@ -44,6 +44,20 @@ def is_form(scope: Scope) -> bool:
     return content_type.startswith((b"multipart/", b"application/x-www-form-urlencoded"))
 
 
+def _is_inside_cors(outer_app: Any, wrapped_app: Any) -> bool:
+    """Whether CORS middleware of the app is known to be around this middleware.
+
+    The walk begins outside: a middleware that shows nothing of the app that it wraps ends it, and a response that goes
+    through the CORS middleware twice does less harm than one that does not go through it at all.
+    """
+    for layer in wrapped_apps(getattr(outer_app, "middleware_stack", None)):
+        if layer is wrapped_app:
+            return False
+        if type(layer).__name__ == _CORS_CLASS:
+            return True
+    return False
+
+
 async def through_cors(
     scope: Scope,
     headers: Iterable[tuple[bytes, bytes]],
@@ -64,9 +78,7 @@ async def through_cors(
     :param wrapped_app: the same.
     """
     app: Any = scope.get("app")
-    is_around = app is outer_app and not any(
-        layer is app or type(layer).__name__ == _CORS_CLASS for layer in wrapped_apps(wrapped_app)
-    )
+    is_around = app is outer_app and _is_inside_cors(app, wrapped_app)
     cors = next(
         (
             entry

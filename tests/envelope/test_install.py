@@ -48,6 +48,19 @@ def around_cors(host: Any) -> Any:
     return host
 
 
+def around_what_hides_cors(host: Any) -> Any:
+    def hiding(app: Any) -> Any:
+        async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, send)
+
+        return wrapped
+
+    host.add_middleware(CORSMiddleware, allow_origins=["https://ui.example"])
+    host.add_middleware(hiding)
+    host.add_middleware(flexmw.Envelope().asgi)
+    return host
+
+
 def around_the_app(host: Any) -> Any:
     host.add_middleware(CORSMiddleware, allow_origins=["https://ui.example"])
     return flexmw.Envelope().asgi(host)
@@ -58,7 +71,7 @@ def in_the_app(host: Any) -> Any:
     return flexmw.install(host, flexmw.Envelope())
 
 
-@pytest.mark.parametrize("put", [around_cors, around_the_app, in_the_app])
+@pytest.mark.parametrize("put", [around_cors, around_what_hides_cors, around_the_app, in_the_app])
 async def test_outside_of_cors_a_crash_gets_them_too(host: Any, put: Any) -> None:
     seen = await call(put(host), path="/crash", headers=ORIGIN)
     assert seen.error.code == "internal_error"
