@@ -121,6 +121,8 @@ class RetryCall(ResponseReading):
                 if reads and options.classify is not None:
                     self.classified = self.call_classify(response, options.classify)
                 if response.status_code < 400 and self.classified in _GOOD:
+                    if FAILED_STEPS.by_call and response.status_code < 300:
+                        self.forget_step()
                     if self.sent == 1 and self.key is None and not self.waited and not self.may_have_run:
                         response.extensions["flexmw"] = AT_ONCE
                     else:
@@ -242,7 +244,7 @@ class RetryCall(ResponseReading):
 
     def _sign(self, response: Response, decision: RetryDecision = GOOD, reason: str | None = None) -> None:
         """Write the outcome on a response."""
-        if self.may_have_run or decision.outcome != "answered":
+        if decision.outcome != "answered" or (self.may_have_run and not 200 <= response.status_code < 300):
             self.note_step(decision)
         response.extensions["flexmw"] = self.outcome(decision, reason)
         if reason is not None and self.sdk_count is not None:

@@ -25,6 +25,7 @@ from flexmw.retry.memory import FailedCall, GivenBack
 __all__ = ["FAILED_STEPS", "FailedSteps", "Steps"]
 
 
+_MAX_STEPS: Final = 16
 _MAX_CALLS: Final = 256
 """Of clients that override ``send``, a step is kept for as long as the program keeps the request of the call."""
 
@@ -50,35 +51,55 @@ class _FailedStep:
     has_failed: bool
     lost: BaseException | GivenBack | None
 
+    def is_of(self, request: Any, body: bytes) -> bool:
+        """Return whether a request repeats this one: the same object, or one with the same body."""
+        return self.request() is request or self.body == body
+
 
 class FailedSteps:
-    """The last failed step of each client's call that has not ended.
+    """The failed steps of each client's call that has not ended, at most one for each request.
 
     Not an extension of the request: a transport may make a request of its own for each attempt.
     """
 
     def __init__(self) -> None:
-        self.by_call: dict[int, tuple[weakref.ref[Any], _FailedStep]] = {}
+        self.by_call: dict[int, tuple[weakref.ref[Any], tuple[_FailedStep, ...]]] = {}
         """By the id of the client's call. Nearly always empty, so that an ordinary request only looks whether it is."""
 
     def note(self, call: Any, step: _FailedStep) -> None:
-        """Keep a step until the client's call has ended."""
+        """Keep a step until the client's call has ended, in place of an earlier one of the same request."""
         place = id(call)
-        while len(self.by_call) >= _MAX_CALLS:
+        while len(self.by_call) >= _MAX_CALLS and place not in self.by_call:
             self.by_call.pop(list(self.by_call)[0], None)  # noqa: RUF015  # other threads change it during an iteration
+        others = self._others(call, step.request(), step.body)
         with suppress(TypeError):  # the class of an authentication flow may forbid weak references
-            self.by_call[place] = weakref.ref(call, lambda _: self.by_call.pop(place, None)), step
+            known = weakref.ref(call, lambda _: self.by_call.pop(place, None))
+            self.by_call[place] = known, (*others[1 - _MAX_STEPS :], step)
 
-    def find(self) -> _FailedStep | None:
-        """Return the last failed step of the client's call on the stack."""
+    def find(self) -> tuple[_FailedStep, ...]:
+        """Return the failed steps of the client's call on the stack, the last one last."""
         for place in list(self.by_call):
             entry = self.by_call.get(place)
             # An error that the program keeps has the frame of the call in its traceback.
             if entry is not None and _has_ended(entry[0]()):
                 self.by_call.pop(place, None)
         call = current_call() if self.by_call else None
-        known_step = None if call is None else self.by_call.get(id(call))
-        return known_step[1] if known_step is not None and known_step[0]() is call else None
+        return () if call is None else self._of(call)
+
+    def forget(self, call: Any, request: Any, body: bytes) -> None:
+        """Forget the failed step of a request."""
+        entry, others = self.by_call.get(id(call)), self._others(call, request, body)
+        if not others:
+            self.by_call.pop(id(call), None)
+        elif entry is not None:
+            self.by_call[id(call)] = entry[0], others
+
+    def _of(self, call: Any) -> tuple[_FailedStep, ...]:
+        entry = self.by_call.get(id(call))
+        return entry[1] if entry is not None and entry[0]() is call else ()
+
+    def _others(self, call: Any, request: Any, body: bytes) -> tuple[_FailedStep, ...]:
+        return tuple(step for step in self._of(call) if not step.is_of(request, body))
 
 
 FAILED_STEPS: Final = FailedSteps()
@@ -124,6 +145,12 @@ class Steps(Call):
             step = _FailedStep(weakref.ref(self.request), body, place, fingerprint, known, has_failed, lost)
             FAILED_STEPS.note(call, step)
 
+    def forget_step(self) -> None:
+        """Forget the failed step: a request after a good response is another one. An authentication that polls by POST
+        got the response of its first poll again and again, under the key of that poll."""
+        if (call := current_call()) is not None:
+            FAILED_STEPS.forget(call, self.request, self.body_digest())
+
     def resume_step(self) -> Response | None:
         """Continue after a failed step of the client's call, under its key if the step may have been executed.
 
@@ -134,8 +161,10 @@ class Steps(Call):
             if this step is to be sent.
         :raises Exception: the error of the step, or the library's ``TransportError``, for the same reason.
         """
-        step = FAILED_STEPS.find()
-        if step is None or (step.request() is not self.request and step.body != self.body_digest()):
+        steps = FAILED_STEPS.find()
+        body = self.body_digest() if steps else b""
+        step = next((step for step in reversed(steps) if step.is_of(self.request, body)), None)
+        if step is None:
             return None
         known = step.known
         has_same_credentials = known.credentials == self.credentials()
