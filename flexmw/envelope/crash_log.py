@@ -4,6 +4,9 @@ Envelope raises a crash of the app again, and the server logs it with its traceb
 crash with a 500 of their own and raise nothing. Most of them log the crash (:data:`LOGGING_FRAMEWORKS`); Litestar does
 not outside of its debug mode, and neither does an error handler of the app that says nothing. Envelope replaces such a
 response, which is the last trace of the crash, so Envelope logs the crash.
+
+hypercorn logs no ``CancelledError``, also if nobody has cancelled the request. Envelope logs such a crash on every
+server.
 """
 
 from __future__ import annotations
@@ -11,21 +14,24 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from asyncio import CancelledError
 from collections.abc import Iterator
 from enum import Enum
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from flexmw.contract import redact
 from flexmw.contract.request_secrets import remove_secrets, secrets_in
 from flexmw.kit.asgi import Scope
 from flexmw.kit.log_limit import LogLimit
 
-__all__ = ["LOGGING_FRAMEWORKS", "AppFault", "log_crash", "log_fault"]
+__all__ = ["LOGGING_FRAMEWORKS", "AppFault", "log_crash", "log_fault", "log_raised"]
 
 LOGGING_FRAMEWORKS: Final = frozenset({"blacksheep", "django", "falcon", "quart"})
 """The packages that log each crash that they respond to. ``tests/envelope/test_crash_log.py`` compares the list with
 the frameworks themselves."""
+
+_ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 
 _LOGGER: Final = logging.getLogger("flexmw.envelope")
 _LIMIT: Final = LogLimit(burst=10, per_second=1.0, monotonic=time.monotonic)
@@ -89,15 +95,31 @@ def log_crash(scope: Scope, error: BaseException, stack: TracebackType | None) -
     """
     if not LOGGING_FRAMEWORKS.isdisjoint(_packages(stack)) or (left_out := _LIMIT.admit()) is None:
         return
-    text = _text_of(error, stack)
-    shown = _without_secrets(scope, text)
-    is_clean = shown == text
+    shown, clean = _stack_of(scope, error, stack)
     _LOGGER.error(
         "%s: the app has responded to a crash without raising or logging it. The client gets a 500.%s%s",
         _request(scope),
         _note(left_out),
-        "" if is_clean else f"\n{shown}",
-        exc_info=(type(error), error, stack) if is_clean else None,
+        shown,
+        exc_info=clean,
+    )
+
+
+def log_raised(scope: Scope, error: BaseException) -> None:
+    """Log a crash that the app has raised, if it is one that a server takes for a cancellation of the request.
+
+    :param error: an exception that needs a response. It is raised again.
+    """
+    if not isinstance(error, CancelledError) or (left_out := _LIMIT.admit()) is None:
+        return
+    shown, clean = _stack_of(scope, error, error.__traceback__)
+    _LOGGER.error(
+        "%s: the app has raised CancelledError, and nobody has cancelled its request: something that it awaits was "
+        "cancelled.%s%s",
+        _request(scope),
+        _note(left_out),
+        shown,
+        exc_info=clean,
     )
 
 
@@ -119,6 +141,13 @@ def _packages(stack: TracebackType | None) -> Iterator[str]:
         name: Any = current.tb_frame.f_globals.get("__name__")
         yield str(name).partition(".")[0]
         current, frames_left = current.tb_next, frames_left - 1
+
+
+def _stack_of(scope: Scope, error: BaseException, stack: TracebackType | None) -> tuple[str, _ExcInfo | None]:
+    """The stack for the message, without secrets, or the exception for the record if its text holds none."""
+    text = _text_of(error, stack)
+    shown = _without_secrets(scope, text)
+    return ("", (type(error), error, stack)) if shown == text else (f"\n{shown}", None)
 
 
 def _text_of(error: BaseException, stack: TracebackType | None) -> str:

@@ -16,7 +16,7 @@ from flexmw.contract.stream_framing import framing_of
 from flexmw.envelope.cancellation import needs_response
 from flexmw.envelope.collector import Collector
 from flexmw.envelope.core import error_status
-from flexmw.envelope.crash_log import AppFault, log_crash, log_fault
+from flexmw.envelope.crash_log import AppFault, log_crash, log_fault, log_raised
 from flexmw.envelope.response_end import UNSENT, ResponseEnd
 from flexmw.envelope.state import State
 from flexmw.envelope.stream import Stream
@@ -62,7 +62,12 @@ class Responder(ResponseEnd):
             finally:
                 exchange.leave()
         except BaseException as error:
-            if not needs_response(error) or not await self._handle_exception(error):
+            if not needs_response(error):
+                raise
+            is_owed = self._state is not _DONE and not self._client_left
+            if not await self._handle_exception(error):
+                if is_owed:  # else an Envelope further in has logged it
+                    log_raised(self._scope, error)
                 raise
         else:
             if self._state is not _DONE and self._state is not _PASSING:

@@ -16,6 +16,7 @@ from flexmw.contract.exceptions import ErrorMapping
 from flexmw.contract.text import one_line
 from flexmw.envelope.cancellation import needs_response
 from flexmw.envelope.core import response_to
+from flexmw.envelope.crash_log import log_raised
 from flexmw.envelope.plan import Plan
 from flexmw.envelope.responder import Responder
 from flexmw.envelope.writer import Writer
@@ -92,7 +93,12 @@ class Socket:
             with exchange:
                 await app(self._scope, self.receive, self.send)
         except BaseException as error:
-            if not needs_response(error) or not await self._handle_exception(error):
+            if not needs_response(error):
+                raise
+            is_owed = self._state in (_State.CONNECTING, _State.OPEN)
+            if not await self._handle_exception(error):
+                if is_owed:
+                    log_raised(self._scope, error)
                 raise
         else:
             if self._state is _State.OPEN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from contextlib import suppress
@@ -20,7 +21,7 @@ from flexmw.envelope import crash_log
 from flexmw.kit.log_limit import LogLimit
 from flexmw.testing import FakeClock
 from tests.hosts.apps import HOSTS
-from tests.servers import ASGIApp
+from tests.servers import ASGIApp, hypercorn_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -88,6 +89,57 @@ async def test_a_crash_that_the_app_raises_is_left_to_the_server(caplog: pytest.
         with pytest.raises(ValueError, match="crash"):
             await client.get("/crash")
     assert lines(caplog) == []
+
+
+async def awaits_a_cancelled_task(scope: Any, receive: Any, send: Any) -> None:
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_cancellation_that_nobody_asked_for_is_logged_once(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def send(message: Any) -> None:
+        pass
+
+    async def receive() -> Any:
+        return {"type": "http.request"} if kind == "http" else {"type": "websocket.connect"}
+
+    app = flexmw.Envelope().asgi(flexmw.Envelope().asgi(awaits_a_cancelled_task))
+    scope = {"type": kind, "path": "/crash", "headers": [], "query_string": b"", "extensions": {}}
+    with pytest.raises(asyncio.CancelledError):
+        await app(scope, receive, send)
+    (line,) = lines(caplog)
+    assert line.name == "flexmw.envelope"
+    assert "/crash: the app has raised CancelledError" in line.getMessage()
+    assert "awaits_a_cancelled_task" in caplog.text
+
+
+async def test_a_request_that_is_cancelled_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": "/crash", "headers": [], "query_string": b""}
+    request = asyncio.ensure_future(flexmw.Envelope().asgi(waits)(scope, anyio.sleep_forever, send))
+    await asyncio.sleep(0)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert lines(caplog) == []
+
+
+def test_hypercorn_leaves_the_line_about_a_cancellation_to_envelope(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(request: Request) -> PlainTextResponse:
+        await awaits_a_cancelled_task(request.scope, request.receive, None)
+        return PlainTextResponse("")
+
+    with hypercorn_server(flexmw.Envelope().asgi(Starlette(routes=[Route("/crash", handler)]))) as served:
+        assert httpx.get(f"{served.url}/crash").json()["error"]["code"] == "internal_error"
+    (line,) = lines(caplog)
+    assert line.getMessage().startswith("GET /crash: the app has raised CancelledError")
 
 
 async def test_a_crash_that_an_error_handler_hides_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -246,6 +246,15 @@ SERVER_LINES: Final = (
     LogLine(
         "flexmw.envelope",
         "ERROR",
+        "The app has raised `CancelledError`, and nobody has cancelled its request, with the traceback. hypercorn does "
+        "not log it; other servers do too.",
+        "together with the line above",
+        "envelope.crash_log",
+        "has raised CancelledError",
+    ),
+    LogLine(
+        "flexmw.envelope",
+        "ERROR",
         "The app has returned without a response.",
         "together with the line above",
         "envelope.crash_log",
