@@ -75,7 +75,7 @@ async def through_cors(
     :param headers: the headers of the app's own response to the crash.
     :param respond: sends the response.
     :param outer_app: as in :func:`handles_crashes`.
-    :param wrapped_app: the same.
+    :param wrapped_app: as in :func:`handles_crashes`.
     """
     app: Any = scope.get("app")
     is_around = app is outer_app and _is_inside_cors(app, wrapped_app)

@@ -126,7 +126,7 @@ def log_raised(scope: Scope, error: BaseException) -> None:
 def log_fault(scope: Scope, fault: AppFault, *details: object) -> None:
     """Log a fault of the app.
 
-    :param details: what the text of the fault names: the status of the second response, whatever the app gave as one.
+    :param details: the values for the text of the fault: the status of the second response, of any type.
     """
     if (left_out := _LIMIT.admit()) is not None:
         level, text = fault.value

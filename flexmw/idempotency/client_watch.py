@@ -20,7 +20,7 @@ class ClientWatch:
     :param is_over: whether the app has responded, or has been told that nobody wants its response.
     :param is_keyed: whether the request has a key. Without one, nobody can ask for the rest of an unframed response.
     :param on_leave: called once, when the client has left before the end.
-    :param on_unread: called once, when nobody reads the response, and nobody can or is expected to.
+    :param on_unread: called once, when the response has no reader, and no reader can come or none has come in time.
     """
 
     __slots__ = ("_client", "_framed", "_is_keyed", "_is_over", "_on_leave", "_on_unread", "_plan", "_recorder")

@@ -84,9 +84,9 @@ class Exchange:
 
     :ivar headers: headers that the response is to carry, whoever makes the response: raw pairs, names in lower case.
         A component only adds to them; the outermost component that wraps ``send`` merges them (``headers_claimed``).
-    :ivar known: how many of ``headers``, from the first one on, have names that
-        :func:`~flexmw.kit.merged_headers.expect_headers` remembers: :meth:`complete` looks for no name of theirs if
-        there are no others.
+    :ivar known: the number of headers at the beginning of ``headers`` whose names
+        :func:`~flexmw.kit.merged_headers.expect_headers` remembers. If there are no others, :meth:`complete` does not
+        look whether their names are remembered.
     :ivar headers_claimed: True while a component further out merges ``headers`` into the response. A component that
         wraps ``send`` reads it when the request comes in: if it is False, the component sets it, calls
         :meth:`complete` on the start of the response, and resets it when its app is done. :meth:`send` does that.

@@ -1,4 +1,4 @@
-"""Merge headers into those of a response, whose names have any case.
+"""Merge headers into those of a response, whose names may have upper-case letters.
 
 Every response passes here. Nearly all of its names are known from earlier responses, so the names that are known to
 collide with nothing are kept in two sets, and :meth:`flexmw.kit.exchange.Exchange.complete` compares with these.
@@ -47,7 +47,7 @@ def expect_headers(*names: bytes) -> bool:
 
 
 def merge(headers: list[Header], added: list[Header]) -> list[Header]:
-    """The headers of a response, and those of ``added`` that it does not have in any case. Remembers the names.
+    """The headers of a response, and the headers of ``added`` whose names it does not have. Remembers the names.
 
     :param added: headers with names in lower case.
     """
