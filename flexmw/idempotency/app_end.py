@@ -13,13 +13,12 @@ Under trio nothing is left: a server cannot end before the work that is shielded
 from __future__ import annotations
 
 import logging
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, get_running_loop
 from threading import get_ident
 from typing import Final
 from weakref import WeakKeyDictionary
 
 from flexmw.idempotency import errors, running
-from flexmw.idempotency.side_tasks import current_task
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, send_error
 from flexmw.kit.background import drain
 from flexmw.kit.clock import SYSTEM
@@ -48,12 +47,13 @@ class Lifespans:
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app for a lifespan, and end its executions before the app hears of the last shutdown."""
-        task = current_task()
-        if task is None:
+        try:
+            loop = get_running_loop()
+        except RuntimeError:  # trio
             await self._app(scope, receive, send)
             return
         thread, lifespan = get_ident(), object()
-        lifespans = self._open.setdefault(task.get_loop(), set())
+        lifespans = self._open.setdefault(loop, set())
         lifespans.add(lifespan)
 
         async def receiving() -> Message:
