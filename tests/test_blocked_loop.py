@@ -80,7 +80,7 @@ async def test_a_silent_store_is_given_up_on_a_blocked_loop(redis_url: str, redi
     protected = wrap_app(responding(), Idempotency(storage=redis_url, store_timeout=0.1))
     assert await statuses(limited, [scope_of()]) == await statuses(protected, [keyed(0)]) == [200]
     with redis_server.frozen():
-        async with blocked_loop(0.02):
+        async with blocked_loop(0.015):  # more than a quarter of the shorter limit
             scope = scope_of()
             assert await statuses(limited, [scope]) == [200]
             assert await statuses(protected, [keyed(1)]) == [503]
