@@ -20,11 +20,12 @@ from pathlib import Path
 from random import uniform
 from threading import Lock
 from typing import Final, TypeAlias
+from weakref import WeakSet
 
 from flexmw.idempotency.stores import sqlite_log as log
 from flexmw.idempotency.stores import sqlite_size as size
 from flexmw.kit.clock import Clock
-from flexmw.kit.forked import prepare_forks
+from flexmw.kit.forked import fork_safe, prepare_forks
 
 __all__ = ["File", "Identity"]
 
@@ -65,6 +66,12 @@ Identity: TypeAlias = tuple[int, int]
 
 _SIDES: Final = ("-wal", "-shm")
 """The ends of the names of the write-ahead log and of its shared index."""
+
+_files: Final[WeakSet[File]] = WeakSet()
+"""The files of this process. SQLite gives all connections of a process to one file the same ``-shm``, whether it was
+removed or not, so the idle ones are closed then."""
+
+_files_lock: Final = fork_safe(Lock())
 
 _inherited: Final[list[sqlite3.Connection]] = []
 """Connections of the parent process that were in a transaction when it forked. A rollback in the child would change the
@@ -110,6 +117,8 @@ class File:
         self._lock = Lock()
         self._is_held_for_fork = False
         prepare_forks(self)
+        with _files_lock:
+            _files.add(self)
 
     def before_fork(self) -> None:
         self._is_held_for_fork = self._lock.acquire(timeout=_FORK_SECONDS)
@@ -142,6 +151,24 @@ class File:
             connection, self.connection = self.connection, None
             if connection is not None:
                 connection.close()
+
+    def _close_if_idle(self) -> None:
+        """Close the connection, unless a transaction uses it: that one's next write closes it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                connection, self.connection = self.connection, None
+                if connection is not None:
+                    connection.close()
+            finally:
+                self._lock.release()
+
+    def _close_others(self) -> None:
+        """Close the idle connections of this process to the same file."""
+        identity = _identity_of(self.path)
+        with _files_lock:
+            others = [file for file in _files if file is not self and file._identity == identity]
+        for other in others:
+            other._close_if_idle()
 
     @contextmanager
     def reading(self, ends: float) -> Generator[sqlite3.Connection]:
@@ -233,6 +260,7 @@ class File:
                 return self.connection
             else:
                 self._side_removed(removed)
+                self._close_others()
             old, self.connection = self.connection, None
             old.close()  # SQLite leaves the files of the new database alone: it sees that the old one has moved
         timeout = max(0.0, min(self._timeout, ends - time.monotonic()))
@@ -251,6 +279,7 @@ class File:
             connection.execute(f"pragma busy_timeout = {timeout_ms}")
             self._sides = [_identity_of(side) for side in self._side_paths]
             if any(self._sides) and None in self._sides:  # a file system without shared memory has neither of them
+                self._close_others()  # for the next attempt
                 raise sqlite3.OperationalError("another store of this process still uses a -shm that was removed")
         except BaseException:
             connection.close()

@@ -457,6 +457,25 @@ store.close()
 
 
 @pytest.mark.parametrize("end", ["-wal", "-shm"])
+def test_a_removed_file_beside_a_sqlite_file_is_no_matter_of_the_other_store_of_a_process(
+    end: str, tmp_path: Path
+) -> None:
+    """The connections of a process share the ``-shm``: an idle store must not keep a removed one in use."""
+    path = tmp_path / "keys.db"
+    stores = [SQLiteStore(path), SQLiteStore(path)]
+    for number, store in enumerate(stores):
+        assert store.load("k") is None
+        assert store.swap(f"{number}", "", "first", b"", lease=60.0, ttl=60.0) is not None
+    Path(f"{path}{end}").unlink()
+    for token, store in zip(("one", "two"), stores, strict=True):
+        held = store.swap("k", "", token, b"", lease=60.0, ttl=60.0)
+        assert held is not None
+        assert held.token == "one"
+    for store in stores:
+        store.close()
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
 def test_two_processes_agree_after_a_file_beside_a_sqlite_file_was_removed(
     end: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
