@@ -248,7 +248,7 @@ class RateLimitMiddleware(WrappingApp):
         if check.rates:
             outcome = await self.backend.decide(check)
             is_taken = outcome.result is not None and not outcome.result.wait_us
-            if not is_taken and await self._refuse(scope, send, exchange, outcome.result):
+            if not is_taken and await self._refuse(scope, send, exchange, outcome.result, check):
                 return
             if is_taken:
                 send = giving_back(send, exchange, self.backend, check, degraded=outcome.degraded)

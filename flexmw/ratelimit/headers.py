@@ -111,7 +111,7 @@ class Reporter:
         """
         result, degraded, _ = outcome
         if result is not None:
-            self.add(exchange, result, degraded, is_too_large=bool(result.wait_us and _excess(check)))
+            self.add(exchange, result, degraded, check)
             policy = result.rate.name
         else:
             policy = check.rates[0].name if check.rates else check.slot.rate.name if check.slot else ""
@@ -120,14 +120,16 @@ class Reporter:
         if exchange.observers:
             self.emit(exchange, policy, check.digest, outcome, duration)
 
-    def add(self, exchange: Exchange, result: LimitResult, degraded: bool, *, is_too_large: bool = False) -> None:
+    def add(self, exchange: Exchange, result: LimitResult, degraded: bool, check: Check | None) -> None:
         """Add headers and facts to the exchange. Of two limiters around one app, the facts and the headers of the more
         restrictive one come first; the other one adds headers that the first does not have, such as another unit's.
 
-        :param is_too_large: whether the request costs more than a limit. No wait is reported then.
+        :param check: what the store was asked; ``None`` if the request was admitted. No wait is reported for a request
+            that costs more than a limit.
         """
         facts, headers = exchange.facts, exchange.headers
         rate, remaining, wait_us, reset_us, _ = result
+        is_too_large = bool(wait_us) and check is not None and _excess(check) is not None
         limit = rate.limit
         leads = not facts or wait_us > 0 or _is_tighter(result, facts)
         if leads:

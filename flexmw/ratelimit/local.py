@@ -16,7 +16,7 @@ from flexmw.ratelimit.asgi import RateLimitMiddleware, value_of
 from flexmw.ratelimit.backend import LocalBackend
 from flexmw.ratelimit.callers import BearerDigest
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane
-from flexmw.ratelimit.core import SECOND, CheckOutcome
+from flexmw.ratelimit.core import SECOND, Check, CheckOutcome
 from flexmw.ratelimit.direct import DirectLimiter
 from flexmw.ratelimit.ledger import BalanceUnknown
 from flexmw.ratelimit.plan import Plan
@@ -212,11 +212,12 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             await self._bypass(scope, receive, send, exchange, app)
             return None
         result = self._hit(digest, rates, self._cost, start_us)
-        self._reporter.add(exchange, result, False)
+        check = Check(digest, rates, (self._cost,) * len(rates)) if result.wait_us else None
+        self._reporter.add(exchange, result, False, check)
         if exchange.observers:
             duration = parts.monotonic() - start
             self._reporter.emit(exchange, result.rate.name, digest, CheckOutcome(result), duration)
-        if result.wait_us and await self._refuse(scope, send, exchange, result):
+        if check is not None and await self._refuse(scope, send, exchange, result, check):
             return None
         return exchange, digest, app
 

@@ -408,6 +408,17 @@ async def test_a_request_that_no_wait_admits_is_told_of_no_wait(
         )
 
 
+async def test_a_limit_of_a_caller_that_is_below_the_cost_of_all_requests_names_no_wait(
+    redis_url: str, anyio_backend: str
+) -> None:
+    for storage in ("memory://", redis_url)[: 2 if anyio_backend == "asyncio" else 1]:
+        async with limiters(storage=storage, cost=5, limit=lambda caller: "3/minute") as make:
+            refused = await call(make())
+        assert (refused.status, refused["x-should-retry"], numbers(refused, "requests")) == (429, "false", (3, 3))
+        assert "retry-after" not in refused
+        assert "it counts 5 requests, and the limit is 3" in refused.error["message"]
+
+
 async def test_a_route_refuses_a_request_that_is_larger_than_its_limit() -> None:
     large = RateLimitExceeded(None)
     assert large.headers == {"x-should-retry": "false"}
