@@ -123,7 +123,8 @@ async def test_a_request_that_is_cancelled_is_not_logged(caplog: pytest.LogCaptu
         pass
 
     scope = {"type": "http", "method": "GET", "path": "/crash", "headers": [], "query_string": b""}
-    request = asyncio.ensure_future(flexmw.Envelope().asgi(waits)(scope, anyio.sleep_forever, send))
+    never: Any = anyio.sleep_forever
+    request = asyncio.ensure_future(flexmw.Envelope().asgi(waits)(scope, never, send))
     await asyncio.sleep(0)
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
