@@ -31,6 +31,8 @@ _REPLY_BYTES: Final = 1024
 _SHOWN: Final = 100
 _AUTHENTICATE: Final = "CLIENT_ERROR unauthenticated"
 _REFUSED: Final = "CLIENT_ERROR authentication failure"
+_NO_USERS: Final = "has no users, and stores both as the value of a key that everybody can read"
+"""A user name and a password have the form of a write, so they are sent only to a server that asks for them."""
 
 
 def short_key(key: str) -> str:
@@ -70,9 +72,15 @@ def probe_memcached(
     """
     problems: list[str] = []
     credentials = " ".join(credentials_of(url).values()).encode()
+    key = f"flexmw:probe:{token_hex(8)}".encode()
+    count, log_in = b"incr %s 1\r\n" % key, b"set %s 0 1 %d\r\n%s\r\n" % (key, len(credentials), credentials)
     for host, port in url.nodes:
         try:
-            reply = _first_reply((host, port), credentials, timeout)
+            reply = _reply((host, port), timeout, count)
+            if credentials and reply.startswith(_AUTHENTICATE):
+                reply = _reply((host, port), timeout, log_in, count)
+            elif credentials and reply.startswith("NOT_FOUND"):
+                raise ConfigError(option, url.shown, f"no user name and no password: {host}:{port} {_NO_USERS}")
         except OSError as error:
             problems.append(f"{host}:{port}: {error.strerror or error}")
             continue
@@ -84,18 +92,18 @@ def probe_memcached(
         unusable_at_start(url, option, "; ".join(problems), required=required, log=log)
 
 
-def _first_reply(address: tuple[str, int], credentials: bytes, timeout: float) -> str:
-    """The first line of the reply to ``incr``, or to the authentication if that fails.
+def _reply(address: tuple[str, int], timeout: float, *commands: bytes) -> str:
+    """The first line of the reply to the last command, or to the first one that is not carried out.
 
     :raises OSError: the server cannot be reached, ends the connection or sends nothing.
     """
-    key = f"flexmw:probe:{token_hex(8)}".encode()
+    reply = ""
     with socket.create_connection(address, timeout) as connection:
-        if credentials:  # the form of a write: a server without users stores it for a second
-            reply = _line(connection, b"set %s 0 1 %d\r\n%s\r\n" % (key, len(credentials), credentials))
+        for command in commands:
+            reply = _line(connection, command)
             if not reply.startswith("STORED"):
-                return reply
-        return _line(connection, b"incr %s:counter 1\r\n" % key)
+                break
+    return reply
 
 
 def _line(connection: socket.socket, command: bytes) -> str:

@@ -82,6 +82,13 @@ async def test_a_server_with_users_takes_the_credentials_of_the_url(tmp_path: Pa
         assert [(await call(app)).status for _ in range(4)] == [200, 200, 200, 429]
 
 
+def test_credentials_are_not_given_to_a_server_that_would_store_them(memcached_server: Child) -> None:
+    place = memcached_server.url.partition("://")[2]
+    with pytest.raises(ConfigError, match=r"no user name and no password: .* has no users") as caught:
+        limited(f"memcached://app:s3cret@{place}", on_store_failure="local")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_host_without_a_port_has_that_of_memcached() -> None:
     assert hosts_of(parse("memcached://u:p@one,[::1]:5", "storage")) == "one:11211,[::1]:5"
 
