@@ -155,7 +155,7 @@ class RetryCall(ResponseReading):
                         yield self._event("flexmw.retry.stopped", decision, kind, stop_reason=reason)
                         self.find_count()
                         if self.may_be_repeated and self.outcome(decision, reason).outcome == "ambiguous":
-                            yield from self.keep_response(response, attempt)
+                            yield from self.keep_response(response)
                     self.returned = True
                     if self.broken_by is not None:
                         self.body_ended(self.broken_by)

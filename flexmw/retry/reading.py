@@ -106,12 +106,16 @@ class ResponseReading(GuardedAttempts):
         counts its repetitions on the stack, or a transport between the client and Retry."""
         return not self.safe and (self.is_counted_on_stack or is_wrapped())
 
-    def keep_response(self, response: Response, attempt: Request) -> Generator[Effect, Any, None]:
-        """Keep a response for the repetition of a request that may have been executed."""
+    def keep_response(self, response: Response) -> Generator[Effect, Any, None]:
+        """Keep a response for the repetition of a request that may have been executed.
+
+        A body that takes long is left to the caller. An end in the middle of a wait, which ``Read`` has with a request,
+        turned a 500 with a slow body into a ``ReadTimeout``.
+        """
         body: bytes | None = None
         if self.broken_by is None:
             try:
-                body = yield Read(response, MAX_BODY_BYTES, DRAIN_SECONDS, request=attempt)
+                body = yield Read(response, MAX_BODY_BYTES, DRAIN_SECONDS)
             except Exception as error:
                 if not is_transport_error(error):
                     raise

@@ -17,6 +17,7 @@ import pytest
 import flexmw
 from flexmw.retry.steps import FAILED_STEPS
 from flexmw.testing import FakeClock, HostileServer
+from flexmw.testing.hostile import Drip, Response
 from tests.retry.outcomes import outcome
 
 libraries = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
@@ -135,6 +136,19 @@ def test_a_response_that_leaves_it_open_comes_again_whole(library: Any) -> None:
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "internal_error"
     assert (outcome(response).outcome, outcome(response).reason) == ("ambiguous", "given_back_before")
+
+
+@libraries
+def test_a_transport_above_that_repeats_nothing_gets_a_slow_response_whole(
+    library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flexmw.retry.reading.DRAIN_SECONDS", 0.01)
+    with HostileServer(then=Drip(response=Response(500), interval=0.05)) as server:
+        transport = repeating(library, inner_of(library, policy_of()), attempts=1)
+        with library.Client(transport=transport) as client:
+            response = client.post(server.url, json={})
+    assert (response.status_code, outcome(response).outcome) == (500, "ambiguous")
+    assert response.json()["error"]["code"] == "internal_error"
 
 
 @libraries
