@@ -69,13 +69,14 @@ def is_streamed() -> bool:
 
 
 def is_wrapped() -> bool:
-    """Whether a transport of another package stands between the client and the transport that works for it."""
+    """Whether the class of the client overrides ``send``, or a transport of another package stands between the client
+    and the transport that works for it."""
     found = False
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         package = _package_of(frame)
         if frame.f_code.co_name == _SEND_ONE and package in _LIBRARIES:
-            return found
+            return found or _overrides_send(frame.f_locals.get("self"))
         found = found or (frame.f_code.co_name in _METHODS and package not in _OWN)
         frame = frame.f_back
     return False

@@ -103,7 +103,8 @@ class ResponseReading(GuardedAttempts):
     @property
     def may_be_repeated(self) -> bool:
         """Whether something above Retry that does not obey ``x-should-retry`` may repeat the request: an SDK that
-        counts its repetitions on the stack, or a transport between the client and Retry."""
+        counts its repetitions on the stack, a transport between the client and Retry, or a client that overrides
+        ``send``."""
         return not self.safe and (self.is_counted_on_stack or is_wrapped())
 
     def keep_response(self, response: Response) -> Generator[Effect, Any, None]:

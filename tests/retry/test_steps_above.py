@@ -274,6 +274,21 @@ def test_a_client_whose_send_repeats_requests_executes_a_post_once(library: Any,
         assert server.executions == 4
 
 
+@libraries
+def test_a_client_whose_send_repeats_a_500_gets_the_500_again(library: Any) -> None:
+    class Blocking(library.Client):  # type: ignore[misc]
+        def send(self, request: Any, **how: Any) -> Any:
+            response = super().send(request, **how)
+            return response if response.status_code < 500 else super().send(request, **how)
+
+    with HostileServer(then="500") as server, Blocking(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        response = client.post(server.url, json={})
+        assert (response.status_code, server.executions) == (500, 1)
+        assert response.json()["error"]["code"] == "internal_error"
+        assert outcome(response).reason == "given_back_before"
+
+
 class Sending:
     """The names of a client's methods in a program, which sends a request twice."""
 
