@@ -126,6 +126,7 @@ class PlainRequest(Exchange):
         # Python 3.11 stores the fields of one class faster than those of several.
         self.headers = []
         self.facts = {}
+        self.known = 0
         self.headers_claimed = self.is_complete = False
         self.forward = unclaimed
         self.map_exception = map_exception

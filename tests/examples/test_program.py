@@ -108,7 +108,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--upstream", "localhost:1234"], "'localhost:1234' is not a base URL: expected one such as http://"),
         (["--timeout", "soon"], "'soon' is not a number of seconds"),
         (["--timeout", "inf"], "'inf' is not a number of seconds"),
-        (["--colour"], "unrecognised arguments: --colour"),
+        (["--colour"], "unrecognized arguments: --colour"),
     ],
 )
 def test_a_bad_argument_is_named(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:

@@ -6,6 +6,7 @@ import gc
 from asyncio import CancelledError
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Any, ClassVar
 from weakref import ref
 
@@ -21,6 +22,7 @@ from starlette.routing import Mount, Route
 
 from flexmw import ModelNotFound
 from flexmw.envelope import Envelope
+from flexmw.kit.exchange import Exchange
 from flexmw.tagging import Tagging
 from flexmw.tagging.plain import PlainRequest
 from flexmw.tagging.request import RequestTelemetry
@@ -49,6 +51,21 @@ def anyio_backend() -> str:
 
 
 pytestmark = [pytest.mark.usefixtures("stable_conventions"), pytest.mark.anyio]
+
+
+async def test_a_plain_request_is_an_exchange_with_every_field(signals: Signals) -> None:
+    fields: list[set[str]] = []
+
+    async def look(app: Any, scope: Any, receive: Any, send: Any) -> None:
+        if type(exchange := scope["flexmw"]) is PlainRequest:
+            fields.append({name for name in Exchange.__slots__ if hasattr(exchange, name)})
+        await app(scope, receive, send)
+
+    tagging = Tagging(**signals.options)
+    app = SETUPS["inside: FastAPI"](signals, lambda app: tagging.asgi(partial(look, app)))
+    for _ in range(3):
+        await call(app, "/ok")
+    assert fields[-1:] == [{name for name in Exchange.__slots__ if hasattr(Exchange(), name)}]
 
 
 async def recorded(setup: Setup, *, plain: bool, sampled: bool, envelope: bool) -> tuple[Any, ...]:
