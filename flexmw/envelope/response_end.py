@@ -43,6 +43,9 @@ UNSENT: Final = frozenset({_WAITING, _COLLECTING, _HELD})
 NO_START: Final[Message] = {}
 """The start of a response whose app has sent none."""
 
+_HTTP_1: Final = frozenset({"1.0", "1.1"})
+_CLOSE: Final[Header] = (b"connection", b"close")
+
 
 class ResponseEnd:
     """The state of one response, and the methods that complete it.
@@ -131,7 +134,7 @@ class ResponseEnd:
             # Starlette drops the traceback when its error handler has returned.
             self._crash = None if mapping.intentional else (error, traceback_of(error))
         if mapping is not None and response.status == 500 and not decision.kept:
-            await self._send_crash(decision, response.headers)
+            await self._send_crash(decision, self._closing(mapping, response.headers))
         else:
             await self._send_error(decision, response.headers, response.body if decision.kept else None)
 
@@ -157,9 +160,9 @@ class ResponseEnd:
             if state is _WAITING:
                 if not mapping.intentional and handles_crashes(self._outer_app, self._plan.app):
                     return False
-                await self._send_crash(response_to(mapping), ())
+                await self._send_crash(response_to(mapping), self._closing(mapping, ()))
             elif state is _HELD:
-                await self._send_crash(response_to(mapping), self._held.headers)
+                await self._send_crash(response_to(mapping), self._closing(mapping, self._held.headers))
             elif state is _COLLECTING:
                 await self._decide(app_ended=True)
             elif state is _STREAMING:
@@ -170,11 +173,20 @@ class ResponseEnd:
                 return False
         return mapping.intentional
 
+    def _closing(self, mapping: ErrorMapping, headers: Iterable[Header]) -> tuple[Header, ...]:
+        """The headers of a response after which the exception is raised again, with ``Connection: close`` over HTTP/1.
+
+        uvicorn closes the connection of an app that has raised. A client that is not told sends its next request over
+        it, and loses it (RFC 9112 section 9.6).
+        """
+        is_kept = mapping.intentional or self._scope.get("http_version") not in _HTTP_1
+        return tuple(headers) if is_kept else (*headers, _CLOSE)
+
     async def _fail_stream(self, mapping: ErrorMapping, error: BaseException) -> bool:
         """End a stream whose app has raised. Returns True if the caller need not raise the exception again."""
         stream, start = self._stream, self._start
         if await stream.withhold():
-            await self._send_error(response_to(mapping), start["headers"])
+            await self._send_error(response_to(mapping), self._closing(mapping, start["headers"]))
             return mapping.intentional
         self._exchange.facts["flexmw.response.outcome"] = "failed"
         writer = Writer(self._plan, self._scope)

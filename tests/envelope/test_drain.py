@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
 
 import flexmw
 from flexmw.envelope.drain import MAX_BYTES, read_rest
@@ -36,6 +41,44 @@ def test_a_client_that_is_still_sending_gets_the_whole_response(serve: Serve, ht
             answer += data
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert b'"code":"internal_error"' in answer
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_no_request_is_lost_after_a_crash(serve: Serve, http: Http) -> None:
+    async def crash(request: Request) -> None:
+        raise RuntimeError("crash")
+
+    app = Starlette(routes=[Route("/", crash, methods=["POST"])])
+    served = serve(flexmw.wrap_app(app, flexmw.Envelope()), http=http)
+    with httpx.Client(base_url=served.url, timeout=LONGEST_WAIT) as client:
+        responses = [client.post("/", content=BODY) for _ in range(20)]
+    assert {response.status_code for response in responses} == {500}
+    assert all(response.headers.get_list("connection") == ["close"] for response in responses)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("error", "version", "closes"),
+    [
+        (RuntimeError("crash"), "1.0", True),
+        (RuntimeError("crash"), "2", False),
+        (RuntimeError("crash"), "3", False),
+        (flexmw.UpstreamTimeout(), "1.1", False),
+    ],
+    ids=["HTTP/1.0", "HTTP/2 forbids it", "HTTP/3 forbids it", "a kind is not raised again"],
+)
+async def test_a_response_says_that_its_connection_ends(error: Exception, version: str, closes: bool) -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise error
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with suppress(RuntimeError):
+        await flexmw.Envelope().asgi(app)({**scope(version=version), "path": "/"}, Body(), send)
+    assert ((b"connection", b"close") in sent[0]["headers"]) is closes
 
 
 class Body:
