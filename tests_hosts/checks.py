@@ -92,8 +92,8 @@ def wrong_method(site: Site) -> None:
 def malformed_json(site: Site) -> None:
     response = site.request("POST", "/work", content=b"{", headers={"content-type": "application/json"})
     # Starlette leaves reading JSON to the endpoint, and the Envelope knows the decoder's error. The view of Django has
-    # words of its own, and Quart's bare 400 does not say that it is about JSON.
-    _error(response, 400, "invalid_request" if site.host in ("django", "quart") else "invalid_json")
+    # words of its own.
+    _error(response, 400, "invalid_request" if site.host == "django" else "invalid_json")
 
 
 def failed_validation(site: Site) -> None:

@@ -80,12 +80,6 @@ LIMITS: Final[tuple[Limit, ...]] = (
         reason="BlackSheep 2.6 responds to a wrong method with 404, which gets the format of the Envelope.",
     ),
     Limit(
-        checks=("broken streams",),
-        hosts=("sanic",),
-        reason="Sanic 25.12 logs what a stream raises and returns without the end of the response: the server cuts the "
-        "connection, so that no client takes the stream for complete.",
-    ),
-    Limit(
         checks=("refused websockets",),
         hosts=("sanic",),
         reason="Sanic 25.12 accepts a websocket before it calls the handler.",
