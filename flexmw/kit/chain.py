@@ -21,7 +21,19 @@ from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from flexmw.errors import ConfigError
 from flexmw.kit.drive import adrive, drive
-from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Observer, Request, Response, Resume, Send
+from flexmw.kit.effects import (
+    WITHHELD,
+    Discard,
+    Effect,
+    Emit,
+    Flow,
+    Follow,
+    Observer,
+    Request,
+    Response,
+    Resume,
+    Send,
+)
 
 __all__ = ["Sends", "arun", "chain", "run", "taken_over"]
 
@@ -270,7 +282,12 @@ def _all_of(observers: tuple[Observer, ...]) -> Observer | None:
         return observers[0] if observers else None
 
     def observe(event: str, details: Mapping[str, Any]) -> None:
-        for observer in observers:
-            observer(event, details)
+        for place, observer in enumerate(observers):
+            try:
+                observer(event, details)
+            except BaseException:
+                for inner in observers[place + 1 :]:
+                    inner(WITHHELD, {"event": event})
+                raise
 
     return observe

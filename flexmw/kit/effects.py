@@ -80,6 +80,11 @@ HEADS: Final = frozenset({"http11.send_request_headers.started", "http2.send_req
 """The events of the transport when it begins to send the head of a request: see :func:`head_leaves`."""
 
 
+WITHHELD: Final = "flexmw.event.withheld"
+"""The event for the components inside of one that raises at the event ``event``: that event does not reach them, and
+what it announces does not happen."""
+
+
 def head_leaves(event: str, details: Mapping[str, Any]) -> bool:
     """Return whether an event of the transport marks the moment at which the request is sent.
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from flexmw.contract.exception_slots import args_of
-from flexmw.kit.effects import HEADS
+from flexmw.kit.effects import HEADS, WITHHELD
 from flexmw.kit.repetition import REPEATS
 
 __all__ = ["IN_PROCESS", "WAITED", "Evidence", "is_transport_error"]
@@ -85,6 +85,8 @@ class Evidence:
             cls: type = type(error)
             if isinstance(error, BaseException) and _is_rejection(cls):
                 self.head, self.rejection = False, error
+        elif event == WITHHELD:
+            self.seen = self.seen or details["event"].startswith(_REPORTS)
         elif event == IN_PROCESS:
             self.in_process = True
         elif event == WAITED:

@@ -15,6 +15,7 @@ from flexmw.kit.chain import arun, chain
 from flexmw.kit.chain import run as run_in_thread
 from flexmw.kit.drive import adrive, drive
 from flexmw.kit.effects import Discard, Effect, Emit, Flow, Follow, Send, Sleep
+from flexmw.kit.evidence import Evidence
 
 
 class Lost(Exception):
@@ -538,3 +539,34 @@ def test_a_quick_run_lets_no_transport_end_a_flow_by_stop_iteration() -> None:
 def test_a_quick_run_refuses_a_flow_that_is_not_a_generator(flow: Any) -> None:
     with pytest.raises(ConfigError, match="a generator"):
         run_in_thread(flows(lambda request: flow), "request", lambda effect: None)  # type: ignore[arg-type]
+
+
+HEAD = "http11.send_request_headers.started"
+CONNECT = "connection.connect_tcp.started"
+
+
+@pytest.mark.parametrize("before", [(HEAD,), (CONNECT, HEAD), (CONNECT,)], ids=" ".join)
+def test_a_head_that_an_outer_component_withholds_was_not_sent(before: tuple[str, ...]) -> None:
+    evidence = Evidence()
+
+    def withhold(event: str, details: Any) -> None:
+        if event not in before[:-1]:
+            raise Lost
+
+    class Outer:
+        def flow(self, request: Any) -> Flow:
+            return (yield Send(request, withhold))
+
+    class Inner:
+        def flow(self, request: Any) -> Flow:
+            return (yield Send(request, evidence.observe))
+
+    def perform(effect: Effect) -> Any:
+        assert isinstance(effect, Send)
+        assert effect.observe is not None
+        for event in before:
+            effect.observe(event, {})
+
+    with pytest.raises(Lost):
+        drive(chain((Outer(), Inner()), object()), perform)
+    assert evidence.sent is False
