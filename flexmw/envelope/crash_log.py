@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final, TypeAlias
 
 from flexmw.contract import redact
+from flexmw.contract.exception_slots import traceback_of
 from flexmw.contract.request_secrets import remove_secrets, secrets_in
 from flexmw.kit.asgi import Scope
 from flexmw.kit.log_limit import LogLimit
@@ -110,9 +111,9 @@ def log_raised(scope: Scope, error: BaseException) -> None:
 
     :param error: an exception that needs a response. It is raised again.
     """
-    if not isinstance(error, CancelledError) or (left_out := _LIMIT.admit()) is None:
+    if not issubclass(type(error), CancelledError) or (left_out := _LIMIT.admit()) is None:
         return
-    shown, clean = _stack_of(scope, error, error.__traceback__)
+    shown, clean = _stack_of(scope, error, traceback_of(error))
     _LOGGER.error(
         "%s: the app has raised CancelledError, and nobody has cancelled its request: something that it awaits was "
         "cancelled.%s%s",

@@ -22,6 +22,7 @@ from flexmw.kit.log_limit import LogLimit
 from flexmw.testing import FakeClock
 from tests.hosts.apps import HOSTS
 from tests.servers import ASGIApp, hypercorn_server
+from tests.waiting import LONGEST_WAIT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -138,7 +139,7 @@ def test_hypercorn_leaves_the_line_about_a_cancellation_to_envelope(caplog: pyte
         return PlainTextResponse("")
 
     with hypercorn_server(flexmw.Envelope().asgi(Starlette(routes=[Route("/crash", handler)]))) as served:
-        assert httpx.get(f"{served.url}/crash").json()["error"]["code"] == "internal_error"
+        assert httpx.get(f"{served.url}/crash", timeout=LONGEST_WAIT).json()["error"]["code"] == "internal_error"
     (line,) = lines(caplog)
     assert line.getMessage().startswith("GET /crash: the app has raised CancelledError")
 
