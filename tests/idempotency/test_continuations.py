@@ -227,10 +227,13 @@ async def test_a_continuation_runs_nothing_whatever_the_store_holds(storage: Sto
     assert stream.source.runs == 1
 
 
-async def test_what_a_dead_process_has_logged_is_sent_once_and_then_cut(storage: Storage) -> None:
+async def test_what_a_dead_process_has_logged_is_sent_once_and_then_cut(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with streaming(storage, lease=30.0) as stream:
         stream.source.send(EVENT, EVENT)
         await stream.until_logged(2 * len(EVENT))
+        monkeypatch.setattr(log_writer, "_SLOW_SECONDS", 3600.0)  # a write would renew the lease of the dead process
         name, store = await stream.name(), stream.store
         held = await store.load(name)
         assert held is not None

@@ -255,6 +255,12 @@ def test_a_log_is_cut_when_more_than_half_of_it_has_left_and_not_before() -> Non
     assert (short.used(160, 100), len(short._times)) == (1, 41)
 
 
+def test_a_request_that_costs_nothing_is_no_entry_of_a_log() -> None:
+    log = Log()
+    log.add(5, 0)
+    assert (log.used(5, 100), log._times) == (0, [])
+
+
 @pytest.mark.parametrize("strategy", ALGORITHMS)
 def test_a_cost_of_any_size_is_taken_given_back_and_waited_for(strategy: str) -> None:
     algorithm, much = ALGORITHMS[strategy], 10**12
