@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
 from flexmw.kit.asgi import Receive, Scope, Send
+from flexmw.kit.cors import CORS_CLASS, added_cors
 from flexmw.kit.paths import wrapped_apps
 
 __all__ = ["handles_crashes", "is_form", "standing_text", "through_cors"]
-
-_CORS_CLASS: Final = "CORSMiddleware"
 
 
 def handles_crashes(outer_app: Any, wrapped_app: Any) -> bool:
@@ -53,7 +52,7 @@ def _is_inside_cors(outer_app: Any, wrapped_app: Any) -> bool:
     for layer in wrapped_apps(getattr(outer_app, "middleware_stack", None)):
         if layer is wrapped_app:
             return False
-        if type(layer).__name__ == _CORS_CLASS:
+        if type(layer).__name__ == CORS_CLASS:
             return True
     return False
 
@@ -78,21 +77,11 @@ async def through_cors(
     :param wrapped_app: as in :func:`handles_crashes`.
     """
     app: Any = scope.get("app")
-    is_around = app is outer_app and _is_inside_cors(app, wrapped_app)
-    cors = next(
-        (
-            entry
-            for entry in (() if is_around else getattr(app, "user_middleware", ()))
-            # A factory may be any callable, and Lilya's entries have no `cls`.
-            if getattr(getattr(entry, "cls", None), "__name__", None) == _CORS_CLASS
-        ),
-        None,
-    )
-    if cors is None or any(name.lower() == b"access-control-allow-origin" for name, _ in headers):
-        await respond(send)
-        return
 
     async def responder(scope: Scope, receive: Receive, send: Send) -> None:
         await respond(send)
 
-    await cors.cls(responder, *cors.args, **cors.kwargs)(scope, receive, send)
+    is_around = app is outer_app and _is_inside_cors(app, wrapped_app)
+    has_headers = any(name.lower() == b"access-control-allow-origin" for name, _ in headers)
+    cors = None if is_around or has_headers else added_cors(app, responder)
+    await (responder if cors is None else cors)(scope, receive, send)

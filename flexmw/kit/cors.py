@@ -17,14 +17,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flexmw.kit.paths import wrapped_apps
 
-__all__ = ["allows_origin_of", "is_preflight", "send_through_cors", "stream_through_cors"]
+__all__ = ["CORS_CLASS", "added_cors", "allows_origin_of", "is_preflight", "send_through_cors", "stream_through_cors"]
 
 _Header = tuple[bytes, bytes]
 
 _ORIGIN: Final = b"origin"
 _ALLOWED_ORIGIN: Final = b"access-control-allow-origin"
 _CORS: Final = b"access-control-"
-_CLASS: Final = "CORSMiddleware"
+CORS_CLASS: Final = "CORSMiddleware"
+"""The name of the class of CORS middleware in Starlette, FastAPI, Lilya and Falcon."""
 
 
 def is_preflight(scope: Scope) -> bool:
@@ -82,6 +83,15 @@ async def stream_through_cors(
     await send_body(send)
 
 
+def added_cors(app: Any, responder: ASGIApp) -> ASGIApp | None:
+    """The CORS middleware that was added to an app by ``add_middleware``, around another app; ``None`` without one."""
+    for entry in getattr(app, "user_middleware", ()):
+        # A factory may be any callable, and Lilya's entries have no `cls`.
+        if getattr(getattr(entry, "cls", None), "__name__", "") == CORS_CLASS:
+            return entry.cls(responder, *entry.args, **entry.kwargs)  # type: ignore[no-any-return]
+    return None
+
+
 def _origin(scope: Scope) -> bytes | None:
     return next((value for name, value in scope.get("headers") or () if name == _ORIGIN), None)
 
@@ -102,14 +112,12 @@ async def _no_body() -> Message:
 
 def _cors_of(layer: Any, scope: Scope, responder: ASGIApp) -> ASGIApp | None:
     """The CORS middleware of one layer of an app, around another app; ``None`` if the layer has none."""
-    if type(layer).__name__ == _CLASS and hasattr(layer, "app"):
+    if type(layer).__name__ == CORS_CLASS and hasattr(layer, "app"):
         middleware = copy(layer)
         middleware.app = responder
         return middleware  # type: ignore[no-any-return]
-    for entry in getattr(layer, "user_middleware", ()):
-        # Lilya's entries have no `cls`.
-        if getattr(getattr(entry, "cls", None), "__name__", "") == _CLASS:
-            return entry.cls(responder, *entry.args, **entry.kwargs)  # type: ignore[no-any-return]
+    if (added := added_cors(layer, responder)) is not None:
+        return added
     for settings_of in _SETTINGS:
         settings = settings_of(layer, (_origin(scope) or b"").decode("latin-1"))
         if settings is not None:
@@ -142,7 +150,7 @@ def _blacksheep(layer: Any, origin: str) -> Mapping[str, Any] | None:
 
 def _falcon(layer: Any, origin: str) -> Mapping[str, Any] | None:
     entries = getattr(layer, "_unprepared_middleware", None) or ()
-    policy = next((entry for entry in entries if type(entry).__name__ == _CLASS), None)
+    policy = next((entry for entry in entries if type(entry).__name__ == CORS_CLASS), None)
     if policy is None:
         return None
     exposed = policy.expose_headers
