@@ -18,7 +18,7 @@ from asyncio import CancelledError
 from collections.abc import Iterator
 from enum import Enum
 from types import TracebackType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from flexmw.contract import redact
 from flexmw.contract.exception_slots import traceback_of
@@ -32,13 +32,26 @@ LOGGING_FRAMEWORKS: Final = frozenset({"blacksheep", "django", "falcon", "quart"
 """The packages that log each crash that they respond to. ``tests/envelope/test_crash_log.py`` compares the list with
 the frameworks themselves."""
 
-_ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
-
 _LOGGER: Final = logging.getLogger("flexmw.envelope")
 _LIMIT: Final = LogLimit(burst=10, per_second=1.0, monotonic=time.monotonic)
 _MAX_FRAMES: Final = 100
 _STACK_CHARACTERS: Final = 16 * 1024
 _PATH_CHARACTERS: Final = 200
+
+
+_HIDDEN: Final = (
+    logging.ERROR,
+    "%s: the app has responded to a crash without raising or logging it. The client gets a 500.%s%s",
+)
+_CANCELLED: Final = (
+    logging.ERROR,
+    (
+        "%s: the app has raised CancelledError, and nobody has cancelled its request: something that it awaits was "
+        "cancelled.%s%s"
+    ),
+)
+"""The lines of crashes: the level and the text, whose fields are the request, the number of lines that were left out
+and the stack."""
 
 
 class AppFault(Enum):
@@ -94,16 +107,8 @@ def log_crash(scope: Scope, error: BaseException, stack: TracebackType | None) -
 
     :param stack: the traceback of the exception when the app responded to it.
     """
-    if not LOGGING_FRAMEWORKS.isdisjoint(_packages(stack)) or (left_out := _LIMIT.admit()) is None:
-        return
-    shown, clean = _stack_of(scope, error, stack)
-    _LOGGER.error(
-        "%s: the app has responded to a crash without raising or logging it. The client gets a 500.%s%s",
-        _request(scope),
-        _note(left_out),
-        shown,
-        exc_info=clean,
-    )
+    if LOGGING_FRAMEWORKS.isdisjoint(_packages(stack)):
+        _log_stack(scope, _HIDDEN, error, stack)
 
 
 def log_raised(scope: Scope, error: BaseException) -> None:
@@ -111,17 +116,8 @@ def log_raised(scope: Scope, error: BaseException) -> None:
 
     :param error: an exception that needs a response. It is raised again.
     """
-    if not issubclass(type(error), CancelledError) or (left_out := _LIMIT.admit()) is None:
-        return
-    shown, clean = _stack_of(scope, error, traceback_of(error))
-    _LOGGER.error(
-        "%s: the app has raised CancelledError, and nobody has cancelled its request: something that it awaits was "
-        "cancelled.%s%s",
-        _request(scope),
-        _note(left_out),
-        shown,
-        exc_info=clean,
-    )
+    if issubclass(type(error), CancelledError):
+        _log_stack(scope, _CANCELLED, error, traceback_of(error))
 
 
 def log_fault(scope: Scope, fault: AppFault, *details: object) -> None:
@@ -144,11 +140,21 @@ def _packages(stack: TracebackType | None) -> Iterator[str]:
         current, frames_left = current.tb_next, frames_left - 1
 
 
-def _stack_of(scope: Scope, error: BaseException, stack: TracebackType | None) -> tuple[str, _ExcInfo | None]:
-    """The stack for the message, without secrets, or the exception for the record if its text holds none."""
-    text = _text_of(error, stack)
-    shown = _without_secrets(scope, text)
-    return ("", (type(error), error, stack)) if shown == text else (f"\n{shown}", None)
+def _log_stack(scope: Scope, line: tuple[int, str], error: BaseException, stack: TracebackType | None) -> None:
+    """Log a crash with its stack: in the message without secrets, or as the exception if its text holds none."""
+    if (left_out := _LIMIT.admit()) is None:
+        return
+    level, text = line
+    shown = _without_secrets(scope, whole := _text_of(error, stack))
+    is_clean = shown == whole
+    _LOGGER.log(
+        level,
+        text,
+        _request(scope),
+        _note(left_out),
+        "" if is_clean else f"\n{shown}",
+        exc_info=(type(error), error, stack) if is_clean else None,
+    )
 
 
 def _text_of(error: BaseException, stack: TracebackType | None) -> str:
