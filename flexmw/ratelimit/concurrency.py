@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 
 from flexmw.kit.events import RateLimitSlot
 from flexmw.ratelimit.core import SECOND, Slot
+from flexmw.ratelimit.event_loop import check_event_loop
 from flexmw.ratelimit.stores import LocalStore
-from flexmw.ratelimit.timeout import check_event_loop
 
 __all__ = [
     "Lease",

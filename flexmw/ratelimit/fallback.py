@@ -17,9 +17,9 @@ from flexmw.kit.store_observer import report
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.concurrency import Lease, RemoteLease, finish_writes, run_to_completion
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult, Rate, Slot
+from flexmw.ratelimit.event_loop import check_event_loop
 from flexmw.ratelimit.stores import RemoteStore
 from flexmw.ratelimit.stores.memory import MemoryStore
-from flexmw.ratelimit.timeout import check_event_loop
 
 __all__ = ["REFUND_SECONDS", "FallbackBackend", "StoreFailure", "parse_store_failure"]
 
