@@ -1,7 +1,14 @@
-"""Write the outcome of an execution to its claim."""
+"""Write the outcome of an execution to its claim.
+
+A store may take all writes but a large one: a managed redis bounds a value, a cloud store an item, SQLite a blob, and a
+slow network what fits into ``store_timeout``. Such a write fails each time. The outcome is then stored without the body
+of the response, as that of a response above ``max_body``: the key would otherwise become ``unknown``.
+"""
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -10,10 +17,14 @@ from flexmw.idempotency.claim import Claim, Claims
 from flexmw.idempotency.completion import Completion
 from flexmw.idempotency.heartbeats import BEATS
 from flexmw.idempotency.sdk_calls import SdkAttempt
+from flexmw.idempotency.stores import Full
 from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit import time_limit
+from flexmw.kit.clock import SYSTEM
 from flexmw.kit.exchange import Exchange
+from flexmw.kit.log_limit import LogLimit
 from flexmw.kit.loop_time import current_time
+from flexmw.kit.redis_errors import code_of
 
 __all__ = ["conclude_attempt", "persist_in_time", "persist_outcome", "write_outcome"]
 
@@ -23,6 +34,18 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
 _CLOCK_SECONDS: Final = 2.0
 """About the time that a request has, for the clock of the event loop."""
+
+_LARGE_BYTES: Final = 65_536
+"""A store that takes records takes a body of this size."""
+
+_MAX_REFUSALS: Final = 3
+"""So often the store does not take a large response, and renews the lease of the key at once after that."""
+
+_SQLITE_FULL: Final = 13
+"""The primary code of SQLite's error that the disk is full."""
+
+_LOGGER: Final = logging.getLogger("flexmw.idempotency")
+_lines: Final = LogLimit(burst=5, per_second=1 / 60, monotonic=SYSTEM.monotonic)
 
 
 async def write_outcome(
@@ -35,16 +58,24 @@ async def write_outcome(
         store its response; the failure is emitted.
     """
     with guarded(claim.claims.store):
-        try:
-            if completion.released:
-                await claim.release()
-            elif attempt is not None:
-                await attempt.complete(claim, completion.response)
-            else:
-                await claim.complete(completion.response)
-        except Exception as failure:
-            exchange.emit("flexmw.idempotency.store_failed", {"exception": failure})
-            return max(0.0, time_limit.remaining())
+        failure = await _write(claim, completion, exchange, attempt)
+        return None if failure is None else max(0.0, time_limit.remaining())
+
+
+async def _write(
+    claim: Claim, completion: Completion, exchange: Exchange, attempt: SdkAttempt | None = None
+) -> Exception | None:
+    """Write the outcome to the key once. Returns what the store has raised, after it is emitted."""
+    try:
+        if completion.released:
+            await claim.release()
+        elif attempt is not None:
+            await attempt.complete(claim, completion.response)
+        else:
+            await claim.complete(completion.response)
+    except Exception as failure:
+        exchange.emit("flexmw.idempotency.store_failed", {"exception": failure})
+        return failure
     return None
 
 
@@ -53,17 +84,63 @@ async def persist_outcome(
 ) -> bool:
     """Write the outcome to the key, and try again while the store does not respond.
 
+    A large response that the store does not take while it takes other writes is stored without its body. A store that
+    is full may have room later, so it is asked until the patience is over, or for a lease.
+
     :param patience: seconds after which no further write is begun.
     :returns: whether the outcome is written.
     """
-    clock, pause = claims.clock, _FIRST_PAUSE
+    clock, pause, refusals = claims.clock, _FIRST_PAUSE, 0
     deadline = clock.monotonic() + patience
-    while await write_outcome(claim, completion, exchange) is not None:
-        if clock.monotonic() + pause > deadline:
+    while True:
+        with guarded(claims.store):
+            failure = await _write(claim, completion, exchange)
+        if failure is None:
+            return True
+        is_last = clock.monotonic() + pause > deadline
+        if _is_large(completion) and await _takes_others(claim):
+            refusals += 1
+            is_over = is_last and patience >= claims.lease
+            if is_over if _is_full(failure) else refusals >= _MAX_REFUSALS:
+                _leave_body_out(completion, failure)
+                continue
+        if is_last:
             return False
         await clock.asleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE, claims.lease / BEATS)
-    return True
+
+
+def _is_large(completion: Completion) -> bool:
+    body = completion.response.body
+    return not completion.released and body is not None and len(body) > _LARGE_BYTES
+
+
+async def _takes_others(claim: Claim) -> bool:
+    """Whether the store takes a small write of the same key: the renewal of its lease."""
+    try:
+        return await claim.renew()
+    except Exception:
+        return False
+
+
+def _is_full(failure: Exception) -> bool:
+    """Whether the store may have room later."""
+    sqlite_code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(failure, Full) or sqlite_code == _SQLITE_FULL or code_of(failure) in ("OOM", "MISCONF")
+
+
+def _leave_body_out(completion: Completion, failure: Exception) -> None:
+    """Store the outcome without the body of its response from now on, and log it."""
+    completion.response = replace(completion.response, body=None)
+    if (left_out := _lines.admit()) is not None:
+        _LOGGER.warning(
+            "The store does not take a response of %d bytes (%s), while it takes smaller writes: the outcome is stored "
+            "without the response, and a repetition of the request gets 409 idempotency_answer_not_kept (and those of "
+            "%d executions before it). Set max_body to what the store takes.",
+            completion.response.size,
+            type(failure).__name__,
+            left_out,
+        )
 
 
 async def persist_in_time(

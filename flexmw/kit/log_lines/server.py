@@ -212,6 +212,14 @@ SERVER_LINES: Final = (
     LogLine(
         "flexmw.idempotency",
         "WARNING",
+        "The store does not take a large response, while it takes smaller writes: the outcome is stored without it.",
+        "5 at once, then one a minute, with the number of those left out",
+        "idempotency.claim_writes",
+        "The store does not take a response",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "WARNING",
         "The outcome of an execution is not stored, because the app or the event loop has ended before the store took "
         "it: the next request writes it, or the key becomes unknown.",
         "together with the line above",
