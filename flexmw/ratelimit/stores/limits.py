@@ -20,7 +20,7 @@ from flexmw.kit.store_url import StorageURL
 from flexmw.ratelimit.algorithms import Algorithm
 from flexmw.ratelimit.algorithms.windows import result_of
 from flexmw.ratelimit.core import SECOND, Check, LimitResult, Rate, Slot
-from flexmw.ratelimit.stores.memcached import credentials_of, hosts_of, short_key
+from flexmw.ratelimit.stores.memcached import Login, credentials_of, hosts_of, short_key
 
 __all__ = ["MEMCACHED_SECONDS", "LimitsStore", "check_limits_store"]
 
@@ -69,7 +69,8 @@ class LimitsStore:
         options: dict[str, Any] = {"implementation": "redispy"} if scheme.startswith("redis") else {}
         place = rest
         if self._is_memcached:
-            place, options = hosts_of(url), dict(credentials_of(url))
+            place, credentials = hosts_of(url), credentials_of(url)
+            options = {"authenticator": Login(credentials)} if credentials else {}
         try:
             self._storage: Any = storage_from_string(f"async+{scheme}://{place}", **options)
         except ConfigurationError as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 from flexmw.errors import ConfigError
 from flexmw.kit.store_url import parse
 from flexmw.ratelimit import RateLimit
-from flexmw.ratelimit.stores.memcached import hosts_of, short_key
+from flexmw.ratelimit.stores.memcached import hosts_of, probe_memcached, short_key
 from flexmw.testing.hostile.ports import HOST, Port
 from tests.ratelimit.calls import answering, call
 from tests.servers import Child, memcached_binary, memcached_process, skip_unless
@@ -87,6 +90,40 @@ def test_credentials_are_not_given_to_a_server_that_would_store_them(memcached_s
     with pytest.raises(ConfigError, match=r"no user name and no password: .* has no users") as caught:
         limited(f"memcached://app:s3cret@{place}", on_store_failure="local")
     assert "s3cret" not in str(caught.value)
+
+
+async def test_nor_are_they_to_one_that_was_away_at_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    binary = memcached_binary()
+    skip_unless(binary, "memcached")
+    with memcached_process(str(binary), tmp_path) as server:
+        server.kill()
+        app = limited(f"memcached://app:s3cret@{HOST}:{server.port}", on_store_failure="local")
+        with server.restarted(tmp_path, b"version"):
+            assert [(await call(app)).status for _ in range(4)] == [200, 200, 200, 429]
+            assert server.ask(b"get auth") == b"END"
+    assert "has no users, and stores both" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+def test_a_reply_that_comes_byte_by_byte_does_not_hold_the_start() -> None:
+    """After 1,024 bytes it would be no memcached."""
+    ends = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while not ends.wait(0.02):
+                connection.sendall(b"N")
+
+    with socket.create_server((HOST, 0)) as listener:
+        thread = threading.Thread(target=lambda: drip(listener.accept()[0]))
+        thread.start()
+        try:
+            url = parse(f"memcached://{HOST}:{listener.getsockname()[1]}", "storage")
+            with pytest.raises(ConfigError, match=r"the time of the operation is over|timed out"):
+                probe_memcached(url, "storage", required=True, log=logging.getLogger(), timeout=0.1)
+        finally:
+            ends.set()
+            thread.join(LONGEST_WAIT)
 
 
 def test_a_host_without_a_port_has_that_of_memcached() -> None:
