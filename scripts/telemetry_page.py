@@ -20,51 +20,93 @@ _SEVERITIES: Final = {5: "DEBUG", 9: "INFO", 13: "WARN", 17: "ERROR"}
 
 _INTRODUCTION: Final = f"""# Telemetry
 
-`Tagging` reports the decisions of flexmw to OpenTelemetry, as attributes on the spans of the app's or the client's
-instrumentation, as log events and as metrics. `flexmw.install(app)`, `flexmw.wrap_app(app)` and
-`flexmw.wrap_client(client)` include it; in a stack of your own, put `flexmw.Tagging()` first. This page lists all
-that it writes.
-`python -m scripts.telemetry_page` generates it from the tables in `flexmw/kit/semconv.py` and the options of `Tagging`;
-do not edit it.
+`Tagging` writes to OpenTelemetry what flexmw has decided: which limit a request has met, why a call was retried, whether
+a response is a replay. It adds attributes to the spans that an app and a client have already, and writes log events and
+metrics. `flexmw.install(app)`, `flexmw.wrap_app(app)` and `flexmw.wrap_client(client)` include it; in a list of
+components of your own, put `flexmw.Tagging()` first.
 
-Instrumentation scope `{SCOPE}`, schema `{SCHEMA_URL}`.
+```python
+import flexmw
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+spans = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(spans))
+
+tagging = flexmw.Tagging(server_span=True, tracer_provider=provider)  # nothing else opens a span in this program
+app = flexmw.install(Starlette(), tagging, flexmw.Envelope(), flexmw.RateLimit("1/hour"))
+client = TestClient(app)
+assert [client.get("/models").status_code for _ in range(2)] == [404, 429]
+
+first, refused = (span.attributes for span in spans.get_finished_spans())
+assert first["flexmw.rate_limiting.result"] == "acquired"
+assert first["flexmw.error.code"] == "unknown_url"
+assert refused["flexmw.rate_limiting.result"] == "rejected"
+assert refused["flexmw.rate_limiting.policy"] == "1/hour"
+assert refused["flexmw.error.code"] == "rate_limit_exceeded"
+```
+
+This page lists everything that `Tagging` writes. `python -m scripts.telemetry_page` generates it from the tables in
+`flexmw/kit/semconv.py` and the options of `Tagging`; do not edit it.
+
+## Which span
+
+| side | span that gets the attributes |
+| --- | --- |
+| server | the SERVER span of the app's instrumentation, also while the app has opened spans of its own |
+| server, with `server_span=True` | a span that `Tagging` opens, where no instrumentation opens a SERVER span |
+| server, a request that never reaches an instrumented app inside: a refusal (429), a replay | a span that `Tagging` opens. Each request has one SERVER span |
+| client | the CLIENT span of the client's instrumentation |
+| client, with `call_span=True` | also one INTERNAL span `flexmw.call` around the attempts of a call |
+
+Put the instrumentation of an app around `Tagging`. The order does not matter for FastAPI's built-in telemetry and for
+opentelemetry-python-contrib. Starlette's `OpenTelemetryMiddleware` must be around the wrapped app;
+`FastAPIInstrumentor.instrument_app(app)` takes the app before it is wrapped. Where no span is found, the logger
+`flexmw.tagging` warns once and names the remedy. `opentelemetry-instrument` adds Tagging to apps and clients that are not
+wrapped (`flexmw.instrument`).
+
 Only the OpenTelemetry API is needed. Without an SDK, no span is opened and nothing is written; one request per second
-checks whether an SDK has been configured since. Inside of OpenTelemetry's `suppress_instrumentation()` or
-`suppress_http_instrumentation()`, which exporters use for their own requests, nothing is written either.
+checks whether an SDK has been configured since. Exporters use `suppress_instrumentation()` or
+`suppress_http_instrumentation()` for their own requests; nothing is written inside of these either.
 
-Attributes are written to the span that the instrumentation of the app or of the client has opened: on the server to
-the SERVER span, also while the app has opened spans of its own. flexmw opens a span of its own with
-`Tagging(server_span=True)` (where no instrument opens a server span), with `Tagging(call_span=True)` (one INTERNAL span
-`flexmw.call` around the attempts of a call), and for a request that is answered before it reaches an instrumented app
-inside, such as a refusal (429) or a replay: each request has one server span. Tagging belongs inside the
-instrumentation of the app: the order does not matter for FastAPI's built-in telemetry and for contrib, but Starlette's
-`OpenTelemetryMiddleware` must be around the wrapped app, and `FastAPIInstrumentor.instrument_app(app)` takes the app
-before it is wrapped. Where no span is found, the logger `flexmw.tagging` warns once
-and names the remedy. `opentelemetry-instrument` adds Tagging to apps and clients that are not wrapped
-(`flexmw.instrument`).
+The instrumentation scope is `{SCOPE}`, the schema `{SCHEMA_URL}`.
+
+## How many values
 
 A value outside a closed set becomes `_OTHER`. An open attribute of a metric takes at most the stated number of values;
 further values become `_OTHER`. Beyond {SERIES} attribute sets, an instrument drops its open attributes. These bounds
 hold for all components of a process that record to one meter provider. `http.route` is always a template, inside of
-mounts as well. Metrics are recorded in the context of the request's span or of `flexmw.call`, so their exemplars have a
-trace. A counter is an asynchronous instrument: Tagging keeps the count, and the SDK reads it when it exports. A view
-that selects counters by their class selects `ObservableCounter`.
+mounts as well.
 
-An event stream that fails before its first event has the status and the error on its span that the client got, not the
+Metrics are recorded in the context of the request's span or of `flexmw.call`, so their exemplars have a trace. A counter
+is an asynchronous instrument: Tagging keeps the count, and the SDK reads it when it exports. A view that selects counters
+by their class selects `ObservableCounter`.
+
+## Streams and disconnects
+
+An event stream can fail before its first event. Its span then has the status and the error that the client got, not the
 200 that the app had begun with. FastAPI's own metric and log event say what FastAPI has seen.
 
 Where the client leaves before a streamed response ends, `flexmw.response.outcome` is `client_disconnected`, also if the
-app then ends the response in order. Whether that is an error is what the app's instrument says, unless
+app then ends the response in order. Whether that is an error is what the app's instrumentation says, unless
 `Tagging(on_disconnect=...)` decides. A server that raises nothing in `send`, and an app that never calls `receive`,
 leave a disconnect unnoticed.
 
-A client error (4xx) leaves the status of a server span unset, and sets the status of a client span to ERROR. An
-exception is recorded once: by the instrumentation of the app where it records exceptions, else by flexmw, as a log
-event, or as a span event where no logger provider is set. `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` forbids span
-events, `logs/dup` requests both. Secrets are removed from messages and stacks, the credentials of the request
-included: each value of its cookies, user and password of `Basic`, every header that is named like a credential, in any
-case and also in part. Text that a request with more than 512 credentials causes is left out.
-`Tagging(exception_text=False)` leaves messages and stacks out.
+## Errors and secrets
+
+A client error (4xx) leaves the status of a server span unset, and sets the status of a client span to ERROR.
+
+An exception is recorded once: by the instrumentation of the app where it records exceptions, else by flexmw. flexmw
+writes a log event, or a span event where no logger provider is set. `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` forbids
+span events, `logs/dup` requests both.
+
+Secrets are removed from messages and stacks, the credentials of the request included: each value of its cookies, user
+and password of `Basic`, every header that is named like a credential, in any case and also in part. Text that a request
+with more than 512 credentials causes is left out. `Tagging(exception_text=False)` leaves messages and stacks out.
 """
 
 
