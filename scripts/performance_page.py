@@ -27,11 +27,11 @@ _HEAD: Final = """\
 
 # Performance
 
-What one request costs with flexmw. Most figures are ratios of two measurements in one run, so that the machine cancels
-out. A ratio compares flexmw with something that you know: the bare app, an empty `BaseHTTPMiddleware`, the bare driver of
-a store, a plain client. With 0.3 in the first row, `Idempotency` adds 30 % of the time that an empty `BaseHTTPMiddleware`
-adds. *Goal* is what the project wants to reach, *before* the figure of an earlier version. *Floor* is what the least code
-that keeps the same promise costs: nobody can do better by much.
+What one request costs with flexmw. Most figures are ratios of two measurements in one run, so that the machine
+cancels out. A ratio compares flexmw with something that you know: the bare app, an empty `BaseHTTPMiddleware`, the
+bare driver of a store, a plain client. With 0.3 in the first row, `Idempotency` adds 30 % of the time that an empty
+`BaseHTTPMiddleware` adds. *Goal* is what the project wants to reach, *before* the figure of an earlier version.
+*Floor* is what the least code that keeps the same promise costs: nobody can do better by much.
 """
 
 _SECTIONS: Final = {

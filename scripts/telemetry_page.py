@@ -20,10 +20,10 @@ _SEVERITIES: Final = {5: "DEBUG", 9: "INFO", 13: "WARN", 17: "ERROR"}
 
 _INTRODUCTION: Final = f"""# Telemetry
 
-`Tagging` writes to OpenTelemetry what flexmw has decided: which limit a request has met, why a call was retried, whether
-a response is a replay. It adds attributes to the spans that an app and a client have already, and writes log events and
-metrics. `flexmw.install(app)`, `flexmw.wrap_app(app)` and `flexmw.wrap_client(client)` include it; in a list of
-components of your own, put `flexmw.Tagging()` first.
+`Tagging` writes to OpenTelemetry what flexmw has decided: which limit a request has met, why a call was retried,
+whether a response is a replay. It adds attributes to the spans that an app and a client have already, and writes log
+events and metrics. `flexmw.install(app)`, `flexmw.wrap_app(app)` and `flexmw.wrap_client(client)` include it; in a
+list of components of your own, put `flexmw.Tagging()` first.
 
 ```python
 import flexmw
@@ -59,15 +59,15 @@ This page lists everything that `Tagging` writes. `python -m scripts.telemetry_p
 | --- | --- |
 | server | the SERVER span of the app's instrumentation, also while the app has opened spans of its own |
 | server, with `server_span=True` | a span that `Tagging` opens, where no instrumentation opens a SERVER span |
-| server, a request that never reaches an instrumented app inside: a refusal (429), a replay | a span that `Tagging` opens. Each request has one SERVER span |
+| server, a refusal (429) or a replay, which reaches no instrumented app | one span, opened by `Tagging` |
 | client | the CLIENT span of the client's instrumentation |
 | client, with `call_span=True` | also one INTERNAL span `flexmw.call` around the attempts of a call |
 
 Put the instrumentation of an app around `Tagging`. The order does not matter for FastAPI's built-in telemetry and for
 opentelemetry-python-contrib. Starlette's `OpenTelemetryMiddleware` must be around the wrapped app;
 `FastAPIInstrumentor.instrument_app(app)` takes the app before it is wrapped. Where no span is found, the logger
-`flexmw.tagging` warns once and names the remedy. `opentelemetry-instrument` adds Tagging to apps and clients that are not
-wrapped (`flexmw.instrument`).
+`flexmw.tagging` warns once and names the remedy. `opentelemetry-instrument` adds Tagging to apps and clients that are
+not wrapped (`flexmw.instrument`).
 
 Only the OpenTelemetry API is needed. Without an SDK, no span is opened and nothing is written; one request per second
 checks whether an SDK has been configured since. Exporters use `suppress_instrumentation()` or
@@ -82,9 +82,9 @@ further values become `_OTHER`. Beyond {SERIES} attribute sets, an instrument dr
 hold for all components of a process that record to one meter provider. `http.route` is always a template, inside of
 mounts as well.
 
-Metrics are recorded in the context of the request's span or of `flexmw.call`, so their exemplars have a trace. A counter
-is an asynchronous instrument: Tagging keeps the count, and the SDK reads it when it exports. A view that selects counters
-by their class selects `ObservableCounter`.
+Metrics are recorded in the context of the request's span or of `flexmw.call`, so their exemplars have a trace. A
+counter is an asynchronous instrument: Tagging keeps the count, and the SDK reads it when it exports. A view that
+selects counters by their class selects `ObservableCounter`.
 
 ## Streams and disconnects
 

@@ -82,13 +82,13 @@ async def _await(name: str, url: str, stream: bool) -> None:
 
 _INTRODUCTION: Final = """# SDKs over a wrapped client
 
-What a caller of each SDK gets when a response is lost, refused or cut, and how often the server has done the work. Each
-SDK has a wrapped client, by the line in [Inside an SDK](retry.md#inside-an-sdk), and sends one POST to a server with one
-fault.
+What a caller of each SDK gets when a response is lost, refused or cut, and how often the server has done the work.
+Each SDK has a wrapped client, by the line in [Inside an SDK](retry.md#inside-an-sdk), and sends one POST to a server
+with one fault.
 
 A cell has three parts. The number says how often the server **executed** the POST. Then comes what the caller got:
-*answered*, or the class of the error. The last word is what `flexmw.outcome_of(error)` says: *ambiguous* means that the POST
-may have been executed. This page is written by a run: `tox run -e sdks` compares it.
+*answered*, or the class of the error. The last word is what `flexmw.outcome_of(error)` says: *ambiguous* means that
+the POST may have been executed. This page is written by a run: `tox run -e sdks` compares it.
 """
 
 _END: Final = """
