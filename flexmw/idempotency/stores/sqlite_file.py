@@ -12,6 +12,7 @@ without the locks in ``-shm`` two processes write at once, and both take the sam
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Generator
@@ -48,6 +49,15 @@ _SHARED_SECONDS: Final = 1.0
 _CHECKPOINT_PAGES: Final = 4000
 """Pages of the write-ahead log after which a commit copies them back to the file: 16 MB. The commit then syncs the disk
 three times more. With the 1,000 pages of SQLite's default that was one sync in eight of a busy file."""
+
+_PAGE_BYTES: Final = 4096
+_LOG_PART: Final = 8
+_LEAST_CHECKPOINT_PAGES: Final = 32
+"""On a small disk the log takes an eighth of the free space. A log that has filled the disk leaves no room for the copy
+in the file, so nothing could be deleted either."""
+
+_EMPTY_SECONDS: Final = 0.25
+"""Shortest time between two attempts to empty the log on a full disk."""
 
 _SCHEMA: Final = """
 create table if not exists flexmw_keys (
@@ -113,7 +123,8 @@ class File:
         self._identity: Identity | None = None
         self._is_durable = True
         self._version = 0
-        self._shared_until = self._turn_until = 0.0
+        self._shared_until = self._turn_until = self._emptied_at = 0.0
+        self._is_disk_full = False
         self._lock = Lock()
         self._is_held_for_fork = False
         prepare_forks(self)
@@ -197,10 +208,36 @@ class File:
                 if is_durable is not self._is_durable:
                     connection.execute(f"pragma synchronous = {'full' if is_durable else 'normal'}")
                     self._is_durable = is_durable
+                if self._is_disk_full:
+                    self._empty_log(connection)
                 self._begin(connection, ends)
                 yield connection
             now = time.monotonic()
             self._turn_until = now + _TURN if now < self._shared_until else 0.0
+
+    def make_room(self) -> bool:
+        """Make room on a full disk, now and before later transactions. Returns whether the next one may have room."""
+        with self._held(time.monotonic() + self._timeout):
+            self._is_disk_full = True
+            return self.connection is not None and self._empty_log(self.connection)
+
+    def _empty_log(self, connection: sqlite3.Connection) -> bool:
+        """Copy the write-ahead log to the file, whose own pages need no room, and cut the log off.
+
+        Space that becomes free is for this copy first. Later pages of the log would take it, and the log would fill the
+        disk for ever.
+        """
+        now = time.monotonic()
+        if now < self._emptied_at + _EMPTY_SECONDS:
+            return False
+        self._emptied_at = now
+        try:
+            (is_busy, *_) = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+            connection.execute(f"pragma wal_autocheckpoint = {_checkpoint_pages(self.path)}")
+        except sqlite3.Error:  # pages of the log are new to the file, which cannot grow yet
+            return False
+        self._is_disk_full = bool(is_busy)
+        return not is_busy
 
     @contextmanager
     def _held(self, ends: float) -> Generator[None]:
@@ -269,7 +306,7 @@ class File:
             size.prepare_new(connection)  # the switch to the log writes the first page
             self._to_wal(connection, timeout)
             connection.execute("pragma synchronous = full")
-            connection.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            connection.execute(f"pragma wal_autocheckpoint = {_checkpoint_pages(self.path)}")
             connection.execute("pragma recursive_triggers = on")  # a log that is replaced is deleted first
             connection.executescript(_SCHEMA + log.SCHEMA)
             size.prepare(connection)
@@ -309,6 +346,12 @@ class File:
                 self._clock.sleep(_PAUSE)
             else:
                 return
+
+
+def _checkpoint_pages(path: Path) -> int:
+    """After how many pages a commit empties the write-ahead log."""
+    free_pages = shutil.disk_usage(path.parent).free // _PAGE_BYTES
+    return min(_CHECKPOINT_PAGES, max(_LEAST_CHECKPOINT_PAGES, free_pages // _LOG_PART))
 
 
 def _identity_of(path: Path | str) -> Identity | None:

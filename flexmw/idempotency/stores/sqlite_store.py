@@ -165,8 +165,12 @@ class SQLiteStore:
         An operation that is refused is refused alone. If another error ends the transaction before its commit, each
         half of the operations runs in a transaction of its own, down to the faulty operation. So a value that SQLite
         cannot hold fails no other operation, and a group of 256 does not become 256 transactions. Where the commit
-        fails, all of them fail, and whether the file holds them is unknown.
+        fails, all of them fail, and whether the file holds them is unknown. On a full disk, the transaction is tried
+        once more if the write-ahead log could be emptied.
         """
+        return self._write(group, is_first=True)
+
+    def _write(self, group: Sequence[Operation[Any]], *, is_first: bool) -> list[Outcome]:
         outcomes: list[Outcome] = []
         is_begun = is_complete = False
         try:
@@ -182,9 +186,12 @@ class SQLiteStore:
                 is_complete = True
                 connection.commit()
         except Exception as error:
+            if is_first and is_begun and _is_disk_full(error) and self.writer.make_room():
+                return self._write(group, is_first=False)
             if is_begun and len(group) > 1 and (not is_complete or _is_disk_full(error)):
                 middle = len(group) // 2
-                return self.write_all(group[:middle]) + self.write_all(group[middle:])
+                halves = group[:middle], group[middle:]
+                return [outcome for half in halves for outcome in self._write(half, is_first=False)]
             if is_complete and not _is_disk_full(error):
                 error = type(error)(f"{_UNKNOWN}: {error}")
             outcomes += [Outcome(None, None)] * (len(group) - len(outcomes))
