@@ -55,7 +55,7 @@ class OrdinaryCalls:
         if (
             OVERRIDES.get() is not UNSET
             or (self._memory.counted_hosts and self._is_repetition(request))
-            or (FAILED_STEPS.by_call and FAILED_STEPS.find())
+            or (FAILED_STEPS.by_call and FAILED_STEPS.find(request.stream))
             or not _NOT_ORDINARY.isdisjoint(request.extensions)
             or request.stream.__class__ not in BYTE_STREAMS
             or (has_any(headers, NAMES) and (KEY in headers or headers[SDK_COUNT] != "0"))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from flexmw.contract import Wait
 from flexmw.errors import ConfigError
-from flexmw.kit.client_call import is_streamed, is_wrapped
+from flexmw.kit.client_call import has_direct_client, is_streamed
 from flexmw.kit.effects import Discard, Effect, Read, Request, Response
 from flexmw.kit.evidence import is_transport_error
 from flexmw.kit.transport import DRAIN_SECONDS, is_shared
@@ -103,9 +103,9 @@ class ResponseReading(GuardedAttempts):
     @property
     def may_be_repeated(self) -> bool:
         """Whether something above Retry that does not obey ``x-should-retry`` may repeat the request: an SDK that
-        counts its repetitions on the stack, a transport between the client and Retry, or a client that overrides
-        ``send``."""
-        return not self.safe and (self.is_counted_on_stack or is_wrapped())
+        counts its repetitions on the stack, a transport between the client and Retry, or a client with a method of its
+        own that sends requests."""
+        return not self.safe and (self.is_counted_on_stack or not has_direct_client())
 
     def keep_response(self, response: Response) -> Generator[Effect, Any, None]:
         """Keep a response for the repetition of a request that may have been executed.

@@ -3,6 +3,9 @@
 A client takes a further step by itself after a redirect, and its authentication after a 401. A transport between the
 client and Retry, and an authentication that answers a 500, may repeat a step that Retry has given up. What Retry knows
 of a step that failed is kept for the next one, for as long as the client's call lasts.
+
+A transport that sends each attempt in a task or a thread of its own hides the client's call. There, the body of the
+request stands for the call: the same object is in the request, in each copy of it, and in no other call.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ __all__ = ["FAILED_STEPS", "FailedSteps", "Steps"]
 
 _MAX_STEPS: Final = 16
 _MAX_CALLS: Final = 256
-"""Of clients that override ``send``, a step is kept for as long as the program keeps the request of the call."""
+"""Where the body of the request stands for the call, a step is kept for as long as the program keeps the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +79,27 @@ class FailedSteps:
             known = weakref.ref(call, lambda _: self.by_call.pop(place, None))
             self.by_call[place] = known, (*others[1 - _MAX_STEPS :], step)
 
-    def find(self) -> tuple[_FailedStep, ...]:
-        """Return the failed steps of the client's call on the stack, the last one last."""
+    def find(self, stream: Any) -> tuple[_FailedStep, ...]:
+        """Return the failed steps of the client's call on the stack, the last one last.
+
+        An attempt without the client on its stack may be the repetition of one with it.
+
+        :param stream: the body of the request.
+        """
         for place in list(self.by_call):
             entry = self.by_call.get(place)
             # An error that the program keeps has the frame of the call in its traceback.
             if entry is not None and _has_ended(entry[0]()):
                 self.by_call.pop(place, None)
-        call = current_call() if self.by_call else None
-        return () if call is None else self._of(call)
+        if not self.by_call:
+            return ()
+        if (call := current_call()) is not None:
+            return self._of(call)
+        for place in list(self.by_call):
+            known, steps = self.by_call.get(place, (None, ()))
+            if known is not None and (known() is stream or _have_body(steps, stream)):
+                return steps
+        return ()
 
     def forget(self, call: Any, request: Any, body: bytes) -> None:
         """Forget the failed step of a request."""
@@ -104,6 +119,10 @@ class FailedSteps:
 
 FAILED_STEPS: Final = FailedSteps()
 """Of all clients: the transports of one client may have several Retry objects."""
+
+
+def _have_body(steps: tuple[_FailedStep, ...], stream: Any) -> bool:
+    return any(getattr(step.request(), "stream", None) is stream for step in steps)
 
 
 def _has_ended(call: Any) -> bool:
@@ -130,6 +149,10 @@ class Steps(Call):
         if not issubclass(type(error), GeneratorExit):  # a transport above may bound each attempt by a cancel scope
             self.note_step(decision)
 
+    def _call(self) -> Any:
+        call = current_call()
+        return self.request.stream if call is None else call
+
     def note_step(self, decision: RetryDecision, error: BaseException | None = None) -> None:
         """Keep what is known of this step, which has failed or may have been executed.
 
@@ -138,18 +161,17 @@ class Steps(Call):
         """
         may_have_run = not self.safe and (self.may_have_run or decision.outcome == "ambiguous")
         has_failed = decision.outcome != "answered"
-        if (may_have_run or has_failed) and (call := current_call()) is not None:
+        if may_have_run or has_failed:
             lost = self.kept if error is None else copy_without_references(error)
             known = FailedCall(self.key, self.first_sent, may_have_run, self.credentials())
             place, fingerprint, body = self.place, self.fingerprint(), self.body_digest()
             step = _FailedStep(weakref.ref(self.request), body, place, fingerprint, known, has_failed, lost)
-            FAILED_STEPS.note(call, step)
+            FAILED_STEPS.note(self._call(), step)
 
     def forget_step(self) -> None:
         """Forget the failed step: a request after a good response is another one. An authentication that polls by POST
         got the response of its first poll again and again, under the key of that poll."""
-        if (call := current_call()) is not None:
-            FAILED_STEPS.forget(call, self.request, self.body_digest())
+        FAILED_STEPS.forget(self._call(), self.request, self.body_digest())
 
     def resume_step(self) -> Response | None:
         """Continue after a failed step of the client's call, under its key if the step may have been executed.
@@ -161,7 +183,7 @@ class Steps(Call):
             if this step is to be sent.
         :raises Exception: the error of the step, or the library's ``TransportError``, for the same reason.
         """
-        steps = FAILED_STEPS.find()
+        steps = FAILED_STEPS.find(self.request.stream)
         body = self.body_digest() if steps else b""
         step = next((step for step in reversed(steps) if step.is_of(self.request, body)), None)
         if step is None:

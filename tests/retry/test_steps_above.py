@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import itertools
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -19,6 +21,7 @@ from flexmw.retry.steps import FAILED_STEPS
 from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.hostile import Drip, Response
 from tests.retry.outcomes import outcome
+from tests.waiting import LONGEST_WAIT
 
 libraries = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 
@@ -320,14 +323,154 @@ def test_the_steps_of_requests_that_a_program_keeps_are_bounded(library: Any, mo
     def respond(_: Any) -> Any:
         return library.Response(500)
 
-    transport = library.MockTransport(respond)
-    with retrying_client(library, "Client", transport=transport) as client:
-        flexmw.wrap_client(client, policy_of())
-        responses = [client.post("http://api.test/", json={}) for _ in range(5)]
-        assert len(FAILED_STEPS.by_call) == 3
-        responses.clear()
+    transport = getattr(flexmw, library.__name__).Transport(policy_of(), transport=library.MockTransport(respond))
+    requests = [library.Request("POST", "http://api.test/", json={}) for _ in range(5)]
+    assert {transport.handle_request(request).status_code for request in requests} == {500}
+    assert len(FAILED_STEPS.by_call) == 3
+    requests.clear()
     gc.collect()
     assert not FAILED_STEPS.by_call
+
+
+def by_a_wrapper(method: Any) -> Any:
+    """A decorator that repeats a method of a client, as that of tenacity does."""
+
+    @functools.wraps(method)
+    def wrapper(*args: Any, **options: Any) -> Any:
+        for _ in range(2):
+            try:
+                response = method(*args, **options)
+            except (httpx.TransportError, httpx2.TransportError):
+                continue
+            if response.status_code < 500:
+                return response
+        return method(*args, **options)
+
+    return wrapper
+
+
+@libraries
+@pytest.mark.parametrize("fault", ["rst", "cut-body", "500"])
+@pytest.mark.parametrize("name", ["send", "request", "post"])
+def test_a_client_with_a_method_that_repeats_requests_executes_a_post_once(library: Any, name: str, fault: str) -> None:
+    def call(self: Any, *args: Any, **options: Any) -> Any:
+        return getattr(library.Client, name)(self, *args, **options)
+
+    kind = type("Repeating", (library.Client,), {"__module__": "program", name: by_a_wrapper(call)})
+    with HostileServer(then=fault) as server, kind(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        request = client.build_request("POST", server.url, json={})
+        calls: list[Callable[[], Any]] = [lambda: client.post(server.url, json={})] * 2
+        calls += [lambda: client.send(request)] * 2 if name == "send" else []
+        for count, post in enumerate(calls, 1):  # each is a call of its own
+            said = outcome(raised(library, post))
+            assert (server.executions, said.outcome, said.reason) == (count, "ambiguous", "given_back_before")
+
+
+def raised(library: Any, call: Callable[[], Any]) -> Any:
+    """The response or the error of a call."""
+    try:
+        return call()
+    except library.TransportError as error:
+        return error
+
+
+async def in_a_task(send: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """What a transport does that sends each attempt in a task of its own."""
+    results: list[Any] = []
+
+    async def run() -> None:
+        try:
+            results.append(await send())
+        except Exception as error:
+            results.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+    if isinstance(results[0], Exception):
+        raise results[0]
+    return results[0]
+
+
+async def at_once(send: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    return await send()
+
+
+@libraries
+@pytest.mark.parametrize("fault", ["rst", "500", "cut-body"])
+@pytest.mark.parametrize("first", [in_a_task, at_once])
+def test_a_transport_above_with_a_task_for_each_attempt_executes_a_post_once(
+    library: Any, fault: str, first: Any
+) -> None:
+    class Repeating(library.AsyncBaseTransport):  # type: ignore[misc]
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        async def handle_async_request(self, request: Any) -> Any:
+            async def send() -> Any:
+                response = await self.inner.handle_async_request(request)
+                await response.aread()
+                return response
+
+            with contextlib.suppress(library.TransportError):
+                response = await first(send)
+                if response.status_code < 500:
+                    return response
+            return await in_a_task(send)
+
+        async def aclose(self) -> None:
+            await self.inner.aclose()
+
+    async def run(server: HostileServer) -> None:
+        inner = getattr(flexmw, library.__name__).AsyncTransport(
+            policy_of(), transport=library.AsyncHTTPTransport(verify=False)
+        )
+        async with library.AsyncClient(transport=Repeating(inner)) as client:
+            for count in (1, 2):  # the second is a call of its own
+                try:
+                    said = outcome(await client.post(server.url, json={}))
+                except library.TransportError as error:
+                    said = outcome(error)
+                assert (said.outcome, said.reason) == ("ambiguous", "given_back_before")
+                assert server.executions % 2 == count % 2
+
+    with HostileServer(then=fault) as server:
+        for backend in ("asyncio", "trio"):
+            anyio.run(run, server, backend=backend)
+        assert server.executions == 4
+
+
+@libraries
+@pytest.mark.parametrize("fault", ["rst", "500"])
+def test_a_transport_above_with_a_thread_for_each_attempt_executes_a_post_once(library: Any, fault: str) -> None:
+    class Threaded(library.BaseTransport):  # type: ignore[misc]
+        def __init__(self, inner: Any) -> None:
+            self.inner, self.pool = inner, ThreadPoolExecutor(1)
+
+        def handle_request(self, request: Any) -> Any:
+            return self.pool.submit(self.inner.handle_request, request).result(LONGEST_WAIT)
+
+        def close(self) -> None:
+            self.inner.close()
+            self.pool.shutdown()
+
+    with HostileServer(then=fault) as server:
+        transport = repeating(library, Threaded(inner_of(library, policy_of())))
+        with library.Client(transport=transport) as client:
+            said = outcome(raised(library, lambda: client.post(server.url, json={})))
+        assert (server.executions, said.outcome, said.reason) == (1, "ambiguous", "given_back_before")
+
+
+@libraries
+def test_a_program_whose_stream_broke_may_send_its_request_again(library: Any) -> None:
+    with HostileServer(["cut-body"]) as server, library.Client(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        request = client.build_request("POST", server.url, json={})
+        response = client.send(request, stream=True)
+        with pytest.raises(library.TransportError):
+            response.read()
+        assert client.send(request).status_code == 200
+        assert server.executions == 2
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -485,7 +628,7 @@ def test_nothing_is_kept_of_a_call_that_has_ended(library: Any) -> None:
     with HostileServer(then="rst") as server, library.Client(verify=False) as client:
         flexmw.wrap_client(client, policy_of())
         errors = [lost_post() for _ in range(3)]  # their tracebacks hold the calls
-        assert not FAILED_STEPS.find()
+        assert not FAILED_STEPS.find(None)
         assert not FAILED_STEPS.by_call
         errors = [lost_post()]
         errors.clear()
