@@ -84,7 +84,7 @@ class Lifespans:
         if not generations:
             return
         _LOGGER.warning(
-            "The app ends while %d executions with idempotency keys run: they are cancelled, and a key without a "
+            "The app ends while executions with idempotency keys run (%d): they are cancelled, and a key without a "
             "response is unknown. Give the server more seconds to stop than the longest request takes.",
             len(generations),
         )

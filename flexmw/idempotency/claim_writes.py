@@ -22,7 +22,7 @@ from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit import time_limit
 from flexmw.kit.clock import SYSTEM
 from flexmw.kit.exchange import Exchange
-from flexmw.kit.log_limit import LogLimit
+from flexmw.kit.log_limit import LogLimit, left_out_note
 from flexmw.kit.loop_time import current_time
 from flexmw.kit.redis_errors import code_of
 
@@ -135,11 +135,11 @@ def _leave_body_out(completion: Completion, failure: Exception) -> None:
     if (left_out := _lines.admit()) is not None:
         _LOGGER.warning(
             "The store does not take a response of %d bytes (%s), while it takes smaller writes: the outcome is stored "
-            "without the response, and a repetition of the request gets 409 idempotency_answer_not_kept (and those of "
-            "%d executions before it). Set max_body to what the store takes.",
+            "without the response, and a repetition of the request gets 409 idempotency_answer_not_kept. Set max_body "
+            "to what the store takes.%s",
             completion.response.size,
             type(failure).__name__,
-            left_out,
+            left_out_note(left_out),
         )
 
 

@@ -219,9 +219,9 @@ def _warn_of_delay(seconds: float, count: int, claim: Claim) -> None:
     """
     if _late_lines.admit() is not None:
         _LOGGER.warning(
-            "The leases of %d running keys have run out, because their heartbeat is %.1f s late: the event loop was "
-            "blocked, or the process stood still. Meanwhile, other processes take the keys for unknown. Run blocking "
-            "work in a thread, or set a lease of more than %g s.",
+            "The leases of running keys have run out (%d), because their heartbeat is %.1f s late: the event loop was "
+            "blocked, or the process stood still. Meanwhile, a repetition of such a request gets 409 "
+            "idempotency_unknown. Run blocking work in a thread, or set a lease of more than %g s.",
             count,
             seconds,
             claim.claims.lease,

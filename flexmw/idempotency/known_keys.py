@@ -112,8 +112,8 @@ async def list_keys(
                     keys.append(known)
     if earlier:
         _LOGGER.warning(
-            "%d keys of an earlier version of flexmw are not listed: no request meets them any more, and they expire "
-            "by their ttl",
+            "Keys of an earlier version of flexmw are not listed (%d): no request can use them any more, and they "
+            "expire by their ttl.",
             earlier,
         )
     return sorted(keys, key=lambda known: known.at)[:limit]

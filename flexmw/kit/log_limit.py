@@ -3,6 +3,8 @@
 >>> limit = LogLimit(burst=2, per_second=1.0, monotonic=iter((0.0, 0.0, 0.0, 5.0)).__next__)
 >>> limit.admit(), limit.admit(), limit.admit(), limit.admit()
 (0, 0, None, 1)
+>>> left_out_note(0), left_out_note(1), left_out_note(7)
+('', ' (1 more such line was left out)', ' (7 more such lines were left out)')
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from threading import Lock
 
 from flexmw.kit.forked import fork_safe
 
-__all__ = ["LogLimit"]
+__all__ = ["LogLimit", "left_out_note"]
 
 
 class LogLimit:
@@ -41,3 +43,10 @@ class LogLimit:
             self._tokens -= 1.0
             left_out, self._left_out = self._left_out, 0
             return left_out
+
+
+def left_out_note(count: int) -> str:
+    """The end of a log line: how many such lines were left out before it. Empty for none."""
+    if not count:
+        return ""
+    return f" ({count} more such line{' was' if count == 1 else 's were'} left out)"

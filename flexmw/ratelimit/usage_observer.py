@@ -11,7 +11,7 @@ from typing import Final
 from flexmw.contract.content import value_of
 from flexmw.kit.asgi import Message, Receive, Send
 from flexmw.kit.exchange import Exchange
-from flexmw.kit.log_limit import LogLimit
+from flexmw.kit.log_limit import LogLimit, left_out_note
 from flexmw.ratelimit.basis import Observed
 from flexmw.ratelimit.ledger import BALANCE_SECONDS
 from flexmw.ratelimit.usage import Usage, UsageReader
@@ -52,10 +52,13 @@ class UsageLog:
             )
 
     def failed(self, error: Exception) -> None:
-        """A reader, or the application's function, has raised."""
+        """A reader of usage, the function of the price, or the ledger has raised."""
         if (left_out := self._errors.admit()) is not None:
             _log.warning(
-                "RateLimit cannot settle a request, whose estimate stands (and %d before it)", left_out, exc_info=error
+                "RateLimit cannot settle a request: the reader of usage=..., the function price=... or the ledger of "
+                "budget=... has raised. The estimate of the request stands.%s",
+                left_out_note(left_out),
+                exc_info=error,
             )
 
     def no_balance(self, *, shadow: bool) -> None:
@@ -65,11 +68,11 @@ class UsageLog:
         """
         if (left_out := self._balances.admit()) is not None:
             _log.warning(
-                "RateLimit(budget=...) has waited %s seconds for the credit of a caller. The request %s (and %d "
-                "requests before it).",
+                "RateLimit(budget=...) has waited %s seconds for the credit of a caller: the function, or "
+                "Ledger.balance, has not returned. The request %s.%s",
                 BALANCE_SECONDS,
                 "is neither limited nor charged" if shadow else "gets 503",
-                left_out,
+                left_out_note(left_out),
             )
 
     def late(self, longest_wait: float) -> None:
@@ -80,10 +83,9 @@ class UsageLog:
         if (left_out := self._late_charges.admit()) is not None:
             _log.warning(
                 "The ledger of RateLimit(budget=...) has not taken a charge within store_timeout=%s seconds. The "
-                "response does not wait any longer; the charge goes on, and the reservation stays until it is done "
-                "(and %d charges before it).",
+                "response does not wait any longer; the charge goes on, and the reservation stays until it is done.%s",
                 longest_wait,
-                left_out,
+                left_out_note(left_out),
             )
 
     def cut_off(self, amount: Decimal, unit: str, digest: str) -> None:

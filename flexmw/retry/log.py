@@ -10,7 +10,7 @@ import logging
 import time
 from typing import Final
 
-from flexmw.kit.log_limit import LogLimit
+from flexmw.kit.log_limit import LogLimit, left_out_note
 from flexmw.retry.core import Outcome, RetryDecision
 
 __all__ = [
@@ -59,8 +59,7 @@ def log_stop(method: str, origin: str, outcome: Outcome, *, kind: str) -> None:
     if LOGGER.isEnabledFor(level):
         left_out = LIMIT.admit() if level == logging.WARNING else 0
         if left_out is not None:
-            note = f" ({left_out} more such lines were left out)" if left_out else ""
-            LOGGER.log(level, "%s %s: %s: %s%s", method, origin, kind, note_of(outcome), note)
+            LOGGER.log(level, "%s %s: %s: %s%s", method, origin, kind, note_of(outcome), left_out_note(left_out))
 
 
 def log_repetition(method: str, origin: str, lost: str, *, is_kept_back: bool) -> None:

@@ -264,7 +264,7 @@ async def test_leases_that_a_late_heartbeat_lets_run_out_are_logged_once(
     await anyio.wait_all_tasks_blocked()
     (record,) = caplog.records
     assert (record.levelname, record.name) == ("WARNING", "flexmw.idempotency")
-    expected = "The leases of 3 running keys have run out, because their heartbeat is 41.0 s late"
+    expected = "The leases of running keys have run out (3), because their heartbeat is 41.0 s late"
     assert record.getMessage().startswith(expected)
 
 

@@ -118,4 +118,4 @@ def test_the_lines_of_an_upstream_that_is_down_are_bounded(
         http.post("http://down.test/", json={})
     warnings = [message for level, message in lines(caplog) if level == "WARNING"]
     assert len(warnings) == 4
-    assert warnings[-1].endswith("(5 more such lines were left out)")
+    assert warnings[-1].endswith(" (5 more such lines were left out)")

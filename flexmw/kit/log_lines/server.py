@@ -90,7 +90,7 @@ SERVER_LINES: Final = (
     LogLine(
         "flexmw.ratelimit",
         "WARNING",
-        "A reader of usage, or the function `price`, has raised; the estimate of the request stands.",
+        "A reader of usage, the function `price` or `Ledger.charge` has raised; the estimate of the request stands.",
         "5 at once, then one a minute, with the number of those left out",
         "ratelimit.usage_observer",
         "cannot settle a request",
