@@ -27,25 +27,24 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, Final, Self, TypedDict, Unpack
+from typing import Any, ClassVar, Final, Self, Unpack
 
 from starlette.exceptions import HTTPException
 
 from flexmw.call_usage import explain_calls, usage
 from flexmw.contract import PAGE, ErrorBody, Row, for_status, redact, retry_headers
+from flexmw.error_fields import Fields, Overrides, merged
 
 __all__ = [
     "APIError",
     "CallError",
     "ConfigError",
-    "Fields",
     "FlexmwError",
     "InsufficientCredit",
     "InvalidAPIKey",
     "InvalidRequest",
     "JobNotFound",
     "ModelNotFound",
-    "Overrides",
     "PluginError",
     "RateLimitExceeded",
     "SubsystemOffline",
@@ -157,23 +156,6 @@ class UnknownComponent(PluginError, ConfigError):
             "no component has this name",
             fix=f"D{guess[1:]} {known}" if guess else known,
         )
-
-
-class Fields(TypedDict, total=False):
-    """The fields that a keyword can set on each kind of error."""
-
-    status: int
-    type: str
-    code: str
-    doc_url: str
-    headers: Mapping[str, str]
-
-
-class Overrides(Fields, total=False):
-    """The fields that a keyword can set on a kind of error whose class has a default message."""
-
-    message: str
-    param: str
 
 
 class APIError(HTTPException, FlexmwError):
@@ -291,7 +273,7 @@ class ModelNotFound(APIError):
 
     def __init__(self, model: str, **fields: Unpack[Overrides]) -> None:
         self._placeholders = {"model": str(model)}
-        super().__init__(**_with(fields, param="model"))
+        super().__init__(**merged(fields, param="model"))
 
 
 class InvalidAPIKey(APIError):
@@ -300,7 +282,7 @@ class InvalidAPIKey(APIError):
     row = PAGE["invalid_api_key"]
 
     def __init__(self, **fields: Unpack[Overrides]) -> None:
-        super().__init__(**_with(fields, headers={"WWW-Authenticate": "Bearer"}))
+        super().__init__(**merged(fields, headers={"WWW-Authenticate": "Bearer"}))
 
 
 class InsufficientCredit(APIError):
@@ -337,7 +319,7 @@ class RateLimitExceeded(APIError):
             fields["message"] = fields.get("message") or "The request is larger than the rate limit."
         else:
             self._placeholders = {"seconds": seconds, "s": "" if seconds == "1" else "s"}
-        super().__init__(**_with(fields, headers=headers))
+        super().__init__(**merged(fields, headers=headers))
 
 
 class UpstreamTimeout(APIError):
@@ -361,7 +343,7 @@ class SubsystemOffline(APIError):
     def __init__(self, name: str, retry_after: float | None = None, **fields: Unpack[Overrides]) -> None:
         headers = None if retry_after is None else _wait("SubsystemOffline(retry_after)", retry_after)
         self._placeholders = {"name": str(name)}
-        super().__init__(**_with(fields, headers=headers))
+        super().__init__(**merged(fields, headers=headers))
 
 
 def received(kind: type[APIError], status: int, body: ErrorBody) -> APIError:
@@ -379,18 +361,6 @@ def _wait(option: str, seconds: Any) -> dict[str, str]:
     if not (isinstance(seconds, (int, float)) and 0 <= seconds < math.inf):
         raise ConfigError(option, seconds, "a number of seconds, at least 0")
     return dict(retry_headers(seconds))
-
-
-def _with(fields: Overrides, **own: Any) -> Any:
-    """Merge the values of a kind and of the caller. The caller's values take precedence, also for each single
-    header."""
-    merged = {**own, **fields}
-    given = fields.get("headers")
-    if own.get("headers") and given:
-        names = {name.lower() for name in given}
-        kept = {name: value for name, value in own["headers"].items() if name.lower() not in names}
-        merged["headers"] = {**kept, **given}
-    return merged
 
 
 def _revive(cls: type[FlexmwError], args: tuple[Any, ...], state: dict[str, Any]) -> FlexmwError:
