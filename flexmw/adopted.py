@@ -150,7 +150,9 @@ def _fit(
     open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
     for name in options:
         if name == inner:
-            raise ConfigError(f"{label}: option", name, "it left out: flexmw hands it in")
+            raise ConfigError(
+                f"{label}: option", name, f"no option {name!r}: flexmw gives the class the inner app or transport"
+            )
         if name not in valid and not open_ended:
             raise ConfigError(f"{label}: option", name, f"one of {', '.join(valid)}" if valid else "no options")
     given = {inner, *options}

@@ -181,7 +181,7 @@ class Needs:
         (NotCalled, {}, r"adopt\(NotCalled\).*an ASGI middleware"),
         (Alone, {}, r"adopt\(Alone\).*a transport that wraps another"),
         (Needs, {}, r"adopt\(Needs\): options.*expected also secret"),
-        (Needs, {"secret": "s", "app": hello}, r"adopt\(Needs\): option = 'app': expected it left out"),
+        (Needs, {"secret": "s", "app": hello}, r"adopt\(Needs\): option = 'app': expected no option 'app': flexmw"),
         (CORSMiddleware, {"allow_origin": "*"}, "one of allow_credentials, .*allow_origins"),
         (SyncTwice, {"marks": 1}, r"adopt\(SyncTwice\): option = 'marks': expected one of mark"),
     ],

@@ -66,7 +66,8 @@ def limit(*rates: Any, **options: Any) -> RouteLimit:
     """
     for name in _AROUND:
         if name in options:
-            raise ConfigError(f"limit({name}=...)", options[name], f"it in RateLimit({name}=...), around the whole app")
+            expected = f"no such option; RateLimit({name}=...), around the whole app, has it"
+            raise ConfigError(f"limit({name}=...)", options[name], expected)
     if isinstance(options.get("limit"), Mapping):
         raise ConfigError("limit(limit=...)", options["limit"], "a function: the route decides which rates apply")
     return RouteLimit(*RateLimit(*rates, **options).opened())

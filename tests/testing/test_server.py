@@ -427,7 +427,7 @@ def test_a_function_that_does_not_return_is_named_at_the_end(monkeypatch: pytest
 
 def test_a_server_is_used_in_one_block() -> None:
     server = HostileServer()
-    with pytest.raises(ConfigError, match="not running"):
+    with pytest.raises(ConfigError, match="not entered"):
         _ = server.url
     assert "not running" in repr(server)
     with server:

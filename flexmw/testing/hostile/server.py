@@ -82,7 +82,9 @@ class HostileServer:
     def port(self) -> int:
         """The port; known once the block has begun."""
         if self._port is None:
-            raise ConfigError("HostileServer", "not running", "a block around its use: with HostileServer() as server")
+            raise ConfigError(
+                "HostileServer", "not entered", "to be entered first: with HostileServer() as server: ..."
+            )
         return self._port.number
 
     @property
