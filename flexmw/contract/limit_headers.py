@@ -83,9 +83,10 @@ def read_limits(headers: Mapping[str, str], *, now: float) -> tuple[LimitReading
 
 
 def tightest(readings: Iterable[LimitReading]) -> LimitReading | None:
-    """Return the limit with the smallest share left; ``None`` where no ``remaining`` is known."""
+    """Return the limit with the smallest share left, of equals the one that resets last; ``None`` where no
+    ``remaining`` is known."""
     known = [reading for reading in readings if reading.remaining is not None]
-    return min(known, key=_share_left) if known else None
+    return min(known, key=_slack) if known else None
 
 
 def reset_wait(readings: Iterable[LimitReading]) -> float | None:
@@ -100,8 +101,10 @@ def reset_wait(readings: Iterable[LimitReading]) -> float | None:
     return max((reading.reset_after or 0.0 for reading in used_up or known), default=0.0) or None
 
 
-def _share_left(reading: LimitReading) -> float:
-    return (reading.remaining or 0) / max(1, reading.limit or 1)
+def _slack(reading: LimitReading) -> tuple[float, float]:
+    """A sort key: the tightest limit has the smallest. A limit without a reset is open for as long as its window."""
+    after = reading.reset_after if reading.reset_after is not None else reading.window or 0
+    return (reading.remaining or 0) / max(1, reading.limit or 1), -after
 
 
 _PARTS: Final = ("limit", "remaining", "reset")

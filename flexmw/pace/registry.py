@@ -25,6 +25,7 @@ from flexmw.contract import CREDENTIALS
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Request
 from flexmw.kit.forked import fork_safe
+from flexmw.kit.headers import has_any
 from flexmw.kit.identity import CallerHasher
 from flexmw.kit.store_log import Fallback, StoreLog
 from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, schemes_of
@@ -55,11 +56,22 @@ _STEPS: Final = 4
 """The network round trips of one command at most: a new connection needs three of them."""
 
 
+_ACCOUNTS: Final = ("openai-organization", "openai-project", "x-goog-user-project")
+"""The headers by which one credential chooses whose limits a request counts against. Not every header that names a
+project does: a request with another one would begin without knowing the limit that it shares."""
+
+_ACCOUNT_NAMES: Final = frozenset(name.encode() for name in _ACCOUNTS)
+
+
 def caller_of(request: Request) -> str:
-    """Return the origin and the credential of a request. Requests with the same two count against the same limits."""
-    url = request.url
-    credential = next((request.headers[name] for name in CREDENTIALS if name in request.headers), "")
-    return f"{url.scheme}://{url.host}:{url.port}\n{credential}"
+    """Return the origin, the credential and the account of a request. Requests with the same three count against the
+    same limits."""
+    url, headers = request.url, request.headers
+    credential = next((headers[name] for name in CREDENTIALS if name in headers), "")
+    caller = f"{url.scheme}://{url.host}:{url.port}\n{credential}"
+    if has_any(headers, _ACCOUNT_NAMES):
+        caller += "".join(f"\n{name}={headers[name]}" for name in _ACCOUNTS if name in headers)
+    return caller
 
 
 def state_key(caller: str, bucket_key: str) -> str:

@@ -15,7 +15,7 @@ from flexmw.ratelimit.backend import LocalBackend
 from flexmw.ratelimit.concurrency import Lease, ReportedLease, new_slot
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane, giving_back, lane_of
 from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, Slot, decision_of
-from flexmw.ratelimit.headers import RESULT, Reporter
+from flexmw.ratelimit.headers import RESULT, Reporter, is_final
 from flexmw.ratelimit.ledger import BalanceUnknown, Bill
 from flexmw.ratelimit.plan import Plan
 from flexmw.ratelimit.rates import Rates
@@ -192,7 +192,9 @@ class RateLimitMiddleware(WrappingApp):
         costs = (await self._pricing.charge(scope, rates)).costs
         check = Check(caller.digest, rates, costs, self._slot(self._plan.prefix), caller.earlier, take=False)
         result, degraded, _ = await self.backend.decide(check)
-        return None if result is None else decision_of(result, self._now(), degraded=degraded)
+        if result is None:
+            return None
+        return decision_of(result, self._now(), degraded=degraded, is_final=is_final(result, check))
 
     async def close(self) -> None:
         """Wait for the charges that have not ended, and close the connections of this event loop to the store. The end

@@ -11,6 +11,7 @@ Durations and moments are whole microseconds where a name ends in ``_us``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Final, NamedTuple
 
 __all__ = [
@@ -156,7 +157,8 @@ class Decision(NamedTuple):
     :param limit: the limit of the most restrictive window: the one that refused, or the one with the smallest share
         left.
     :param remaining: what is left of it.
-    :param retry_after: seconds after which the request would be admitted, exact to the microsecond; 0.0 if it was.
+    :param retry_after: seconds after which the request would be admitted, exact to the microsecond; 0.0 if it was;
+        ``inf`` where no wait admits it: it costs more than a limit, or a budget is used up.
     :param reset_at: Unix seconds: when the window ends, or when a refused request would be admitted.
     :param policy: the window as a text, such as ``10/minute``.
     :param window: its length in seconds.
@@ -214,21 +216,23 @@ def with_slot(slot: Slot, taken: int, full: bool, result: LimitResult | None) ->
     return LimitResult(slot.rate, 0, SECOND, SECOND, others)
 
 
-def decision_of(result: LimitResult, now: float, *, degraded: bool = False) -> Decision:
+def decision_of(result: LimitResult, now: float, *, degraded: bool = False, is_final: bool = False) -> Decision:
     """A result as an absolute value.
 
     :param now: the moment of the decision in Unix seconds.
+    :param is_final: no wait admits the request.
     """
     rate = result.rate
+    is_final = is_final and bool(result.wait_us)
     return Decision(
         allowed=not result.wait_us,
         limit=rate.limit,
         remaining=result.remaining,
-        retry_after=result.wait_us / SECOND,
-        reset_at=now + result.reset_us / SECOND,
+        retry_after=inf if is_final else result.wait_us / SECOND,
+        reset_at=inf if is_final else now + result.reset_us / SECOND,
         policy=rate.name,
         window=rate.seconds,
         degraded=degraded,
         unit=rate.unit,
-        others=tuple(decision_of(other, now, degraded=degraded) for other in result.others),
+        others=tuple(decision_of(other, now, degraded=degraded, is_final=is_final) for other in result.others),
     )

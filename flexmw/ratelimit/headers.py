@@ -23,6 +23,7 @@ __all__ = [
     "ROUNDING_SECONDS",
     "PlainReport",
     "Reporter",
+    "is_final",
     "reset_header",
 ]
 
@@ -236,6 +237,11 @@ class Reporter:
             for unit in (result, *result.others)
             if unit.rate.window_us or unit.wait_us
         ]
+
+
+def is_final(result: LimitResult, check: Check) -> bool:
+    """Whether no wait admits a request: it was refused, and costs more than a limit, or a budget is used up."""
+    return bool(result.wait_us) and (result.rate.period == BUDGET or _excess(check) is not None)
 
 
 def _excess(check: Check) -> tuple[int, Rate] | None:

@@ -131,6 +131,17 @@ def test_the_tightest_limit_has_the_smallest_share_left() -> None:
     assert tightest([wide, narrow, LimitReading("c", limit=1)]) is narrow
 
 
+def test_of_two_limits_that_are_used_up_the_later_reset_counts() -> None:
+    """A client that waits for the reset of the second only is refused by the one of the day."""
+    names = {"second": "1s", "day": "3h0m0s"}
+    headers = {f"x-ratelimit-remaining-requests-{name}": "0" for name in names}
+    readings = read_limits({**headers, **{f"x-ratelimit-reset-requests-{n}": r for n, r in names.items()}}, now=NOW)
+    for order in (readings, readings[::-1]):
+        assert (tightest(order) or order[0]).reset_after == 10_800.0 == reset_wait(order)
+    windows = LimitReading("a", remaining=0, window=1), LimitReading("b", remaining=0, window=60)
+    assert tightest(windows) is windows[1]
+
+
 @given(
     style=st.sampled_from(["seed", "openai", "ietf"]),
     limit=st.integers(1, 10**9),

@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from math import inf
 from typing import Any
 
 import anyio
@@ -190,7 +191,7 @@ async def test_a_budget_that_is_used_up_is_402_and_other_callers_are_untouched()
     paid: dict[str, Any] = {"sk-1": "0.01", "sk-2": 5, "sk-3": None}
     clock = FakeClock()
     options = {**MONEY, "budget": lambda caller: paid[caller.value] and Decimal(paid[caller.value])}
-    app = limited(**options, app=using(1000, 750), clock=clock)
+    app: Any = limited(**options, app=using(1000, 750), clock=clock)
     first = await call(app)
     assert (first.status, money(first)) == (200, ("0.01", "0.009999"))
     assert "x-ratelimit-reset-usd" not in first
@@ -202,6 +203,7 @@ async def test_a_budget_that_is_used_up_is_402_and_other_callers_are_untouched()
     assert [(await call(app, key)).status for key in ("sk-2", "sk-3")] == [200, 200]
     clock.advance(10 * 365 * 86_400)
     assert (await call(app)).status == 402  # nothing comes back
+    assert (await app.explain(scope_of("sk-1"))).retry_after == inf
     paid["sk-1"] = "0.02"  # the caller pays
     assert (await call(app)).status == 200
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from math import inf
 from typing import Any
 
 import pytest
@@ -395,8 +396,10 @@ async def test_a_request_that_no_wait_admits_is_told_of_no_wait(
     }[unit]
     for storage in ("memory://", redis_url)[: 2 if anyio_backend == "asyncio" else 1]:
         async with limiters(strategy=name, storage=storage, **options) as make:
-            app = make("10/minute")
+            app: Any = make("10/minute")
+            explained = await app.explain(scope_of(path="/large"))
             large, small = await call(app, path="/large"), await call(app)
+        assert (explained.allowed, explained.retry_after, explained.reset_at) == (False, inf, inf)
         assert (large.status, small.status) == (429, 200)
         assert "retry-after" not in large
         assert "retry-after-ms" not in large
