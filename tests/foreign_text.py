@@ -6,6 +6,7 @@ A name is the module below ``flexmw`` and the function. A new public function th
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from flexmw.contract.bodies import (
     read_response,
 )
 from flexmw.contract.body_formats import of_text, recognise, siblings
+from flexmw.contract.coded_stream import chunk_decoder
 from flexmw.contract.codings import decode, stable_body
 from flexmw.contract.content import decompress, is_event_stream, parse, value_of
 from flexmw.contract.credentials import is_lasting_scheme, is_signature, is_tenant, shows_caller, split_query
@@ -156,6 +158,15 @@ def _in_pieces(text: str) -> None:
         buffer.add(_raw(text[start : start + 16]))
 
 
+def _coded(text: str) -> None:
+    """A compressed body in small pieces."""
+    decode, body = chunk_decoder("deflate"), zlib.compress(_raw(text), 1)
+    assert decode is not None
+    for start in range(0, len(body), 16):
+        list(decode(body[start : start + 16]))
+    assert chunk_decoder(text) is None
+
+
 def _prefix(text: str) -> Any:
     prefix = BodyPrefix()
     for start in range(0, len(text), 64):
@@ -184,6 +195,7 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     "contract.body_formats.of_text": of_text,
     "contract.body_formats.recognise": lambda text: recognise(_value(text), 400),
     "contract.body_formats.siblings": lambda text: siblings({text: _value(text), "error": text}),
+    "contract.coded_stream.chunk_decoder": _coded,
     "contract.codings.decode": lambda text: decode(_raw(text), text, limit=1 << 16),
     "contract.codings.stable_body": lambda text: [
         stable_body(_raw(text), text),

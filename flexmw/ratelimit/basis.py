@@ -5,7 +5,7 @@
 ``usage``     The response has reported its usage
 ``counted``   A stream has ended without usage, or was cut: the estimate of the prompt, and one token for each event
 ``estimate``  Nothing is known, as of a compressed response: the estimate stays as it is
-``replayed``  The response was stored before, and nothing was executed: nothing is charged
+``replayed``  The response was made by an earlier request, and nothing was executed: nothing is charged
 ``failed``    The request was refused or has failed: nothing is charged
 ============= ========================================================================================================
 
@@ -37,7 +37,7 @@ class Observed(NamedTuple):
     :param usage: the usage that it has reported.
     :param outputs: the parts of the model's output since that report.
     :param is_stream: the response is a stream of events whose parts were counted.
-    :param is_replay: the response was stored by an earlier request.
+    :param is_replay: the response was made by an earlier request.
     :param has_left: the client has left, or the request was cancelled.
     :param has_raised: the app has raised an exception.
     """

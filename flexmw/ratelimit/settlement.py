@@ -6,6 +6,7 @@ finds its real limit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from flexmw.ratelimit.charges import Account, Charges, account_of
 from flexmw.ratelimit.core import SECOND, Check
 from flexmw.ratelimit.cost import Charge, Pricing, Reservation
 from flexmw.ratelimit.ledger import Bill
-from flexmw.ratelimit.usage import Usage
+from flexmw.ratelimit.usage import Usage, UsageReader
 from flexmw.ratelimit.usage_observer import UsageLog, UsageObserver
 
 __all__ = ["SETTLEMENT", "Settlement"]
@@ -97,7 +98,11 @@ class Settlement:
         """Run the app, and settle. Raises what the app raises."""
         reader = self._pricing.reader
         if reader is not None and self._check.rates and scope["type"] == "http":
-            observer = UsageObserver(reader, self._exchange, self._log, receive, send, self._settle)
+            of_stored: Callable[[str, str], UsageReader | None] | None = getattr(reader, "of_stored", None)
+            stored = None if of_stored is None else of_stored(scope.get("method", ""), scope.get("path", ""))
+            observer = UsageObserver(
+                stored or reader, self._exchange, self._log, receive, send, self._settle, is_stored=stored is not None
+            )
             self._observer, receive, send = observer, observer.receive, observer.send
         try:
             with self._reservation.active():

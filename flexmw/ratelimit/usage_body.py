@@ -38,10 +38,15 @@ MAX_EVENT_BYTES: Final = 1024 * 1024
 """The longest event that is parsed whole. Of a longer one the end is searched."""
 
 TAIL_BYTES: Final = 16 * 1024
-"""The bytes that are kept of the end of a longer body or event. All APIs report usage behind the output."""
+"""The bytes that are kept of the beginning and of the end of a longer body or event. Nearly all APIs report usage
+behind the output; llama.cpp's embeddings report it in front."""
+
+_GAP: Final = b"\0"
+"""What stands for the missing middle. It is in no JSON, so a value that was cut off there cannot be read."""
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _FIELD: Final = re.compile(r'(?<!\\)"(usage|model)"\s*:\s*')
+_TYPES: Final[Mapping[str, type]] = {"usage": dict, "model": str}
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
 _DECODER: Final = json.JSONDecoder()
@@ -78,13 +83,16 @@ def body_of(content_type: str, reader: UsageReader) -> ReadBody | None:
 
 
 def _object(text: bytes, *, is_whole: bool) -> Mapping[str, Any] | None:
-    """The JSON object that a text is; of the end of a text, its last ``usage`` and ``model``."""
+    """The JSON object that a text is; of a text without its middle, the last ``usage`` and the last ``model``."""
     if not is_whole:
-        tail = text.decode("utf-8", "replace")
+        ends = text.decode("utf-8", "replace")
         fields: dict[str, Any] = {}
-        for match in _FIELD.finditer(tail):
+        for match in _FIELD.finditer(ends):
             with suppress(ValueError, RecursionError):
-                fields[match[1]] = _DECODER.raw_decode(tail, match.end())[0]
+                found = _DECODER.raw_decode(ends, match.end())[0]
+                # A client can choose names and texts that are echoed behind the usage, such as those of metadata.
+                if isinstance(found, _TYPES[match[1]]):
+                    fields[match[1]] = found
         return fields
     try:
         value: Any = json.loads(text)
@@ -93,27 +101,31 @@ def _object(text: bytes, *, is_whole: bool) -> Mapping[str, Any] | None:
     return cast("Mapping[str, Any]", value) if isinstance(value, dict) else None
 
 
-class _Tail:
-    """A text that is kept whole up to a limit; of a longer one the end is kept."""
+class _Ends:
+    """A text that is kept whole up to a limit; of a longer one the beginning and the end are kept."""
 
-    __slots__ = ("_data", "_limit", "_size")
+    __slots__ = ("_data", "_head", "_limit", "_size")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
         self._data = bytearray()
+        self._head = b""
 
     def add(self, data: bytes) -> None:
         self._size += len(data)
         self._data += data
         if self._size > self._limit and len(self._data) > 2 * TAIL_BYTES:
+            if not self._head:
+                self._head = bytes(self._data[:TAIL_BYTES])
             del self._data[:-TAIL_BYTES]
 
     def take(self) -> tuple[bytes, bool]:
         """The text, and whether it is whole. Begins a new one."""
         is_whole = self._size <= self._limit
-        data = bytes(self._data if is_whole else self._data[-TAIL_BYTES:])
+        data = bytes(self._data) if is_whole else self._head + _GAP + self._data[-TAIL_BYTES:]
         self._data.clear()
+        self._head = b""
         self._size = 0
         return data, is_whole
 
@@ -125,7 +137,7 @@ class JSONBody:
 
     def __init__(self, reader: UsageReader) -> None:
         self._reader = reader
-        self._text = _Tail(MAX_JSON_BYTES)
+        self._text = _Ends(MAX_JSON_BYTES)
         self._usage: Usage | None = None
         self.is_stream = False
         self.outputs = 0
@@ -147,7 +159,7 @@ class _UnitsBody:
 
     def __init__(self, reader: UsageReader) -> None:
         self._reader = reader
-        self._line = _Tail(MAX_EVENT_BYTES)
+        self._line = _Ends(MAX_EVENT_BYTES)
         self._usage: Usage | None = None
         self._after_cr = False
         self.is_stream = True
@@ -213,7 +225,7 @@ class EventsBody(_UnitsBody):
 
     def __init__(self, reader: UsageReader) -> None:
         super().__init__(reader)
-        self._data = _Tail(MAX_EVENT_BYTES)
+        self._data = _Ends(MAX_EVENT_BYTES)
         self._field = b""
         self._has_data = False
 

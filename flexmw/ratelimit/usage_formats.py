@@ -51,6 +51,14 @@ def _estimate(value: Mapping[str, Any], path: str) -> Usage:
     return Usage(input_tokens=prompt_tokens(value), output_tokens=output, model=_model(value, ""))
 
 
+_STORED: Final = re.compile(r"/(?:responses|completions)/[^/]+/?$")
+"""The ends of paths of what an earlier request has made."""
+
+_KEPT: Final = re.compile(r"/completions/chatcmpl-[^/]+/?$")
+"""Those of them to which a POST changes only what is kept beside the output. A POST to ``/responses/compact`` runs the
+model."""
+
+
 @dataclass(frozen=True)
 class OpenAIUsage:
     """Chat completions (also with ``stream_options.include_usage``, or with usage in each chunk), completions,
@@ -76,6 +84,12 @@ class OpenAIUsage:
     def estimate(self, value: Mapping[str, Any], path: str) -> Usage:
         return _estimate(value, path)
 
+    def of_stored(self, method: str, path: str) -> UsageReader | None:
+        """The reader of a response that an earlier request has made, and has paid for; ``None`` for a request that runs
+        the model."""
+        is_stored = (_KEPT if method == "POST" else _STORED).search(path)
+        return _StoredUsage() if is_stored else None
+
     def _report(self, report: Mapping[str, Any], model: str) -> Usage | None:
         read, written = (
             count_of(report, "prompt_tokens", "input_tokens"),
@@ -93,6 +107,16 @@ class OpenAIUsage:
             model=model,
             details=report,
         )
+
+
+@dataclass(frozen=True)
+class _StoredUsage(OpenAIUsage):
+    """What a stored response of OpenAI's API costs: nothing, unless it was made in the background. The request that has
+    begun such a one has got no usage, so the usage is charged when the response is retrieved."""
+
+    def read(self, value: Mapping[str, Any], usage: Usage | None) -> Usage | None:
+        is_background = any(part.get("background") is True for part in _parts(value, "response"))
+        return super().read(value, usage) if is_background else usage
 
 
 @dataclass(frozen=True)

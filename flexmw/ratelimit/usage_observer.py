@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Final
 
+from flexmw.contract.coded_stream import ChunkDecoder, chunk_decoder
 from flexmw.contract.content import value_of
 from flexmw.kit.asgi import Message, Receive, Send
 from flexmw.kit.exchange import Exchange
@@ -17,13 +18,17 @@ from flexmw.ratelimit.ledger import BALANCE_SECONDS
 from flexmw.ratelimit.usage import Usage, UsageReader
 from flexmw.ratelimit.usage_body import ReadBody, body_of
 
-__all__ = ["UsageLog", "UsageObserver"]
+__all__ = ["MAX_PLAIN_BYTES", "UsageLog", "UsageObserver"]
 
 _IDEMPOTENCY: Final = "flexmw.idempotency.result"
 _REPLAYED: Final = frozenset({"replayed", "attached"})
 """The results of Idempotency for a request that has executed nothing: its response was, or is, another request's."""
 
 _PLAIN: Final = frozenset({"", "identity"})
+
+MAX_PLAIN_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes that are decoded of a compressed response. A small body can expand to any size."""
+
 _FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 _log: Final = logging.getLogger("flexmw.ratelimit")
@@ -42,12 +47,13 @@ class UsageLog:
         self._has_said = False
 
     def compressed(self, coding: str) -> None:
-        """The usage of a response cannot be read because the app compresses it."""
+        """The usage of a response cannot be read because of its content coding."""
         if not self._has_said:
             self._has_said = True
             _log.warning(
-                "RateLimit(usage=...) cannot read responses with content-encoding %r: their estimates stand; put the "
-                "limiter inside of what compresses. This is logged once.",
+                "RateLimit(usage=...) cannot read responses with content-encoding %r: their estimates stand. Put the "
+                "limiter inside of what compresses, or install the package that decodes it: brotli 1.2 for br, "
+                "backports.zstd for zstd. This is logged once.",
                 coding[:40],
             )
 
@@ -108,13 +114,17 @@ class UsageObserver:
     :param receive: the ``receive`` of the request.
     :param send: the ``send`` of the request.
     :param on_end: called before the last part of the response is sent.
+    :param is_stored: an earlier request has made the response; without usage it costs nothing.
     """
 
     __slots__ = (
         "_body",
+        "_decode",
         "_exchange",
+        "_is_stored",
         "_log",
         "_on_end",
+        "_plain_bytes",
         "_reader",
         "_receive",
         "_send",
@@ -131,11 +141,15 @@ class UsageObserver:
         receive: Receive,
         send: Send,
         on_end: Callable[[], Awaitable[None]],
+        *,
+        is_stored: bool = False,
     ) -> None:
         self._reader, self._exchange, self._log = reader, exchange, log
         self._receive, self._send, self._on_end = receive, send, on_end
         self._body: ReadBody | None = None
-        self._status = 0
+        self._decode: ChunkDecoder | None = None
+        self._is_stored = is_stored
+        self._plain_bytes = self._status = 0
         self.has_left = self.has_raised = False
 
     async def receive(self) -> Message:
@@ -178,7 +192,7 @@ class UsageObserver:
             usage=usage,
             outputs=0 if body is None else body.outputs,
             is_stream=body is not None and body.is_stream,
-            is_replay=self._exchange.facts.get(_IDEMPOTENCY) in _REPLAYED,
+            is_replay=(self._is_stored and usage is None) or self._exchange.facts.get(_IDEMPOTENCY) in _REPLAYED,
             has_left=self.has_left,
             has_raised=self.has_raised,
         )
@@ -186,15 +200,27 @@ class UsageObserver:
     def _begin(self, message: Message) -> None:
         self._status = message["status"]
         headers: list[tuple[bytes, bytes]] = list(message.get("headers") or ())
+        body = body_of(value_of(headers, b"content-type"), self._reader)
         coding = value_of(headers, b"content-encoding").strip().lower()
-        if coding in _PLAIN:
-            self._body = body_of(value_of(headers, b"content-type"), self._reader)
-        elif 200 <= self._status < 300:
-            self._log.compressed(coding)
+        if body is not None and coding not in _PLAIN:
+            self._decode = chunk_decoder(coding)
+            if self._decode is None:
+                body = None
+                if 200 <= self._status < 300:
+                    self._log.compressed(coding)
+        self._body = body
 
     def _read(self, body: ReadBody, chunk: bytes) -> None:
+        chunk = chunk if type(chunk) is bytes else bytes(chunk)
         try:
-            body.add(chunk if type(chunk) is bytes else bytes(chunk))
+            if self._decode is None:
+                body.add(chunk)
+                return
+            for piece in self._decode(chunk):
+                self._plain_bytes += len(piece)
+                if self._plain_bytes > MAX_PLAIN_BYTES:
+                    raise ValueError(f"a compressed response of more than {MAX_PLAIN_BYTES} bytes is not read")
+                body.add(piece)
         except Exception as error:
             self._log.failed(error)
             self._body = None

@@ -305,19 +305,13 @@ def test_requests_count_together_by_origin_and_credential(header: str) -> None:
     assert len({caller_of(each) for each in (one, other, elsewhere, httpx.Request("GET", "https://api.test/x"))}) == 4
 
 
-def test_an_organization_that_is_used_up_delays_no_request_of_another_one() -> None:
-    clock = FakeClock()
-    used_up = {"x-ratelimit-limit": "9", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "30s"}
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, headers=used_up))
-    with httpx.Client(transport=flexmw.httpx.Transport(Pace(clock=clock), transport=transport)) as client:
-        began = clock.monotonic()
-        for number in range(3):  # one key, three accounts: each has limits of its own
-            for name in ("openai-organization", "openai-project", "x-goog-user-project"):
-                headers = {"authorization": "Bearer sk-organizations", name: f"org-{number}"}
-                client.post("https://organizations.test/v1/embeddings", headers=headers)
-        assert clock.monotonic() == began
-        client.post("https://organizations.test/v1/embeddings", headers=headers)
-        assert clock.monotonic() >= began + 30
+@pytest.mark.parametrize("header", ["OpenAI-Organization", "OpenAI-Project", "X-Goog-User-Project"])
+def test_one_credential_has_limits_for_each_account(header: str) -> None:
+    credential = {"authorization": "Bearer sk-1"}
+    accounts = [{}, {header: "one"}, {header: "two"}, {header: "one", "x-project": "a", "user-agent": "b"}]
+    callers = [caller_of(httpx.Request("GET", "https://api.test/x", headers=credential | each)) for each in accounts]
+    assert len(set(callers)) == 3
+    assert callers[1] == callers[3]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
@@ -18,6 +19,7 @@ import flexmw
 from flexmw.ratelimit import Usage, settle
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.basis import Observed, settled_by
+from flexmw.ratelimit.usage_observer import MAX_PLAIN_BYTES
 from flexmw.testing import FakeClock
 from tests.app_calls import AppResponse
 from tests.ratelimit.calls import call, limited, limiters, scope_of
@@ -230,16 +232,62 @@ async def test_a_server_that_refuses_to_send_means_that_the_client_has_left() ->
     assert await charged(app) == 2
 
 
-async def test_a_compressed_response_keeps_its_estimate_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    headers = [JSON, (b"Content-Encoding", b"gzip")]
-    app = limited(app=sending(gzip.compress(body_of(USED)), headers=headers), **OPTIONS, clock=FakeClock())
+def flushing(*events: bytes) -> list[bytes]:
+    """Chunks of a stream in gzip, each of which can be read when it comes."""
+    writer = zlib.compressobj(wbits=31)
+    return [writer.compress(event) + writer.flush(zlib.Z_SYNC_FLUSH) for event in events]
+
+
+ENCODED: dict[str, tuple[str, Callable[[], list[bytes]], tuple[bytes, bytes], int]] = {
+    "gzip": ("gzip", lambda: [gzip.compress(body_of(USED))], JSON, 12),
+    "br": ("br", lambda: [pytest.importorskip("brotli").compress(body_of(USED))], JSON, 12),
+    "zstd": ("zstd", lambda: [pytest.importorskip("backports.zstd").compress(body_of(USED))], JSON, 12),
+    "stream": ("gzip", lambda: flushing(WITH_USAGE), STREAM, 12),
+    "cut-stream": ("gzip", lambda: flushing(WITHOUT[:-20]), STREAM, 2),
+}
+
+
+@pytest.mark.parametrize("case", ENCODED)
+async def test_a_compressed_response_reports_its_usage_too(case: str, caplog: pytest.LogCaptureFixture) -> None:
+    coding, make, kind, expected = ENCODED[case]
+    chunks = make()
+    headers = [kind, (b"Content-Encoding", coding.encode())]
+    app = limited(app=sending(*chunks, headers=headers), **OPTIONS, clock=FakeClock())
+    assert (await call(app)).body == b"".join(chunks)
+    assert await charged(app) == expected
+    assert not caplog.records
+
+
+async def test_a_response_in_an_unknown_coding_keeps_its_estimate_and_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    headers = [JSON, (b"Content-Encoding", b"gzip, br")]
+    app = limited(app=sending(body_of(USED), headers=headers), **OPTIONS, clock=FakeClock())
     with caplog.at_level(logging.WARNING, "flexmw.ratelimit"):
         await call(app)
         assert await charged(app) == ESTIMATE
         await call(app)
-    assert [record.message for record in caplog.records if "content-encoding 'gzip'" in record.message] == [
+    assert [record.message for record in caplog.records if "content-encoding 'gzip, br'" in record.message] == [
         caplog.records[0].message
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"no gzip", "incorrect header"),
+        (gzip.compress(bytes(MAX_PLAIN_BYTES) + b"!", compresslevel=1), "more than 67108864 bytes"),
+    ],
+    ids=["damaged", "endless"],
+)
+async def test_a_compressed_response_that_cannot_be_read_keeps_its_estimate_and_is_sent_unchanged(
+    body: bytes, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = [JSON, (b"content-encoding", b"gzip")]
+    app = limited(app=sending(body, headers=headers), **OPTIONS, clock=FakeClock())
+    assert (await call(app)).body == body
+    assert await charged(app) == ESTIMATE
+    assert words in caplog.text
 
 
 async def test_a_reader_that_raises_changes_no_response_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -305,6 +353,29 @@ async def test_a_replay_is_charged_nothing() -> None:
         response = await flexmw_call(app, scope)
         assert (response.status, await charged(app)) == (200, expected)
     assert scope["flexmw"].facts["flexmw.rate_limiting.settlement"] == "replayed"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more", "expected"),
+    [
+        ("GET", "/v1/responses/resp_1", {}, 0),
+        ("GET", "/v1/responses/resp_1", {"background": True}, 12),
+        ("GET", "/v1/responses/resp_1", {"background": True, "status": "queued", "usage": None}, 0),
+        ("GET", "/v1/chat/completions/chatcmpl-1", {}, 0),
+        ("POST", "/v1/chat/completions/chatcmpl-1", {}, 0),
+        ("DELETE", "/openai/v1/responses/resp_1/", {"usage": None}, 0),
+        ("POST", "/v1/responses/compact", {}, 12),
+        ("POST", "/v1/responses", {}, 12),
+        ("POST", "/v1/completions/gpt-x", {}, 12),
+    ],
+)
+async def test_a_stored_response_costs_nothing_when_it_is_retrieved(
+    method: str, path: str, more: dict[str, Any], expected: int
+) -> None:
+    body = json.dumps({"model": "gpt-x", "usage": USED, **more}).encode()
+    app = limited(app=sending(body), **OPTIONS, clock=FakeClock())
+    await flexmw_call(app, scope_of(method=method, path=path))
+    assert await charged(app) == expected
 
 
 async def test_a_client_that_leaves_pays_the_usage_of_the_execution_that_goes_on() -> None:

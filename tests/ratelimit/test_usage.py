@@ -124,6 +124,25 @@ def test_a_json_body_reports_its_usage_however_long_it_is(size: int) -> None:
     assert read(body.encode(), OPENAI, "application/json", 5, size // 2) == ((9, 0, 9, "embed"), 0)
 
 
+LONG = "x" * MAX_JSON_BYTES
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"model": "embed", "usage": {"prompt_tokens": 9}, "data": LONG}, (9, 0, 9, "embed")),  # llama.cpp
+        (
+            {"output": LONG, "model": "gpt-x", "usage": USED, "metadata": {"usage": "0", "model": 1}},
+            (7, 5, 12, "gpt-x"),
+        ),
+        ({"usage": {"completion_tokens": 1, "note": LONG}}, None),  # cut off amid the usage
+    ],
+    ids=["in-front", "echoed", "cut-off"],
+)
+def test_usage_anywhere_at_an_end_of_a_long_body_is_read(body: Any, expected: Any) -> None:
+    assert read(json.dumps(body).encode(), OPENAI, "application/json", 9, 70_000)[0] == expected
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [

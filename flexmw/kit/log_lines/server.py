@@ -82,7 +82,7 @@ SERVER_LINES: Final = (
     LogLine(
         "flexmw.ratelimit",
         "WARNING",
-        "`RateLimit(usage=...)` meets a compressed response, whose usage it cannot read.",
+        "`RateLimit(usage=...)` meets a response in a content coding that it cannot decode.",
         "once for each app",
         "ratelimit.usage_observer",
         "cannot read responses with content-encoding",
