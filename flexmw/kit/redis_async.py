@@ -54,7 +54,7 @@ class AsyncNodes:
     def __init__(self, url: StorageURL, *, connect_timeout: float, time: LoopTime | None = None) -> None:
         connector = Connector(url)
         self.time = current_time(connect_timeout) if time is None else time
-        self._nodes = Nodes(connector.kind, connector.nodes)
+        self._nodes = Nodes(connector.kind, connector.nodes, connector.remap)
         # A time limit in redis-py would cost a task and two timers for each command. Channels have one timer for all.
         # For a connection attempt, redis-py would count the time for which the event loop is blocked. But each Sentinel
         # that does not respond must have a limit of its own, so that the next one is asked.

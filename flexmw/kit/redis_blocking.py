@@ -44,7 +44,7 @@ class BlockingNodes:
         self._connector = Connector(url)
         self._timeout = timeout
         self._step = timeout / _STEPS if step is None else step
-        self._nodes = Nodes(self._connector.kind, self._connector.nodes)
+        self._nodes = Nodes(self._connector.kind, self._connector.nodes, self._connector.remap)
         self._clients = Clients(lambda address: self._connector.blocking(address, timeout=self._step))
         self._learning = fork_safe(Lock())
         self._learning_error: Exception | None = None

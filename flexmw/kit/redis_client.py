@@ -17,6 +17,9 @@ All clients have these settings, because the defaults of redis-py break the prom
   executed.
 - Maintenance notifications are off. While they are on, an asyncio client does not notice that a pooled connection was
   closed, and one command fails for each such connection.
+- The protocol is RESP2, and no client says which library it is, unless the URL or client object asks for either.
+  redis-py 8 begins with ``HELLO`` and ``CLIENT SETINFO``. Redis 5 and proxies do not know them: envoy sends an error,
+  twemproxy ends the connection.
 - A blocking operation ends in time even if its reply arrives byte by byte: see :mod:`flexmw.kit.time_limit`.
 """
 
@@ -30,11 +33,12 @@ import redis.asyncio
 import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from flexmw.errors import ConfigError
 from flexmw.kit import time_limit
-from flexmw.kit.redis_flow import Address
+from flexmw.kit.redis_flow import Address, Remap
 from flexmw.kit.store_url import SCHEMES, StorageURL
 
 __all__ = ["Connector", "url_of_client"]
@@ -54,6 +58,11 @@ _DROPPED: Final = frozenset({
     "connection_class", "max_connections", "cache", "cache_config", "command_packer",
 })  # fmt: skip
 """Settings of a client object that flexmw does not copy: it sets them itself, or they belong to the object."""
+
+
+_PARAMETERS: Final = inspect.signature(AbstractConnection.__init__).parameters
+_LIBRARY_OPTIONS: Final = ("driver_info",) if "driver_info" in _PARAMETERS else ("lib_name", "lib_version")
+"""The options of a connection that say which library it is: those of redis-py 8, and those before it."""
 
 
 class _TimeLimited:
@@ -112,7 +121,12 @@ class Connector:
         self._timeouts = {
             name: options.pop(name) for name in ("socket_timeout", "socket_connect_timeout") if name in options
         }
+        self.remap: Remap | None = getattr(getattr(url.client, "nodes_manager", None), "address_remap", None)
+        """What a client object of a cluster makes of the addresses that the nodes announce."""
         self._options = options
+        options.setdefault("protocol", 2)
+        if not options.keys() & {"driver_info", "lib_name", "lib_version"}:
+            options.update(dict.fromkeys(_LIBRARY_OPTIONS))
         if options.get("ssl_certfile") and _takes(_ASYNC["tls"], "ssl_password"):
             # Without a password, OpenSSL asks for that of an encrypted key on the terminal. The asyncio connections of
             # redis-py 5.2 take no password, and raise TypeError.

@@ -65,8 +65,12 @@ CODES: Final[dict[str, Code]] = {
     ),
     "NODATABASE": Code("the server has no database of this number: choose a lower one", refuses=True),
     "NOSELECT": Code("the server is a node of a cluster: use a scheme with +cluster, and no database", refuses=True),
+    "NOHELLO": Code(
+        "the server, or a proxy in front of it, does not know HELLO: take the protocol 2, by protocol=2", refuses=True
+    ),
     "UNKNOWN": Code(
-        "the server does not know a command that the store needs: a Sentinel needs a scheme with +sentinel",
+        "the server, or a proxy in front of it, does not know a command that the store needs: a Sentinel needs a "
+        "scheme with +sentinel",
         refuses=True,
     ),
 }
@@ -89,7 +93,7 @@ _CLASSES: Final = {
 }
 """The codes that redis-py removes from the texts of its own classes."""
 
-_OWN: Final = ("UNKNOWN", "NOCLUSTER", "NOSENTINEL", "SENTINELPASS", "NODATABASE", "NOSELECT")
+_OWN: Final = ("UNKNOWN", "NOHELLO", "NOCLUSTER", "NOSENTINEL", "SENTINELPASS", "NODATABASE", "NOSELECT")
 """flexmw's own codes for errors that servers send without a code."""
 
 _CODE: Final = re.compile(r"(?:^|[\s:-])(" + "|".join(code for code in CODES if code not in _OWN) + r")(?=\s|$)")
@@ -107,7 +111,10 @@ _TEXTS: Final = (
     ("The user executing the script can't", "NOPERM"),
     ("unknown command `SENTINEL`", "NOSENTINEL"),
     ("unknown command 'SENTINEL'", "NOSENTINEL"),  # since redis 7
+    ("command `HELLO`", "NOHELLO"),
+    ("command 'HELLO'", "NOHELLO"),
     ("unknown command", "UNKNOWN"),
+    ("unsupported command", "UNKNOWN"),  # envoy
     ("DB index is out of range", "NODATABASE"),
     ("SELECT is not allowed in cluster mode", "NOSELECT"),
     ("cluster support disabled", "NOCLUSTER"),

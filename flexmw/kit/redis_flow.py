@@ -35,10 +35,13 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from flexmw.contract.exception_slots import chain_of
 from flexmw.kit.redis_errors import CODES, code_of, is_reply
 
-__all__ = ["SLOTS", "Address", "Drop", "Learn", "Nodes", "Pause", "Send", "Step", "execution"]
+__all__ = ["SLOTS", "Address", "Drop", "Learn", "Nodes", "Pause", "Remap", "Send", "Step", "execution"]
 
 Address: TypeAlias = tuple[str, int]
 """Host and port."""
+
+Remap: TypeAlias = Callable[[Address], Address]
+"""Returns the address that leads to a node from here, given the one that the node announces: behind NAT for example."""
 
 SLOTS: Final = 16_384
 SENTINEL_INTERVAL: Final = 0.2
@@ -100,12 +103,17 @@ class Nodes:
 
     :param family: ``redis``, ``redis+cluster`` or ``redis+sentinel``.
     :param start: the addresses of the URL.
+    :param remap: changes the addresses that the nodes of a cluster announce; ``None``: they stay as they are.
     """
 
-    __slots__ = ("_learned_at", "_slots", "family", "is_stale", "primary", "requests", "start", "without_reply")
+    # fmt: off
+    __slots__ = (
+        "_learned_at", "_remap", "_slots", "family", "is_stale", "primary", "requests", "start", "without_reply",
+    )
+    # fmt: on
 
-    def __init__(self, family: str, start: Sequence[Address]) -> None:
-        self.family, self.start = family, list(start)
+    def __init__(self, family: str, start: Sequence[Address], remap: Remap | None = None) -> None:
+        self.family, self.start, self._remap = family, list(start), remap
         self._slots: list[Address | None] = [None] * SLOTS if family == "redis+cluster" else []
         self._learned_at = float("-inf")
         self.is_stale = False
@@ -141,9 +149,23 @@ class Nodes:
         slots: list[Address | None] = [None] * SLOTS
         for first, last, primary, *_ in reply:
             host = primary[0].decode() if isinstance(primary[0], bytes) else primary[0]
-            address = host if host and host != "?" else source[0], int(primary[1])
+            address = self._reached((host if host and host != "?" else source[0], int(primary[1])))
             slots[int(first) : int(last) + 1] = [address] * (int(last) - int(first) + 1)
         self._slots, self._learned_at, self.is_stale = slots, now, False
+
+    def target(self, error: Exception, source: Address | None) -> Address | None:
+        """Return the node that a redirection names. An empty host stands for the node that has sent the redirection."""
+        found = _TARGET.search(str(error))
+        if found is None:
+            return None
+        host = found["host"].strip("[]") or (source[0] if source else "")
+        return self._reached((host, int(found["port"])))
+
+    def _reached(self, announced: Address) -> Address:
+        if self._remap is None:
+            return announced
+        host, port = self._remap(announced)
+        return host, int(port)
 
     def moved(self, slot: int, address: Address) -> None:
         """Record that a slot has moved to another node, and that other slots may have moved too."""
@@ -208,7 +230,7 @@ def execution(
             nodes.record_no_reply()
             raise error
         if code in ("MOVED", "ASK"):
-            target = _target(error, address)
+            target = nodes.target(error, address)
             redirections += 1
             if nodes.family != "redis+cluster" or target is None or redirections > _REDIRECTIONS:
                 raise error
@@ -245,12 +267,3 @@ def _is_refused(error: Exception) -> bool:
     if any(isinstance(cause, ConnectionRefusedError) for cause in chain_of(error)):
         return True
     return "Connect call failed" in str(error) or " connecting to " in str(error)
-
-
-def _target(error: Exception, source: Address | None) -> Address | None:
-    """Return the node that a redirection names. An empty host stands for the node that has sent the redirection."""
-    found = _TARGET.search(str(error))
-    if found is None:
-        return None
-    host = found["host"].strip("[]") or (source[0] if source else "")
-    return host, int(found["port"])

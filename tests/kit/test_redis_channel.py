@@ -152,7 +152,7 @@ async def test_a_loop_that_was_held_up_does_not_fail_what_the_server_has_done(re
 
 
 async def test_a_command_that_was_not_sent_yet_is_not_sent_after_its_time(redis_url: str, redis_server: Child) -> None:
-    async with nodes_of(redis_url) as nodes:
+    async with nodes_of(f"{redis_url}?client_name=late") as nodes:
         with redis_server.frozen():  # accepts the connection, and does not reply to the handshake
             with pytest.raises(TimeoutError):
                 await nodes.eval("return redis.call('SET', KEYS[1], 'v')", 1, "k", end=nodes.time.now() + 0.1)

@@ -14,6 +14,7 @@ from flexmw.errors import ConfigError
 from flexmw.kit.redis_async import AsyncNodes
 from flexmw.kit.redis_blocking import BlockingNodes
 from flexmw.kit.redis_client import Connector, url_of_client
+from flexmw.kit.redis_flow import Nodes
 from flexmw.kit.storage import is_redis_client
 from flexmw.kit.store_url import parse
 from tests.waiting import LONGEST_WAIT
@@ -113,6 +114,19 @@ def test_a_client_of_a_cluster_or_of_sentinel_gives_its_addresses() -> None:
     assert (behind.scheme.family, behind.nodes, behind.service) == ("redis+sentinel", (("one", 26379),), "mymaster")
     assert behind.options["sentinel_password"] == "own"
     assert behind.options["db"] == 3
+
+
+def test_addresses_that_a_cluster_announces_are_changed_as_its_client_says() -> None:
+    def change(announced: Any) -> Any:
+        return "here", announced[1] + 1
+
+    remap: Any = change
+    cluster = redis.asyncio.RedisCluster("one", 7001, address_remap=remap)
+    nodes = Nodes("redis+cluster", [ONE], Connector(url_of_client(cluster, "storage")).remap)
+    nodes.learn([[0, 16383, [b"10.0.0.1", 7001]]], ONE, now=0.0)
+    assert nodes.address(5) == ("here", 7002)
+    assert nodes.target(redis.ResponseError("MOVED 5 10.0.0.2:7005"), ONE) == ("here", 7006)
+    assert nodes.target(redis.ResponseError("no redirection"), ONE) is None
 
 
 def test_a_client_with_connections_of_another_library_is_refused() -> None:

@@ -16,7 +16,7 @@ import trustme
 from flexmw.errors import ConfigError
 from flexmw.testing.hostile.ports import HOST
 from tests.servers import Child, redis_binary, redis_process, skip_unless
-from tests.stores import COMPONENTS, Moving, front, wrong_way
+from tests.stores import COMPONENTS, Moving, cut_reply, front, wrong_way
 
 PASSWORD = "hunter2@/x"
 ENCODED = "hunter2%40%2Fx"
@@ -94,6 +94,17 @@ def test_a_percent_encoded_password_works_and_leaves_no_key(name: str, guarded: 
     COMPONENTS[name](f"redis://:{ENCODED}@{HOST}:{guarded.port}")
     with redis.Redis(port=guarded.port, password=PASSWORD) as client:
         assert client.keys("*") == [] or name == "Pace"  # Pace's key lives for a millisecond
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+@pytest.mark.parametrize("command", [b"HELLO", b"SETINFO", b"SELECT"])
+def test_a_proxy_in_front_of_the_server_need_not_know_the_commands_of_new_drivers(
+    name: str, command: bytes, guarded: Child
+) -> None:
+    """twemproxy ends the connection at such a command. redis-py sends the first two by itself since version 8."""
+    with cut_reply(guarded.port, command) as (port, cut):
+        COMPONENTS[name](f"redis://:{ENCODED}@{HOST}:{port}")
+    assert not cut
 
 
 @pytest.mark.parametrize("name", COMPONENTS)

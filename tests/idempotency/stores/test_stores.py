@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -23,6 +24,7 @@ from flexmw.idempotency.stores.open import open_store
 from flexmw.idempotency.stores.sqlite import SQLiteStore, path_of
 from flexmw.idempotency.stores.threads import Threaded, _limiters
 from flexmw.testing import FakeClock
+from flexmw.testing.hostile.ports import HOST
 from flexmw.testing.stores import check_store
 from tests.idempotency.streams import EVENT, streaming, until
 from tests.stores import cluster_of_one
@@ -413,6 +415,15 @@ def test_a_redis_cluster_keeps_the_promises_too_and_continues_a_response(tmp_pat
     with cluster_of_one(tmp_path) as url:
         assert len(check_store(lambda: open_store(url))) == 22
         anyio.run(cut)
+        # Behind NAT, the nodes announce addresses that lead nowhere, and a client knows how to reach them.
+        port = int(url.rpartition(":")[2])
+        with redis.Redis(port=port) as node:
+            node.config_set("cluster-announce-ip", "203.0.113.7")
+        with redis.RedisCluster(HOST, port, address_remap=lambda announced: (HOST, announced[1])) as client:
+            store = open_store(client)
+            for backend in ("asyncio", "trio"):
+                held = anyio.run(partial(store.swap, backend, "", "t", b"", lease=1.0, ttl=1.0), backend=backend)
+                assert held is not None
 
 
 @pytest.mark.anyio
