@@ -7,10 +7,12 @@ Two of these SDKs, typesense and elasticsearch, repeat a call at the next node o
 
 Checked with cohere 7.3 and deepgram-sdk 7.17 (Fern), mistralai 3.7 (Speakeasy), githubkit 0.16, typesense 2.1,
 elastic-transport 9.4 (the node class ``httpxasync``), huggingface-hub 2.4, firecrawl-py 4.55, langsmith 0.15,
-openai-agents 0.24, prefect 3.9 and portkey-ai 2.3, which sends the count and does not obey ``x-should-retry``; by
-tenacity 9.1 with litellm 1.110, llama-index-llms-openai 0.8, google-genai 3.6, ai21 4.3, haystack-ai 3.4,
-langchain-mistralai 1.1, langchain-fireworks 1.7, langchain-cohere 0.6 and llama-cloud-services 0.6; by backoff 2.2 with
-langfuse 5.0.
+openai-agents 0.24, prefect 3.9, portkey-ai 2.3 (which sends the count and does not obey ``x-should-retry``), increase
+0.552 (Stainless, without the header), zai-sdk 0.2 and volcengine-ark-runtime 5.0 (earlier versions of Stainless),
+aiobotocore 3.10, apify-client 3.4, corehttp 1.0b7, fal-client 1.0, inngest 0.5, stripe 16.1, svix 2.9, workos 10.8 and
+agno 3.1; by tenacity 9.1 with litellm 1.110, llama-index-llms-openai 0.8, google-genai 3.6, ai21 4.3, haystack-ai 3.4,
+langchain-mistralai 1.1, langchain-fireworks 1.7, langchain-cohere 0.6, llama-cloud-services 0.6 and gql 4.4; by backoff
+2.2 with langfuse 5.0.
 """
 
 from __future__ import annotations
@@ -59,32 +61,41 @@ def _retries_of_loop(frame: FrameType) -> Any:
     return None if is_argument else frame.f_locals.get("retries")
 
 
-def _retry_count(frame: FrameType) -> Any:
-    return frame.f_locals.get("retry_count")
+def _retries_of_stainless(frame: FrameType) -> Any:
+    """Stainless makes clients that repeat a call in a loop. Some leave out the header with the count; the others are
+    known by it."""
+    return None if _sends_count(frame) else frame.f_locals.get("retries_taken")
 
 
-def _retries_taken(frame: FrameType) -> Any:
-    return frame.f_locals.get("retries_taken")
+def _depth_of_recursion(frame: FrameType) -> Any:
+    """Earlier versions of Stainless made clients that repeat a call by calling themselves, and count downwards."""
+    depth, outer = 0, frame.f_back
+    while outer is not None:
+        depth += outer.f_code is frame.f_code
+        outer = outer.f_back
+    return None if "remaining_retries" not in frame.f_code.co_varnames or _sends_count(frame) else depth
 
 
-def _num_retries(frame: FrameType) -> Any:
-    return frame.f_locals.get("num_retries")
+def _sends_count(frame: FrameType) -> bool:
+    headers: Any = getattr(frame.f_locals.get("request"), "headers", ())
+    return "x-stainless-retry-count" in headers
 
 
-def _attempt(frame: FrameType) -> Any:
-    return frame.f_locals.get("attempt")
+def _variable(name: str, *, first: int = 0, unset: int | None = None) -> Callable[[FrameType], Any]:
+    """Return a function that reads a variable, which is ``first`` in the first call. The function returns ``unset``
+    before the variable is set."""
+
+    def read(frame: FrameType) -> Any:
+        value = frame.f_locals.get(name)
+        return value - first if type(value) is int else unset
+
+    return read
 
 
-def _try_count(frame: FrameType) -> Any:
-    return frame.f_locals.get("try_count")
-
-
-def _nb_tries(frame: FrameType) -> Any:
-    return frame.f_locals.get("nb_tries", 1) - 1
-
-
-def _request_attempt(frame: FrameType) -> Any:
-    return frame.f_locals.get("request_attempt", 1) - 1
+def _history_of_corehttp(frame: FrameType) -> Any:
+    settings = frame.f_locals.get("retry_settings")
+    history = settings.get("history") if isinstance(settings, dict) else None
+    return len(history) if isinstance(history, list) else None
 
 
 def _attempted_retries(frame: FrameType) -> Any:
@@ -96,13 +107,13 @@ def _attempted_retries(frame: FrameType) -> Any:
 
 _FIRST_OF_TENACITY: Final[Mapping[str, int]] = {
     "llama_index": 1, "google": 1, "litellm": 0, "ai21": 1, "haystack": 1, "langchain_mistralai": 1,
-    "langchain_fireworks": 1, "langchain_cohere": 1, "llama_cloud_services": 1,
+    "langchain_fireworks": 1, "langchain_cohere": 1, "llama_cloud_services": 1, "gql": 1,
 }  # fmt: skip
 """Packages that repeat calls by tenacity, and the number of tenacity's attempt that is the first call. litellm makes
 the first call without it. A program's own use of tenacity does not count: the program may look for the result of a lost
 call before it calls again."""
 
-_CALLERS_OF_TENACITY: Final = frozenset({"google", "litellm"})
+_CALLERS_OF_TENACITY: Final = frozenset({"google", "litellm", "gql"})
 """Packages that call tenacity themselves, by which their use of it is told from that of a program: tenacity around
 ``litellm.completion`` made each first call a repetition. The others decorate functions of their own by tenacity."""
 
@@ -137,6 +148,8 @@ def _attempt_number(frame: FrameType) -> Any:
     function = getattr(state, "fn", None)
     package = _package_that_has(function)
     first, caller = _FIRST_OF_TENACITY.get(package), frame.f_back
+    while caller is not None and _package_of(caller) == "tenacity":  # the function that its decorator has made
+        caller = caller.f_back
     is_of_program = _package_of(caller) != package if package in _CALLERS_OF_TENACITY else _is_undecorated(function)
     if first is None or is_of_program:
         return None
@@ -155,38 +168,67 @@ def _module_of(frame: FrameType) -> str:
     return name if isinstance(name, str) else ""
 
 
-_COUNTERS: Final[Mapping[str, tuple[_Counter, ...]]] = {
-    "request": (
-        _Counter(".core.http_client", _retries_of_recursion, recurses=True),
-        _Counter("githubkit.core", _retry_count),
-        _Counter("portkey_ai._vendor.openai._base_client", _retries_taken),
+def _counters(*rows: tuple[str, _Counter]) -> Mapping[str, tuple[_Counter, ...]]:
+    """Return the counters by the name of each function.
+
+    :param rows: the names of functions of one module, and their counter.
+    """
+    by_name: dict[str, tuple[_Counter, ...]] = {}
+    for names, counter in rows:
+        for name in names.split():
+            by_name[name] = (*by_name.get(name, ()), counter)
+    return by_name
+
+
+_AGNO: Final = (
+    "_run _run_stream _arun _arun_stream _continue_run _continue_run_stream _acontinue_run _acontinue_run_stream"
+)
+_TYPESENSE: Final = "_execute_request _execute_stream_request"
+
+_COUNTERS: Final = _counters(
+    ("request", _Counter(".core.http_client", _retries_of_recursion, recurses=True)),  # Fern
+    ("retry_with_backoff retry_with_backoff_async", _Counter(".utils.retries", _retries_of_loop)),  # Speakeasy
+    ("request", _Counter("._base_client", _retries_of_stainless)),  # Stainless
+    ("_request", _Counter("._base_client", _depth_of_recursion, recurses=True)),
+    ("_request", _Counter("zai.core._http_client", _depth_of_recursion, recurses=True)),
+    (
+        "_invoke_with_retry _ainvoke_with_retry _invoke_stream_with_retry _ainvoke_stream_with_retry",
+        _Counter("agno.models.base", _variable("attempt")),
     ),
-    "arequest": (_Counter("githubkit.core", _retry_count),),
-    "_execute_request": (
-        _Counter("typesense.sync.api_call", _num_retries, recurses=True, moves=True),
-        _Counter("typesense.async_.api_call", _num_retries, recurses=True, moves=True),
+    (_AGNO, _Counter("agno.agent._run", _variable("attempt"))),
+    (_AGNO, _Counter("agno.team._run", _variable("attempt"))),
+    ("_send_request", _Counter("aiobotocore.endpoint", _variable("attempts", first=1))),
+    ("_retry_with_exp_backoff", _Counter("apify_client.http_clients._base", _variable("attempt", first=1))),
+    ("send", _Counter("corehttp.runtime.policies._retry", _history_of_corehttp)),
+    ("send", _Counter("corehttp.runtime.policies._retry_async", _history_of_corehttp)),
+    ("perform_request", _Counter("elastic_transport._async_transport", _variable("attempt"), moves=True)),
+    ("_maybe_retry_request _async_maybe_retry_request", _Counter("fal_client.client", _variable("attempt", first=1))),
+    ("post post_multipart patch", _Counter("firecrawl.v2.utils.http_client_async", _variable("attempt"))),
+    ("request arequest", _Counter("githubkit.core", _variable("retry_count"))),
+    ("_http_backoff_base", _Counter("huggingface_hub.utils._http", _variable("nb_tries", first=1))),
+    ("send send_sync", _Counter("inngest._internal.client_lib.client", _variable("attempt"))),
+    ("_arequest_with_retries", _Counter("langsmith.async_client", _variable("attempt"))),
+    ("wrapper wrapper_async", _Counter("litellm.utils", _attempted_retries)),
+    (
+        "get_response_with_retry stream_response_with_retry",
+        _Counter("agents.run_internal.model_retry", _variable("request_attempt", first=1)),
     ),
-    "_execute_stream_request": (
-        _Counter("typesense.sync.api_call", _num_retries, recurses=True, moves=True),
-        _Counter("typesense.async_.api_call", _num_retries, recurses=True, moves=True),
+    ("request", _Counter("portkey_ai._vendor.openai._base_client", _variable("retries_taken"))),
+    ("_request", _Counter("portkey_ai.api_resources.base_client", _variable("retry_count"), recurses=True)),
+    ("_send_with_retry", _Counter("prefect.client.base", _variable("try_count"))),
+    (
+        "_request_with_retries_internal _request_with_retries_internal_async",
+        _Counter("stripe._http_client", _variable("num_retries")),
     ),
-    "perform_request": (_Counter("elastic_transport._async_transport", _attempt, moves=True),),
-    "retry_with_backoff": (_Counter(".utils.retries", _retries_of_loop),),
-    "retry_with_backoff_async": (_Counter(".utils.retries", _retries_of_loop),),
-    "_request": (_Counter("portkey_ai.api_resources.base_client", _retry_count, recurses=True),),
-    "_http_backoff_base": (_Counter("huggingface_hub.utils._http", _nb_tries),),
-    "post": (_Counter("firecrawl.v2.utils.http_client_async", _attempt),),
-    "post_multipart": (_Counter("firecrawl.v2.utils.http_client_async", _attempt),),
-    "patch": (_Counter("firecrawl.v2.utils.http_client_async", _attempt),),
-    "_arequest_with_retries": (_Counter("langsmith.async_client", _attempt),),
-    "get_response_with_retry": (_Counter("agents.run_internal.model_retry", _request_attempt),),
-    "stream_response_with_retry": (_Counter("agents.run_internal.model_retry", _request_attempt),),
-    "_send_with_retry": (_Counter("prefect.client.base", _try_count),),
-    "retry": (_Counter("backoff._sync", _tries_of_backoff), _Counter("backoff._async", _tries_of_backoff)),
-    "wrapper": (_Counter("litellm.utils", _attempted_retries),),
-    "wrapper_async": (_Counter("litellm.utils", _attempted_retries),),
-    "__call__": (_Counter("tenacity", _attempt_number), _Counter("tenacity.asyncio", _attempt_number)),
-}
+    ("_request_sync _request_asyncio", _Counter("svix.api.common", _variable("retry_count", first=-1, unset=0))),
+    (_TYPESENSE, _Counter("typesense.sync.api_call", _variable("num_retries"), recurses=True, moves=True)),
+    (_TYPESENSE, _Counter("typesense.async_.api_call", _variable("num_retries"), recurses=True, moves=True)),
+    ("request", _Counter("workos._base_client", _variable("attempt"))),
+    ("retry", _Counter("backoff._sync", _tries_of_backoff)),
+    ("retry", _Counter("backoff._async", _tries_of_backoff)),
+    ("__call__", _Counter("tenacity", _attempt_number)),
+    ("__call__", _Counter("tenacity.asyncio", _attempt_number)),
+)
 """By the name of the function."""
 
 

@@ -81,6 +81,32 @@ PORTKEY = """
 def _request(send, *, retry_count=0):
     return send() if retry_count == 1 else _request(send, retry_count=retry_count + 1)
 """
+STAINLESS = """
+from types import SimpleNamespace
+
+def request(send):
+    request, retries_taken = SimpleNamespace(headers=HEADERS), 2
+    return send()
+"""
+EARLIER_STAINLESS = """
+def _request(send, *, remaining_retries=2):
+    return send() if remaining_retries == 0 else _retry_request(send, remaining_retries)
+
+def _retry_request(send, remaining_retries):
+    return _request(send, remaining_retries=remaining_retries - 1)
+"""
+COREHTTP = """
+def send(call):
+    retry_settings = {"history": ["first", "second"]}
+    return call()
+"""
+SVIX = """
+def _request_sync(send):
+    for retry_count, seconds in enumerate([0.05] * WAITS):
+        if retry_count == 1:
+            return send()
+    return send()
+"""
 IN_A_LOOP = """
 async def NAME(send):
     for COUNT in range(FIRST, 9):
@@ -122,6 +148,21 @@ def in_a_loop(name: str, count: str, first: int = 0) -> tuple[str, str]:
         ("portkey_ai.api_resources.base_client", PORTKEY, "_request", 1),
         ("portkey_ai._vendor.openai._base_client", *in_a_loop("request", "retries_taken"), 2),
         ("program", *in_a_loop("post", "attempt"), None),
+        ("increase._base_client", STAINLESS.replace("HEADERS", "{}"), "request", 2),
+        ("lithic._base_client", STAINLESS.replace("HEADERS", "{'x-stainless-retry-count': '2'}"), "request", None),
+        ("acme._base_client", EARLIER_STAINLESS, "_request", 2),
+        ("zai.core._http_client", EARLIER_STAINLESS, "_request", 2),
+        ("agno.models.base", *in_a_loop("_ainvoke_with_retry", "attempt"), 2),
+        ("agno.agent._run", *in_a_loop("_run", "attempt"), 2),
+        ("aiobotocore.endpoint", *in_a_loop("_send_request", "attempts", 1), 2),
+        ("apify_client.http_clients._base", *in_a_loop("_retry_with_exp_backoff", "attempt", 1), 2),
+        ("corehttp.runtime.policies._retry", COREHTTP, "send", 2),
+        ("fal_client.client", *in_a_loop("_maybe_retry_request", "attempt", 1), 2),
+        ("inngest._internal.client_lib.client", *in_a_loop("send_sync", "attempt"), 2),
+        ("stripe._http_client", *in_a_loop("_request_with_retries_internal", "num_retries"), 2),
+        ("svix.api.common", SVIX.replace("WAITS", "0"), "_request_sync", 0),
+        ("svix.api.common", SVIX.replace("WAITS", "3"), "_request_sync", 2),
+        ("workos._base_client", *in_a_loop("request", "attempt"), 2),
         ("backoff._sync", BACKOFF.replace("PACKAGE", "'langfuse._task_manager.score_consumer'"), "retry", 2),
         ("backoff._async", BACKOFF.replace("PACKAGE", "'program'"), "retry", None),
         ("backoff._sync", BACKOFF.replace("PACKAGE", "None"), "retry", None),
@@ -156,6 +197,10 @@ def test_tenacity_counts_for_the_package_that_calls_it() -> None:
     call = "def call(repeats, send): return repeats(send)"
     assert defined_in("google.genai", call)["call"](repeats, sdk_count_on_stack) == 1
     assert defined_in("program", call)["call"](repeats, sdk_count_on_stack) is None
+    decorated = defined_in("tenacity.asyncio", call)["call"]
+    calls = "def call(decorated, repeats, send): return decorated(repeats, send)"
+    assert defined_in("google.genai", calls)["call"](decorated, repeats, sdk_count_on_stack) == 1
+    assert defined_in("program", calls)["call"](decorated, repeats, sdk_count_on_stack) is None
 
 
 TENACITY_OF = """
