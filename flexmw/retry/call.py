@@ -15,7 +15,7 @@ from flexmw.contract.credentials import shows_caller, split_query
 from flexmw.contract.exception_slots import attributes_of
 from flexmw.contract.sdk import RETRY_COUNT, parse_retry_count
 from flexmw.kit.built_response import build_response
-from flexmw.kit.deadline import timeout_error
+from flexmw.kit.deadline import library_error, timeout_error
 from flexmw.kit.effects import Request, Response
 from flexmw.kit.headers import has_any
 from flexmw.kit.stack_count import counted_on_stack
@@ -224,13 +224,18 @@ class Call:
 
         :param lost: what the call ended with that is repeated; ``None`` if that is not known.
         :param make_error: makes the error that is raised in its place.
-        :raises Exception: the error of the call.
+        :raises Exception: the error of the call; the library's ``ReadError`` for a response whose body was not kept.
         """
         outcome = self.outcome(judge("ambiguous", "none"), "given_back_before")
         if isinstance(lost, GivenBack):
-            response = build_response(self.request, lost.status, headers=lost.headers, body=lost.body)
-            response.extensions["flexmw"] = outcome
-            return response
+            if lost.body is not None:
+                response = build_response(self.request, lost.status, headers=lost.headers, body=lost.body)
+                response.extensions["flexmw"] = outcome
+                return response
+            # The same head with an empty body was taken for what the server had sent.
+            message = f"this request may have been executed, and a {lost.status} was given back for it before, whose "
+            message += "body was too large or too slow to be kept; nothing was sent"
+            lost = library_error(self.request, "ReadError", message)
         again = make_error() if lost is None else copy_without_references(lost)
         attributes_of(again)["flexmw"] = outcome
         raise again

@@ -51,12 +51,12 @@ class GivenBack:
     """A response to a request that may have been executed, kept for an SDK's repetition of the request.
 
     :param headers: pairs of name and value, in order.
-    :param body: the body as it arrived; empty if it was not read.
+    :param body: the body as it arrived; ``None`` if it was too large or too slow to be kept.
     """
 
     status: int
     headers: tuple[tuple[str, str], ...]
-    body: bytes
+    body: bytes | None
 
 
 class Memory:

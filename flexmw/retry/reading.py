@@ -121,7 +121,7 @@ class ResponseReading(GuardedAttempts):
                 if not is_transport_error(error):
                     raise
                 self.broken_by = error
-        self.kept = GivenBack(response.status_code, tuple(response.headers.items()), body or b"")
+        self.kept = GivenBack(response.status_code, tuple(response.headers.items()), body)
         if self.is_counted_on_stack:
             self.memory.remember_lost(self.fingerprint(), self.kept, self.clock.monotonic())
 

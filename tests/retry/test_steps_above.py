@@ -142,6 +142,26 @@ def test_a_response_that_leaves_it_open_comes_again_whole(library: Any) -> None:
 
 
 @libraries
+@pytest.mark.parametrize(("size", "is_kept"), [(64 * 1024, True), (64 * 1024 + 1, False)])
+def test_a_body_that_is_too_large_to_come_again_is_an_error_and_not_an_empty_body(
+    library: Any, size: int, is_kept: bool
+) -> None:
+    body = b"x" * size
+    with HostileServer(then=Response(500, body=body)) as server:
+        transport = repeating(library, inner_of(library, policy_of()), attempts=1)
+        with library.Client(transport=transport) as client:  # the first of its attempts is whole in any case
+            assert client.post(server.url, json={}).content == body
+        given = post(library, server, policy_of())
+        assert server.executions == 2
+    assert (outcome(given).outcome, outcome(given).reason) == ("ambiguous", "given_back_before")
+    if is_kept:
+        assert given.content == body
+    else:
+        assert isinstance(given, library.ReadError)
+        assert "a 500 was given back for it before, whose body was too large" in str(given)
+
+
+@libraries
 def test_a_transport_above_that_repeats_nothing_gets_a_slow_response_whole(
     library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
