@@ -37,7 +37,7 @@ class IdempotencyApp(WrappingApp):
         return (
             request_method(scope) in plan.methods - _SAFE_METHODS
             and _STREAM in dict(scope["headers"])
-            and not (plan.exempt is not None and await holds(plan.exempt, scope))
+            and not (plan.exempt is not None and await holds(plan.exempt, scope, "exempt"))
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +66,7 @@ class IdempotencyApp(WrappingApp):
                 exchange.forward = too_late
             return
         if (
-            (plan.exempt is not None and await holds(plan.exempt, scope))
+            (plan.exempt is not None and await holds(plan.exempt, scope, "exempt"))
             or (exchange is not None and current.get() is not None and _is_claimed(exchange))
             or (method == "OPTIONS" and is_preflight(scope))
         ):

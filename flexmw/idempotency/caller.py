@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from flexmw.contract import CREDENTIALS
 from flexmw.contract.credentials import is_lasting_scheme, is_signature, is_tenant, shows_caller, split_query
+from flexmw.kit.app_function import finished
 from flexmw.kit.asgi import Scope
 from flexmw.kit.caller_names import MissingKey, cookies, key_function, raw_name
 from flexmw.kit.exchange import Header
@@ -164,8 +165,8 @@ class CallerNames:
 
     async def _name(self, scope: Scope) -> bytes:
         assert self._caller is not None  # noqa: S101
-        value = self._caller(scope)
-        return raw_name(await value if isawaitable(value) else value, "Idempotency(caller=...)")
+        value, option = self._caller(scope), "Idempotency(caller=...)"
+        return raw_name(await finished(value, option) if isawaitable(value) else value, option)
 
 
 def caller_function(caller: object) -> CallerFunction | None:

@@ -30,6 +30,7 @@ from flexmw.idempotency.response_head import RESULT, announce_ttl
 from flexmw.idempotency.sdk_calls import SdkAttempt, SdkRequest, claim_call
 from flexmw.idempotency.stores.guarded import count_without_store
 from flexmw.idempotency.uncancelled import run_to_completion
+from flexmw.kit.app_function import finished
 from flexmw.kit.asgi import Receive, Scope, Send, send_error
 from flexmw.kit.exchange import ErrorOutcome, Exchange
 from flexmw.kit.paths import RequestPredicate
@@ -102,11 +103,11 @@ class ProtectedRequest:
                 await self._refuse(errors.StreamInvalid(str(problem)), "invalid")
                 return
         count = parse_retry_count(first_value(scope["headers"], fields, RETRY_COUNT)) if plan.sdk_retries else None
-        if key is None and plan.required is not None and await holds(plan.required, scope):
+        if key is None and plan.required is not None and await holds(plan.required, scope, "required"):
             await self._refuse(errors.KeyRequired(plan.header), "required")
         elif key is None and count is None:
             await plan.app(scope, self._receive, self._send)
-        elif plan.authenticated is not None and not await holds(plan.authenticated, scope):
+        elif plan.authenticated is not None and not await holds(plan.authenticated, scope, "authenticated"):
             await self._refuse(InvalidAPIKey(), "unauthenticated")
         else:
             caller, is_named = (
@@ -368,10 +369,13 @@ class ProtectedRequest:
         await send_stored(self._scope, self._send, self._plan.app, response, response.body)
 
 
-async def holds(predicate: RequestPredicate, scope: Scope) -> bool:
-    """Whether a function of the scope, plain or async, returns true."""
+async def holds(predicate: RequestPredicate, scope: Scope, option: str) -> bool:
+    """Whether a function of the scope, plain or async, returns true.
+
+    :param option: the name of the option that holds the function.
+    """
     value = predicate(scope)
-    return bool(await value) if isawaitable(value) else bool(value)
+    return bool(await finished(value, f"Idempotency({option}=...)") if isawaitable(value) else value)
 
 
 def _printable(path: str) -> str:

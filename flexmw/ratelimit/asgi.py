@@ -7,6 +7,7 @@ from inspect import isawaitable
 from typing import Any, Final
 
 from flexmw.errors import APIError, SubsystemOffline
+from flexmw.kit.app_function import finished
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, WrappingApp, send_error
 from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import ErrorOutcome, Exchange, exchange_of, too_late, unclaimed
@@ -307,5 +308,5 @@ def _with_release(lease: Lease, send: Send) -> Send:
 
 
 async def value_of(result: Any) -> Any:
-    """Await the result of a function of the application, if the function is async."""
-    return await result if isawaitable(result) else result
+    """Await the result of the application's function ``exempt``, if the function is async."""
+    return await finished(result, "RateLimit(exempt=...)") if isawaitable(result) else result

@@ -16,6 +16,7 @@ from inspect import isawaitable
 from typing import Final, NamedTuple, TypeAlias
 
 from flexmw.errors import ConfigError
+from flexmw.kit.app_function import finished
 from flexmw.kit.asgi import ASGIApp, Scope
 from flexmw.kit.caller_names import MissingKey, key_function, raw_name
 from flexmw.kit.exchange import REFUSALS
@@ -72,7 +73,7 @@ def caller_function(key: object, hasher: CallerHasher, option: str) -> CallerFun
     async def caller(scope: Scope) -> Caller:
         value = key_of(scope)
         if not isinstance(value, bytes) and isawaitable(value):
-            value = await value
+            value = await finished(value, option)
         raw = raw_name(value, option)
         if not raw:
             missing.count(scope)

@@ -10,6 +10,8 @@ RateLimit(cost=<a function>), which reserves an estimate
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +20,9 @@ from itertools import compress
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from flexmw.errors import ConfigError
+from flexmw.kit.app_function import finished
 from flexmw.kit.asgi import Receive, Scope
+from flexmw.kit.log_limit import LogLimit
 from flexmw.ratelimit.amounts import Amount, is_amount, whole_amount
 from flexmw.ratelimit.core import REQUESTS, TOKENS, Rate
 from flexmw.ratelimit.rates import Rates
@@ -151,10 +155,10 @@ class Pricing:
         else:
             if callable(cost):
                 value: Any = cost(scope)
-                cost = await value if isawaitable(value) else value
+                option = _TOKEN_OPTION if is_tokens else "RateLimit(cost=...)"
+                cost = await finished(value, option) if isawaitable(value) else value
                 is_valid, expected = _WHOLE if rate.scale == 1 else _DECIMAL
                 if not is_valid(cost):
-                    option = _TOKEN_OPTION if is_tokens else "RateLimit(cost=...)"
                     raise ConfigError(option, cost, f"the function to return {expected}")
             cost = whole_amount(cost, rate.scale)
         return int(cost)
@@ -166,14 +170,16 @@ class Reservation:
     :param units: the units that can be settled, each with the number that stands for one of it in the store.
     :ivar amounts: what the application has reported, by unit, in the store's numbers.
     :ivar usage: the usage that the application has reported.
+    :ivar is_over: the app has returned, and nothing that is reported counts any more.
     """
 
-    __slots__ = ("amounts", "units", "usage")
+    __slots__ = ("amounts", "is_over", "units", "usage")
 
     def __init__(self, units: Mapping[str, int]) -> None:
         self.units = units
         self.amounts: dict[str, int] = {}
         self.usage: Usage | None = None
+        self.is_over = False
 
     @contextmanager
     def active(self) -> Generator[None]:
@@ -182,16 +188,20 @@ class Reservation:
         try:
             yield
         finally:
+            self.is_over = True
             _reservations.reset(token)
 
 
 _reservations: ContextVar[tuple[Reservation, ...]] = ContextVar("flexmw.ratelimit.cost", default=())
 _DEFAULT_UNITS: Final = (TOKENS, REQUESTS)
+_log: Final = logging.getLogger("flexmw.ratelimit")
+_late_reports: Final = LogLimit(burst=5, per_second=1 / 60, monotonic=time.monotonic)
 
 
 def settle(used: Amount | Usage, *, unit: str | None = None) -> None:
     """Report what the current request really used. The difference to what was reserved is given back, or charged, when
-    the response is complete. Of several calls the last one counts.
+    the response is complete. Of several calls the last one counts. A call from a task that has outlived its request
+    changes nothing, and is logged as a WARNING.
 
     :param used: tokens inside ``RateLimit(tokens=...)``, else the cost inside ``RateLimit(cost=<a function>)``; an
         amount of ``unit``; or a :class:`Usage`, which every limiter around the request takes.
@@ -212,6 +222,17 @@ def settle(used: Amount | Usage, *, unit: str | None = None) -> None:
         for reservation in matching:
             name = next(name for name in names if name in reservation.units)
             reservation.amounts[name] = whole_amount(used, reservation.units[name])
+    if matching and all(reservation.is_over for reservation in matching):
+        _warn_of_late_report()
     if not matching:
         where = "RateLimit(tokens=...) or RateLimit(cost=<a function>)" if unit is None else f"RateLimit(unit={unit!r})"
         raise ConfigError("settle(used)", used, f"a request inside {where}, which reserves an estimate")
+
+
+def _warn_of_late_report() -> None:
+    if (left_out := _late_reports.admit()) is not None:
+        _log.warning(
+            "settle(used) was called after the request had ended, by a task that the app has left behind: it changes "
+            "nothing, and the charge of the request stands. Call it before the app returns (and %d calls before it).",
+            left_out,
+        )

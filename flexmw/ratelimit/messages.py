@@ -13,6 +13,7 @@ from inspect import isawaitable
 from typing import Final, TypeAlias
 
 from flexmw.errors import APIError, RateLimitExceeded
+from flexmw.kit.app_function import finished
 from flexmw.kit.asgi import POLICY_VIOLATION, ASGIApp, Message, Receive, Scope, Send, WrappingApp
 from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit.core import SECOND, Check
@@ -61,7 +62,7 @@ class MessageLimit(WrappingApp):
         if self._plan.exempt is None:
             return False
         exempt = self._plan.exempt(scope)
-        return bool(await exempt if isawaitable(exempt) else exempt)
+        return bool(await finished(exempt, "RateLimit(exempt=...)") if isawaitable(exempt) else exempt)
 
 
 class _ClosedError(OSError):
@@ -128,7 +129,7 @@ class _Connection:
 
     async def _send_refusal(self, write: _Writer, error: APIError) -> None:
         value = write(self._scope, error)
-        content = await value if isawaitable(value) else value
+        content = await finished(value, "RateLimit(message_refusal=...)") if isawaitable(value) else value
         if content is not None:
             kind = "bytes" if isinstance(content, bytes) else "text"
             await self._send({"type": "websocket.send", kind: content})

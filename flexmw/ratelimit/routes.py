@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import anyio
 
 from flexmw.errors import ConfigError
+from flexmw.kit.app_function import finished
 from flexmw.kit.asgi import Scope
 from flexmw.kit.clock import SYSTEM, Clock
 from flexmw.kit.expiring import ExpiringTable
@@ -127,7 +128,7 @@ class UnitRates:
         value = self._function(caller, scope) if self._takes_scope else self._function(caller)
         if not isawaitable(value):
             return self._parse(value)
-        rates = self._parse(await value)
+        rates = self._parse(await finished(value, self._option))
         self._tiers.put(caller.digest, (now_us + int(TIER_SECONDS * SECOND), rates), now_us)
         return rates
 

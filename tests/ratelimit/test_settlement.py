@@ -342,6 +342,28 @@ async def test_what_the_app_reports_after_its_response_counts_too() -> None:
     assert await charged(app) == 77
 
 
+async def test_a_report_after_the_end_of_the_request_changes_nothing_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    is_over = anyio.Event()
+
+    async def late() -> None:
+        await is_over.wait()
+        settle(77)
+
+    async with anyio.create_task_group() as tasks:
+
+        async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+            await sending(body_of(USED))(scope, receive, send)
+            tasks.start_soon(late)
+
+        app = limited(app=inner, **OPTIONS, clock=FakeClock())
+        await call(app)
+        is_over.set()
+    assert await charged(app) == 12
+    assert ["settle(used) was called after" in record.message for record in caplog.records] == [True]
+
+
 # --- replays ----------------------------------------------------------------------------------------------------------
 
 

@@ -98,6 +98,23 @@ SERVER_LINES: Final = (
     LogLine(
         "flexmw.ratelimit",
         "WARNING",
+        "`settle` was called by a task that has outlived its request: it changes nothing.",
+        "5 at once, then one a minute, with the number of those left out",
+        "ratelimit.cost",
+        "was called after the request had ended",
+    ),
+    LogLine(
+        _CALLERS,
+        "WARNING",
+        "An async function of the app (`limit`, `cost`, `key`, `exempt`, `caller`, `authenticated`, ...) takes more "
+        "than five seconds; the request waits on.",
+        "5 at once, then one a minute, with the number of those left out",
+        "kit.app_function",
+        "seconds for the function",
+    ),
+    LogLine(
+        "flexmw.ratelimit",
+        "WARNING",
         "`Ledger.balance`, or a function `budget`, has not said in five seconds what a caller has left: 503.",
         "5 at once, then one a minute, with the number of those left out",
         "ratelimit.usage_observer",
