@@ -134,7 +134,8 @@ class ResponseNotStored(APIError):
 
 
 class ExecutionEnded(APIError):
-    """500: the execution was ended before its response was complete: nobody read it, or an operator has stopped it."""
+    """500: the execution was ended before its response was complete: nobody read it, an operator has stopped it, or the
+    app has ended."""
 
     row = _row(500, "idempotency_ended", "The execution was ended before its response was complete.")
 

@@ -184,7 +184,8 @@ def run_nested(work: Coroutine[Any, Any, None], on_cancel: Callable[[], None]) -
     """Carry out a coroutine in a nested task, to its end, and raise what it raises.
 
     :param work: the coroutine. It runs in the context of the task that awaits this function.
-    :param on_cancel: called when that task is cancelled meanwhile. The task is cancelled after the end of the work.
+    :param on_cancel: called when that task is cancelled meanwhile. The task is cancelled after the end of the work,
+        unless the work raises an error: an error that nobody gets to see would be in no log.
     :raises RuntimeError: when asyncio runs no task here, as under trio.
     """
     loop = asyncio.get_running_loop()
@@ -245,7 +246,7 @@ def run_nested(work: Coroutine[Any, Any, None], on_cancel: Callable[[], None]) -
         if wait is not None:
             _unregister_task(identity)
     task.finish(error)
-    if cancelled is not None:
+    if cancelled is not None and not isinstance(error, Exception):
         raise cancelled
     if error is not None:
         raise error

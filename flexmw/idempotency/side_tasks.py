@@ -28,11 +28,13 @@ class SideTasks:
     """The side tasks of one execution. As a context manager: the part of the execution that :meth:`cancel` cancels.
 
     :ivar have_begun: whether there is any, so that :meth:`end` is needed.
+    :ivar is_cut_off: whether :meth:`cut_off` has cancelled the execution.
     """
 
-    __slots__ = ("have_begun",)
+    __slots__ = ("have_begun", "is_cut_off")
 
     have_begun: bool
+    is_cut_off: bool
 
     @property
     def has_running_loop(self) -> bool:
@@ -86,7 +88,7 @@ class AsyncioTasks(SideTasks):
         self._task = task
         self._eager: list[EagerTask] | None = None
         self._tasks: list[asyncio.Task[None]] | None = None
-        self.have_begun = self._is_running = False
+        self.have_begun = self.is_cut_off = self._is_running = False
         self._requests = 0
 
     @property
@@ -122,7 +124,8 @@ class AsyncioTasks(SideTasks):
             self._task.get_loop().call_later(_AGAIN_SECONDS, self.cancel)
 
     def cut_off(self) -> bool:
-        return self._task.get_loop() is asyncio.get_running_loop() and self._task.cancel()
+        self.is_cut_off = self._task.get_loop() is asyncio.get_running_loop() and self._task.cancel()
+        return self.is_cut_off
 
     async def end(self) -> None:
         tasks: list[asyncio.Future[None]] = [task for task in self._eager or () if not task.stop()]
@@ -161,7 +164,7 @@ class TrioTasks(SideTasks):
 
     def __init__(self, group: TaskGroup) -> None:
         self._group, self._scope = group, anyio.CancelScope()
-        self.have_begun = False
+        self.have_begun = self.is_cut_off = False
 
     def start(
         self, work: Callable[[], Coroutine[Any, Any, None]], on_end: Callable[[], object] | None = None

@@ -2,8 +2,8 @@
 
 A shielded cancel scope is enough under trio and for anyio's cancel scopes. asyncio's own ``Task.cancel`` ignores
 shields, so under asyncio the work runs in a nested task (:mod:`flexmw.idempotency.nested_task`). The first task waits
-for the end of the work in any case and is cancelled afterwards, so no task is left behind. When the event loop is
-closed, both are cancelled.
+for the end of the work in any case, so no task is left behind. It raises the error of the work, or else is cancelled.
+When the event loop is closed, both are cancelled.
 """
 
 from __future__ import annotations
