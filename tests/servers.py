@@ -239,8 +239,13 @@ class Serve(Protocol):
 
 
 @contextmanager
-def uvicorn_server(app: ASGIApp, *, http: Http = "h11", lifespan: Lifespan = "auto") -> Generator[Served]:
-    """Uvicorn in a thread. Raises RuntimeError where the app's startup fails."""
+def uvicorn_server(
+    app: ASGIApp, *, http: Http = "h11", lifespan: Lifespan = "auto", stop_seconds: int = 1
+) -> Generator[Served]:
+    """Uvicorn in a thread. Raises RuntimeError where the app's startup fails.
+
+    :param stop_seconds: how long uvicorn waits for its requests when it stops, before it cancels them.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -264,7 +269,12 @@ def uvicorn_server(app: ASGIApp, *, http: Http = "h11", lifespan: Lifespan = "au
 
     async def run(sock: socket.socket, up: Callable[[], None], leave: asyncio.Event) -> None:
         config = uvicorn.Config(
-            app, http=http, lifespan=lifespan, log_config=None, access_log=False, timeout_graceful_shutdown=1
+            app,
+            http=http,
+            lifespan=lifespan,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=stop_seconds,
         )
         await Server(config, up, leave).serve(sockets=[sock])
 

@@ -2,6 +2,10 @@
 
 An app that awaits a cancelled task of its own lets that task's ``CancelledError`` escape. Nobody has cancelled the
 request: the client waits for a response, and without one from the Envelope the server would send its own error.
+
+uvicorn cancels what still runs when its time to stop is over, and responds with a plain 500. A client such as an SDK
+takes a 500 for a reason to send a POST again, and another worker executes it a second time. So the Envelope responds
+before uvicorn does. Any other cancellation of a request gets no response: whoever has cancelled it may send one.
 """
 
 from __future__ import annotations
@@ -9,8 +13,10 @@ from __future__ import annotations
 from asyncio import CancelledError, current_task
 from typing import Final
 
-__all__ = ["needs_response"]
+__all__ = ["ends_with_server", "needs_response"]
 
+_UVICORN_ENDS: Final = "Task cancelled, timeout graceful shutdown exceeded"
+"""The message of a cancellation by uvicorn, the only mark that it has."""
 
 _ENDS_PROGRAM: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _TRIO_CANCELLED: Final = ("trio", "Cancelled")
@@ -38,3 +44,8 @@ def needs_response(error: BaseException) -> bool:
     except RuntimeError:  # trio
         return False
     return task is not None and not task.cancelling()
+
+
+def ends_with_server(error: BaseException) -> bool:
+    """True for a cancellation by uvicorn, which ends. It responds with a plain 500 unless a response has begun."""
+    return isinstance(error, CancelledError) and error.args == (_UVICORN_ENDS,)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from flexmw.contract.stream_framing import framing_of
-from flexmw.envelope.cancellation import needs_response
+from flexmw.envelope.cancellation import ends_with_server, needs_response
 from flexmw.envelope.collector import Collector
 from flexmw.envelope.core import error_status
 from flexmw.envelope.crash_log import AppFault, log_crash, log_fault, log_raised
@@ -62,9 +62,10 @@ class Responder(ResponseEnd):
             finally:
                 exchange.leave()
         except BaseException as error:
-            if not needs_response(error):
+            ends = ends_with_server(error)
+            if not (ends or needs_response(error)):
                 raise
-            is_owed = self._state is not _DONE and not self._client_left
+            is_owed = not (ends or self._state is _DONE or self._client_left)
             if not await self._handle_exception(error):
                 if is_owed:  # else an Envelope further in has logged it
                     log_raised(self._scope, error)

@@ -53,7 +53,11 @@ SOCKETS = [
 
 WITHOUT = [
     (14, "debug pages", "replaced, unless `debug=True`"),
-    (25, "cancellation", "never caught, never turned into a response"),
+    (
+        25,
+        "cancellation",
+        "passes without a response; 500 `internal_error` where uvicorn ends and would send its own 500",
+    ),
     (26, "the client leaves while its request is read", "nothing is sent, nothing is raised"),
     (56, "bytes that are no HTTP", "handled by the server itself; no ASGI app can change it"),
     (60, "`pathsend` on an error", "the file is not sent, the error is"),

@@ -95,7 +95,7 @@ async def test_what_the_server_has_cancelled_is_cancelled_before_the_app_shuts_d
     assert isinstance((await request).raised, ExecutionEnded)
     again = await Caller(Idempotency(storage=store).asgi(Shop()), headers=KEYED)()
     assert json.loads(again.answer)["error"]["code"] == "idempotency_unknown"
-    assert [line.startswith("The app ends while 1 executions") for line in lines(caplog)] == [True]
+    assert [line.startswith("The app ends while executions") for line in lines(caplog)] == [True]
 
 
 async def test_what_is_cancelled_at_the_end_is_a_response_and_no_crash(caplog: pytest.LogCaptureFixture) -> None:
