@@ -295,7 +295,9 @@ def test_a_variable_of_another_type_is_named_and_its_value_is_not_shown(
     assert "hunter2" not in error
 
 
-@pytest.mark.parametrize(("text", "kind"), [("10", "int"), ("0.5", "float"), ("true", "bool"), ("[1]", "toml")])
+@pytest.mark.parametrize(
+    ("text", "kind"), [("10", "int"), ("0.5", "float"), ("true", "bool"), ("[1]", "toml"), ("1, 2", "list")]
+)
 def test_a_text_of_the_environment_that_an_option_refuses_names_the_type_to_write(
     write: Write, monkeypatch: pytest.MonkeyPatch, text: str, kind: str
 ) -> None:
@@ -305,6 +307,15 @@ def test_a_text_of_the_environment_that_an_option_refuses_names_the_type_to_writ
         f"{path}, line 2: Audit(limit=...) = '{text}': expected a whole number, at least 1; "
         f'the variable is read as text: {{ env = "X", type = "{kind}" }}'
     )
+
+
+@pytest.mark.parametrize("rest", ['type = "int"', "default = 5"])
+def test_a_text_whose_type_the_file_names_already_is_refused_without_a_hint(
+    write: Write, monkeypatch: pytest.MonkeyPatch, rest: str
+) -> None:
+    monkeypatch.setenv("X", "0")
+    error = str(fault(write(f'[other]\nlimit = {{ env = "X", {rest} }}\n')))
+    assert error.endswith("Audit(limit=...) = 0: expected a whole number, at least 1")
 
 
 PROFILES = """

@@ -43,6 +43,7 @@ def test_only_what_differs_from_the_defaults_is_shown_and_every_store(capsys: py
     assert "ratelimit(rates=['10/minute'], storage='redis://***@127.0.0.1:1/0', pepper='***')" in lines
     assert "idempotency(storage='memory://')" in lines
     assert "retry()" in lines
+    assert lines.index("a bare error of the app becomes") < lines.index("a call that meets this is")
 
 
 def test_every_option_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:

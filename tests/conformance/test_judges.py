@@ -148,6 +148,8 @@ def test_no_response_makes_a_judge_raise(status: int, headers: dict[str, str], b
         ({**LIMITED, "x-ratelimit-remaining-requests": "11"}, "of 10 requests, 11 are said to remain"),
         ({"x-ratelimit-limit-requests": "10"}, "no limit (requests) has a readable limit, remaining, reset"),
         ({**LIMITED, "x-ratelimit-reset-requests": "1900000000"}, "resets in 1157 days"),
+        ({"ratelimit-limit": "5", "ratelimit-remaining": "6"}, "no limit (requests) has a readable"),
+        ({"ratelimit-limit": "5", "ratelimit-remaining": "6"}, "of 5 requests, 6 are said to remain"),
     ],
 )
 def test_the_limits_of_an_admitted_request_must_make_sense(headers: dict[str, str], words: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from flexmw.conformance.check import Check, Settings
-from flexmw.conformance.target import parse_base, parse_body, parse_route
+from flexmw.conformance.target import Target, parse_base, parse_body, parse_route
 from flexmw.errors import ConfigError
 
 
@@ -33,6 +35,7 @@ def test_a_base_url_keeps_its_path_and_its_query(url: str, base: str, query: str
         ("http://[::1", "a URL such as"),
         ("http://:80", "a URL such as"),
         ("http://x:99999", "a URL such as"),
+        ("http://x:0", "a URL such as"),
         ("http://x/a b", "a URL such as"),
         ("http://x/v1#top", "without a fragment"),
         ("http://x/v1/chat/completions", "the base URL, http://x/v1"),
@@ -67,6 +70,13 @@ def test_a_wrong_url_is_refused_without_a_value_of_its_query(url: str) -> None:
 def test_a_route_that_could_do_harm_or_cannot_be_sent_is_refused(route: str) -> None:
     with pytest.raises(ConfigError, match="--route"):
         parse_route(route)
+
+
+def test_a_valid_call_has_the_body_of_the_user_or_is_a_chat_completion() -> None:
+    orders = Target(path="/orders", body={"item": 1})
+    assert json.loads(orders.call(stream=True)) == {"item": 1}
+    chat = json.loads(Target(model="m").call(stream=True))
+    assert (chat["model"], chat["stream"], chat["messages"][0]["role"]) == ("m", True, "user")
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{", '"a"', "[" * 100_000])
