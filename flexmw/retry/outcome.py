@@ -23,10 +23,10 @@ __all__ = ["outcome_of", "set_outcome"]
 _MAX_OBJECTS: Final = 20
 """The largest number of objects that are searched for an error, and again for each error of a group."""
 
-_RESPONSES: Final = ("response", "http_response", "raw_response")
+_RESPONSES: Final = ("response", "http_response", "raw_response", "_internal_response")
 """The attributes in which SDKs keep the response of the client library: errors of openai, anthropic, groq, httpx and
 huggingface_hub and streams of openai in ``response``, raw responses of openai in ``http_response``, errors of mistralai
-in ``raw_response``."""
+in ``raw_response``. The responses of corehttp have that of httpx in ``_internal_response``."""
 
 
 def outcome_of(error_or_response: object) -> Outcome | None:

@@ -21,6 +21,9 @@ _MAX_LOCALS: Final = 100
 _MAX_CALLERS: Final = 4
 _ERROR: Final = 400
 _LIBRARIES: Final = ("httpx", "httpx2")
+_CORES: Final = frozenset({"kiota_http", "aiobotocore"})
+"""Packages that send the requests of other packages, and raise their errors: those of an SDK that kiota has generated
+(msgraph), and those of botocore."""
 _USUAL: Final = ("_response", "response")
 """The names of local variables that are read first. SDKs that Fern has generated use ``_response``."""
 
@@ -28,11 +31,13 @@ _USUAL: Final = ("_response", "response")
 def held_where_raised(error: BaseException) -> Iterable[object]:
     """Return the objects that may have the outcome of the call that failed with an error: one response, and all errors.
 
-    The class of the error and the function that raised it must belong to one package: an error of a program may have
-    another reason than the call whose response the program holds.
+    The class of the error and the function that raised it must belong to one package, or the function to a package that
+    sends requests for others: an error of a program may have another reason than the call whose response the program
+    holds.
     """
-    frames, package = _frames(error), _package(type(error).__module__)
-    if not frames or not package or package != _package(frames[0].f_globals.get("__name__")):
+    frames = _frames(error)
+    package = _package(frames[0].f_globals.get("__name__")) if frames else ""
+    if not package or (package not in _CORES and package != _package(type(error).__module__)):
         return
     frame = frames[0]
     variables = frame.f_locals

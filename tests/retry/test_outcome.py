@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -97,6 +98,14 @@ def test_any_other_object_has_no_outcome() -> None:
     endless.__cause__ = endless
     for value in (None, 7, "text", endless, httpx.Response(200), {"response": 1}):
         assert flexmw.outcome_of(value) is None
+
+
+def test_a_response_inside_the_response_of_an_sdk_has_the_outcome() -> None:
+    with HostileServer("500") as server, client(httpx) as http:
+        inner = http.post(server.url, json={})
+    error = RuntimeError("of corehttp")
+    error.response = SimpleNamespace(_internal_response=inner)  # type: ignore[attr-defined]
+    assert flexmw.outcome_of(error) is inner.extensions["flexmw"]
 
 
 def test_the_ambiguous_outcome_of_a_group_counts_first() -> None:
@@ -196,6 +205,18 @@ def test_what_an_sdk_drops_is_found_where_the_sdk_raised(fault: str) -> None:
         known = flexmw.outcome_of(SDK().fail(function, fault))
         assert known is not None, function
         assert (known.outcome, known.attempts, known.reason) == ("ambiguous", 1, "unsafe_method")
+
+
+@pytest.mark.parametrize(
+    ("core", "is_found"), [("kiota_http.adapter", True), ("aiobotocore.x", True), ("program", False)]
+)
+def test_a_package_that_sends_requests_for_an_sdk_raises_the_errors_of_the_sdk(core: str, is_found: bool) -> None:
+    sdk, names = SDK(), {"__name__": core}
+    exec(SDK.SOURCE, names)
+    names["SDKError"] = sdk.error  # type: ignore[assignment]
+    sdk.names["by_status"] = names["by_status"]
+    known = flexmw.outcome_of(sdk.fail("by_status", "500"))
+    assert (known is not None and known.outcome == "ambiguous") is is_found
 
 
 def test_a_lost_call_counts_before_a_refused_one_that_the_sdk_still_holds() -> None:
