@@ -45,8 +45,10 @@ _GAP: Final = b"\0"
 """What stands for the missing middle. It is in no JSON, so a value that was cut off there cannot be read."""
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-_FIELD: Final = re.compile(r'(?<!\\)"(usage|model)"\s*:\s*')
-_TYPES: Final[Mapping[str, type]] = {"usage": dict, "model": str}
+_FIELD: Final = re.compile(r'(?<!\\)"(usage|usageMetadata|meta|model|modelVersion)"\s*:\s*')
+"""The fields that are looked for in a text without its middle."""
+
+_LINES: Final = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines", "application/stream+json")
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
 _DECODER: Final = json.JSONDecoder()
@@ -75,15 +77,16 @@ def body_of(content_type: str, reader: UsageReader) -> ReadBody | None:
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "text/event-stream":
         return EventsBody(reader)
-    if media_type in ("application/x-ndjson", "application/jsonl", "application/x-jsonlines"):
+    if media_type in _LINES:
         return LinesBody(reader)
     if media_type == "application/json" or media_type.endswith("+json"):
         return JSONBody(reader)
     return None
 
 
-def _object(text: bytes, *, is_whole: bool) -> Mapping[str, Any] | None:
-    """The JSON object that a text is; of a text without its middle, the last ``usage`` and the last ``model``."""
+def _objects(text: bytes, *, is_whole: bool) -> list[Mapping[str, Any]]:
+    """The JSON object that a text is, or those of an array; of a text without its middle, the last of each of its
+    fields with usage."""
     if not is_whole:
         ends = text.decode("utf-8", "replace")
         fields: dict[str, Any] = {}
@@ -91,14 +94,15 @@ def _object(text: bytes, *, is_whole: bool) -> Mapping[str, Any] | None:
             with suppress(ValueError, RecursionError):
                 found = _DECODER.raw_decode(ends, match.end())[0]
                 # A client can choose names and texts that are echoed behind the usage, such as those of metadata.
-                if isinstance(found, _TYPES[match[1]]):
+                if isinstance(found, str if match[1].startswith("model") else dict):
                     fields[match[1]] = found
-        return fields
+        return [fields]
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
-        return None
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else None
+        return []
+    values: list[Any] = value if isinstance(value, list) else [value]
+    return [cast("Mapping[str, Any]", each) for each in values if isinstance(each, dict)]
 
 
 class _Ends:
@@ -131,7 +135,7 @@ class _Ends:
 
 
 class JSONBody:
-    """The body of a response that is one JSON object."""
+    """The body of a response that is one JSON object, or a JSON array of them."""
 
     __slots__ = ("_reader", "_text", "_usage", "is_stream", "outputs")
 
@@ -147,8 +151,9 @@ class JSONBody:
 
     def finish(self) -> Usage | None:
         text, is_whole = self._text.take()
-        if self._reader.marker in text and (value := _object(text, is_whole=is_whole)) is not None:
-            self._usage = self._reader.read(value, self._usage)
+        if self._reader.marker in text:
+            for value in _objects(text, is_whole=is_whole):
+                self._usage = self._reader.read(value, self._usage)
         return self._usage
 
 
@@ -202,10 +207,11 @@ class _UnitsBody:
             return
         reader = self._reader
         self.outputs += not is_whole or reader.has_output(data)
-        if reader.marker in data and (value := _object(data, is_whole=is_whole)) is not None:
-            usage = reader.read(value, self._usage)
-            if usage is not self._usage:
-                self._usage, self.outputs = usage, 0
+        if reader.marker in data:
+            for value in _objects(data, is_whole=is_whole):
+                usage = reader.read(value, self._usage)
+                if usage is not self._usage:
+                    self._usage, self.outputs = usage, 0
 
 
 class LinesBody(_UnitsBody):

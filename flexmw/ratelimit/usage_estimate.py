@@ -45,7 +45,7 @@ _TEXTS: Final = (
     "input_schema",
     "function",
 )
-_IMAGES: Final = ("image_url", "source", "image")
+_IMAGES: Final = ("image_url", "source", "image", "inlineData", "fileData")
 _NUMBER: Final = re.compile(rb'"(max_completion_tokens|max_output_tokens|max_tokens|n)"\s*:\s*(\d{1,9})\b')
 _MODEL: Final = re.compile(rb'"model"\s*:\s*"([^"\\]{1,128})"')
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/=_-]{256,}")

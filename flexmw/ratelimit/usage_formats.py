@@ -1,4 +1,4 @@
-"""Usage in the formats of OpenAI and Anthropic: JSON bodies, and the events of their streams. Pure.
+"""Usage in the formats of OpenAI, Anthropic, Google and Cohere: JSON bodies, and the events of their streams. Pure.
 
 >>> OpenAIUsage().read({"model": "gpt-x", "usage": {"prompt_tokens": 3, "completion_tokens": 5}}, None)
 Usage(input_tokens=3, output_tokens=5, total_tokens=8, cached_tokens=0, model='gpt-x')
@@ -17,14 +17,25 @@ from typing import Any, Final, cast
 from flexmw.ratelimit.usage import Usage, UsageReader, count_of
 from flexmw.ratelimit.usage_estimate import output_tokens, prompt_tokens
 
-__all__ = ["FORMATS", "AnthropicUsage", "FunctionUsage", "OpenAIUsage", "UsageFunction"]
+__all__ = [
+    "FORMATS",
+    "AnthropicUsage",
+    "CohereUsage",
+    "FunctionUsage",
+    "GoogleUsage",
+    "OpenAIUsage",
+    "UsageFunction",
+]
 
 _OUTPUT: Final = re.compile(
     rb'"(?:content|text|delta|reasoning|reasoning_content|refusal|arguments|partial_json|thinking|transcript)"\s*:\s*"[^"]'
 )
 """A text of the model that is not empty, in an event of one of the APIs."""
 
-_WITHOUT_OUTPUT: Final = re.compile(r"/(?:embeddings|moderations|tokenize|count_tokens|input_tokens)/?$")
+_WITHOUT_OUTPUT: Final = re.compile(
+    r"/(?:embeddings|embed|rerank|moderations|tokenize|count_tokens|input_tokens)/?$"
+    r"|:(?:countTokens|embedContent|batchEmbedContents)$"
+)
 """The ends of paths whose responses contain no output of a model."""
 
 
@@ -157,6 +168,96 @@ class AnthropicUsage:
         )
 
 
+@dataclass(frozen=True)
+class GoogleUsage:
+    """``generateContent`` and ``streamGenerateContent`` of the Gemini API and Vertex AI, with ``alt=sse`` or as one
+    JSON array. Each part of a stream reports the total so far. Thoughts are a part of the output, the results of
+    Google's own tools a part of the input; cached content is in the prompt's count already.
+    """
+
+    marker = b'"usageMetadata"'
+
+    def read(self, value: Mapping[str, Any], usage: Usage | None) -> Usage | None:
+        report = _details(value, "usageMetadata")
+        counts = [count_of(report, name) for name in _GOOGLE_COUNTS]
+        if counts == [None] * len(counts):
+            return usage
+        prompt, of_tools, written, thoughts, total = counts
+        model = value.get("modelVersion")
+        return Usage(
+            input_tokens=(prompt or 0) + (of_tools or 0),
+            output_tokens=(written or 0) + (thoughts or 0),
+            total_tokens=-1 if total is None else total,
+            cached_tokens=count_of(report, "cachedContentTokenCount") or 0,
+            model=model if isinstance(model, str) else "" if usage is None else usage.model,
+            details=report,
+        )
+
+    def has_output(self, data: bytes) -> bool:
+        return _OUTPUT.search(data) is not None
+
+    def estimate(self, value: Mapping[str, Any], path: str) -> Usage:
+        if not value:
+            return _estimate(value, path)
+        settings = _details(value, "generationConfig")
+        fields = {
+            "model": model[1] if (model := _GOOGLE_MODEL.search(path)) else "",
+            "messages": [value.get(name) for name in ("contents", "content", "requests")],
+            "system": value.get("systemInstruction"),
+            "tools": value.get("tools"),
+            "prompt": value.get("prompt"),
+            "max_tokens": settings.get("maxOutputTokens", value.get("max_tokens")),
+            "n": settings.get("candidateCount"),
+        }
+        return _estimate(fields, path)
+
+
+_GOOGLE_MODEL: Final = re.compile(r"/models/([^/:]+):[A-Za-z]+$")
+_GOOGLE_COUNTS: Final = (
+    "promptTokenCount",
+    "toolUsePromptTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+    "totalTokenCount",
+)
+
+
+@dataclass(frozen=True)
+class CohereUsage:
+    """Chat, embed and the further calls of Cohere's API. What the model has processed counts (``tokens``), and what is
+    billed (``billed_units``) only where nothing else is reported; ``Usage.details`` has both.
+    """
+
+    marker = b'_tokens"'
+
+    def read(self, value: Mapping[str, Any], usage: Usage | None) -> Usage | None:
+        for part in _parts(value, "delta", "response"):
+            report = _details(part, "usage", "meta")
+            counts = _whole(_details(report, "tokens") or _details(report, "billed_units"))
+            read, written = count_of(counts, "input_tokens"), count_of(counts, "output_tokens")
+            if read is None and written is None:
+                continue
+            usage = Usage(
+                input_tokens=read or 0,
+                output_tokens=written or 0,
+                cached_tokens=count_of(_whole(report), "cached_tokens") or 0,
+                details=report,
+            )
+        return usage
+
+    def has_output(self, data: bytes) -> bool:
+        return b"-delta" in data and _OUTPUT.search(data) is not None
+
+    def estimate(self, value: Mapping[str, Any], path: str) -> Usage:
+        texts = [value.get(name) for name in ("message", "query", "texts", "inputs", "documents")]
+        return _estimate({**value, "input": texts} if value else value, path)
+
+
+def _whole(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report with whole counts: Cohere's API describes them as numbers with a fraction, and may write 7.0."""
+    return {name: int(n) if isinstance(n, float) and n.is_integer() else n for name, n in report.items()}
+
+
 UsageFunction = Callable[[Mapping[str, Any]], "Usage | int | None"]
 """An application's own reader: takes a JSON object, and returns its usage, a number of tokens, or ``None``."""
 
@@ -181,5 +282,10 @@ class FunctionUsage:
         return _estimate(value, path)
 
 
-FORMATS: Final[Mapping[str, UsageReader]] = {"openai": OpenAIUsage(), "anthropic": AnthropicUsage()}
+FORMATS: Final[Mapping[str, UsageReader]] = {
+    "openai": OpenAIUsage(),
+    "anthropic": AnthropicUsage(),
+    "google": GoogleUsage(),
+    "cohere": CohereUsage(),
+}
 """The readers that need no entry point, by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,7 +81,7 @@ async def test_a_function_that_is_over_in_time_or_raises_is_not_logged(caplog: p
 
 
 @contextmanager
-def heard(logger: str) -> Iterator[anyio.Event]:
+def heard(logger: str) -> Generator[anyio.Event]:
     """An event that the first line of a logger sets."""
     event = anyio.Event()
 

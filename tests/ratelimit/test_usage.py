@@ -19,6 +19,7 @@ from flexmw.ratelimit.usage_formats import FORMATS
 from flexmw.ratelimit.usage_readers import load_reader
 
 OPENAI, ANTHROPIC = FORMATS["openai"], FORMATS["anthropic"]
+GOOGLE, COHERE = FORMATS["google"], FORMATS["cohere"]
 USED = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 
 
@@ -57,6 +58,33 @@ MESSAGES = events(
 )
 
 
+def part(text: str, **counts: int) -> dict[str, Any]:
+    """One part of a stream of Gemini."""
+    content = {"candidates": [{"content": {"parts": [{"text": text}], "role": "model"}}]}
+    return {**content, "usageMetadata": counts, "modelVersion": "gemini-x"}
+
+
+GEMINI = (
+    part("Hel", promptTokenCount=7, totalTokenCount=7),
+    part("lo", promptTokenCount=7, candidatesTokenCount=3, thoughtsTokenCount=2, totalTokenCount=12),
+)
+COHERES = events(
+    {"type": "message-start", "id": "1"},
+    {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "Hello"}}}},
+    {
+        "type": "message-end",
+        "delta": {
+            "finish_reason": "COMPLETE",
+            "usage": {
+                "billed_units": {"input_tokens": 1, "output_tokens": 5},
+                "tokens": {"input_tokens": 7, "output_tokens": 5},
+                "cached_tokens": 2,
+            },
+        },
+    },
+)
+
+
 def read(
     data: bytes, reader: UsageReader = OPENAI, media_type: str = "text/event-stream", *cuts: int
 ) -> tuple[Any, int]:
@@ -79,13 +107,34 @@ def read(
         (RESPONSES, OPENAI, ((7, 5, 12, "gpt-x"), 0)),
         (MESSAGES, ANTHROPIC, ((7, 5, 12, "claude"), 0)),
         (MESSAGES[: MESSAGES.index(b"message_delta") - 20], ANTHROPIC, ((7, 1, 8, "claude"), 1)),
+        (events(*GEMINI), GOOGLE, ((7, 5, 12, "gemini-x"), 0)),
+        (events(GEMINI[0], {"candidates": GEMINI[1]["candidates"]}), GOOGLE, ((7, 0, 7, "gemini-x"), 1)),
+        (COHERES, COHERE, ((7, 5, 12, ""), 0)),
+        (COHERES[: COHERES.index(b"message-end") - 20], COHERE, (None, 1)),
         (WITH_USAGE.replace(b"\n", b"\r\n"), OPENAI, ((7, 5, 12, "gpt-x"), 0)),
         (WITH_USAGE.replace(b"\n", b"\r"), OPENAI, ((7, 5, 12, "gpt-x"), 0)),
         (b': hello\nevent: x\nid: 1\ndata: {\ndata: "usage":\ndata: {"total_tokens":3}}\n', OPENAI, ((0, 0, 3, ""), 0)),
         (b'data: {"usage": {"total_tokens": true}}\n\ndata: nonsense "usage"\n\n', OPENAI, (None, 0)),
         (b"", OPENAI, (None, 0)),
     ],
-    ids=["last", "none", "each", "groq", "responses", "anthropic", "cut", "crlf", "cr", "lines", "bad", "empty"],
+    ids=[
+        "last",
+        "none",
+        "each",
+        "groq",
+        "responses",
+        "anthropic",
+        "cut",
+        "google",
+        "google-cut",
+        "cohere",
+        "cohere-cut",
+        "crlf",
+        "cr",
+        "lines",
+        "bad",
+        "empty",
+    ],
 )
 def test_a_stream_reports_its_usage_in_each_format(data: bytes, reader: UsageReader, expected: Any) -> None:
     assert read(data, reader) == expected
@@ -122,6 +171,43 @@ def test_a_json_body_reports_its_usage_however_long_it_is(size: int) -> None:
         {"object": "list", "data": '\\"usage": {' * (size // 10), "model": "embed", "usage": {"prompt_tokens": 9}}
     )
     assert read(body.encode(), OPENAI, "application/json", 5, size // 2) == ((9, 0, 9, "embed"), 0)
+
+
+def test_a_stream_of_gemini_may_be_one_json_array() -> None:
+    assert read(json.dumps(GEMINI).encode(), GOOGLE, "application/json; charset=UTF-8")[0] == (7, 5, 12, "gemini-x")
+
+
+def test_the_names_of_the_counts_are_those_of_the_sdk_of_google() -> None:
+    types = pytest.importorskip("google.genai.types")
+    report = types.GenerateContentResponseUsageMetadata(
+        prompt_token_count=7,
+        tool_use_prompt_token_count=20,
+        candidates_token_count=3,
+        thoughts_token_count=100,
+        cached_content_token_count=4,
+        total_token_count=130,
+    )
+    response = types.GenerateContentResponse(usage_metadata=report, model_version="gemini-x")
+    usage = GOOGLE.read(json.loads(response.model_dump_json(by_alias=True, exclude_none=True)), None)
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (27, 103, 130)
+    assert (usage.cached_tokens, usage.model) == (4, "gemini-x")
+
+
+def test_the_names_of_the_counts_are_those_of_the_sdk_of_cohere() -> None:
+    types = pytest.importorskip("cohere.types")
+    billed = types.UsageBilledUnits(input_tokens=3, output_tokens=4)
+    tokens = types.UsageTokens(input_tokens=70, output_tokens=5)
+    report = json.loads(types.Usage(billed_units=billed, tokens=tokens, cached_tokens=2).json())
+    usage = COHERE.read({"usage": report}, None)
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens) == (70, 5, 2)
+    assert usage.details["billed_units"]["input_tokens"] == 3
+    embedded = types.ApiMeta(billed_units=types.ApiMetaBilledUnits(input_tokens=9)).json()
+    usage = COHERE.read({"embeddings": [], "meta": json.loads(embedded)}, None)
+    assert usage is not None
+    assert usage.total_tokens == 9
+    assert COHERE.read({"meta": {"billed_units": {"search_units": 1}}}, None) is None
 
 
 LONG = "x" * MAX_JSON_BYTES
@@ -182,7 +268,7 @@ def test_lines_of_json_are_a_stream_too() -> None:
 
 
 def test_a_name_that_nothing_has_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"usage = 'opena': expected one of anthropic, openai"):
+    with pytest.raises(ConfigError, match=r"usage = 'opena': expected one of anthropic, cohere, google, openai"):
         load_reader("opena", "usage")
 
 
@@ -220,6 +306,19 @@ PARTS = [
 )
 def test_a_request_is_estimated_by_its_prompt_and_its_maximum(body: Any, path: str, expected: Any) -> None:
     assert estimated(body, path) == expected
+
+
+def test_the_requests_of_google_and_cohere_are_estimated_in_their_own_form() -> None:
+    contents = [{"role": "user", "parts": [{"text": "x" * 40}, {"inlineData": {"data": "A" * 9000}}]}]
+    settings = {"maxOutputTokens": 50, "candidateCount": 2}
+    path = "/v1beta/models/gemini-x:streamGenerateContent"
+    body = {"contents": contents, "systemInstruction": {"parts": [{"text": "y" * 20}]}, "generationConfig": settings}
+    assert estimated(body, path, GOOGLE) == (1020, 100, "gemini-x")
+    assert estimated({"content": contents[0]}, "/v1beta/models/gemini-x:embedContent", GOOGLE)[1:] == (0, "gemini-x")
+    assert estimated({}, path, GOOGLE) == (0, 0, "")
+    chat = {"model": "command", "messages": [{"role": "user", "content": "x" * 40}], "max_tokens": 30}
+    assert estimated(chat, "/v2/chat", COHERE) == (14, 30, "command")
+    assert estimated({"model": "embed", "texts": ["x" * 40] * 3}, "/v2/embed", COHERE) == (30, 0, "embed")
 
 
 def test_a_body_that_is_too_long_is_estimated_by_its_beginning() -> None:
