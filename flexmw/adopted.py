@@ -122,7 +122,14 @@ def _parameters(cls: Callable[..., Any], label: str) -> list[inspect.Parameter]:
 
 
 def _app(cls: Callable[..., Any], parameters: list[inspect.Parameter], label: str) -> str:
-    first = next((each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)), None)
+    first = next(
+        (
+            parameter
+            for parameter in parameters
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ),
+        None,
+    )
     if first is None or (isinstance(cls, type) and "__call__" not in dir(cls)):
         raise ConfigError(
             label,
@@ -134,8 +141,8 @@ def _app(cls: Callable[..., Any], parameters: list[inspect.Parameter], label: st
 
 
 def _inner(cls: Callable[..., Any], parameters: list[inspect.Parameter], label: str) -> str:
-    names = [each.name for each in parameters]
-    hinted = [each.name for each in parameters if "Transport" in str(each.annotation)]
+    names = [parameter.name for parameter in parameters]
+    hinted = [parameter.name for parameter in parameters if "Transport" in str(parameter.annotation)]
     for name in (*_INNER, *hinted):
         if name in names:
             return name
@@ -145,9 +152,13 @@ def _inner(cls: Callable[..., Any], parameters: list[inspect.Parameter], label: 
 def _fit(
     cls: Callable[..., Any], parameters: list[inspect.Parameter], inner: str, options: Mapping[str, Any], label: str
 ) -> None:
-    named = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    named = [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
     valid = sorted(name for name in named if name != inner)
-    open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for name in options:
         if name == inner:
             raise ConfigError(
@@ -157,11 +168,11 @@ def _fit(
             raise ConfigError(f"{label}: option", name, f"one of {', '.join(valid)}" if valid else "no options")
     given = {inner, *options}
     needed = [
-        each.name
-        for each in parameters
-        if each.default is each.empty
-        and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
-        and each.name not in given
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        and parameter.name not in given
     ]
     if needed:
         raise ConfigError(f"{label}: options", sorted(options), f"also {', '.join(needed)}")

@@ -4,7 +4,7 @@ Listing entry points imports no plugin. A plugin is imported when the applicatio
 
 >>> component("retry", attempts=2).attempts
 2
->>> [each.name for each in sort([component("envelope"), component("tagging")])]
+>>> [item.name for item in sort([component("envelope"), component("tagging")])]
 ['tagging', 'envelope']
 """
 
@@ -165,8 +165,12 @@ def component(name: str, /, **options: Any) -> Component:
     """
     cls = resolve(name)
     parameters = inspect.signature(cls).parameters.values()
-    valid = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    accepts_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    valid = [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    accepts_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for option in options:
         if option not in valid and not accepts_any:
             choices = f"one of {', '.join(sorted(valid))}" if valid else "no options"
@@ -187,7 +191,7 @@ def component(name: str, /, **options: Any) -> Component:
 
 
 def _secrets(cls: Any) -> set[str]:
-    return {each.name for each in fields(cls) if each.metadata.get("secret")} if is_dataclass(cls) else set()
+    return {field.name for field in fields(cls) if field.metadata.get("secret")} if is_dataclass(cls) else set()
 
 
 def check_order(components: Sequence[Component]) -> None:

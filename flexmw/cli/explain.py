@@ -36,11 +36,12 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     configuration = source.load("tagging", "envelope", "retry")
     stack = Stack.of(configuration)
     described: list[dict[str, Any]] = [
-        {**row, "changed": changed(each)} for row, each in zip(stack.describe(), stack.components, strict=True)
+        {**row, "changed": changed(component)}
+        for row, component in zip(stack.describe(), stack.components, strict=True)
     ]
-    clients = [each for each in stack.components if hasattr(each, "flow")]
+    clients = [component for component in stack.components if hasattr(component, "flow")]
     with _unlogged():
-        errors = server_rows([each for each in stack.components if hasattr(each, "asgi")])
+        errors = server_rows([component for component in stack.components if hasattr(component, "asgi")])
         calls, trusted = client_rows(clients), key_origin_rows(clients)
     if arguments.json:
         shown = {
@@ -72,7 +73,7 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
         rows = [{**row, **more} for row, more in zip(calls, trusted or [{}] * len(calls), strict=True)]
         out.write(table([*rows[0]], _cells(rows), width=width))
     if trusted:
-        origins = [origin for each in clients for origin in getattr(each, "key_origins", ())]
+        origins = [origin for component in clients for origin in getattr(component, "key_origins", ())]
         out.write("\n" + paragraph(_about_origins(origins), width=width))
     return 0
 

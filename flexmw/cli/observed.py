@@ -48,7 +48,7 @@ KEY_ORIGINS: Final = "to key_origins"
 
 def server_rows(components: Sequence[Any]) -> list[dict[str, Any]]:
     """What the Envelope among the components makes of each bare status and of exceptions; empty without an Envelope."""
-    envelope = next((each for each in components if each.name == "envelope"), None)
+    envelope = next((component for component in components if component.name == "envelope"), None)
     return [] if envelope is None else anyio.run(_error_rows, envelope)
 
 
@@ -125,18 +125,20 @@ def client_rows(components: Sequence[Any]) -> list[dict[str, Any]]:
 
 def key_origin_rows(components: Sequence[Any]) -> list[dict[str, Any]]:
     """The same of a POST with a key to an origin that Retry takes for one that honours keys; empty without Retry."""
-    if not any(hasattr(each, "key_origins") for each in components):
+    if not any(hasattr(component, "key_origins") for component in components):
         return []
     origin = _URL.rstrip("/")
     trusting = [
-        replace(each, key_origins=tuple({*each.key_origins, origin})) if hasattr(each, "key_origins") else each
-        for each in components
+        replace(component, key_origins=tuple({*component.key_origins, origin}))
+        if hasattr(component, "key_origins")
+        else component
+        for component in components
     ]
     return [{KEY_ORIGINS: row[KEY_ORIGINS]} for row in _outcome_rows(trusting, {KEY_ORIGINS: _KEYED})]
 
 
 def _outcome_rows(components: Sequence[Any], requests: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    flows = [each for each in components if not hasattr(each, "around")]
+    flows = [component for component in components if not hasattr(component, "around")]
     name = next((name for name in ("httpx2", "httpx") if find_spec(name)), None)
     if not flows or name is None:
         return []
@@ -173,7 +175,9 @@ def _times_sent(
 
     clock = _SimulatedClock()
     transport = import_module(f"flexmw.{library.__name__}").Transport(
-        *(_simulated(each, clock) for each in components), transport=library.MockTransport(respond), clock=clock
+        *(_simulated(component, clock) for component in components),
+        transport=library.MockTransport(respond),
+        clock=clock,
     )
     with library.Client(transport=transport) as client, suppress(Exception):
         client.request(url=_URL, **request)

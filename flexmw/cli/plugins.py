@@ -103,7 +103,7 @@ def command(arguments: argparse.Namespace, out: TextIO) -> int:
     if group.built_in:
         out.write(f"built in: {', '.join(group.built_in)}\n")
     if found:
-        cells = [(each.name, each.target, f"{each.distribution} {each.version}") for each in found]
+        cells = [(plugin.name, plugin.target, f"{plugin.distribution} {plugin.version}") for plugin in found]
         out.write(table(("name", "target", "distribution"), cells, width=width_of(out)))
     else:
         out.write("no distribution provides any\n")

@@ -141,4 +141,4 @@ def _is_factory(app: Callable[..., Any]) -> bool:
         parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):
         return False
-    return not any(each.default is each.empty for each in parameters)
+    return not any(parameter.default is parameter.empty for parameter in parameters)

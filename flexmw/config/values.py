@@ -125,7 +125,7 @@ def variables(value: Any) -> list[Mapping[str, Any]]:
     if is_variable(value):
         return [value]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [found for each in inner for found in variables(each)]
+    return [found for item in inner for found in variables(item)]
 
 
 def frozen(value: Any) -> Any:

@@ -163,7 +163,7 @@ def _listed(value: Any, status: int) -> Found:
     if isinstance(errors, dict):
         return _fields(cast("Any", errors), status) if errors is not value else None
     items = array_in(errors)
-    objects = [item for each in items if (item := object_in(each))]
+    objects = [item for element in items if (item := object_in(element))]
     if objects and all("loc" in item and "msg" in item for item in objects):
         return validation(objects)
     texts = [

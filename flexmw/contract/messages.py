@@ -78,7 +78,7 @@ def expected(code: object, message: object) -> str | None:
         return f"a text with placeholders in braces ({error}); {{{{ and }}}} stand for braces"
     for _, name, format_spec, conversion in parts:
         if name is not None and (name not in PLACEHOLDERS[code] or format_spec or conversion):
-            known = ", ".join(f"{{{each}}}" for each in sorted(PLACEHOLDERS[code])) or "none"
+            known = ", ".join(f"{{{placeholder}}}" for placeholder in sorted(PLACEHOLDERS[code])) or "none"
             written = name + (f"!{conversion}" if conversion else "") + (f":{format_spec}" if format_spec else "")
             return f"no placeholder {{{written}}}; the placeholders of {code!r} are: {known}"
     return None

@@ -65,7 +65,7 @@ def render(
     longest wait is the one to obey. ``now`` is in Unix seconds.
     """
     quotas = (quota, *others)
-    waits = [each.wait for each in quotas if each.wait is not None]
+    waits = [quota.wait for quota in quotas if quota.wait is not None]
     headers = retry_headers(max(waits)) if waits else []
     taken: set[str] = set()
     for style in styles:

@@ -57,7 +57,7 @@ def validation(errors: Sequence[Any], names: Container[str] | None = None) -> Pa
         that the caller has chosen, and becomes ``*``. ``None``: the names are not known, and only a part that the error
         itself calls a key or an extra member becomes ``*``.
     """
-    items = [item for each in errors[:50] if (item := object_in(each))]
+    items = [item for error in errors[:50] if (item := object_in(error))]
     if not items:
         texts = [text for item in errors[:LISTED] if (text := message_in(item))]
         return PartialError(listing(texts, len(errors))) if texts else None

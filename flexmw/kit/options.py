@@ -14,7 +14,7 @@ the fields; ``flexmw schema`` reads them too.
 Traceback (most recent call last):
     ...
 flexmw.errors.ConfigError: Audit(header=...) = 3: expected a text that is not empty
->>> [(each.name, each.value) for each in documentation(Audit)]
+>>> [(option.name, option.value) for option in documentation(Audit)]
 [('header', 'a text that is not empty'), ('timeout', 'a number of seconds above 0')]
 """
 

@@ -141,8 +141,8 @@ _GEN_AI_RESPONSE: Final[tuple[Place, ...]] = ("server span", "call span")
 _EVERYWHERE: Final[tuple[Place, ...]] = ("server span", "client span", "call span", "event", "metric")
 
 ATTRIBUTES: Final = {
-    each.name: each
-    for each in (
+    row.name: row
+    for row in (
         Attribute(
             "flexmw.error.type",
             "string",
@@ -408,8 +408,8 @@ _EXCEPTION: Final = ("exception.type", "exception.message", "exception.stacktrac
 DEBUG, INFO, WARN, ERROR = 5, 9, 13, 17
 
 EVENTS: Final = {
-    each.name: each
-    for each in (
+    row.name: row
+    for row in (
         Event(
             "http.server.request.exception",
             ERROR,
@@ -459,8 +459,8 @@ EVENTS: Final = {
 }
 
 METRICS: Final = {
-    each.name: each
-    for each in (
+    row.name: row
+    for row in (
         Metric(
             "flexmw.rate_limiting.requests",
             "counter",

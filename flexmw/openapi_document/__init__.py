@@ -66,7 +66,7 @@ def _components(app: object, framework: FrameworkDocument) -> Iterator[Documente
         candidates += components_around(layer)
     candidates += framework.middleware()
     seen: set[int] = set()
-    for each in candidates:
-        if isinstance(each, Documented) and not isinstance(each, type) and id(each) not in seen:
-            seen.add(id(each))
-            yield each
+    for candidate in candidates:
+        if isinstance(candidate, Documented) and not isinstance(candidate, type) and id(candidate) not in seen:
+            seen.add(id(candidate))
+            yield candidate

@@ -91,7 +91,7 @@ class _FastAPIDocument:
         return own
 
     def middleware(self) -> list[object]:
-        return [_component_of(each) for each in self._app.user_middleware]
+        return [_component_of(entry) for entry in self._app.user_middleware]
 
     def of_routes(self) -> Mapping[tuple[str, str], list[Documented]]:
         found: dict[tuple[str, str], list[Documented]] = {}
@@ -150,7 +150,7 @@ class _LitestarDocument:
         self._plugin._openapi_schema = complete(self.read())
 
     def middleware(self) -> list[object]:
-        return [_object_of(each) for each in self._app.middleware]
+        return [_object_of(entry) for entry in self._app.middleware]
 
     def of_routes(self) -> Mapping[tuple[str, str], list[Documented]]:
         found: dict[tuple[str, str], list[Documented]] = {}

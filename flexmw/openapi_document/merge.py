@@ -52,10 +52,10 @@ def with_errors(
                 reads_json=reads_json and _has_json_body(fields),
                 is_secured=any(fields.get("security", complete.get("security", ()))),
             )
-            documents = [each.documents(operation) for each in components]
+            documents = [component.documents(operation) for component in components]
             documents += [
-                each.documents(operation)
-                for each in of_routes.get((path, operation.method), ())
+                limit.documents(operation)
+                for limit in of_routes.get((path, operation.method), ())
                 if any(outer.rewrites for outer in documents)
             ]
             _OperationErrors(fields, documents, errors).write()
@@ -125,9 +125,9 @@ class _OperationErrors:
     def __init__(self, fields: dict[str, Any], documents: Sequence[Documentation], errors: _Errors) -> None:
         self._fields, self._documents, self._errors = fields, documents, errors
         self._responses: dict[str, Any] = fields.setdefault("responses", {})
-        self._rewrites = any(each.rewrites for each in documents)
-        self._null_param = any(each.null_param for each in documents)
-        self._dialect = next((each.dialect for each in documents if each.dialect), None)
+        self._rewrites = any(document.rewrites for document in documents)
+        self._null_param = any(document.null_param for document in documents)
+        self._dialect = next((document.dialect for document in documents if document.dialect), None)
 
     def write(self) -> None:
         """Write parameters, errors and headers."""
@@ -156,7 +156,7 @@ class _OperationErrors:
     def _add_parameters(self, parameters: Iterable[tuple[str, str, bool]]) -> None:
         given: list[dict[str, Any]] = self._fields.get("parameters", [])
         for name, description, is_required in parameters:
-            present = next((each for each in given if str(each.get("name", "")).lower() == name.lower()), None)
+            present = next((entry for entry in given if str(entry.get("name", "")).lower() == name.lower()), None)
             if present is None:
                 schema = {"type": "string", "minLength": 1}
                 parameter = {"name": name, "in": "header", "required": is_required, "schema": schema}
@@ -173,7 +173,9 @@ class _OperationErrors:
         if any(self._errors.is_foreign_envelope(schema) for schema in schemas):
             return  # an error that the app writes in the contract's format, with members of its own, is sent as it is
         is_validation = any(_is_validation(schema) for schema in schemas)
-        moved_to = next((each.validation_status for each in self._documents if each.validation_status), None)
+        moved_to = next(
+            (document.validation_status for document in self._documents if document.validation_status), None
+        )
         if is_validation and moved_to is not None and str(moved_to) != status:
             del self._responses[status]
             status, response = str(moved_to), self._responses.get(str(moved_to), {})

@@ -218,7 +218,7 @@ def settle(used: Amount | Usage, *, unit: str | None = None) -> None:
         if not is_valid(used):
             raise ConfigError("settle(used)", used, expected)
         names = _DEFAULT_UNITS if unit is None else (unit,)
-        matching = [each for each in reservations if any(name in each.units for name in names)]
+        matching = [reservation for reservation in reservations if any(name in reservation.units for name in names)]
         for reservation in matching:
             name = next(name for name in names if name in reservation.units)
             reservation.amounts[name] = whole_amount(used, reservation.units[name])

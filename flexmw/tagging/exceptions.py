@@ -169,9 +169,9 @@ class ExceptionRecorder:
             if span is None:
                 if starlette.MODULE in passed and error_outcome is not None:
                     self._settings.diagnostics.span_closed_before_response()
-                span = next((each for each in passed.values() if each is not None), None)
+                span = next((candidate for candidate in passed.values() if candidate is not None), None)
             by_framework = (
-                any(records_exception(each, error) for each in (span, *passed.values()))
+                any(records_exception(candidate, error) for candidate in (span, *passed.values()))
                 # The server's OSError is on the span under the class name that the framework has given it.
                 or (error is self.send_error and has_exception(span))
                 or passage.is_logged

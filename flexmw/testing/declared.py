@@ -28,7 +28,7 @@ _BLOCKING: Final = {
 
 def declaration(component: Any) -> Iterator[str]:
     """Yield the faults of a component's ``name``, ``api`` and ``order``."""
-    name, api, order = (getattr(component, each, None) for each in ("name", "api", "order"))
+    name, api, order = (getattr(component, attribute, None) for attribute in ("name", "api", "order"))
     if not (isinstance(name, str) and name):
         yield f"`name` is {name!r}: declare `name: ClassVar[str]`"
     elif "." not in name and name not in BUILT_IN:

@@ -42,7 +42,7 @@ async def _swaps_a_pair(store: Store, key: str) -> None:
     one, two = f"{key}one", f"{key}two"
 
     def tokens(held: tuple[Held | None, Held | None]) -> list[str | None]:
-        return [None if each is None else each.token for each in held]
+        return [None if entry is None else entry.token for entry in held]
 
     def swap(name: str, expected: str, token: str) -> Swap:
         return Swap(name, expected, token, b"x", LONG, LONG)

@@ -170,7 +170,7 @@ async def lifespan(wrap: Wrap, headers: Headers) -> list[str]:
     await visit.run(wrap(app))
     sent = [message["type"] for message in visit.sent]
     faults: list[str] = []
-    if received != ["lifespan.startup", "lifespan.shutdown"] or sent != [f"{each}.complete" for each in received]:
+    if received != ["lifespan.startup", "lifespan.shutdown"] or sent != [f"{kind}.complete" for kind in received]:
         faults.append(f"the app received {received} and the server {sent} (raised: {visit.error!r}); pass lifespan on")
     if scope != before:
         faults.append("the scope of the lifespan was changed")

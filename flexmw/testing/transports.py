@@ -50,8 +50,8 @@ def compare(component: Any, libraries: Sequence[Any]) -> list[str]:
                 if method == "POST" and server.executions > 1:
                     faults.append(f"{label}: one POST was executed {server.executions} times on {script[0]}")
         if len(set(seen.values())) > 1:
-            each = "; ".join(f"{label} {result}" for label, result in seen.items())
-            faults.append(f"{method} with the responses {', '.join(script)} ends differently: {each}")
+            results = "; ".join(f"{label} {result}" for label, result in seen.items())
+            faults.append(f"{method} with the responses {', '.join(script)} ends differently: {results}")
         if set(script) == {"ok"}:
             faults += [
                 f"{label}: a {method} with a good response ends with {result}"
