@@ -6,11 +6,12 @@ renewed, because a process may die. A request that is over within a third of its
 
 from __future__ import annotations
 
-from asyncio import Task, TimerHandle, get_running_loop, shield, sleep
+from asyncio import AbstractEventLoop, Task, TimerHandle, get_running_loop, shield, sleep
 from asyncio import wait as wait_for_tasks
 from collections.abc import Callable, Coroutine, Mapping
 from secrets import token_hex
 from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
 
 from flexmw.kit.events import RateLimitSlot
 from flexmw.ratelimit.core import SECOND, Slot
@@ -25,10 +26,12 @@ __all__ = [
     "SlotStore",
     "finish_writes",
     "new_slot",
+    "number_of_ends",
     "run_to_completion",
 ]
 
 _writes: Final[set[Task[None]]] = set()
+_ends: Final[WeakKeyDictionary[AbstractEventLoop, int]] = WeakKeyDictionary()
 
 
 def new_slot(limit: int, lease: float, prefix: str = "") -> Slot:
@@ -183,9 +186,15 @@ async def run_to_completion(
         await wait_for_tasks((task,), timeout=longest_wait)
 
 
+def number_of_ends() -> int:
+    """How often :func:`finish_writes` was called on this event loop. A write that is repeated stops when it changes."""
+    return _ends.get(get_running_loop(), 0)
+
+
 async def finish_writes() -> None:
-    """Wait for the writes that cancelled requests have left behind on this event loop."""
+    """Wait for the writes that requests have left behind on this event loop, at the end of an app."""
     loop = get_running_loop()
+    _ends[loop] = _ends.get(loop, 0) + 1
     tasks = [task for task in _writes if task.get_loop() is loop]
     if tasks:
         await wait_for_tasks(tasks)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import socket
+from asyncio import sleep
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
+from flexmw.contract.exception_slots import chain_of
 from flexmw.errors import ConfigError
 from flexmw.kit.breaker import Breaker
 from flexmw.kit.clock import Clock
 from flexmw.kit.expiring import ExpiringTable
+from flexmw.kit.log_limit import LogLimit
 from flexmw.kit.loop_time import StoreTimeout
 from flexmw.kit.redis_errors import is_refusal, is_reply
 from flexmw.kit.store_log import StoreLog
 from flexmw.kit.store_observer import report
 from flexmw.ratelimit.algorithms import Algorithm
-from flexmw.ratelimit.concurrency import Lease, RemoteLease, finish_writes, run_to_completion
+from flexmw.ratelimit.concurrency import Lease, RemoteLease, finish_writes, number_of_ends, run_to_completion
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome, LimitResult, Rate, Slot
 from flexmw.ratelimit.event_loop import check_event_loop
 from flexmw.ratelimit.stores import RemoteStore
@@ -27,6 +32,11 @@ ResultT = TypeVar("ResultT")
 REFUND_SECONDS: Final = 5.0
 """Seconds that the store has for a correction. Corrections run in the background, so they may take longer than a
 decision. A lost correction makes a wrong bill."""
+
+_CORRECTION_ATTEMPTS: Final = 120
+_CORRECTION_PAUSE: Final = 0.25
+"""A correction that the store has provably not carried out is repeated for half a minute, as long as a failover takes.
+When the app ends, it is repeated once more."""
 
 _MAX_DENIALS: Final = 262_144
 _DENIAL_SECONDS: Final = 60
@@ -72,6 +82,29 @@ def parse_store_failure(value: object, option: str) -> StoreFailure:
     raise ConfigError(option, value, "'local', 'local/<number of processes>', 'open' or 'closed'")
 
 
+class _NotAsked(Exception):
+    """The breaker is open: the store was not asked."""
+
+
+_NOT_ASKED: Final = _NotAsked()
+_NEVER_CONNECTED: Final = (ConnectionRefusedError, FileNotFoundError, socket.gaierror)
+
+_log: Final = logging.getLogger("flexmw.ratelimit")
+
+
+def _is_not_executed(error: Exception) -> bool:
+    """Whether the store has provably not carried the operation out, and may carry it out later."""
+    if isinstance(error, _NotAsked):
+        return True
+    text = str(error)
+    for cause in chain_of(error):
+        if isinstance(cause, _NEVER_CONNECTED):
+            return True
+        if str(cause) != text:  # an error of its own: the one that follows may be of an earlier attempt
+            break
+    return is_reply(error) and not is_refusal(error)
+
+
 class _Denial(NamedTuple):
     """A refusal by the store. It begins with the store's decision, between the command and the store's response.
 
@@ -114,6 +147,7 @@ class FallbackBackend:
         self._monotonic = clock.monotonic
         self._local = MemoryStore(algorithm, clock)
         self._breaker = Breaker(clock.monotonic)
+        self._lost_corrections = LogLimit(burst=5, per_second=1 / 60, monotonic=clock.monotonic)
         self._record_no_reply: Callable[[], None] = getattr(store, "record_no_reply", _nothing)
         self._denials: ExpiringTable[_Denial] | None = None
         if cache_denials:
@@ -132,9 +166,10 @@ class FallbackBackend:
         if result is None:
             if self._log is not None:
                 self._log.decided_locally()
+            known = None if error is _NOT_ASKED else error
             if self._failure.mode != "local":
-                return CheckOutcome(None, degraded=True, error=error)
-            return CheckOutcome(self._local.decide(self._failure.local(check)), degraded=True, error=error)
+                return CheckOutcome(None, degraded=True, error=known)
+            return CheckOutcome(self._local.decide(self._failure.local(check)), degraded=True, error=known)
         # A slot may come free at any time, so a refusal by the slots (a rate without a window) is not cached.
         if denials is not None and result.wait_us and result.rate.window_us:
             now_us = int(self._monotonic() * SECOND)
@@ -144,7 +179,8 @@ class FallbackBackend:
 
     async def refund(self, check: Check, age_us: int, *, degraded: bool) -> None:
         """Give the costs of a check back to whoever took them; charge negative costs. A request waits for the store as
-        long as for a decision; the correction itself has :data:`REFUND_SECONDS`, and is lost after that.
+        long as for a decision; the correction goes on in the background. It is repeated while the store has provably
+        not carried it out, and a WARNING says that one is lost.
 
         :param age_us: microseconds since the costs were taken.
         :param degraded: the costs were taken without the store.
@@ -154,8 +190,29 @@ class FallbackBackend:
     async def _refund(self, check: Check, age_us: int, degraded: bool) -> None:
         if degraded:
             self._local.refund(self._failure.local(check), age_us)
-        else:
-            await self._ask("refund", self.store.refund(check, age_us), max(self._timeout, REFUND_SECONDS))
+            return
+        began, ends, is_lost = self._monotonic(), number_of_ends(), True
+        try:
+            for _ in range(_CORRECTION_ATTEMPTS):
+                late_us = int((self._monotonic() - began) * SECOND)
+                refund = self.store.refund(check, age_us + late_us)
+                _, error = await self._ask("refund", refund, max(self._timeout, REFUND_SECONDS))
+                is_lost = error is not None
+                if error is None or ends != number_of_ends() or not _is_not_executed(error):
+                    break
+                await sleep(_CORRECTION_PAUSE)
+        finally:  # the event loop may end, too
+            if is_lost:
+                self._warn_of_lost_correction(check)
+
+    def _warn_of_lost_correction(self, check: Check) -> None:
+        if (left_out := self._lost_corrections.admit()) is not None:
+            _log.warning(
+                "RateLimit has lost the correction of a request, because the store fails: the caller has been charged "
+                "what was reserved. Caller.digest: %s (and %d corrections before it).",
+                check.digest,
+                left_out,
+            )
 
     def lease(self, digest: str, slot: Slot) -> Lease:
         """The lease of a slot that a check is about to ask for."""
@@ -194,14 +251,14 @@ class FallbackBackend:
     async def _ask(
         self, operation: str, question: Coroutine[Any, Any, ResultT], seconds: float | None = None
     ) -> tuple[ResultT | None, Exception | None]:
-        """What the store returned, or what it raised; neither if the breaker is open.
+        """What the store returned, or what it raised; :data:`_NOT_ASKED` if the breaker is open.
 
         :param operation: the name of the operation, for telemetry.
         :param seconds: the time that the store has; ``None`` for that of a decision.
         """
         if not self._breaker.allows():
             question.close()
-            return None, None
+            return None, _NOT_ASKED
         try:
             check_event_loop()
         except ConfigError:

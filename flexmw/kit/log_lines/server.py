@@ -98,6 +98,15 @@ SERVER_LINES: Final = (
     LogLine(
         "flexmw.ratelimit",
         "WARNING",
+        "The store has not taken the correction of a request for half a minute, or may have taken it: the digest of "
+        "the caller.",
+        "5 at once, then one a minute, with the number of those left out",
+        "ratelimit.fallback",
+        "has lost the correction",
+    ),
+    LogLine(
+        "flexmw.ratelimit",
+        "WARNING",
         "`settle` was called by a task that has outlived its request: it changes nothing.",
         "5 at once, then one a minute, with the number of those left out",
         "ratelimit.cost",
