@@ -249,8 +249,14 @@ def _group_of(text: str) -> str | None:
     return None if address is None else _group(address)
 
 
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+"""The prefix of IPv4 clients behind a translator (RFC 6052): all of them are in one /64 network."""
+
+
 @lru_cache(maxsize=4096)
 def _group(address: _Address) -> str:
     if isinstance(address, IPv4Address):
         return str(address)
+    if address in _NAT64:
+        return str(IPv4Address(int(address) & 0xFFFFFFFF))
     return str(IPv6Network((address, 64), strict=False))

@@ -57,6 +57,16 @@ def test_addresses_of_one_ipv6_network_are_one_caller() -> None:
     assert callers.address(scope(("::ffff:192.0.2.7", 1))) == "192.0.2.7"
 
 
+def test_ipv4_clients_behind_a_translator_are_one_caller_each() -> None:
+    callers = CallerHasher(trusted_proxies=["64:ff9b::/96"])
+    for peer in ("64:ff9b::c000:207", "64:ff9b::192.0.2.7"):
+        assert callers.address(scope((peer, 1))) == CallerHasher().address(scope((peer, 1))) == "192.0.2.7"
+    assert CallerHasher().address(scope(("64:ff9b::1:c000:207", 1))) == "64:ff9b::/64"  # another prefix
+    forwarded = {**scope(("64:ff9b::a00:1", 1)), "headers": [(b"x-forwarded-for", b"203.0.113.9")]}
+    assert callers.address(forwarded) == "203.0.113.9"  # the proxies are named as their peers are
+    assert CallerHasher(trusted_proxies=["10.0.0.0/8"]).address(forwarded) == "10.0.0.1"
+
+
 @pytest.mark.parametrize(
     ("forwarded", "address"),
     [
