@@ -17,7 +17,7 @@ from flexmw.contract.error import ErrorBody
 from flexmw.contract.idempotent_stream import ends_whole
 from flexmw.contract.limit_headers import LimitReading, read_limits, reset_wait, tightest
 from flexmw.contract.quota import HeaderStyle, Quota, render, retry_headers
-from flexmw.contract.redact import CREDENTIALS, redact
+from flexmw.contract.redact import ACCOUNTS, CREDENTIALS, redact
 from flexmw.contract.request_secrets import is_secret_name
 from flexmw.contract.resets import reset_seconds
 from flexmw.contract.sdk import parse_retry_count
@@ -25,6 +25,7 @@ from flexmw.contract.table import OWN, PAGE, STATUS, Row, for_status
 from flexmw.contract.waits import Wait, key_ttl, names_wait, wait_of
 
 __all__ = [
+    "ACCOUNTS",
     "CREDENTIALS",
     "OWN",
     "PAGE",

@@ -21,10 +21,14 @@ from typing import Final
 
 from flexmw.contract.secret_families import NAMED, SHAPES, Family
 
-__all__ = ["CREDENTIALS", "redact"]
+__all__ = ["ACCOUNTS", "CREDENTIALS", "redact"]
 
 CREDENTIALS: Final = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token")
 """The request headers in which a caller shows who it is, in lower case."""
+
+ACCOUNTS: Final = ("openai-organization", "openai-project", "x-goog-user-project")
+"""The request headers by which one credential chooses whose limits a request counts against, in lower case. Not every
+header that names a project does: a request with another one would begin without knowing the limit that it shares."""
 
 _USER_INFO: Final = re.compile(r"://[^\s/?#]+@")
 _USER: Final = re.compile(r"://[^\s/?#@:\"'<>]{0,256}:(?!\d{1,5}[/?#])")

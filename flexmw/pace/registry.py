@@ -21,7 +21,7 @@ from secrets import token_bytes
 from threading import Lock
 from typing import Any, Final
 
-from flexmw.contract import CREDENTIALS
+from flexmw.contract import ACCOUNTS, CREDENTIALS
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Request
 from flexmw.kit.forked import fork_safe
@@ -56,11 +56,7 @@ _STEPS: Final = 4
 """The network round trips of one command at most: a new connection needs three of them."""
 
 
-_ACCOUNTS: Final = ("openai-organization", "openai-project", "x-goog-user-project")
-"""The headers by which one credential chooses whose limits a request counts against. Not every header that names a
-project does: a request with another one would begin without knowing the limit that it shares."""
-
-_ACCOUNT_NAMES: Final = frozenset(name.encode() for name in _ACCOUNTS)
+_ACCOUNT_NAMES: Final = frozenset(name.encode() for name in ACCOUNTS)
 
 
 def caller_of(request: Request) -> str:
@@ -70,7 +66,7 @@ def caller_of(request: Request) -> str:
     credential = next((headers[name] for name in CREDENTIALS if name in headers), "")
     caller = f"{url.scheme}://{url.host}:{url.port}\n{credential}"
     if has_any(headers, _ACCOUNT_NAMES):
-        caller += "".join(f"\n{name}={headers[name]}" for name in _ACCOUNTS if name in headers)
+        caller += "".join(f"\n{name}={headers[name]}" for name in ACCOUNTS if name in headers)
     return caller
 
 

@@ -325,6 +325,14 @@ def test_circuits_are_kept_for_each_credential(serve: Serve) -> None:
         assert result.outcome.upstream == upstreams.servers[served_by].url
 
 
+def test_circuits_are_kept_for_each_account_of_a_credential(serve: Serve) -> None:
+    upstreams = serve(["429:seconds=30"], "ok")
+    fallback = upstreams.fallback()
+    for account, served_by in (("one", 1), ("one", 1), ("two", 0)):
+        result = call(upstreams, fallback, headers={"authorization": "Bearer key", "OpenAI-Organization": account})
+        assert result.outcome.upstream == upstreams.servers[served_by].url
+
+
 def test_a_forked_child_probes_an_upstream_that_a_call_of_its_parent_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     circuit = Circuit(CircuitOptions(failures=1, window=30.0, cooldown=10.0))
     entry = circuit.enter(0.0)

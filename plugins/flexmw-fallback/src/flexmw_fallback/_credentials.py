@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote_plus
 
-from flexmw.contract import CREDENTIALS, is_secret_name, shows_caller
+from flexmw.contract import ACCOUNTS, CREDENTIALS, is_secret_name, shows_caller
 
 __all__ = ["KEY", "derived_key", "digest_of", "is_own", "query_without_credentials", "without_credentials"]
 
@@ -73,9 +73,10 @@ def derived_key(key: str, origin: str) -> str:
 
 
 def digest_of(pairs: Iterable[tuple[str, str]]) -> bytes:
-    """A digest of the credentials among headers: circuits are kept for each of them, and never hold one."""
+    """A digest of the credentials among headers, and of the account that a request chooses among those of a credential:
+    circuits are kept for each of them, and never hold one."""
     digest = hashlib.blake2b(digest_size=16)
-    for name in CREDENTIALS:
+    for name in (*CREDENTIALS, *ACCOUNTS):
         for given, value in pairs:
             if given.lower() == name:
                 digest.update(f"{name}\0{value}\0".encode("utf-8", "replace"))
