@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,3 +139,13 @@ class Host:
             if self.error is not None and self.error_after == number:
                 raise self.error
             await send({"type": "http.response.body", "body": part, "more_body": number + 1 < len(parts)})
+
+
+async def call(app: Any, headers: dict[str, str] | None = None, **options: Any) -> Caller:
+    """Make one request with a key and return it, with what was sent."""
+    return await Caller(app, headers=KEYED if headers is None else headers, **options)()
+
+
+def code(caller: Caller) -> str:
+    """The `code` of the error that a request got."""
+    return str(json.loads(caller.answer)["error"]["code"])
