@@ -22,3 +22,14 @@ def test_a_key_is_in_one_generation_only() -> None:
         assert table.get("caller", moment) == moment
     table.put("another", 1, 100 * SECOND)
     assert table.get("caller", 100 * SECOND) is None
+
+
+def test_a_key_that_is_touched_lives_on_and_one_that_is_unknown_stays_so() -> None:
+    table: ExpiringTable[int] = ExpiringTable(SECOND, shards=1)
+    table.put("caller", 7, 0)
+    for moment in range(0, 10 * SECOND, SECOND // 2):
+        assert table.touch("caller", moment)
+        assert not table.touch("stranger", moment)
+    assert table.get("caller", 10 * SECOND - 1) == 7
+    assert table.count() == 1
+    assert not table.touch("caller", 100 * SECOND)

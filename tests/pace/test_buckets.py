@@ -264,6 +264,10 @@ async def test_each_model_is_sent_at_once_on_every_client(
         ("/v1beta/models/gemini-2.5-flash:generateContent", "model:/v1beta/models/gemini-2.5-flash:generateContent"),
         ("/v1/chat/completions", "model:/v1/chat/completions m"),
         ("/v1/models", "path:/v1/models"),
+        (f"/x/{'a' * 40}", "path:/x/*"),
+        (f"/x/{'a' * 39}", f"path:/x/{'a' * 39}"),
+        (f"/x/{'a' * 15}1", "path:/x/*"),
+        (f"/x/{'a' * 14}1", f"path:/x/{'a' * 14}1"),
     ],
 )
 def test_a_class_is_the_path_without_identifiers_or_the_path_and_the_model(path: str, key: str) -> None:
