@@ -21,7 +21,7 @@ from flexmw.tagging.instruments.fastapi import SCOPE_KEY
 from flexmw.tagging.instruments.frames import server_span_around
 from flexmw.tagging.instruments.suppression import is_suppressed
 from flexmw.tagging.otel import Otel
-from flexmw.tagging.plain import ENDED, PlainRequest
+from flexmw.tagging.plain import COMPLETE, ENDED, PlainRequest
 from flexmw.tagging.request import RequestTelemetry
 from flexmw.tagging.server_span import ServerSpan
 from flexmw.tagging.settings import Settings
@@ -57,13 +57,11 @@ class TaggingApp(WrappingApp):
                 await app(scope, receive, send)
             return
         context: Context = get_current()
-        entry: Any = None
-        if context:
-            entry = context.get(SPAN_KEY)
-            # Most contexts hold a span and nothing else, so no key that suppresses telemetry either.
-            if (entry is None or len(context) > 1) and is_suppressed(context):
-                await app(scope, receive, send)
-                return
+        entry: Any = context.get(SPAN_KEY)
+        # Most contexts hold a span and nothing else, so no key that suppresses telemetry either.
+        if (entry is None or len(context) > 1) and context and is_suppressed(context):
+            await app(scope, receive, send)
+            return
         request = PlainRequest()
         request.begin(settings, instrument, context, scope, receive, send)
         if instrument.opens_span:
@@ -78,11 +76,14 @@ class TaggingApp(WrappingApp):
             request.finish_full(error)
             raise
         else:
-            if request.full is not None or not request.is_complete or request.facts:
+            if request.full is not COMPLETE or request.facts:
                 request.finish_full(None)
         finally:
             request.full = ENDED
-            scope.pop(KEY, None)  # breaks the reference cycle: the request has its scope
+            try:  # noqa: SIM105 - as in `_reset`
+                del scope[KEY]  # breaks the reference cycle: the request has its scope
+            except KeyError:  # the app has removed it
+                pass
             if token is not None:
                 _reset(token)
 

@@ -28,7 +28,7 @@ from flexmw.tagging.request import BODIES, RequestTelemetry
 from flexmw.tagging.settings import Settings
 from flexmw.tagging.spans import is_server
 
-__all__ = ["ENDED", "PlainRequest"]
+__all__ = ["COMPLETE", "ENDED", "PlainRequest"]
 
 _UNKNOWN: Final[Any] = ""
 """The template where more than the route that was matched last has to be looked at."""
@@ -50,6 +50,9 @@ class _Ended(RequestTelemetry):
         """Observe nothing."""
 
 
+COMPLETE: Final = RequestTelemetry()
+"""In place of the telemetry of a plain request whose response is complete and counted."""
+
 ENDED: Final = _Ended()
 """The telemetry of a request whose app has returned."""
 
@@ -67,9 +70,9 @@ class PlainRequest(Exchange):
 
     The fields are set by :meth:`begin`, because Python calls an ``__init__`` through C.
 
-    :ivar full: the telemetry of a request that is not plain; ``None`` while it is plain.
+    :ivar full: the telemetry of a request that is not plain; ``None`` while it is plain, :data:`COMPLETE` once the last
+        message of a plain response has come from the app and was counted.
     :ivar status: the status of the response; ``None`` before its start.
-    :ivar is_complete: True once the last message of the response has come from the app and was counted.
     :ivar context: the OpenTelemetry context in which the request came in.
     :ivar enclosing: the exception that was being handled when the request came in. It is not the request's.
     :ivar span: the span of the request, if it records and was found.
@@ -86,7 +89,6 @@ class PlainRequest(Exchange):
         "fastapi_outside",
         "full",
         "instrument",
-        "is_complete",
         "scope",
         "server_receive",
         "server_send",
@@ -102,7 +104,6 @@ class PlainRequest(Exchange):
     fastapi_outside: Any
     full: RequestTelemetry | None
     instrument: AppInstrument
-    is_complete: bool
     scope: Scope
     server_receive: Receive
     server_send: Send
@@ -123,17 +124,25 @@ class PlainRequest(Exchange):
     ) -> None:
         """Set the fields, and put the exchange in the scope."""
         # Those of the exchange. A call of its `__init__` would find them in another class than it mostly does, and
-        # Python 3.11 stores the fields of one class faster than those of several.
+        # Python 3.11 stores the fields of one class faster than those of several. A line for each field: in a chain of
+        # targets Python copies the value before each store, where it otherwise loads value and object in one step.
         self.headers = []
         self.facts = {}
         self.known = 0
-        self.headers_claimed = self.is_complete = False
+        self.headers_claimed = False
         self.forward = unclaimed
         self.map_exception = map_exception
         self.observers = _PLAIN
         self._tokens = ()
-        self.judged_key = self.remembered = self.error_outcome = self.stream = None
-        self.full = self.span = self.status = self.arrived = self.fastapi = None
+        self.judged_key = None
+        self.remembered = None
+        self.error_outcome = None
+        self.stream = None
+        self.full = None
+        self.span = None
+        self.status = None
+        self.arrived = None
+        self.fastapi = None
         self.settings = settings
         self.instrument = instrument
         self.context = context
@@ -152,7 +161,7 @@ class PlainRequest(Exchange):
     async def receive_observed(self) -> Message:
         """The app's ``receive``."""
         message = await self.server_receive()
-        is_to_observe = message["type"] == "http.disconnect" and (self.full is not None or not self.is_complete)
+        is_to_observe = message["type"] == "http.disconnect" and self.full is not COMPLETE
         if is_to_observe and self.full_telemetry().on_received(message):
             self.offer_drop(self._send_nothing)
         return message
@@ -165,25 +174,22 @@ class PlainRequest(Exchange):
         """The app's ``send``."""
         kind, full = message["type"], self.full
         if full is not None:
-            full.on_message(message)
+            (self.full_telemetry() if full is COMPLETE else full).on_message(message)
         elif kind == "http.response.start":
             self.status = status = message["status"]
-            if (
-                status >= 500
-                or self.facts
-                or (
-                    (
-                        get_current() is not self.context
-                        or self.span is not None
-                        or self.arrived is not None
-                        or SCOPE_KEY in self.scope
-                    )
-                    and not self._starts_plain()
+            context = get_current()
+            if status >= 500 or (
+                (
+                    context is not self.context
+                    or self.span is not None
+                    or self.arrived is not None
+                    or SCOPE_KEY in self.scope
                 )
+                and not self._starts_plain(context)
             ):
                 self.full_telemetry().on_message(message)
-        elif kind == "http.response.body" and not self.is_complete and not message.get("more_body"):
-            self.is_complete = True
+        elif kind == "http.response.body" and not message.get("more_body"):
+            self.full = COMPLETE
             # The count of nearly every request. A function of its own would cost as much again.
             scope, fastapi = self.scope, self.fastapi
             try:
@@ -214,13 +220,17 @@ class PlainRequest(Exchange):
             self.full_telemetry().on_send_error(error)
             raise
 
-    def _starts_plain(self) -> bool:
+    def _starts_plain(self, context: Context) -> bool:
         """Whether the start of the response has nothing to be written, where a span may be open.
 
         This is the last moment at which the span of every instrument is open. The span of a plain request is found
         without a look at frames.
+
+        :param context: the current context.
         """
-        scope, span, context = self.scope, self.span, get_current()
+        if self.facts:
+            return False
+        scope, span = self.scope, self.span
         if is_in_fastapi := SCOPE_KEY in scope:
             telemetry = scope[SCOPE_KEY]
             if telemetry is not self.fastapi:
@@ -234,7 +244,7 @@ class PlainRequest(Exchange):
                     return False
                 self.span = span = current
         if span is None:
-            return is_in_fastapi or not self.instrument.opens_span
+            return is_in_fastapi or self.arrived is None
         for name, _ in scope["headers"]:  # noqa: SIM110 - any() costs each request a generator
             if name == RETRY_COUNT:
                 return False
@@ -271,7 +281,8 @@ class PlainRequest(Exchange):
     def full_telemetry(self) -> RequestTelemetry:
         """The telemetry of a request that is not plain. It observes the request from now on."""
         full = self.full
-        if full is None:
+        if full is None or full is COMPLETE:
+            is_complete = full is COMPLETE
             full = self.full = RequestTelemetry()
             full.settings, full.instrument, full.context, full.exchange = (
                 self.settings,
@@ -281,7 +292,7 @@ class PlainRequest(Exchange):
             )
             full.scope, full.enclosing, full.span, full.status = self.scope, self.enclosing, self.span, self.status
             full.fastapi, full.fastapi_outside, full.arrived = self.fastapi, self.fastapi_outside, self.arrived
-            full.is_complete = full.is_counted = self.is_complete
+            full.is_complete = full.is_counted = is_complete
             self.observers = (full,)
         return full
 
@@ -299,7 +310,7 @@ class PlainRequest(Exchange):
 
     def on_store_operation(self, component: str, operation: str, seconds: float, error: BaseException | None) -> None:
         """Observe an operation on a store of a component further inward."""
-        span = self.span if self.full is None or self.full is ENDED else self.full.spans.span
+        span = self.full.spans.span if type(self.full) is RequestTelemetry and self.full is not COMPLETE else self.span
         record_store_operation(self.settings, component, operation, seconds, error, span)
 
     def finish_full(self, error: BaseException | None) -> None:
