@@ -87,7 +87,7 @@ class LocalLease:
 class SlotStore(Protocol):
     """What a lease needs of a store over a network. Its methods do not raise."""
 
-    async def renew(self, digest: str, slot: Slot) -> None: ...
+    async def renew(self, digest: str, slot: Slot, *, takes: bool = False) -> bool | None: ...
     async def release(self, digest: str, slot: Slot) -> None: ...
 
 
@@ -134,7 +134,10 @@ class RemoteLease:
 
     async def _renew(self) -> None:
         while True:
-            await self._store.renew(self._digest, self._slot)
+            # A server that has lost its data, or was away for a whole lease, has lost the slot. The request goes on all
+            # the same, so its slot is taken again, unless the slot was given back meanwhile.
+            if await self._store.renew(self._digest, self._slot) is False and self._held:
+                await self._store.renew(self._digest, self._slot, takes=True)
             await sleep(self._interval)
 
 

@@ -218,9 +218,14 @@ class FallbackBackend:
         """The lease of a slot that a check is about to ask for."""
         return RemoteLease(self, digest, slot)
 
-    async def renew(self, digest: str, slot: Slot) -> None:
-        """Begin the lease of a slot again. A failure is counted by the breaker; the lease may end."""
-        await self._ask("renew", self.store.renew(digest, slot))
+    async def renew(self, digest: str, slot: Slot, *, takes: bool = False) -> bool | None:
+        """Begin the lease of a slot again. A failure is counted by the breaker; the lease may end.
+
+        :param takes: take the slot if it is free, whatever the limit.
+        :returns: whether the slot is held; ``None`` if the store fails.
+        """
+        held, _ = await self._ask("renew", self.store.renew(digest, slot, takes=takes))
+        return held
 
     async def release(self, digest: str, slot: Slot) -> None:
         """Give a slot back to this process and to the store: a store that did not respond may have granted it. If the

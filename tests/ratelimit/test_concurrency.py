@@ -445,6 +445,31 @@ async def test_a_long_request_renews_its_slot_and_stops_when_it_is_over(shared: 
 
 
 @ASYNCIO
+async def test_a_slot_that_the_store_has_lost_is_taken_again_while_its_request_runs(
+    shared: Make, server: redis.Redis
+) -> None:
+    """A server that was restarted without its data, or a failover: the stream still runs, and counts."""
+
+    async def long(scope: Scope, receive: Receive, send: Send) -> None:
+        (key,) = server.keys("*slots*")
+        ((holder, _),) = server.zrange(key, 0, -1, withscores=True)
+        server.delete(key)
+        again = None
+        async with asyncio.timeout(LONGEST_WAIT):
+            while again is None:
+                await asyncio.sleep(0.02)
+                again = server.zscore(key, holder)
+        assert 0 < server.pttl(key) <= 1000
+        refused.append((await call(app)).status)
+        await answering()(scope, receive, send)
+
+    refused: list[int] = []
+    app: Any = shared(app=long, concurrency=1, lease=1.0)
+    assert (await call(app)).status == 200
+    assert (refused, leases(server)) == ([429], 0)
+
+
+@ASYNCIO
 async def test_closing_waits_for_what_cancelled_requests_left_behind(shared: Make, server: redis.Redis) -> None:
     gate = Gate()
     app = shared(app=gate, concurrency=1)
@@ -526,11 +551,11 @@ async def test_a_lease_is_renewed_only_while_it_is_held(redis_url: str, server: 
     await store.decide(check_of("digest", (), 1, slot=slot))
     (key,) = server.keys("*slots*")
     server.zadd(key, {"holder": 1})
-    await store.renew("digest", slot)
+    assert await store.renew("digest", slot)
     assert server.zscore(key, "holder") > 1
     assert 59_000 < server.pttl(key) <= 60_000
     await store.release("digest", slot)
-    await store.renew("digest", slot)
+    assert not await store.renew("digest", slot)
     assert server.keys("*slots*") == []
     await store.close()
 

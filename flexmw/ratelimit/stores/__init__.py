@@ -62,8 +62,12 @@ class RemoteStore(Protocol):
         """Give the costs of a check back, ``age_us`` microseconds after they were taken; charge negative costs."""
         ...
 
-    async def renew(self, digest: str, slot: Slot) -> None:
-        """Begin the lease of a slot again."""
+    async def renew(self, digest: str, slot: Slot, *, takes: bool = False) -> bool:
+        """Begin the lease of a slot again.
+
+        :param takes: take the slot if it is free, whatever the limit.
+        :returns: whether the slot is held.
+        """
         ...
 
     async def release(self, digest: str, slot: Slot) -> None:

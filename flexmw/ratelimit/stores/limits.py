@@ -105,7 +105,7 @@ class LimitsStore:
     async def refund(self, check: Check, age_us: int = 0) -> None:
         raise ConfigError("RateLimit(cost=...)", check.costs, "a store that can give back")
 
-    async def renew(self, digest: str, slot: Slot) -> None:
+    async def renew(self, digest: str, slot: Slot, *, takes: bool = False) -> bool:
         raise ConfigError("RateLimit(concurrency=...)", slot.limit, "a store that has leases")
 
     async def release(self, digest: str, slot: Slot) -> None:

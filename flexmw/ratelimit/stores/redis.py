@@ -76,10 +76,14 @@ class RedisStore:
         """
         await self._run(check, -1 - age_us // MILLISECOND)
 
-    async def renew(self, digest: str, slot: Slot) -> None:
-        """Begin the lease of a slot again."""
-        key = self._slot_key(digest, slot)
-        await self._client().run_script(RENEW, 1, key, slot.lease_us // MILLISECOND, slot.holder)
+    async def renew(self, digest: str, slot: Slot, *, takes: bool = False) -> bool:
+        """Begin the lease of a slot again.
+
+        :param takes: take the slot if it is free, whatever the limit.
+        :returns: whether the slot is held.
+        """
+        key, more = self._slot_key(digest, slot), ("1",) if takes else ()
+        return bool(await self._client().run_script(RENEW, 1, key, slot.lease_us // MILLISECOND, slot.holder, *more))
 
     async def release(self, digest: str, slot: Slot) -> None:
         """Give a slot back. Nothing happens if it is not taken."""

@@ -93,14 +93,14 @@ table.insert(reply, held)
 """
 
 RENEW: Final = script("""
-if not redis.call('ZSCORE', KEYS[1], ARGV[2]) then return 0 end
+if not ARGV[3] and not redis.call('ZSCORE', KEYS[1], ARGV[2]) then return 0 end
 local clock, lease = redis.call('TIME'), tonumber(ARGV[1])
 redis.call('ZADD', KEYS[1], tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + lease, ARGV[2])
 if redis.call('PTTL', KEYS[1]) < lease then redis.call('PEXPIRE', KEYS[1], lease) end
 return 1
 """)
-"""Renew the lease of a slot. ``KEYS[1]``: the slots; ``ARGV``: the lease in milliseconds, the holder. A slot that was
-given back meanwhile stays free."""
+"""Renew the lease of a slot. ``KEYS[1]``: the slots; ``ARGV``: the lease in milliseconds, the holder. The reply is 0
+for a slot that is free: it was given back, or the server has lost it. With a third argument it is taken again."""
 
 
 @cache
