@@ -15,7 +15,7 @@ from flexmw.kit.component import API, Order
 from flexmw.kit.documentation import Documentation, Operation
 from flexmw.kit.factory import ServerMiddleware, middleware_factory
 from flexmw.kit.forwarded import PROXIES
-from flexmw.kit.identity import CallerHasher, Pepper
+from flexmw.kit.identity import Pepper
 from flexmw.kit.options import (
     check,
     documented,
@@ -27,37 +27,27 @@ from flexmw.kit.options import (
     seconds,
     whole,
 )
-from flexmw.kit.paths import request_predicate, routing_of
-from flexmw.kit.storage import RedisClient, parse_storage
+from flexmw.kit.storage import RedisClient
 from flexmw.kit.store_observer import expect_reports
-from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.amounts import Amount
 from flexmw.ratelimit.asgi import is_around
-from flexmw.ratelimit.callers import caller_function
-from flexmw.ratelimit.core import MESSAGES, REQUESTS
-from flexmw.ratelimit.cost import CostOption, Price, Pricing, TokenCostOption
+from flexmw.ratelimit.cost import CostOption, Price, TokenCostOption
 from flexmw.ratelimit.counted_options import CountedOptions
 from flexmw.ratelimit.documentation import document
-from flexmw.ratelimit.fallback import parse_store_failure
 from flexmw.ratelimit.ledger import Ledger
 from flexmw.ratelimit.local import middleware
 from flexmw.ratelimit.messages import MessageLimit
 from flexmw.ratelimit.options import (
-    FIXED,
     HEADERS,
     check_plan,
     check_together,
     open_store,
-    option_name,
     prefix_of,
-    strategy_of,
 )
 from flexmw.ratelimit.plan import MessageRefusal, Plan
-from flexmw.ratelimit.rates import parse_rates
-from flexmw.ratelimit.routes import RequestRates
+from flexmw.ratelimit.planning import plan_of
 from flexmw.ratelimit.shared import Shared, share
-from flexmw.ratelimit.stores import schemes
-from flexmw.ratelimit.usage_readers import UsageOption, load_reader
+from flexmw.ratelimit.usage_readers import UsageOption
 
 __all__ = ["RateLimit"]
 
@@ -306,63 +296,7 @@ class RateLimit(ServerMiddleware, CountedOptions):
             expect_reports()
 
     def _plan(self, app: ASGIApp | None = None) -> Plan:
-        """Resolve the options. Each plan has its own caches.
-
-        :param app: the wrapped app, whose router decides how paths are compared.
-        :raises ConfigError: an option cannot be understood.
-        """
-        unit = REQUESTS if self.unit is None else self.unit
-        rates = RequestRates(
-            self.rates,
-            self.limit,
-            self.tokens,
-            unit=unit,
-            budget=self.budget,
-            is_fixed=self.strategy == FIXED or not (callable(self.limit) or callable(self.tokens)),
-            routing=routing_of(app),
-            prefix=self._prefix,
-            clock=self.clock,
-        )
-        has_functions = callable(self.limit) or callable(self.tokens)
-        strategy = strategy_of(self, rates.known, has_functions=has_functions)
-        hasher = CallerHasher(pepper=self.pepper, trusted_proxies=self.trusted_proxies, option="RateLimit: ")
-        return Plan(
-            algorithm=ALGORITHMS[strategy],
-            caller=caller_function(self.key, hasher, option_name("key")),
-            hasher=hasher,
-            key_is_bearer=self.key == "bearer",
-            rates=rates,
-            pricing=Pricing(
-                self.cost,
-                self.token_cost if self.tokens is not None else None,
-                unit=unit,
-                price=self.price,
-                reader=None if self.usage is None else load_reader(self.usage, option_name("usage")),
-                estimators={
-                    value: load_reader(value, option_name(name))
-                    for name, value in (("cost", self.cost), ("token_cost", self.token_cost))
-                    if isinstance(value, str)
-                },
-            ),
-            concurrency=self.concurrency,
-            lease=self.lease,
-            exempt=request_predicate(self.exempt, option_name("exempt"), exempts=True, app=app),
-            failure=parse_store_failure(
-                "local" if self.on_store_failure is None else self.on_store_failure, option_name("on_store_failure")
-            ),
-            url=parse_storage(self.storage, option_name("storage"), schemes=schemes()),
-            messages=()
-            if self.messages is None
-            else parse_rates(self.messages, option_name("messages"), unit=MESSAGES, prefix=self._prefix),
-            message_refusal=self.message_refusal,
-            prefix=self._prefix,
-            is_named=self.prefix is not None,
-            store_timeout=self.store_timeout,
-            new_keys_per_address=self.new_keys_per_address,
-            styles=self.headers,
-            shadow=self.shadow,
-            clock=self.clock,
-        )
+        return plan_of(self, app, prefix=self._prefix)
 
     @middleware_factory
     def asgi(self, app: ASGIApp) -> ASGIApp:
