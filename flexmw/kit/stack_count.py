@@ -183,11 +183,15 @@ def _counters(*rows: tuple[str, _Counter]) -> Mapping[str, tuple[_Counter, ...]]
 _AGNO: Final = (
     "_run _run_stream _arun _arun_stream _continue_run _continue_run_stream _acontinue_run _acontinue_run_stream"
 )
+_SPEAKEASY: Final = (
+    "retry_with_backoff retry_with_backoff_async "
+    "retry_with_attempt_count_backoff retry_with_attempt_count_backoff_async"
+)
 _TYPESENSE: Final = "_execute_request _execute_stream_request"
 
 _COUNTERS: Final = _counters(
     ("request", _Counter(".core.http_client", _retries_of_recursion, recurses=True)),  # Fern
-    ("retry_with_backoff retry_with_backoff_async", _Counter(".utils.retries", _retries_of_loop)),  # Speakeasy
+    (_SPEAKEASY, _Counter(".utils.retries", _retries_of_loop)),
     ("request", _Counter("._base_client", _retries_of_stainless)),  # Stainless
     ("_request", _Counter("._base_client", _depth_of_recursion, recurses=True)),
     ("_request", _Counter("zai.core._http_client", _depth_of_recursion, recurses=True)),
@@ -197,6 +201,7 @@ _COUNTERS: Final = _counters(
     ),
     (_AGNO, _Counter("agno.agent._run", _variable("attempt"))),
     (_AGNO, _Counter("agno.team._run", _variable("attempt"))),
+    ("_send_result", _Counter("anthropic.lib.tools._beta_session_runner", _variable("attempt", first=1))),
     ("_send_request", _Counter("aiobotocore.endpoint", _variable("attempts", first=1))),
     ("_retry_with_exp_backoff", _Counter("apify_client.http_clients._base", _variable("attempt", first=1))),
     ("send", _Counter("corehttp.runtime.policies._retry", _history_of_corehttp)),

@@ -172,6 +172,8 @@ def in_a_loop(name: str, count: str, first: int = 0) -> tuple[str, str]:
         ("githubkit.core", GITHUBKIT, "arequest", 3),
         ("acme.utils.retries", SPEAKEASY, "retry_with_backoff", 1),
         ("acme.utils.retries", SPEAKEASY, "retry_with_backoff_async", 1),
+        ("google.genai._gaos.utils.retries", *in_a_loop("retry_with_attempt_count_backoff", "retries"), 2),
+        ("anthropic.lib.tools._beta_session_runner", *in_a_loop("_send_result", "attempt", 1), 2),
         ("typesense.sync.api_call", TYPESENSE, "_execute_request", 2),
         ("typesense.async_.api_call", TYPESENSE, "_execute_stream_request", 2),
         ("elastic_transport._async_transport", ELASTIC, "perform_request", 3),
