@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from os import urandom
 from typing import Any, Final, TypeAlias, TypedDict, cast
@@ -271,6 +271,12 @@ class Claims:
     token: Callable[[], str] = random_token
     generation: Callable[[], str] = lambda: urandom(12).hex()
     encode: Callable[[Record], bytes] = Record.encode
+    store_time: Callable[[], float | None] = field(init=False)
+    """The time by which the attempts of an SDK's call are compared. By the wall clocks of two machines, a retry was a
+    new call where one clock was ahead by more than ``sdk_window``."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "store_time", getattr(self.store, "store_time", self.clock.now))
 
     async def claim(
         self, name: str, request: KeyedRequest, *, ttl: float, read_first: bool = False

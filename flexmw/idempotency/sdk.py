@@ -62,7 +62,7 @@ class SdkCall:
 
     :param id: the id that stands for a key.
     :param count: the highest retry count that the call was seen with.
-    :param at: Unix time of that request in seconds.
+    :param at: time of that request in seconds, by the clock of the store.
     :param sent: the response was sent completely, to a client that was still there.
     :param refused: the response said that nothing was done.
     :param request_id: the hash of the id that a proxy gave to the latest request of the call; empty without one.
@@ -79,7 +79,7 @@ class SdkCall:
 def match(calls: Sequence[SdkCall], *, count: int, now: float, window: float, request_id: str = "") -> SdkCall | None:
     """The call that a request with this count repeats; ``None``: the request is a new call.
 
-    :param now: Unix time in seconds.
+    :param now: time in seconds, by the clock of the store.
     :param window: seconds since the last attempt of a call at most.
     :param request_id: the hash of the id that a proxy gave to the request. A second request with the id is the proxy's
         own repetition, whatever its count.

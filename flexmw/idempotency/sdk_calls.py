@@ -169,13 +169,16 @@ async def claim_call(
         with guarded(claims.store):
             held: Held | None = None
             while True:
-                now = claims.clock.now()
+                now = claims.store_time()
+                if now is None:
+                    held = await claims.store.load(request.calls)
+                    now = claims.store_time() or claims.clock.now()  # the reply has the store's time
                 found = await _list_after(claims, request, held, fresh, now, has_left)
                 if found is None:
                     return None, Refuse("in_progress")
                 call, calls = found
                 name = f"{request.records}{call}"
-                keyed = KeyedRequest(call, request.fingerprint, now, request.what)
+                keyed = KeyedRequest(call, request.fingerprint, claims.clock.now(), request.what)
                 begun = begin(keyed, claims.generation())
                 first = _list_write(claims, request.calls, held, calls)
                 second = Swap(name, "", token, claims.encode(begun), claims.lease, _ttl(claims))

@@ -35,6 +35,7 @@ __all__ = [
     "Piece",
     "Store",
     "StoreOptions",
+    "StoreTime",
     "Swap",
     "SwapPairs",
 ]
@@ -209,6 +210,19 @@ class SwapPairs(Protocol):
         Return what each key holds afterwards, as ``swap`` does, and ``None`` for ``second`` if it was not carried out.
         Repeating a lost call is harmless. The two keys have the same part in braces, so a cluster has both on one node.
         """
+        ...
+
+
+@runtime_checkable
+class StoreTime(Protocol):
+    """What a :class:`Store` can offer besides: a time that all its users share.
+
+    The attempts of an SDK's call are compared by it. Without it they are compared by the wall clocks of the machines.
+    """
+
+    def store_time(self) -> float | None:
+        """Seconds since any moment. No change of a machine's wall clock moves the time, as far as the store can know
+        one. ``None``: the time is known after the next operation."""
         ...
 
 

@@ -20,7 +20,18 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import anyio
 
-from flexmw.idempotency.stores import Appended, Full, Held, LogStore, ManyLeases, Piece, Store, Swap, SwapPairs
+from flexmw.idempotency.stores import (
+    Appended,
+    Full,
+    Held,
+    LogStore,
+    ManyLeases,
+    Piece,
+    Store,
+    StoreTime,
+    Swap,
+    SwapPairs,
+)
 from flexmw.kit import time_limit
 from flexmw.kit.background import start_in_background
 from flexmw.kit.breaker import Breaker
@@ -102,6 +113,8 @@ class GuardedStore:
             self.extend_many = partial(self._extend_many, store)
         if isinstance(store, SwapPairs):
             self.swap_pair = partial(self._swap_pair, store)
+        if isinstance(store, StoreTime):
+            self.store_time = store.store_time
 
     def budget(self) -> AbstractContextManager[None]:
         """A context whose operations may take ``timeout`` seconds together."""

@@ -86,6 +86,8 @@ class MemoryStore:
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._bytes = 0
         self._lock = fork_safe(Lock())
+        self.store_time = clock.monotonic
+        """The time that all apps share which share the store."""
 
     def records(self) -> RecordsInMemory:
         """The same store for the claims of this process, whose records it keeps without encoding them."""
@@ -269,7 +271,7 @@ class RecordsInMemory:
     def __init__(self, store: MemoryStore) -> None:
         self._load, self._swap = store.load_now, store.swap_now
         self.extend, self.drop, self.scan, self.aclose = store.extend, store.drop, store.scan, store.aclose
-        self.append, self.read = store.append, store.read
+        self.append, self.read, self.store_time = store.append, store.read, store.store_time
 
     async def load(self, key: str) -> Held | None:
         """:meth:`MemoryStore.load`, with a record for an entry."""

@@ -71,6 +71,7 @@ class AsyncRedisStore:
         self.blocking = blocking
         self._url, self._timeout = url, timeout
         self._clock = blocking.clock
+        self.store_time = blocking.clock.now
         self._threaded: Any = Threaded(blocking)
         self._nodes: WeakKeyDictionary[AbstractEventLoop, AsyncNodes] = WeakKeyDictionary()
         self._lock = fork_safe(Lock())

@@ -139,6 +139,10 @@ class ServerClock:
         """Take over the clock at the end of a reply that has just come."""
         self._offset_ms = int(reply[-1]) - monotonic() * 1e3
 
+    def now(self) -> float | None:
+        """The server's time in Unix seconds; ``None`` before the first reply."""
+        return None if self._offset_ms is None else monotonic() + self._offset_ms / 1e3
+
     def deadline_ms(self, end: float) -> int:
         """When a write that is sent now must have been carried out, by the server's clock in milliseconds.
 

@@ -32,6 +32,7 @@ class AsyncSQLiteStore:
 
     def __init__(self, blocking: SQLiteStore) -> None:
         self.blocking = blocking
+        self.store_time = blocking.store_time
         self._reader = BatchThread("flexmw-sqlite-reader", blocking.read_all)
         self._writer = BatchThread("flexmw-sqlite-writer", blocking.write_all)
 

@@ -75,6 +75,10 @@ class SQLiteStore:
         self.reader = File(path, writes=False, **options)
         self.writer = File(path, writes=True, **options)
 
+    def store_time(self) -> float:
+        """The monotonic time of the machine. It begins anew with a reboot."""
+        return self._clock.monotonic()
+
     def check(self, option: str) -> None:
         """Open the file once, now, for reading and for writing.
 

@@ -10,7 +10,7 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
-from flexmw.idempotency.stores import Appended, BlockingLogStore, BlockingStore, Held, Piece
+from flexmw.idempotency.stores import Appended, BlockingLogStore, BlockingStore, Held, Piece, StoreTime
 
 __all__ = ["Threaded"]
 
@@ -45,6 +45,8 @@ class Threaded:
         for name in _OPTIONAL:
             if hasattr(blocking, name):
                 setattr(self, name, partial(self._call, getattr(blocking, name)))
+        if isinstance(blocking, StoreTime):
+            self.store_time = blocking.store_time
 
     async def load(self, key: str) -> Held | None:
         return await self._run(partial(self.blocking.load, key))
