@@ -315,6 +315,27 @@ def test_one_credential_has_limits_for_each_account(header: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "headers", "waits"),
+    [
+        (503, {}, 0),
+        (503, {"retry-after": "7"}, 7),
+        (503, {"retry-after-ms": "7000"}, 7),
+        (429, {"retry-after": "7"}, 7),
+        (429, {}, 30),
+    ],
+)
+def test_an_overload_is_no_refusal_until_the_limit_resets(status: int, headers: dict[str, str], waits: float) -> None:
+    clock = FakeClock()
+    limit = {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "59", "x-ratelimit-reset": "30s"}
+    responses = iter([httpx.Response(status, headers=limit | headers)])
+    server = httpx.MockTransport(lambda request: next(responses, httpx.Response(200, headers=limit)))
+    transport = flexmw.httpx.Transport(Pace(clock=clock), transport=server, clock=clock)
+    with httpx.Client(transport=transport) as client:
+        assert [client.get("http://api.example/models").status_code for _ in range(2)] == [status, 200]
+    assert sum(clock.slept) == pytest.approx(waits, abs=0.01)
+
+
+@pytest.mark.parametrize(
     ("headers", "extensions", "waits"),
     [
         ({}, {}, 3),
