@@ -6,6 +6,8 @@ Wait(seconds=34.0, source='retry-after')
 Wait(seconds=360.0, source='reset')
 >>> wait_of({}, now=0.0) is None
 True
+>>> wait_of({"x-ratelimit-reset-requests": "6m0s"}, now=0.0, status=503) is None
+True
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from flexmw.contract.numbers import decimal
 __all__ = ["Wait", "key_ttl", "longest_line", "names_wait", "wait_of"]
 
 _DAY: Final = re.compile(r"\s*(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*", re.IGNORECASE)
+_RATE_LIMITED: Final = 429
 _MILLISECONDS: Final = ("retry-after-ms", "x-ms-retry-after-ms")
 
 
@@ -33,7 +36,7 @@ class Wait:
     source: Literal["retry-after-ms", "retry-after", "reset", "retry-info"]
 
 
-def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
+def wait_of(headers: Mapping[str, str], *, now: float, status: int = 429) -> Wait | None:
     """The wait that a response asks for; ``None`` where it names no readable wait.
 
     Precedence: ``retry-after-ms``, then ``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date; fractions are read
@@ -44,6 +47,8 @@ def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
 
     :param headers: names in lower case; several lines of one name joined by ``", "``, as httpx's ``Headers`` does.
     :param now: Unix seconds; used for dates where the response has no ``Date``.
+    :param status: the status of the response. Only a 429 is refused by a limit: of any other status, an overload for
+        example, a reset names no wait. Many servers send it with each response.
     """
     dates = [date for part in _split(headers.get("date")) if (date := http_date(part)) is not None]
     date = min(dates, default=now)
@@ -55,7 +60,7 @@ def wait_of(headers: Mapping[str, str], *, now: float) -> Wait | None:
     waits = [wait for wait in (_retry_after(part, date) for part in _split(value)) if wait is not None]
     if waits:
         return Wait(max(waits), "retry-after")
-    reset = reset_wait(read_limits(headers, now=date))
+    reset = reset_wait(read_limits(headers, now=date)) if status == _RATE_LIMITED else None
     return None if reset is None else Wait(reset, "reset")
 
 

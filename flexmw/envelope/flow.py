@@ -98,7 +98,7 @@ def error_from(response: Any, *, now: float | None = None) -> APIError:
     headers = {name.lower(): value for name, value in response.headers.items()}
     plain = tuple(pair for pair in _raw_headers(response) if pair[0] != b"content-encoding")
     body = decide(AppResponse(status, plain, response.content), Rules()).error
-    wait = wait_of(headers, now=time.time() if now is None else now)
+    wait = wait_of(headers, now=time.time() if now is None else now, status=status)
     error = received(_kind_of(status, body.code), status, body)
     error.request_id = headers.get("x-request-id")
     error.retry_after = wait.seconds if wait is not None else None

@@ -24,8 +24,7 @@ from flexmw.pace.window import POLL
 
 __all__ = ["PacedCall"]
 
-_RATE_LIMITED: Final = 429
-_REFUSALS: Final = (_RATE_LIMITED, 503)
+_REFUSALS: Final = (429, 503)
 _LOGGED_SECONDS: Final = 1.0
 """Longer waits are logged."""
 
@@ -167,10 +166,9 @@ class PacedCall:
         received_at = self._clock.now()
         reading, retry_after = self._registry.read(self._caller, headers, sent_at, received_at), None
         if response.status_code in _REFUSALS:
-            wait = wait_of(headers, now=server_time(headers, sent_at, received_at))
-            # A 503 refuses until a time only where it names one. The reset of a limit says nothing of an overload.
-            if wait is not None and (response.status_code == _RATE_LIMITED or wait.source != "reset"):
-                retry_after = wait.seconds
+            now = server_time(headers, sent_at, received_at)
+            wait = wait_of(headers, now=now, status=response.status_code)
+            retry_after = None if wait is None else wait.seconds
         took = received_at - sent_at
         bucket = bucket_name(headers, self._class)
         if reading is None and retry_after is None:

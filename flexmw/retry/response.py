@@ -65,9 +65,7 @@ def read_head(status: int, headers: Mapping[str, str], *, now: float, classified
     """
     asked = _ASKED.get(headers.get(_SHOULD_RETRY, "").strip().lower())
     event = classified or of_status(status, retry_after=names_wait(headers), asked=asked)
-    wait = wait_of(headers, now=now)
-    if wait is not None and wait.source == "reset" and status != 429 and classified != "refused":
-        wait = None
+    wait = wait_of(headers, now=now, status=429 if classified == "refused" else status)
     return Head(event, wait, asked)
 
 

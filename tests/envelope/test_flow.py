@@ -191,6 +191,15 @@ def test_error_from_reads_foreign_and_compressed_bodies() -> None:
     assert (error.message, error.code, error.retry_after) == ("Packed.", "not_found", None)
 
 
+@pytest.mark.parametrize(("status", "expected"), [(429, 30.0), (404, None), (503, None)])
+def test_error_from_takes_the_reset_of_a_limit_for_a_wait_only_where_the_limit_has_refused(
+    status: int, expected: float | None
+) -> None:
+    limit = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59"}
+    headers = limit | {"x-ratelimit-reset-requests": "30s"}
+    assert error_from(httpx.Response(status, headers=headers, json={})).retry_after == expected
+
+
 def test_error_from_refuses_a_good_response() -> None:
     with pytest.raises(flexmw.ConfigError, match="error response"):
         error_from(httpx.Response(200))
