@@ -54,9 +54,10 @@ class Pace(ClientMiddleware):
 
     :param patience: Longest wait for the first response while nothing is known about the limit of the server. Value: a
         number of seconds, at least 0. Default: ``5.0``.
-    :param max_wait: Longest wait for a turn. A request whose turn would come later, or after the deadline of a
-        ``Retry`` further outward, is sent at once, and the server decides. Value: a number of seconds, at least 0.
-        Default: ``120.0``.
+    :param max_wait: Longest wait for the next turn. A request that could not be sent before that, or before the
+        deadline of a ``Retry`` further outward, is sent at once, and the server decides. A request whose turn another
+        one takes waits again: only a deadline bounds the sum. Value: a number of seconds, at least 0. Default:
+        ``120.0``.
     :param storage: Where the limits that servers have reported are kept. ``memory://`` is shared by the clients,
         threads and tasks of this process; ``redis://``, ``redis+unix://``, ``redis+cluster://``, ``redis+sentinel://``
         and their TLS and ``valkey`` forms are shared by several processes, and so is a client of redis-py, whose
@@ -85,8 +86,9 @@ class Pace(ClientMiddleware):
     max_wait: float = option(
         120.0,
         seconds(),
-        doc="Longest wait for a turn. A request whose turn would come later, or after the deadline of a `Retry` "
-        "further outward, is sent at once, and the server decides.",
+        doc="Longest wait for the next turn. A request that could not be sent before that, or before the deadline of a "
+        "`Retry` further outward, is sent at once, and the server decides. A request whose turn another one takes "
+        "waits again: only a deadline bounds the sum.",
         unit="seconds",
     )
     storage: str | RedisClient = option(
