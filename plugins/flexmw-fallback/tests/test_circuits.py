@@ -325,6 +325,22 @@ def test_circuits_are_kept_for_each_credential(serve: Serve) -> None:
         assert result.outcome.upstream == upstreams.servers[served_by].url
 
 
+@pytest.mark.parametrize(
+    ("remaining", "more", "asked"),
+    [("59", (), 2), ("0", (), 1), ("59", (("retry-after", "30"),), 1)],
+    ids=["overload", "used-up", "retry-after"],
+)
+def test_the_reset_of_a_limit_cools_an_upstream_only_where_the_limit_has_refused(
+    serve: Serve, remaining: str, more: tuple[tuple[str, str], ...], asked: int
+) -> None:
+    limit = (("x-ratelimit-limit", "60"), ("x-ratelimit-remaining", remaining), ("x-ratelimit-reset", "30"))
+    upstreams = serve(Response(529, headers=limit + more, executes=False), "ok")
+    fallback = upstreams.fallback(also={529})
+    for _ in range(2):
+        assert call(upstreams, fallback).response.status_code == 200
+    assert upstreams.seen[0] == asked
+
+
 def test_circuits_are_kept_for_each_account_of_a_credential(serve: Serve) -> None:
     upstreams = serve(["429:seconds=30"], "ok")
     fallback = upstreams.fallback()

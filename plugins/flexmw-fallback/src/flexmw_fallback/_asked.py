@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import flexmw
-from flexmw.contract import wait_of
+from flexmw.contract import read_limits, wait_of
 from flexmw.retry import rewinder
 from flexmw_fallback._circuits import Entry
 from flexmw_fallback._core import Verdict, health_of
@@ -188,9 +188,19 @@ class Asking(Targets):
                 return self._of_broken_body(place, error, began)
         if is_refused and outcome.attempts == 1 and verdict.outcome != "unsent":
             verdict = Verdict("refused", None, status, self.safe)
-        wait = None if verdict.outcome != "refused" else wait_of(response.headers, now=self.clock.now())
-        seconds = self.clock.monotonic() - began
-        return Result(place, verdict, outcome, seconds, response, wait=None if wait is None else wait.seconds)
+        wait = self._wait_of(response) if verdict.outcome == "refused" else None
+        return Result(place, verdict, outcome, self.clock.monotonic() - began, response, wait=wait)
+
+    def _wait_of(self, response: Any) -> float | None:
+        """The seconds that a refusal asks for.
+
+        The reset of a limit is such a wait only where the limit has refused: many servers send it with each response,
+        an overload (529) among them.
+        """
+        headers, now = response.headers, self.clock.now()
+        is_used_up = any(limit.remaining == 0 for limit in read_limits(headers, now=now))
+        wait = wait_of(headers, now=now, status=429 if is_used_up else response.status_code)
+        return None if wait is None else wait.seconds
 
     def _of_broken_body(self, place: int, error: Exception, began: float) -> Result:
         """The result of a good response whose body broke while it was held back.
