@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextvars import Token
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 from flexmw.contract.exceptions import ErrorMapping, map_exception
 from flexmw.contract.stream_framing import Framing
@@ -27,8 +27,10 @@ __all__ = [
     "STARTS",
     "ErrorOutcome",
     "Exchange",
+    "Facts",
     "FramedStream",
     "Header",
+    "JudgedKey",
     "dropped",
     "exchange_of",
     "keep_headers",
@@ -48,9 +50,23 @@ REFUSALS: Final = frozenset({401, 403})
 
 _NO_HEADERS: Final[list[Header]] = []
 
+Facts: TypeAlias = dict[str, str | int | float | bool]
+"""Values for the span, by attribute name."""
+
+JudgedKey: TypeAlias = tuple[Callable[[str, int], None], str]
+"""A function of a key and a status, and the key."""
+
 Observer = Callable[[str, Mapping[str, Any]], None]
 _Message = MutableMapping[str, Any]
 _Send = Callable[[_Message], Awaitable[None]]
+
+
+def unclaimed(message: _Message) -> Awaitable[None]:
+    """:attr:`Exchange.forward` before any component has set it.
+
+    :raises RuntimeError: always.
+    """
+    raise RuntimeError(f"no component forwards the message {message['type']!r}")
 
 
 class FramedStream(Protocol):
@@ -129,13 +145,24 @@ class Exchange:
     checks: tuple[object, ...]
     drop: Callable[[], None] | None
 
-    def __init__(self) -> None:
-        self.headers: list[Header] = []
-        self.known = 0
-        self.headers_claimed = False
-        self.forward: _Send = unclaimed
-        self.judged_key: tuple[Callable[[str, int], None], str] | None = None
-        self.facts: dict[str, str | int | float | bool] = {}
+    def set_up(
+        self,
+        headers: list[Header],
+        facts: Facts,
+        known: int = 0,
+        forward: _Send = unclaimed,
+        judged_key: JudgedKey | None = None,
+    ) -> None:
+        """Set the fields of a new exchange. Not an ``__init__``, which Python calls through C.
+
+        :param forward: the ``send`` of the component that makes the exchange, if the component claims the headers.
+        """
+        self.headers = headers
+        self.known = known
+        self.facts = facts
+        self.judged_key = judged_key
+        self.headers_claimed = forward is not unclaimed
+        self.forward = forward
         self.remembered: APIError | None = None
         self.error_outcome: ErrorOutcome | None = None
         self.stream: FramedStream | None = None
@@ -172,11 +199,15 @@ class Exchange:
 
         A function with these variables in its closure would be five objects more for each request.
         """
-        if message["type"] in STARTS:
+        # Most messages are compared, because a lookup in a set costs more.
+        if message["type"] != "http.response.body" and (
+            message["type"] == "http.response.start" or message["type"] in STARTS
+        ):
             message = dict(message)
             message["headers"] = self.complete(message.get("headers") or ())
-            if self.judged_key is not None and (status := message.get("status")) in REFUSALS:
-                judge, key = self.judged_key
+            judged_key = self.judged_key
+            if judged_key is not None and (status := message.get("status")) != 200 and status in REFUSALS:
+                judge, key = judged_key
                 judge(key, status)
         forward = self.forward  # Python 3.11 looks a called attribute up in the class, a variable not
         return forward(message)
@@ -324,6 +355,7 @@ def exchange_of(scope: MutableMapping[str, Any]) -> Exchange:
 def new_exchange(scope: MutableMapping[str, Any]) -> Exchange:
     """Make the exchange of a request whose scope has none."""
     exchange = scope[KEY] = Exchange()
+    exchange.set_up([], {})
     headers = scope.get("headers", _NO_HEADERS)
     # The headers of one request have names of one type, so the first name stands for all.
     if type(headers) is not list or (headers and type(headers[0][0]) is not bytes):
@@ -338,14 +370,6 @@ def keep_headers(scope: MutableMapping[str, Any]) -> None:
     the exchange calls this for them, because several components and the app read the headers.
     """
     scope["headers"] = [(bytes(name), bytes(value)) for name, value in scope.get("headers", _NO_HEADERS)]
-
-
-def unclaimed(message: _Message) -> Awaitable[None]:
-    """:attr:`Exchange.forward` before any component has set it.
-
-    :raises RuntimeError: always.
-    """
-    raise RuntimeError(f"no component forwards the message {message['type']!r}")
 
 
 def too_late(message: _Message) -> Awaitable[None]:

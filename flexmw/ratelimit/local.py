@@ -10,7 +10,7 @@ from typing import Final
 
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.cors import is_preflight
-from flexmw.kit.exchange import KEY, Exchange, new_exchange, too_late, unclaimed
+from flexmw.kit.exchange import KEY, Exchange, exchange_of, new_exchange, too_late, unclaimed
 from flexmw.kit.paths import RequestPredicate
 from flexmw.ratelimit.asgi import RateLimitMiddleware, value_of
 from flexmw.ratelimit.backend import LocalBackend
@@ -20,12 +20,13 @@ from flexmw.ratelimit.core import SECOND, Check, CheckOutcome
 from flexmw.ratelimit.direct import DirectLimiter
 from flexmw.ratelimit.ledger import BalanceUnknown
 from flexmw.ratelimit.plan import Plan
+from flexmw.ratelimit.recent_keys import Place
 from flexmw.ratelimit.several_apps import is_repeated, join
 from flexmw.ratelimit.shared import Shared
 from flexmw.ratelimit.stores import LocalStore
 from flexmw.ratelimit.stores.memory import MemoryStore
 
-__all__ = ["LocalRateLimitMiddleware", "middleware"]
+__all__ = ["LocalRateLimitMiddleware", "admit_none", "middleware"]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
 _DIRECT_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -48,8 +49,9 @@ class _Parts:
     ``__getattr__`` up anew each time, and finds those of this class at once.
 
     :param digest: the keyed hash of the caller without a coroutine; ``None`` where identifying needs one.
-    :param direct: admits most requests; ``None`` where rates differ or are several, or headers have other styles.
-    :param methods: the methods of requests that ``direct`` may admit: neither exempt nor a preflight.
+    :param admit: admits most requests: :meth:`DirectLimiter.admit`. It is :func:`admit_none` where rates differ or are
+        several, or headers have other styles.
+    :param methods: the methods of requests that ``admit`` may admit: neither exempt nor a preflight.
     :param methods_of_streams: the same of requests that may continue a stream, which their headers say.
     :param judge_key: takes a status as a verdict on the key of a caller.
     """
@@ -59,10 +61,15 @@ class _Parts:
     lane: ContinuationLane | None
     monotonic: Callable[[], float]
     digest: BearerDigest | None
-    direct: DirectLimiter | None
+    admit: Callable[[Scope, Exchange, Send | None], Place | None]
     methods: frozenset[str]
     methods_of_streams: frozenset[str]
     judge_key: Callable[[str, int], None]
+
+
+def admit_none(scope: Scope, exchange: Exchange, send: Send | None) -> Place | None:
+    """Stands for :meth:`DirectLimiter.admit` where it does not serve the plan: every request takes the general way."""
+    return None
 
 
 class LocalRateLimitMiddleware(RateLimitMiddleware):
@@ -82,7 +89,8 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         store = backend.store
         self._hit = store.hit
         self._cost = plan.pricing.fixed_cost
-        methods = _DIRECT_METHODS if self._exempt is None else frozenset[str]()
+        direct = self._direct(store)
+        methods = frozenset[str]() if direct is None or self._exempt is not None else _DIRECT_METHODS
         methods_of_streams = frozenset[str]() if self._lane is None else methods - _NEVER_CONTINUED
         self._parts = _Parts(
             app=app,
@@ -90,7 +98,7 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             lane=self._lane,
             monotonic=self._monotonic,
             digest=self._digest,
-            direct=self._direct(store),
+            admit=admit_none if direct is None else direct.admit,
             methods=methods - methods_of_streams,
             methods_of_streams=methods_of_streams,
             judge_key=self._judge_known,
@@ -106,7 +114,14 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         if report is None:
             return None
         return DirectLimiter(
-            identifier.hasher, identifier.guard, store, static[0], self._cost, report, self._plan.clock.now
+            identifier.hasher,
+            identifier.guard,
+            store,
+            static[0],
+            self._cost,
+            report,
+            self._plan.clock,
+            self._judge_known,
         )
 
     def expect_repetitions(self) -> None:
@@ -118,19 +133,27 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = self._parts
-        app, direct, method = parts.app, parts.direct, scope.get("method")
-        monotonic = parts.monotonic
-        exchange: Exchange | None = scope.get(KEY)
-        digest: str | None = None
-        if direct is not None and (
-            method in parts.methods or (method in parts.methods_of_streams and not _has_stream_field(scope))
-        ):
-            if exchange is None:
-                exchange = new_exchange(scope)
-                digest = direct.admit(scope, exchange, floor(monotonic() * SECOND))
-            elif not (exchange.observers or exchange.headers or exchange.facts):
-                digest = direct.admit(scope, exchange, floor(monotonic() * SECOND))
-        if exchange is None or digest is None:
+        if KEY not in scope and scope.get("method") in parts.methods:
+            # Most requests. As below, without the questions that have one answer for an exchange that is new.
+            admit, app, new = parts.admit, parts.app, Exchange()
+            place = admit(scope, new, send)
+            if place is not None:
+                try:
+                    await app(scope, receive, new.send)
+                except Exception as error:
+                    judge_key, digest = place.judged_key
+                    judge_key(digest, new.map_exception(error).status)
+                    raise
+                finally:
+                    new.headers_claimed = False
+                    new.forward = too_late
+                    new.judged_key = None
+                return
+        else:
+            place = self._place(scope)
+        if place is not None:
+            exchange, digest, app = scope[KEY], place.judged_key[1], parts.app
+        else:
             admitted = await self._admit(scope, receive, send)
             if admitted is None:
                 return
@@ -156,6 +179,15 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
         except Exception as error:
             parts.judge_key(digest, exchange.map_exception(error).status)
             raise
+
+    def _place(self, scope: Scope) -> Place | None:
+        """Admit a request that has an exchange, or that may continue a stream. ``None``: it was not counted."""
+        parts, method = self._parts, scope.get("method")
+        if method in parts.methods or (method in parts.methods_of_streams and not _has_stream_field(scope)):
+            admit, exchange = parts.admit, exchange_of(scope)
+            if not (exchange.observers or exchange.headers or exchange.facts):
+                return admit(scope, exchange, None)
+        return None
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> tuple[Exchange, str, ASGIApp] | None:
         """Decide about any request.
@@ -187,14 +219,10 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             return None
         start = parts.monotonic()
         start_us = floor(start * SECOND)
-        if (
-            parts.exempt is not None
-            and parts.direct is not None
-            and not (exchange.observers or exchange.headers or exchange.facts)
-        ):
-            digest = parts.direct.admit(scope, exchange, start_us)
-            if digest is not None:
-                return exchange, digest, app
+        if parts.exempt is not None and not (exchange.observers or exchange.headers or exchange.facts):
+            place = parts.admit(scope, exchange, None)
+            if place is not None:
+                return exchange, place.judged_key[1], app
         digest = None if parts.digest is None else parts.digest(scope, start_us)
         if digest is None:
             caller, app = await self._identifier.identify(scope, start_us, app)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from flexmw.kit.counters import CounterShard, Words
+from flexmw.kit.exchange import JudgedKey
 from flexmw.kit.expiring import Shard
 from flexmw.kit.merged_headers import Header
 from flexmw.ratelimit.core import SECOND
@@ -32,30 +33,37 @@ _SHARE: Final = 8
 
 
 class Place:
-    """Where the state of a caller is. It is there as long as ``states`` is the young generation of the shard.
+    """Where the state of a caller is, and what the requests of the caller have in common for a while.
 
-    :param digest: the digest of the caller.
+    All moments are by the monotonic clock.
+
+    :param judged_key: :attr:`~flexmw.kit.exchange.Exchange.judged_key` of the caller's requests.
     :param shard: the shard of a table that has the state.
-    :param states: the young generation of the shard.
-    :param index: the index of the state in it.
-    :param until_us: the moment by the monotonic clock at which the key is forgotten or the shard turns, in
-        microseconds.
-    :ivar reset: when the window ends, in microseconds of the monotonic clock; the moment from which on the wall clock
-        is read again; and the header with the end. One tuple, because threads share the place.
+    :param states: the young generation of the shard. Once the shard has another one, the place is of no use.
+    :param index: where the count is in it, or the key of the state.
+    :param window_ends_us: when the open window of the state ends, in microseconds; 0 for an algorithm whose states are
+        not words.
+    :param ends_us: from when on the place is of no use, in microseconds: the key is forgotten, the window ends or the
+        shard turns.
+    :ivar fresh_until: when ``reset`` is to be made anew, in seconds, because the wall clock may have been set.
+    :ivar reset: the header with the end of the window.
     """
 
-    __slots__ = ("digest", "index", "reset", "shard", "states", "until_us")
+    __slots__ = ("ends_us", "fresh_until", "index", "judged_key", "reset", "shard", "states", "window_ends_us")
 
     def __init__(
         self,
-        digest: str,
+        judged_key: JudgedKey,
         shard: Shard | CounterShard,
         states: Words | dict[str | int, Any],
-        index: int | str,
-        until_us: int,
+        index: Any,
+        window_ends_us: int,
+        ends_us: int,
     ) -> None:
-        self.digest, self.shard, self.states, self.index, self.until_us = digest, shard, states, index, until_us
-        self.reset: tuple[int, int, Header] = 0, 0, (b"", b"")
+        self.judged_key, self.shard, self.states, self.index = judged_key, shard, states, index
+        self.window_ends_us, self.ends_us = window_ends_us, ends_us
+        self.fresh_until = 0.0
+        self.reset: Header = b"", b""
 
 
 class RecentKeys:

@@ -111,8 +111,6 @@ class PlainRequest(Exchange):
     span: Span | None
     status: int | None
 
-    __init__ = object.__init__
-
     def begin(
         self,
         settings: Settings,
@@ -123,7 +121,7 @@ class PlainRequest(Exchange):
         send: Send,
     ) -> None:
         """Set the fields, and put the exchange in the scope."""
-        # Those of the exchange. A call of its `__init__` would find them in another class than it mostly does, and
+        # Those of the exchange. A call of its `set_up` would find them in another class than it mostly does, and
         # Python 3.11 stores the fields of one class faster than those of several. A line for each field: in a chain of
         # targets Python copies the value before each store, where it otherwise loads value and object in one step.
         self.headers = []

@@ -132,8 +132,8 @@ async def test_an_exchange_maps_by_default_and_by_the_options_of_the_innermost_e
 
         return middleware
 
-    assert Exchange().map_exception is map_exception
-    assert not Exchange().enveloped
+    assert Exchange.of({}).map_exception is map_exception
+    assert not Exchange.of({}).enveloped
     await call(app)
     inside = flexmw.Envelope(timeout_status=500).asgi(app)
     await call(flexmw.Envelope(timeout_status=504).asgi(between(inside)))

@@ -20,14 +20,14 @@ def test_there_is_one_exchange_for_a_request_and_it_lives_in_the_scope() -> None
 
 
 def test_a_new_exchange_knows_nothing_and_shares_nothing() -> None:
-    one, other = Exchange(), Exchange()
+    one, other = Exchange.of({}), Exchange.of({})
     one.headers.append((b"a", b"1"))
     one.facts["x"] = 1
     assert (other.headers, other.facts, other.remembered, other.error_outcome) == ([], {}, None, None)
 
 
 def test_missing_headers_are_added_and_those_that_are_there_win_in_any_case() -> None:
-    exchange = Exchange()
+    exchange = Exchange.of({})
     own = [(b"Allow", b"GET"), (b"x-b", b"own")]
     assert exchange.complete(iter(own)) == own
     exchange.headers += [(b"x-a", b"1"), (b"allow", b"PUT"), (b"x-a", b"2"), (b"x-b", b"no")]
@@ -36,7 +36,7 @@ def test_missing_headers_are_added_and_those_that_are_there_win_in_any_case() ->
 
 
 def test_an_observer_that_has_left_gets_no_event_and_the_others_do() -> None:
-    exchange, heard = Exchange(), list[str]()
+    exchange, heard = Exchange.of({}), list[str]()
 
     def leaves(event: str, details: Any) -> None:
         heard.append(f"leaves {event}")
@@ -51,7 +51,7 @@ def test_an_observer_that_has_left_gets_no_event_and_the_others_do() -> None:
 
 
 def test_every_observer_gets_every_event_in_order() -> None:
-    exchange, heard = Exchange(), list[Any]()
+    exchange, heard = Exchange.of({}), list[Any]()
     exchange.emit("unheard", {})
     exchange.subscribe(lambda event, details: heard.append(("a", event, details)))
     exchange.subscribe(lambda event, details: heard.append(("b", event, details)))
@@ -72,7 +72,7 @@ def test_a_response_passes_through_unless_someone_says_otherwise() -> None:
 
 
 def test_while_it_is_entered_it_remembers_the_last_error_that_the_app_made() -> None:
-    exchange = Exchange()
+    exchange = Exchange.of({})
     JobNotFound()
     with exchange as entered:
         assert entered is exchange
@@ -85,7 +85,7 @@ def test_while_it_is_entered_it_remembers_the_last_error_that_the_app_made() -> 
 
 
 def test_it_can_be_entered_by_several_components_and_remembers_until_the_outermost_leaves() -> None:
-    exchange = Exchange()
+    exchange = Exchange.of({})
     with exchange:
         with exchange:
             pass
@@ -99,14 +99,14 @@ def test_it_can_be_entered_by_several_components_and_remembers_until_the_outermo
 
 
 def test_an_error_leaves_it_as_it_was() -> None:
-    exchange = Exchange()
+    exchange = Exchange.of({})
     with pytest.raises(KeyError), exchange:
         raise KeyError
     assert raised.get() is None
 
 
 def test_a_request_inside_a_request_keeps_its_own() -> None:
-    outer, inner = Exchange(), Exchange()
+    outer, inner = Exchange.of({}), Exchange.of({})
     with outer:
         first = JobNotFound()
         with inner:
@@ -118,7 +118,7 @@ def test_a_request_inside_a_request_keeps_its_own() -> None:
 
 @pytest.mark.anyio
 async def test_a_component_in_a_child_task_may_enter_too() -> None:
-    exchange = Exchange()
+    exchange = Exchange.of({})
 
     async def child() -> None:
         with exchange:
@@ -137,7 +137,7 @@ async def test_a_component_in_a_child_task_may_enter_too() -> None:
 
 @pytest.mark.anyio
 async def test_parts_of_one_request_beside_each_other_may_enter_and_leave_in_any_order() -> None:
-    exchange, entered, left = Exchange(), anyio.Event(), anyio.Event()
+    exchange, entered, left = Exchange.of({}), anyio.Event(), anyio.Event()
     heard: list[Any] = []
 
     async def first() -> None:
@@ -197,7 +197,7 @@ def test_of_several_headers_only_those_that_the_response_has_are_left_out() -> N
 
 def test_a_name_that_responses_had_before_an_exchange_added_it_is_still_compared() -> None:
     """Names of responses are remembered as harmless, which one of them stops to be."""
-    plain, added = Exchange(), Exchange()
+    plain, added = Exchange.of({}), Exchange.of({})
     plain.headers.append((b"x-known-first", b"1"))
     response = [(b"X-Becomes-Added", b"app"), (b"content-type", b"a")]
     for _ in range(2):
@@ -209,7 +209,7 @@ def test_a_name_that_responses_had_before_an_exchange_added_it_is_still_compared
 
 
 def test_expected_headers_are_left_out_where_the_response_has_them_in_any_case() -> None:
-    plain, expected = Exchange(), Exchange()
+    plain, expected = Exchange.of({}), Exchange.of({})
     plain.headers.append((b"x-known-first", b"1"))
     response = [(b"X-Expected", b"app"), (b"content-type", b"a")]
     assert plain.complete(response) == [*response, (b"x-known-first", b"1")]
@@ -224,7 +224,7 @@ def test_expected_headers_are_left_out_where_the_response_has_them_in_any_case()
 
 
 def test_more_names_than_are_remembered_are_compared_all_the_same() -> None:
-    exchange = Exchange()
+    exchange = Exchange.of({})
     exchange.headers.append((b"x-added", b"1"))
     for number in range(1500):
         name = b"x-response-%d" % number
@@ -237,7 +237,7 @@ async def _discard(message: Any) -> None:
 
 
 def test_an_app_that_sends_after_it_has_returned_is_told_so() -> None:
-    exchange = Exchange()
+    exchange = Exchange.of({})
     assert exchange.forward is unclaimed
     with pytest.raises(RuntimeError, match=r"no component forwards the message 'http.response.body'"):
         exchange.send({"type": "http.response.body"})
@@ -249,7 +249,7 @@ def test_an_app_that_sends_after_it_has_returned_is_told_so() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize(("status", "judged"), [(200, []), (401, [("key", 401)]), (403, [("key", 403)]), (500, [])])
 async def test_a_status_that_refuses_the_credential_is_a_verdict_on_the_key(status: int, judged: list[Any]) -> None:
-    exchange, verdicts = Exchange(), list[Any]()
+    exchange, verdicts = Exchange.of({}), list[Any]()
     exchange.judged_key = (lambda key, status: verdicts.append((key, status))), "key"
     exchange.forward = _discard
     await exchange.send({"type": "http.response.start", "status": status, "headers": []})

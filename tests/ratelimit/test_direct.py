@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flexmw import RateLimit
+from flexmw import InvalidAPIKey, RateLimit
 from flexmw.kit.exchange import Exchange
 from flexmw.kit.expiring import Shard
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.direct import DirectLimiter
-from flexmw.ratelimit.local import LocalRateLimitMiddleware
+from flexmw.ratelimit.local import LocalRateLimitMiddleware, admit_none
 from flexmw.ratelimit.recent_keys import Place, RecentKeys
 from flexmw.testing import FakeClock
 
@@ -46,18 +46,18 @@ def limited(clock: FakeClock, *, direct: bool, **options: Any) -> LocalRateLimit
     limiter = RateLimit("5/minute", clock=clock, new_keys_per_address=3, **options).asgi(app)
     assert isinstance(limiter, LocalRateLimitMiddleware)
     if not direct:
-        limiter._parts = replace(limiter._parts, direct=None)
+        limiter._parts = replace(limiter._parts, admit=admit_none)
     return limiter
 
 
-async def response(limiter: LocalRateLimitMiddleware, headers: list[tuple[bytes, bytes]], method: str) -> Any:
+async def response(limiter: LocalRateLimitMiddleware, headers: Any, method: str) -> Any:
     scope: dict[str, Any] = {"type": "http", "method": method, "path": "/", "client": ("192.0.2.7", 1)}
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope["headers"] = [*headers]
+    scope["headers"] = [*headers] if type(headers) is list else headers
     await limiter(scope, None, send)  # type: ignore[arg-type]
     return sent, Exchange.of(scope).facts
 
@@ -93,10 +93,10 @@ async def test_a_known_caller_is_admitted_the_shortest_way_and_a_refusal_takes_t
     admitted: list[bool] = []
     admit = DirectLimiter.admit
 
-    def observed(*arguments: Any) -> str | None:
-        digest = admit(*arguments)
-        admitted.append(digest is not None)
-        return digest
+    def observed(*arguments: Any) -> Place | None:
+        place = admit(*arguments)
+        admitted.append(place is not None)
+        return place
 
     monkeypatch.setattr(DirectLimiter, "admit", observed)
     limiter = limited(FakeClock(), direct=True)
@@ -104,6 +104,54 @@ async def test_a_known_caller_is_admitted_the_shortest_way_and_a_refusal_takes_t
     assert statuses == [200] * 5 + [429]
     # The first request proves the key, and the second remembers it.
     assert admitted == [False, False, True, True, True, False]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "headers_of",
+    [
+        iter,
+        tuple,
+        lambda headers: [(bytearray(name), bytearray(value)) for name, value in headers],
+        lambda headers: [(memoryview(name), memoryview(value)) for name, value in headers],
+    ],
+    ids=["an iterator", "a tuple", "bytearrays", "views"],
+)
+async def test_headers_of_other_types_are_kept_for_the_app_and_count_for_the_same_caller(headers_of: Any) -> None:
+    seen: list[Any] = []
+
+    async def keeping(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["headers"])
+        await app(scope, receive, send)
+
+    limiter = RateLimit("9/minute", clock=FakeClock()).asgi(keeping)
+    assert isinstance(limiter, LocalRateLimitMiddleware)
+    for _ in range(3):
+        await response(limiter, CALLERS[2], "GET")
+    (start, _), facts = await response(limiter, headers_of(CALLERS[2]), "GET")
+    assert dict(start["headers"])[b"x-ratelimit-remaining-requests"] == b"5"
+    assert facts["flexmw.rate_limiting.remaining"] == 5
+    assert seen[-1] == CALLERS[2]
+    assert {type(name) for name, _ in seen[-1]} == {bytes}
+
+
+@pytest.mark.anyio
+async def test_an_app_that_raises_for_a_known_caller_is_a_verdict_on_the_key() -> None:
+    accepted = True
+
+    async def changing(scope: Any, receive: Any, send: Any) -> None:
+        if not accepted:
+            raise InvalidAPIKey
+        await app(scope, receive, send)
+
+    limiter = RateLimit("9/minute", clock=FakeClock()).asgi(changing)
+    assert isinstance(limiter, LocalRateLimitMiddleware)
+    for _ in range(3):
+        await response(limiter, CALLERS[1], "GET")
+    accepted = False
+    with pytest.raises(InvalidAPIKey):
+        await response(limiter, CALLERS[1], "GET")
+    assert limiter.shared.identifier.guard.recent.places == {}
 
 
 def five_a_minute(caller: object) -> str:
@@ -119,7 +167,7 @@ def test_other_limiters_have_the_general_way_alone(options: dict[str, Any]) -> N
     rates = ("5/minute", "9/hour") if options.pop("storage", None) else ("5/minute",)
     limiter = RateLimit(*rates, **options).asgi(app)
     assert isinstance(limiter, LocalRateLimitMiddleware)
-    assert limiter._parts.direct is None
+    assert limiter._parts.admit is admit_none
 
 
 @pytest.mark.anyio
@@ -150,7 +198,7 @@ async def test_a_response_that_has_limit_headers_of_its_own_keeps_them() -> None
         await send({"type": "http.response.start", "status": 200, "headers": [(name, b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    exchange = Exchange()
+    exchange = Exchange.of({})
     exchange.headers.append((b"x-before", b"1"))
     exchange.complete([(name, b"0")])  # a name that was known as none of the exchange's
     limiter = RateLimit("9/minute", clock=FakeClock()).asgi(own)
@@ -166,15 +214,14 @@ async def test_callers_who_are_gone_are_forgotten_while_one_known_caller_goes_on
     clock = FakeClock()
     limiter = RateLimit("1000000/minute", clock=clock).asgi(app)
     assert isinstance(limiter, LocalRateLimitMiddleware)
-    direct = limiter._parts.direct
-    assert direct is not None
+    table = limiter.shared.backend.store.table(limiter._static[0])  # type: ignore[union-attr]
     for number in range(1_000):
         limiter._hit(f"gone {number}", limiter._static, 1, int(clock.monotonic() * 1e6))
-    assert direct._table.count() == 1_000
+    assert table.count() == 1_000
     for _ in range(1_800):
         clock.advance(0.25)
         await response(limiter, CALLERS[1], "GET")
-    assert direct._table.count() < 10
+    assert table.count() < 10
 
 
 @pytest.mark.anyio
@@ -215,6 +262,6 @@ async def test_a_key_that_the_app_refuses_is_known_no_more() -> None:
 def test_places_are_forgotten_with_the_digests() -> None:
     recent = RecentKeys(80_000_000)
     recent.add(b"a", "digest", 0)
-    recent.places[b"a"] = Place("digest", Shard(), {}, "digest", 1_000_000)
+    recent.places[b"a"] = Place((print, "digest"), Shard(), {}, "digest", 0, 1_000_000)
     recent.add(b"b", "digest", 10_000_000)
     assert (recent.places, [*recent.digests]) == ({}, [b"b"])

@@ -78,9 +78,9 @@ class Algorithm(NamedTuple):
         holds it equal to the four functions above.
     :param lifetime_windows: after how many windows without use a state means nothing any more.
     :param redis: the same algorithm in Lua.
-    :param in_words: a state is at most three whole numbers, which begin with the end of a window and what was taken in
-        it. Memory keeps such states in an array (:class:`~flexmw.kit.counters.CounterTable`), where the end 0 means
-        ``None``; it keeps others in a dict.
+    :param in_words: a state is three whole numbers: the end of a window, what was taken in it, and what was taken in
+        the window before it and still counts, by the part of the window that is left. Memory keeps such states in an
+        array (:class:`~flexmw.kit.counters.CounterTable`), where the end 0 means ``None``; it keeps others in a dict.
     """
 
     name: str

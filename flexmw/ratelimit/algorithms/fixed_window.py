@@ -1,7 +1,7 @@
 """Fixed window: one counter that starts with the first request and ends a window later.
 
-The state is ``(end of the window in microseconds, count)``; a third number means nothing. At a boundary up to twice the
-limit may pass within one window's length. The Redis counter is the one of ``limits``' fixed-window strategy.
+The state is ``(end of the window in microseconds, count)``; where a third number is kept, it is 0. At a boundary up to
+twice the limit may pass within one window's length. The Redis counter is the one of ``limits``' fixed-window strategy.
 """
 
 from __future__ import annotations
