@@ -11,8 +11,8 @@ openai-agents 0.24, prefect 3.9, portkey-ai 2.3 (which sends the count and does 
 0.552 (Stainless, without the header), zai-sdk 0.2 and volcengine-ark-runtime 5.0 (earlier versions of Stainless),
 aiobotocore 3.10, apify-client 3.4, corehttp 1.0b7, fal-client 1.0, inngest 0.5, stripe 16.1, svix 2.9, workos 10.8 and
 agno 3.1; by tenacity 9.1 with litellm 1.110, llama-index-llms-openai 0.8, google-genai 3.6, ai21 4.3, haystack-ai 3.4,
-langchain-mistralai 1.1, langchain-fireworks 1.7, langchain-cohere 0.6, llama-cloud-services 0.6 and gql 4.4; by backoff
-2.2 with langfuse 5.0.
+langchain-mistralai 1.1, langchain-fireworks 1.7, langchain-cohere 0.6, llama-cloud-services 0.6, gql 4.4 and opik 2.2;
+by backoff 2.2 with langfuse 5.0.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _attempted_retries(frame: FrameType) -> Any:
 
 _FIRST_OF_TENACITY: Final[Mapping[str, int]] = {
     "llama_index": 1, "google": 1, "litellm": 0, "ai21": 1, "haystack": 1, "langchain_mistralai": 1,
-    "langchain_fireworks": 1, "langchain_cohere": 1, "llama_cloud_services": 1, "gql": 1,
+    "langchain_fireworks": 1, "langchain_cohere": 1, "llama_cloud_services": 1, "gql": 1, "opik": 1,
 }  # fmt: skip
 """Packages that repeat calls by tenacity, and the number of tenacity's attempt that is the first call. litellm makes
 the first call without it. A program's own use of tenacity does not count: the program may look for the result of a lost
@@ -133,9 +133,12 @@ def _package_that_has(function: object) -> str:
 
 
 def _is_undecorated(function: Any) -> bool:
-    """Return whether the name of a function, in its module, refers to the function itself. A decorator of the package
-    would have replaced it, so a program repeats the function: the methods of haystack that a program gave to tenacity
-    were taken for haystack's own repetitions."""
+    """Return whether the name of a function, in its module and in its object, refers to the function itself. A
+    decorator of the package would have replaced it, so a program repeats the function: the methods of haystack that a
+    program gave to tenacity were taken for haystack's own repetitions."""
+    own: Any = getattr(getattr(function, "__self__", None), "__dict__", ())
+    if getattr(function, "__name__", None) in own:  # opik decorates the methods of each object
+        return False
     function = getattr(function, "__func__", function)
     found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
     for name in getattr(function, "__qualname__", "").split("."):

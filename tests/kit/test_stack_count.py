@@ -237,6 +237,9 @@ def test_a_function_of_an_sdk_counts_if_the_sdk_and_not_a_program_has_decorated_
     repeat, original = defined_in(module, source)["repeat"], defined.Pipeline.run
     assert repeat(sdk_count_on_stack, defined.Pipeline().run) is None
     assert repeat(sdk_count_on_stack, original) is None
+    pipeline: Any = defined.Pipeline()
+    bound, pipeline.run = pipeline.run, "decorated"
+    assert repeat(sdk_count_on_stack, bound) == 2
     defined.Pipeline.run = functools.wraps(original)(lambda self: None)
     assert repeat(sdk_count_on_stack, original) == 2
 
