@@ -5,6 +5,9 @@ goes on when it is cancelled, and uvicorn ends the process by a signal right aft
 of the app did not run, and the key counted as running until its lease was over. So the executions that are left at the
 end of the lifespan are cancelled before the app shuts down what they use, and none begins after that.
 
+An app that is mounted in another one has no lifespan, and some servers are told to run none. Nothing tells the end
+then, which the log says once.
+
 Two servers may run one app in one event loop, each with a lifespan: the end of the last one is the end of the app.
 
 Under trio nothing is left: a server cannot end before the work that is shielded from its cancellation.
@@ -19,9 +22,11 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from flexmw.idempotency import errors, running
+from flexmw.idempotency.side_tasks import current_task
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, send_error
 from flexmw.kit.background import drain
 from flexmw.kit.clock import SYSTEM
+from flexmw.kit.lifespan import run_lifespan
 
 __all__ = ["END_SECONDS", "Lifespans"]
 
@@ -35,24 +40,27 @@ class Lifespans:
     """The lifespans of one app, by event loop.
 
     :param app: the app.
-    :ivar ending: the threads whose event loops end the app.
+    :ivar open_app: the app, while a lifespan is open and none ends. ``None``: :meth:`app_of` knows more.
     """
 
-    __slots__ = ("_app", "_open", "ending")
+    __slots__ = ("_app", "_ending", "_is_expected", "_open", "open_app")
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._open: WeakKeyDictionary[AbstractEventLoop, set[object]] = WeakKeyDictionary()
-        self.ending: set[int] = set()
+        self._ending: set[int] = set()
+        self._is_expected = True
+        self.open_app: ASGIApp | None = None
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app for a lifespan, and end its executions before the app hears of the last shutdown."""
         try:
             loop = get_running_loop()
         except RuntimeError:  # trio
-            await self._app(scope, receive, send)
+            await run_lifespan(self._app, scope, receive, send, _LOGGER.name)
             return
         thread, lifespan = get_ident(), object()
+        self._expect_no_more()
         lifespans = self._open.setdefault(loop, set())
         lifespans.add(lifespan)
 
@@ -61,19 +69,39 @@ class Lifespans:
             if message["type"] == "lifespan.shutdown":
                 lifespans.discard(lifespan)
                 if not lifespans:
-                    self.ending.add(thread)
+                    self._ending.add(thread)
+                    self.open_app = None
                     await self._end_executions()
             return message
 
         try:
-            await self._app(scope, receiving, send)
+            await run_lifespan(self._app, scope, receiving, send, _LOGGER.name)
         finally:
             lifespans.discard(lifespan)
-            self.ending.discard(thread)
+            self._ending.discard(thread)
+            self._expect_no_more()
 
     def app_of(self, thread: int) -> ASGIApp:
-        """The app for an execution that begins in a thread: while the app ends, one that responds with a 503."""
-        return self._refuse if thread in self.ending else self._app
+        """The app for an execution that begins in a thread: while the app ends, one that responds with a 503.
+
+        Logs once for the app that no lifespan has begun.
+        """
+        if thread in self._ending:
+            return self._refuse
+        if self._is_expected:
+            self._expect_no_more()
+            if current_task() is not None:
+                _LOGGER.info(
+                    "The server runs no lifespan of this app, or the app is mounted in another one. The key of a "
+                    "request that runs when the server stops counts as running until its lease is over. Put "
+                    "Idempotency around the outermost app, and let the server run the lifespan."
+                )
+        return self._app
+
+    def _expect_no_more(self) -> None:
+        """A lifespan has begun or ended, or none begins."""
+        self._is_expected = False
+        self.open_app = None if self._ending else self._app
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send_error(scope, send, errors.AppEnding(), self._app)

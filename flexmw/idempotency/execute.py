@@ -122,7 +122,7 @@ class ClaimedExecution:
         heartbeats = self._plan.heartbeats.of_loop()
         heartbeats.add(self._claim, self.stop)
         side_tasks, is_late, lifespans = self.side_tasks, False, self._plan.lifespans
-        app = lifespans.app_of(self._thread) if lifespans.ending else self._plan.app
+        app = lifespans.open_app or lifespans.app_of(self._thread)
         try:
             if attempt is not None or self._plan.linger is not None:
                 self._watch_client()

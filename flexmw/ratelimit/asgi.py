@@ -11,6 +11,7 @@ from flexmw.kit.app_function import finished
 from flexmw.kit.asgi import ASGIApp, Message, Receive, Scope, Send, WrappingApp, send_error
 from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import ErrorOutcome, Exchange, exchange_of, too_late, unclaimed
+from flexmw.kit.lifespan import run_lifespan
 from flexmw.kit.paths import wrapped_apps
 from flexmw.ratelimit.backend import LocalBackend
 from flexmw.ratelimit.concurrency import Lease, ReportedLease, new_slot
@@ -218,6 +219,9 @@ class RateLimitMiddleware(WrappingApp):
         return _nested(rates, self._plan.prefix, depth) if depth else (rates, self._plan.prefix)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":  # a type that no server sends yet
+            await self.app(scope, receive, send)
+            return
         self.backend.check_event_loop()
 
         async def drained_receive() -> Message:
@@ -228,7 +232,8 @@ class RateLimitMiddleware(WrappingApp):
             return message
 
         try:
-            await self.app(scope, receive if self._rates.ledger is None else drained_receive, send)
+            received = receive if self._rates.ledger is None else drained_receive
+            await run_lifespan(self.app, scope, received, send, "flexmw.ratelimit")
         finally:
             await self.close()
 

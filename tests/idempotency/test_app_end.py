@@ -231,3 +231,37 @@ async def test_an_app_that_cannot_be_cancelled_does_not_hold_the_end_up(monkeypa
     go_on.set()
     with anyio.fail_after(LONGEST_WAIT):
         await asyncio.wait([request])
+
+
+async def test_the_end_of_an_app_without_a_lifespan_of_its_own_is_known() -> None:
+    shop = Shop()
+
+    async def django(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise ValueError("Django can only handle ASGI/HTTP connections, not lifespan.")
+        await shop(scope, receive, send)
+
+    app = Idempotency(storage=MemoryStore()).asgi(django)
+    caller = Caller(app, headers=KEYED)
+    async with anyio.create_task_group() as group, lifespan(app):
+        group.start_soon(caller)
+        await shop.started.wait()
+    assert isinstance(caller.raised, ExecutionEnded)
+    assert shop.events == ["cleaned up"]
+
+
+async def test_an_app_whose_lifespan_nobody_runs_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    shop = Shop()
+    shop.proceed.set()
+    app = Idempotency(storage=MemoryStore()).asgi(shop)
+    for key in ("one", "two"):
+        await Caller(app, headers={"idempotency-key": key})()
+    (line,) = (record for record in caplog.records if "runs no lifespan" in record.getMessage())
+    assert line.levelname == "INFO"
+    caplog.clear()
+    served = Idempotency(storage=MemoryStore()).asgi(shop)
+    async with lifespan(served):
+        await Caller(served, headers=KEYED)()
+    await Caller(served, headers=KEYED)()
+    assert not caplog.records

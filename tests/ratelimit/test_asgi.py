@@ -312,8 +312,10 @@ async def test_a_websocket_s_connection_counts_and_is_denied_in_the_way_the_serv
 
 async def test_lifespan_passes_through(clock: FakeClock) -> None:
     inner: Any = answering()
-    await ask(limited("1/minute", clock=clock, app=inner), {"type": "lifespan"})
-    assert inner.calls == 1
+    app = limited("1/minute", clock=clock, app=inner)
+    for kind in ("lifespan", "of another kind"):
+        await ask(app, {"type": kind})
+    assert inner.calls == 2
 
 
 async def test_facts_and_events_say_what_telemetry_wants_and_never_the_key(

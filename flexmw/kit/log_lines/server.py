@@ -39,6 +39,15 @@ SERVER_LINES: Final = (
     ),
     LogLine(
         _CALLERS,
+        "INFO",
+        "The app, such as one of Django, has no lifespan of its own, so that the server is answered in its place; at "
+        "level DEBUG with what it has raised.",
+        EACH,
+        "kit.lifespan",
+        "has no lifespan of its own",
+    ),
+    LogLine(
+        _CALLERS,
         "WARNING",
         "`memory://` in one of several processes of a server: each one counts, or remembers, for itself.",
         ONCE,
@@ -259,6 +268,14 @@ SERVER_LINES: Final = (
         EACH,
         "idempotency.app_end",
         "The app ends while",
+    ),
+    LogLine(
+        "flexmw.idempotency",
+        "INFO",
+        "No lifespan of the app has begun: keys of what runs at its end count as running until their lease is over.",
+        "once for each app",
+        "idempotency.app_end",
+        "runs no lifespan",
     ),
     LogLine(
         "flexmw.idempotency",
