@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, cast
 
 from flexmw.contract.exception_slots import chain_of
 from flexmw.errors import ConfigError
@@ -21,9 +21,10 @@ from flexmw.kit.redis_errors import advice_of, clean, is_refusal
 from flexmw.kit.redis_tls import alert_of, handshake_alert, problem_of
 from flexmw.kit.store_url import PROBE_SECONDS, StorageURL, unusable_at_start
 
-__all__ = ["explain", "probe_redis"]
+__all__ = ["evicting_policy", "explain", "probe_redis"]
 
 _TLS_SECONDS: Final = 0.5
+_KEEPS: Final = "noeviction"
 
 
 def probe_redis(
@@ -56,6 +57,23 @@ def probe_redis(
     finally:
         with suppress(Exception):
             client.close()
+
+
+def evicting_policy(client: BlockingNodes, key: str) -> str:
+    """The ``maxmemory-policy`` of a server that deletes keys when it is full, which some providers set by default.
+
+    Empty for a server that deletes none, where the user may not run INFO, and where the server does not tell.
+
+    :param key: a key on the server.
+    """
+    memory: Any = None
+    with suppress(Exception):
+        memory = client.info_memory(key)
+    if not isinstance(memory, dict):
+        return ""
+    known = cast("dict[str, Any]", memory)
+    policy = str(known.get("maxmemory_policy", _KEEPS))
+    return clean(policy, ())[:40] if known.get("maxmemory") and policy != _KEEPS else ""
 
 
 def explain(error: Exception, url: StorageURL) -> tuple[str, bool]:

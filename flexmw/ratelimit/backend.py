@@ -6,19 +6,23 @@ Which of the two it is, is decided once, in :func:`open_backend`.
 from __future__ import annotations
 
 import logging
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakValueDictionary
 
 from flexmw.kit.clock import Clock
 from flexmw.kit.store_log import Fallback, StoreLog
 from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, probe
 from flexmw.ratelimit.algorithms import Algorithm
+from flexmw.ratelimit.algorithms.base import PREFIX
 from flexmw.ratelimit.concurrency import Lease, LocalLease
 from flexmw.ratelimit.core import Check, CheckOutcome, Slot
 from flexmw.ratelimit.fallback import FallbackBackend, StoreFailure
 from flexmw.ratelimit.stores import LocalStore, open_store
 from flexmw.ratelimit.stores.memcached import probe_memcached
 from flexmw.ratelimit.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from flexmw.kit.redis_blocking import BlockingNodes
 
 __all__ = ["LOGGER", "Backend", "LocalBackend", "check_backend", "open_backend"]
 
@@ -132,25 +136,37 @@ def _log_of(url: StorageURL, failure: StoreFailure, clock: Clock) -> StoreLog:
 
 
 def check_backend(
-    url: StorageURL, algorithm: Algorithm, option: str, *, prefix: str, slots: bool, required: bool
+    url: StorageURL, algorithm: Algorithm, option: str, *, prefix: str, slots: bool, lasting: bool, required: bool
 ) -> None:
     """Test a store at start-up: redis and valkey by a decision, memcached by a command, others by a connection.
 
     :param option: the name of the option, for the message of an error.
     :param prefix: the beginning of the keys.
     :param slots: whether decisions will take slots.
+    :param lasting: whether a counter that is deleted before its time makes a difference: one of a day, a month or a
+        budget. A WARNING then says that the server deletes keys when it is full.
     :param required: whether a store that cannot be reached now is an error.
     :raises ConfigError: when the store refuses what the limiter needs, or is required and cannot be reached.
     """
     log = logging.getLogger(LOGGER)
     if url.scheme.family in REDIS_FAMILIES:
-        from flexmw.kit.redis_probe import probe_redis
+        from flexmw.kit.redis_probe import evicting_policy, probe_redis
         from flexmw.ratelimit.stores.redis import RedisStore
 
         store = RedisStore(algorithm, url)
-        probe_redis(
-            url, option, lambda client: store.probe(client, prefix=prefix, slots=slots), required=required, log=log
-        )
+
+        def probe_store(client: BlockingNodes) -> None:
+            store.probe(client, prefix=prefix, slots=slots)
+            if lasting and (policy := evicting_policy(client, PREFIX)):
+                log.warning(
+                    "The store %s has the maxmemory-policy %s: once it is full, it deletes counters, and what a caller "
+                    "has used of a limit of a day or longer is forgotten. Set maxmemory-policy noeviction: new callers "
+                    "are then decided by on_store_failure while the server is full.",
+                    url.shown,
+                    policy,
+                )
+
+        probe_redis(url, option, probe_store, required=required, log=log)
     elif url.scheme.family == "memcached":
         probe_memcached(url, option, required=required, log=log)
     else:

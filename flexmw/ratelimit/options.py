@@ -73,6 +73,7 @@ PREFIX: Final = Rule(
 )
 LOGGER: Final = logging.getLogger("flexmw.ratelimit")
 FIXED: Final = "fixed-window"
+_DAY: Final = 86_400
 DEFAULT: Final = "sliding-window-counter"
 HEADERS: Final = several(one_of(tuple(HEADER_STYLES)))
 
@@ -194,7 +195,9 @@ def open_store(plan: Plan, *, required: bool) -> None:
     :raises ConfigError: the store does not respond, and it is required.
     """
     slots = plan.concurrency is not None
-    check_backend(plan.url, plan.algorithm, option_name("storage"), prefix=plan.prefix, slots=slots, required=required)
+    lasting = any(rate.seconds >= _DAY or rate.period for rate in plan.rates.known)
+    name = option_name("storage")
+    check_backend(plan.url, plan.algorithm, name, prefix=plan.prefix, slots=slots, lasting=lasting, required=required)
     if plan.url.scheme.family == "memory":
         effect = "each caller has up to {count} times the limit"
         warn_about_memory("RateLimit", effect, LOGGER)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Final, cast
 
@@ -37,8 +36,8 @@ from flexmw.idempotency.stores.redis_script import (
 )
 from flexmw.kit import time_limit
 from flexmw.kit.redis_blocking import BlockingNodes
-from flexmw.kit.redis_errors import clean, code_of
-from flexmw.kit.redis_probe import probe_redis
+from flexmw.kit.redis_errors import code_of
+from flexmw.kit.redis_probe import evicting_policy, probe_redis
 from flexmw.kit.storage import parse_storage
 from flexmw.kit.store_url import REDIS_FAMILIES, StorageURL, schemes_of
 
@@ -83,24 +82,15 @@ def _probe(client: BlockingNodes, key: str) -> list[Any]:
 
 
 def _warn_of_eviction(client: BlockingNodes, key: str, shown: str, log: logging.Logger) -> None:
-    """Log that the server deletes keys when it is full, which some providers set by default.
-
-    Says nothing where the user may not run INFO, or where the server does not tell.
-    """
-    memory: Any = None
-    with suppress(Exception):
-        memory = client.info_memory(key)
-    if not isinstance(memory, dict):
-        return
-    known = cast("dict[str, Any]", memory)
-    policy = str(known.get("maxmemory_policy", "noeviction"))
-    if known.get("maxmemory") and policy != "noeviction":
+    """Log that the server deletes keys when it is full."""
+    policy = evicting_policy(client, key)
+    if policy:
         log.warning(
             "The store %s has the maxmemory-policy %s: once it is full, it deletes keys, running ones too, and a "
             "repetition of a request whose key was deleted is executed again. Set maxmemory-policy noeviction: a full "
             "server then refuses new keys.",
             shown,
-            clean(policy, ())[:40],
+            policy,
         )
 
 

@@ -195,6 +195,14 @@ SERVER_LINES: Final = (
         "has the maxmemory-policy",
     ),
     LogLine(
+        "flexmw.ratelimit",
+        "WARNING",
+        "A limit of a day or longer is counted in a redis that deletes keys when it is full (`maxmemory-policy`).",
+        "once for each limiter",
+        "ratelimit.backend",
+        "has the maxmemory-policy",
+    ),
+    LogLine(
         "flexmw.idempotency",
         "WARNING",
         "The file of a sqlite store was removed or replaced while it was in use.",

@@ -15,6 +15,7 @@ from limits.storage import storage_from_string
 from limits.strategies import STRATEGIES as LIMITS_STRATEGIES
 
 from flexmw.kit.store_url import parse as parse_url
+from flexmw.ratelimit import RateLimit
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.core import SECOND
 from flexmw.ratelimit.rates import parse_rates
@@ -22,7 +23,7 @@ from flexmw.ratelimit.stores.memory import MemoryStore
 from flexmw.ratelimit.stores.redis import RedisStore
 from flexmw.testing import FakeClock
 from tests.processes import Program, programs
-from tests.ratelimit.calls import Make, call, check_of, limiters
+from tests.ratelimit.calls import Make, answering, call, check_of, limiters
 from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +40,30 @@ def anyio_backend() -> str:
 async def limited(redis_url: str) -> AsyncGenerator[Make]:
     async with limiters(storage=redis_url, store_timeout=LONGEST_WAIT, on_store_failure="closed") as make:
         yield make
+
+
+@pytest.mark.parametrize(
+    ("rates", "policy", "is_said"),
+    [
+        (["9/minute"], "allkeys-lru", False),
+        (["9/minute", "99/day"], "allkeys-lru", True),
+        (["99/calendar-month"], "volatile-ttl", True),
+        (["99/day"], "noeviction", False),
+    ],
+)
+def test_a_server_that_deletes_counters_when_it_is_full_is_a_warning_at_start(
+    redis_url: str, caplog: pytest.LogCaptureFixture, rates: list[str], policy: str, *, is_said: bool
+) -> None:
+    """The counter of a minute is used by whoever it limits, and is hardly ever the one that is deleted."""
+    with redis.Redis.from_url(redis_url) as server:
+        server.config_set("maxmemory", "500mb")
+        server.config_set("maxmemory-policy", policy)
+        try:
+            RateLimit(*rates, storage=redis_url, strategy="fixed-window").asgi(answering())
+        finally:
+            server.config_set("maxmemory", 0)
+            server.config_set("maxmemory-policy", "noeviction")
+    assert [f"has the maxmemory-policy {policy}" in line for line in caplog.messages] == [True] * is_said
 
 
 def store_of(url: str, name: str) -> RedisStore:
