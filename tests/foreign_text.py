@@ -23,7 +23,14 @@ from flexmw.contract.body_formats import of_text, recognise, siblings
 from flexmw.contract.coded_stream import chunk_decoder
 from flexmw.contract.codings import decode, stable_body
 from flexmw.contract.content import decompress, is_event_stream, parse, value_of
-from flexmw.contract.credentials import is_lasting_scheme, is_signature, is_tenant, shows_caller, split_query
+from flexmw.contract.credentials import (
+    is_lasting_scheme,
+    is_signature,
+    is_tenant,
+    lasting_part,
+    shows_caller,
+    split_query,
+)
 from flexmw.contract.dates import http_date, iso_time
 from flexmw.contract.error import ErrorBody
 from flexmw.contract.error_headers import add_error_headers, add_missing
@@ -208,6 +215,7 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     "contract.credentials.is_lasting_scheme": lambda text: is_lasting_scheme(_raw(text)),
     "contract.credentials.is_signature": is_signature,
     "contract.credentials.is_tenant": is_tenant,
+    "contract.credentials.lasting_part": lambda text: [lasting_part(text), lasting_part(f"OAuth {text}")],
     "contract.credentials.shows_caller": shows_caller,
     "contract.credentials.split_query": lambda text: split_query(_raw(text)),
     "contract.dates.http_date": http_date,

@@ -11,7 +11,7 @@ Public: the names in ``__all__``. The modules of this package are private.
 from __future__ import annotations
 
 from flexmw.contract.codings import Plain, decode, stable_body
-from flexmw.contract.credentials import shows_caller
+from flexmw.contract.credentials import lasting_part, shows_caller
 from flexmw.contract.dates import http_date
 from flexmw.contract.error import ErrorBody
 from flexmw.contract.idempotent_stream import ends_whole
@@ -43,6 +43,7 @@ __all__ = [
     "http_date",
     "is_secret_name",
     "key_ttl",
+    "lasting_part",
     "names_wait",
     "parse_retry_count",
     "read_limits",

@@ -17,7 +17,15 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["TENANT_WORDS", "is_lasting_scheme", "is_signature", "is_tenant", "shows_caller", "split_query"]
+__all__ = [
+    "TENANT_WORDS",
+    "is_lasting_scheme",
+    "is_signature",
+    "is_tenant",
+    "lasting_part",
+    "shows_caller",
+    "split_query",
+]
 
 _SEPARATORS: Final = re.compile(r"[-_.]+")
 
@@ -101,6 +109,30 @@ def is_lasting_scheme(authorization: bytes) -> bool:
     """
     scheme, space, _ = authorization.strip().partition(b" ")
     return not space or scheme.lower() in _LASTING_SCHEMES
+
+
+_NAMES_OF_SIGNERS: Final = re.compile(
+    r"(?:^|[\s,;&])(oauth_consumer_key|oauth_token|credential|username|id|keyid|client_id)=\"?([^\",\s/;&]+)",
+    re.IGNORECASE,
+)
+"""The parameters by which schemes that sign each request name the signer: OAuth 1.0, AWS and its kind (whose credential
+has a date behind the slash), Digest, Hawk, HTTP signatures."""
+
+
+def lasting_part(authorization: str) -> str:
+    """The part of a value of ``Authorization`` that is the same in every request of a caller: all of it, or of a scheme
+    that signs each request the scheme and the names of the signer.
+
+    >>> lasting_part('OAuth oauth_consumer_key="k", oauth_nonce="7d8f", oauth_signature="tnn%3D", oauth_token="t"')
+    'OAuth oauth_consumer_key=k oauth_token=t'
+    >>> lasting_part("Bearer sk-1"), lasting_part("Unknown 7d8f")
+    ('Bearer sk-1', 'Unknown 7d8f')
+    """
+    if is_lasting_scheme(authorization.encode("utf-8", "replace")):
+        return authorization
+    scheme, _, parameters = authorization.strip().partition(" ")
+    names = " ".join(f"{name}={value}" for name, value in _NAMES_OF_SIGNERS.findall(parameters))
+    return f"{scheme} {names}" if names else authorization
 
 
 def split_query(query: bytes) -> tuple[bytes, tuple[bytes, ...]]:

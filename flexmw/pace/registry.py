@@ -21,7 +21,7 @@ from secrets import token_bytes
 from threading import Lock
 from typing import Any, Final
 
-from flexmw.contract import ACCOUNTS, CREDENTIALS
+from flexmw.contract import ACCOUNTS, CREDENTIALS, lasting_part
 from flexmw.kit.clock import Clock
 from flexmw.kit.effects import Request
 from flexmw.kit.forked import fork_safe
@@ -64,6 +64,8 @@ def caller_of(request: Request) -> str:
     same limits."""
     url, headers = request.url, request.headers
     credential = next((headers[name] for name in CREDENTIALS if name in headers), "")
+    if " " in credential:
+        credential = lasting_part(credential)
     caller = f"{url.scheme}://{url.host}:{url.port}\n{credential}"
     if has_any(headers, _ACCOUNT_NAMES):
         caller += "".join(f"\n{name}={headers[name]}" for name in ACCOUNTS if name in headers)

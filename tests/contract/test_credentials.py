@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from flexmw.contract.credentials import is_lasting_scheme, is_signature, is_tenant, shows_caller, split_query
+from flexmw.contract.credentials import (
+    is_lasting_scheme,
+    is_signature,
+    is_tenant,
+    lasting_part,
+    shows_caller,
+    split_query,
+)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +85,30 @@ def test_usual_schemes_last(value: bytes) -> None:
 )
 def test_schemes_that_may_sign_each_request_do_not_last(scheme: str) -> None:
     assert not is_lasting_scheme(f"{scheme} something".encode())
+
+
+SIGNED = {
+    "oauth1": 'OAuth oauth_consumer_key="k", oauth_nonce="{n}", oauth_signature="{n}{n}", oauth_token="{who}"',
+    "aws": "AWS4-HMAC-SHA256 Credential={who}/202611{n}/us-east-1/s3/aws4_request, SignedHeaders=host, Signature={n}",
+    "azure": "HMAC-SHA256 Credential={who}&SignedHeaders=date;host&Signature={n}",
+    "digest": 'Digest username="{who}", realm="r", nonce="{n}", uri="/{n}", response="{n}{n}"',
+    "hawk": 'Hawk id="{who}", ts="{n}", nonce="{n}", mac="m{n}"',
+    "signature": 'Signature keyId="{who}",algorithm="hs2019",created={n},signature="{n}"',
+}
+
+
+@pytest.mark.parametrize("scheme", SIGNED)
+def test_of_a_credential_that_signs_each_request_the_name_of_the_signer_lasts(scheme: str) -> None:
+    mine, others = ({lasting_part(SIGNED[scheme].format(who=who, n=n)) for n in range(10, 31)} for who in ("a", "b"))
+    assert len(mine) == len(others) == 1
+    assert mine != others
+
+
+@pytest.mark.parametrize(
+    "value", ["Bearer sk-1 id=2", "Basic bWU6cHc=", "sk-1", "Negotiate YII", "", " ", "OAuth", "\ud800 x"]
+)
+def test_any_other_credential_is_kept_whole(value: str) -> None:
+    assert lasting_part(value) == value
 
 
 def test_the_parameters_of_a_signed_url_are_told_from_those_of_the_app() -> None:

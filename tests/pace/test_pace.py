@@ -305,6 +305,13 @@ def test_requests_count_together_by_origin_and_credential(header: str) -> None:
     assert len({caller_of(each) for each in (one, other, elsewhere, httpx.Request("GET", "https://api.test/x"))}) == 4
 
 
+def test_requests_that_are_signed_one_by_one_count_together() -> None:
+    """The API of X limits such requests. Each one was a caller of its own, so Pace never knew a limit."""
+    signed = 'OAuth oauth_consumer_key="k", oauth_token="t", oauth_nonce="{0}", oauth_signature="{0}"'
+    requests = (httpx.Request("GET", "https://api.test/x", headers={"authorization": signed.format(n)}) for n in "123")
+    assert len({caller_of(request) for request in requests}) == 1
+
+
 @pytest.mark.parametrize("header", ["OpenAI-Organization", "OpenAI-Project", "X-Goog-User-Project"])
 def test_one_credential_has_limits_for_each_account(header: str) -> None:
     credential = {"authorization": "Bearer sk-1"}

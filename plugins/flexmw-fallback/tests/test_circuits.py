@@ -341,6 +341,16 @@ def test_the_reset_of_a_limit_cools_an_upstream_only_where_the_limit_has_refused
     assert upstreams.seen[0] == asked
 
 
+def test_requests_that_are_signed_one_by_one_share_a_circuit(serve: Serve) -> None:
+    upstreams = serve(["429:seconds=30"], "ok")
+    fallback = upstreams.fallback()
+    for number in range(3):
+        signed = f'OAuth oauth_consumer_key="k", oauth_token="t", oauth_nonce="{number}", oauth_signature="{number}"'
+        result = call(upstreams, fallback, headers={"authorization": signed})
+        assert result.outcome.upstream == upstreams.servers[1].url
+    assert upstreams.seen[0] == 1
+
+
 def test_circuits_are_kept_for_each_account_of_a_credential(serve: Serve) -> None:
     upstreams = serve(["429:seconds=30"], "ok")
     fallback = upstreams.fallback()

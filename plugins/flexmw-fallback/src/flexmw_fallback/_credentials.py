@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote_plus
 
-from flexmw.contract import ACCOUNTS, CREDENTIALS, is_secret_name, shows_caller
+from flexmw.contract import ACCOUNTS, CREDENTIALS, is_secret_name, lasting_part, shows_caller
 
 __all__ = ["KEY", "derived_key", "digest_of", "is_own", "query_without_credentials", "without_credentials"]
 
@@ -79,5 +79,5 @@ def digest_of(pairs: Iterable[tuple[str, str]]) -> bytes:
     for name in (*CREDENTIALS, *ACCOUNTS):
         for given, value in pairs:
             if given.lower() == name:
-                digest.update(f"{name}\0{value}\0".encode("utf-8", "replace"))
+                digest.update(f"{name}\0{lasting_part(value)}\0".encode("utf-8", "replace"))
     return digest.digest()
