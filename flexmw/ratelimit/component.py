@@ -114,8 +114,8 @@ class RateLimit(ServerMiddleware, CountedOptions):
     :param usage: Reads what a request has really used from its response, a JSON body or the events of a stream, and
         corrects what it has reserved. Nothing is held back. A function takes each JSON object, and returns a ``Usage``,
         a number of tokens, or ``None``. See [Tokens and money](tokens.md). Needs ``tokens`` or ``price``. Value:
-        'openai', 'anthropic', 'google', 'cohere', the name of an entry point of flexmw.usage, a UsageReader, or a
-        function of a JSON object, or None. Default: ``None``.
+        'openai', 'anthropic', 'google', 'cohere', 'bedrock', the name of an entry point of flexmw.usage, a UsageReader,
+        or a function of a JSON object, or None. Default: ``None``.
     :param messages: Limits of the messages that a caller sends over websockets, apart from the limits of requests. A
         message over the limit does not reach the app: the connection is closed with 1008, or ``message_refusal``
         answers. Value: rates, or None. Default: ``None``.

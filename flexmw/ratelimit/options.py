@@ -63,8 +63,8 @@ TOKEN_COST: Final = Rule(
     ),
 )
 USAGE: Final = Rule(
-    "'openai', 'anthropic', 'google', 'cohere', the name of an entry point of flexmw.usage, a UsageReader, or a "
-    "function of a JSON object",
+    "'openai', 'anthropic', 'google', 'cohere', 'bedrock', the name of an entry point of flexmw.usage, a UsageReader, "
+    "or a function of a JSON object",
     lambda value: isinstance(value, (str, UsageReader)) or callable(value),
 )
 PREFIX: Final = Rule(

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
+from flexmw.ratelimit.aws_frames import Frames
 from flexmw.ratelimit.usage import Usage, UsageReader
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "MAX_JSON_BYTES",
     "TAIL_BYTES",
     "EventsBody",
+    "FramesBody",
     "JSONBody",
     "LinesBody",
     "ReadBody",
@@ -79,6 +82,8 @@ def body_of(content_type: str, reader: UsageReader) -> ReadBody | None:
         return EventsBody(reader)
     if media_type in _LINES:
         return LinesBody(reader)
+    if media_type == "application/vnd.amazon.eventstream":
+        return FramesBody(reader)
     if media_type == "application/json" or media_type.endswith("+json"):
         return JSONBody(reader)
     return None
@@ -273,3 +278,32 @@ class EventsBody(_UnitsBody):
             self._has_data = False
             data, is_whole = self._data.take()
             self._read(data.strip(), is_whole=is_whole)
+
+
+class FramesBody(_UnitsBody):
+    """The event stream of AWS. A payload of Bedrock's ``InvokeModel`` has the event of the model in base64."""
+
+    __slots__ = ("_frames",)
+
+    def __init__(self, reader: UsageReader) -> None:
+        super().__init__(reader)
+        self._frames = Frames()
+
+    def add(self, chunk: bytes) -> None:
+        for payload in self._frames.add(chunk):
+            if payload is None:
+                self.outputs += 1
+            else:
+                self._read(_event_of(payload), is_whole=True)
+
+    def finish(self) -> Usage | None:
+        return self._usage
+
+
+def _event_of(payload: bytes) -> bytes:
+    if not payload.startswith(b'{"bytes"'):
+        return payload
+    for value in _objects(payload, is_whole=True):
+        with suppress(ValueError, TypeError):
+            return b64decode(value["bytes"])
+    return payload

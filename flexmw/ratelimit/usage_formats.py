@@ -1,4 +1,4 @@
-"""Usage in the formats of OpenAI, Anthropic, Google and Cohere: JSON bodies, and the events of their streams. Pure.
+"""Usage in the formats of OpenAI, Anthropic, Google, Cohere and Bedrock: JSON bodies, and events of streams. Pure.
 
 >>> OpenAIUsage().read({"model": "gpt-x", "usage": {"prompt_tokens": 3, "completion_tokens": 5}}, None)
 Usage(input_tokens=3, output_tokens=5, total_tokens=8, cached_tokens=0, model='gpt-x')
@@ -20,6 +20,7 @@ from flexmw.ratelimit.usage_estimate import output_tokens, prompt_tokens
 __all__ = [
     "FORMATS",
     "AnthropicUsage",
+    "BedrockUsage",
     "CohereUsage",
     "FunctionUsage",
     "GoogleUsage",
@@ -253,6 +254,41 @@ class CohereUsage:
         return _estimate({**value, "input": texts} if value else value, path)
 
 
+@dataclass(frozen=True)
+class BedrockUsage:
+    """``Converse`` and ``ConverseStream`` of Amazon Bedrock. Cached input is counted apart there; here it is a part of
+    the input."""
+
+    marker = b'"usage"'
+
+    def read(self, value: Mapping[str, Any], usage: Usage | None) -> Usage | None:
+        report = _details(value, "usage")
+        read, written = count_of(report, "inputTokens"), count_of(report, "outputTokens")
+        if read is None and written is None:
+            return usage
+        cached = count_of(report, "cacheReadInputTokens") or 0
+        total = count_of(report, "totalTokens")
+        return Usage(
+            input_tokens=(read or 0) + cached + (count_of(report, "cacheWriteInputTokens") or 0),
+            output_tokens=written or 0,
+            total_tokens=-1 if total is None else total,
+            cached_tokens=cached,
+            details=report,
+        )
+
+    def has_output(self, data: bytes) -> bool:
+        return _OUTPUT.search(data) is not None
+
+    def estimate(self, value: Mapping[str, Any], path: str) -> Usage:
+        model = _BEDROCK_MODEL.search(path)
+        settings = _details(value, "inferenceConfig")
+        fields = {"model": model[1] if model else "", "max_tokens": settings.get("maxTokens", value.get("max_tokens"))}
+        return _estimate({**value, **fields} if value else value, path)
+
+
+_BEDROCK_MODEL: Final = re.compile(r"/model/([^/]+)/converse(?:-stream)?$")
+
+
 def _whole(report: Mapping[str, Any]) -> dict[str, Any]:
     """A report with whole counts: Cohere's API describes them as numbers with a fraction, and may write 7.0."""
     return {name: int(n) if isinstance(n, float) and n.is_integer() else n for name, n in report.items()}
@@ -287,5 +323,6 @@ FORMATS: Final[Mapping[str, UsageReader]] = {
     "anthropic": AnthropicUsage(),
     "google": GoogleUsage(),
     "cohere": CohereUsage(),
+    "bedrock": BedrockUsage(),
 }
 """The readers that need no entry point, by name."""

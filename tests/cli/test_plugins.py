@@ -82,7 +82,7 @@ def test_readers_of_usage_are_listed_and_loaded_by_name(here: Declared, capsys: 
     here.add("acme-usage", "acme", "acme_cli_usage:Reader", source=source, group="flexmw.usage")
     assert main(["plugins", "--usage", "--load"]) == 0
     first, *lines = capsys.readouterr().out.splitlines()
-    assert first == "built in: openai, anthropic, google, cohere"
+    assert first == "built in: openai, anthropic, google, cohere, bedrock"
     assert lines[-1].split() == ["acme", "acme_cli_usage:Reader", "acme-usage", "0.1"]
     assert type(load_reader("acme", "usage")).__name__ == "Reader"
     here.add("acme-bad", "bad", "acme_cli_bad:Thing", source="class Thing: ...\n", group="flexmw.usage")

@@ -23,7 +23,18 @@ from flexmw.ratelimit.usage_observer import MAX_PLAIN_BYTES
 from flexmw.testing import FakeClock
 from tests.app_calls import AppResponse
 from tests.ratelimit.calls import call, limited, limiters, scope_of
-from tests.ratelimit.test_usage import COHERES, GEMINI, MESSAGES, RESPONSES, USED, WITH_USAGE, WITHOUT, events
+from tests.ratelimit.test_usage import (
+    COHERES,
+    CONVERSED,
+    FRAMES,
+    GEMINI,
+    MESSAGES,
+    RESPONSES,
+    USED,
+    WITH_USAGE,
+    WITHOUT,
+    events,
+)
 from tests.waiting import LONGEST_WAIT
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +88,7 @@ CASES: dict[str, tuple[ASGIApp, str, int, str]] = {
     "google": (sending(events(*GEMINI), headers=[STREAM]), "google", 12, "usage"),
     "google-cut": (sending(events(*GEMINI)[:-20], headers=[STREAM]), "google", 8, "counted"),
     "cohere": (sending(COHERES, headers=[STREAM]), "cohere", 12, "usage"),
+    "bedrock": (sending(*CONVERSED, headers=[(b"content-type", FRAMES.encode())]), "bedrock", 12, "usage"),
     "stream-without-usage": (sending(WITHOUT, headers=[STREAM]), "openai", 2, "counted"),
     "json-without-usage": (sending(b"{}"), "openai", ESTIMATE, "estimate"),
     "audio": (sending(b"\0", headers=[(b"content-type", b"audio/mpeg")]), "openai", ESTIMATE, "estimate"),
@@ -513,7 +525,10 @@ def test_nobody_pays_for_a_response_that_says_nothing_and_has_no_status() -> Non
     ("options", "words"),
     [
         ({"usage": "openai"}, r"RateLimit\(usage=...\) = 'openai': expected tokens="),
-        ({"tokens": "9/day", "usage": "opena"}, r"RateLimit\(usage=...\) = 'opena': expected one of anthropic, cohere"),
+        (
+            {"tokens": "9/day", "usage": "opena"},
+            r"RateLimit\(usage=...\) = 'opena': expected one of anthropic, bedrock",
+        ),
         ({"tokens": "9/day", "token_cost": "opena"}, r"RateLimit\(token_cost=...\) = 'opena': expected one of"),
         ({"tokens": "9/day", "usage": 7}, r"RateLimit\(usage=...\) = 7: expected"),
         ({"tokens": "9/day", "token_cost": Decimal(3)}, r"RateLimit\(token_cost=...\)"),

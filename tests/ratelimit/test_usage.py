@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from base64 import b64encode
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -13,13 +15,15 @@ from hypothesis import strategies as st
 
 from flexmw.errors import ConfigError
 from flexmw.ratelimit import Usage, UsageReader
+from flexmw.ratelimit.aws_frames import MAX_FRAME_BYTES
 from flexmw.ratelimit.usage_body import MAX_EVENT_BYTES, MAX_JSON_BYTES, TAIL_BYTES, body_of
 from flexmw.ratelimit.usage_estimate import DEFAULT_OUTPUT_TOKENS, fields_of
 from flexmw.ratelimit.usage_formats import FORMATS
 from flexmw.ratelimit.usage_readers import load_reader
 
 OPENAI, ANTHROPIC = FORMATS["openai"], FORMATS["anthropic"]
-GOOGLE, COHERE = FORMATS["google"], FORMATS["cohere"]
+GOOGLE, COHERE, BEDROCK = FORMATS["google"], FORMATS["cohere"], FORMATS["bedrock"]
+FRAMES = "application/vnd.amazon.eventstream"
 USED = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 
 
@@ -82,6 +86,23 @@ COHERES = events(
             },
         },
     },
+)
+
+
+def frame(kind: str, value: Any) -> bytes:
+    """One frame of an event stream of AWS, with its checksums."""
+    name, payload = b":event-type", json.dumps(value).encode()
+    header = bytes([len(name)]) + name + b"\x07" + len(kind).to_bytes(2, "big") + kind.encode()
+    prelude = (16 + len(header) + len(payload)).to_bytes(4, "big") + len(header).to_bytes(4, "big")
+    data = prelude + zlib.crc32(prelude).to_bytes(4, "big") + header + payload
+    return data + zlib.crc32(data).to_bytes(4, "big")
+
+
+CONVERSED = (
+    frame("messageStart", {"role": "assistant"}),
+    frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Hello"}, "p": "abc"}),
+    frame("messageStop", {"stopReason": "end_turn"}),
+    frame("metadata", {"usage": {"inputTokens": 7, "outputTokens": 5, "totalTokens": 12}, "metrics": {"latencyMs": 9}}),
 )
 
 
@@ -171,6 +192,44 @@ def test_a_json_body_reports_its_usage_however_long_it_is(size: int) -> None:
         {"object": "list", "data": '\\"usage": {' * (size // 10), "model": "embed", "usage": {"prompt_tokens": 9}}
     )
     assert read(body.encode(), OPENAI, "application/json", 5, size // 2) == ((9, 0, 9, "embed"), 0)
+
+
+@given(cuts=st.lists(st.integers(0, len(b"".join(CONVERSED))), max_size=12))
+def test_a_stream_of_bedrock_is_read_wherever_it_is_split(cuts: list[int]) -> None:
+    assert read(b"".join(CONVERSED), BEDROCK, FRAMES, *cuts) == ((7, 5, 12, ""), 0)
+    assert read(b"".join(CONVERSED[:3]), BEDROCK, FRAMES) == (None, 1)
+
+
+def test_a_model_of_bedrock_may_send_its_own_events() -> None:
+    own = [json.loads(line[6:]) for line in MESSAGES.decode().split("\n\n") if line]
+    frames = [frame("chunk", {"bytes": b64encode(json.dumps(event).encode()).decode()}) for event in own]
+    assert read(b"".join(frames), ANTHROPIC, FRAMES) == ((7, 5, 12, "claude"), 0)
+
+
+def test_a_frame_that_is_too_long_is_skipped_and_counted() -> None:
+    frames = [frame("contentBlockDelta", {"delta": {"text": "x" * MAX_FRAME_BYTES}}), CONVERSED[1]]
+    assert read(b"".join(frames), BEDROCK, FRAMES, 5, 70_000) == (None, 2)
+    assert read(b"".join([*frames, CONVERSED[3]]), BEDROCK, FRAMES, 70_000)[0] == (7, 5, 12, "")
+
+
+def test_another_format_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match=r"no frame of application/vnd\.amazon\.eventstream"):
+        read(b"\0\0\0\x10\0\0\0\x7f" + bytes(20), BEDROCK, FRAMES)
+
+
+def test_a_body_of_bedrock_reports_its_cached_input() -> None:
+    report = {
+        "inputTokens": 4,
+        "outputTokens": 337,
+        "totalTokens": 11800,
+        "cacheReadInputTokens": 11000,
+        "cacheWriteInputTokens": 459,
+    }
+    usage = BEDROCK.read({"output": {}, "usage": report}, None)
+    assert usage is not None
+    assert (usage.input_tokens, usage.cached_tokens, usage.total_tokens) == (11463, 11000, 11800)
+    asked = {"messages": [{"role": "user", "content": [{"text": "x" * 40}]}], "inferenceConfig": {"maxTokens": 30}}
+    assert estimated(asked, "/model/claude-x/converse-stream", BEDROCK) == (14, 30, "claude-x")
 
 
 def test_a_stream_of_gemini_may_be_one_json_array() -> None:
@@ -268,7 +327,9 @@ def test_lines_of_json_are_a_stream_too() -> None:
 
 
 def test_a_name_that_nothing_has_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"usage = 'opena': expected one of anthropic, cohere, google, openai"):
+    with pytest.raises(
+        ConfigError, match=r"usage = 'opena': expected one of anthropic, bedrock, cohere, google, openai"
+    ):
         load_reader("opena", "usage")
 
 
