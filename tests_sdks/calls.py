@@ -173,6 +173,21 @@ async def acall_genai(url: str, stream: bool) -> object:
         return await sdk.models.generate_content(model="m", contents="hello")
 
 
+def call_genai_interaction(url: str, stream: bool) -> object:
+    with client(httpx) as http:
+        sdk = genai.Client(api_key="k", http_options=genai.types.HttpOptions(base_url=url, httpx_client=http))
+        response: Any = sdk.interactions.create(model="m", input="hello", stream=stream)
+        return list(response) if stream else response
+
+
+async def acall_genai_interaction(url: str, stream: bool) -> object:
+    async with async_client(httpx) as http:
+        options = genai.types.HttpOptions(base_url=url, httpx_async_client=http)
+        sdk = genai.Client(api_key="k", http_options=options).aio
+        response: Any = await sdk.interactions.create(model="m", input="hello", stream=stream)
+        return [event async for event in response] if stream else response
+
+
 def call_huggingface(url: str, stream: bool) -> object:
     with client(httpx) as http:
         huggingface_hub.set_client_factory(lambda: http)
@@ -252,6 +267,7 @@ BLOCKING: Final[dict[str, Call]] = {
     "mistralai": call_mistral,
     "cohere": call_cohere,
     "google-genai": call_genai,
+    "google-genai, its own four retries of an interaction": call_genai_interaction,
     "huggingface_hub": call_huggingface,
     "huggingface_hub, its own five retries of an upload": call_huggingface_upload,
     "langchain-openai": call_langchain_openai,
@@ -268,6 +284,7 @@ ASYNC: Final[dict[str, AsyncCall]] = {
     "mistralai": acall_mistral,
     "cohere": acall_cohere,
     "google-genai": acall_genai,
+    "google-genai, its own four retries of an interaction": acall_genai_interaction,
     "huggingface_hub": acall_huggingface,
     "langchain-openai": acall_langchain_openai,
     "pydantic-ai": acall_pydantic_ai,

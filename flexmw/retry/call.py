@@ -45,7 +45,8 @@ class Call:
     :ivar ends: the deadline, in monotonic seconds.
     :ivar may_have_run: whether an attempt may have been executed.
     :ivar moves: whether an SDK above may repeat the call at another host.
-    :ivar repeats_step: whether a transport or an authentication above Retry repeats a request that Retry has given up.
+    :ivar repeats_step: whether a transport, an authentication or a method of the client above Retry repeats a request
+        that Retry has given up.
     :ivar returned: whether the caller has a response. An error in its body is then not the failure of an attempt.
     """
 

@@ -79,11 +79,11 @@ def log_repetition(method: str, origin: str, lost: str, *, is_kept_back: bool) -
 
 
 def log_repetition_above(method: str, origin: str) -> None:
-    """Log that a transport or an authentication between the client and Retry sends requests again by itself."""
+    """Log that something between the program and Retry, and no SDK, sends requests again by itself."""
     LOGGER.warning(
-        "%s %s: a transport or an authentication above flexmw sends requests again by itself: its repetitions get one "
-        "attempt each, and none if the request may have been executed; switch its retries off and leave them to "
-        "flexmw.Retry",
+        "%s %s: a transport, an authentication or a method of the client above flexmw sends requests again by itself: "
+        "its repetitions get one attempt each, and none if the request may have been executed; switch its retries off "
+        "and leave them to flexmw.Retry",
         method,
         origin,
     )

@@ -68,11 +68,11 @@ CLIENT_LINES: Final = (
     LogLine(
         "flexmw.retry",
         "WARNING",
-        "A transport or an authentication between the client and Retry sends requests again by itself. One that may "
-        "have been executed was not sent.",
+        "A transport or an authentication between the client and Retry, or a method of the client's class, sends "
+        "requests again by itself. One that may have been executed was not sent.",
         "once for each Retry",
         "retry.log",
-        "a transport or an authentication above flexmw",
+        "a transport, an authentication or a method of the client above flexmw",
     ),
     LogLine(
         "flexmw.retry",
