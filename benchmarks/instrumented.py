@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from opentelemetry import trace
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as Contrib
-from opentelemetry.metrics import Observation
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -22,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
+from benchmarks.tagging_floor import ByHand
 from flexmw.envelope import Envelope
 from flexmw.tagging import Tagging
 
@@ -103,52 +102,6 @@ def tagging(app: Any, **options: Any) -> Any:
 
 def nothing(app: Any, **_: Any) -> Any:
     return app
-
-
-class ByHand:
-    """What Tagging does at least for a request without errors: one look at the current span, one count by status and
-    route that an SDK reads when it exports, and a note of a client that has left.
-
-    It knows neither exceptions nor other components, mounts, exemplars and streams, and writes nothing to the span.
-    """
-
-    def __init__(self, app: Any, meter_provider: Any) -> None:
-        self.app = app
-        self.counts: dict[tuple[int | None, str | None, bool], Iterator[int]] = {}
-        meter_provider.get_meter("benchmark").create_observable_counter("requests", [self.observations])
-
-    def observations(self, options: Any) -> list[Observation]:
-        return [Observation(next(count), {"route": str(key[1])}) for key, count in self.counts.items()]
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        status, has_left, is_recording = None, False, False
-
-        async def receiving() -> Any:
-            nonlocal has_left
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                has_left = True
-            return message
-
-        async def sending(message: Any) -> None:
-            nonlocal status, has_left, is_recording
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                is_recording = trace.get_current_span().is_recording()
-            try:
-                await send(message)
-            except OSError:
-                has_left = True
-                raise
-
-        try:
-            await self.app(scope, receiving, sending)
-        finally:
-            key = status, getattr(scope.get("route"), "path_format", None), has_left
-            count = self.counts.get(key)
-            if count is None:
-                count = self.counts.setdefault(key, itertools.count())
-            next(count)
 
 
 class Counted:

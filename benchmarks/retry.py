@@ -38,6 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 import flexmw
+from benchmarks.retry_floor import by_hand
 from flexmw.testing import FakeClock, HostileServer
 
 __all__ = ["CONTESTANTS", "PAIRS", "main", "measured"]
@@ -329,6 +330,7 @@ CONTESTANTS: dict[str, Callable[[Any], Any]] = {
     "plain": lambda library: library.Client(trust_env=False),
     "flexmw Retry": lambda library: flexmw.wrap_client(library.Client(trust_env=False), flexmw.Retry()),
     "flexmw Tagging + Retry": lambda library: flexmw.wrap_client(library.Client(trust_env=False)),
+    "by hand": by_hand,
 }
 
 

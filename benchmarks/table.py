@@ -82,6 +82,7 @@ def client(quick: bool) -> Report:
         figures={
             "client.retry": statistics.mean(each["flexmw Retry"] for each in ratios),
             "client.tagging_retry": statistics.mean(each["flexmw Tagging + Retry"] for each in ratios),
+            "client.by_hand": statistics.mean(each["by hand"] for each in ratios),
         },
     )
 

@@ -10,8 +10,9 @@ Tagging and without it. The ratios of three runs of each kind differ by less tha
 
 Requests to the server are made without sockets, calls of the client over loopback to a process of its own. An error
 answer is an attribute set and a counter more, which the SDK takes its time for: it is held against a middleware that
-does only these two calls. Beside Tagging stands the least that it does for a response without an error, by hand. Run:
-``python -m benchmarks.tagging``; ``--check`` fails where a ratio is above its target; ``--only TEXT`` runs a part.
+does only these two calls. Beside Tagging stands a middleware by hand that asks the same of a response without an error
+(:mod:`benchmarks.tagging_floor`). Run: ``python -m benchmarks.tagging``; ``--check`` fails where a ratio is above its
+target; ``--only TEXT`` runs a part.
 """
 
 from __future__ import annotations

@@ -55,13 +55,22 @@ less: none continues a stream that was cut, or recognises the retries of an SDK 
         "Streams: a chunk at both ends",
         "What Idempotency adds to a chunk on the server, and Retry on the client, beside the same stream without them.",
     ),
-    "client": ("Clients: a call without faults", "Over loopback; the CPU of the server is not counted."),
+    "client": (
+        "Clients: a call without faults",
+        """\
+Over loopback; the CPU of the server is not counted. *By hand* is a transport that asks the same of a call whose first
+response ends it: a request of its own, whether it has left, the budget, headers of the request and of the response, an
+error of the body.""",
+    ),
     "telemetry": (
         "Telemetry: an app that records its own span",
         """\
 Both sides have the same providers: traces with a batch processor whose exporter does nothing, metrics with a reader,
 and logs. FastAPI records a span and two metrics of each request, Starlette's middleware a span alone. Tagging adds the
-count of the request, and looks for what belongs on the span.""",
+count of the request, and looks for what belongs on the span. *By hand* is one middleware with two closures that counts
+the same, with exemplars, and asks the same before it knows that there is nothing more to write: suppressed telemetry,
+spans around and inside, events and store operations of other components, a disconnect, parts of a body, errors of
+`send` and of the app, FastAPI's own telemetry, mounts.""",
     ),
     "scale": (
         "Scale: what costs grow with",
