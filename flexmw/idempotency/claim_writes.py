@@ -39,7 +39,11 @@ _LARGE_BYTES: Final = 65_536
 """A store that takes records takes a body of this size."""
 
 _MAX_REFUSALS: Final = 3
-"""So often the store does not take a large response, and renews the lease of the key at once after that."""
+"""So often the store refuses a large response, and renews the lease of the key at once after that."""
+
+_MAX_LOSSES: Final = 8
+"""The same where the connection was lost or the time was over: all large writes share a connection, which a server
+that refuses another one of them ends."""
 
 _SQLITE_FULL: Final = 13
 """The primary code of SQLite's error that the disk is full."""
@@ -84,8 +88,8 @@ async def persist_outcome(
 ) -> bool:
     """Write the outcome to the key, and try again while the store does not respond.
 
-    A large response that the store does not take while it takes other writes is stored without its body. A store that
-    is full may have room later, so it is asked until the patience is over, or for a lease.
+    A large response that the store does not take while it takes other writes is stored without its body, at the latest
+    after a lease. A store that is full may have room later, so it is asked for that long.
 
     :param patience: seconds after which no further write is begun.
     :returns: whether the outcome is written.
@@ -101,7 +105,7 @@ async def persist_outcome(
         if _is_large(completion) and await _takes_others(claim):
             refusals += 1
             is_over = is_last and patience >= claims.lease
-            if is_over if _is_full(failure) else refusals >= _MAX_REFUSALS:
+            if is_over or (refusals >= _patience_with(failure) and not _is_full(failure)):
                 _leave_body_out(completion, failure)
                 continue
         if is_last:
@@ -121,6 +125,12 @@ async def _takes_others(claim: Claim) -> bool:
         return await claim.renew()
     except Exception:
         return False
+
+
+def _patience_with(failure: Exception) -> int:
+    """How many failures of this kind say that the response is too large."""
+    names = {cls.__name__ for cls in type(failure).__mro__}  # redis-py's classes are not those of Python
+    return _MAX_LOSSES if names & {"ConnectionError", "TimeoutError"} else _MAX_REFUSALS
 
 
 def _is_full(failure: Exception) -> bool:
