@@ -11,6 +11,7 @@ request stands for the call: the same object is in the request, in each copy of 
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,8 +30,13 @@ __all__ = ["FAILED_STEPS", "FailedSteps", "Steps"]
 
 
 _MAX_STEPS: Final = 16
-_MAX_CALLS: Final = 256
-"""Where the body of the request stands for the call, a step is kept for as long as the program keeps the request."""
+_MAX_BODIES: Final = 256
+"""Where the body of the request stands for the call, a step is kept for as long as the program keeps the request. Other
+steps end with their call, and there are as many as calls: a bound let an outage of 600 calls execute 1,429 POSTs."""
+
+_SWEPT: Final = 8
+"""The number of calls that are checked for their end at each search. All of them would make an outage of many calls at
+once slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,10 @@ class _FailedStep:
         return self.request() is request or self.body == body
 
 
+class _BodyRef(weakref.ref[Any]):
+    """A reference to the body of a request that stands for the call."""
+
+
 class FailedSteps:
     """The failed steps of each client's call that has not ended, at most one for each request.
 
@@ -68,16 +78,31 @@ class FailedSteps:
     def __init__(self) -> None:
         self.by_call: dict[int, tuple[weakref.ref[Any], tuple[_FailedStep, ...]]] = {}
         """By the id of the client's call. Nearly always empty, so that an ordinary request only looks whether it is."""
+        self._bodies: deque[int] = deque()
 
-    def note(self, call: Any, step: _FailedStep) -> None:
-        """Keep a step until the client's call has ended, in place of an earlier one of the same request."""
-        place = id(call)
-        while len(self.by_call) >= _MAX_CALLS and place not in self.by_call:
-            self.by_call.pop(list(self.by_call)[0], None)  # noqa: RUF015  # other threads change it during an iteration
-        others = self._others(call, step.request(), step.body)
-        with suppress(TypeError):  # the class of an authentication flow may forbid weak references
-            known = weakref.ref(call, lambda _: self.by_call.pop(place, None))
+    def note(self, call: Any, stream: Any, step: _FailedStep) -> None:
+        """Keep a step until the client's call has ended, in place of an earlier one of the same request.
+
+        :param call: the client's call; ``None`` if no client is on the stack.
+        :param stream: the body of the request.
+        """
+        reference, subject = (_BodyRef, stream) if call is None else (weakref.ref, call)
+        place = id(subject)
+        others = self._others(subject, step.request(), step.body)
+        is_new = place not in self.by_call
+        with suppress(TypeError):  # the class of an authentication flow, or of a body, may forbid weak references
+            known = reference(subject, lambda _: self.by_call.pop(place, None))
             self.by_call[place] = known, (*others[1 - _MAX_STEPS :], step)
+            if call is None and is_new:
+                self._bodies.append(place)
+                self._drop_oldest_body()
+
+    def _drop_oldest_body(self) -> None:
+        if len(self._bodies) > _MAX_BODIES:
+            place = self._bodies.popleft()
+            entry = self.by_call.get(place)
+            if entry is not None and isinstance(entry[0], _BodyRef):  # the id may be that of a call by now
+                self.by_call.pop(place, None)
 
     def find(self, stream: Any) -> tuple[_FailedStep, ...]:
         """Return the failed steps of the client's call on the stack, the last one last.
@@ -86,7 +111,7 @@ class FailedSteps:
 
         :param stream: the body of the request.
         """
-        for place in list(self.by_call):
+        for place in list(self.by_call)[:_SWEPT]:
             entry = self.by_call.get(place)
             # An error that the program keeps has the frame of the call in its traceback.
             if entry is not None and _has_ended(entry[0]()):
@@ -101,13 +126,14 @@ class FailedSteps:
                 return steps
         return ()
 
-    def forget(self, call: Any, request: Any, body: bytes) -> None:
+    def forget(self, call: Any, stream: Any, request: Any, body: bytes) -> None:
         """Forget the failed step of a request."""
-        entry, others = self.by_call.get(id(call)), self._others(call, request, body)
+        subject = stream if call is None else call
+        entry, others = self.by_call.get(id(subject)), self._others(subject, request, body)
         if not others:
-            self.by_call.pop(id(call), None)
+            self.by_call.pop(id(subject), None)
         elif entry is not None:
-            self.by_call[id(call)] = entry[0], others
+            self.by_call[id(subject)] = entry[0], others
 
     def _of(self, call: Any) -> tuple[_FailedStep, ...]:
         entry = self.by_call.get(id(call))
@@ -149,10 +175,6 @@ class Steps(Call):
         if not issubclass(type(error), GeneratorExit):  # a transport above may bound each attempt by a cancel scope
             self.note_step(decision)
 
-    def _call(self) -> Any:
-        call = current_call()
-        return self.request.stream if call is None else call
-
     def note_step(self, decision: RetryDecision, error: BaseException | None = None) -> None:
         """Keep what is known of this step, which has failed or may have been executed.
 
@@ -166,12 +188,12 @@ class Steps(Call):
             known = FailedCall(self.key, self.first_sent, may_have_run, self.credentials())
             place, fingerprint, body = self.place, self.fingerprint(), self.body_digest()
             step = _FailedStep(weakref.ref(self.request), body, place, fingerprint, known, has_failed, lost)
-            FAILED_STEPS.note(self._call(), step)
+            FAILED_STEPS.note(current_call(), self.request.stream, step)
 
     def forget_step(self) -> None:
         """Forget the failed step: a request after a good response is another one. An authentication that polls by POST
         got the response of its first poll again and again, under the key of that poll."""
-        FAILED_STEPS.forget(self._call(), self.request, self.body_digest())
+        FAILED_STEPS.forget(current_call(), self.request.stream, self.request, self.body_digest())
 
     def resume_step(self) -> Response | None:
         """Continue after a failed step of the client's call, under its key if the step may have been executed.

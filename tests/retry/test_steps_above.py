@@ -338,7 +338,7 @@ def test_a_program_that_sends_its_request_again_makes_a_call_of_its_own(library:
 
 @libraries
 def test_the_steps_of_requests_that_a_program_keeps_are_bounded(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flexmw.retry.steps._MAX_CALLS", 3)
+    monkeypatch.setattr("flexmw.retry.steps._MAX_BODIES", 3)
 
     def respond(_: Any) -> Any:
         return library.Response(500)
@@ -350,6 +350,35 @@ def test_the_steps_of_requests_that_a_program_keeps_are_bounded(library: Any, mo
     requests.clear()
     gc.collect()
     assert not FAILED_STEPS.by_call
+
+
+@libraries
+def test_each_of_many_calls_at_once_is_executed_once_by_a_transport_above(library: Any) -> None:
+    calls = 300
+    executed, is_full = [], anyio.Event()
+
+    async def lose(request: Any) -> Any:
+        executed.append(request)
+        if len(executed) == calls:
+            is_full.set()
+        await is_full.wait()
+        raise library.ReadError("lost", request=request)
+
+    async def run() -> None:
+        inner = getattr(flexmw, library.__name__).AsyncTransport(policy_of(), transport=library.MockTransport(lose))
+        async with library.AsyncClient(transport=repeating(library, inner)) as client:
+
+            async def post(number: int) -> None:
+                with pytest.raises(library.TransportError):
+                    await client.post("http://api.test/", json={"number": number})
+
+            with anyio.fail_after(LONGEST_WAIT):
+                async with anyio.create_task_group() as tasks:
+                    for number in range(calls):
+                        tasks.start_soon(post, number)
+
+    anyio.run(run)
+    assert len(executed) == calls
 
 
 def by_a_wrapper(method: Any) -> Any:
