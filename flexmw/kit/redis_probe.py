@@ -103,13 +103,27 @@ def explain(error: Exception, url: StorageURL) -> tuple[str, bool]:
         return "the server is no redis or valkey server", True
     if not isinstance(error, (OSError, TimeoutError)) and type(error).__module__.partition(".")[0] != "redis":
         return f"{type(error).__name__}: {clean(str(error), url.secrets)}", True
-    return f"{_addresses(url)}: {_reason(chain, error, url.secrets)}", False
+    hint = _unknown_to_proxies(url) if "closed by server" in text else ""
+    return f"{_addresses(url)}: {_reason(chain, error, url.secrets)}{hint}", False
 
 
 def _reason(chain: list[BaseException], error: Exception, secrets: Collection[str]) -> str:
     """The message of the operating system if there is one, else the message of the driver."""
     system = next((cause for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
     return str(system.strerror) if isinstance(system, OSError) else advice_of(error, secrets)
+
+
+def _unknown_to_proxies(url: StorageURL) -> str:
+    """What the URL asks for at the beginning of a connection, at which some proxies (twemproxy) end it."""
+    asked = [
+        words
+        for is_asked, words in (
+            (url.options.get("protocol") == 3, "HELLO, which protocol=3 asks for"),
+            (url.options.get("db"), "SELECT, which a database other than 0 asks for"),
+        )
+        if is_asked
+    ]
+    return f" (a proxy in front of it may not know {', and '.join(asked)})" if asked else ""
 
 
 def _addresses(url: StorageURL) -> str:

@@ -107,6 +107,21 @@ def test_a_proxy_in_front_of_the_server_need_not_know_the_commands_of_new_driver
     assert not cut
 
 
+@pytest.mark.parametrize(
+    ("command", "rest", "words"),
+    [
+        (b"HELLO", "?protocol=3", "may not know HELLO, which protocol=3 asks for\\)"),
+        (b"SELECT", "/1", "may not know SELECT, which a database other than 0 asks for\\)"),
+        (b"EVALSHA", "", r"server\)\. Start it"),
+    ],
+)
+def test_a_connection_that_ends_at_its_beginning_is_explained(
+    command: bytes, rest: str, words: str, guarded: Child
+) -> None:
+    with cut_reply(guarded.port, command) as (port, _), pytest.raises(ConfigError, match=words):
+        COMPONENTS["Idempotency"](f"redis://:{ENCODED}@{HOST}:{port}{rest}")
+
+
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_tls_on_one_side_only_and_an_unknown_authority_are_told_apart(
     name: str, guarded: Child, tls: Moving, authority: trustme.CA, tmp_path: Path
