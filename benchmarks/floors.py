@@ -5,8 +5,8 @@ that claims the key and one that stores the response. ``sqlite``: two durable tr
 in the thread of the event loop. ``memory``: a hand-written middleware over a dict, which knows neither leases nor
 callers nor streams.
 
-A limited request costs a middleware that counts the hashed key of a caller in a bounded dict, and leaves three headers
-on the exchange of flexmw. The memory of a decision costs the dict alone.
+A limited request costs a middleware that counts the hashed key of a caller in a bounded dict, leaves three headers on
+the exchange of flexmw, and forgets a key that the app refuses. The memory of a decision costs the dict alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from flexmw.kit.exchange import KEY, new_exchange, too_late
+from flexmw.errors import RateLimitExceeded
+from flexmw.kit.asgi import send_error
+from flexmw.kit.exchange import KEY, REFUSALS, new_exchange, too_late
 from flexmw.kit.merged_headers import expect_headers
 
 __all__ = ["counting_floor", "dict_floor", "limiter_floor", "redis_floor", "sqlite_floor"]
@@ -142,30 +144,44 @@ def dict_floor(app: Any) -> Any:
 
 
 def limiter_floor(app: Any, limit: int = 100_000_000, window: float = 60.0) -> Any:
-    """A limiter by hand: the hash of the caller's key, remembered while few callers come, a fixed window in one of two
-    generations of a dict under a lock, and three headers on the exchange, so that they replace none of the response and
-    other components find them. It knows neither new keys nor proxies, routes, exemptions and events.
+    """A limiter by hand that promises what RateLimit promises of one window on memory.
+
+    The hash of the caller's key is remembered while few callers come. A sliding window of two counters is in one of two
+    generations of a dict under a lock, so their number is bounded. The headers and the facts are on the exchange: the
+    headers replace none of the response, and are on a late 404 or 500 of whoever makes it. A 401 or 403 of the app, as
+    a response or as an exception, forgets the key. A refusal is an error of the contract with its wait.
+
+    It knows neither addresses nor proxies, routes, exemptions, events, several windows and a clock that is set.
 
     :param limit: requests of a caller in a window.
     :param window: seconds.
     """
     hasher = blake2b(key=b"a label", digest_size=16)
-    digests: dict[bytes, str] = {}
-    young: dict[str, tuple[float, int]] = {}
+    keys: dict[bytes, str] = {}
+    young: dict[str, tuple[float, int, int]] = {}
     old = young
     turns_at = 0.0
     lock = Lock()
     acquire, release = lock.acquire, lock.release
     limit_header = b"x-ratelimit-limit-requests", b"%d" % limit
     expect_headers(limit_header[0], b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
+    facts: dict[str, str | int | float | bool] = {
+        "flexmw.rate_limiting.result": "acquired",
+        "flexmw.rate_limiting.policy": f"{limit} in {window:g} s",
+        "flexmw.rate_limiting.limit": limit,
+    }
 
     def digest_of(key: bytes) -> str:
         own = hasher.copy()
         own.update(key)
-        if len(digests) >= 4_096:
-            digests.clear()
-        digest = digests[key] = own.hexdigest()
+        if len(keys) >= 4_096:
+            keys.clear()
+        digest = keys[key] = own.hexdigest()
         return digest
+
+    def judge(digest: str, status: int) -> None:
+        if status in REFUSALS:
+            keys.clear()
 
     async def limited(scope: Any, receive: Any, send: Any) -> None:
         nonlocal young, old, turns_at
@@ -177,38 +193,47 @@ def limiter_floor(app: Any, limit: int = 100_000_000, window: float = 60.0) -> A
             if name == b"authorization":
                 key = value
                 break
-        digest, now = digests.get(key) or digest_of(key), time.monotonic()
+        digest, now = keys.get(key) or digest_of(key), time.monotonic()
         acquire()
         try:
             if now >= turns_at or len(young) >= 2_000_000:
-                young, old, turns_at = {}, young, now + window
-            end, count = young.get(digest) or old.get(digest) or (0.0, 0)
+                young, old, turns_at = {}, young, now + 2 * window
+            end, count, previous = young.get(digest) or old.get(digest) or (0.0, 0, 0)
             if now >= end:
-                end, count = now + window, 0
-            if is_admitted := count < limit:
-                young[digest] = end, count + 1
+                end, count, previous = (end + window, 0, count) if now < end + window else (now + window, 0, 0)
+            remaining = limit - count - 1
+            if previous:
+                remaining -= int(previous * (end - now) / window)
+            if is_admitted := remaining >= 0:
+                young[digest] = end, count + 1, previous
         finally:
             release()
-        if not is_admitted:
-            await send({"type": "http.response.start", "status": 429, "headers": [(b"content-length", b"0")]})
-            await send({"type": "http.response.body", "body": b""})
-            return
         exchange = scope.get(KEY) or new_exchange(scope)
+        if not is_admitted:
+            await send_error(scope, send, RateLimitExceeded(end - now), app)
+            return
         exchange.headers += (
             limit_header,
-            (b"x-ratelimit-remaining-requests", b"%d" % (limit - count - 1)),
+            (b"x-ratelimit-remaining-requests", b"%d" % remaining),
             (b"x-ratelimit-reset-requests", b"%d" % (int(time.time() + end - now) + 1)),
         )
-        exchange.facts["flexmw.rate_limiting.remaining"] = limit - count - 1
-        if exchange.headers_claimed:
-            await app(scope, receive, send)
-            return
-        exchange.known, exchange.headers_claimed = 3, True
-        exchange.forward, send = send, exchange.send
+        exchange.facts |= facts
+        exchange.facts["flexmw.rate_limiting.remaining"] = remaining
         try:
-            await app(scope, receive, send)
-        finally:
-            exchange.headers_claimed, exchange.forward = False, too_late
+            if exchange.headers_claimed:
+                await app(scope, receive, send)
+                if exchange.error_outcome is not None:
+                    judge(digest, exchange.error_outcome.status)
+                return
+            exchange.known, exchange.headers_claimed, exchange.judged_key = 3, True, (judge, digest)
+            exchange.forward, send = send, exchange.send
+            try:
+                await app(scope, receive, send)
+            finally:
+                exchange.headers_claimed, exchange.forward, exchange.judged_key = False, too_late, None
+        except Exception as error:
+            judge(digest, exchange.map_exception(error).status)
+            raise
 
     return limited
 
