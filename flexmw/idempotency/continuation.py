@@ -33,7 +33,7 @@ from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.cors import send_through_cors, stream_through_cors
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["Continuation", "Running", "running_response", "send_stored", "stream_position", "while_connected"]
+__all__ = ["Continuation", "Running", "running_response", "send_stored", "stream_position"]
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ class Continuation:
 
     async def send(self) -> APIError | None:
         """Send the response. Returns the error that the request gets instead, if nothing was sent."""
-        return await while_connected(self._receive, self._attached)
+        return await _while_connected(self._receive, self._attached)
 
     async def _attached(self) -> APIError | None:
         followers = self._plan.followers
@@ -267,7 +267,7 @@ async def running_response(plan: Plan, name: str) -> Running | None:
     return Running(record.generation, reader) if look.state == "running" and reader.head is not None else None
 
 
-async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]]) -> T | None:
+async def _while_connected(receive: Receive, work: Callable[[], Awaitable[T]]) -> T | None:
     """Do ``work`` until it is done or the client leaves. Returns its result; ``None`` where the client has left.
 
     The whole body of the request was read, so the next message is the disconnect.

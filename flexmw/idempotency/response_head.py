@@ -21,7 +21,6 @@ __all__ = [
     "RESULT",
     "TTL_HEADER",
     "announce_ttl",
-    "content_length",
     "hide_file_bodies",
     "is_stream",
     "response_log",
@@ -153,7 +152,7 @@ def response_log(plan: Plan, recorder: ResponseRecorder, generation: str) -> Res
     )
 
 
-def content_length(headers: Iterable[Header]) -> int:
+def _content_length(headers: Iterable[Header]) -> int:
     """The ``Content-Length`` in bytes; 0 where there is none."""
     return _length(next((value for name, value in headers if name.lower() == _LENGTH), b""))
 
@@ -164,4 +163,4 @@ def _length(value: bytes) -> int:
 
 def is_stream(recorder: ResponseRecorder) -> bool:
     """Whether a response whose first body message says that more follows is sent as a stream."""
-    return 200 <= recorder.status < 300 and not 0 < content_length(recorder.headers) <= _SHORT_BYTES
+    return 200 <= recorder.status < 300 and not 0 < _content_length(recorder.headers) <= _SHORT_BYTES

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flexmw.kit.paths import wrapped_apps
 
-__all__ = ["CORS_CLASS", "added_cors", "allows_origin_of", "is_preflight", "send_through_cors", "stream_through_cors"]
+__all__ = ["CORS_CLASS", "added_cors", "is_preflight", "send_through_cors", "stream_through_cors"]
 
 _Header = tuple[bytes, bytes]
 
@@ -36,7 +36,7 @@ def is_preflight(scope: Scope) -> bool:
     return _ORIGIN in names and b"access-control-request-method" in names
 
 
-def allows_origin_of(scope: Scope, headers: Iterable[_Header]) -> bool:
+def _allows_origin_of(scope: Scope, headers: Iterable[_Header]) -> bool:
     """Whether a response without CORS headers, or with CORS headers for the origin of the request."""
     origin = _origin(scope)
     return all(value in (b"*", origin) for name, value in headers if name.lower() == _ALLOWED_ORIGIN)
@@ -70,7 +70,7 @@ async def stream_through_cors(
     :param send_body: sends the other messages.
     """
     if scope["type"] == "http" and _origin(scope) is not None:
-        if not allows_origin_of(scope, start["headers"]):
+        if not _allows_origin_of(scope, start["headers"]):
             kept = [pair for pair in start["headers"] if not pair[0].lower().startswith(_CORS)]
             start = {**start, "headers": kept}
         if not any(name.lower() == _ALLOWED_ORIGIN for name, _ in start["headers"]):

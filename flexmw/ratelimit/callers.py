@@ -24,7 +24,7 @@ from flexmw.kit.identity import AUTHORIZATION, CallerHasher, bearer_token_of
 from flexmw.ratelimit.core import SECOND
 from flexmw.ratelimit.new_keys import NewKeyGuard, judged_app
 
-__all__ = ["BearerDigest", "Caller", "CallerFunction", "CallerIdentifier", "by_address", "caller_function"]
+__all__ = ["BearerDigest", "Caller", "CallerFunction", "CallerIdentifier", "caller_function"]
 
 _LOGGER: Final = logging.getLogger("flexmw.ratelimit")
 
@@ -77,7 +77,7 @@ def caller_function(key: object, hasher: CallerHasher, option: str) -> CallerFun
         raw = raw_name(value, option)
         if not raw:
             missing.count(scope)
-            return by_address(hasher, scope)
+            return _by_address(hasher, scope)
         missing.is_over = True
         kind, digest, earlier = hasher.of_key(raw)
         return Caller(kind, digest, raw.decode("latin-1") if isinstance(value, bytes) else str(value), proven, earlier)
@@ -85,7 +85,7 @@ def caller_function(key: object, hasher: CallerHasher, option: str) -> CallerFun
     return caller
 
 
-def by_address(hasher: CallerHasher, scope: Scope) -> Caller:
+def _by_address(hasher: CallerHasher, scope: Scope) -> Caller:
     """The caller by the client's address alone."""
     kind, digest, earlier = hasher.of_address(scope)
     return Caller(kind, digest, hasher.address(scope) or "", earlier=earlier)
@@ -119,7 +119,7 @@ class CallerIdentifier:
         guard, digest = self.guard, caller.digest
         if guard.knows(digest, now_us):
             return caller, judged_app(app, partial(self.judge_known, digest))
-        address = by_address(self.hasher, scope)
+        address = _by_address(self.hasher, scope)
         if address.kind == "shared":
             return caller, app
         app = judged_app(app, partial(self._judge, digest, address.digest))

@@ -24,7 +24,7 @@ from flexmw.ratelimit.amounts import SCALE, Amount, whole_amount
 from flexmw.ratelimit.calendar import BUDGET, BUDGET_ENDS_AT, PERIODS
 from flexmw.ratelimit.core import MESSAGES, REQUESTS, SECOND, TOKENS, Rate
 
-__all__ = ["Rates", "budget_rate", "credit_rate", "parse_rates", "scale_of"]
+__all__ = ["Rates", "budget_rate", "credit_rate", "parse_rates"]
 
 Rates: TypeAlias = tuple[Rate, ...]
 _EXPECTED: Final = "rates such as '10/minute', '5 per 2 hour' or ['10/minute', '1000/day']"
@@ -35,7 +35,7 @@ _AMOUNT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)(\s*(?:/|\s*per\s).*)", re.DOTAL
 _CALENDAR: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/|\s*per\s)\s*calendar[- ](day|month|year)\s*")
 
 
-def scale_of(unit: str) -> int:
+def _scale_of(unit: str) -> int:
     """The number that stands for one of a unit in a store: 1, or 1,000,000 where the store counts millionths."""
     return 1 if unit in (REQUESTS, TOKENS, MESSAGES) else SCALE
 
@@ -72,7 +72,7 @@ def parse_rates(
     if not items:
         raise ConfigError(option, values, _EXPECTED)
     rates = tuple(
-        item if isinstance(item, Rate) else _rate(item, group, any_limit, unit, prefix, scale_of(unit))
+        item if isinstance(item, Rate) else _rate(item, group, any_limit, unit, prefix, _scale_of(unit))
         for item in items
     )
     for rate in rates:
@@ -109,7 +109,7 @@ def _parse(entry: object, group: str, any_limit: bool, unit: str, prefix: str) -
 
     :raises ValueError: for a text in another notation.
     """
-    scale = scale_of(unit)
+    scale = _scale_of(unit)
     if not isinstance(entry, str) or _NO_WINDOW.search(entry):  # limits takes 0 minutes as one
         raise ValueError(entry)
     if scale == 1 and "calendar" not in entry:

@@ -23,7 +23,6 @@ from flexmw.tagging.core import Attributes
 __all__ = [
     "GenAi",
     "body_in_memory",
-    "json_objects",
     "request_attributes",
     "response_attributes",
     "usage_attributes",
@@ -109,7 +108,7 @@ def request_attributes(method: str, path: str, host: str | None, body: bytes | N
                 "gen_ai.operation.name": api.operation,
                 "gen_ai.provider.name": _provider_of(host) or api.provider,
             }
-            (fields,) = json_objects(body or b"") or ({},)
+            (fields,) = _json_objects(body or b"") or ({},)
             if (model := _model(fields.get("model")) or _model(match.groupdict().get("model"))) is not None:
                 attributes["gen_ai.request.model"] = model
             return attributes
@@ -153,7 +152,7 @@ def _of_object(fields: Mapping[str, Any]) -> Attributes:
     return attributes
 
 
-def json_objects(body: bytes) -> list[dict[str, Any]]:
+def _json_objects(body: bytes) -> list[dict[str, Any]]:
     """The JSON object that a body is, in a list; an empty list for anything else."""
     if len(body) > MAX_BODY_BYTES:
         return []
@@ -246,7 +245,7 @@ class GenAi:
     def response_attributes(self) -> Attributes:
         """The attributes of the response, as far as its body was copied."""
         if not self._is_stream:
-            return response_attributes(json_objects(bytes(self._head)))
+            return response_attributes(_json_objects(bytes(self._head)))
         return response_attributes(_events(bytes(self._head) + self._tail))
 
 
@@ -254,4 +253,4 @@ def _events(text: bytes) -> Iterable[dict[str, Any]]:
     """The JSON objects in the data of the events of a stream that name a model or a usage."""
     for line in re.split(rb"\r\n|\n|\r", text):
         if line.startswith(b"data:") and (b'"usage' in line or b'"model' in line):
-            yield from json_objects(line[5:])
+            yield from _json_objects(line[5:])

@@ -11,7 +11,7 @@ from flexmw.conformance.target import Target
 from flexmw.conformance.values import Cost, Probe, Response, Skipped, Steps, Verdict, judged, send, send_together, wait
 from flexmw.contract import wait_of
 
-__all__ = ["PROBES", "offers_keys"]
+__all__ = ["PROBES"]
 
 _DRAFT: Final = "draft-ietf-httpapi-idempotency-key-header-07"
 _OFFERS_NONE: Final = "offers no idempotency keys: no Idempotency-Key-TTL, no Idempotent-Replayed"
@@ -19,7 +19,7 @@ _ROUNDS: Final = 20
 """How often a request that is still in progress is sent again."""
 
 
-def offers_keys(response: Response) -> bool:
+def _offers_keys(response: Response) -> bool:
     """Whether a response to a keyed request says that keys are honoured."""
     headers = response.headers
     return "idempotency-key-ttl" in headers or "idempotent-replayed" in headers
@@ -27,7 +27,7 @@ def offers_keys(response: Response) -> bool:
 
 def malformed(target: Target) -> Steps:
     first = yield from ask(target, keyed_call(target, "first"))
-    if not offers_keys(first):
+    if not _offers_keys(first):
         raise Skipped(_OFFERS_NONE)
     response = yield from send(keyed_call(target, "long" + "x" * 300))
     return judged(envelope_faults(response, (400,), code="idempotency_key_invalid"))
@@ -51,7 +51,7 @@ def executed_once(target: Target) -> Steps:
         if current.status >= 400:
             return Verdict("failed", (f"a valid call got {current.status}",))
         bodies.append(current.body)
-    if not any(map(offers_keys, responses)):
+    if not any(map(_offers_keys, responses)):
         raise Skipped(_OFFERS_NONE)
     return judged([] if bodies[0] == bodies[1] else ["two calls with one key at the same moment got two results"])
 
@@ -61,7 +61,7 @@ def reused(target: Target) -> Steps:
     first = yield from ask(target, paid_call(target, key))
     if first.status >= 400:
         return Verdict("failed", (f"a valid call got {first.status}",))
-    if not offers_keys(first):
+    if not _offers_keys(first):
         raise Skipped(_OFFERS_NONE)
     response = yield from send(invalid_call(target, headers=(key,)))
     return judged(envelope_faults(response, (422,), code="idempotency_key_reused"))
