@@ -154,7 +154,7 @@ def mask(url: object) -> object:
     """
     if not isinstance(url, str):
         return url
-    scheme, separator, rest = url.rpartition("://") if url.count("://") == 1 else url.partition("://")
+    scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "", url
     start = scheme + separator

@@ -33,3 +33,13 @@ def test_a_key_that_is_touched_lives_on_and_one_that_is_unknown_stays_so() -> No
     assert table.get("caller", 10 * SECOND - 1) == 7
     assert table.count() == 1
     assert not table.touch("caller", 100 * SECOND)
+
+
+def test_a_key_that_is_discarded_is_gone_from_both_generations() -> None:
+    table: ExpiringTable[int] = ExpiringTable(SECOND, shards=1)
+    table.put("old", 1, 0)
+    table.put("young", 2, SECOND + SECOND // 2)
+    assert (table.get("old", SECOND + SECOND // 2), table.count()) == (1, 2)
+    table.discard("old")
+    table.discard("young")
+    assert table.count() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -61,6 +62,16 @@ def codes(response: dict[str, Any]) -> set[str]:
     return set(response["content"]["application/json"].get("examples", {}))
 
 
+def assert_valid(document: dict[str, Any]) -> None:
+    """The document follows the standard, and each of its references leads to something: the validator follows none to
+    a header."""
+    validate(document)
+    for reference in re.findall(r'"#/([^"]+)"', json.dumps(document)):
+        part = document
+        for name in reference.split("/"):
+            part = part[name.replace("~1", "/").replace("~0", "~")]
+
+
 def stack() -> tuple[Any, ...]:
     limiter = flexmw.RateLimit("5/hour", exempt="/health", headers=("unix", "ietf"))
     return flexmw.Envelope(), limiter, flexmw.Idempotency(required="/v1/*")
@@ -68,7 +79,7 @@ def stack() -> tuple[Any, ...]:
 
 def test_every_error_of_an_operation_has_the_envelope_and_its_kinds() -> None:
     document = flexmw.openapi(shop(*stack()))
-    validate(document)
+    assert_valid(document)
     found = responses(document)
     assert {status: codes(response) for status, response in found.items() if status != "200"} == {
         "400": {"invalid_json", "idempotency_key_invalid", "idempotency_key_required"},
@@ -184,6 +195,31 @@ def test_components_in_the_list_of_middleware_and_limits_of_routes_count() -> No
     assert len(document["paths"]["/put"]["put"]["parameters"]) == 1, "the app has named the header itself"
 
 
+def test_a_parameter_that_the_app_declares_is_required_where_a_key_is() -> None:
+    app = flexmw.install(FastAPI(), flexmw.Envelope(), flexmw.Idempotency(required="POST /required"))
+    for path in ("/required", "/free"):
+
+        @app.post(path)
+        def post(idempotency_key: str | None = Header(None, description="The app's own words.")) -> None: ...
+
+    document = flexmw.openapi(app)
+    assert_valid(document)
+    for path, is_required in (("/required", True), ("/free", False)):
+        (parameter,) = document["paths"][path]["post"]["parameters"]
+        assert (parameter["required"], parameter["description"]) == (is_required, "The app's own words.")
+
+
+def test_an_error_that_the_app_documents_without_a_schema_gets_that_of_the_limiter() -> None:
+    app = flexmw.install(FastAPI(), flexmw.RateLimit("5/hour"))
+
+    @app.get("/x", responses={429: {"content": {"text/plain": {}}}})
+    def x() -> None: ...
+
+    content = responses(flexmw.openapi(app), "/x", "get")["429"]["content"]
+    assert content["application/json"]["schema"] == REFERENCE
+    assert content["text/plain"] == {}
+
+
 def test_litestar_has_the_same() -> None:
     @post("/orders/{number:int}")
     async def order(number: int, data: JSONBody[Order]) -> Order:
@@ -195,7 +231,7 @@ def test_litestar_has_the_same() -> None:
 
     app = flexmw.install(Litestar([order, limited], logging_config=None), flexmw.Envelope(), flexmw.Idempotency())
     document = flexmw.openapi(app, serve=True)
-    validate(document)
+    assert_valid(document)
     found = responses(document, "/orders/{number}")
     assert codes(found["400"]) == {"validation_error", "idempotency_key_invalid"}
     assert codes(responses(document, "/limited", "get")["429"]) == {"rate_limit_exceeded"}
@@ -209,7 +245,7 @@ def test_options_of_the_envelope_are_those_of_the_document() -> None:
     plain: dict[str, Any] = {"request_id": None, "should_retry": False}
     envelope = flexmw.Envelope(validation_status=400, null_param=True, passthrough=("/health",), **plain)
     document = flexmw.openapi(shop(envelope))
-    validate(document)
+    assert_valid(document)
     found = responses(document)
     assert "422" not in found
     assert codes(found["400"]) == {"validation_error", "invalid_json"}
@@ -226,7 +262,7 @@ def test_a_limiter_without_an_envelope_documents_its_own_errors_beside_those_of_
     def x(q: int) -> None: ...
 
     document = flexmw.openapi(app)
-    validate(document)
+    assert_valid(document)
     found = responses(document, "/x", "get")
     schema = found["429"]["content"]["application/json"]["schema"]
     assert schema == {"anyOf": [{"$ref": "#/components/schemas/Mine"}, REFERENCE]}
