@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 from flexmw.errors import APIError
 from flexmw.idempotency.core import StoredResponse
-from flexmw.idempotency.outcome import is_bare, is_final, is_held_back, is_rewritten, response_to, swallowed_error
+from flexmw.idempotency.outcome import (
+    is_bare,
+    is_final,
+    is_held_back,
+    is_rewritten,
+    response_to,
+    swallowed_error,
+    without_crash,
+)
 from flexmw.idempotency.recording import ResponseRecorder
 from flexmw.idempotency.stored import error_response, is_stored
 from flexmw.kit.asgi import raw_headers
@@ -57,6 +65,8 @@ def after_response(recorder: ResponseRecorder, exchange: Exchange, *, is_anonymo
     response, length = recorder.complete(), recorder.length
     if length is not None and length > response.size and recorder.is_cut and not is_rewritten(response, exchange):
         response = recorder.internal_error()
+    if recorder.status >= 500 and (body := without_crash(response, exchange)) is not None:
+        response = error_response(recorder.status, body, recorder.headers)
     if exchange.remembered is None:
         return Completion(response, not is_stored(recorder.status, recorder.headers, is_anonymous=is_anonymous))
     error = swallowed_error(exchange, recorder.status, response)

@@ -6,18 +6,21 @@ The rules are not here: ``exchange.map_exception`` maps the exception, as it doe
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 from starlette.exceptions import HTTPException
 
 from flexmw.contract import ErrorBody, bodies, for_status
 from flexmw.contract.exceptions import stands_for
+from flexmw.contract.partial import PartialError
+from flexmw.contract.text import contains_text_of
 from flexmw.errors import APIError
 from flexmw.idempotency.core import StoredResponse
 from flexmw.kit.asgi import raw_headers
 from flexmw.kit.exchange import Exchange, Header
 
-__all__ = ["is_bare", "is_final", "is_held_back", "is_rewritten", "response_to", "swallowed_error"]
+__all__ = ["is_bare", "is_final", "is_held_back", "is_rewritten", "response_to", "swallowed_error", "without_crash"]
 
 
 def response_to(
@@ -55,6 +58,26 @@ def swallowed_error(exchange: Exchange, status: int, response: StoredResponse | 
         return None
     says_nothing = response is None or response.body is None or _is_bare(response, None)
     return error if stands_for(error.status, status, says_nothing=says_nothing) else None
+
+
+def without_crash(response: StoredResponse, exchange: Exchange) -> bytes | None:
+    """The body of a 5xx without the text of the exception that the app handles now, and without further members.
+    ``None``: the body stays as it is.
+
+    An Envelope outside leaves them out of the response to the first client. It has no exception to compare the stored
+    response with when that is sent again.
+    """
+    error = sys.exception()
+    if not exchange.enveloped or response.body is None or not isinstance(error, Exception):
+        return None
+    read = bodies.read_response(_raw(response), response.body, response.status)
+    stated = read.found
+    if bodies.is_envelope(read.value) or not isinstance(stated, PartialError) or _is_bare(response, None):
+        return None
+    if exchange.map_exception(error).intentional:
+        return None
+    message = None if contains_text_of(error, stated.message) else stated.message
+    return bodies.complete(replace(stated, message=message, members={}, siblings={}), response.status).encode()
 
 
 def is_final(response: StoredResponse) -> bool:

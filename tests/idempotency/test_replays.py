@@ -158,3 +158,22 @@ async def test_a_stream_of_fastapi_that_fails_is_never_replayed_as_a_whole_one(e
     assert (b"job_not_found" if known else b"internal_error") in second.content
     assert second.status_code == (200 if events else 404 if known else 500)
     assert runs == [1]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [500, 502])
+@pytest.mark.parametrize("more", [{}, {"traceback": ["File secret.py"]}])
+async def test_a_replay_has_no_text_of_the_exception_that_the_first_response_has_not(
+    status: int, more: dict[str, Any]
+) -> None:
+    async def answering_itself(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            raise ValueError("the secret of the house")
+        except ValueError as error:
+            await JSONResponse({"detail": repr(error), **more}, status)(scope, receive, send)
+
+    app = flexmw.wrap_app(answering_itself, flexmw.Envelope(), flexmw.Idempotency())
+    first, replay = await twice(app)
+    assert replay.headers["idempotent-replayed"] == "true"
+    assert (first.status_code, first.content) == (replay.status_code, replay.content)
+    assert b"secret" not in replay.content
