@@ -127,9 +127,10 @@ class _ForeignEntry:
     """An entry of ``user_middleware`` as Lilya and Esmerald have it."""
 
 
-def test_an_app_of_another_framework_may_have_middleware_entries_of_its_own_kind() -> None:
+@pytest.mark.parametrize("entries", [(_ForeignEntry(),), None], ids=["lilya", "flama"])
+def test_an_app_of_another_framework_may_have_middleware_entries_of_its_own_kind(entries: Any) -> None:
     class Foreign:
-        user_middleware = (_ForeignEntry(),)
+        user_middleware = entries
         router = None
 
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -85,7 +85,7 @@ async def stream_through_cors(
 
 def added_cors(app: Any, responder: ASGIApp) -> ASGIApp | None:
     """The CORS middleware that was added to an app by ``add_middleware``, around another app; ``None`` without one."""
-    for entry in getattr(app, "user_middleware", ()):
+    for entry in getattr(app, "user_middleware", None) or ():  # `None` on Flama
         # A factory may be any callable, and Lilya's entries have no `cls`.
         if getattr(getattr(entry, "cls", None), "__name__", "") == CORS_CLASS:
             return entry.cls(responder, *entry.args, **entry.kwargs)  # type: ignore[no-any-return]

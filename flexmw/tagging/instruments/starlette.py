@@ -58,8 +58,8 @@ def is_raised_again(error: BaseException) -> bool:
 
 def middleware_modules(app: object) -> Iterator[str]:
     """Yield the module of each middleware that was added to a Starlette app. Other apps yield nothing, or empty texts:
-    the entries of Lilya have no ``cls``, and a factory may be any callable."""
-    entries = getattr(app, "user_middleware", ())
+    the entries of Lilya have no ``cls``, a factory may be any callable, and Flama says ``None``."""
+    entries = getattr(app, "user_middleware", None) or ()
     return (getattr(getattr(entry, "cls", None), "__module__", "") for entry in entries)
 
 
