@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 from flexmw.errors import ConfigError
@@ -38,7 +39,11 @@ def check_owner(path: Path, option: str) -> None:
 
     :raises ConfigError: the message begins with ``option``, and names tables of the other program.
     """
-    if not path.is_file():
+    try:
+        mode = path.stat().st_mode  # `is_file()` hides a name that is too long from Python 3.14 on
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not S_ISREG(mode):
         return
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
