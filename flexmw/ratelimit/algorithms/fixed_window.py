@@ -67,6 +67,9 @@ for i = 1, rates do
       now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
     end
     left = math.max(1, -window - now)
+  elseif left > window then  -- the server's clock was set back, or another server has taken over
+    left = window
+    redis.call('PEXPIRE', key, left)
   end
   reply[2*i], reply[2*i+1] = count, math.max(left, 0)
 {within_limit("count")}end

@@ -98,6 +98,10 @@ _READ: Final = f"""
 for i = 1, rates do
   local before, key, window = KEYS[2*i-1], KEYS[2*i], tonumber(ARGV[3*i+1])
   local left = redis.call('PTTL', key)
+  if left > 2 * window then  -- the server's clock was set back, or another server has taken over
+    left = 2 * window
+    redis.call('PEXPIRE', key, left)
+  end
   if left > 0 and left <= window then
     redis.call('RENAME', key, before)
     left = left + window

@@ -42,6 +42,22 @@ async def limited(redis_url: str) -> AsyncGenerator[Make]:
         yield make
 
 
+@pytest.mark.parametrize("strategy", ["sliding-window-counter", "fixed-window"])
+async def test_a_clock_that_was_set_back_makes_no_window_longer(limited: Make, redis_url: str, strategy: str) -> None:
+    """The server keeps the moment at which a key expires, which is then further away than it was."""
+    app = limited("3/minute", strategy=strategy)
+    assert [(await call(app)).status for _ in range(3)] == [200] * 3
+    with redis.Redis.from_url(redis_url) as server:
+        keys = server.keys("LIMITS:*")
+        for key in keys:
+            server.pexpire(key, 1_200_000)
+        refused = await call(app)
+        assert refused.status == 429
+        assert 0 < int(refused["retry-after"]) <= 120
+        assert keys
+        assert all(0 < server.pttl(key) <= 120_000 for key in keys)
+
+
 @pytest.mark.parametrize(
     ("rates", "policy", "is_said"),
     [
