@@ -274,6 +274,22 @@ def test_a_class_is_the_path_without_identifiers_or_the_path_and_the_model(path:
     assert classify(path, b'{"model": "m"}').key == key
 
 
+@pytest.mark.parametrize(
+    ("headers", "path", "name"),
+    [
+        ({"x-ratelimit-resource": "core", "x-ratelimit-bucket": "b"}, "/x", "resource:core"),
+        ({"x-ratelimit-resource": "", "x-ratelimit-bucket": "b"}, "/x", "bucket:b"),
+        ({"ratelimit-policy": '"p";q=10;w=60'}, "/x", 'policy:"p";q=10;w=60'),
+        ({"ratelimit-policy": "10;w=60"}, "/x", ""),
+        ({}, "/x", ""),
+        ({}, "/v1/chat/completions", "model:/v1/chat/completions m"),
+        ({"ratelimit-policy": '"p";q=10;w=60'}, "/v1/chat/completions", "model:/v1/chat/completions m"),
+    ],
+)
+def test_a_response_names_its_bucket(headers: dict[str, str], path: str, name: str) -> None:
+    assert bucket_name(headers, classify(path, b'{"model": "m"}')) == name
+
+
 def test_the_model_of_a_long_body_is_read_from_either_end_and_not_from_a_message() -> None:
     message = json.dumps({"model": "wrong"}) * 10000
     for body in ({"model": "m", "messages": message}, {"messages": message, "model": "m"}):
