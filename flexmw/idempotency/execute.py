@@ -373,7 +373,7 @@ class ClaimedExecution:
     def _end_unread(self) -> None:
         """Nobody reads the response, and nobody can. Send the app a disconnect."""
         if self._completion is None and self._held is None and not self._is_unwanted:
-            _LOGGER.info("the app receives a disconnect: nobody reads its response")
+            _LOGGER.info("The app receives a disconnect, because nobody reads its response any more")
             self._disconnect()
 
     def stop(self) -> bool:

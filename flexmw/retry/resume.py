@@ -191,8 +191,12 @@ class Resumption:
             if verdict == "come_back":
                 continue
             if verdict == "stream_too_large" and clean and self._ends_in_event():
-                # The end was clean, and the server does not keep enough of the stream to confirm it.
-                LOGGER.info("%s %s: the end of the stream is not confirmed", call.request.method, call.origin)
+                LOGGER.info(
+                    "%s %s: the end of the stream is not confirmed: it came in order, but the server has not kept the "
+                    "stream, and cannot say that nothing follows",
+                    call.request.method,
+                    call.origin,
+                )
                 self._has_length, self._silent_since = True, None
                 yield Replace(response, b"")
                 return response
