@@ -56,7 +56,7 @@ class IdempotencyApp(WrappingApp):
             # Most requests. As below, without the steps that do nothing here: the headers of a request that is
             # recognised are a list of pairs of bytes, and an exchange that is new has no headers.
             exchange = scope[KEY] = Exchange()
-            exchange.set_up([plan.ttl_header], {}, 0, send)
+            exchange.set_up([plan.ttl_header], {}, plan.known_headers, send)
             try:
                 await plan.app(scope, receive, exchange.send)
             finally:

@@ -51,6 +51,8 @@ class Plan:
     :param runs_without_store: whether the app runs unprotected while the store does not respond.
     :param store_timeout: seconds that one operation of the store may take.
     :param ttl_header: ``Idempotency-Key-TTL`` and its value.
+    :param known_headers: :attr:`~flexmw.kit.exchange.Exchange.known` of an exchange with that header: 1, or 0 where the
+        name is not remembered.
     :param continues: whether a response that was cut can be continued: the store keeps logs.
     :param copies_logs: whether the log of a running response is copied to the store, for other processes and apps.
     :param linger: seconds that an execution goes on without a reader; ``None``: to its end, if it has a key.
@@ -85,6 +87,7 @@ class Plan:
     runs_without_store: bool
     store_timeout: float
     ttl_header: Header
+    known_headers: int
     continues: bool
     copies_logs: bool = True
     linger: float | None = None

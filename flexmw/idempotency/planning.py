@@ -25,6 +25,7 @@ from flexmw.idempotency.stores.open import open_store, shown_store
 from flexmw.idempotency.unkeyed import UnkeyedRequests
 from flexmw.kit.asgi import ASGIApp
 from flexmw.kit.identity import CallerHasher
+from flexmw.kit.merged_headers import expect_headers
 from flexmw.kit.paths import RequestPredicate, check_returns, request_predicate
 from flexmw.kit.store_log import StoreLog
 
@@ -108,6 +109,7 @@ def build_plan(options: Any, app: ASGIApp) -> Plan:
         runs_without_store=options.on_store_failure == "run",
         store_timeout=options.store_timeout,
         ttl_header=(TTL_HEADER, str(int(options.ttl)).encode()),
+        known_headers=int(expect_headers(TTL_HEADER)),
         continues=has_logs,
         copies_logs=has_logs and not _is_private(options.storage),
         linger=options.linger,
