@@ -8,7 +8,7 @@ lasts; that flow identifies the call. A transport that is called without a clien
 A subclass of a client may override a method that sends requests, and may call that of the library several times within
 one call of the user. The outermost frame of such a method is the call.
 
-Checked with httpx 0.28 and httpx2 2.16, on Python 3.11 to 3.13.
+Checked with httpx 0.28 and httpx2 2.16, on Python 3.11 to 3.15.
 """
 
 from __future__ import annotations
