@@ -48,4 +48,4 @@ def needs_response(error: BaseException) -> bool:
 
 def ends_with_server(error: BaseException) -> bool:
     """True for a cancellation by uvicorn, which ends. It responds with a plain 500 unless a response has begun."""
-    return isinstance(error, CancelledError) and error.args == (_UVICORN_ENDS,)
+    return type(error) is CancelledError and error.args == (_UVICORN_ENDS,)

@@ -137,7 +137,7 @@ class ClaimedExecution:
             if self._is_stopped and error is None and self._completion is None:
                 error = errors.ExecutionEnded()
             is_written = await self._conclude(error)
-            if side_tasks.is_cut_off and isinstance(error, anyio.get_cancelled_exc_class()):
+            if side_tasks.is_cut_off and type(error) is anyio.get_cancelled_exc_class():
                 error = errors.ExecutionEnded()
             if self._delivery is not None:
                 await self._delivery.done.wait()

@@ -246,7 +246,7 @@ def run_nested(work: Coroutine[Any, Any, None], on_cancel: Callable[[], None]) -
         if wait is not None:
             _unregister_task(identity)
     task.finish(error)
-    if cancelled is not None and not isinstance(error, Exception):
+    if cancelled is not None and not issubclass(type(error), Exception):
         raise cancelled
     if error is not None:
         raise error

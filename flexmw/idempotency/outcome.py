@@ -68,7 +68,7 @@ def without_crash(response: StoredResponse, exchange: Exchange) -> bytes | None:
     response with when that is sent again.
     """
     error = sys.exception()
-    if not exchange.enveloped or response.body is None or not isinstance(error, Exception):
+    if error is None or not (exchange.enveloped and response.body is not None and issubclass(type(error), Exception)):
         return None
     read = bodies.read_response(_raw(response), response.body, response.status)
     stated = read.found
