@@ -109,7 +109,7 @@ SLACK_BYTES: Final = 4_096
 """A dict or a list that happens to grow, and what a thread has not freed yet."""
 
 INSTRUCTIONS: Final[Mapping[tuple[str, str], float]] = {
-    ("POST on memory", "without a key"): 0.127,
+    ("POST on memory", "without a key"): 0.115,
     ("POST on memory", "first execution"): 2.043,
     ("POST on memory", "replay"): 0.533,
     ("POST on memory", "refused duplicate"): 3.093,
