@@ -24,7 +24,7 @@ from flexmw.contract import redact
 from flexmw.contract.exception_slots import traceback_of
 from flexmw.contract.request_secrets import remove_secrets, secrets_in
 from flexmw.kit.asgi import Scope
-from flexmw.kit.log_limit import LogLimit, left_out_note
+from flexmw.kit.log_limit import LogLimit
 
 __all__ = ["LOGGING_FRAMEWORKS", "AppFault", "log_crash", "log_fault", "log_raised"]
 
@@ -128,7 +128,7 @@ def log_fault(scope: Scope, fault: AppFault, *details: object) -> None:
     if (left_out := _LIMIT.admit()) is not None:
         level, text = fault.value
         shown = (detail if type(detail) is int else redact(repr(detail)) for detail in details)
-        _LOGGER.log(level, text, _request(scope), *shown, left_out_note(left_out))
+        _LOGGER.log(level, text, _request(scope), *shown, left_out)
 
 
 def _packages(stack: TracebackType | None) -> Iterator[str]:
@@ -151,7 +151,7 @@ def _log_stack(scope: Scope, line: tuple[int, str], error: BaseException, stack:
         level,
         text,
         _request(scope),
-        left_out_note(left_out),
+        left_out,
         "" if is_clean else f"\n{shown}",
         exc_info=(type(error), error, stack) if is_clean else None,
     )

@@ -22,7 +22,7 @@ from flexmw.idempotency.stores.guarded import guarded
 from flexmw.kit import time_limit
 from flexmw.kit.clock import SYSTEM
 from flexmw.kit.exchange import Exchange
-from flexmw.kit.log_limit import LogLimit, left_out_note
+from flexmw.kit.log_limit import LogLimit
 from flexmw.kit.loop_time import current_time
 from flexmw.kit.redis_errors import code_of
 
@@ -149,7 +149,7 @@ def _leave_body_out(completion: Completion, failure: Exception) -> None:
             "to what the store takes.%s",
             completion.response.size,
             type(failure).__name__,
-            left_out_note(left_out),
+            left_out,
         )
 
 

@@ -22,7 +22,7 @@ import anyio
 from flexmw.idempotency.signals import Signal
 from flexmw.kit.background import BackgroundTask, drain, start_in_background
 from flexmw.kit.clock import SYSTEM, Clock
-from flexmw.kit.log_limit import LogLimit, left_out_note
+from flexmw.kit.log_limit import LogLimit
 
 __all__ = ["DRAIN_SECONDS", "RESUME_SECONDS", "LateOutcomes"]
 
@@ -143,19 +143,19 @@ class LateOutcomes:
         end()
         outcome.done.set()
 
-    def _log(self, reason: str | None, left_out: int) -> None:
+    def _log(self, reason: str | None, left_out: str) -> None:
         if reason is None:
             _LOGGER.warning(
                 "The outcome of an execution is lost: the store did not take it. Its key counts as unknown once its "
                 "lease has run out: look for it with `flexmw keys --state unknown`, and resolve it.%s",
-                left_out_note(left_out),
+                left_out,
             )
         else:
             _LOGGER.warning(
                 "The outcome of an execution is not stored: %s. The next protected request of this process writes it; "
                 "without one, its key counts as unknown once its lease has run out.%s",
                 reason,
-                left_out_note(left_out),
+                left_out,
             )
 
     def _keep_those_of_closed_loops(self) -> None:

@@ -62,7 +62,7 @@ def _warn(option: str, name: str) -> None:
         logger = logging.getLogger(f"flexmw.{option.partition('(')[0].lower()}")
         logger.warning(
             "%s has waited %g seconds for the function %s of the app, which has no time limit but its own. The request "
-            "waits on (and %d requests before it).",
+            "waits on.%s",
             option,
             SLOW_SECONDS,
             name,

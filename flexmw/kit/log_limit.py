@@ -2,9 +2,7 @@
 
 >>> limit = LogLimit(burst=2, per_second=1.0, monotonic=iter((0.0, 0.0, 0.0, 5.0)).__next__)
 >>> limit.admit(), limit.admit(), limit.admit(), limit.admit()
-(0, 0, None, 1)
->>> left_out_note(0), left_out_note(1), left_out_note(7)
-('', ' (1 more such line was left out)', ' (7 more such lines were left out)')
+('', '', None, ' (1 more such line was left out)')
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from threading import Lock
 
 from flexmw.kit.forked import fork_safe
 
-__all__ = ["LogLimit", "left_out_note"]
+__all__ = ["LogLimit"]
 
 
 class LogLimit:
@@ -31,8 +29,9 @@ class LogLimit:
         self._tokens, self._filled_at = float(burst), float("-inf")
         self._left_out = 0
 
-    def admit(self) -> int | None:
-        """Ask for one line. ``None``: leave it out; else the number of lines left out since the last one."""
+    def admit(self) -> str | None:
+        """Ask for one line. ``None``: leave it out. Else what the line ends in: how many such lines were left out since
+        the last one, or an empty text for none."""
         with self._lock:
             now = self._monotonic()
             self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._per_second)
@@ -42,11 +41,6 @@ class LogLimit:
                 return None
             self._tokens -= 1.0
             left_out, self._left_out = self._left_out, 0
-            return left_out
-
-
-def left_out_note(count: int) -> str:
-    """The end of a log line: how many such lines were left out before it. Empty for none."""
-    if not count:
-        return ""
-    return f" ({count} more such line{' was' if count == 1 else 's were'} left out)"
+        if not left_out:
+            return ""
+        return f" ({left_out} more such line{' was' if left_out == 1 else 's were'} left out)"

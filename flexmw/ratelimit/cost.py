@@ -233,6 +233,6 @@ def _warn_of_late_report() -> None:
     if (left_out := _late_reports.admit()) is not None:
         _log.warning(
             "settle(used) was called after the request had ended, by a task that the app has left behind: it changes "
-            "nothing, and the charge of the request stands. Call it before the app returns (and %d calls before it).",
+            "nothing, and the charge of the request stands. Call it before the app returns.%s",
             left_out,
         )

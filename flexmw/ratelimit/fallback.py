@@ -209,7 +209,7 @@ class FallbackBackend:
         if (left_out := self._lost_corrections.admit()) is not None:
             _log.warning(
                 "RateLimit has lost the correction of a request, because the store fails: the caller has been charged "
-                "what was reserved. Caller.digest: %s (and %d corrections before it).",
+                "what was reserved. Caller.digest: %s.%s",
                 check.digest,
                 left_out,
             )

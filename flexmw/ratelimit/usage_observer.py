@@ -12,7 +12,7 @@ from flexmw.contract.coded_stream import ChunkDecoder, chunk_decoder
 from flexmw.contract.content import value_of
 from flexmw.kit.asgi import Message, Receive, Send
 from flexmw.kit.exchange import Exchange
-from flexmw.kit.log_limit import LogLimit, left_out_note
+from flexmw.kit.log_limit import LogLimit
 from flexmw.ratelimit.basis import Observed
 from flexmw.ratelimit.ledger import BALANCE_SECONDS
 from flexmw.ratelimit.usage import Usage, UsageReader
@@ -63,7 +63,7 @@ class UsageLog:
             _log.warning(
                 "RateLimit cannot settle a request: the reader of usage=..., the function price=... or the ledger of "
                 "budget=... has raised. The estimate of the request stands.%s",
-                left_out_note(left_out),
+                left_out,
                 exc_info=error,
             )
 
@@ -78,7 +78,7 @@ class UsageLog:
                 "Ledger.balance, has not returned. The request %s.%s",
                 BALANCE_SECONDS,
                 "is neither limited nor charged" if shadow else "gets 503",
-                left_out_note(left_out),
+                left_out,
             )
 
     def late(self, longest_wait: float) -> None:
@@ -91,7 +91,7 @@ class UsageLog:
                 "The ledger of RateLimit(budget=...) has not taken a charge within store_timeout=%s seconds. The "
                 "response does not wait any longer; the charge goes on, and the reservation stays until it is done.%s",
                 longest_wait,
-                left_out_note(left_out),
+                left_out,
             )
 
     def cut_off(self, amount: Decimal, unit: str, digest: str) -> None:

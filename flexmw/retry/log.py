@@ -10,7 +10,7 @@ import logging
 import time
 from typing import Final
 
-from flexmw.kit.log_limit import LogLimit, left_out_note
+from flexmw.kit.log_limit import LogLimit
 from flexmw.retry.core import Outcome, RetryDecision
 
 __all__ = [
@@ -57,9 +57,9 @@ def log_stop(method: str, origin: str, outcome: Outcome, *, kind: str) -> None:
     """Log that a call has failed. ``kind`` is the status or the class of the error."""
     level = logging.WARNING if outcome.outcome == "ambiguous" else logging.DEBUG
     if LOGGER.isEnabledFor(level):
-        left_out = LIMIT.admit() if level == logging.WARNING else 0
+        left_out = LIMIT.admit() if level == logging.WARNING else ""
         if left_out is not None:
-            LOGGER.log(level, "%s %s: %s: %s%s", method, origin, kind, note_of(outcome), left_out_note(left_out))
+            LOGGER.log(level, "%s %s: %s: %s%s", method, origin, kind, note_of(outcome), left_out)
 
 
 def log_repetition(method: str, origin: str, lost: str, *, is_kept_back: bool) -> None:

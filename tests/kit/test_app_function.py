@@ -59,6 +59,7 @@ async def test_a_function_that_takes_long_is_named_while_it_runs(option: str, ca
     message = caplog.records[-1].message
     assert message.startswith(f"{option} has waited 0.01 seconds for the function ")
     assert "ask_the_database of the app" in message
+    assert message.endswith("The request waits on.")  # and nothing of lines that were left out
 
 
 async def test_a_function_that_is_over_in_time_or_raises_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -64,3 +64,11 @@ def test_the_loggers_of_the_table_are_the_documented_ones() -> None:
     components = ("ratelimit", "idempotency", "retry", "pace", "envelope", "tagging", "plugins")
     assert names == {f"flexmw.{component}" for component in components}
     assert all(logging.getLogger(name).level == logging.NOTSET for name in names)  # the application sets the levels
+
+
+BOUNDED = [line for line in LINES if "the number of those left out" in line.bound]
+
+
+@pytest.mark.parametrize("line", BOUNDED, ids=[line.event[:40] for line in BOUNDED])
+def test_a_bounded_line_ends_in_what_its_limit_says_of_those_left_out(line: LogLine) -> None:
+    assert any(is_row(line, *written) and written[-1].endswith("%s") for written in WRITTEN)
