@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from types import CodeType, FrameType
+from types import CellType, CodeType, FrameType
 from typing import Any, Final
 
 __all__ = ["current_call", "has_direct_client", "is_streamed", "keep_cookies"]
@@ -28,6 +28,8 @@ _SENDING: Final = (_SEND, "request", "stream", "get", "options", "head", "post",
 _SEND_ONE: Final = "_send_single_request"
 _METHODS: Final = ("handle_request", "handle_async_request")
 _OWN: Final = (*_LIBRARIES, "flexmw")
+_MAX_DECORATORS: Final = 8
+"""The largest number of decorators of a method that are looked through."""
 
 _MARK: Final = "flexmw: call"
 """A name in the local variables of a frame. No variable of a function can have it."""
@@ -46,7 +48,9 @@ class _Call:
 
 def current_call() -> Any:
     """An object that lives for at least as long as the innermost call of a client on the stack; ``None`` without a
-    client. Weak references to it are possible, except to an authentication flow whose class forbids them.
+    client, and where a client's own ``send`` calls that of the library in a task or a thread, because the stack does
+    not show the call there. Weak references to the object are possible, except to an authentication flow whose class
+    forbids them.
 
     A client reads the body in ``send``, when the authentication flow has ended. Only a class with methods of its own
     can send the request again after that.
@@ -54,8 +58,11 @@ def current_call() -> Any:
     frame = _frame((_FRAME, _SEND))
     if frame is None:
         return None
-    outermost = _outermost_override(frame)
+    methods = tuple(_overrides(type(frame.f_locals.get("self"))))
+    outermost = _outermost_frame(methods, frame) if methods else None
     if outermost is None:
+        if any(name == _SEND for name, _ in methods):  # the method calls that of the library in a task or a thread
+            return None
         return frame.f_locals.get("auth_flow") if frame.f_code.co_name == _FRAME else None
     variables = outermost.f_locals
     call = variables.get(_MARK)
@@ -64,27 +71,49 @@ def current_call() -> Any:
     return call
 
 
-def _outermost_override(frame: FrameType) -> FrameType | None:
-    """Return the outermost frame of a method that overrides one of the client, whose method runs in ``frame``."""
+def _outermost_frame(methods: tuple[tuple[str, Any], ...], frame: FrameType) -> FrameType | None:
+    """Return the outermost frame of the methods of the client, whose own method runs in ``frame``."""
     client = frame.f_locals.get("self")
-    overrides = set(_overrides(type(client)))
-    outermost, caller = None, frame.f_back if overrides else None
+    functions: dict[CodeType, list[Any]] = {}
+    for _, method in methods:
+        functions.setdefault(method.__code__, []).append(method)
+    outermost, caller = None, frame.f_back
     while caller is not None:
-        if caller.f_code in overrides and _first_argument(caller) is client:
-            outermost = caller
+        for function in functions.get(caller.f_code, ()):
+            if _first_argument(caller) is client and _is_frame_of(caller, function):
+                outermost = caller
         caller = caller.f_back
     return outermost
 
 
-def _overrides(cls: type) -> Iterator[CodeType]:
-    """Yield the code of each method that sends requests, and that a class of another package has overridden. A
-    decorator (tenacity's) may have replaced the method: then it is the code of the decorator's function."""
+def _overrides(cls: type) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the function of each method that sends requests, and that a class of another package has
+    overridden. A decorator (tenacity's) may have replaced the method: then also the function that was decorated, which
+    alone is on the stack where the decorator is that of a context manager."""
     for base in cls.__mro__:
         if base.__module__.partition(".")[0] not in _LIBRARIES:
             for name in _SENDING:
-                code = getattr(vars(base).get(name), "__code__", None)
-                if isinstance(code, CodeType):
-                    yield code
+                function = vars(base).get(name)
+                for _ in range(_MAX_DECORATORS):
+                    if isinstance(getattr(function, "__code__", None), CodeType):
+                        yield name, function
+                    function = getattr(function, "__wrapped__", None)
+
+
+def _is_frame_of(frame: FrameType, function: Any) -> bool:
+    """Return whether a frame with the code of a function is one of this function. All functions that one decorator has
+    made have the same code, and differ in what they close over: the loop of a client's ``run`` was taken for one call
+    of its ``request``, where both had the same decorator."""
+    variables = frame.f_locals
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
+    return all(variables.get(name) is _content_of(cell) for name, cell in cells)
+
+
+def _content_of(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # the variable has no value yet, or none any more
+        return None
 
 
 def _first_argument(frame: FrameType) -> object:

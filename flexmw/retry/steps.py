@@ -4,14 +4,17 @@ A client takes a further step by itself after a redirect, and its authentication
 client and Retry, and an authentication that answers a 500, may repeat a step that Retry has given up. What Retry knows
 of a step that failed is kept for the next one, for as long as the client's call lasts.
 
-A transport that sends each attempt in a task or a thread of its own hides the client's call. There, the body of the
-request stands for the call: the same object is in the request, in each copy of it, and in no other call.
+A transport, or the ``send`` of a subclass of the client, that sends each attempt in a task or a thread of its own hides
+the client's call. There, the body of the request stands for the call: the same object is in the request, and in each
+copy of it. A program that sends one request in two calls there gets the result of the first again.
+
+Where the client's call is known, the body does not stand for it: a program whose stream broke, after the call, may send
+its request again.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,7 +29,7 @@ from flexmw.retry.core import Outcome, RetryDecision, judge
 from flexmw.retry.log import log_repetition_above, log_stop
 from flexmw.retry.memory import FailedCall, GivenBack
 
-__all__ = ["FAILED_STEPS", "FailedSteps", "Steps"]
+__all__ = ["FAILED_STEPS", "FailedStep", "FailedSteps", "Steps"]
 
 
 _MAX_STEPS: Final = 16
@@ -40,7 +43,7 @@ once slow."""
 
 
 @dataclass(frozen=True, slots=True)
-class _FailedStep:
+class FailedStep:
     """A request that failed, or that may have been executed. An authentication changes the request itself, so what
     counts of it is kept as it was.
 
@@ -65,10 +68,6 @@ class _FailedStep:
         return self.request() is request or self.body == body
 
 
-class _BodyRef(weakref.ref[Any]):
-    """A reference to the body of a request that stands for the call."""
-
-
 class FailedSteps:
     """The failed steps of each client's call that has not ended, at most one for each request.
 
@@ -76,35 +75,33 @@ class FailedSteps:
     """
 
     def __init__(self) -> None:
-        self.by_call: dict[int, tuple[weakref.ref[Any], tuple[_FailedStep, ...]]] = {}
+        self.by_call: dict[int, tuple[weakref.ref[Any], tuple[FailedStep, ...]]] = {}
         """By the id of the client's call. Nearly always empty, so that an ordinary request only looks whether it is."""
-        self._bodies: deque[int] = deque()
+        self._bodies: dict[int, None] = {}
+        """The ids of the bodies that stand for a call, the oldest first."""
 
-    def note(self, call: Any, stream: Any, step: _FailedStep) -> None:
+    def note(self, call: Any, stream: Any, step: FailedStep) -> None:
         """Keep a step until the client's call has ended, in place of an earlier one of the same request.
 
         :param call: the client's call; ``None`` if no client is on the stack.
         :param stream: the body of the request.
         """
-        reference, subject = (_BodyRef, stream) if call is None else (weakref.ref, call)
+        subject = stream if call is None else call
         place = id(subject)
         others = self._others(subject, step.request(), step.body)
-        is_new = place not in self.by_call
         with suppress(TypeError):  # the class of an authentication flow, or of a body, may forbid weak references
-            known = reference(subject, lambda _: self.by_call.pop(place, None))
+            known = weakref.ref(subject, lambda _: self._drop(place))
             self.by_call[place] = known, (*others[1 - _MAX_STEPS :], step)
-            if call is None and is_new:
-                self._bodies.append(place)
-                self._drop_oldest_body()
+            if call is None:
+                self._bodies[place] = None
+                for oldest in list(self._bodies)[:-_MAX_BODIES]:
+                    self._drop(oldest)
 
-    def _drop_oldest_body(self) -> None:
-        if len(self._bodies) > _MAX_BODIES:
-            place = self._bodies.popleft()
-            entry = self.by_call.get(place)
-            if entry is not None and isinstance(entry[0], _BodyRef):  # the id may be that of a call by now
-                self.by_call.pop(place, None)
+    def _drop(self, place: int) -> None:
+        self.by_call.pop(place, None)
+        self._bodies.pop(place, None)
 
-    def find(self, stream: Any) -> tuple[_FailedStep, ...]:
+    def find(self, stream: Any) -> tuple[FailedStep, ...]:
         """Return the failed steps of the client's call on the stack, the last one last.
 
         An attempt without the client on its stack may be the repetition of one with it.
@@ -115,7 +112,7 @@ class FailedSteps:
             entry = self.by_call.get(place)
             # An error that the program keeps has the frame of the call in its traceback.
             if entry is not None and _has_ended(entry[0]()):
-                self.by_call.pop(place, None)
+                self._drop(place)
         if not self.by_call:
             return ()
         if (call := current_call()) is not None:
@@ -131,15 +128,15 @@ class FailedSteps:
         subject = stream if call is None else call
         entry, others = self.by_call.get(id(subject)), self._others(subject, request, body)
         if not others:
-            self.by_call.pop(id(subject), None)
+            self._drop(id(subject))
         elif entry is not None:
             self.by_call[id(subject)] = entry[0], others
 
-    def _of(self, call: Any) -> tuple[_FailedStep, ...]:
+    def _of(self, call: Any) -> tuple[FailedStep, ...]:
         entry = self.by_call.get(id(call))
         return entry[1] if entry is not None and entry[0]() is call else ()
 
-    def _others(self, call: Any, request: Any, body: bytes) -> tuple[_FailedStep, ...]:
+    def _others(self, call: Any, request: Any, body: bytes) -> tuple[FailedStep, ...]:
         return tuple(step for step in self._of(call) if not step.is_of(request, body))
 
 
@@ -147,7 +144,7 @@ FAILED_STEPS: Final = FailedSteps()
 """Of all clients: the transports of one client may have several Retry objects."""
 
 
-def _have_body(steps: tuple[_FailedStep, ...], stream: Any) -> bool:
+def _have_body(steps: tuple[FailedStep, ...], stream: Any) -> bool:
     return any(getattr(step.request(), "stream", None) is stream for step in steps)
 
 
@@ -187,7 +184,7 @@ class Steps(Call):
             lost = self.kept if error is None else copy_without_references(error)
             known = FailedCall(self.key, self.first_sent, may_have_run, self.credentials())
             place, fingerprint, body = self.place, self.fingerprint(), self.body_digest()
-            step = _FailedStep(weakref.ref(self.request), body, place, fingerprint, known, has_failed, lost)
+            step = FailedStep(weakref.ref(self.request), body, place, fingerprint, known, has_failed, lost)
             FAILED_STEPS.note(current_call(), self.request.stream, step)
 
     def forget_step(self) -> None:

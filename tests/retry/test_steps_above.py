@@ -7,6 +7,7 @@ import functools
 import gc
 import itertools
 import logging
+import weakref
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,7 +18,8 @@ import httpx2
 import pytest
 
 import flexmw
-from flexmw.retry.steps import FAILED_STEPS
+from flexmw.retry.memory import FailedCall
+from flexmw.retry.steps import FAILED_STEPS, FailedStep, FailedSteps
 from flexmw.testing import FakeClock, HostileServer
 from flexmw.testing.hostile import Drip, Response
 from tests.retry.outcomes import outcome
@@ -352,6 +354,19 @@ def test_the_steps_of_requests_that_a_program_keeps_are_bounded(library: Any, mo
     assert not FAILED_STEPS.by_call
 
 
+def test_a_body_at_the_address_of_an_earlier_one_is_no_older_than_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Body:
+        pass
+
+    monkeypatch.setattr("flexmw.retry.steps._MAX_BODIES", 2)
+    steps = FailedSteps()
+    known = FailedCall(None, 0.0, True, b"")
+    for _ in range(9):  # a body that has ended makes room for the next one but one
+        body = Body()
+        steps.note(None, body, FailedStep(weakref.ref(body), b"", "", b"", known, True, None))
+        assert steps.find(body)
+
+
 @libraries
 def test_each_of_many_calls_at_once_is_executed_once_by_a_transport_above(library: Any) -> None:
     calls = 300
@@ -414,6 +429,71 @@ def test_a_client_with_a_method_that_repeats_requests_executes_a_post_once(libra
         for count, post in enumerate(calls, 1):  # each is a call of its own
             said = outcome(raised(library, post))
             assert (server.executions, said.outcome, said.reason) == (count, "ambiguous", "given_back_before")
+
+
+@libraries
+def test_a_client_whose_stream_repeats_requests_executes_a_post_once(library: Any) -> None:
+    class Streaming(library.Client):  # type: ignore[misc]
+        @contextlib.contextmanager
+        def stream(self, *args: Any, **options: Any) -> Any:
+            with contextlib.suppress(library.TransportError), super().stream(*args, **options) as response:
+                yield response
+                return
+            with super().stream(*args, **options) as response:
+                yield response
+
+    with HostileServer(then="rst") as server, Streaming(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        with pytest.raises(library.TransportError) as caught, client.stream("POST", server.url, json={}):
+            pass
+        assert (server.executions, outcome(caught.value).reason) == (1, "given_back_before")
+
+
+@libraries
+def test_a_loop_of_a_program_with_the_decorator_of_a_method_makes_calls_of_its_own(library: Any) -> None:
+    def logged(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **options: Any) -> Any:
+            return function(*args, **options)
+
+        return wrapper
+
+    class Bot(library.Client):  # type: ignore[misc]
+        @logged
+        def request(self, *args: Any, **options: Any) -> Any:
+            return super().request(*args, **options)
+
+        @logged
+        def run(self, url: str) -> list[Any]:
+            return [outcome(raised(library, lambda: self.post(url, json={}))).reason for _ in range(2)]
+
+    with HostileServer(then="rst") as server, Bot(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        assert (client.run(server.url), server.executions) == (["unsafe_method"] * 2, 2)
+
+
+@libraries
+def test_a_client_whose_send_makes_a_task_for_each_attempt_executes_a_post_once(library: Any) -> None:
+    class Bounded(library.AsyncClient):  # type: ignore[misc]
+        async def send(self, request: Any, **how: Any) -> Any:
+            async def send() -> Any:
+                return await library.AsyncClient.send(self, request, **how)
+
+            with contextlib.suppress(library.TransportError):
+                return await in_a_task(send)
+            return await in_a_task(send)
+
+    async def run(server: HostileServer) -> None:
+        async with Bounded(verify=False) as client:
+            flexmw.wrap_client(client, policy_of())
+            with pytest.raises(library.TransportError) as caught:
+                await client.post(server.url, json={})
+            assert outcome(caught.value).reason == "given_back_before"
+
+    with HostileServer(then="rst") as server:
+        for backend in ("asyncio", "trio"):
+            anyio.run(run, server, backend=backend)
+        assert server.executions == 2
 
 
 def raised(library: Any, call: Callable[[], Any]) -> Any:
