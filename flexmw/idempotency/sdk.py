@@ -127,8 +127,12 @@ def forget(calls: Sequence[SdkCall], id: str) -> tuple[SdkCall, ...]:
 
 
 def prune(calls: Sequence[SdkCall], *, now: float, window: float) -> tuple[SdkCall, ...]:
-    """The list with room for one call: without the calls outside the window, and without those above the bound."""
-    fresh = [call for call in calls if now - call.at <= window]
+    """The list with room for one call: without the calls outside the window, and without those above the bound.
+
+    A call may be ahead of ``now``: the clock of the machine began anew with a reboot, or that of redis was set back.
+    Such a call would be the latest one for as long as equal calls come.
+    """
+    fresh = [call for call in calls if abs(now - call.at) <= window]
     while len(fresh) >= MOST_CALLS:
         fresh.remove(min(fresh, key=lambda call: (not call.sent, call.at)))
     return tuple(fresh)
