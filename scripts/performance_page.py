@@ -31,7 +31,8 @@ What one request costs with flexmw. Most figures are ratios of two measurements 
 cancels out. A ratio compares flexmw with something that you know: the bare app, an empty `BaseHTTPMiddleware`, the
 bare driver of a store, a plain client. With 0.3 in the first row, `Idempotency` adds 30 % of the time that an empty
 `BaseHTTPMiddleware` adds. *Goal* is what the project wants to reach, *before* the figure of an earlier version.
-*Floor* is what the least code that keeps the same promise costs: nobody can do better by much.
+*Floor* is what a stand-in by hand costs, which keeps the same promise with little code. A figure better than its floor
+means that the stand-in is not the best one possible.
 """
 
 _SECTIONS: Final = {

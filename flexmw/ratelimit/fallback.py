@@ -208,8 +208,8 @@ class FallbackBackend:
     def _warn_of_lost_correction(self, check: Check) -> None:
         if (left_out := self._lost_corrections.admit()) is not None:
             _log.warning(
-                "RateLimit has lost the correction of a request, because the store fails: the caller has been charged "
-                "what was reserved. Caller.digest: %s.%s",
+                "RateLimit has lost the correction of a request, because the store fails: unless the store has taken "
+                "it without a reply, the caller has been charged what was reserved. Caller.digest: %s.%s",
                 check.digest,
                 left_out,
             )
