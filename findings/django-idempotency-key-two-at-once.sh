@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Two POSTs of one key that arrive together are executed both behind django-idempotency-key, whose lock is on.
+# Of two POSTs of one key that arrive together each is executed behind django-idempotency-key, whose lock is on.
 # Expected: the second one waits, or is refused, while the first one is at work: the usual second POST of a key is a
 # retry after a timeout, and the first one may be at work still.
 # Seen: the lock, which is documented as one against two calls of a view at the same time, covers the look into the

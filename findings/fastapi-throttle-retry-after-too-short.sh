@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Who obeys the Retry-After of fastapi-throttle is refused again, and then without one.
+# A client that obeys the Retry-After of fastapi-throttle is refused again, and then without one.
 # Expected: the wait is rounded up (RFC 9110, section 10.2.3: whole seconds): after it the request is admitted.
 # Seen: the wait is rounded down: with one request in three seconds the refusal says 2, and the request two seconds later
 # is refused too, without Retry-After, because less than a second is left. openai and most SDKs go on with their own

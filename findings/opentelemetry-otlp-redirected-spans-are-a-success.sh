@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Spans that a collector redirects are delivered nowhere and exported.
+# Spans that a collector redirects are delivered nowhere and count as exported.
 # Expected: where a proxy in front of the collector answers http by a redirect to https, the exporter follows a 307 or
 # 308, or reports a failure: what is redirected has not been delivered.
 # Seen: no redirect is followed, and each status below 400 is SUCCESS: every span, metric and log is lost without a line in

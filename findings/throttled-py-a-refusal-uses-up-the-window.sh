@@ -3,7 +3,7 @@
 # Expected: a request that costs more than the limit is refused and changes nothing: ten of cost 1 are admitted after it,
 # as with the other algorithms of the package.
 # Seen: with a limit of 10 a minute, a request of cost 11 is refused, and so is each one after it until the window ends;
-# in memory and in redis. A caller who repeats his requests is kept out by his own refusals.
+# in memory and in redis. A caller that repeats its requests is kept out by its own refusals.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
