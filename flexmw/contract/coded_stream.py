@@ -30,6 +30,10 @@ _MAX_WINDOW_LOG: Final = 23
 
 _MIN_BROTLI: Final = (1, 2)
 
+_INPUT_BYTES: Final = 4096
+"""A longer chunk is decoded part by part. The decoders copy what they have not read yet for each piece and for each
+member: 10 MB in one chunk that expand to many pieces took seconds."""
+
 ChunkDecoder: TypeAlias = Callable[[bytes], Iterator[bytes]]
 """Takes the next chunk, and returns its output in pieces of :data:`PIECE_BYTES` at most.
 
@@ -42,7 +46,15 @@ def chunk_decoder(encoding: str) -> ChunkDecoder | None:
     :param encoding: the value of ``Content-Encoding``. Several codings at once are not decoded.
     """
     make = _DECODERS.get(encoding.strip().lower())
-    return None if make is None else make()
+    decode = None if make is None else make()
+    if decode is None:
+        return None
+
+    def decode_parts(chunk: bytes) -> Iterator[bytes]:
+        for start in range(0, len(chunk), _INPUT_BYTES):
+            yield from decode(chunk[start : start + _INPUT_BYTES])
+
+    return decode_parts
 
 
 class _Inflater:
@@ -110,17 +122,21 @@ def _zstd() -> ChunkDecoder | None:
             continue
     else:
         return None
-    reader = package.ZstdDecompressor(options={package.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG})
+    options = {package.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}
+    reader = package.ZstdDecompressor(options=options)
 
     def decode(chunk: bytes) -> Iterator[bytes]:
-        is_first = True
-        while not reader.eof and (is_first or not reader.needs_input):
+        nonlocal reader
+        while chunk or not (reader.eof or reader.needs_input):
+            if reader.eof:  # a body may have several frames
+                reader = package.ZstdDecompressor(options=options)
             try:
-                piece: bytes = reader.decompress(chunk if is_first else b"", PIECE_BYTES)
+                piece: bytes = reader.decompress(chunk, PIECE_BYTES)
             except package.ZstdError as error:
                 raise ValueError(str(error)) from None
-            is_first = False
-            yield piece
+            chunk = reader.unused_data if reader.eof else b""
+            if piece:
+                yield piece
 
     return decode
 

@@ -47,7 +47,8 @@ behind the output; llama.cpp's embeddings report it in front."""
 _GAP: Final = b"\0"
 """What stands for the missing middle. It is in no JSON, so a value that was cut off there cannot be read."""
 
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_LINE_ENDS: Final = re.compile(rb"[\r\n]+")
+_ONE_LINE_END: Final = frozenset({b"\r\n", b"\n", b"\r"})
 _FIELD: Final = re.compile(r'(?<!\\)"(usage|usageMetadata|meta|model|modelVersion)"\s*:\s*')
 """The fields that are looked for in a text without its middle."""
 
@@ -185,10 +186,12 @@ class _UnitsBody:
             return
         self._after_cr = chunk.endswith(b"\r")
         start = 0
-        for end in _LINE_END.finditer(chunk):
-            self._extend(chunk[start : end.start()])
+        for ends in _LINE_ENDS.finditer(chunk):
+            self._extend(chunk[start : ends.start()])
             self._end_line()
-            start = end.end()
+            if ends[0] not in _ONE_LINE_END:
+                self._end_line()  # one empty line stands for any number of them
+            start = ends.end()
         if start < len(chunk):
             self._extend(chunk[start:])
 

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Final
 
-from flexmw.contract.coded_stream import ChunkDecoder, chunk_decoder
+from anyio.lowlevel import checkpoint
+
+from flexmw.contract.coded_stream import PIECE_BYTES, ChunkDecoder, chunk_decoder
 from flexmw.contract.content import value_of
 from flexmw.kit.asgi import Message, Receive, Send
 from flexmw.kit.exchange import Exchange
@@ -164,7 +166,10 @@ class UsageObserver:
         kind = message["type"]
         if kind == "http.response.body":
             if self._body is not None and (chunk := message.get("body")):
-                self._read(self._body, chunk)
+                if self._decode is None:
+                    self._read(self._body, chunk)
+                else:
+                    await self._read_coded(self._body, chunk, self._decode)
             if not message.get("more_body"):
                 await self._on_end()
         elif kind == "http.response.start":
@@ -211,16 +216,26 @@ class UsageObserver:
         self._body = body
 
     def _read(self, body: ReadBody, chunk: bytes) -> None:
-        chunk = chunk if type(chunk) is bytes else bytes(chunk)
         try:
-            if self._decode is None:
-                body.add(chunk)
-                return
-            for piece in self._decode(chunk):
+            body.add(chunk if type(chunk) is bytes else bytes(chunk))
+        except Exception as error:
+            self._stop_reading(error)
+
+    async def _read_coded(self, body: ReadBody, chunk: bytes, decode: ChunkDecoder) -> None:
+        size = 0
+        try:
+            for piece in decode(chunk if type(chunk) is bytes else bytes(chunk)):
                 self._plain_bytes += len(piece)
                 if self._plain_bytes > MAX_PLAIN_BYTES:
                     raise ValueError(f"a compressed response of more than {MAX_PLAIN_BYTES} bytes is not read")
                 body.add(piece)
+                size += len(piece)
+                if size >= PIECE_BYTES:  # 65 kB of lines expand to 64 MB, and stopped the event loop for 40 seconds
+                    size = 0
+                    await checkpoint()
         except Exception as error:
-            self._log.failed(error)
-            self._body = None
+            self._stop_reading(error)
+
+    def _stop_reading(self, error: Exception) -> None:
+        self._log.failed(error)
+        self._body = None

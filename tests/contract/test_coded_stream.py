@@ -23,6 +23,7 @@ CODINGS: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("deflate", lambda data: zlib.compress(data)[2:-4]),
     ("br", brotli.compress),
     ("zstd", zstd.compress),
+    ("zstd", lambda data: zstd.compress(data[:9]) + zstd.compress(data[9:])),
 ]
 each_coding = pytest.mark.parametrize(("name", "encode"), CODINGS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CODINGS)])
 

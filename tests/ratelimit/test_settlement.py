@@ -16,6 +16,7 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import flexmw
+from flexmw.contract.coded_stream import PIECE_BYTES
 from flexmw.ratelimit import Usage, settle
 from flexmw.ratelimit.algorithms import ALGORITHMS
 from flexmw.ratelimit.basis import Observed, settled_by
@@ -303,6 +304,24 @@ async def test_a_compressed_response_that_cannot_be_read_keeps_its_estimate_and_
     assert (await call(app)).body == body
     assert await charged(app) == ESTIMATE
     assert words in caplog.text
+
+
+async def test_other_tasks_go_on_while_a_chunk_that_expands_is_read() -> None:
+    pieces, turns = 32, 0
+    body = gzip.compress(b"\n" * pieces * PIECE_BYTES)
+    app = limited(app=sending(body, headers=[STREAM, (b"content-encoding", b"gzip")]), **OPTIONS, clock=FakeClock())
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(take_turns)
+        assert (await call(app)).body == body
+        tasks.cancel_scope.cancel()
+    assert turns > pieces // 2
 
 
 async def test_a_reader_that_raises_changes_no_response_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
