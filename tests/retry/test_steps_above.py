@@ -341,6 +341,8 @@ def test_a_program_that_sends_its_request_again_makes_a_call_of_its_own(library:
 @libraries
 def test_the_steps_of_requests_that_a_program_keeps_are_bounded(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flexmw.retry.steps._MAX_BODIES", 3)
+    monkeypatch.setattr(FAILED_STEPS, "by_call", {})  # without the steps of requests that other tests have kept
+    monkeypatch.setattr(FAILED_STEPS, "_bodies", {})
 
     def respond(_: Any) -> Any:
         return library.Response(500)
