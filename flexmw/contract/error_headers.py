@@ -1,4 +1,5 @@
-"""The headers that every error response gets, whichever part of the app made the response. Pure.
+"""The headers that every error response gets, whichever part of the app made the response, and those that a response
+loses whose body an error replaces. Pure.
 
 To put a header on every error response, or on every 429, add it in :func:`add_error_headers`. These responses pass
 through that function, each exactly once:
@@ -27,7 +28,7 @@ from flexmw.contract.error import ErrorBody
 from flexmw.contract.table import PAGE, STATUS, for_status
 from flexmw.contract.waits import longest_line, wait_of
 
-__all__ = ["LONGEST_WAIT_SECONDS", "add_error_headers", "add_missing", "should_retry"]
+__all__ = ["LONGEST_WAIT_SECONDS", "add_error_headers", "add_missing", "describes_body", "should_retry"]
 
 Header = tuple[bytes, bytes]
 
@@ -35,10 +36,22 @@ LONGEST_WAIT_SECONDS: Final = 60.0
 """The longest ``Retry-After`` that every SDK obeys. After a longer one the SDKs of Groq, and older ones of OpenAI and
 Anthropic, come back by their own backoff of at most eight seconds; Anthropic's sleeps for as long as it is told to."""
 
+_BODY_HEADERS: Final = frozenset(
+    b"content-length content-type content-encoding content-language content-md5 content-digest repr-digest digest"
+    b" content-disposition content-location transfer-encoding etag last-modified accept-ranges content-range"
+    b" trailer".split()
+)
+"""Headers that describe a body, and are wrong after the body is replaced (RFC 9110 section 8, RFC 9530)."""
+
 _WAITS: Final = (b"retry-after", b"retry-after-ms")
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 """RFC 9110 section 9.2.2."""
+
+
+def describes_body(name: bytes, status: int) -> bool:
+    """True if a header (name in lower case) describes the body, and so is wrong after the body is replaced."""
+    return name in _BODY_HEADERS and not (status == 416 and name == b"content-range")
 
 
 def add_error_headers(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 from flexmw.contract import OWN, ErrorBody
 from flexmw.contract.bodies import (
@@ -22,6 +22,7 @@ from flexmw.contract.bodies import (
     read_response,
     says_nothing,
 )
+from flexmw.contract.error_headers import describes_body
 from flexmw.contract.exceptions import ErrorMapping, map_exception, stands_for
 from flexmw.contract.framework_words import in_contract_words
 from flexmw.contract.messages import reword
@@ -35,20 +36,12 @@ __all__ = [
     "Header",
     "Rules",
     "decide",
-    "describes_body",
     "error_status",
     "fresh_headers",
     "response_to",
 ]
 
 Header = tuple[bytes, bytes]
-
-_BODY_HEADERS: Final = frozenset(
-    b"content-length content-type content-encoding content-language content-md5 content-digest repr-digest digest"
-    b" content-disposition content-location transfer-encoding etag last-modified accept-ranges content-range"
-    b" trailer".split()
-)
-"""Headers that describe a body, and are wrong after the body is replaced (RFC 9110 section 8, RFC 9530)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,11 +186,6 @@ def response_to(mapping: ErrorMapping) -> ErrorResponse:
 def _kept(response: AppResponse, value: object) -> ErrorResponse:
     error = ErrorBody.from_json(value)
     return ErrorResponse(response.status, error or complete(None, response.status), "passthrough", kept=True)
-
-
-def describes_body(name: bytes, status: int) -> bool:
-    """True if a header (name in lower case) describes the body, and so is wrong after the body is replaced."""
-    return name in _BODY_HEADERS and not (status == 416 and name == b"content-range")
 
 
 def fresh_headers(headers: Iterable[Header], *, status: int, media_type: str, length: int) -> list[Header]:

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from flexmw.contract import wait_of
 from flexmw.contract.content import is_event_stream
-from flexmw.envelope.core import AppResponse, Header, Rules, decide, describes_body
+from flexmw.contract.error_headers import describes_body
+from flexmw.envelope.core import AppResponse, Header, Rules, decide
 from flexmw.envelope.dialect import Dialect
 from flexmw.errors import (
     APIError,

@@ -113,13 +113,18 @@ class ResponseEnd:
 
     async def _decide(self, *, app_ended: bool = False) -> None:
         """Send the app's error response. A bare 500 is held instead, if its exception may follow."""
-        response = self._collector.response(self._scope, self._exchange, self._plan.app)
+        exchange = self._exchange
+        response = self._collector.response(self._scope, exchange, self._plan.app)
         error = sys.exception()
+        if (handled := getattr(exchange, "handled", None)) is not None:
+            exchange.handled = None  # breaks a reference cycle
+            if error is None and response.body == handled[1]:
+                error = handled[0]
         mapping = self._plan.map_exception(error) if error is not None and error is not self.handled_before else None
         if mapping is not None and mapping.gone:
             self._state, self._client_left, self._sent_error, self._crash = _DONE, True, error, None
             return
-        remembered = self._exchange.remembered
+        remembered = exchange.remembered
         if mapping is not None and error is not None and remembered is not None and not stems_from(error, remembered):
             remembered = None
         decision = decide(response, self._plan.rules, mapping=mapping, remembered=remembered)

@@ -66,7 +66,7 @@ def after_response(recorder: ResponseRecorder, exchange: Exchange, *, is_anonymo
     if length is not None and length > response.size and recorder.is_cut and not is_rewritten(response, exchange):
         response = recorder.internal_error()
     if recorder.status >= 500 and (body := without_crash(response, exchange)) is not None:
-        response = error_response(recorder.status, body, recorder.headers)
+        response = error_response(recorder.status, body, replaced=recorder.headers)
     if exchange.remembered is None:
         return Completion(response, not is_stored(recorder.status, recorder.headers, is_anonymous=is_anonymous))
     error = swallowed_error(exchange, recorder.status, response)
@@ -75,7 +75,7 @@ def after_response(recorder: ResponseRecorder, exchange: Exchange, *, is_anonymo
     released = not _stores(recorder.status, recorder.headers, error, is_anonymous)
     if error is not None and response.body is not None:
         status, body, headers = response_to(error, exchange, response)
-        response = error_response(status, body, (*headers, *recorder.headers))
+        response = error_response(status, body, headers, replaced=recorder.headers)
     return Completion(response, released)
 
 

@@ -64,8 +64,8 @@ def without_crash(response: StoredResponse, exchange: Exchange) -> bytes | None:
     """The body of a 5xx without the text of the exception that the app handles now, and without further members.
     ``None``: the body stays as it is.
 
-    An Envelope outside leaves them out of the response to the first client. It has no exception to compare the stored
-    response with when that is sent again.
+    An Envelope outside leaves them out of the response to the first client; ``exchange.handled`` names the exception to
+    it. It has none to compare the stored response with when that is sent again.
     """
     error = sys.exception()
     if error is None or not (exchange.enveloped and response.body is not None and issubclass(type(error), Exception)):
@@ -76,6 +76,7 @@ def without_crash(response: StoredResponse, exchange: Exchange) -> bytes | None:
         return None
     if exchange.map_exception(error).intentional:
         return None
+    exchange.handled = error, response.body
     message = None if contains_text_of(error, stated.message) else stated.message
     return bodies.complete(replace(stated, message=message, members={}, siblings={}), response.status).encode()
 

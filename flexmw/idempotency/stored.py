@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from flexmw.contract import ErrorBody, for_status
+from flexmw.contract.error_headers import describes_body
 from flexmw.contract.refusals import INCONCLUSIVE, REFUSED_WITH_RETRY_AFTER
 from flexmw.contract.secret_families import SECRET_RESPONSE_HEADER
 from flexmw.idempotency.core import StoredResponse
 
 __all__ = ["error_response", "internal_error", "is_stored", "lasting_headers"]
+
+Header: TypeAlias = tuple[bytes, bytes]
 
 # fmt: off
 _VOLATILE: Final = frozenset({
@@ -83,12 +86,19 @@ class _LastingNames(dict[bytes, "str | None"]):
 _LASTING: Final = _LastingNames()
 
 
-def error_response(status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> StoredResponse:
-    """An error of the contract as it is stored: a JSON body, with the headers that belong to the result."""
+def error_response(
+    status: int, body: bytes, headers: Iterable[Header] = (), *, replaced: Iterable[Header] = ()
+) -> StoredResponse:
+    """An error of the contract as it is stored: a JSON body, with the headers that belong to the result.
+
+    :param headers: those of the error.
+    :param replaced: those of a response whose body the error replaces.
+    """
     fixed = (("content-type", "application/json"), ("content-length", str(len(body))))
     names = {name for name, _ in fixed}
-    others = tuple(pair for pair in lasting_headers(headers) if pair[0] not in names)
-    return StoredResponse(status=status, headers=fixed + others, body=body, size=len(body))
+    others = (*headers, *(header for header in replaced if not describes_body(header[0].lower(), status)))
+    lasting = tuple(header for header in lasting_headers(others) if header[0] not in names)
+    return StoredResponse(status=status, headers=fixed + lasting, body=body, size=len(body))
 
 
 def internal_error(*, sent_bytes: int) -> StoredResponse:

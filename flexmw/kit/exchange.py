@@ -118,6 +118,8 @@ class Exchange:
     :ivar observers: called with each event.
     :ivar drop: makes the outermost component that has seen the disconnect of the client send nothing more to the
         server. ``None`` until it has seen it; not there unless an execution may go on without its client.
+    :ivar handled: the exception that the app handles with a 5xx, and the body of that. For an Envelope whose own task
+        handles none, because a middleware in between runs the app in another one. ``None`` or not there without one.
     :ivar checks: the limiters further outside that are around several apps, and what those that share a store have
         counted, while their apps run; not there before the first of them.
 
@@ -132,6 +134,7 @@ class Exchange:
         "error_outcome",
         "facts",
         "forward",
+        "handled",
         "headers",
         "headers_claimed",
         "judged_key",
@@ -144,6 +147,7 @@ class Exchange:
 
     checks: tuple[object, ...]
     drop: Callable[[], None] | None
+    handled: tuple[BaseException, bytes] | None
 
     def set_up(
         self,

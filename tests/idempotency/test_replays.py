@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.sse import EventSourceResponse
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 import flexmw
@@ -161,19 +162,26 @@ async def test_a_stream_of_fastapi_that_fails_is_never_replayed_as_a_whole_one(e
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("in_task_of_its_own", [False, True])
 @pytest.mark.parametrize("status", [500, 502])
 @pytest.mark.parametrize("more", [{}, {"traceback": ["File secret.py"]}])
 async def test_a_replay_has_no_text_of_the_exception_that_the_first_response_has_not(
-    status: int, more: dict[str, Any]
+    status: int, more: dict[str, Any], in_task_of_its_own: bool
 ) -> None:
     async def answering_itself(scope: Any, receive: Any, send: Any) -> None:
         try:
             raise ValueError("the secret of the house")
         except ValueError as error:
-            await JSONResponse({"detail": repr(error), **more}, status)(scope, receive, send)
+            headers = {"etag": '"1"', "content-language": "en", "x-kept": "1"}
+            await JSONResponse({"detail": repr(error), **more}, status, headers)(scope, receive, send)
 
-    app = flexmw.wrap_app(answering_itself, flexmw.Envelope(), flexmw.Idempotency())
-    first, replay = await twice(app)
+    inner = flexmw.Idempotency().asgi(answering_itself)
+    if in_task_of_its_own:
+        inner = BaseHTTPMiddleware(inner, lambda request, call_next: call_next(request))
+    first, replay = await twice(flexmw.Envelope().asgi(inner))
     assert replay.headers["idempotent-replayed"] == "true"
     assert (first.status_code, first.content) == (replay.status_code, replay.content)
+    headers, others = (set(response.headers.items()) for response in (first, replay))
+    assert {name for name, _ in headers ^ others} <= VOLATILE
+    assert ("x-kept", "1") in others
     assert b"secret" not in replay.content
