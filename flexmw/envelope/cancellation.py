@@ -13,6 +13,8 @@ from __future__ import annotations
 from asyncio import CancelledError, current_task
 from typing import Final
 
+from flexmw.contract.exception_slots import chain_of
+
 __all__ = ["ends_with_server", "needs_response"]
 
 _UVICORN_ENDS: Final = "Task cancelled, timeout graceful shutdown exceeded"
@@ -47,5 +49,11 @@ def needs_response(error: BaseException) -> bool:
 
 
 def ends_with_server(error: BaseException) -> bool:
-    """True for a cancellation by uvicorn, which ends. It responds with a plain 500 unless a response has begun."""
-    return type(error) is CancelledError and error.args == (_UVICORN_ENDS,)
+    """True for a cancellation by uvicorn, which ends. It responds with a plain 500 unless a response has begun.
+
+    What does not end at once, such as a thread below a task group, is cancelled again with the event loop, without a
+    message. The first cancellation is then the context of the second.
+    """
+    return type(error) is CancelledError and any(
+        type(cancelled) is CancelledError and cancelled.args == (_UVICORN_ENDS,) for cancelled in chain_of(error)
+    )

@@ -115,12 +115,16 @@ class NestedTask(asyncio.Future[None]):
         return error
 
     def finish(self, error: BaseException | None) -> None:
-        """The work has ended."""
+        """The work has ended.
+
+        A task that was cancelled counts as cancelled, whatever it raises: the host raises that, and the end of the
+        event loop logs a crash for each task that it has cancelled and that ends with an error.
+        """
         if self.done():
             return
         if error is None:
             self.set_result(None)
-        elif isinstance(error, asyncio.CancelledError):
+        elif self._cancel_requests or isinstance(error, asyncio.CancelledError):
             super().cancel()
         else:
             self.set_exception(error)

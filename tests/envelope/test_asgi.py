@@ -146,6 +146,39 @@ async def test_a_cancellation_gets_no_response() -> None:
     assert seen is None
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_uvicorn_has_cancelled_gets_a_response_where_the_event_loop_cancels_it_again() -> None:
+    """A task group waits for a thread. The end of the loop comes first, and its cancellation has no message."""
+    started, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def works_on() -> None:
+        with anyio.CancelScope(shield=True):
+            started.set()
+            await goes_on.wait()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(works_on)
+            await anyio.sleep_forever()
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    request = asyncio.create_task(ENVELOPE.asgi(app)({"type": "http", "path": "/", "headers": []}, None, send))
+    await started.wait()
+    request.cancel("Task cancelled, timeout graceful shutdown exceeded")
+    await asyncio.sleep(0)
+    request.cancel()
+    await asyncio.sleep(0)
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert [message.get("status") for message in sent] == [500, None]
+    assert b'"code":"internal_error"' in sent[-1]["body"]
+
+
 async def awaits_a_task_that_was_cancelled(scope: Any, receive: Any, send: Any) -> None:
     task = asyncio.create_task(asyncio.sleep(60))
     task.cancel()

@@ -164,6 +164,30 @@ def test_a_host_and_its_work_that_are_cancelled_together_both_end() -> None:
     asyncio.run(main())
 
 
+def test_what_the_end_of_the_event_loop_cancels_is_no_crash_of_its_own() -> None:
+    """The host raises the error of the work. asyncio logged it besides, as an unhandled exception of the task."""
+    logged: list[Any] = []
+    hosts: list[asyncio.Task[None]] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise LookupError from None
+
+    async def host() -> None:
+        with pytest.raises(LookupError):
+            await nested(work)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: logged.append(context))
+        hosts.append(asyncio.create_task(host()))
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert (hosts[0].done(), hosts[0].cancelled(), logged) == (True, False, [])
+
+
 def test_a_scope_that_stays_cancelled_does_not_keep_the_event_loop_busy() -> None:
     busy: list[int] = []
 
