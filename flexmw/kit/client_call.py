@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from inspect import isasyncgenfunction, isgeneratorfunction
 from types import CellType, CodeType, FrameType
 from typing import Any, Final
 
@@ -89,11 +90,16 @@ def _outermost_frame(methods: tuple[tuple[str, Any], ...], frame: FrameType) -> 
 def _overrides(cls: type) -> Iterator[tuple[str, Any]]:
     """Yield the name and the function of each method that sends requests, and that a class of another package has
     overridden. A decorator (tenacity's) may have replaced the method: then also the function that was decorated, which
-    alone is on the stack where the decorator is that of a context manager."""
+    alone is on the stack where the decorator is that of a context manager.
+
+    A method that is a generator makes as many calls as a program wants: after a lost POST, a ``stream`` that polls for
+    ever sent nothing any more."""
     for base in cls.__mro__:
         if base.__module__.partition(".")[0] not in _LIBRARIES:
             for name in _SENDING:
                 function = vars(base).get(name)
+                if isgeneratorfunction(function) or isasyncgenfunction(function):
+                    continue
                 for _ in range(_MAX_DECORATORS):
                     if isinstance(getattr(function, "__code__", None), CodeType):
                         yield name, function

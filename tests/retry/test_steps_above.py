@@ -475,6 +475,19 @@ def test_a_loop_of_a_program_with_the_decorator_of_a_method_makes_calls_of_its_o
 
 
 @libraries
+def test_a_method_that_is_a_generator_makes_calls_of_its_own(library: Any) -> None:
+    class Polling(library.Client):  # type: ignore[misc]
+        def stream(self, url: str) -> Any:
+            while True:
+                yield raised(library, lambda: self.post(url, json={}))
+
+    with HostileServer(["rst"]) as server, Polling(verify=False) as client:
+        flexmw.wrap_client(client, policy_of())
+        lost, polled = itertools.islice(client.stream(server.url), 2)
+        assert (outcome(lost).outcome, polled.status_code) == ("ambiguous", 200)
+
+
+@libraries
 def test_a_client_whose_send_makes_a_task_for_each_attempt_executes_a_post_once(library: Any) -> None:
     class Bounded(library.AsyncClient):  # type: ignore[misc]
         async def send(self, request: Any, **how: Any) -> Any:
