@@ -202,8 +202,9 @@ class File:
             file is locked, because tasks that wait can leave.
         :param is_durable: whether a power cut must not undo it.
         """
-        with self._held(ends()):
-            connection = self._open(ends())
+        first_end = ends()
+        with self._held(first_end):
+            connection = self._open(first_end)
             with self._ended(connection):
                 if is_durable is not self._is_durable:
                     connection.execute(f"pragma synchronous = {'full' if is_durable else 'normal'}")

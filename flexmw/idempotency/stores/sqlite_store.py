@@ -245,16 +245,11 @@ def _one(carry_out: CarryOut, operation: Operation[T]) -> T:
 
 def _latest_end(group: Sequence[Operation[Any]]) -> float:
     """The time after which nobody waits for any of the operations."""
-    return max((operation.ends for operation in group if not operation.is_abandoned), default=-inf)
-
-
-def _is_over(operation: Operation[Any], now: float) -> bool:
-    """:param now: the time in seconds, by :func:`time.monotonic`."""
-    return operation.ends <= now or operation.is_abandoned
+    return max([operation.ends for operation in group if not operation.is_abandoned], default=-inf)
 
 
 def _read(operation: Operation[Any], reading: Reading) -> Outcome:
-    if _is_over(operation, time.monotonic()):
+    if operation.ends <= time.monotonic() or operation.is_abandoned:
         return _too_late()
     try:
         return Outcome(operation.call(reading, *operation.arguments), None)
@@ -263,7 +258,8 @@ def _read(operation: Operation[Any], reading: Reading) -> Outcome:
 
 
 def _written(operation: Operation[Any], writing: Writing, now: float) -> Outcome:
-    if _is_over(operation, now):
+    """:param now: the time in seconds, by :func:`time.monotonic`."""
+    if operation.ends <= now or operation.is_abandoned:
         return _too_late()
     try:
         return Outcome(operation.call(writing, *operation.arguments), None)
