@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar, Token
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from flexmw.kit.loop_time import REAL_TIME, LoopTime
 
@@ -26,14 +26,8 @@ __all__ = ["Socket", "end", "remaining", "within"]
 _FOREVER: Final = float("inf")
 
 
-class _Deadline(NamedTuple):
-    """A moment by a clock. Both are kept, because the moment moves where the event loop is blocked."""
-
-    time: LoopTime
-    at: float
-
-
-_deadline: Final[ContextVar[_Deadline | None]] = ContextVar("flexmw.store_deadline", default=None)
+_deadline: Final[ContextVar[within | None]] = ContextVar("flexmw.store_deadline", default=None)
+"""The innermost context manager."""
 
 
 def end() -> float:
@@ -45,7 +39,7 @@ def end() -> float:
 def remaining() -> float:
     """Seconds until :func:`end`; below 0 after the deadline."""
     deadline = _deadline.get()
-    return _FOREVER if deadline is None else deadline.at - deadline.time.now()
+    return _FOREVER if deadline is None else deadline.ends - deadline.time.now()
 
 
 class within:  # noqa: N801 - used as a function
@@ -55,23 +49,25 @@ class within:  # noqa: N801 - used as a function
 
     :param seconds: the time from now on.
     :param time: the clock of the deadline.
+    :ivar ends: the deadline by that clock. Both are kept, because the deadline moves where the event loop is blocked.
     """
 
-    __slots__ = ("_seconds", "_time", "_token")
+    __slots__ = ("_seconds", "_token", "ends", "time")
 
     def __init__(self, seconds: float, time: LoopTime = REAL_TIME) -> None:
-        self._seconds, self._time = seconds, time
+        self._seconds, self.time = seconds, time
 
     def __enter__(self) -> None:
-        time, seconds = self._time, self._seconds
+        time, seconds = self.time, self._seconds
         time.begin()
         if _deadline.get() is not None:
             seconds = min(seconds, remaining())
-        self._token: Token[_Deadline | None] = _deadline.set(_Deadline(time, time.now() + seconds))
+        self.ends = time.now() + seconds
+        self._token: Token[within | None] = _deadline.set(self)
 
     def __exit__(self, *_: object) -> None:
         _deadline.reset(self._token)
-        self._time.end()
+        self.time.end()
 
 
 class Socket:
