@@ -289,19 +289,19 @@ class Claims:
         :param read_first: read before writing, which is cheaper for a key that is probably held.
         :raises StoreFailed: when the store does not respond. The key is given back if it was claimed nevertheless.
         """
-        token, store = self.token(), self.store
+        token, generation, store = self.token(), self.generation(), self.store
         try:
             with guarded(store):
                 if read_first:
                     held = await store.load(name)
                 else:
                     # Most keys are new. The claim of a key that is not held needs no decision.
-                    record = begin(request, self.generation())
+                    record = begin(request, generation)
                     lease = self.lease
                     held = await store.swap(name, "", token, self.encode(record), lease=lease, ttl=max(ttl, lease))
                     if held is not None and held.token == token:
                         return Claim(self, name, token, record, ttl)
-                return await self.claim_held(name, request, token, held, ttl=ttl)
+                return await self.claim_held(name, request, token, generation, held, ttl=ttl)
         except Exception as error:
             await self.undo(name, token, error)
             raise StoreFailed from error
@@ -310,15 +310,15 @@ class Claims:
             raise
 
     async def claim_held(
-        self, name: str, request: KeyedRequest, token: str, held: Held | None, *, ttl: float
+        self, name: str, request: KeyedRequest, token: str, generation: str, held: Held | None, *, ttl: float
     ) -> Claim | Replay | Refuse:
         """Claim a key of which it is known what the store holds.
 
         :param token: the token of the claim.
+        :param generation: the generation of the execution, if the request runs.
         :param held: what the store holds under the key.
         :raises Exception: what the store raises. Call :meth:`undo` then.
         """
-        generation = self.generation()
         try:
             for _ in range(_ROUNDS):
                 record = None if held is None else Record.decode(held.entry)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 
@@ -26,7 +26,7 @@ from flexmw.kit.log_limit import LogLimit
 from flexmw.kit.loop_time import current_time
 from flexmw.kit.redis_errors import code_of
 
-__all__ = ["conclude_attempt", "persist_in_time", "persist_outcome", "write_outcome"]
+__all__ = ["Unwritten", "conclude_attempt", "persist_in_time", "persist_outcome", "write_outcome"]
 
 _FIRST_PAUSE: Final = 0.1
 """Seconds after which a failed write of the outcome is tried again. The pause doubles with each attempt."""
@@ -52,35 +52,36 @@ _LOGGER: Final = logging.getLogger("flexmw.idempotency")
 _lines: Final = LogLimit(burst=5, per_second=1 / 60, monotonic=SYSTEM.monotonic)
 
 
+class Unwritten(NamedTuple):
+    """An outcome that the store has not taken.
+
+    :param failure: what the store has raised. It is emitted.
+    :param seconds: what is left of the time that a request has to store its response.
+    """
+
+    failure: Exception
+    seconds: float
+
+
 async def write_outcome(
     claim: Claim, completion: Completion, exchange: Exchange, attempt: SdkAttempt | None = None
-) -> float | None:
-    """Write the outcome to the key once.
+) -> Unwritten | None:
+    """Write the outcome to the key once. Returns ``None`` where it is written.
 
     :param attempt: the call of an SDK that the execution belongs to, if its client is there to get the response.
-    :returns: ``None``: the outcome is written. Otherwise the seconds that are left of the time that a request has to
-        store its response; the failure is emitted.
     """
     with guarded(claim.claims.store):
-        failure = await _write(claim, completion, exchange, attempt)
-        return None if failure is None else max(0.0, time_limit.remaining())
-
-
-async def _write(
-    claim: Claim, completion: Completion, exchange: Exchange, attempt: SdkAttempt | None = None
-) -> Exception | None:
-    """Write the outcome to the key once. Returns what the store has raised, after it is emitted."""
-    try:
-        if completion.released:
-            await claim.release()
-        elif attempt is not None:
-            await attempt.complete(claim, completion.response)
-        else:
-            await claim.complete(completion.response)
-    except Exception as failure:
-        exchange.emit("flexmw.idempotency.store_failed", {"exception": failure})
-        return failure
-    return None
+        try:
+            if completion.released:
+                await claim.release()
+            elif attempt is not None:
+                await attempt.complete(claim, completion.response)
+            else:
+                await claim.complete(completion.response)
+        except Exception as failure:
+            exchange.emit("flexmw.idempotency.store_failed", {"exception": failure})
+            return Unwritten(failure, max(0.0, time_limit.remaining()))
+        return None
 
 
 async def persist_outcome(
@@ -97,10 +98,10 @@ async def persist_outcome(
     clock, pause, refusals = claims.clock, _FIRST_PAUSE, 0
     deadline = clock.monotonic() + patience
     while True:
-        with guarded(claims.store):
-            failure = await _write(claim, completion, exchange)
-        if failure is None:
+        unwritten = await write_outcome(claim, completion, exchange)
+        if unwritten is None:
             return True
+        failure = unwritten.failure
         is_last = clock.monotonic() + pause > deadline
         if _is_large(completion) and await _takes_others(claim):
             refusals += 1

@@ -197,7 +197,7 @@ class ClaimedExecution:
             if type(data) is not bytes:
                 data = bytes(data)
             if not message.get("more_body", False):
-                await self._finish(message, data)
+                await (self._finish(message, data) if self._has_body or not data else self._complete(message, data))
             elif delivery is None:
                 await self._send_part(message, data)
             elif recorder.received + len(data) > self._plan.max_body:
@@ -257,11 +257,10 @@ class ClaimedExecution:
                 self._end_unread()
 
     async def _finish(self, message: Message, data: bytes) -> None:
-        """Take the last part of the body from the app."""
+        """Take the last part of a body of several parts, or an empty body, from the app."""
         # FastAPI ends the stream of a producer that has raised as if it were complete, and then cancels this task. The
         # checkpoint lets the cancellation in before half a response is stored as a whole one.
-        if self._has_body or not data:
-            await checkpoint()
+        await checkpoint()
         if self._has_body and not data and self._recorder.is_open and not is_end_held(self._recorder, self._exchange):
             self._over.set()
             self._held = HeldEnd(message, self._complete, self.side_tasks)
@@ -277,7 +276,8 @@ class ClaimedExecution:
         completion = after_response(recorder, self._exchange, is_anonymous=self._is_anonymous)
         self._end_with(completion)
         attempt = None if self._client.is_gone else self._attempt
-        self._unwritten = await write_outcome(self._claim, completion, self._exchange, attempt)
+        unwritten = await write_outcome(self._claim, completion, self._exchange, attempt)
+        self._unwritten = None if unwritten is None else unwritten.seconds
         final = message if end is data else {**message, "body": end}
         if self._delivery is None:
             await self._client.send(final)

@@ -188,7 +188,7 @@ async def claim_call(
             attempt = SdkAttempt(claims, name, keyed, request.calls, held, calls)
             if record is not None and record.token == token:
                 return attempt, Claim(claims, name, token, begun, _ttl(claims))
-            return attempt, await claims.claim_held(name, keyed, token, record, ttl=_ttl(claims))
+            return attempt, await claims.claim_held(name, keyed, token, begun.generation, record, ttl=_ttl(claims))
     except Exception as error:
         if name:
             await claims.undo(name, token, error)

@@ -33,7 +33,8 @@ _deadline: Final[ContextVar[within | None]] = ContextVar("flexmw.store_deadline"
 def end() -> float:
     """The deadline of the operation, by :func:`time.monotonic`. It is later each time that the event loop was blocked
     meanwhile."""
-    return time.monotonic() + remaining()
+    deadline = _deadline.get()
+    return _FOREVER if deadline is None else time.monotonic() + deadline.ends - deadline.time.now()
 
 
 def remaining() -> float:
