@@ -66,7 +66,7 @@ class Catalogue:
     def stock(self, listing: Any) -> None:
         """Sell what an upstream lists. vLLM calls the context window `max_model_len`. Raises ConfigError."""
         entries = listing.get("data") if isinstance(listing, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(each, dict) and each.get("id") for each in entries):
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) and entry.get("id") for entry in entries):
             raise flexmw.ConfigError(
                 "upstream", str(listing)[:80], "a server whose GET /v1/models responds as OpenAI's"
             )

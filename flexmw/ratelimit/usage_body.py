@@ -108,7 +108,7 @@ def _objects(text: bytes, *, is_whole: bool) -> list[Mapping[str, Any]]:
     except (ValueError, RecursionError):
         return []
     values: list[Any] = value if isinstance(value, list) else [value]
-    return [cast("Mapping[str, Any]", each) for each in values if isinstance(each, dict)]
+    return [cast("Mapping[str, Any]", item) for item in values if isinstance(item, dict)]
 
 
 class _Ends:

@@ -89,7 +89,7 @@ def _lifetime(request: flexmw.Request, response: flexmw.Response) -> int:
 
 
 def _directives(headers: Mapping[str, str]) -> set[str]:
-    return {each.strip().lower() for each in headers.get("cache-control", "").split(",")}
+    return {directive.strip().lower() for directive in headers.get("cache-control", "").split(",")}
 
 
 def _seconds(text: str) -> int:

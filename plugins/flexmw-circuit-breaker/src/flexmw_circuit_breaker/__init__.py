@@ -67,7 +67,7 @@ class CircuitBreaker:
         rules: tuple[tuple[str, bool, str], ...] = (
             ("failures", _is_count(self.failures), "a whole number, at least 1"),
             ("cooldown", _is_seconds(self.cooldown), "a number of seconds above 0"),
-            ("statuses", all(isinstance(each, int) for each in self.statuses), "a list of HTTP statuses"),
+            ("statuses", all(isinstance(status, int) for status in self.statuses), "a list of HTTP statuses"),
         )
         for option, fits, expected in rules:
             if not fits:

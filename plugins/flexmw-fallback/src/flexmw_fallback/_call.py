@@ -20,7 +20,7 @@ from flexmw_fallback._responses import LOGGER, keep, made_refusal, without_side_
 
 __all__ = ["FallbackCall"]
 
-_OUTCOME_FIELDS: Final = tuple(each.name for each in fields(flexmw.Outcome))
+_OUTCOME_FIELDS: Final = tuple(field.name for field in fields(flexmw.Outcome))
 
 
 class FallbackCall(Asking):
@@ -75,7 +75,7 @@ class FallbackCall(Asking):
         """Give back the failure that helps the caller most."""
         if not self.failures:
             return (yield from self._refuse())
-        failures = [Failure(each.verdict.status, each.wait) for each in self.failures]
+        failures = [Failure(failed.verdict.status, failed.wait) for failed in self.failures]
         result = self.failures.pop(best(failures))
         yield from self._discard_failures()
         return (yield from self._return(result))

@@ -183,7 +183,7 @@ class Fallback:
 
     def __post_init__(self) -> None:
         check(self)
-        upstreams = tuple(upstream_of(each) for each in self.upstreams)
+        upstreams = tuple(upstream_of(given) for given in self.upstreams)
         object.__setattr__(self, "upstreams", upstreams)
         if len(upstreams) < 2:
             raise flexmw.ConfigError(
@@ -191,13 +191,13 @@ class Fallback:
             )
         if len(set(map(id, upstreams))) < len(upstreams):
             raise flexmw.ConfigError("Fallback(*upstreams)", upstreams, "each upstream once")
-        has_weights = any(each.weight is not None for each in upstreams)
+        has_weights = any(upstream.weight is not None for upstream in upstreams)
         if self.split_by is not None and not has_weights:
             expected = "weight=... on the upstreams that share the callers: it has no effect without one"
             raise flexmw.ConfigError("Fallback(split_by=...)", self.split_by, expected)
         if has_weights and self.split_by is None:
             expected = "Fallback(split_by=...) beside it: it has no effect without one"
-            raise flexmw.ConfigError("Upstream(weight=...)", [each.weight for each in upstreams], expected)
+            raise flexmw.ConfigError("Upstream(weight=...)", [upstream.weight for upstream in upstreams], expected)
 
     @cached_property
     def max_attempts(self) -> int:
@@ -212,11 +212,11 @@ class Fallback:
     @cached_property
     def shares(self) -> tuple[tuple[int, str, float], ...]:
         """Place, name and weight of each upstream that has a share. Upstreams of one URL are numbered."""
-        urls = [each.url for each in self.upstreams]
+        urls = [upstream.url for upstream in self.upstreams]
         return tuple(
-            (place, f"{each.url} {urls[:place].count(each.url)}", each.weight)
-            for place, each in enumerate(self.upstreams)
-            if each.weight is not None
+            (place, f"{upstream.url} {urls[:place].count(upstream.url)}", upstream.weight)
+            for place, upstream in enumerate(self.upstreams)
+            if upstream.weight is not None
         )
 
     def flow(self, request: flexmw.Request) -> flexmw.Flow:
@@ -229,7 +229,7 @@ class Fallback:
         return _elsewhere(self, sent) if path is None else FallbackCall(self, sent, path).flow()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.init and each.name != "clock"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.init and field.name != "clock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(vars(type(self)(**state)))
