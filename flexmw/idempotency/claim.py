@@ -179,6 +179,14 @@ class Claim:
         await self.complete(response)
         return None
 
+    async def is_complete(self) -> bool:
+        """Whether the store holds a response of this execution. It may, where the reply to the write was lost."""
+        async with self._lock:
+            with guarded(self.claims.store):
+                held = await self.claims.store.load(self.name)
+        record = None if held is None else Record.decode(held.entry)
+        return record is not None and record.phase == "done" and record.generation == self.record.generation
+
     async def release(self) -> bool:
         """Give the key back, because nothing was done. ``False``: another attempt has taken the key over."""
         record = release(self.record)

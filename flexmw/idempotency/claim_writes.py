@@ -107,6 +107,8 @@ async def persist_outcome(
             refusals += 1
             is_over = is_last and patience >= claims.lease
             if is_over or (refusals >= _patience_with(failure) and not _is_full(failure)):
+                if await _is_stored(claim):
+                    return True
                 _leave_body_out(completion, failure)
                 continue
         if is_last:
@@ -125,6 +127,14 @@ async def _takes_others(claim: Claim) -> bool:
     try:
         return await claim.renew()
     except Exception:
+        return False
+
+
+async def _is_stored(claim: Claim) -> bool:
+    """Whether the store has taken the outcome, and only its replies were lost. Replays have the response by then."""
+    try:
+        return await claim.is_complete()
+    except Exception:  # nor can a replay read what cannot be read now
         return False
 
 
