@@ -108,17 +108,19 @@ def _overrides(cls: type) -> Iterator[tuple[str, Any]]:
 
 def _is_frame_of(frame: FrameType, function: Any) -> bool:
     """Return whether a frame with the code of a function is one of this function. All functions that one decorator has
-    made have the same code, and differ in what they close over: the loop of a client's ``run`` was taken for one call
-    of its ``request``, where both had the same decorator."""
+    made have the same code, and differ in the functions that they close over: the loop of a client's ``run`` was taken
+    for one call of its ``request``, where both had the same decorator. Other values that they close over, such as a
+    number of calls, may change at any time."""
     variables = frame.f_locals
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
-    return all(variables.get(name) is _content_of(cell) for name, cell in cells)
+    contents = map(_content_of, getattr(function, "__closure__", None) or ())
+    pairs = zip(function.__code__.co_freevars, contents, strict=False)
+    return all(variables.get(name) is content for name, content in pairs if callable(content))
 
 
 def _content_of(cell: CellType) -> object:
     try:
         return cell.cell_contents
-    except ValueError:  # the variable has no value yet, or none any more
+    except ValueError:  # the variable has no value
         return None
 
 

@@ -399,11 +399,14 @@ def test_each_of_many_calls_at_once_is_executed_once_by_a_transport_above(librar
 
 
 def by_a_wrapper(method: Any) -> Any:
-    """A decorator that repeats a method of a client, as that of tenacity does."""
+    """A decorator that repeats a method of a client, as that of tenacity does, and counts."""
+    attempts = 0
 
     @functools.wraps(method)
     def wrapper(*args: Any, **options: Any) -> Any:
+        nonlocal attempts
         for _ in range(2):
+            attempts += 1
             try:
                 response = method(*args, **options)
             except (httpx.TransportError, httpx2.TransportError):
