@@ -59,16 +59,18 @@ class Lifespans:
         except RuntimeError:  # trio
             await run_lifespan(self._app, scope, receive, send, _LOGGER.name)
             return
-        thread, lifespan = get_ident(), object()
+        thread, lifespan, is_last = get_ident(), object(), False
         self._expect_no_more()
         lifespans = self._open.setdefault(loop, set())
         lifespans.add(lifespan)
 
         async def receiving() -> Message:
+            nonlocal is_last
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 lifespans.discard(lifespan)
                 if not lifespans:
+                    is_last = True
                     self._ending.add(thread)
                     self.open_app = None
                     await self._end_executions()
@@ -78,7 +80,8 @@ class Lifespans:
             await run_lifespan(self._app, scope, receiving, send, _LOGGER.name)
         finally:
             lifespans.discard(lifespan)
-            self._ending.discard(thread)
+            if is_last:
+                self._ending.discard(thread)
             self._expect_no_more()
 
     def app_of(self, thread: int) -> ASGIApp:
@@ -101,7 +104,9 @@ class Lifespans:
     def _expect_no_more(self) -> None:
         """A lifespan has begun or ended, or none begins."""
         self._is_expected = False
-        self.open_app = None if self._ending else self._app
+        self.open_app = self._app
+        if self._ending:  # asked last: another thread may have begun to end the app meanwhile
+            self.open_app = None
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send_error(scope, send, errors.AppEnding(), self._app)

@@ -167,6 +167,34 @@ async def test_no_execution_begins_while_the_app_shuts_down() -> None:
     assert (await Caller(app, headers=KEYED)()).answer == b"done"  # the key was given back
 
 
+async def test_no_execution_begins_where_another_lifespan_is_over_before_the_last_one() -> None:
+    shop = Shop()
+    app = Idempotency(storage=MemoryStore()).asgi(shop)
+    late, is_first_over, stops = Caller(app, headers=KEYED), anyio.Event(), iter((True, False))
+    shop.proceed.set()
+
+    async def shut_down() -> None:
+        if next(stops):  # the first of the two waits for the second, so that this one is the last
+            await is_second_last.wait()
+            return
+        is_second_last.set()
+        await is_first_over.wait()
+        await late()
+
+    async def serve() -> None:
+        async with lifespan(app):
+            await stop.wait()
+        is_first_over.set()
+
+    shop.at_shutdown, stop, is_second_last = shut_down, anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve)
+        group.start_soon(serve)
+        await anyio.wait_all_tasks_blocked()
+        stop.set()
+    assert (late.status, late.answer_headers["retry-after"]) == (503, "1")
+
+
 async def test_a_reader_of_a_stream_is_not_held_up_by_a_client_that_does_not_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
