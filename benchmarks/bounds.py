@@ -111,8 +111,8 @@ SLACK_BYTES: Final = 4_096
 INSTRUCTIONS: Final[Mapping[tuple[str, str], float]] = {
     ("POST on memory", "without a key"): 0.115,
     ("POST on memory", "first execution"): 2.043,
-    ("POST on memory", "replay"): 0.533,
-    ("POST on memory", "refused duplicate"): 3.093,
+    ("POST on memory", "replay"): 0.518,
+    ("POST on memory", "refused duplicate"): 3.058,
     ("POST on memory", "all components, first execution"): 2.430,
 }
 """Machine instructions that are added, by those of the plain request: ``tests_nightly/test_instructions.py``, with
