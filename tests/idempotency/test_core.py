@@ -112,6 +112,15 @@ def test_a_record_comes_back_from_its_bytes_as_it_was(record: Record) -> None:
 
 
 @settings(deadline=None)
+@given(records, records)
+def test_the_bytes_of_a_record_hold_nothing_of_the_record_before_it(record: Record, other: Record) -> None:
+    record.encode()
+    done = complete(record, KEPT)
+    again = replace(record, key=other.key, fingerprint=other.fingerprint, at=other.at, attempt=other.attempt + 1)
+    assert Record.decode(done.encode()) == done
+    assert Record.decode(again.encode()) == again
+
+
 @given(st.binary())
 def test_bytes_that_are_not_a_record_are_rejected(entry: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the message is json's own or ours, the class is what is promised
