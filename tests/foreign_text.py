@@ -33,7 +33,7 @@ from flexmw.contract.credentials import (
 )
 from flexmw.contract.dates import http_date, iso_time
 from flexmw.contract.error import ErrorBody
-from flexmw.contract.error_headers import add_error_headers, add_missing
+from flexmw.contract.error_headers import add_error_headers, add_missing, describes_body
 from flexmw.contract.exceptions import map_exception
 from flexmw.contract.framework_words import in_contract_words
 from flexmw.contract.idempotent_stream import ends_in_blank_line, ends_whole, last_event, parse_stream
@@ -226,6 +226,7 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     "contract.error.ErrorBody.from_json": lambda text: ErrorBody.from_json(_value(text)),
     "contract.error_headers.add_error_headers": lambda text: add_error_headers(_lines(text), 429, _error(text)),
     "contract.error_headers.add_missing": lambda text: add_missing(_lines(text), _lines(text)),
+    "contract.error_headers.describes_body": lambda text: describes_body(text.encode(), 500),
     "contract.exceptions.map_exception": lambda text: map_exception(ValueError(text)),
     "contract.framework_words.in_contract_words": lambda text: [
         in_contract_words(PartialError(text), status) for status in (400, 404, 405)
