@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import zlib
 from collections.abc import Callable
 from random import Random
@@ -71,3 +72,21 @@ def test_a_damaged_body_is_a_value_error(name: str, encode: Callable[[bytes], by
 @pytest.mark.parametrize("name", ["rot13", "gzip, br", ""])
 def test_a_coding_that_cannot_be_decoded_has_no_decoder(name: str) -> None:
     assert chunk_decoder(name) is None
+
+
+@pytest.mark.parametrize(("name", "packages"), [("br", ["brotli"]), ("zstd", ["compression.zstd", "backports.zstd"])])
+def test_a_coding_whose_package_is_not_installed_has_no_decoder(
+    name: str, packages: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)  # its import raises ImportError
+    assert chunk_decoder(name) is None
+
+
+def test_a_brotli_that_cannot_bound_its_output_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brotli, "__version__", "1.1.0")
+    assert chunk_decoder("br") is None
+
+
+def test_bytes_behind_the_end_of_a_deflated_body_are_left_out() -> None:
+    assert decoded("deflate", zlib.compress(b"hello") + b"rest") == [b"hello"]
