@@ -13,7 +13,6 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import blake2b
-from inspect import isawaitable
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from flexmw.contract import CREDENTIALS
@@ -165,8 +164,8 @@ class CallerNames:
 
     async def _name(self, scope: Scope) -> bytes:
         assert self._caller is not None  # noqa: S101
-        value, option = self._caller(scope), "Idempotency(caller=...)"
-        return raw_name(await finished(value, option) if isawaitable(value) else value, option)
+        option = "Idempotency(caller=...)"
+        return raw_name(await finished(self._caller(scope), option), option)
 
 
 def caller_function(caller: object) -> CallerFunction | None:

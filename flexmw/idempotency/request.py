@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
-from inspect import isawaitable
 from math import inf
 from typing import Final
 
@@ -374,8 +373,7 @@ async def holds(predicate: RequestPredicate, scope: Scope, option: str) -> bool:
 
     :param option: the name of the option that holds the function.
     """
-    value = predicate(scope)
-    return bool(await finished(value, f"Idempotency({option}=...)") if isawaitable(value) else value)
+    return bool(await finished(predicate(scope), f"Idempotency({option}=...)"))
 
 
 def _printable(path: str) -> str:

@@ -1,6 +1,6 @@
-"""Await an async function of the application, and log it while it takes long.
+"""The result of a function of the application, plain or async. An async one is logged while it takes long.
 
-Such a function has no time limit but its own: nobody but the application knows how long its database may take. A
+An async function has no time limit but its own: nobody but the application knows how long its database may take. A
 request that waits for the function looks like a server that hangs, so the log names the function.
 """
 
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from inspect import isawaitable
+from typing import Any, Final
 
 import anyio
 
@@ -20,22 +21,22 @@ from flexmw.kit.log_limit import LogLimit
 
 __all__ = ["SLOW_SECONDS", "finished"]
 
-ResultT = TypeVar("ResultT")
-
 SLOW_SECONDS: Final = 5.0
 """Seconds after which a function is logged."""
 
 _limit: Final = LogLimit(burst=5, per_second=1 / 60, monotonic=time.monotonic)
 
 
-async def finished(value: Awaitable[ResultT], option: str) -> ResultT:
-    """Return the result of an async function. A WARNING names the function if it takes more than :data:`SLOW_SECONDS`,
-    while it runs.
+async def finished(value: Any, option: str) -> Any:
+    """Return the result of a function, plain or async. A WARNING names an async one that takes more than
+    :data:`SLOW_SECONDS`, while it runs.
 
     :param value: what the function has returned.
     :param option: the option that holds the function, such as ``RateLimit(limit=...)``. The logger is that of the
         component.
     """
+    if not isawaitable(value):
+        return value
     cancel = _later(partial(_warn, option, getattr(value, "__qualname__", type(value).__qualname__)))
     try:
         return await value

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from inspect import isawaitable
-from typing import Any, Final
+from typing import Final
 
 from flexmw.errors import APIError, SubsystemOffline
 from flexmw.kit.app_function import finished
@@ -19,14 +18,14 @@ from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane, givin
 from flexmw.ratelimit.core import SECOND, Check, Decision, LimitResult, Slot, decision_of
 from flexmw.ratelimit.headers import RESULT, Reporter, is_final
 from flexmw.ratelimit.ledger import BalanceUnknown, Bill
-from flexmw.ratelimit.plan import Plan
+from flexmw.ratelimit.plan import EXEMPT_OPTION, Plan
 from flexmw.ratelimit.rates import Rates
 from flexmw.ratelimit.settlement import Settlement
 from flexmw.ratelimit.several_apps import MarkedApp, is_repeated
 from flexmw.ratelimit.shared import Shared
 from flexmw.ratelimit.usage_observer import UsageLog
 
-__all__ = ["RateLimitMiddleware", "is_around", "value_of"]
+__all__ = ["RateLimitMiddleware", "is_around"]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
 _ENDS: Final = frozenset({"http.response.body", "websocket.http.response.body", "websocket.close"})
@@ -73,7 +72,7 @@ class RateLimitMiddleware(WrappingApp):
             await self._lifespan(scope, receive, send)
             return
         exchange = exchange_of(scope)
-        if (self._exempt is not None and await value_of(self._exempt(scope))) or (
+        if (self._exempt is not None and await finished(self._exempt(scope), EXEMPT_OPTION)) or (
             scope.get("method") == "OPTIONS" and is_preflight(scope)
         ):
             await self._bypass(scope, receive, send, exchange, self.app)
@@ -182,7 +181,7 @@ class RateLimitMiddleware(WrappingApp):
             ``closed``.
         :raises SubsystemOffline: the credit of the caller is not known in time.
         """
-        if (self._exempt is not None and await value_of(self._exempt(scope))) or is_preflight(scope):
+        if (self._exempt is not None and await finished(self._exempt(scope), EXEMPT_OPTION)) or is_preflight(scope):
             return None
         caller = await self._plan.caller(scope)
         try:
@@ -310,8 +309,3 @@ def _with_release(lease: Lease, send: Send) -> Send:
         await send(message)
 
     return send_with_release
-
-
-async def value_of(result: Any) -> Any:
-    """Await the result of the application's function ``exempt``, if the function is async."""
-    return await finished(result, "RateLimit(exempt=...)") if isawaitable(result) else result

@@ -15,7 +15,6 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from inspect import isawaitable
 from itertools import compress
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -154,9 +153,8 @@ class Pricing:
             cost = 0 if estimate is None else self.used(rate, estimate) or 0
         else:
             if callable(cost):
-                value: Any = cost(scope)
                 option = _TOKEN_OPTION if is_tokens else "RateLimit(cost=...)"
-                cost = await finished(value, option) if isawaitable(value) else value
+                cost = await finished(cost(scope), option)
                 is_valid, expected = _WHOLE if rate.scale == 1 else _DECIMAL
                 if not is_valid(cost):
                     raise ConfigError(option, cost, f"the function to return {expected}")

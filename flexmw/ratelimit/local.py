@@ -8,18 +8,19 @@ from math import floor
 from operator import itemgetter
 from typing import Final
 
+from flexmw.kit.app_function import finished
 from flexmw.kit.asgi import ASGIApp, Receive, Scope, Send
 from flexmw.kit.cors import is_preflight
 from flexmw.kit.exchange import KEY, Exchange, exchange_of, new_exchange, too_late, unclaimed
 from flexmw.kit.paths import RequestPredicate
-from flexmw.ratelimit.asgi import RateLimitMiddleware, value_of
+from flexmw.ratelimit.asgi import RateLimitMiddleware
 from flexmw.ratelimit.backend import LocalBackend
 from flexmw.ratelimit.callers import BearerDigest
 from flexmw.ratelimit.continuations import STREAM_FIELD, ContinuationLane
 from flexmw.ratelimit.core import SECOND, Check, CheckOutcome
 from flexmw.ratelimit.direct import DirectLimiter
 from flexmw.ratelimit.ledger import BalanceUnknown
-from flexmw.ratelimit.plan import Plan
+from flexmw.ratelimit.plan import EXEMPT_OPTION, Plan
 from flexmw.ratelimit.recent_keys import Place
 from flexmw.ratelimit.several_apps import is_repeated, join
 from flexmw.ratelimit.shared import Shared
@@ -201,7 +202,7 @@ class LocalRateLimitMiddleware(RateLimitMiddleware):
             return None
         exchange: Exchange = scope.get(KEY) or new_exchange(scope)
         method, app = scope.get("method"), parts.app
-        if (parts.exempt is not None and await value_of(parts.exempt(scope))) or (
+        if (parts.exempt is not None and await finished(parts.exempt(scope), EXEMPT_OPTION)) or (
             method == "OPTIONS" and is_preflight(scope)
         ):
             await self._bypass(scope, receive, send, exchange, self.app)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from inspect import isawaitable
 from typing import Final, TypeAlias
 
 from flexmw.errors import APIError, RateLimitExceeded
@@ -18,7 +17,7 @@ from flexmw.kit.asgi import POLICY_VIOLATION, ASGIApp, Message, Receive, Scope, 
 from flexmw.kit.exchange import Exchange
 from flexmw.ratelimit.core import SECOND, Check
 from flexmw.ratelimit.headers import RESULT, Reporter
-from flexmw.ratelimit.plan import Plan
+from flexmw.ratelimit.plan import EXEMPT_OPTION, Plan
 from flexmw.ratelimit.several_apps import MarkedApp, is_repeated
 from flexmw.ratelimit.shared import Shared
 
@@ -61,8 +60,7 @@ class MessageLimit(WrappingApp):
     async def _is_exempt(self, scope: Scope) -> bool:
         if self._plan.exempt is None:
             return False
-        exempt = self._plan.exempt(scope)
-        return bool(await finished(exempt, "RateLimit(exempt=...)") if isawaitable(exempt) else exempt)
+        return bool(await finished(self._plan.exempt(scope), EXEMPT_OPTION))
 
 
 class _ClosedError(OSError):
@@ -128,8 +126,7 @@ class _Connection:
         return {"type": "websocket.disconnect", "code": code, "reason": error.code}
 
     async def _send_refusal(self, write: _Writer, error: APIError) -> None:
-        value = write(self._scope, error)
-        content = await finished(value, "RateLimit(message_refusal=...)") if isawaitable(value) else value
+        content = await finished(write(self._scope, error), "RateLimit(message_refusal=...)")
         if content is not None:
             kind = "bytes" if isinstance(content, bytes) else "text"
             await self._send({"type": "websocket.send", kind: content})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from flexmw.contract import HeaderStyle
 from flexmw.errors import APIError
@@ -20,7 +20,10 @@ from flexmw.ratelimit.fallback import StoreFailure
 from flexmw.ratelimit.rates import Rates
 from flexmw.ratelimit.routes import RequestRates
 
-__all__ = ["MessageRefusal", "Plan"]
+__all__ = ["EXEMPT_OPTION", "MessageRefusal", "Plan"]
+
+EXEMPT_OPTION: Final = "RateLimit(exempt=...)"
+"""The name of the option in messages."""
 
 MessageRefusal: TypeAlias = Callable[[Scope, APIError], str | bytes | Awaitable[str | bytes | None] | None]
 
